@@ -1,0 +1,72 @@
+"""Builds the one compiled module, fastpool._core. All metadata is in pyproject.toml.
+
+Four switches, each an environment variable, on when set to anything but "" and "0":
+
+    FASTPOOL_DEBUG=1       -O0 -g3, C assertions, the whole structure checked after each operation
+    FASTPOOL_TRACE=1       line tracing, for coverage and profilers
+    FASTPOOL_SANITIZE=...  "thread" or "address"
+    FASTPOOL_ANNOTATE=1    _core.html beside the generated C: which line costs which C
+
+Each combination compiles in a folder of its own under build/; the generated C is in build/cython.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+
+def switch(name: str) -> str:
+    value = os.environ.get(f"FASTPOOL_{name}", "")
+    return "" if value == "0" else value
+
+
+debug, trace, annotate = switch("DEBUG"), switch("TRACE"), switch("ANNOTATE")
+sanitizer = switch("SANITIZE")
+if sanitizer not in ("", "thread", "address"):
+    sys.exit(f"FASTPOOL_SANITIZE is 'thread' or 'address', not {sanitizer!r}")
+
+macros: list[tuple[str, str | None]] = []
+link: list[str] = []
+if sys.platform == "win32":  # MSVC: C11 atomics are behind a switch of their own
+    compile_ = ["/std:c11", "/experimental:c11atomics"]
+    compile_ += ["/Od", "/Zi", "/UNDEBUG"] if debug else ["/O2"]
+    link = ["/DEBUG"] if debug else []
+    if sanitizer == "address":
+        compile_ += ["/fsanitize=address"]
+else:  # gcc and clang; no -march: a wheel runs on other machines than the one that built it
+    compile_ = ["-std=gnu11", "-fvisibility=hidden"]
+    compile_ += ["-O0", "-g3", "-UNDEBUG"] if debug else ["-O3", "-g0"]
+    if sys.platform == "linux" and not debug:
+        compile_ += ["-fno-plt"]
+    if sanitizer:
+        link = [f"-fsanitize={sanitizer}"]
+        compile_ += [*link, "-g", "-fno-omit-frame-pointer"]
+if debug:
+    macros += [("FASTPOOL_DEBUG", "1")]
+if trace:
+    macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
+
+package = Path("src/fastpool")
+core = Extension(
+    "fastpool._core",
+    sources=[str(package / "_core.pyx")],
+    depends=sorted(str(path) for path in package.iterdir() if path.suffix in (".h", ".pxi")),
+    include_dirs=[str(package)],
+    define_macros=macros,
+    extra_compile_args=compile_,
+    extra_link_args=link,
+)
+flavour = "-".join(filter(None, [debug and "debug", trace and "trace", sanitizer])) or "release"
+setup(
+    ext_modules=cythonize(
+        core,
+        build_dir="build/cython-trace" if trace else "build/cython",
+        annotate=bool(annotate),
+        force=bool(annotate),
+        compiler_directives={"linetrace": bool(trace)},
+    ),
+    options={"build": {"build_base": f"build/{flavour}"}},
+)

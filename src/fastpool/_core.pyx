@@ -1,0 +1,506 @@
+# cython: language_level=3, freethreading_compatible=True, binding=False
+# cython: embedsignature=True, boundscheck=False, wraparound=False
+"""The compiled core: hits are served here, everything else is asked of the pool's manager.
+
+Layers: ``_ring.h`` (storage), ``_waiters.h`` (the gate and the one locked slow path), ``_cpython.h``
+(sleeping, fork, garbage collector), this file (types, references, exceptions).
+
+Why ``get`` and ``put`` stand in each type anew: the interpreter's specialised calls want the exact
+type that defines the method; one that is inherited costs twice the time of the whole pair.
+``binding=False`` makes methods plain descriptors, and ``always_allow_keywords(False)`` takes the
+keyword parsing away where a method has no use for it.
+
+References: a slot owns its resource while it is open, a borrower gets a new reference; a queue owns
+its items and hands its own reference over.  No Python runs between claim and publish, nor under the
+lock.
+"""
+cimport cython
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.math cimport INFINITY
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
+
+include "_core_c.pxi"
+
+cdef object UNSET = type("Unset", (), {"__repr__": lambda self: "<the pool's own>"})()
+cdef object configure = None  # set by pool.py: makes the manager of a FastPool
+cdef object generic_alias = type(list[int])
+
+
+def bind(configure_pool):
+    """Tells the core who builds managers; called once, by ``fastpool.pool``."""
+    global configure
+    configure = configure_pool
+    return UNSET
+
+
+# ---- Time spans -------------------------------------------------------------------------------
+
+cdef int64_t span_of(object timeout) except -1:
+    """Nanoseconds of a time-out in seconds; None is for ever."""
+    if timeout is None:
+        return FP_NEVER
+    cdef double seconds
+    try:
+        seconds = timeout
+    except TypeError:
+        raise TypeError(
+            f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
+        ) from None
+    if not seconds >= 0:
+        raise ValueError(f"'timeout' must be a non-negative number, not {timeout!r}")
+    return FP_NEVER if seconds >= 9e9 else <int64_t>(seconds * 1e9)
+
+
+cdef inline int64_t wait_span(fp_core *c, object block, object timeout) except -1:
+    if block is not True and not block:
+        return 0
+    return c.span if timeout is UNSET else span_of(timeout)
+
+
+# ---- What a queue raises, looked up when raised -------------------------------------------------
+
+cdef object raise_queue(str name):
+    import queue
+    error = getattr(queue, name, None)
+    if error is None:  # ShutDown before Python 3.13
+        from fastpool.errors import ShutDown as error
+    raise error
+
+
+cdef object raise_settled(int state, str empty):
+    if state == FP_WAITING:
+        raise_queue(empty)
+    elif state == FP_REFUSED:
+        raise_queue("ShutDown")
+    elif state == FP_OVERLOADED:
+        from fastpool.errors import PoolOverloaded
+        raise PoolOverloaded("queue", "more than max_waiting callers would wait")
+    raise MemoryError
+
+
+# ---- Queue use: shared by Queue, LifoQueue and FastPool -----------------------------------------
+
+cdef object queue_get_slow(fp_core *c, int64_t span):
+    cdef void *item = NULL
+    cdef int interrupted, state
+    state = fp_queue_get_slow(c, span, &item, &interrupted)
+    if interrupted:
+        return fp_pending()
+    if state == FP_GRANTED:
+        return fp_steal(item)
+    return raise_settled(state, "Empty")
+
+
+cdef object queue_put_slow(fp_core *c, object item, int64_t span):
+    cdef int interrupted, state
+    Py_INCREF(item)
+    state = fp_queue_put_slow(c, <void *>item, span, &interrupted)
+    if state != FP_GRANTED:
+        Py_DECREF(item)
+    if interrupted:
+        return fp_pending()
+    if state == FP_GRANTED:
+        return None
+    return raise_settled(state, "Full")
+
+
+cdef inline object queue_put(fp_core *c, object item, object block, object timeout):
+    if timeout is not None:
+        wait_span(c, block, timeout)  # a bad one is an error even if nobody has to wait
+    if fp_queue_put_new(c, <void *>item):
+        return None
+    return queue_put_slow(c, item, wait_span(c, block, timeout))
+
+
+# ---- The block and its owner --------------------------------------------------------------------
+
+cdef class Core:
+    """Owns a block; the manager's way to it.  Private.
+
+    Slots are named by their numbers.  Methods that move a slot are for whoever owns it: the caller
+    got the number from ``take``, ``reserve`` or ``claim`` and has not given it back since.
+    """
+    cdef fp_core *c
+    cdef object clock  # keeps a manual clock alive
+
+    def __cinit__(self):
+        self.c = fp_core_new()
+        if self.c == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.c != NULL:
+            fp_core_empty(self.c)
+            fp_core_retire(self.c)
+
+    def set_queue(self, bint lifo, bint fair, double limit, object span, double max_waiting):
+        """Queue use: order, fairness, most items (inf: no bound), default time-out in seconds."""
+        cdef fp_core *c = self.c
+        c.use, c.lifo, c.fair = FP_QUEUE, lifo, fair
+        c.limit = size_of(limit)
+        c.max_waiting = size_of(max_waiting)
+        c.span = span_of(span)
+
+    def set_pool(self, manager, *, bint lifo, bint fair, double limit, span, double max_waiting,
+                 double fresh_for, bint timed, uint32_t max_uses, bint ask_get, bint ask_put,
+                 clock=None):
+        """Pool use; times in seconds, inf for never."""
+        cdef fp_core *c = self.c
+        c.use, c.lifo, c.fair, c.timed, c.max_uses = FP_POOL, lifo, fair, timed, max_uses
+        c.limit = size_of(limit)
+        c.max_waiting = size_of(max_waiting)
+        c.span = span_of(span)
+        c.fresh_for = ns_of(fresh_for)
+        if clock is not None:
+            self.clock = clock
+            c.clock = &(<Ticks?>clock).now
+        fp_gate_set(c, (FP_ASK_GET if ask_get else 0) | (FP_ASK_PUT if ask_put else 0))
+        Py_INCREF(manager)
+        c.manager = <void *>manager
+
+    def drop_manager(self):
+        """The pool is gone and nothing is open: undoes the cycle block - manager - block."""
+        cdef void *manager = self.c.manager
+        self.c.manager = NULL
+        if manager != NULL:
+            Py_DECREF(<object>manager)
+
+    def now(self):
+        """Seconds on the pool's clock, a manual one included."""
+        return (self.c.clock[0] if self.c.clock != NULL else fp_clock_precise()) * 1e-9
+
+    def add_held(self, double seconds):
+        """Counts a time in use that was measured outside."""
+        fp_lock_take(&self.c.lock)
+        fp_times_add(&self.c.held, ns_of(seconds))
+        fp_lock_drop(&self.c.lock)
+
+    # -- the gate --
+
+    @property
+    def closed(self):
+        return (fp_gate(self.c) & FP_CLOSED) != 0
+
+    @property
+    def suspended(self):
+        return (fp_gate(self.c) & FP_SUSPENDED) != 0
+
+    def close(self):
+        """Sets the gate and refuses every waiter.  True for the call that did it."""
+        cdef fp_core *c = self.c
+        fp_lock_take(&c.lock)
+        cdef bint first = (fp_gate(c) & FP_CLOSED) == 0
+        fp_gate_set(c, FP_CLOSED)
+        fp_refuse_all(&c.getters)
+        fp_gate_refresh(c)
+        fp_lock_drop(&c.lock)
+        return first
+
+    def suspend(self):
+        fp_lock_take(&self.c.lock)
+        fp_gate_set(self.c, FP_SUSPENDED)
+        fp_lock_drop(&self.c.lock)
+
+    def resume(self):
+        fp_lock_take(&self.c.lock)
+        fp_gate_clear(self.c, FP_SUSPENDED)
+        fp_dispatch(self.c)
+        fp_lock_drop(&self.c.lock)
+
+    def set_limit(self, double limit):
+        fp_lock_take(&self.c.lock)
+        self.c.limit = size_of(limit)
+        fp_lock_drop(&self.c.lock)
+
+    # -- the life of a slot --
+
+    def reserve(self):
+        """A place under the cap as CREATING, or -1 when all are taken."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = NULL
+        fp_lock_take(&c.lock)
+        if c.open < c.limit and not fp_gate(c) & FP_CLOSED:
+            slot = fp_slots_reserve(&c.slots)
+            if slot != NULL:
+                c.open += 1
+                c.creating += 1
+        fp_check(c)
+        fp_lock_drop(&c.lock)
+        return -1 if slot == NULL else <int64_t>slot.index
+
+    def fill(self, uint32_t index, item, double lifetime):
+        """Puts a new resource into a reserved slot, as CHECKING.  False: the pool holds it already."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        cdef int noted = 0
+        cdef bint known
+        fp_lock_take(&c.lock)
+        known = fp_slots_find(&c.slots, <void *>item) != NULL
+        if not known:
+            noted = fp_slots_note(&c.slots, slot, <void *>item)
+            if noted == 0:
+                Py_INCREF(item)
+                fp_slot_fill(c, slot, ns_of(lifetime))
+                c.creating -= 1
+                fp_slot_move(slot, FP_CREATING, FP_CHECKING)
+        fp_check(c)
+        fp_lock_drop(&c.lock)
+        if noted < 0:
+            raise MemoryError
+        return not known
+
+    def publish(self, uint32_t index, *, bint used=True):
+        """Makes a CHECKING slot idle and serves the line.  False: expired, to be retired, or the
+        pool is closed; the slot is the caller's still.  ``used``: counts as a return."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        if fp_gate(c) & FP_CLOSED or (used and not fp_pool_end(c, slot)):
+            return False
+        if not fp_pool_publish(c, slot, FP_CHECKING, 0):
+            return False
+        fp_dispatch_locked(c)
+        # a close that set the gate after the look above has swept, or is about to: help it
+        return not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING))
+
+    def claim(self, uint32_t index, from_="idle"):
+        """Takes one slot out of IDLE or LEASED as CHECKING; False if it was not in that state."""
+        cdef unsigned was = FP_IDLE if from_ == "idle" else FP_LEASED
+        return fp_slot_move(fp_slots_at(&self.c.slots, index), was, FP_CHECKING) != 0
+
+    def lend(self, uint32_t index):
+        """CHECKING -> LEASED, for a borrower whose check went well."""
+        cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
+        fp_slot_lent(self.c, slot)
+        return fp_slot_move(slot, FP_CHECKING, FP_LEASED) != 0
+
+    def freshen(self, uint32_t index):
+        """The CHECKING slot was just found well: no question for another while."""
+        fp_slot_freshen(self.c, fp_slots_at(&self.c.slots, index))
+
+    def retire(self, uint32_t index):
+        """CHECKING -> CLOSING; returns the resource."""
+        cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
+        fp_slot_move(slot, FP_CHECKING, FP_CLOSING)
+        return <object>fp_load_item(slot)
+
+    def free(self, uint32_t index):
+        """Gives a CREATING or CLOSING slot back: the place is free once more.  Open ones left."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        cdef void *item
+        cdef size_t left
+        fp_lock_take(&c.lock)
+        item = fp_load_item(slot)
+        if fp_slot_state(slot) == FP_CREATING:
+            c.creating -= 1
+        c.retired_uses += fp_slot_uses(slot)
+        fp_slots_forget(&c.slots, slot)
+        fp_slots_release(&c.slots, slot)
+        c.open -= 1
+        left = c.open
+        fp_check(c)
+        fp_lock_drop(&c.lock)
+        if item != NULL:
+            Py_DECREF(<object>item)
+        return left
+
+    def slot(self, uint32_t index):
+        """One entry of ``slots()``."""
+        cdef fp_view view
+        fp_view_of(fp_slots_at(&self.c.slots, index), &view)
+        return view_tuple(&view)
+
+    def item(self, uint32_t index):
+        return <object>fp_load_item(fp_slots_at(&self.c.slots, index))
+
+    def find(self, item):
+        """The number of the slot that holds this object, or -1."""
+        fp_lock_take(&self.c.lock)
+        cdef fp_slot *slot = fp_slots_find(&self.c.slots, <void *>item)
+        fp_lock_drop(&self.c.lock)
+        return -1 if slot == NULL else <int64_t>slot.index
+
+    def mark_retire(self, double most=INFINITY):
+        """RETIRE on up to ``most`` open slots: each is closed when it comes back."""
+        cdef fp_core *c = self.c
+        fp_lock_take(&c.lock)
+        fp_mark_retire(c, size_of(most))
+        fp_lock_drop(&c.lock)
+
+    def slots(self):
+        """A snapshot under the lock, each slot read once:
+        ``[(index, state, since, dies_at, uses, owner, retire)]``, times in seconds."""
+        cdef fp_core *c = self.c
+        cdef size_t n = 0, room
+        cdef fp_view *views
+        while True:
+            fp_lock_take(&c.lock)
+            room = c.open
+            fp_lock_drop(&c.lock)
+            views = <fp_view *>fp_views_new(room)
+            if views == NULL:
+                raise MemoryError
+            fp_lock_take(&c.lock)
+            n = fp_views_fill(c, views, room)
+            fp_lock_drop(&c.lock)
+            if n <= room:
+                break
+            fp_views_free(views)
+        try:
+            return [view_tuple(&views[i]) for i in range(n)]
+        finally:
+            fp_views_free(views)
+
+    def counts(self):
+        """One consistent look: a dict of sizes, uses and times."""
+        cdef fp_core *c = self.c
+        cdef fp_counts n
+        fp_lock_take(&c.lock)
+        fp_count(c, &n)
+        fp_lock_drop(&c.lock)
+        return {
+            "idle": n.by_state[FP_IDLE], "leased": n.by_state[FP_LEASED],
+            "creating": n.by_state[FP_CREATING], "checking": n.by_state[FP_CHECKING],
+            "closing": n.by_state[FP_CLOSING], "open": n.open, "waiting": n.waiting,
+            "uses": n.uses, "waits": times_of(&n.waits), "held": times_of(&n.held),
+        }
+
+    @property
+    def open(self):
+        return self.c.open
+
+    @property
+    def creating(self):
+        return self.c.creating
+
+    @property
+    def waiting(self):
+        return self.c.getters.count
+
+    # -- waiting --
+
+    def come(self, int callers):
+        """``callers`` more (or fewer) ask for a creation and are about to ``take(asked=True)``."""
+        fp_lock_take(&self.c.lock)
+        self.c.coming += callers
+        fp_lock_drop(&self.c.lock)
+
+    @property
+    def demand(self):
+        """Callers who wait or are about to."""
+        fp_lock_take(&self.c.lock)
+        cdef size_t n = self.c.getters.count + self.c.coming
+        fp_lock_drop(&self.c.lock)
+        return n
+
+    def take(self, span, *, bint asked, bint in_front=False):
+        """Waits for a slot as LEASED, at most ``span`` seconds; (number, due).
+
+        ``due``: the manager has to look at it first.  Else (-1, reason) with the reason one of
+        "timeout", "closed", "overloaded", "deadlock" or "room": one more may be opened, so start a
+        creation and come back ``asked``, having called ``come(1)``.  Raises the factory's own failure for the one waiter it
+        was tried for, and whatever a signal handler raises.
+        """
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = NULL
+        cdef int state = pool_wait(c, span_of(span), asked, in_front, &slot)
+        if state == FP_GRANTED:
+            return slot.index, fp_pool_begin(c, slot) != 0
+        return -1, REASONS[state]
+
+    def assign(self):
+        """The ticket of the waiter for whom the next creation is; 0 when nobody waits."""
+        fp_lock_take(&self.c.lock)
+        cdef uint64_t ticket = fp_assign(self.c)
+        fp_lock_drop(&self.c.lock)
+        return ticket
+
+    def fail(self, uint64_t ticket, error):
+        """Raises ``error`` in the waiter with this ticket; False if it waits no more."""
+        Py_INCREF(error)
+        fp_lock_take(&self.c.lock)
+        cdef bint told = fp_fail(self.c, ticket, <void *>error)
+        fp_lock_drop(&self.c.lock)
+        if not told:
+            Py_DECREF(error)
+        return told
+
+
+cdef int pool_wait(fp_core *c, int64_t span, bint asked, bint in_front,
+                   fp_slot **slot) except -1:
+    """fp_pool_wait with its errors raised."""
+    cdef void *error = NULL
+    cdef int interrupted
+    cdef int state = fp_pool_wait(c, span, asked, in_front, slot, &error, &interrupted)
+    if state == FP_FAILED:
+        failure = fp_steal(error)
+        if not interrupted:
+            raise failure
+    if interrupted:
+        if slot[0] != NULL:  # granted while the handler ran: back, and on to the next in line
+            fp_pool_publish(c, slot[0], FP_LEASED, 0)
+            fp_dispatch_locked(c)
+        fp_pending()
+    if state == FP_MEMORY:
+        raise MemoryError
+    return state
+
+
+cdef tuple STATES = ("free", "creating", "idle", "leased", "checking", "closing")
+cdef dict REASONS = {
+    FP_WAITING: "timeout", FP_REFUSED: "closed", FP_OVERLOADED: "overloaded",
+    FP_DEADLOCK: "deadlock", FP_ROOM: "room",
+}
+
+
+cdef tuple view_tuple(fp_view *v):
+    return (v.index, STATES[v.state], v.since * 1e-9, seconds_of(v.dies_at), v.uses, v.owner,
+            bool(v.retire))
+
+
+cdef tuple times_of(fp_times *t):
+    """(count, sum and longest in seconds, counts below 1, 2, 4, ... microseconds)"""
+    return t.count, t.sum * 1e-9, t.most * 1e-9, tuple([t.counts[i] for i in range(FP_TIMES)])
+
+
+cdef class Ticks:
+    """The memory cell behind a manual clock: nanoseconds that only tests move."""
+    cdef int64_t now
+
+    def __init__(self, double seconds=1e6):
+        self.now = <int64_t>(seconds * 1e9)
+
+    def advance(self, double seconds):
+        self.now += <int64_t>(seconds * 1e9)
+
+    @property
+    def seconds(self):
+        return self.now * 1e-9
+
+
+def after_fork_in_child():
+    """Managers of the pools that are live in this child, for ``fastpool.pool`` to start anew."""
+    cdef list managers = []
+    cdef fp_core *c = fp_live
+    while c != NULL:
+        if c.manager != NULL:
+            managers.append(<object>c.manager)
+        c = c.next
+    return managers
+
+
+include "_queue.pxi"
+include "_pool.pxi"
+
+
+def _install():
+    import os
+    global fp_spin_ns
+    core = Core()
+    fp_install_traverse(<PyTypeObject *>Core, <size_t>(<char *>&core.c - <char *><PyObject *>core))
+    fp_install_fork()
+    if (os.cpu_count() or 1) == 1:
+        fp_spin_ns = 0  # spinning only keeps the one who would end the wait from running
+
+
+_install()

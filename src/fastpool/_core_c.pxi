@@ -1,0 +1,167 @@
+# What the headers give to the Cython files.
+
+cdef extern from *:
+    """
+    #include "_cpython.h"
+
+    static inline PyObject *fp_steal(void *item) { return (PyObject *)item; }
+
+    /* An error that a signal handler raised is set already. */
+    static inline PyObject *fp_pending(void) { return NULL; }
+
+    #define fp_size_of(limit) ((limit) >= 9e15 ? SIZE_MAX : (size_t)(limit))
+    #define fp_ns_of(seconds) ((seconds) >= 9e9 ? FP_NEVER : (int64_t)((seconds) * 1e9))
+    #define fp_seconds_of(ns) ((ns) == FP_NEVER ? Py_HUGE_VAL : (double)(ns) * 1e-9)
+
+    /* Puts a new reference to the item; 0: slow path, and the reference is given up again. */
+    static inline int fp_queue_put_new(fp_core *c, void *item) {
+        Py_INCREF((PyObject *)item);
+        if (FP_LIKELY(fp_queue_put(c, item) == FP_DONE)) return 1;
+        Py_DECREF((PyObject *)item);
+        return 0;
+    }
+    /* Replaces a None of a list that nobody else has seen. */
+    static inline void fp_list_set(PyObject *list, size_t i, void *item) {
+        Py_INCREF((PyObject *)item);
+        PyList_SET_ITEM(list, (Py_ssize_t)i, (PyObject *)item);
+    }
+
+    #if !defined(_WIN32)
+    #include <pthread.h>
+    #define fp_install_fork() \\
+        pthread_atfork(fp_before_fork, fp_after_fork_in_parent, fp_after_fork_in_child)
+    #else
+    #define fp_install_fork() ((void)0)
+    #endif
+    """
+    ctypedef struct PyTypeObject:
+        pass
+    ctypedef struct fp_slot:
+        uint32_t index
+    ctypedef struct fp_times:
+        uint64_t counts[32]
+        uint64_t count
+        int64_t sum
+        int64_t most
+    ctypedef struct fp_line:
+        size_t count
+    ctypedef struct fp_deque:
+        void **cells
+        size_t count
+    ctypedef struct fp_lock:
+        pass
+    ctypedef struct fp_slots:
+        pass
+    ctypedef struct fp_core:
+        uint64_t id
+        int use, lifo, fair, timed
+        int64_t *clock
+        int64_t fresh_for
+        int64_t span
+        uint32_t max_uses
+        size_t limit
+        void *manager
+        fp_lock lock
+        fp_line getters, putters, joiners
+        size_t open, creating, coming, unfinished, max_waiting
+        uint64_t retired_uses
+        fp_deque items
+        fp_slots slots
+        fp_times waits, held
+        fp_core *next
+    ctypedef struct fp_view:
+        uint32_t index, uses
+        int state, retire
+        int64_t since, dies_at, stale_at
+        uintptr_t owner
+    ctypedef struct fp_counts:
+        size_t by_state[6]
+        size_t open, waiting
+        uint64_t uses
+        fp_times waits, held
+
+    const int FP_TIMES
+    const int64_t FP_NEVER
+    const int FP_QUEUE, FP_POOL
+    const int FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
+    const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT
+    const int FP_WAITING, FP_GRANTED, FP_FAILED, FP_REFUSED
+    const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_MEMORY
+
+    object fp_steal(void *)
+    size_t size_of "fp_size_of" (double)
+    int64_t ns_of "fp_ns_of" (double)
+    double seconds_of "fp_seconds_of" (int64_t)
+    object fp_pending()
+    void fp_lock_take(fp_lock *)
+    void fp_lock_drop(fp_lock *)
+    int64_t fp_later(int64_t, int64_t)
+    int64_t fp_now(fp_core *)
+    int64_t fp_clock_precise()
+    uintptr_t fp_thread_token()
+
+    uint32_t fp_gate(fp_core *)
+    void fp_gate_set(fp_core *, uint32_t)
+    void fp_gate_clear(fp_core *, uint32_t)
+    void fp_gate_refresh(fp_core *)
+    void fp_dispatch(fp_core *)
+    void fp_dispatch_locked(fp_core *)
+    void fp_refuse_all(fp_line *)
+    uint64_t fp_assign(fp_core *)
+    int fp_fail(fp_core *, uint64_t, void *)
+    void fp_check(fp_core *)
+    void fp_times_add(fp_times *, int64_t)
+
+    int fp_queue_put_new(fp_core *, void *)
+    void *fp_queue_get(fp_core *, int)
+    int fp_queue_get_slow(fp_core *, int64_t, void **, int *)
+    int fp_queue_put_slow(fp_core *, void *, int64_t, int *)
+    int fp_queue_join(fp_core *, int *)
+    void *fp_deque_at(fp_deque *, size_t)
+    void *fp_take_any(fp_core *)
+    void fp_list_set(object, size_t, void *)
+    size_t fp_queue_finish(fp_core *)
+    size_t fp_queue_shut(fp_core *, int, fp_deque *)
+    void *fp_deque_pop_head(fp_deque *)
+    void fp_free "FP_FREE" (void *)
+
+    fp_slot *fp_slots_at(fp_slots *, uint32_t)
+    fp_slot *fp_slots_reserve(fp_slots *)
+    fp_slot *fp_slots_find(fp_slots *, void *)
+    int fp_slots_note(fp_slots *, fp_slot *, void *)
+    void fp_slots_forget(fp_slots *, fp_slot *)
+    void fp_slots_release(fp_slots *, fp_slot *)
+    int fp_slot_move(fp_slot *, unsigned, unsigned)
+    fp_slot *fp_pool_hit(fp_core *, fp_slot **)
+    int fp_pool_begin(fp_core *, fp_slot *)
+    int fp_pool_end(fp_core *, fp_slot *)
+    int fp_pool_publish(fp_core *, fp_slot *, unsigned, uint64_t)
+    int fp_pool_return(fp_core *, fp_slot *, uint64_t, int *)
+    fp_slot *fp_pool_find(fp_core *, void *)
+    int fp_pool_wait(fp_core *, int64_t, int, int, fp_slot **, void **, int *)
+
+    void *fp_load_item(fp_slot *)
+    unsigned fp_slot_state(fp_slot *)
+    uint64_t fp_slot_generation(fp_slot *)
+    uint32_t fp_slot_uses(fp_slot *)
+    uintptr_t fp_slot_owner(fp_slot *)
+    int fp_slot_holds(fp_slot *, uint64_t)
+    void fp_slot_own(fp_slot *, uintptr_t)
+    void fp_slot_fill(fp_core *, fp_slot *, int64_t)
+    void fp_slot_freshen(fp_core *, fp_slot *)
+    void fp_slot_lent(fp_core *, fp_slot *)
+    size_t fp_mark_retire(fp_core *, size_t)
+    fp_view *fp_views_new(size_t)
+    void fp_views_free(fp_view *)
+    size_t fp_views_fill(fp_core *, fp_view *, size_t)
+    void fp_view_of(fp_slot *, fp_view *)
+    void fp_count(fp_core *, fp_counts *)
+
+    fp_core *fp_live
+    Py_ssize_t fp_spin_ns
+    uint64_t fp_id_of(fp_core *)
+    fp_core *fp_core_new()
+    void fp_core_empty(fp_core *)
+    void fp_core_retire(fp_core *)
+    void fp_install_traverse(PyTypeObject *, size_t)
+    void fp_install_fork()

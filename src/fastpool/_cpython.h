@@ -1,0 +1,461 @@
+/* What ties the core to CPython: its lock, how a thread sleeps, the registry of live blocks and how
+ * the garbage collector sees what they hold.
+ */
+#ifndef FASTPOOL_CPYTHON_H
+#define FASTPOOL_CPYTHON_H
+
+#include <Python.h>
+
+#define FP_MALLOC(n) PyMem_RawMalloc(n)
+#define FP_FREE(p) PyMem_RawFree(p)
+
+/* The lock of the slow path.  With a GIL, the GIL is the lock: no code under it calls Python.  On
+ * free-threaded builds a PyMutex; the code under it is plain C, so it is held for nanoseconds. */
+#ifdef Py_GIL_DISABLED
+#define FP_ATOMIC 1
+typedef PyMutex fp_lock;
+#define fp_lock_init(l) memset((void *)(l), 0, sizeof *(l))
+#define fp_lock_take(l) PyMutex_Lock(l)
+#define fp_lock_drop(l) PyMutex_Unlock(l)
+#else
+#define FP_ATOMIC 0
+typedef char fp_lock;
+#define fp_lock_init(l) ((void)(l))
+#define fp_lock_take(l) ((void)(l))
+#define fp_lock_drop(l) ((void)(l))
+#endif
+#define fp_unpark(w) PyThread_release_lock((PyThread_type_lock)(w)->park)
+
+/* Names the running thread, as threading.get_ident() does; even.  Bit 0 of a slot's owner says that
+ * it is held by a `with` block. */
+#ifdef _WIN32
+#define fp_thread_token() ((uintptr_t)GetCurrentThreadId())
+#else
+#include <pthread.h>
+#define fp_thread_token() ((uintptr_t)pthread_self())
+#endif
+
+#include "_waiters.h"
+#include "_slots_view.h"
+
+static Py_ssize_t fp_spin_ns = 5000; /* before a thread sleeps; 0 on a machine with one processor */
+
+/* ---- Waiter records: on the heap, since a daemon thread that dies at interpreter exit leaves its
+ * C stack behind while its record is still in a line.  Kept for reuse with their locks. ---- */
+static fp_lock fp_spare_lock;
+static fp_waiter *fp_spare;
+static int fp_spares;
+
+static fp_waiter *fp_waiter_new(void) {
+    fp_lock_take(&fp_spare_lock);
+    fp_waiter *w = fp_spare;
+    if (w != NULL) fp_spare = w->next, fp_spares--;
+    fp_lock_drop(&fp_spare_lock);
+    if (w == NULL) {
+        if ((w = (fp_waiter *)PyMem_RawCalloc(1, sizeof *w)) == NULL) return NULL;
+        if ((w->park = PyThread_allocate_lock()) == NULL) {
+            PyMem_RawFree(w);
+            return NULL;
+        }
+        PyThread_acquire_lock((PyThread_type_lock)w->park, WAIT_LOCK); /* no wake-up to be had yet */
+    }
+    w->prev = w->next = NULL;
+    w->offer = w->grant = NULL;
+    return w;
+}
+
+static void fp_waiter_free(fp_waiter *w) {
+    fp_lock_take(&fp_spare_lock);
+    int keep = fp_spares < 256;
+    if (keep) w->next = fp_spare, fp_spare = w, fp_spares++;
+    fp_lock_drop(&fp_spare_lock);
+    if (!keep) {
+        PyThread_release_lock((PyThread_type_lock)w->park);
+        PyThread_free_lock((PyThread_type_lock)w->park);
+        PyMem_RawFree(w);
+    }
+}
+
+/* ---- Sleeping ---- */
+
+/* One sleep, detached from the interpreter.  1: a signal came and a handler may have to run. */
+static int fp_sleep(fp_waiter *w, int64_t deadline) {
+    PyLockStatus status = PY_LOCK_FAILURE;
+    Py_BEGIN_ALLOW_THREADS
+    if (!w->asleep) {
+        if (fp_spin_ns > 0) {
+            int64_t until = fp_clock_precise() + fp_spin_ns;
+            do {
+                for (int i = 0; i < 32; i++) fp_pause();
+            } while (atomic_load_explicit(&w->state, memory_order_relaxed) == FP_WAITING &&
+                     fp_clock_precise() < until);
+        }
+        int waiting = FP_WAITING;
+        w->asleep = atomic_compare_exchange_strong(&w->state, &waiting, FP_PARKED);
+    }
+    if (w->asleep) {
+        PY_TIMEOUT_T us = -1;
+        if (deadline != FP_NEVER) {
+            int64_t left = deadline - fp_clock_precise();
+            us = left <= 0 ? 0 : (PY_TIMEOUT_T)((left + 999) / 1000);
+        }
+#ifdef _WIN32 /* before 3.14 a signal does not end this wait there: look every 50 ms */
+        if (us < 0 || us > 50000) us = 50000;
+#endif
+        status = PyThread_acquire_lock_timed((PyThread_type_lock)w->park, us, 1);
+        if (status == PY_LOCK_ACQUIRED) w->asleep = 0;
+    }
+    Py_END_ALLOW_THREADS
+#ifdef _WIN32
+    return status != PY_LOCK_ACQUIRED;
+#else
+    return status == PY_LOCK_INTR;
+#endif
+}
+
+/* A wake-up was sent, or is being sent: take it, or the next wait on this record ends at once. */
+static void fp_consume(fp_waiter *w) {
+    if (w->asleep && atomic_load(&w->state) != FP_PARKED)
+        PyThread_acquire_lock((PyThread_type_lock)w->park, WAIT_LOCK);
+    w->asleep = 0;
+}
+
+/* Waits in the line that `w` has joined.  The state it was settled in; FP_WAITING: the deadline
+ * passed, and `w` has left the line.  *interrupted: a signal handler raised; whatever was granted
+ * meanwhile is the caller's to give back. */
+static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, int *interrupted) {
+    *interrupted = 0;
+    for (;;) {
+        int state = atomic_load(&w->state);
+        if (state >= FP_NOTIFIED) {
+            fp_consume(w);
+            if (state != FP_NOTIFIED) return state;
+            fp_lock_take(&c->lock);
+            fp_notified(c, w);
+            fp_lock_drop(&c->lock);
+            continue;
+        }
+        if (deadline != FP_NEVER && fp_clock_precise() >= deadline) break;
+        if (fp_sleep(w, deadline) && PyErr_CheckSignals() < 0) {
+            *interrupted = 1;
+            break;
+        }
+    }
+    fp_lock_take(&c->lock);
+    int settled = fp_leave(c, line, w);
+    fp_lock_drop(&c->lock);
+    fp_consume(w);
+    return settled ? atomic_load(&w->state) : FP_WAITING;
+}
+
+/* ---- Blocking queue operations.  States of fp_wait, or: ---- */
+enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_MEMORY };
+
+/* `span`: ns to wait at most; 0 tries only; FP_NEVER is for ever. */
+static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interrupted) {
+    *interrupted = 0;
+    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
+    if (span != 0 && w == NULL) return FP_MEMORY;
+    int state = FP_WAITING;
+    fp_lock_take(&c->lock);
+    uint32_t gate = fp_gate(c);
+    if (gate & FP_CLOSED)
+        state = FP_REFUSED;
+    else if (!(gate & FP_HANDOFF) && (*item = fp_take_any(c)) != NULL) {
+        state = FP_GRANTED;
+        fp_dispatch(c); /* room for a putter */
+    } else if (gate & FP_SHUT)
+        state = FP_REFUSED;
+    else if (span != 0 && c->getters.count >= c->max_waiting)
+        state = FP_OVERLOADED;
+    else if (span != 0)
+        fp_join(c, &c->getters, w, 0);
+    fp_lock_drop(&c->lock);
+    if (span != 0 && state == FP_WAITING) {
+        int64_t deadline = fp_later(fp_clock_precise(), span);
+        state = fp_wait(c, &c->getters, w, deadline, interrupted);
+        *item = w->grant;
+    }
+    if (*interrupted && state == FP_GRANTED) { /* back to the end it came from */
+        fp_lock_take(&c->lock);
+        if (c->items.cells == NULL || fp_deque_push(&c->items, *item) < 0)
+            *interrupted = 0; /* no place to keep it: deliver it, the handler has run */
+        else if (!c->lifo) {
+            c->items.count--;
+            c->items.head = (c->items.head - 1) & c->items.mask;
+            c->items.cells[c->items.head] = *item;
+            c->items.count++;
+        }
+        fp_dispatch(c);
+        fp_lock_drop(&c->lock);
+    }
+    if (w != NULL) fp_waiter_free(w);
+    return state;
+}
+
+static int fp_queue_put_slow(fp_core *c, void *item, int64_t span, int *interrupted) {
+    *interrupted = 0;
+    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
+    if (span != 0 && w == NULL) return FP_MEMORY;
+    int state = FP_WAITING;
+    fp_lock_take(&c->lock);
+    if (fp_gate(c) & (FP_CLOSED | FP_SHUT))
+        state = FP_REFUSED;
+    else if (c->putters.first == NULL && c->items.count < c->limit) {
+        state = fp_queue_push(c, item) == FP_DONE ? FP_GRANTED : FP_MEMORY;
+        fp_dispatch(c); /* something for a getter */
+    } else if (span != 0) {
+        w->offer = item;
+        fp_join(c, &c->putters, w, 0);
+    }
+    fp_lock_drop(&c->lock);
+    if (span != 0 && state == FP_WAITING)
+        state = fp_wait(c, &c->putters, w, fp_later(fp_clock_precise(), span), interrupted);
+    if (w != NULL) fp_waiter_free(w);
+    return state;
+}
+
+static int fp_queue_join(fp_core *c, int *interrupted) {
+    *interrupted = 0;
+    fp_waiter *w = fp_waiter_new();
+    if (w == NULL) return FP_MEMORY;
+    fp_lock_take(&c->lock);
+    int state = c->unfinished == 0 ? FP_GRANTED : FP_WAITING;
+    if (state == FP_WAITING) fp_join(c, &c->joiners, w, 0);
+    fp_lock_drop(&c->lock);
+    if (state == FP_WAITING) state = fp_wait(c, &c->joiners, w, FP_NEVER, interrupted);
+    fp_waiter_free(w);
+    return state;
+}
+
+/* ---- Waiting for a resource ---- */
+
+
+/* Whether the running thread, inside `with` blocks, holds every resource that the cap allows: then
+ * nobody else could ever end its wait.  Stops at the first slot that is not its own. */
+static int fp_holds_all(fp_core *c) {
+    size_t mine = 0;
+    uint32_t used = fp_load(&c->slots.used, acquire);
+    for (uint32_t k = 0; k < used; k++) {
+        fp_segment *segment = fp_load(&c->slots.segments[k], acquire);
+        for (uint32_t i = 0; i < segment->size; i++) {
+            unsigned state = fp_state(fp_load(&segment->slots[i].word, acquire));
+            if (state == FP_FREE_SLOT) continue;
+            if (state != FP_LEASED ||
+                fp_load(&segment->slots[i].owner, relaxed) != (fp_thread_token() | 1))
+                return 0;
+            mine++;
+        }
+    }
+    return mine != 0 && mine >= c->limit;
+}
+
+/* A slot as LEASED.  FP_ROOM: the manager is to be asked, since one more may be opened.  `asked`: it
+ * has been, and the caller is one of `coming`.  `in_front`: a waiter whose grant was no good. */
+static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_slot **slot,
+                        void **error, int *interrupted) {
+    *interrupted = 0;
+    *slot = NULL;
+    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
+    if (span != 0 && w == NULL) return FP_MEMORY;
+    int state = FP_WAITING;
+    fp_lock_take(&c->lock);
+    if (asked) c->coming--; /* under one lock with the join: demand never counts a caller twice */
+    uint32_t gate = fp_gate(c);
+    if (gate & FP_CLOSED)
+        state = FP_REFUSED;
+    else if (!(gate & (FP_HANDOFF | FP_SUSPENDED)) &&
+             (*slot = fp_idle_take(&c->slots, c->lifo)) != NULL)
+        state = FP_GRANTED;
+    else if (!asked && c->open < c->limit)
+        state = FP_ROOM;
+    else if (span != 0 && !in_front && c->max_waiting != SIZE_MAX &&
+             c->getters.count >= c->max_waiting + c->creating)
+        state = FP_OVERLOADED;
+    else if (span != 0 && c->open >= c->limit && fp_holds_all(c))
+        state = FP_DEADLOCK;
+    else if (span != 0)
+        fp_join(c, &c->getters, w, in_front);
+    fp_check(c);
+    fp_lock_drop(&c->lock);
+    if (span != 0 && state == FP_WAITING) {
+        state = fp_wait(c, &c->getters, w, fp_later(fp_clock_precise(), span), interrupted);
+        if (state == FP_GRANTED) *slot = (fp_slot *)w->grant;
+        if (state == FP_FAILED) *error = w->grant;
+        int64_t waited = fp_clock_precise() - w->since;
+        fp_lock_take(&c->lock);
+        fp_times_add(&c->waits, waited);
+        fp_lock_drop(&c->lock);
+    }
+    if (w != NULL) fp_waiter_free(w);
+    return state;
+}
+
+/* ---- Blocks ----
+ *
+ * Memory of a core is never given back to the system, only to the list of spare blocks: a lease
+ * that has not been entered holds nothing but {block, id}, and may look at the block at any time.
+ * An id is never used twice, so it finds out that its pool is gone.
+ */
+static fp_lock fp_registry_lock;
+static fp_core *fp_live, *fp_idle_blocks;
+static uint64_t fp_ids;
+
+static fp_core *fp_core_new(void) {
+    fp_lock_take(&fp_registry_lock);
+    fp_core *c = fp_idle_blocks;
+    if (c != NULL) fp_idle_blocks = c->next;
+    fp_lock_drop(&fp_registry_lock);
+    if (c == NULL) {
+        void *raw;
+        if ((c = (fp_core *)fp_alloc_lines(sizeof *c, &raw)) == NULL) return NULL;
+        c->raw = raw;
+    }
+    fp_lock_init(&c->lock);
+    if (fp_deque_init(&c->items) < 0 ||
+        (c->slots.segments[0] == NULL && fp_slots_init(&c->slots) < 0)) {
+        fp_lock_take(&fp_registry_lock);
+        c->next = fp_idle_blocks;
+        fp_idle_blocks = c;
+        fp_lock_drop(&fp_registry_lock);
+        return NULL;
+    }
+    c->limit = c->max_waiting = SIZE_MAX;
+    c->fresh_for = FP_NEVER;
+    c->span = FP_NEVER;
+    c->lifo = 1;
+    fp_lock_take(&fp_registry_lock);
+    fp_store(&c->id, ++fp_ids, relaxed);
+    c->prev = NULL;
+    if ((c->next = fp_live) != NULL) fp_live->prev = c;
+    fp_live = c;
+    fp_lock_drop(&fp_registry_lock);
+    return c;
+}
+
+/* No lease, waiter or pool is left: the block waits for the next pool. */
+static void fp_core_retire(fp_core *c) {
+    fp_lock_take(&fp_registry_lock);
+    *(c->prev ? &c->prev->next : &fp_live) = c->next;
+    if (c->next != NULL) c->next->prev = c->prev;
+    fp_store(&c->id, 0, relaxed);
+    fp_lock_drop(&fp_registry_lock);
+    FP_FREE(c->items.cells);
+#if !FP_ATOMIC
+    /* On free-threaded builds an unentered lease may be looking at a slot at this very moment, so
+     * there the segments stay with the block; with a GIL nobody can be in the middle. */
+    fp_slots_clear(&c->slots);
+#else
+    FP_FREE(c->slots.by_item);
+    c->slots.by_item = NULL;
+    c->slots.by_item_count = 0;
+#endif
+    char *from = (char *)c + offsetof(fp_core, gate), *to = (char *)&c->slots;
+    memset(from, 0, (size_t)(to - from));
+    fp_lock_take(&fp_registry_lock);
+    c->next = fp_idle_blocks;
+    fp_idle_blocks = c;
+    fp_lock_drop(&fp_registry_lock);
+}
+
+/* ---- Fork ----
+ *
+ * Only the forking thread lives on.  Locks are taken before, so that no block is caught in the
+ * middle of a change; lines are empty in the child, since those who stood in them are gone.  A pool
+ * starts with a new table and a new id: the parent's resources stay referenced in the old one, are
+ * never used or closed here, and leases of the parent no longer match.
+ */
+static void fp_before_fork(void) {
+    fp_lock_take(&fp_registry_lock);
+    fp_lock_take(&fp_spare_lock);
+    for (fp_core *c = fp_live; c != NULL; c = c->next) fp_lock_take(&c->lock);
+}
+
+static void fp_after_fork_in_parent(void) {
+    for (fp_core *c = fp_live; c != NULL; c = c->next) fp_lock_drop(&c->lock);
+    fp_lock_drop(&fp_spare_lock);
+    fp_lock_drop(&fp_registry_lock);
+}
+
+static void fp_after_fork_in_child(void) {
+    fp_lock_init(&fp_registry_lock);
+    fp_lock_init(&fp_spare_lock);
+    fp_spare = NULL;
+    fp_spares = 0;
+    for (fp_core *c = fp_live; c != NULL; c = c->next) {
+        fp_lock_init(&c->lock);
+        memset(&c->getters, 0, 3 * sizeof(fp_line));
+        fp_gate_clear(c, FP_LINE_BITS);
+        if (c->use == FP_POOL) {
+            fp_store(&c->id, ++fp_ids, relaxed);
+            c->last = NULL;
+            c->open = c->creating = 0;
+            (void)fp_slots_init(&c->slots);
+        }
+    }
+}
+
+/* ---- What the garbage collector has to know: the items of a queue, the resources and the manager
+ * of a pool.  Cython cannot express this, so the traversal of the owning type is wrapped. ---- */
+static traverseproc fp_base_traverse;
+static inquiry fp_base_clear;
+static size_t fp_owner_offset; /* of the pointer to the block within the owning object */
+
+static int fp_core_traverse(PyObject *self, visitproc visit, void *arg) {
+    fp_core *c = *(fp_core **)((char *)self + fp_owner_offset);
+    if (c != NULL) {
+        if (c->use == FP_QUEUE)
+            for (size_t i = 0; i < c->items.count; i++) Py_VISIT((PyObject *)fp_deque_at(&c->items, i));
+        for (fp_waiter *w = c->putters.first; w != NULL; w = w->next) Py_VISIT((PyObject *)w->offer);
+        FP_EACH_SLOT(c, slot)
+        if (fp_slot_state(slot) != FP_FREE_SLOT) Py_VISIT((PyObject *)fp_load_item(slot));
+        Py_VISIT((PyObject *)c->manager);
+    }
+    return fp_base_traverse ? fp_base_traverse(self, visit, arg) : 0;
+}
+
+/* Releases what a queue holds, one item at a time: each release may run any code. */
+static void fp_queue_drain(fp_core *c) {
+    while (c->use == FP_QUEUE) {
+        PyObject *item = NULL;
+        fp_lock_take(&c->lock);
+        if (c->items.count != 0) item = (PyObject *)fp_deque_pop_head(&c->items);
+        fp_lock_drop(&c->lock);
+        if (item == NULL) break;
+        Py_DECREF(item);
+    }
+}
+
+static int fp_core_clear(PyObject *self) {
+    fp_core *c = *(fp_core **)((char *)self + fp_owner_offset);
+    if (c != NULL) fp_queue_drain(c);
+    return fp_base_clear ? fp_base_clear(self) : 0;
+}
+
+/* The owner is being deallocated: nobody else looks at the block. */
+static void fp_core_empty(fp_core *c) {
+    fp_gate_set(c, FP_CLOSED);
+    fp_queue_drain(c);
+    FP_EACH_SLOT(c, slot) {
+        unsigned state = fp_slot_state(slot);
+        if (state == FP_FREE_SLOT) continue;
+        PyObject *item = (PyObject *)fp_load_item(slot);
+        fp_slot_move(slot, state, FP_CLOSING);
+        fp_slots_forget(&c->slots, slot);
+        fp_slots_release(&c->slots, slot);
+        Py_XDECREF(item);
+    }
+    c->open = c->creating = 0;
+    Py_XDECREF((PyObject *)c->manager);
+    c->manager = NULL;
+}
+
+static void fp_install_traverse(PyTypeObject *type, size_t offset) {
+    fp_owner_offset = offset;
+    fp_base_traverse = type->tp_traverse;
+    fp_base_clear = type->tp_clear;
+    type->tp_traverse = fp_core_traverse;
+    type->tp_clear = fp_core_clear;
+}
+
+#endif

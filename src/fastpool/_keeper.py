@@ -1,0 +1,81 @@
+"""The one housekeeper thread for all pools: sleeps until the next deadline, runs no user code.
+
+Pools are known by weak references.  ``poke`` is safe anywhere, in finalisers and signal handlers
+too: it puts into a ``SimpleQueue``, which is re-entrant, and takes no lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from _queue import Empty, SimpleQueue
+from heapq import heappop, heappush
+
+__all__ = ["poke", "restart", "watch"]
+
+_inbox: SimpleQueue = SimpleQueue()
+_thread: threading.Thread | None = None
+_starting = threading.Lock()
+
+
+def poke(call, *args) -> None:
+    """Has ``call(*args)`` run on the housekeeper thread, soon; it must not block or call hooks."""
+    _inbox.put((0.0, call, args))
+    _ensure()
+
+
+def watch(at: float, call, *args) -> None:
+    """Has ``call(*args)`` run when ``time.monotonic()`` reaches ``at``.  Bound methods are held
+    weakly, so that a deadline keeps no pool alive."""
+    if getattr(call, "__self__", None) is not None:
+        call = weakref.WeakMethod(call)
+    _inbox.put((at, call, args))
+    _ensure()
+
+
+def restart() -> None:
+    """In a forked child: the thread is gone and its deadlines are the parent's."""
+    global _inbox, _thread, _starting
+    _inbox, _thread, _starting = SimpleQueue(), None, threading.Lock()
+
+
+def _ensure() -> None:
+    global _thread
+    if _thread is not None or not _starting.acquire(blocking=False):
+        return
+    try:
+        if _thread is None:
+            thread = threading.Thread(target=_keep, args=(_inbox,), name="fastpool-keeper", daemon=True)
+            thread.start()
+            _thread = thread
+    except RuntimeError:
+        pass  # interpreter exit: nothing is to be kept any more
+    finally:
+        _starting.release()
+
+
+def _keep(inbox: SimpleQueue) -> None:
+    deadlines: list = []
+    order = 0
+    while True:
+        wait = max(0.0, deadlines[0][0] - time.monotonic()) if deadlines else None
+        try:
+            at, call, args = inbox.get(timeout=wait)
+        except Empty:
+            at, _, call, args = heappop(deadlines)
+        else:
+            if at > time.monotonic():
+                order += 1
+                heappush(deadlines, (at, order, call, args))
+                continue
+        if isinstance(call, weakref.WeakMethod):
+            call = call()
+        if call is not None:
+            try:
+                call(*args)
+            except Exception:
+                import logging
+
+                logging.getLogger("fastpool").exception("housekeeping failed; it goes on")
+        call = args = None

@@ -1,0 +1,196 @@
+"""Opening resources: the pool's own task, apart from any borrower.
+
+A try is one creation under way on a worker, with a place reserved under the cap.  Tries are started
+for callers who wait (at most one for each) and for wishes (``min_idle``, ``warm``, a refused
+``timeout=0``), at most ``max_creating`` at once.  A try outlives the borrower it was meant for, and
+is skipped if nobody wants it by the time that a worker gets to it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from . import _keeper, _policy
+from ._workers import Workers
+
+__all__ = ["Opener"]
+
+
+class Try:
+    """One creation: who it is for, and what became of it."""
+
+    __slots__ = ("done", "given_up", "index", "started", "ticket")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.ticket = 0
+        self.started = 0.0
+        self.done = False
+        self.given_up = False  # past its deadline: the permit is free, the place still counted
+
+
+class Opener:
+    """Shares the manager's lock; fields are read and written under it unless they say otherwise."""
+
+    def __init__(self, manager) -> None:
+        self.manager = manager
+        self.most = manager.options.max_creating
+        self.workers = Workers(
+            f"fastpool-{manager.name}-create", 64 if self.most == float("inf") else self.most
+        )
+        self.tries = 0  # creations that hold a permit
+        self.wishes = 0  # resources wanted by nobody in particular
+        self.overdue = 0  # creations past their deadline that have not come back
+        self.created = 0
+        self.failures = 0  # in a row
+        self.failed = 0
+        self.last_failure: BaseException | None = None
+        self.paused_until = 0.0  # background tries only
+        self.times: list[float] = [0, 0.0, 0.0]  # creations that went well: count, sum, longest
+        self.buckets = [0] * 32
+
+    def wish(self, n: int) -> None:
+        """Wants ``n`` more in the background, the ones wished for before included."""
+        with self.manager.lock:
+            self.wishes = max(self.wishes, n)
+            self.start()
+
+    def start(self) -> None:
+        """Starts as many tries as are wanted and fit under the cap.  Never blocks."""
+        manager, core = self.manager, self.manager.core
+        if manager.hooks.create is None:
+            return
+        with manager.lock:
+            now = time.monotonic()
+            wishes = self.wishes if now >= self.paused_until else 0
+            if core.suspended:
+                return
+            wanted = _policy.tries_wanted(core.demand, wishes, self.tries, self.most)
+            while wanted > 0 and (index := core.reserve()) >= 0:
+                wanted -= 1
+                self.tries += 1
+                try:
+                    self.workers.submit(self._run, Try(index))
+                except RuntimeError:  # no thread to be had
+                    self.tries -= 1
+                    core.free(index)
+                    return
+
+    def _wanted(self) -> bool:
+        core = self.manager.core
+        return not core.closed and self.tries <= core.demand + self.wishes
+
+    def _run(self, attempt: Try) -> None:
+        """On a worker: one creation, from elision to delivery."""
+        manager, core = self.manager, self.manager.core
+        with manager.lock:
+            if not self._wanted():
+                self.tries -= 1
+                manager.place_free(core.free(attempt.index))
+                return
+            attempt.ticket = core.assign()
+            attempt.started = time.monotonic()
+        deadline = manager.options.create_timeout
+        if deadline != float("inf"):
+            _keeper.watch(attempt.started + deadline, self._expire, attempt)
+        resource = error = None
+        try:
+            resource = manager.hooks.create()
+            self._take_in(attempt, resource)
+        except BaseException as failure:  # whatever it is, it is the waiter's to see
+            error = failure
+        del resource
+        self._finish(attempt, error)
+
+    def _take_in(self, attempt: Try, resource) -> None:
+        """Puts what the factory returned into its slot, or says what is wrong with it."""
+        manager, core = self.manager, self.manager.core
+        if resource is None:
+            raise TypeError("the factory returned None instead of a resource")
+        if hasattr(resource, "__await__"):
+            if hasattr(resource, "close"):
+                resource.close()
+            raise TypeError(
+                "the factory returned an awaitable; this version serves threads: the factory must "
+                "return the resource itself"
+            )
+        most = manager.options.max_lifetime
+        if not core.fill(attempt.index, resource, _policy.lifetime(most) if most < 1e300 else most):
+            raise ValueError(
+                f"the factory returned an object that the pool already holds: {resource!r:.100}"
+            )
+
+    def _finish(self, attempt: Try, error: BaseException | None) -> None:
+        manager, core = self.manager, self.manager.core
+        took = time.monotonic() - attempt.started
+        with manager.lock:
+            attempt.done = True
+            if attempt.given_up:
+                self.overdue -= 1
+                self.workers.excuse(-1)
+            else:
+                self.tries -= 1
+            self.wishes = max(0, self.wishes - 1) if error is None else self.wishes
+            if error is None:
+                self.created += 1
+                self.failures = 0
+                self.last_failure = None
+                self._note_time(took)
+            else:
+                self.failed += 1
+                self.failures += 1
+                self.last_failure = error
+        if error is None:
+            if attempt.given_up and not self._late_is_wanted():
+                manager.close_slot(attempt.index, "overdue")
+            elif not core.publish(attempt.index, used=False):
+                manager.close_slot(attempt.index, "closed" if core.closed else "flushed")
+            manager.changed()
+            manager.tend_soon()
+        else:
+            if hasattr(error, "add_note"):
+                error.add_note(f"raised by the factory of fastpool {manager.name!r}")
+            left = core.free(attempt.index)
+            told = not attempt.given_up and core.fail(attempt.ticket, error)
+            if not told:
+                self._pause()
+            manager.place_free(left)
+        self.start()
+
+    def _pause(self) -> None:
+        """A try failed that nobody waited for: the next in the background comes later."""
+        manager = self.manager
+        with manager.lock:
+            if self.wishes:
+                pause = _policy.backoff(self.failures)
+                self.paused_until = time.monotonic() + pause
+                _keeper.watch(self.paused_until, self.start)
+
+    def _late_is_wanted(self) -> bool:
+        core = self.manager.core
+        return core.waiting > 0 or core.counts()["idle"] < max(1, self.manager.options.min_idle)
+
+    def _expire(self, attempt: Try) -> None:
+        """On the housekeeper: the hook has had its time.  It cannot be killed."""
+        from .errors import PoolTimeout
+
+        manager, core = self.manager, self.manager.core
+        with manager.lock:
+            if attempt.done:
+                return
+            attempt.given_up = True
+            self.tries -= 1
+            self.overdue += 1
+            manager.timeouts += 1
+            self.workers.excuse()
+        waited = time.monotonic() - attempt.started
+        core.fail(
+            attempt.ticket, PoolTimeout(manager.name, "create", waited, manager.sizes())
+        )
+        self.start()
+
+    def _note_time(self, seconds: float) -> None:
+        self.times[0] += 1
+        self.times[1] += seconds
+        self.times[2] = max(self.times[2], seconds)
+        self.buckets[min(31, int(seconds * 1e6).bit_length())] += 1

@@ -1,0 +1,193 @@
+"""The options of FastPool: defaults, meaning and what is wrong with the ones given."""
+
+from __future__ import annotations
+
+from math import inf, isnan
+
+__all__ = ["Hooks", "Options", "parse"]
+
+NAMES = (
+    "factory", "items", "close", "check", "reset", "min_idle", "max_idle", "order", "timeout",
+    "create_timeout", "hook_timeout", "max_creating", "check_after", "keepalive", "idle_timeout",
+    "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after", "discard_on", "name",
+    "clock",
+)  # fmt: skip
+_CO_COROUTINE = 0x80
+_pools = 0
+
+
+class Hooks:
+    """The four user functions of a pool; None where there is none."""
+
+    __slots__ = ("check", "close", "create", "reset")
+
+
+class Options:
+    """Checked options of one pool; times in seconds, inf where the user said None."""
+
+    __slots__ = (*NAMES, "hooks", "maxsize", "pool_use")
+
+
+def parse(maxsize, unset, given: dict) -> Options:
+    """Checks what was given and fills in the defaults.  TypeError or ValueError says which option,
+    what was given and what is allowed."""
+    global _pools
+    unknown = given.keys() - set(NAMES)
+    if unknown:
+        raise TypeError(_unknown(sorted(unknown)[0]))
+    o = Options()
+    _pools += 1
+    o.name = given.get("name") or f"pool-{_pools}"
+    if not isinstance(o.name, str):
+        raise TypeError(f"name must be a str, not {o.name!r}")
+    where = f"{o.name}: "
+
+    def number(name, default, least=0.0, whole=False, most=inf):
+        value = given.get(name, unset)
+        if value is unset:
+            return default
+        if value is None:
+            return inf
+        kind = "an int" if whole else "a number"
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise TypeError(f"{where}{name} must be {kind} or None, not {value!r}")
+        if isnan(value) or not least <= value <= most:
+            raise ValueError(f"{where}{name} must be {kind} >= {least:g} or None, not {value!r}")
+        return value
+
+    def choice(name, default, *allowed):
+        value = given.get(name, default)
+        if value not in allowed:
+            raise ValueError(f"{where}{name} must be one of {', '.join(allowed)}, not {value!r}")
+        return value
+
+    o.factory, o.items = given.get("factory"), given.get("items")
+    if o.factory is not None and o.items is not None:
+        raise TypeError(f"{where}give factory or items=, not both")
+    o.pool_use = o.factory is not None or o.items is not None
+    if o.items is not None:
+        o.items = list(o.items)
+    o.maxsize = _maxsize(where, maxsize, unset, o)
+    o.hooks = _hooks(where, o.factory, given)
+    o.order = choice("order", "lifo", "lifo", "fifo")
+    o.fairness = choice(
+        "fairness", "fair" if o.pool_use else "throughput", "fair", "throughput"
+    )  # fmt: skip
+    o.timeout = number("timeout", 30.0 if o.factory is not None else inf)
+    o.max_waiting = number("max_waiting", inf, whole=True)
+    if not o.pool_use:
+        idle = sorted(given.keys() - {"order", "fairness", "timeout", "max_waiting", "name"})
+        if idle:
+            raise TypeError(
+                f"{where}{idle[0]} means nothing without a factory or items=: this FastPool would "
+                "be a queue"
+            )
+        return o
+    o.create_timeout = number("create_timeout", 30.0)
+    o.hook_timeout = number("hook_timeout", 5.0)
+    o.max_creating = number("max_creating", 4 if o.maxsize else inf, least=1, whole=True)
+    o.min_idle = number("min_idle", 0, whole=True)
+    if o.min_idle == inf:
+        o.min_idle = 0
+    if o.maxsize and o.min_idle > o.maxsize:
+        raise ValueError(f"{where}min_idle is {o.min_idle}, more than maxsize {o.maxsize} allows")
+    if o.min_idle and o.factory is None:
+        raise TypeError(f"{where}min_idle needs a factory to refill from")
+    o.max_idle = number("max_idle", inf, whole=True)
+    if o.max_idle < o.min_idle:
+        raise ValueError(f"{where}max_idle is {o.max_idle}, less than min_idle {o.min_idle}")
+    o.check_after = number("check_after", 0.5)
+    o.keepalive = number("keepalive", inf, least=1e-3)
+    if o.keepalive != inf and o.hooks.check is None:
+        raise TypeError(f"{where}keepalive needs a check hook")
+    ages = o.factory is not None  # a fixed set of items cannot be made anew
+    o.idle_timeout = number("idle_timeout", 600.0 if ages else inf)
+    o.max_lifetime = number("max_lifetime", 1800.0 if ages else inf)
+    o.max_uses = number("max_uses", inf, least=1, whole=True, most=2**32 - 1)
+    o.leak_after = number("leak_after", inf)
+    o.discard_on = _discard_on(where, given.get("discard_on", unset), unset)
+    o.clock = given.get("clock")
+    return o
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, NAMES, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"FastPool has no option {name!r}{hint} Options: {', '.join(NAMES)}"
+
+
+def _maxsize(where: str, maxsize, unset, o: Options) -> int:
+    if maxsize is unset:
+        return 10 if o.factory is not None else len(o.items) if o.items is not None else 0
+    if isinstance(maxsize, bool) or not isinstance(maxsize, int):
+        raise TypeError(f"{where}maxsize must be an int, not {maxsize!r}; 0 is no cap")
+    if maxsize < 0:
+        raise ValueError(f"{where}maxsize must be 0 (no cap) or more, not {maxsize!r}")
+    if o.items is not None and maxsize and maxsize < len(o.items):
+        raise ValueError(f"{where}maxsize is {maxsize}, but {len(o.items)} items were given")
+    return maxsize
+
+
+def is_async(function) -> bool:
+    """Whether calling it makes a coroutine, without importing inspect."""
+    function = getattr(function, "func", function)  # functools.partial
+    function = getattr(function, "__func__", function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        call = getattr(type(function), "__call__", None)
+        code = getattr(call, "__code__", None)
+    return bool(code is not None and code.co_flags & _CO_COROUTINE)
+
+
+def _hooks(where: str, factory, given: dict) -> Hooks:
+    hooks = Hooks()
+    create = getattr(factory, "create", None)
+    if create is None:
+        create = factory
+    elif not callable(create):
+        raise TypeError(f"{where}factory.create must be callable, not {create!r}")
+    if create is not None and not callable(create):
+        raise TypeError(
+            f"{where}factory must be callable or have a create() method, not {factory!r}"
+        )
+    hooks.create = create
+    has_create = create is not factory
+    for name in ("close", "check", "reset"):
+        hook = given.get(name)
+        if hook is None and has_create:
+            hook = getattr(factory, name, None)
+        if hook is not None and not callable(hook):
+            raise TypeError(f"{where}{name} must be callable, not {hook!r}")
+        setattr(hooks, name, hook)
+    found = {name: is_async(getattr(hooks, name)) for name in Hooks.__slots__}
+    if create is not None and found["create"]:
+        raise TypeError(
+            f"{where}the factory is a coroutine function; this version serves threads, and an async "
+            "factory needs the asyncio face of a later one"
+        )
+    for name, asynchronous in found.items():
+        if asynchronous:
+            raise TypeError(f"{where}{name} is a coroutine function, but the factory is not")
+    return hooks
+
+
+def _discard_on(where: str, rule, unset):
+    if rule is unset:
+        return (OSError, EOFError)
+    if rule is None:
+        return ()
+    if isinstance(rule, type) and issubclass(rule, BaseException):
+        return (rule,)
+    if isinstance(rule, (tuple, list, set, frozenset)):
+        for kind in rule:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise TypeError(f"{where}discard_on takes exception classes, not {kind!r}")
+        return tuple(rule)
+    if callable(rule):
+        return rule
+    raise TypeError(
+        f"{where}discard_on must be exception classes or a callable (exc, resource) -> bool, "
+        f"not {rule!r}"
+    )

@@ -1,0 +1,47 @@
+"""Pure decisions: expired, check, grow, back off.  Times are passed in, in seconds."""
+
+from __future__ import annotations
+
+from _random import Random
+
+_random = Random()
+
+LIFETIME_JITTER = 0.1  # a lifetime is up to this share shorter, so that a fleet does not redial at once
+BACKOFF_LEAST = 0.1
+BACKOFF_MOST = 10.0
+
+
+def lifetime(most: float) -> float:
+    """How long the resource just made may live: jittered, so that no two end together."""
+    return most * (1 - LIFETIME_JITTER * _random.random())
+
+
+def expiry(
+    now: float, since: float, dies_at: float, idle_timeout: float, uses: int, max_uses: int
+) -> str | None:
+    """Why an idle resource has to go, or None.  ``since``: when it was last returned."""
+    if now >= dies_at:
+        return "lifetime"
+    if now - since >= idle_timeout:
+        return "idle"
+    if max_uses and uses >= max_uses:
+        return "uses"
+    return None
+
+
+def check_due(now: float, since: float, check_after: float) -> bool:
+    """Whether an idle resource has to be checked before it is lent."""
+    return now - since > check_after
+
+
+def tries_wanted(demand: int, wishes: int, running: int, most: float) -> int:
+    """How many more creations to start: one for every caller who waits or is about to, and for
+    every resource wished for in the background, at most ``most`` at a time."""
+    return max(0, int(min(demand + wishes, most)) - running)
+
+
+def backoff(failures: int) -> float:
+    """Seconds before the next background try after so many failures in a row; full jitter within
+    the upper half, doubling from 100 ms to 10 s."""
+    ceiling = min(BACKOFF_MOST, BACKOFF_LEAST * 2 ** min(failures - 1, 10))
+    return ceiling * (0.5 + 0.5 * _random.random())

@@ -1,0 +1,372 @@
+# FastPool: a queue, or a pool of resources with a manager behind it; and Lease.
+
+cdef object manager_of(fp_core *c, str act):
+    if c.manager == NULL:
+        if c.use == FP_QUEUE:
+            raise TypeError(
+                f"{act}() needs a resource pool, and this FastPool is used as a queue: give it a "
+                "factory or items="
+            )
+        from fastpool.errors import PoolClosed
+        raise PoolClosed("a pool", f"{act}(): it is gone")
+    return <object>c.manager
+
+
+cdef inline object seconds_or_none(int64_t span):
+    return None if span == FP_NEVER else span * 1e-9
+
+
+# A lease by the slow path: waits here when the pool is full, asks the manager for everything else.
+cdef fp_slot *pool_lend(fp_core *c, int64_t span, fp_slot *due) except NULL:
+    cdef fp_slot *slot = due
+    cdef int64_t index = -1
+    cdef int64_t start = fp_clock_precise()
+    cdef int state = FP_GRANTED
+    if slot == NULL and not fp_gate(c) & FP_ASK_GET:
+        state = pool_wait(c, span, False, False, &slot)
+        if slot != NULL:
+            if not fp_pool_begin(c, slot):
+                return slot
+            due = slot
+    if due != NULL:
+        index = due.index
+    index = manager_of(c, "get").borrow(
+        index, REASONS.get(state), seconds_or_none(span), (fp_clock_precise() - start) * 1e-9
+    )
+    return fp_slots_at(&c.slots, <uint32_t>index)
+
+
+# A return by the slow path.  `held`: what fp_pool_return said.
+cdef object pool_take_back(fp_core *c, fp_slot *slot, int held, object resource):
+    if held == 0:
+        manager_of(c, "put").give_back(slot.index, None)
+    else:
+        manager_of(c, "put").misused("put", resource)
+
+
+@cython.no_gc_clear
+cdef class FastPool(Store):
+    """A pool that threads share: a queue of ready items, or resources made by a factory.
+
+    Without ``factory`` and ``items`` it is a compiled ``queue.LifoQueue`` (``order="fifo"``:
+    ``queue.Queue``).  With one it is a resource pool under the hard cap ``maxsize``; use
+    ``with pool.lease() as resource:``.  All options: ``help(fastpool.pool)``.
+    """
+
+    def __init__(self, maxsize=UNSET, **options):
+        if self.c.manager != NULL:
+            raise RuntimeError("a FastPool is initialised once")
+        configure(self, self.core, maxsize, options)
+
+    def __del__(self):
+        if self.c.manager != NULL:
+            (<object>self.c.manager).abandoned()
+
+    # -- the hot path --
+
+    def get(self, block=True, timeout=UNSET):
+        """Queue use: removes and returns the next item (Empty, ShutDown).
+
+        Pool use: an idle resource, or a new one while fewer than ``maxsize`` are open, else waits;
+        at most ``timeout`` seconds for all of it (default: the pool's).  PoolTimeout, PoolClosed,
+        PoolOverloaded, PoolDeadlock, or the factory's own exception.  Give it back with ``put`` or
+        ``discard``.  Thread-safe; one C call when something is idle.
+        """
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot
+        cdef fp_slot *due = NULL
+        cdef void *item
+        if timeout is not UNSET:
+            wait_span(c, block, timeout)
+        if c.use == FP_QUEUE:
+            item = fp_queue_get(c, c.lifo)
+            if item != NULL:
+                return fp_steal(item)
+            return queue_get_slow(c, wait_span(c, block, timeout))
+        slot = fp_pool_hit(c, &due)
+        if slot == NULL:
+            slot = pool_lend(c, wait_span(c, block, timeout), due)
+        return <object>fp_load_item(slot)
+
+    @cython.always_allow_keywords(False)
+    def get_nowait(self):
+        """``get(timeout=0)``: what is idle, or an exception at once."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot
+        cdef fp_slot *due = NULL
+        cdef void *item
+        if c.use == FP_QUEUE:
+            item = fp_queue_get(c, c.lifo)
+            if item != NULL:
+                return fp_steal(item)
+            return queue_get_slow(c, 0)
+        slot = fp_pool_hit(c, &due)
+        if slot == NULL:
+            slot = pool_lend(c, 0, due)
+        return <object>fp_load_item(slot)
+
+    def put(self, item, block=True, timeout=UNSET):
+        """Queue use: adds an item (Full, ShutDown).  Pool use: gives a resource back; ValueError if
+        it is not the pool's or not lent out."""
+        cdef fp_core *c = self.c
+        if c.use == FP_QUEUE:
+            if timeout is not UNSET:
+                wait_span(c, block, timeout)
+            if not fp_queue_put_new(c, <void *>item):
+                queue_put_slow(c, item, wait_span(c, block, timeout))
+            return None
+        return pool_put(c, item)
+
+    @cython.always_allow_keywords(False)
+    def put_nowait(self, item):
+        """``put(item, block=False)``; the same as ``put`` in pool use."""
+        cdef fp_core *c = self.c
+        if c.use == FP_QUEUE:
+            if not fp_queue_put_new(c, <void *>item):
+                queue_put_slow(c, item, 0)
+            return None
+        return pool_put(c, item)
+
+    def lease(self, timeout=UNSET):
+        """``with pool.lease() as resource:`` - entering takes, the end gives back.
+
+        ``timeout``: seconds, default the pool's.  A block left with an exception that ``discard_on``
+        matches closes the resource.  Entered once.
+        """
+        cdef Lease lease = Lease.__new__(Lease)
+        cdef fp_core *c = self.c
+        if c.use == FP_QUEUE:
+            manager_of(c, "lease")
+        lease.c = c
+        lease.id = fp_id_of(c)
+        lease.span = c.span if timeout is UNSET else span_of(timeout)
+        return lease
+
+    def acquire(self, timeout=UNSET):
+        """Takes a resource at once and returns its Lease, for holds that no block can express.
+        ``lease.resource``, ``lease.release()``, ``lease.discard()``."""
+        cdef Lease lease = self.lease(timeout)
+        lease_take(lease)
+        return lease
+
+    # -- the rest asks the manager --
+
+    def _resize(self, value):
+        if self.c.use == FP_POOL:
+            manager_of(self.c, "resize").resize(value)
+        else:
+            Store._resize(self, value)
+
+    def discard(self, resource):
+        """Closes a resource that is lent out, in place of ``put``; its place is free again once it
+        is really closed."""
+        manager_of(self.c, "discard").discard(resource)
+
+    def resize(self, maxsize):
+        """A new cap.  Growing serves waiters at once; when shrinking, surplus idle resources are
+        closed now and leased ones when they come back."""
+        self._resize(maxsize)
+
+    def flush(self):
+        """Retires every open resource: idle ones now, leased ones on return."""
+        manager_of(self.c, "flush").flush()
+
+    def suspend(self):
+        """Gets wait until ``resume``; returns work as ever."""
+        manager_of(self.c, "suspend").suspend()
+
+    def resume(self):
+        """Ends ``suspend``."""
+        manager_of(self.c, "resume").resume()
+
+    def warm(self, n, timeout=UNSET):
+        """Opens resources until ``n`` are open (``maxsize`` at most) and waits for them; returns how
+        many are open.  Raises the factory's exception if one fails."""
+        return manager_of(self.c, "warm").warm(n, None if timeout is UNSET else timeout,
+                                               timeout is UNSET)
+
+    def leases(self):
+        """Who holds what: a list of ``Holder`` (resource, age in seconds, thread, stack if
+        ``leak_after`` is on)."""
+        return manager_of(self.c, "leases").leases()
+
+    def stats(self):
+        """An immutable ``PoolStats`` snapshot; see ``fastpool.stats``."""
+        return manager_of(self.c, "stats").stats()
+
+    def close(self, timeout=5.0):
+        """Refuses new work, wakes every waiter, closes what is idle, waits up to ``timeout`` seconds
+        for borrowers other than the calling thread; True when all is closed.  What is still leased
+        is closed when it comes back.  Idempotent, from any thread."""
+        if self.c.use == FP_QUEUE:
+            self.shutdown(immediate=True)
+            return True
+        return manager_of(self.c, "close").close(timeout)
+
+    def shutdown(self, immediate=False):
+        """Queue use: as ``queue.Queue.shutdown``.  Pool use: ``close(0)``."""
+        if self.c.use == FP_QUEUE:
+            Store.shutdown(self, immediate)
+        else:
+            manager_of(self.c, "shutdown").close(0)
+
+    @property
+    def name(self):
+        """The name in errors, logs and metrics."""
+        return "queue" if self.c.manager == NULL else (<object>self.c.manager).name
+
+    @property
+    def closed(self):
+        """Whether ``close`` was called."""
+        return self.is_shutdown
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.close() if error is None else self.close(0)
+
+    def __repr__(self):
+        if self.c.use == FP_QUEUE:
+            return f"<FastPool as a queue: {self.qsize()} of {self.maxsize or 'unbounded'}>"
+        n = self.core.counts()
+        return (
+            f"<FastPool {self.name!r}: {n['idle']} idle, {n['leased']} leased, {n['open']} open of "
+            f"{self.maxsize or 'unbounded'}{', closed' if self.closed else ''}>"
+        )
+
+
+cdef inline object pool_put(fp_core *c, object resource):
+    cdef fp_slot *slot = fp_pool_find(c, <void *>resource)
+    cdef int swept = 0, held = -1
+    if slot != NULL:
+        held = fp_pool_return(c, slot, 0, &swept)
+        if held > 0:
+            if swept:
+                manager_of(c, "put").sweep()
+            return None
+    return pool_take_back(c, slot, held, resource)
+
+
+cdef enum:  # the life of a lease
+    FRESH, HELD, RELEASED, DISCARDED
+
+
+cdef int lease_take(Lease self) except -1:
+    cdef fp_core *c = self.c
+    cdef fp_slot *slot
+    cdef fp_slot *due = NULL
+    if fp_id_of(c) != self.id:
+        return lease_orphan(self)
+    slot = fp_pool_hit(c, &due)
+    if slot == NULL:
+        slot = pool_lend(c, self.span, due)
+    if fp_id_of(c) != self.id:  # the block went to another pool in between: nothing to do with us
+        fp_pool_publish(c, slot, FP_LEASED, 0)
+        fp_dispatch_locked(c)
+        return lease_orphan(self)
+    self.slot = slot
+    self.generation = fp_slot_generation(slot)
+    self.state = HELD
+    return 0
+
+
+cdef int lease_orphan(Lease self) except -1:
+    from fastpool.errors import PoolClosed
+    raise PoolClosed("a pool", "the pool of this lease is gone")
+
+
+@cython.freelist(64)
+cdef class Lease:
+    """The right to one resource: made by ``FastPool.lease`` and ``FastPool.acquire``.
+
+    Holds no Python object, so making one costs some 15 ns and it is never part of a cycle.  It keeps
+    the pool's memory block alive, not the pool.  Collected unreleased, it closes its resource and
+    warns once (ResourceWarning).
+    """
+    cdef fp_core *c
+    cdef fp_slot *slot       # while held
+    cdef uint64_t id         # of the pool; another id in the block: that pool is gone
+    cdef uint64_t generation # of the lease; another one in the slot: it is somebody else's now
+    cdef int64_t span
+    cdef int state
+
+    def __init__(self):
+        raise TypeError("leases are made by FastPool.lease() and FastPool.acquire()")
+
+    def __enter__(self):
+        if self.state != FRESH:
+            return lease_again(self)
+        lease_take(self)
+        fp_slot_own(self.slot, fp_thread_token() | 1)
+        return <object>fp_load_item(self.slot)
+
+    def __exit__(self, kind, error, trace):
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = self.slot
+        cdef int swept = 0
+        if slot == NULL:
+            return None
+        self.slot = NULL
+        self.state = RELEASED
+        if fp_id_of(c) != self.id:
+            return None
+        if error is None:
+            if fp_pool_return(c, slot, self.generation, &swept) > 0:
+                if swept:
+                    manager_of(c, "put").sweep()
+                return None
+        if fp_slot_holds(slot, self.generation):  # else: discarded or put back inside the block
+            manager_of(c, "put").give_back(slot.index, error)
+
+    @property
+    def resource(self):
+        """The resource, while the lease is held."""
+        lease_held(self, "resource")
+        return <object>fp_load_item(self.slot)
+
+    def release(self):
+        """Gives the resource back; once."""
+        lease_held(self, "release")
+        self.__exit__(None, None, None)
+
+    def discard(self):
+        """Closes the resource instead of giving it back; once.  A ``with`` block's end does nothing
+        more."""
+        cdef fp_slot *slot = self.slot
+        lease_held(self, "discard")
+        self.slot = NULL
+        self.state = DISCARDED
+        if fp_id_of(self.c) == self.id and fp_slot_holds(slot, self.generation):
+            manager_of(self.c, "discard").discard_slot(slot.index)
+
+    def __dealloc__(self):
+        if self.slot != NULL and fp_id_of(self.c) == self.id:
+            if fp_slot_holds(self.slot, self.generation) and self.c.manager != NULL:
+                (<object>self.c.manager).lost(self.slot.index)
+
+    def __repr__(self):
+        return f"<Lease {('not entered', 'held', 'released', 'discarded')[self.state]}>"
+
+
+cdef object lease_again(Lease self):
+    if self.state == HELD and self.slot != NULL and not fp_slot_owner(self.slot) & 1:
+        fp_slot_own(self.slot, fp_thread_token() | 1)  # acquire()d, and now used as a block
+        return <object>fp_load_item(self.slot)
+    from fastpool.errors import PoolError
+    raise PoolError(lease_pool(self), "this lease was entered before; call lease() for each block")
+
+
+cdef int lease_held(Lease self, str act) except -1:
+    if self.slot != NULL:
+        if fp_id_of(self.c) != self.id or fp_slot_holds(self.slot, self.generation):
+            return 0
+    from fastpool.errors import PoolError
+    why = "was not entered yet" if self.state == FRESH else "has been released or discarded"
+    raise PoolError(lease_pool(self), f"{act}: this lease {why}")
+
+
+cdef object lease_pool(Lease self):
+    if fp_id_of(self.c) == self.id and self.c.manager != NULL:
+        return (<object>self.c.manager).name
+    return "a pool"

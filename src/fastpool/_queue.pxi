@@ -1,0 +1,212 @@
+# Queue use: Queue and LifoQueue, and what FastPool shares with them.
+
+cdef str NO_SUCH = (
+    "{} has no {!r}: its ring is guarded by the core, not by a Python lock, and cannot be overridden "
+    "piecewise; use queue.Queue from the standard library where you need that"
+)
+cdef tuple UNSHARED = ("mutex", "not_empty", "not_full", "all_tasks_done", "_init", "_qsize", "_put",
+                       "_get")
+
+
+cdef class Store:
+    """What the queue faces of Queue, LifoQueue and FastPool have in common; all of it cold."""
+    cdef fp_core *c
+    cdef Core core
+    cdef object __weakref__
+
+    def __cinit__(self, *args, **options):
+        self.core = Core()
+        self.c = self.core.c
+        for name in UNSHARED:
+            if getattr(type(self), name, None) is not getattr(Store, name, None):
+                raise TypeError(NO_SUCH.format(type(self).__name__, name))
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return generic_alias(cls, item)
+
+    def qsize(self):
+        """Items in the queue, or idle resources in the pool, at some instant of the call."""
+        if self.c.use == FP_POOL:
+            return self.core.counts()["idle"]
+        return self.c.items.count
+
+    def empty(self):
+        """Whether ``qsize()`` is 0."""
+        return self.qsize() == 0
+
+    def full(self):
+        """Whether ``maxsize`` is bounded and reached."""
+        return self.qsize() >= self.c.limit
+
+    @property
+    def maxsize(self):
+        """Most items held, or resources open; 0 is no bound.  Assignable: a larger bound lets
+        waiting putters in, a smaller one takes effect as items leave."""
+        return 0 if self.c.limit == <size_t>-1 else self.c.limit
+
+    @maxsize.setter
+    def maxsize(self, value):
+        self._resize(value)
+
+    def _resize(self, value):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"maxsize must be an int, not {value!r}")
+        fp_lock_take(&self.c.lock)
+        self.c.limit = <size_t>-1 if value <= 0 else <size_t>value
+        fp_dispatch(self.c)
+        fp_lock_drop(&self.c.lock)
+
+    @property
+    def queue(self):
+        """The items as a list, oldest first: a snapshot."""
+        cdef list items = []
+        cdef size_t i, n = self.c.items.count
+        cdef void *item
+        if self.c.use == FP_POOL:
+            return [self.core.item(slot[0]) for slot in self.core.slots() if slot[1] == "idle"]
+        for i in range(n):  # room first: no Python object may be made under the lock
+            items.append(None)
+        fp_lock_take(&self.c.lock)
+        n = min(n, self.c.items.count)
+        for i in range(n):
+            item = fp_deque_at(&self.c.items, i)
+            fp_list_set(items, i, item)
+        fp_lock_drop(&self.c.lock)
+        del items[n:]
+        return items
+
+    @property
+    def unfinished_tasks(self):
+        """Items put for which ``task_done`` has not been called yet."""
+        return self.c.unfinished
+
+    def task_done(self):
+        """One item got earlier is dealt with.  ValueError if called more often than items were
+        put.  The call for the last one ends every ``join``."""
+        if fp_queue_finish(self.c) == 0:
+            raise ValueError("task_done() called too many times")
+
+    def join(self):
+        """Waits until ``task_done`` was called for every item that was put."""
+        cdef int interrupted
+        cdef int state = fp_queue_join(self.c, &interrupted)
+        if interrupted:
+            return fp_pending()
+        if state == FP_MEMORY:
+            raise MemoryError
+
+    def shutdown(self, immediate=False):
+        """Puts raise ShutDown from now on, gets do so once it is empty.  ``immediate``: what is
+        left is dropped, counted as done, and gets raise at once.  Ends every wait; idempotent."""
+        cdef fp_deque dropped
+        cdef size_t n = fp_queue_shut(self.c, bool(immediate), &dropped)
+        if immediate:
+            while n != 0:
+                n -= 1
+                Py_DECREF(<object>fp_deque_pop_head(&dropped))
+            fp_free(dropped.cells)
+
+    @property
+    def is_shutdown(self):
+        """Whether ``shutdown`` was called."""
+        return (fp_gate(self.c) & (FP_SHUT | FP_CLOSED)) != 0
+
+    @property
+    def mutex(self):
+        raise AttributeError(NO_SUCH.format(type(self).__name__, "mutex"))
+
+    @property
+    def not_empty(self):
+        raise AttributeError(NO_SUCH.format(type(self).__name__, "not_empty"))
+
+    @property
+    def not_full(self):
+        raise AttributeError(NO_SUCH.format(type(self).__name__, "not_full"))
+
+    @property
+    def all_tasks_done(self):
+        raise AttributeError(NO_SUCH.format(type(self).__name__, "all_tasks_done"))
+
+
+cdef inline object queue_sizes(Store self, object maxsize, bint lifo):
+    if not isinstance(maxsize, int):
+        raise TypeError(f"maxsize must be an int, not {maxsize!r}")
+    self.core.set_queue(lifo, False, INFINITY if maxsize <= 0 else maxsize, None, INFINITY)
+
+
+@cython.no_gc_clear
+cdef class Queue(Store):
+    """Drop-in for ``queue.Queue``: first in, first out.
+
+    ``maxsize`` <= 0 is unbounded.  Thread-safe, and re-entrant: a put from a finaliser or a signal
+    handler inside a get is fine.  Raises the standard library's Empty, Full and ShutDown.
+    """
+
+    def __init__(self, maxsize=0):
+        queue_sizes(self, maxsize, False)
+
+    def get(self, block=True, timeout=None):
+        """Removes and returns the next item.  Empty when there is none within ``timeout`` seconds
+        (None: for ever), or at once with ``block=False``; ShutDown."""
+        cdef void *item
+        if timeout is not None:
+            wait_span(self.c, block, timeout)  # a bad one is an error even if nobody has to wait
+        item = fp_queue_get(self.c, 0)
+        if item != NULL:
+            return fp_steal(item)
+        return queue_get_slow(self.c, wait_span(self.c, block, timeout))
+
+    def put(self, item, block=True, timeout=None):
+        """Adds an item.  Full when there is no room within ``timeout`` seconds; ShutDown."""
+        return queue_put(self.c, item, block, timeout)
+
+    @cython.always_allow_keywords(False)
+    def get_nowait(self):
+        """``get(block=False)``"""
+        cdef void *item = fp_queue_get(self.c, 0)
+        if item != NULL:
+            return fp_steal(item)
+        return queue_get_slow(self.c, 0)
+
+    @cython.always_allow_keywords(False)
+    def put_nowait(self, item):
+        """``put(item, block=False)``"""
+        if not fp_queue_put_new(self.c, <void *>item):
+            queue_put_slow(self.c, item, 0)
+
+
+@cython.no_gc_clear
+cdef class LifoQueue(Store):
+    """Drop-in for ``queue.LifoQueue``: last in, first out.  Else as Queue."""
+
+    def __init__(self, maxsize=0):
+        queue_sizes(self, maxsize, True)
+
+    def get(self, block=True, timeout=None):
+        """Removes and returns the item put last; see ``Queue.get``."""
+        cdef void *item
+        if timeout is not None:
+            wait_span(self.c, block, timeout)
+        item = fp_queue_get(self.c, 1)
+        if item != NULL:
+            return fp_steal(item)
+        return queue_get_slow(self.c, wait_span(self.c, block, timeout))
+
+    def put(self, item, block=True, timeout=None):
+        """Adds an item; see ``Queue.put``."""
+        return queue_put(self.c, item, block, timeout)
+
+    @cython.always_allow_keywords(False)
+    def get_nowait(self):
+        """``get(block=False)``"""
+        cdef void *item = fp_queue_get(self.c, 1)
+        if item != NULL:
+            return fp_steal(item)
+        return queue_get_slow(self.c, 0)
+
+    @cython.always_allow_keywords(False)
+    def put_nowait(self, item):
+        """``put(item, block=False)``"""
+        if not fp_queue_put_new(self.c, <void *>item):
+            queue_put_slow(self.c, item, 0)

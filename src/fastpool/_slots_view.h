@@ -1,0 +1,117 @@
+/* Reading and marking slots from outside the hot path. */
+#ifndef FASTPOOL_SLOTS_VIEW_H
+#define FASTPOOL_SLOTS_VIEW_H
+
+#include "_waiters.h"
+
+static inline void *fp_load_item(fp_slot *s) { return fp_load(&s->item, acquire); }
+static inline unsigned fp_slot_state(fp_slot *s) { return fp_state(fp_load(&s->word, acquire)); }
+static inline uint64_t fp_slot_generation(fp_slot *s) {
+    return fp_generation(fp_load(&s->word, acquire));
+}
+static inline uint32_t fp_slot_uses(fp_slot *s) { return fp_load(&s->uses, relaxed); }
+static inline void fp_slot_own(fp_slot *s, uintptr_t token) { fp_store(&s->owner, token, relaxed); }
+static inline uintptr_t fp_slot_owner(fp_slot *s) { return fp_load(&s->owner, relaxed); }
+static inline int fp_slot_holds(fp_slot *s, uint64_t generation) {
+    uint64_t word = fp_load(&s->word, acquire);
+    return fp_state(word) == FP_LEASED && fp_generation(word) == generation;
+}
+static inline uint64_t fp_id_of(fp_core *c) { return fp_load(&c->id, relaxed); }
+
+/* The resource has just been looked at: nothing to ask for another while. */
+static void fp_slot_freshen(fp_core *c, fp_slot *slot) {
+    int64_t at = fp_later(fp_now(c), c->fresh_for), dies_at = fp_load(&slot->dies_at, relaxed);
+    fp_store(&slot->stale_at, at < dies_at ? at : dies_at, relaxed);
+}
+
+/* A new resource; the slot is the caller's and not yet published. */
+static void fp_slot_fill(fp_core *c, fp_slot *slot, int64_t lifetime) {
+    int64_t now = fp_now(c);
+    fp_store(&slot->uses, 0, relaxed);
+    fp_store(&slot->since, now, relaxed);
+    fp_store(&slot->dies_at, fp_later(now, lifetime), relaxed);
+    slot->sampled = 0;
+    fp_slot_freshen(c, slot);
+}
+
+static void fp_slot_lent(fp_core *c, fp_slot *slot) {
+    if (c->timed) fp_store(&slot->since, fp_now(c), relaxed);
+}
+
+#define FP_EACH_SLOT(c, slot)                                                                   \
+    for (uint32_t k_ = 0, used_ = fp_load(&(c)->slots.used, acquire); k_ < used_; k_++)         \
+        for (fp_segment *seg_ = fp_load(&(c)->slots.segments[k_], acquire), *once_ = seg_;      \
+             once_ != NULL; once_ = NULL)                                                       \
+            for (fp_slot *slot = seg_->slots; slot < seg_->slots + seg_->size; slot++)
+
+/* RETIRE on up to `most` open slots that are not idle already marked; how many were marked. */
+static size_t fp_mark_retire(fp_core *c, size_t most) {
+    size_t marked = 0;
+    FP_EACH_SLOT(c, slot) {
+        uint64_t word = fp_load(&slot->word, relaxed);
+        while (marked < most && fp_state(word) != FP_FREE_SLOT &&
+               fp_state(word) != FP_CLOSING && !(word & FP_RETIRE))
+            if (fp_cas(&slot->word, &word, word | FP_RETIRE, acq_rel)) {
+                marked++;
+                break;
+            }
+    }
+    return marked;
+}
+
+typedef struct {
+    uint32_t index, uses;
+    int state, retire;
+    int64_t since, dies_at, stale_at;
+    uintptr_t owner;
+} fp_view;
+
+static void fp_view_of(fp_slot *slot, fp_view *view) {
+    uint64_t word = fp_load(&slot->word, acquire);
+    view->index = slot->index;
+    view->state = (int)fp_state(word);
+    view->retire = (word & FP_RETIRE) != 0;
+    view->uses = fp_load(&slot->uses, relaxed);
+    view->since = fp_load(&slot->since, relaxed);
+    view->dies_at = fp_load(&slot->dies_at, relaxed);
+    view->stale_at = fp_load(&slot->stale_at, relaxed);
+    view->owner = fp_load(&slot->owner, relaxed);
+}
+
+static fp_view *fp_views_new(size_t n) { return (fp_view *)FP_MALLOC((n + 1) * sizeof(fp_view)); }
+static void fp_views_free(fp_view *views) { FP_FREE(views); }
+
+/* Under the lock.  The number of open slots, which may be more than there is room for. */
+static size_t fp_views_fill(fp_core *c, fp_view *views, size_t room) {
+    size_t n = 0;
+    FP_EACH_SLOT(c, slot)
+    if (fp_state(fp_load(&slot->word, relaxed)) != FP_FREE_SLOT) {
+        if (n < room) fp_view_of(slot, &views[n]);
+        n++;
+    }
+    return n;
+}
+
+typedef struct {
+    size_t by_state[FP_STATES];
+    size_t open, waiting;
+    uint64_t uses;
+    fp_times waits, held;
+} fp_counts;
+
+/* Under the lock: slots become free and stop being free only there, so the states add up. */
+static void fp_count(fp_core *c, fp_counts *n) {
+    memset(n, 0, sizeof *n);
+    n->uses = c->retired_uses;
+    FP_EACH_SLOT(c, slot) {
+        unsigned state = fp_state(fp_load(&slot->word, relaxed));
+        n->by_state[state]++;
+        if (state != FP_FREE_SLOT) n->uses += fp_load(&slot->uses, relaxed);
+    }
+    n->open = c->open;
+    n->waiting = c->getters.count;
+    n->waits = c->waits;
+    n->held = c->held;
+}
+
+#endif

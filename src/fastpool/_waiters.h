@@ -1,0 +1,524 @@
+/* The core: one gate word, the storage of _ring.h behind it, and the one locked slow path in which
+ * everybody waits.
+ *
+ * Plain C11.  The includer gives, before including:
+ *   fp_lock, fp_lock_init(l), fp_lock_take(l), fp_lock_drop(l)   a small mutex; nothing with a GIL
+ *   fp_unpark(w)                                                 wakes the thread or task of `w`
+ *   fp_thread_token()                                            names the running thread; even
+ *
+ * How nobody sleeps beside a free resource (the order of steps is the whole proof):
+ *   a waiter:    1 joins the line   2 sets its bit in the gate   3 looks for something free   4 sleeps
+ *   a returner:  1 publishes        2 reads the gate             3 if a bit is set: dispatch
+ * 2 and 3 of the waiter, 1 and 2 of the returner are seq_cst, so at least one of the two sees the
+ * other.  dispatch() runs under the lock and matches what is free with the head of the line, no
+ * matter who calls it.
+ *
+ * A grant is data in the waiter's record.  Whoever ends the wait, for whatever reason, claims the
+ * grant or puts it back; a waiter that was only notified and leaves passes the notice on.
+ *
+ * Fairness.  "fair": what comes back goes to the head of the line, and newcomers queue (HANDOFF is
+ * set whenever somebody waits).  "throughput": the head is notified, and newcomers may be faster,
+ * until the head has waited FP_PATIENCE; from then on it is handed over as well.  That is the rule
+ * of Go's sync.Mutex and of CPython's PyMutex.  While a notice is under way GETTERS is clear, so a
+ * busy thread runs on the fast path and wakes nobody a second time.
+ */
+#ifndef FASTPOOL_WAITERS_H
+#define FASTPOOL_WAITERS_H
+
+#include "_clock.h"
+#include "_ring.h"
+
+#define FP_PATIENCE 1000000 /* ns before the head of a "throughput" line asks for hand-off */
+
+/* ---- Waiters and lines ---- */
+
+enum fp_waiter_state {
+    FP_WAITING,  /* in the line; the owner runs or spins */
+    FP_PARKED,   /* in the line; the owner sleeps: a wake-up must follow the next change */
+    FP_NOTIFIED, /* in the line; told to look for itself */
+    FP_GRANTED,  /* out of the line; `grant` is the owner's */
+    FP_FAILED,   /* out of the line; `grant` is an exception */
+    FP_REFUSED,  /* out of the line; the pool or queue was closed */
+};
+
+typedef struct fp_waiter {
+    struct fp_waiter *prev, *next; /* under the lock */
+    _Atomic(int) state;            /* all changes but WAITING -> PARKED under the lock */
+    void *grant;                   /* slot, item or exception; written before `state` is */
+    void *offer;                   /* a putter's item */
+    void *park;                    /* what fp_unpark needs; a thread's lock or a task's future */
+    int64_t since;                 /* precise ns; when it joined */
+    uint64_t ticket;               /* names this wait for those outside the lock */
+    int tried;                     /* a creation has been started for this one */
+    int asleep;                    /* owner only: a wake-up has to be consumed */
+} fp_waiter;
+
+typedef struct {
+    fp_waiter *first, *last;
+    size_t count;
+} fp_line;
+
+static inline void fp_line_join(fp_line *line, fp_waiter *w, int in_front) {
+    w->prev = in_front ? NULL : line->last;
+    w->next = in_front ? line->first : NULL;
+    *(w->prev ? &w->prev->next : &line->first) = w;
+    *(w->next ? &w->next->prev : &line->last) = w;
+    line->count++;
+}
+
+static inline void fp_line_leave(fp_line *line, fp_waiter *w) {
+    *(w->prev ? &w->prev->next : &line->first) = w->next;
+    *(w->next ? &w->next->prev : &line->last) = w->prev;
+    w->prev = w->next = NULL;
+    line->count--;
+}
+
+/* ---- Times: a histogram with power-of-two steps; added to under the lock ---- */
+enum { FP_TIMES = 32 }; /* bucket i: below 2^i microseconds; the last one: the rest */
+typedef struct {
+    uint64_t counts[FP_TIMES];
+    uint64_t count;
+    int64_t sum, most; /* ns */
+} fp_times;
+
+static void fp_times_add(fp_times *t, int64_t ns) {
+    unsigned bucket = 0;
+    for (uint64_t us = ns < 0 ? 0 : (uint64_t)ns / 1000; us != 0 && bucket < FP_TIMES - 1; us >>= 1)
+        bucket++;
+    t->counts[bucket]++;
+    t->count++;
+    t->sum += ns;
+    if (ns > t->most) t->most = ns;
+}
+
+/* ---- The gate: the one word that a hit reads beside its slot ---- */
+
+enum {
+    FP_CLOSED = 1,     /* nothing is given any more; set once */
+    FP_SHUT = 2,       /* a queue takes no more items, but may still be emptied */
+    FP_SUSPENDED = 4,  /* gets wait */
+    FP_GETTERS = 8,    /* somebody waits to get and has no notice: a return must dispatch */
+    FP_HANDOFF = 16,   /* newcomers must queue behind the head of the line */
+    FP_PUTTERS = 32,   /* somebody waits to put: gets must dispatch, puts must queue */
+    FP_ASK_GET = 64,   /* a get always asks the manager: leases are tracked */
+    FP_ASK_PUT = 128,  /* a put always asks the manager: reset hook, idle limit, tracking */
+    FP_LINE_BITS = FP_GETTERS | FP_HANDOFF | FP_PUTTERS,
+    FP_GET_SLOW = FP_CLOSED | FP_SUSPENDED | FP_HANDOFF | FP_PUTTERS | FP_ASK_GET,
+    FP_PUT_SLOW = FP_CLOSED | FP_SHUT | FP_GETTERS | FP_PUTTERS | FP_ASK_PUT,
+};
+
+enum { FP_QUEUE, FP_POOL };
+
+typedef struct fp_core {
+    /* read-mostly */
+    _Alignas(FP_LINE) FP_SHARED(uint64_t) id; /* never used twice; 0 for a block out of use */
+    _Atomic(uint32_t) gate; /* writers: under the lock, by RMW; readers: every operation */
+    int use;                /* FP_QUEUE or FP_POOL */
+    int lifo, fair;
+    int timed;           /* a clock is read on the hot path: something expires or is checked */
+    int64_t *clock;      /* a manual clock for tests, or NULL */
+    int64_t fresh_for;   /* ns an idle resource needs no question: min of idle time, check_after */
+    uint32_t max_uses;   /* 0: no limit */
+    size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
+    int64_t span;        /* ns a call waits at most unless it says otherwise */
+    void *manager;       /* pool use: who is asked for everything that is not a hit */
+    fp_slot *last;       /* GIL builds: the slot lent last, a guess for the next return */
+    /* slow path: under the lock */
+    _Alignas(FP_LINE) fp_lock lock;
+    fp_line getters, putters, joiners;
+    size_t open;         /* slots that are not FREE: what the cap counts */
+    size_t creating;     /* slots in CREATING */
+    size_t coming;       /* callers who have asked for a creation and are about to join the line */
+    size_t unfinished;   /* queue: items put and not yet task_done() */
+    size_t max_waiting;  /* SIZE_MAX: no limit */
+    uint64_t tickets;
+    uint64_t retired_uses; /* uses of resources that are gone */
+    fp_times waits, held;  /* time in line, all; time in use, sampled */
+    fp_deque items;           /* queue use */
+    fp_slots slots;           /* pool use */
+    struct fp_core *next, *prev; /* all blocks in use; under the registry's lock */
+    void *raw;
+} fp_core;
+
+static inline uint32_t fp_gate(fp_core *c) {
+    /* seq_cst: the load half of the store-load pair with a waiter's bit */
+    FP_STEP();
+    return atomic_load_explicit(&c->gate, memory_order_seq_cst);
+}
+
+static inline void fp_gate_set(fp_core *c, uint32_t bits) { atomic_fetch_or(&c->gate, bits); }
+static inline void fp_gate_clear(fp_core *c, uint32_t bits) { atomic_fetch_and(&c->gate, ~bits); }
+
+static inline int64_t fp_now(fp_core *c) {
+    return FP_UNLIKELY(c->clock != NULL) ? *(volatile int64_t *)c->clock : fp_clock_coarse();
+}
+
+/* ---- Dispatch: under the lock ---- */
+
+static int fp_impatient(fp_core *c, fp_waiter *head) {
+    return c->fair || fp_clock_precise() - head->since >= FP_PATIENCE;
+}
+
+/* Sets the line bits to what the lines say.  Before the last look for something free, always. */
+static void fp_gate_refresh(fp_core *c) {
+    uint32_t bits = 0, was = atomic_load_explicit(&c->gate, memory_order_relaxed);
+    fp_waiter *head = c->getters.first;
+    if (head != NULL) {
+        int notified = atomic_load_explicit(&head->state, memory_order_relaxed) == FP_NOTIFIED;
+        if (fp_impatient(c, head))
+            bits |= FP_HANDOFF | FP_GETTERS;
+        else if (!notified)
+            bits |= FP_GETTERS;
+    }
+    if (c->putters.first != NULL) bits |= FP_PUTTERS;
+    while (!atomic_compare_exchange_weak(&c->gate, &was, (was & ~(uint32_t)FP_LINE_BITS) | bits)) {}
+}
+
+/* Ends the wait of `w`, which has left the line. */
+static void fp_settle(fp_waiter *w, int state, void *grant) {
+    w->grant = grant;
+    /* the exchange publishes `grant`; only a sleeper needs, and must get, exactly one wake-up */
+    if (atomic_exchange(&w->state, state) == FP_PARKED) fp_unpark(w);
+}
+
+static void fp_refuse_all(fp_line *line) {
+    fp_waiter *w;
+    while ((w = line->first) != NULL) {
+        fp_line_leave(line, w);
+        fp_settle(w, FP_REFUSED, NULL);
+    }
+}
+
+static void *fp_take_any(fp_core *c) {
+    if (c->use == FP_POOL) return fp_idle_take(&c->slots, c->lifo);
+    if (c->items.count == 0) return NULL;
+    return c->lifo ? fp_deque_pop_tail(&c->items) : fp_deque_pop_head(&c->items);
+}
+
+static void fp_dispatch(fp_core *c) {
+    fp_waiter *w;
+    for (;;) {
+        fp_gate_refresh(c);
+        uint32_t gate = fp_gate(c);
+        if (c->use == FP_QUEUE && (w = c->putters.first) != NULL && c->items.count < c->limit) {
+            if (fp_deque_push(&c->items, w->offer) == 0) {
+                fp_line_leave(&c->putters, w);
+                c->unfinished++;
+                fp_settle(w, FP_GRANTED, NULL);
+                continue;
+            } /* out of memory: the putter waits on and nothing is lost */
+        }
+        if ((gate & FP_SHUT) && c->items.count == 0) fp_refuse_all(&c->getters);
+        w = c->getters.first;
+        if (w == NULL || (gate & (FP_CLOSED | FP_SUSPENDED))) return;
+        if (gate & FP_HANDOFF) {
+            void *free = fp_take_any(c);
+            if (free == NULL) return;
+            fp_line_leave(&c->getters, w);
+            fp_settle(w, FP_GRANTED, free);
+        } else {
+            if ((gate & FP_GETTERS) == 0) return; /* notified already; it will look for itself */
+            if (!(c->use == FP_POOL ? fp_idle_likely(&c->slots) : c->items.count != 0)) return;
+            if (atomic_exchange(&w->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(w);
+        }
+    }
+}
+
+/* A return found a bit in the gate. */
+static void fp_dispatch_locked(fp_core *c) {
+    fp_lock_take(&c->lock);
+    fp_dispatch(c);
+    fp_lock_drop(&c->lock);
+}
+
+/* ---- Waiting: each under the lock ---- */
+
+static void fp_join(fp_core *c, fp_line *line, fp_waiter *w, int in_front) {
+    atomic_store_explicit(&w->state, FP_WAITING, memory_order_relaxed);
+    w->grant = NULL;
+    w->tried = w->asleep = 0;
+    w->ticket = ++c->tickets;
+    w->since = fp_clock_precise();
+    fp_line_join(line, w, in_front);
+    fp_dispatch(c);
+}
+
+/* The owner was notified: take what is free and leave the line, or go on waiting. */
+static void fp_notified(fp_core *c, fp_waiter *w) {
+    if (atomic_load(&w->state) == FP_NOTIFIED) {
+        void *free = fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) ? NULL : fp_take_any(c);
+        if (free != NULL) {
+            fp_line_leave(&c->getters, w);
+            w->grant = free;
+            atomic_store(&w->state, FP_GRANTED);
+        } else {
+            atomic_store(&w->state, FP_WAITING);
+        }
+        fp_dispatch(c);
+    }
+}
+
+/* The owner gives up.  1: it was settled before, and the grant is the owner's to deal with. */
+static int fp_leave(fp_core *c, fp_line *line, fp_waiter *w) {
+    if (atomic_load(&w->state) >= FP_GRANTED) return 1;
+    fp_line_leave(line, w);
+    fp_dispatch(c); /* passes on a notice that it may have had */
+    return 0;
+}
+
+/* The waiter for whom the next creation is: the first one without a try, else the head. */
+static uint64_t fp_assign(fp_core *c) {
+    for (fp_waiter *w = c->getters.first; w != NULL; w = w->next)
+        if (!w->tried) {
+            w->tried = 1;
+            return w->ticket;
+        }
+    return c->getters.first != NULL ? c->getters.first->ticket : 0;
+}
+
+/* Raises `error` in the waiter that holds the ticket; 0 if it is not waiting any more. */
+static int fp_fail(fp_core *c, uint64_t ticket, void *error) {
+    for (fp_waiter *w = c->getters.first; w != NULL; w = w->next)
+        if (w->ticket == ticket) {
+            fp_line_leave(&c->getters, w);
+            fp_settle(w, FP_FAILED, error);
+            fp_dispatch(c);
+            return 1;
+        }
+    return 0;
+}
+
+/* ---- Queue use ---- */
+
+enum { FP_DONE, FP_NOT_NOW, FP_NO_MEMORY };
+
+/* With the GIL or the lock.  The fast path of put and get; NOT_NOW: see the slow path. */
+static inline int fp_queue_push(fp_core *c, void *item) {
+    if (FP_UNLIKELY(c->items.count >= c->limit)) return FP_NOT_NOW;
+    if (FP_UNLIKELY(fp_deque_push(&c->items, item) < 0)) return FP_NO_MEMORY;
+    c->unfinished++;
+    return FP_DONE;
+}
+
+static inline int fp_queue_put(fp_core *c, void *item) {
+#if FP_ATOMIC
+    fp_lock_take(&c->lock);
+    int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW) ? FP_NOT_NOW : fp_queue_push(c, item);
+    fp_lock_drop(&c->lock);
+    return done;
+#else
+    return FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW) ? FP_NOT_NOW : fp_queue_push(c, item);
+#endif
+}
+
+static inline void *fp_queue_get(fp_core *c, int lifo) {
+    void *item = NULL;
+#if FP_ATOMIC
+    fp_lock_take(&c->lock);
+#endif
+    if (FP_LIKELY((fp_gate(c) & FP_GET_SLOW) == 0 && c->items.count != 0)) {
+        item = lifo ? fp_deque_pop_tail(&c->items) : fp_deque_pop_head(&c->items);
+        fp_deque_shrink(&c->items);
+    }
+#if FP_ATOMIC
+    fp_lock_drop(&c->lock);
+#endif
+    return item;
+}
+
+/* One item's work is done; 0: more often than items were put. */
+static size_t fp_queue_finish(fp_core *c) {
+    fp_waiter *w;
+    fp_lock_take(&c->lock);
+    size_t before = c->unfinished;
+    if (before != 0 && --c->unfinished == 0)
+        while ((w = c->joiners.first) != NULL) {
+            fp_line_leave(&c->joiners, w);
+            fp_settle(w, FP_GRANTED, NULL);
+        }
+    fp_lock_drop(&c->lock);
+    return before;
+}
+
+/* Refuses putters, and getters once it is empty.  At once: the items are dropped too; the caller
+ * gets them in a buffer of its own to release, after the lock. */
+static size_t fp_queue_shut(fp_core *c, int at_once, fp_deque *dropped) {
+    size_t n = 0;
+    fp_lock_take(&c->lock);
+    fp_gate_set(c, FP_SHUT);
+    fp_refuse_all(&c->putters);
+    if (at_once) {
+        *dropped = c->items;
+        n = c->items.count;
+        c->items.cells = NULL;
+        c->items.count = c->items.head = 0;
+        c->items.mask = (size_t)-1; /* nothing is ever pushed again */
+        c->unfinished -= n < c->unfinished ? n : c->unfinished;
+    }
+    fp_dispatch(c);
+    if (c->unfinished == 0) {
+        fp_waiter *w;
+        while ((w = c->joiners.first) != NULL) {
+            fp_line_leave(&c->joiners, w);
+            fp_settle(w, FP_GRANTED, NULL);
+        }
+    }
+    fp_lock_drop(&c->lock);
+    return n;
+}
+
+/* ---- Pool use ---- */
+
+#if FP_ATOMIC
+/* The slot a thread returned last, per pool.  The pool's id is never used again, so a hint of a
+ * pool that is gone can never match; while it matches, the pool is alive, and slots never move. */
+typedef struct {
+    uint64_t id;
+    fp_slot *slot;
+} fp_hint;
+static _Thread_local fp_hint fp_hints[4];
+#define fp_hint_of(id) (&fp_hints[(id)&3])
+#endif
+
+/* An idle slot as LEASED, or NULL.  The gate has been looked at. */
+static inline fp_slot *fp_pool_take(fp_core *c) {
+#if FP_ATOMIC
+    uint64_t id = fp_load(&c->id, relaxed);
+    fp_hint *hint = fp_hint_of(id);
+    if (hint->id == id && c->lifo && fp_slot_take(hint->slot, 0)) return hint->slot;
+    fp_slot *slot = fp_idle_take(&c->slots, c->lifo);
+    if (slot != NULL) {
+        hint->id = id;
+        hint->slot = slot;
+    }
+    return slot;
+#else
+    return fp_idle_take(&c->slots, c->lifo);
+#endif
+}
+
+enum { FP_SAMPLE = 128 }; /* one use in so many is measured with the precise clock */
+
+/* Books the lease that has begun.  1 when a question is due: expired, or to be checked. */
+static inline int fp_pool_begin(fp_core *c, fp_slot *slot) {
+    uint32_t uses = fp_load(&slot->uses, relaxed) + 1;
+    fp_store(&slot->uses, uses, relaxed);
+    slot->sampled = FP_UNLIKELY(uses % FP_SAMPLE == 1) ? fp_clock_precise() : 0;
+    fp_store(&slot->owner, fp_thread_token(), relaxed);
+#if !FP_ATOMIC
+    c->last = slot;
+#endif
+    if (c->timed) {
+        int64_t now = fp_now(c);
+        if (FP_UNLIKELY(now >= fp_load(&slot->stale_at, relaxed))) return 1;
+        fp_store(&slot->since, now, relaxed);
+    }
+    return 0;
+}
+
+/* Whether the slot may go back to the idle ones without a question; books the return.
+ * Only the holder calls this, before it publishes the slot. */
+static inline int fp_pool_end(fp_core *c, fp_slot *slot) {
+    if (FP_UNLIKELY(c->max_uses && fp_load(&slot->uses, relaxed) >= c->max_uses)) return 0;
+    if (c->timed) {
+        int64_t now = fp_now(c), dies_at = fp_load(&slot->dies_at, relaxed);
+        if (FP_UNLIKELY(now >= dies_at)) return 0;
+        int64_t stale_at = fp_later(now, c->fresh_for);
+        fp_store(&slot->since, now, relaxed);
+        fp_store(&slot->stale_at, stale_at < dies_at ? stale_at : dies_at, relaxed);
+    }
+    return 1;
+}
+
+/* A lease that costs one look at the gate, one at the slot and one at the coarse clock.  NULL: take
+ * the slow path; *due is a slot taken about which the manager has to be asked. */
+static inline fp_slot *fp_pool_hit(fp_core *c, fp_slot **due) {
+    if (FP_UNLIKELY(fp_gate(c) & FP_GET_SLOW)) return NULL;
+    fp_slot *slot = fp_pool_take(c);
+    if (FP_UNLIKELY(slot == NULL)) return NULL;
+    if (FP_LIKELY(fp_pool_begin(c, slot) == 0)) return slot;
+    *due = slot;
+    return NULL;
+}
+
+/* Publishes a slot that is in state `from`; 0 if it may not become idle (see fp_slot_idle). */
+static inline int fp_pool_publish(fp_core *c, fp_slot *slot, unsigned from, uint64_t generation) {
+    int push = fp_slot_idle(slot, from, generation);
+    if (FP_UNLIKELY(push < 0)) return 0;
+    if (push) fp_idle_push(&c->slots, slot);
+    return 1;
+}
+
+/* The whole of a return.  1: done; 0: the slot is still the holder's, ask the manager; -1: it is not
+ * lent, or not by the lease of this generation (0: any).  *swept: the pool was closed meanwhile and
+ * has to be swept once more. */
+static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation, int *swept) {
+    uint64_t word = fp_load(&slot->word, relaxed);
+    if (FP_UNLIKELY(fp_state(word) != FP_LEASED)) return -1;
+    if (FP_UNLIKELY(generation && fp_generation(word) != generation)) return -1;
+    if (FP_UNLIKELY(fp_gate(c) & (FP_CLOSED | FP_ASK_PUT))) return 0;
+    if (FP_UNLIKELY(slot->sampled != 0)) {
+        int64_t used = fp_clock_precise() - slot->sampled;
+        fp_lock_take(&c->lock);
+        fp_times_add(&c->held, used);
+        fp_lock_drop(&c->lock);
+        slot->sampled = 0;
+    }
+    if (FP_UNLIKELY(!fp_pool_end(c, slot))) return 0;
+    fp_store(&slot->owner, 0, relaxed);
+    if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, generation))) return 0;
+    uint32_t gate = fp_gate(c); /* after the publish: see the proof at the head of this file */
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_CLOSED))) {
+        if (gate & FP_GETTERS) fp_dispatch_locked(c);
+        *swept = (gate & FP_CLOSED) != 0;
+    }
+    return 1;
+}
+
+/* The slot of a resource: a guess first, then the table. */
+static inline fp_slot *fp_pool_find(fp_core *c, const void *item) {
+#if FP_ATOMIC
+    uint64_t id = fp_load(&c->id, relaxed);
+    fp_hint *hint = fp_hint_of(id);
+    if (hint->id == id && fp_load(&hint->slot->item, relaxed) == item) return hint->slot;
+#else
+    if (c->last != NULL && fp_load(&c->last->item, relaxed) == item) return c->last;
+#endif
+    fp_lock_take(&c->lock);
+    fp_slot *slot = fp_slots_find(&c->slots, item);
+    fp_lock_drop(&c->lock);
+#if FP_ATOMIC
+    if (slot != NULL) {
+        hint->id = id;
+        hint->slot = slot;
+    }
+#endif
+    return slot;
+}
+
+#ifdef FASTPOOL_DEBUG
+/* Walks the whole structure; under the lock. */
+static void fp_check(fp_core *c) {
+    size_t open = 0, creating = 0, n = 0;
+    uint32_t used = fp_load(&c->slots.used, relaxed);
+    for (uint32_t k = 0; k < used; k++) {
+        fp_segment *segment = fp_load(&c->slots.segments[k], relaxed);
+        for (uint32_t i = 0; i < segment->size; i++) {
+            unsigned state = fp_state(fp_load(&segment->slots[i].word, relaxed));
+            FP_ASSERT(state < FP_STATES);
+            open += state != FP_FREE_SLOT;
+            creating += state == FP_CREATING;
+        }
+    }
+    FP_ASSERT(open == c->open);
+    FP_ASSERT(creating == c->creating);
+    for (fp_waiter *w = c->getters.first; w != NULL; w = w->next, n++)
+        FP_ASSERT(atomic_load(&w->state) < FP_GRANTED && (w->next == NULL || w->next->prev == w));
+    FP_ASSERT(n == c->getters.count);
+    FP_ASSERT(c->use == FP_POOL || c->items.count <= c->items.mask + 1);
+}
+#else
+#define fp_check(c) ((void)0)
+#endif
+
+#endif

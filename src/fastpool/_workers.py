@@ -1,0 +1,108 @@
+"""The pool's own threads: hooks run here, so that no borrower waits longer than its time-out."""
+
+from __future__ import annotations
+
+import threading
+from _queue import Empty, SimpleQueue
+from collections import deque
+
+LINGER = 2.0  # seconds without work after which a worker ends
+
+__all__ = ["Job", "Workers"]
+
+
+class Job:
+    """One call of a hook on a worker.  Done, or given up by whom it was for: whoever comes second
+    finds out, under ``lock``, and deals with what is left."""
+
+    __slots__ = ("call", "done", "error", "given_up", "lock", "result")
+
+    def __init__(self, call) -> None:
+        self.call = call
+        self.lock = threading.Lock()
+        self.done = False
+        self.given_up = False
+        self.result = None
+        self.error: BaseException | None = None
+
+
+class Workers:
+    """Daemon threads, started when there is work and ended when idle; at most ``limit`` at a time.
+
+    ``submit`` never blocks and never fails for want of a thread: work waits for a free one.
+    """
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+        self._lock = threading.RLock()  # a signal handler may submit inside submit
+        self._jobs: deque = deque()
+        self._idle = 0
+        self._threads = 0
+        self._inbox: SimpleQueue = SimpleQueue()
+        self._running = 0
+        self._quiet = threading.Condition(self._lock)
+
+    def submit(self, call, *args) -> None:
+        with self._lock:
+            self._running += 1
+            if self._idle:
+                self._idle -= 1
+                self._inbox.put((call, args))
+            elif self._threads < self.limit:
+                self._threads += 1
+                self._start(call, args)
+            else:
+                self._jobs.append((call, args))
+
+    def excuse(self, threads: int = 1) -> None:
+        """A worker is stuck in a hook past its deadline: another may take its place.  -1: it came
+        back."""
+        with self._lock:
+            self.limit += threads
+            if threads > 0 and self._jobs and self._threads < self.limit:
+                self._threads += 1
+                self._start(*self._jobs.popleft())
+
+    def settle(self, timeout: float) -> bool:
+        """Waits until nothing submitted is left undone."""
+        with self._quiet:
+            return self._quiet.wait_for(lambda: self._running == 0, timeout)
+
+    def _start(self, call, args) -> None:
+        try:
+            threading.Thread(
+                target=self._work, args=(call, args), name=self.name, daemon=True
+            ).start()
+        except RuntimeError:  # no thread to be had: interpreter exit, or the system's limit
+            self._threads -= 1
+            self._running -= 1
+            raise
+
+    def _work(self, call, args) -> None:
+        while True:
+            try:
+                call(*args)
+            finally:
+                del call, args  # nothing is kept alive by an idle worker
+                with self._quiet:
+                    self._running -= 1
+                    if not self._running:
+                        self._quiet.notify_all()
+            with self._lock:
+                if self._jobs and self._threads <= self.limit:
+                    call, args = self._jobs.popleft()
+                    continue
+                if self._threads > self.limit:
+                    self._threads -= 1
+                    return
+                self._idle += 1
+            try:
+                call, args = self._inbox.get(timeout=LINGER)
+            except Empty:
+                with self._lock:
+                    if self._idle:  # nobody has counted on this worker meanwhile
+                        self._idle -= 1
+                        self._threads -= 1
+                        return
+                call, args = self._inbox.get()

@@ -1,0 +1,93 @@
+"""What fastpool raises.  All of it pickles."""
+
+from __future__ import annotations
+
+import queue
+
+__all__ = [
+    "PoolClosed",
+    "PoolDeadlock",
+    "PoolError",
+    "PoolOverloaded",
+    "PoolTimeout",
+    "ShutDown",
+]
+
+try:
+    ShutDown = queue.ShutDown
+except AttributeError:  # Python 3.11 and 3.12
+
+    class ShutDown(Exception):
+        """A queue was shut down; ``queue.ShutDown`` from Python 3.13 on."""
+
+        __module__ = "fastpool"
+
+
+class PoolError(Exception):
+    """Base of all errors of a pool; ``.pool`` is its name."""
+
+    __module__ = "fastpool"
+
+    def __init__(self, pool: str, text: str) -> None:
+        super().__init__(pool, text)
+        self.pool = pool
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.pool}: {self.text}"
+
+
+class PoolTimeout(PoolError, TimeoutError, queue.Empty):
+    """No resource within the time allowed.
+
+    ``.phase`` is "wait", "create" or "check"; ``.waited`` seconds; ``.sizes`` maps idle, leased,
+    creating, checking, closing, open, maxsize and waiting to their numbers when time ran out;
+    ``__cause__`` is the factory's last failure, if there was one.
+    """
+
+    __module__ = "fastpool"
+
+    def __init__(
+        self,
+        pool: str,
+        phase: str,
+        waited: float,
+        sizes: dict[str, int],
+        holders: tuple[object, ...] = (),
+    ) -> None:
+        Exception.__init__(self, pool, phase, waited, sizes, holders)
+        self.pool = pool
+        self.phase = phase
+        self.waited = waited
+        self.sizes = sizes
+        self.holders = holders
+
+    @property
+    def text(self) -> str:
+        """The message without the pool's name; made when it is shown."""
+        n = self.sizes
+        cap = n.get("maxsize") or "unbounded"
+        text = (
+            f"no resource within {self.waited:.3g} s (phase: {self.phase}); {n.get('idle', 0)} idle, "
+            f"{n.get('leased', 0)} leased, {n.get('creating', 0)} creating of maxsize {cap}, "
+            f"{n.get('waiting', 0)} waiting"
+        )
+        return "\n  ".join([text, *(f"held by {holder}" for holder in self.holders)])
+
+
+class PoolClosed(PoolError, ShutDown):
+    """The pool is closed, or was closed while the caller waited."""
+
+    __module__ = "fastpool"
+
+
+class PoolOverloaded(PoolError):
+    """More than ``max_waiting`` callers would wait."""
+
+    __module__ = "fastpool"
+
+
+class PoolDeadlock(PoolError):
+    """The caller would wait while its own ``with`` blocks hold every resource of the pool."""
+
+    __module__ = "fastpool"

@@ -1,0 +1,37 @@
+"""Tests without real time: a manual clock for the ages of resources."""
+
+from __future__ import annotations
+
+import weakref
+
+from ._core import Ticks
+
+__all__ = ["ManualClock"]
+
+
+class ManualClock:
+    """A clock that stands until a test moves it: ``FastPool(..., clock=clock)``.
+
+    It rules ages and intervals (idle and life time, ``check_after``, ``keepalive``, ``leak_after``);
+    waits and deadlines of hooks stay in real time.
+    """
+
+    def __init__(self, start: float = 1e6) -> None:
+        self.ticks = Ticks(start)
+        self.managers: weakref.WeakSet = weakref.WeakSet()
+
+    @property
+    def now(self) -> float:
+        """Seconds."""
+        return self.ticks.seconds
+
+    def advance(self, seconds: float, settle: float = 5.0) -> None:
+        """Moves the clock, lets the housekeeping of its pools run, and waits up to ``settle``
+        seconds of real time until what that started is over."""
+        if not seconds >= 0:
+            raise ValueError(f"a clock never goes back: seconds must be >= 0, not {seconds!r}")
+        self.ticks.advance(seconds)
+        for manager in list(self.managers):
+            manager.tend()
+            for workers in (manager.closers, manager.checkers, manager.opener.workers):
+                workers.settle(settle)
