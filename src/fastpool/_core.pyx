@@ -142,11 +142,12 @@ cdef class Core:
         c.span = span_of(span)
 
     def set_pool(self, manager, *, bint lifo, bint fair, double limit, span, double max_waiting,
-                 double fresh_for, bint timed, uint32_t max_uses, bint ask_get, bint ask_put,
+                 double fresh_for, bint timed, bint asks, bint ask_get, bint ask_put,
                  clock=None):
         """Pool use; times in seconds, inf for never."""
         cdef fp_core *c = self.c
-        c.use, c.lifo, c.fair, c.timed, c.max_uses = FP_POOL, lifo, fair, timed, max_uses
+        c.use, c.lifo, c.fair, c.timed = FP_POOL, lifo, fair, timed
+        c.asks = asks
         c.limit = size_of(limit)
         c.max_waiting = size_of(max_waiting)
         c.span = span_of(span)
@@ -256,7 +257,7 @@ cdef class Core:
         cdef fp_slot *slot = fp_slots_at(&c.slots, index)
         if fp_gate(c) & FP_CLOSED or (used and not fp_pool_end(c, slot)):
             return False
-        if not fp_pool_publish(c, slot, FP_CHECKING, 0):
+        if not fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)):
             return False
         fp_dispatch_locked(c)
         # a close that set the gate after the look above has swept, or is about to: help it
@@ -270,7 +271,6 @@ cdef class Core:
     def lend(self, uint32_t index):
         """CHECKING -> LEASED, for a borrower whose check went well."""
         cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
-        fp_slot_lent(self.c, slot)
         return fp_slot_move(slot, FP_CHECKING, FP_LEASED) != 0
 
     def freshen(self, uint32_t index):
@@ -438,7 +438,7 @@ cdef int pool_wait(fp_core *c, int64_t span, bint asked, bint in_front,
             raise failure
     if interrupted:
         if slot[0] != NULL:  # granted while the handler ran: back, and on to the next in line
-            fp_pool_publish(c, slot[0], FP_LEASED, 0)
+            fp_pool_publish(c, slot[0], FP_LEASED, fp_slot_word(slot[0]))
             fp_dispatch_locked(c)
         fp_pending()
     if state == FP_MEMORY:
@@ -499,6 +499,15 @@ def _install():
     core = Core()
     fp_install_traverse(<PyTypeObject *>Core, <size_t>(<char *>&core.c - <char *><PyObject *>core))
     fp_install_fork()
+    global fp_lend_due, fp_sweep
+    fp_lend_due, fp_sweep = lend_due, sweep
+    cdef Store store = Queue()
+    cdef Lease lease = Lease.__new__(Lease)
+    fp_install_doors(
+        <PyTypeObject *>Queue, <PyTypeObject *>LifoQueue, <PyTypeObject *>FastPool,
+        <PyTypeObject *>Lease, <size_t>(<char *>&store.c - <char *><PyObject *>store),
+        <size_t>(<char *>&lease.of - <char *><PyObject *>lease),
+    )
     if (os.cpu_count() or 1) == 1:
         fp_spin_ns = 0  # spinning only keeps the one who would end the wait from running
 

@@ -3,6 +3,7 @@
 cdef extern from *:
     """
     #include "_cpython.h"
+    #include "_doors.h"
 
     static inline PyObject *fp_steal(void *item) { return (PyObject *)item; }
 
@@ -13,13 +14,6 @@ cdef extern from *:
     #define fp_ns_of(seconds) ((seconds) >= 9e9 ? FP_NEVER : (int64_t)((seconds) * 1e9))
     #define fp_seconds_of(ns) ((ns) == FP_NEVER ? Py_HUGE_VAL : (double)(ns) * 1e-9)
 
-    /* Puts a new reference to the item; 0: slow path, and the reference is given up again. */
-    static inline int fp_queue_put_new(fp_core *c, void *item) {
-        Py_INCREF((PyObject *)item);
-        if (FP_LIKELY(fp_queue_put(c, item) == FP_DONE)) return 1;
-        Py_DECREF((PyObject *)item);
-        return 0;
-    }
     /* Replaces a None of a list that nobody else has seen. */
     static inline void fp_list_set(PyObject *list, size_t i, void *item) {
         Py_INCREF((PyObject *)item);
@@ -54,11 +48,10 @@ cdef extern from *:
         pass
     ctypedef struct fp_core:
         uint64_t id
-        int use, lifo, fair, timed
+        int use, lifo, fair, timed, asks
         int64_t *clock
         int64_t fresh_for
         int64_t span
-        uint32_t max_uses
         size_t limit
         void *manager
         fp_lock lock
@@ -142,6 +135,7 @@ cdef extern from *:
 
     void *fp_load_item(fp_slot *)
     unsigned fp_slot_state(fp_slot *)
+    uint64_t fp_slot_word(fp_slot *)
     uint64_t fp_slot_generation(fp_slot *)
     uint32_t fp_slot_uses(fp_slot *)
     uintptr_t fp_slot_owner(fp_slot *)
@@ -149,7 +143,6 @@ cdef extern from *:
     void fp_slot_own(fp_slot *, uintptr_t)
     void fp_slot_fill(fp_core *, fp_slot *, int64_t)
     void fp_slot_freshen(fp_core *, fp_slot *)
-    void fp_slot_lent(fp_core *, fp_slot *)
     size_t fp_mark_retire(fp_core *, size_t)
     fp_view *fp_views_new(size_t)
     void fp_views_free(fp_view *)
@@ -165,3 +158,20 @@ cdef extern from *:
     void fp_core_retire(fp_core *)
     void fp_install_traverse(PyTypeObject *, size_t)
     void fp_install_fork()
+
+    ctypedef struct fp_lease:
+        fp_core *c
+        fp_slot *slot
+        uint64_t id
+        uint64_t generation
+        int64_t span
+        int state
+    const int FP_LEASE_FRESH, FP_LEASE_HELD, FP_LEASE_RELEASED, FP_LEASE_DISCARDED
+    int fp_lease_enter(fp_lease *, fp_slot **)
+    int fp_lease_exit(fp_lease *)
+    object fp_resource(fp_slot *)
+    object (*fp_lend_due)(fp_core *, fp_slot *)
+    object (*fp_sweep)(fp_core *)
+    int fp_install_doors(
+        PyTypeObject *, PyTypeObject *, PyTypeObject *, PyTypeObject *, size_t, size_t
+    ) except -1

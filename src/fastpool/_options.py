@@ -34,7 +34,7 @@ def parse(maxsize, unset, given: dict) -> Options:
     global _pools
     unknown = given.keys() - set(NAMES)
     if unknown:
-        raise TypeError(_unknown(sorted(unknown)[0]))
+        raise TypeError(_unknown(given.get("name") or "FastPool", sorted(unknown)[0]))
     o = Options()
     _pools += 1
     o.name = given.get("name") or f"pool-{_pools}"
@@ -110,12 +110,12 @@ def parse(maxsize, unset, given: dict) -> Options:
     return o
 
 
-def _unknown(name: str) -> str:
+def _unknown(pool: str, name: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, NAMES, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"FastPool has no option {name!r}{hint} Options: {', '.join(NAMES)}"
+    return f"{pool}: FastPool has no option {name!r}{hint}. Options: {', '.join(NAMES)}"
 
 
 def _maxsize(where: str, maxsize, unset, o: Options) -> int:

@@ -86,7 +86,7 @@ cdef class FastPool(Store):
         slot = fp_pool_hit(c, &due)
         if slot == NULL:
             slot = pool_lend(c, wait_span(c, block, timeout), due)
-        return <object>fp_load_item(slot)
+        return fp_resource(slot)
 
     @cython.always_allow_keywords(False)
     def get_nowait(self):
@@ -103,7 +103,7 @@ cdef class FastPool(Store):
         slot = fp_pool_hit(c, &due)
         if slot == NULL:
             slot = pool_lend(c, 0, due)
-        return <object>fp_load_item(slot)
+        return fp_resource(slot)
 
     def put(self, item, block=True, timeout=UNSET):
         """Queue use: adds an item (Full, ShutDown).  Pool use: gives a resource back; ValueError if
@@ -137,16 +137,16 @@ cdef class FastPool(Store):
         cdef fp_core *c = self.c
         if c.use == FP_QUEUE:
             manager_of(c, "lease")
-        lease.c = c
-        lease.id = fp_id_of(c)
-        lease.span = c.span if timeout is UNSET else span_of(timeout)
+        lease.of.c = c
+        lease.of.id = fp_id_of(c)
+        lease.of.span = c.span if timeout is UNSET else span_of(timeout)
         return lease
 
     def acquire(self, timeout=UNSET):
         """Takes a resource at once and returns its Lease, for holds that no block can express.
         ``lease.resource``, ``lease.release()``, ``lease.discard()``."""
         cdef Lease lease = self.lease(timeout)
-        lease_take(lease)
+        lease_take(&lease.of)
         return lease
 
     # -- the rest asks the manager --
@@ -248,32 +248,33 @@ cdef inline object pool_put(fp_core *c, object resource):
     return pool_take_back(c, slot, held, resource)
 
 
-cdef enum:  # the life of a lease
-    FRESH, HELD, RELEASED, DISCARDED
+cdef object sweep(fp_core *c):
+    """The pool was closed while something was being returned."""
+    manager_of(c, "put").sweep()
 
 
-cdef int lease_take(Lease self) except -1:
-    cdef fp_core *c = self.c
+cdef object lend_due(fp_core *c, fp_slot *due):
+    """For the door of ``get``: it has taken a slot that the manager has to look at."""
+    return fp_resource(pool_lend(c, c.span, due))
+
+
+cdef int lease_take(fp_lease *l) except -1:
     cdef fp_slot *slot
     cdef fp_slot *due = NULL
-    if fp_id_of(c) != self.id:
-        return lease_orphan(self)
-    slot = fp_pool_hit(c, &due)
-    if slot == NULL:
-        slot = pool_lend(c, self.span, due)
-    if fp_id_of(c) != self.id:  # the block went to another pool in between: nothing to do with us
-        fp_pool_publish(c, slot, FP_LEASED, 0)
-        fp_dispatch_locked(c)
-        return lease_orphan(self)
-    self.slot = slot
-    self.generation = fp_slot_generation(slot)
-    self.state = HELD
+    if fp_lease_enter(l, &due):
+        return 0
+    if l.state == FP_LEASE_HELD:  # the block went to another pool at that very moment
+        slot, l.slot, l.state = l.slot, NULL, FP_LEASE_RELEASED
+        fp_pool_publish(l.c, slot, FP_LEASED, fp_slot_word(slot))
+        fp_dispatch_locked(l.c)
+    if fp_id_of(l.c) != l.id:
+        from fastpool.errors import PoolClosed
+        raise PoolClosed("a pool", "the pool of this lease is gone")
+    slot = pool_lend(l.c, l.span, due)
+    l.slot = slot
+    l.generation = fp_slot_generation(slot)
+    l.state = FP_LEASE_HELD
     return 0
-
-
-cdef int lease_orphan(Lease self) except -1:
-    from fastpool.errors import PoolClosed
-    raise PoolClosed("a pool", "the pool of this lease is gone")
 
 
 @cython.freelist(64)
@@ -284,46 +285,37 @@ cdef class Lease:
     the pool's memory block alive, not the pool.  Collected unreleased, it closes its resource and
     warns once (ResourceWarning).
     """
-    cdef fp_core *c
-    cdef fp_slot *slot       # while held
-    cdef uint64_t id         # of the pool; another id in the block: that pool is gone
-    cdef uint64_t generation # of the lease; another one in the slot: it is somebody else's now
-    cdef int64_t span
-    cdef int state
+    cdef fp_lease of
 
     def __init__(self):
         raise TypeError("leases are made by FastPool.lease() and FastPool.acquire()")
 
     def __enter__(self):
-        if self.state != FRESH:
+        if self.of.state != FP_LEASE_FRESH:
             return lease_again(self)
-        lease_take(self)
-        fp_slot_own(self.slot, fp_thread_token() | 1)
-        return <object>fp_load_item(self.slot)
+        lease_take(&self.of)
+        fp_slot_own(self.of.slot, fp_thread_token() | 1)
+        return fp_resource(self.of.slot)
 
     def __exit__(self, kind, error, trace):
-        cdef fp_core *c = self.c
-        cdef fp_slot *slot = self.slot
-        cdef int swept = 0
-        if slot == NULL:
+        cdef fp_lease *l = &self.of
+        cdef fp_slot *slot
+        if error is None and fp_lease_exit(l):
             return None
-        self.slot = NULL
-        self.state = RELEASED
-        if fp_id_of(c) != self.id:
+        slot, l.slot, l.state = l.slot, NULL, FP_LEASE_RELEASED
+        if fp_id_of(l.c) != l.id:
             return None
-        if error is None:
-            if fp_pool_return(c, slot, self.generation, &swept) > 0:
-                if swept:
-                    manager_of(c, "put").sweep()
-                return None
-        if fp_slot_holds(slot, self.generation):  # else: discarded or put back inside the block
-            manager_of(c, "put").give_back(slot.index, error)
+        if slot == NULL:  # given back by another way, or while the pool was being closed
+            if fp_gate(l.c) & FP_CLOSED and l.c.manager != NULL:
+                (<object>l.c.manager).sweep()
+        elif fp_slot_holds(slot, l.generation):
+            manager_of(l.c, "put").give_back(slot.index, error)
 
     @property
     def resource(self):
         """The resource, while the lease is held."""
         lease_held(self, "resource")
-        return <object>fp_load_item(self.slot)
+        return fp_resource(self.of.slot)
 
     def release(self):
         """Gives the resource back; once."""
@@ -333,40 +325,43 @@ cdef class Lease:
     def discard(self):
         """Closes the resource instead of giving it back; once.  A ``with`` block's end does nothing
         more."""
-        cdef fp_slot *slot = self.slot
+        cdef fp_lease *l = &self.of
+        cdef fp_slot *slot = l.slot
         lease_held(self, "discard")
-        self.slot = NULL
-        self.state = DISCARDED
-        if fp_id_of(self.c) == self.id and fp_slot_holds(slot, self.generation):
-            manager_of(self.c, "discard").discard_slot(slot.index)
+        l.slot, l.state = NULL, FP_LEASE_DISCARDED
+        if fp_id_of(l.c) == l.id and fp_slot_holds(slot, l.generation):
+            manager_of(l.c, "discard").discard_slot(slot.index)
 
     def __dealloc__(self):
-        if self.slot != NULL and fp_id_of(self.c) == self.id:
-            if fp_slot_holds(self.slot, self.generation) and self.c.manager != NULL:
-                (<object>self.c.manager).lost(self.slot.index)
+        cdef fp_lease *l = &self.of
+        if l.slot != NULL and fp_id_of(l.c) == l.id and fp_slot_holds(l.slot, l.generation):
+            if l.c.manager != NULL:
+                (<object>l.c.manager).lost(l.slot.index)
 
     def __repr__(self):
-        return f"<Lease {('not entered', 'held', 'released', 'discarded')[self.state]}>"
+        return f"<Lease {('not entered', 'held', 'released', 'discarded')[self.of.state]}>"
 
 
 cdef object lease_again(Lease self):
-    if self.state == HELD and self.slot != NULL and not fp_slot_owner(self.slot) & 1:
-        fp_slot_own(self.slot, fp_thread_token() | 1)  # acquire()d, and now used as a block
-        return <object>fp_load_item(self.slot)
+    if self.of.state == FP_LEASE_HELD and self.of.slot != NULL:
+        if not fp_slot_owner(self.of.slot) & 1:  # acquire()d, and now used as a block
+            fp_slot_own(self.of.slot, fp_thread_token() | 1)
+            return fp_resource(self.of.slot)
     from fastpool.errors import PoolError
     raise PoolError(lease_pool(self), "this lease was entered before; call lease() for each block")
 
 
 cdef int lease_held(Lease self, str act) except -1:
-    if self.slot != NULL:
-        if fp_id_of(self.c) != self.id or fp_slot_holds(self.slot, self.generation):
+    cdef fp_lease *l = &self.of
+    if l.slot != NULL:
+        if fp_id_of(l.c) != l.id or fp_slot_holds(l.slot, l.generation):
             return 0
     from fastpool.errors import PoolError
-    why = "was not entered yet" if self.state == FRESH else "has been released or discarded"
+    why = "was not entered yet" if l.state == FP_LEASE_FRESH else "has been released or discarded"
     raise PoolError(lease_pool(self), f"{act}: this lease {why}")
 
 
 cdef object lease_pool(Lease self):
-    if fp_id_of(self.c) == self.id and self.c.manager != NULL:
-        return (<object>self.c.manager).name
+    if fp_id_of(self.of.c) == self.of.id and self.of.c.manager != NULL:
+        return (<object>self.of.c.manager).name
     return "a pool"

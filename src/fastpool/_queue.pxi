@@ -100,6 +100,7 @@ cdef class Store:
         """Puts raise ShutDown from now on, gets do so once it is empty.  ``immediate``: what is
         left is dropped, counted as done, and gets raise at once.  Ends every wait; idempotent."""
         cdef fp_deque dropped
+        dropped.cells = NULL
         cdef size_t n = fp_queue_shut(self.c, bool(immediate), &dropped)
         if immediate:
             while n != 0:

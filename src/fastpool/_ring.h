@@ -40,9 +40,13 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define FP_LIKELY(x) __builtin_expect(!!(x), 1)
+#define FP_COLD __attribute__((noinline, cold))
+#define FP_APART __attribute__((noinline)) /* hot, but its registers are not for the caller to save */
 #define FP_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #else
 #define FP_LIKELY(x) (x)
+#define FP_COLD
+#define FP_APART
 #define FP_UNLIKELY(x) (x)
 #endif
 #if defined(__x86_64__) || defined(__i386__)
@@ -107,18 +111,19 @@ typedef struct {
     size_t head;  /* position of the oldest item, below capacity */
     size_t count; /* items held */
     size_t mask;  /* capacity - 1; the capacity is a power of two */
+    size_t sparse; /* below so many items a large buffer shrinks */
 } fp_deque;
 
-enum { FP_DEQUE_LEAST = 8 };
+enum { FP_DEQUE_LEAST = 8, FP_DEQUE_LARGE = 64 };
 
 static inline int fp_deque_init(fp_deque *d) {
-    d->head = d->count = 0;
+    d->head = d->count = d->sparse = 0;
     d->mask = FP_DEQUE_LEAST - 1;
     d->cells = (void **)FP_MALLOC(FP_DEQUE_LEAST * sizeof(void *));
     return d->cells == NULL ? -1 : 0;
 }
 
-static int fp_deque_resize(fp_deque *d, size_t capacity) {
+static FP_COLD int fp_deque_resize(fp_deque *d, size_t capacity) {
     void **cells = (void **)FP_MALLOC(capacity * sizeof(void *));
     if (cells == NULL) return -1;
     size_t first = d->mask + 1 - d->head; /* cells from the head to the end of the buffer */
@@ -129,6 +134,7 @@ static int fp_deque_resize(fp_deque *d, size_t capacity) {
     d->cells = cells;
     d->head = 0;
     d->mask = capacity - 1;
+    d->sparse = capacity > FP_DEQUE_LARGE ? capacity / 4 : 0;
     return 0;
 }
 
@@ -141,8 +147,7 @@ static inline int fp_deque_push(fp_deque *d, void *item) {
 
 static inline void fp_deque_shrink(fp_deque *d) {
     /* Failing to shrink loses nothing, so the result is not looked at. */
-    if (FP_UNLIKELY(d->count < (d->mask >> 2)) && d->mask >= 64 && d->cells != NULL)
-        (void)fp_deque_resize(d, (d->mask + 1) >> 1);
+    if (FP_UNLIKELY(d->count < d->sparse)) (void)fp_deque_resize(d, (d->mask + 1) >> 1);
 }
 
 static inline void *fp_deque_pop_tail(fp_deque *d) {
@@ -186,7 +191,7 @@ typedef struct fp_slot {
     FP_SHARED(int64_t) stale_at; /* ns; writer: the holder before it publishes IDLE; from then on a
                                     borrower has to ask the manager (expiry or a check is due) */
     FP_SHARED(int64_t) dies_at;  /* ns; end of life, set when filled */
-    FP_SHARED(int64_t) since;    /* ns; when leased or when last returned; read by snapshots */
+    FP_SHARED(int64_t) since;    /* ns; when last returned, or filled; read by snapshots */
     FP_SHARED(uintptr_t) owner;  /* token of the thread inside a `with` block, else 0 */
     int64_t sampled;             /* ns, precise; start of a use that is measured, else 0; holder */
     FP_SHARED(uint32_t) uses;    /* leases of this resource so far; writer: the holder */
@@ -221,14 +226,15 @@ static inline int fp_slot_move(fp_slot *slot, unsigned from, unsigned to) {
     return 1;
 }
 
-/* Publishes the slot as idle.  1: the caller must push a ring entry, 0: one is there already,
- * -1: the slot was not in `from`, or is to be retired, or has been lent anew since `generation`.
- * seq_cst: the store half of the store-load pair with the gate (see fp_core in _waiters.h). */
-static inline int fp_slot_idle(fp_slot *slot, unsigned from, uint64_t generation) {
-    uint64_t word = fp_load(&slot->word, relaxed);
+/* Publishes the slot as idle.  `word`: as the caller has read it; another lease since then is found
+ * out by its generation.  1: the caller must push a ring entry, 0: one is there already, -1: the slot
+ * was not in `from`, or is to be retired, or has been lent anew.
+ * seq_cst: the store half of the store-load pair with the gate (see _waiters.h). */
+static inline int fp_slot_idle(fp_slot *slot, unsigned from, uint64_t word) {
+    uint64_t generation = fp_generation(word);
     do {
         if (FP_UNLIKELY((word & (FP_STATE | FP_RETIRE)) != from)) return -1;
-        if (FP_UNLIKELY(generation && fp_generation(word) != generation)) return -1;
+        if (FP_UNLIKELY(fp_generation(word) != generation)) return -1;
     } while (!fp_cas(&slot->word, &word, (word & ~FP_STATE) | FP_IDLE | FP_INRING, seq_cst));
     return (word & FP_INRING) == 0;
 }

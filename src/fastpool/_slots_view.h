@@ -6,6 +6,7 @@
 
 static inline void *fp_load_item(fp_slot *s) { return fp_load(&s->item, acquire); }
 static inline unsigned fp_slot_state(fp_slot *s) { return fp_state(fp_load(&s->word, acquire)); }
+static inline uint64_t fp_slot_word(fp_slot *s) { return fp_load(&s->word, acquire); }
 static inline uint64_t fp_slot_generation(fp_slot *s) {
     return fp_generation(fp_load(&s->word, acquire));
 }
@@ -20,8 +21,7 @@ static inline uint64_t fp_id_of(fp_core *c) { return fp_load(&c->id, relaxed); }
 
 /* The resource has just been looked at: nothing to ask for another while. */
 static void fp_slot_freshen(fp_core *c, fp_slot *slot) {
-    int64_t at = fp_later(fp_now(c), c->fresh_for), dies_at = fp_load(&slot->dies_at, relaxed);
-    fp_store(&slot->stale_at, at < dies_at ? at : dies_at, relaxed);
+    fp_store(&slot->stale_at, fp_later(fp_now(c), c->fresh_for), relaxed);
 }
 
 /* A new resource; the slot is the caller's and not yet published. */
@@ -32,10 +32,6 @@ static void fp_slot_fill(fp_core *c, fp_slot *slot, int64_t lifetime) {
     fp_store(&slot->dies_at, fp_later(now, lifetime), relaxed);
     slot->sampled = 0;
     fp_slot_freshen(c, slot);
-}
-
-static void fp_slot_lent(fp_core *c, fp_slot *slot) {
-    if (c->timed) fp_store(&slot->since, fp_now(c), relaxed);
 }
 
 #define FP_EACH_SLOT(c, slot)                                                                   \

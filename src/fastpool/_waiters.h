@@ -115,10 +115,10 @@ typedef struct fp_core {
     _Atomic(uint32_t) gate; /* writers: under the lock, by RMW; readers: every operation */
     int use;                /* FP_QUEUE or FP_POOL */
     int lifo, fair;
-    int timed;           /* a clock is read on the hot path: something expires or is checked */
+    int timed;           /* returns read the clock: idle time or life time is limited, or checks */
+    int asks;            /* leases read it too: there is a check hook */
     int64_t *clock;      /* a manual clock for tests, or NULL */
     int64_t fresh_for;   /* ns an idle resource needs no question: min of idle time, check_after */
-    uint32_t max_uses;   /* 0: no limit */
     size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
     int64_t span;        /* ns a call waits at most unless it says otherwise */
     void *manager;       /* pool use: who is asked for everything that is not a hit */
@@ -225,7 +225,7 @@ static void fp_dispatch(fp_core *c) {
 }
 
 /* A return found a bit in the gate. */
-static void fp_dispatch_locked(fp_core *c) {
+static FP_COLD void fp_dispatch_locked(fp_core *c) {
     fp_lock_take(&c->lock);
     fp_dispatch(c);
     fp_lock_drop(&c->lock);
@@ -351,7 +351,7 @@ static size_t fp_queue_shut(fp_core *c, int at_once, fp_deque *dropped) {
         *dropped = c->items;
         n = c->items.count;
         c->items.cells = NULL;
-        c->items.count = c->items.head = 0;
+        c->items.count = c->items.head = c->items.sparse = 0;
         c->items.mask = (size_t)-1; /* nothing is ever pushed again */
         c->unfinished -= n < c->unfinished ? n : c->unfinished;
     }
@@ -399,33 +399,30 @@ static inline fp_slot *fp_pool_take(fp_core *c) {
 
 enum { FP_SAMPLE = 128 }; /* one use in so many is measured with the precise clock */
 
-/* Books the lease that has begun.  1 when a question is due: expired, or to be checked. */
+static FP_COLD void fp_pool_sample(fp_slot *slot) { slot->sampled = fp_clock_precise(); }
+
+/* Books the lease that has begun.  1 when a question is due: to be checked, or expired. */
 static inline int fp_pool_begin(fp_core *c, fp_slot *slot) {
     uint32_t uses = fp_load(&slot->uses, relaxed) + 1;
     fp_store(&slot->uses, uses, relaxed);
-    slot->sampled = FP_UNLIKELY(uses % FP_SAMPLE == 1) ? fp_clock_precise() : 0;
+    if (FP_UNLIKELY(uses % FP_SAMPLE == 1)) fp_pool_sample(slot);
     fp_store(&slot->owner, fp_thread_token(), relaxed);
 #if !FP_ATOMIC
     c->last = slot;
 #endif
-    if (c->timed) {
-        int64_t now = fp_now(c);
-        if (FP_UNLIKELY(now >= fp_load(&slot->stale_at, relaxed))) return 1;
-        fp_store(&slot->since, now, relaxed);
-    }
-    return 0;
+    /* The housekeeper takes expired ones away as they expire; only the freshness window of a check
+     * has to be looked at here. */
+    return c->asks && fp_now(c) >= fp_load(&slot->stale_at, relaxed);
 }
 
 /* Whether the slot may go back to the idle ones without a question; books the return.
  * Only the holder calls this, before it publishes the slot. */
 static inline int fp_pool_end(fp_core *c, fp_slot *slot) {
-    if (FP_UNLIKELY(c->max_uses && fp_load(&slot->uses, relaxed) >= c->max_uses)) return 0;
-    if (c->timed) {
-        int64_t now = fp_now(c), dies_at = fp_load(&slot->dies_at, relaxed);
-        if (FP_UNLIKELY(now >= dies_at)) return 0;
-        int64_t stale_at = fp_later(now, c->fresh_for);
+    if (FP_LIKELY(c->timed)) {
+        int64_t now = fp_now(c);
+        if (FP_UNLIKELY(now >= fp_load(&slot->dies_at, relaxed))) return 0;
         fp_store(&slot->since, now, relaxed);
-        fp_store(&slot->stale_at, stale_at < dies_at ? stale_at : dies_at, relaxed);
+        if (c->asks) fp_store(&slot->stale_at, fp_later(now, c->fresh_for), relaxed);
     }
     return 1;
 }
@@ -442,11 +439,19 @@ static inline fp_slot *fp_pool_hit(fp_core *c, fp_slot **due) {
 }
 
 /* Publishes a slot that is in state `from`; 0 if it may not become idle (see fp_slot_idle). */
-static inline int fp_pool_publish(fp_core *c, fp_slot *slot, unsigned from, uint64_t generation) {
-    int push = fp_slot_idle(slot, from, generation);
+static inline int fp_pool_publish(fp_core *c, fp_slot *slot, unsigned from, uint64_t word) {
+    int push = fp_slot_idle(slot, from, word);
     if (FP_UNLIKELY(push < 0)) return 0;
     if (push) fp_idle_push(&c->slots, slot);
     return 1;
+}
+
+static FP_COLD void fp_pool_sampled(fp_core *c, fp_slot *slot) {
+    int64_t used = fp_clock_precise() - slot->sampled;
+    slot->sampled = 0;
+    fp_lock_take(&c->lock);
+    fp_times_add(&c->held, used);
+    fp_lock_drop(&c->lock);
 }
 
 /* The whole of a return.  1: done; 0: the slot is still the holder's, ask the manager; -1: it is not
@@ -457,16 +462,9 @@ static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation,
     if (FP_UNLIKELY(fp_state(word) != FP_LEASED)) return -1;
     if (FP_UNLIKELY(generation && fp_generation(word) != generation)) return -1;
     if (FP_UNLIKELY(fp_gate(c) & (FP_CLOSED | FP_ASK_PUT))) return 0;
-    if (FP_UNLIKELY(slot->sampled != 0)) {
-        int64_t used = fp_clock_precise() - slot->sampled;
-        fp_lock_take(&c->lock);
-        fp_times_add(&c->held, used);
-        fp_lock_drop(&c->lock);
-        slot->sampled = 0;
-    }
+    if (FP_UNLIKELY(slot->sampled != 0)) fp_pool_sampled(c, slot);
     if (FP_UNLIKELY(!fp_pool_end(c, slot))) return 0;
-    fp_store(&slot->owner, 0, relaxed);
-    if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, generation))) return 0;
+    if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
     uint32_t gate = fp_gate(c); /* after the publish: see the proof at the head of this file */
     if (FP_UNLIKELY(gate & (FP_GETTERS | FP_CLOSED))) {
         if (gate & FP_GETTERS) fp_dispatch_locked(c);

@@ -629,10 +629,13 @@ def configure(pool, core, maxsize, given: dict) -> None:
         span=span,
         max_waiting=o.max_waiting,
         fresh_for=fresh_for,
-        timed=min(fresh_for, o.max_lifetime) != INF or o.factory is not None,
-        max_uses=0 if o.max_uses == INF else o.max_uses,
+        timed=o.factory is not None or fresh_for != INF,
+        asks=o.hooks.check is not None,
         ask_get=manager.tracking,
-        ask_put=manager.tracking or o.hooks.reset is not None or o.max_idle != INF,
+        ask_put=manager.tracking
+        or o.hooks.reset is not None
+        or o.max_idle != INF
+        or o.max_uses != INF,
         clock=getattr(o.clock, "ticks", o.clock),
     )
     _managers.add(manager)

@@ -1,0 +1,182 @@
+/* The obvious calls, past the argument parsing: get(), put(x), lease(), and a block that ends without
+ * an exception.
+ *
+ * Cython's parsing of optional arguments takes as long as the rest of a hit.  These functions stand in
+ * front of its methods, serve the plain form of the call when it is a hit, and pass everything else
+ * on unchanged.  They are put into the method tables when the module is imported.
+ */
+#ifndef FASTPOOL_DOORS_H
+#define FASTPOOL_DOORS_H
+
+#include "_cpython.h"
+
+/* What a lease holds; the only field of the Cython type. */
+typedef struct {
+    fp_core *c;
+    fp_slot *slot;       /* while held */
+    uint64_t id;         /* of the pool; another id in the block: that pool is gone */
+    uint64_t generation; /* of the lease; another one in the slot: it is somebody else's now */
+    int64_t span;        /* ns to wait at most */
+    int state;
+} fp_lease;
+
+enum { FP_LEASE_FRESH, FP_LEASE_HELD, FP_LEASE_RELEASED, FP_LEASE_DISCARDED };
+
+/* Both types begin with the fields named here; fp_install_doors makes sure. */
+#define FP_CORE_OF(self) (*(fp_core **)((char *)(self) + sizeof(PyObject)))
+#define FP_LEASE_OF(self) ((fp_lease *)((char *)(self) + sizeof(PyObject)))
+
+typedef PyObject *(*fp_call)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
+static fp_call fp_exit_parsed;
+static PyObject *(*fp_lend_due)(fp_core *, fp_slot *); /* these two: of _pool.pxi */
+static PyObject *(*fp_sweep)(fp_core *);
+
+static inline PyObject *fp_resource(fp_slot *slot) {
+    PyObject *item = (PyObject *)fp_load_item(slot);
+    Py_INCREF(item);
+    return item;
+}
+
+/* Puts a new reference to the item; 0: slow path, and the reference is given up again. */
+static inline int fp_queue_put_new(fp_core *c, void *item) {
+    Py_INCREF((PyObject *)item);
+    if (FP_LIKELY(fp_queue_put(c, item) == FP_DONE)) return 1;
+    Py_DECREF((PyObject *)item);
+    return 0;
+}
+
+static inline PyObject *fp_none(void) {
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+/* One hit each; NULL or 0: slow path.  Everything cold is in a call at the very end of a door, so the
+ * hit itself needs no stack. */
+static FP_APART PyObject *fp_hit_get_pool(fp_core *c) {
+    fp_slot *due = NULL, *slot = fp_pool_hit(c, &due);
+    if (FP_LIKELY(slot != NULL)) return fp_resource(slot);
+    return FP_UNLIKELY(due != NULL) ? fp_lend_due(c, due) : NULL;
+}
+
+static inline PyObject *fp_hit_get(fp_core *c) {
+    if (c->use == FP_QUEUE) return (PyObject *)fp_queue_get(c, c->lifo);
+    return fp_hit_get_pool(c);
+}
+
+static FP_APART int fp_hit_put_pool(fp_core *c, PyObject *item) {
+    int swept = 0;
+    fp_slot *slot = fp_pool_find(c, item);
+    if (FP_UNLIKELY(slot == NULL || fp_pool_return(c, slot, 0, &swept) <= 0)) return 0;
+    if (FP_UNLIKELY(swept)) fp_sweep(c);
+    return 1;
+}
+
+static inline int fp_hit_put(fp_core *c, PyObject *item) {
+    if (c->use == FP_QUEUE) return fp_queue_put_new(c, item);
+    return fp_hit_put_pool(c, item);
+}
+
+#define FP_DOORS(type, hit_get, hit_put)                                                         \
+    static fp_call fp_##type##_get_parsed, fp_##type##_put_parsed;                               \
+    static PyCFunction fp_##type##_get_nowait_slow, fp_##type##_put_nowait_slow;                 \
+    static PyObject *fp_##type##_get_door(PyObject *self, PyObject *const *args, Py_ssize_t n,   \
+                                          PyObject *names) {                                     \
+        if (FP_LIKELY(n == 0 && names == NULL)) {                                                \
+            PyObject *item = hit_get(FP_CORE_OF(self));                                          \
+            if (FP_LIKELY(item != NULL)) return item;                                            \
+            if (FP_UNLIKELY(PyErr_Occurred() != NULL)) return NULL;                              \
+        }                                                                                        \
+        return fp_##type##_get_parsed(self, args, n, names);                                     \
+    }                                                                                            \
+    static PyObject *fp_##type##_put_door(PyObject *self, PyObject *const *args, Py_ssize_t n,   \
+                                          PyObject *names) {                                     \
+        if (FP_LIKELY(n == 1 && names == NULL) && hit_put(FP_CORE_OF(self), args[0]))            \
+            return fp_none();                                                                    \
+        return fp_##type##_put_parsed(self, args, n, names);                                     \
+    }                                                                                            \
+    static PyObject *fp_##type##_get_nowait_door(PyObject *self, PyObject *none) {               \
+        PyObject *item = hit_get(FP_CORE_OF(self));                                              \
+        if (FP_LIKELY(item != NULL)) return item;                                                \
+        if (FP_UNLIKELY(PyErr_Occurred() != NULL)) return NULL;                                  \
+        return fp_##type##_get_nowait_slow(self, none);                                          \
+    }                                                                                            \
+    static PyObject *fp_##type##_put_nowait_door(PyObject *self, PyObject *item) {               \
+        if (FP_LIKELY(hit_put(FP_CORE_OF(self), item))) return fp_none();                        \
+        return fp_##type##_put_nowait_slow(self, item);                                          \
+    }
+#define FP_TAKE_OLDEST(c) ((PyObject *)fp_queue_get((c), 0))
+#define FP_TAKE_NEWEST(c) ((PyObject *)fp_queue_get((c), 1))
+FP_DOORS(queue, FP_TAKE_OLDEST, fp_queue_put_new)
+FP_DOORS(lifo, FP_TAKE_NEWEST, fp_queue_put_new)
+FP_DOORS(pool, fp_hit_get, fp_hit_put)
+
+/* The whole of `__enter__` on a hit; 0: slow path, *due as for fp_pool_hit. */
+static inline int fp_lease_enter(fp_lease *l, fp_slot **due) {
+    if (FP_UNLIKELY(fp_id_of(l->c) != l->id)) return 0;
+    fp_slot *slot = fp_pool_hit(l->c, due);
+    if (FP_UNLIKELY(slot == NULL)) return 0;
+    l->slot = slot;
+    l->generation = fp_slot_generation(slot);
+    l->state = FP_LEASE_HELD;
+    return FP_LIKELY(fp_id_of(l->c) == l->id); /* else the block has gone to another pool meanwhile */
+}
+
+/* The end of a block that no exception left; 0: slow path, nothing has been done. */
+static inline int fp_lease_exit(fp_lease *l) {
+    int swept = 0;
+    fp_slot *slot = l->slot;
+    if (FP_UNLIKELY(slot == NULL || fp_id_of(l->c) != l->id)) return 0;
+    l->slot = NULL;
+    l->state = FP_LEASE_RELEASED;
+    if (FP_UNLIKELY(fp_pool_return(l->c, slot, l->generation, &swept) <= 0)) {
+        l->slot = slot;
+        return 0;
+    }
+    return FP_LIKELY(!swept); /* else the slow path finds `slot` NULL and sweeps */
+}
+
+static PyObject *fp_exit_door(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                              PyObject *names) {
+    if (FP_LIKELY(n == 3 && names == NULL && args[1] == Py_None) &&
+        fp_lease_exit(FP_LEASE_OF(self)))
+        return fp_none();
+    return fp_exit_parsed(self, args, n, names);
+}
+
+/* Puts `door` in front of a method; -1 when there is no such method of the expected kind. */
+static int fp_install_door(PyTypeObject *type, const char *name, int flags, void *door,
+                           void **behind) {
+    for (PyMethodDef *m = type->tp_methods; m != NULL && m->ml_name != NULL; m++)
+        if (strcmp(m->ml_name, name) == 0 && m->ml_flags == flags) {
+            *behind = (void *)m->ml_meth;
+            m->ml_meth = (PyCFunction)door;
+            return 0;
+        }
+    PyErr_Format(PyExc_SystemError, "fastpool: no method %s to put a door in front of", name);
+    return -1;
+}
+
+#define FP_PARSED (METH_FASTCALL | METH_KEYWORDS)
+#define FP_DOOR(type, kind, name, flags, behind)                                                 \
+    fp_install_door(type, #name, flags, (void *)fp_##kind##_##name##_door,                       \
+                    (void **)&fp_##kind##_##name##_##behind)
+#define FP_FOUR_DOORS(type, kind)                                                                \
+    (FP_DOOR(type, kind, get, FP_PARSED, parsed) < 0 ||                                          \
+     FP_DOOR(type, kind, put, FP_PARSED, parsed) < 0 ||                                          \
+     FP_DOOR(type, kind, get_nowait, METH_NOARGS, slow) < 0 ||                                   \
+     FP_DOOR(type, kind, put_nowait, METH_O, slow) < 0)
+
+static int fp_install_doors(PyTypeObject *queue, PyTypeObject *lifo, PyTypeObject *pool,
+                            PyTypeObject *lease, size_t core_at, size_t lease_at) {
+    if (core_at != sizeof(PyObject) || lease_at != sizeof(PyObject)) {
+        PyErr_SetString(PyExc_SystemError, "fastpool: the types are not laid out as expected");
+        return -1;
+    }
+    if (FP_FOUR_DOORS(queue, queue) || FP_FOUR_DOORS(lifo, lifo) || FP_FOUR_DOORS(pool, pool) ||
+        fp_install_door(lease, "__exit__", FP_PARSED, (void *)fp_exit_door,
+                        (void **)&fp_exit_parsed) < 0)
+        return -1;
+    return 0;
+}
+
+#endif

@@ -1,0 +1,73 @@
+"""The `fastpool` command, also `python -m fastpool`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0 all is well, 1 a check failed, 130 interrupted."""
+    options = _parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the servers have been stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # our reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastpool", description="A pool for what services share: connections, clients, work."
+    )
+    parser.add_argument("--version", action="version", version=f"fastpool {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo",
+        help="real servers on loopback under load, pooled and not, in one table",
+        description="Starts a gRPC, an XML-RPC and a TCP echo server on loopback, calls each from"
+        " many threads through fastpool and as people do without it, kills one under load, and"
+        " checks that nothing was lost. The exit code is 0 only if every check holds.",
+    )
+    demo.add_argument(
+        "--seconds", type=_seconds, default=20.0, help="how long it all takes, about (default: 20)"
+    )
+    demo.add_argument(
+        "--threads", type=_threads, default=32, help="threads that make calls (default: 32)"
+    )
+    demo.add_argument("--plain", action="store_true", help="no moving table, no colour")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .demo import run
+    from .servers import ServerFailed
+    from .view import make_view
+
+    try:
+        return 0 if run(options.seconds, options.threads, make_view(options.plain)) else 1
+    except ServerFailed as error:
+        print(f"fastpool demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _seconds(text: str) -> float:
+    return _between(float(text), 2, 3600)
+
+
+def _threads(text: str) -> int:
+    return _between(int(text), 1, 1000)
+
+
+def _between(number, least, most):
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be between {least} and {most}, not {number}")
+    return number

@@ -1,0 +1,190 @@
+"""The demo's servers. Each runs in a process of its own and counts its own connections.
+
+Run as a script, `python children.py {echo,xmlrpc,grpc} [PORT]`, it needs nothing of fastpool. It
+listens on loopback, says {"port": N} on stdout, and answers each line on stdin with one of JSON:
+"count" with its counts, "mark" with the same after setting the peak to what is open now.
+
+The end of stdin ends the process. The pipe's other end is the parent's alone and the kernel closes
+it with the parent, so a server goes when its parent goes, whatever killed that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import socketserver
+import sys
+import threading
+from typing import Any
+from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
+
+HOST = "127.0.0.1"
+# Above any burst of the demo: with a short queue a connection per call would be made to wait a
+# second for its SYN to be sent again, and the comparison would be of that.
+BACKLOG = 1024
+
+
+class Ledger:
+    """The connections of one server: accepted so far, open now, and the most open since a mark."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._accepted = self._open = self._peak = 0
+
+    def opened(self) -> None:
+        with self._lock:
+            self._accepted += 1
+            self._open += 1
+            self._peak = max(self._peak, self._open)
+
+    def closed(self) -> None:
+        with self._lock:
+            self._open -= 1
+
+    def mark(self) -> None:
+        with self._lock:
+            self._peak = self._open
+
+    def counts(self) -> dict[str, int | None]:
+        with self._lock:
+            return {"accepted": self._accepted, "open": self._open, "peak": self._peak}
+
+
+def serve_echo(port: int, ledger: Ledger) -> None:
+    """Send back what comes. One thread for all connections, so that none is ever half counted."""
+    listener = socket.create_server((HOST, port), backlog=BACKLOG)
+    announce(listener.getsockname()[1], ledger)
+    waiting = selectors.DefaultSelector()
+    waiting.register(listener, selectors.EVENT_READ)
+    while True:
+        for key, _ in waiting.select():
+            if key.fileobj is listener:
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                ledger.opened()
+                waiting.register(connection, selectors.EVENT_READ)
+                continue
+            connection = key.fileobj
+            try:
+                data = connection.recv(4096)
+                connection.sendall(data)  # short messages: the socket's buffer takes them whole
+            except OSError:
+                data = b""
+            if not data:
+                waiting.unregister(connection)
+                connection.close()
+                ledger.closed()
+
+
+class KeepAliveHandler(SimpleXMLRPCRequestHandler):
+    protocol_version = "HTTP/1.1"  # SimpleXMLRPCServer's own default closes after each call
+
+
+class CountingXMLRPCServer(socketserver.ThreadingMixIn, SimpleXMLRPCServer):
+    """A thread per connection, which is kept open until the client closes it."""
+
+    daemon_threads = True
+    request_queue_size = BACKLOG
+
+    def __init__(self, port: int, ledger: Ledger) -> None:
+        self._ledger = ledger
+        super().__init__((HOST, port), KeepAliveHandler, logRequests=False)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._ledger.opened()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._ledger.closed()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that vanished in the middle of a call is not news here."""
+
+
+def serve_xmlrpc(port: int, ledger: Ledger) -> None:
+    server = CountingXMLRPCServer(port, ledger)
+    server.register_function(lambda a, b: a + b, "add")
+    announce(server.server_address[1], ledger)
+    server.serve_forever()
+
+
+class GrpcLedger(Ledger):
+    """grpcio does not tell a server about connections, so they are counted by what they leave
+    behind: the distinct peers that made a call, and the kernel's table of open connections. Where
+    there is no such table, what is open is not known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = 0
+        self.peers: set[str] = set()
+
+    def counts(self) -> dict[str, int | None]:
+        return {"accepted": len(self.peers), "open": self._established(), "peak": None}
+
+    def _established(self) -> int | None:
+        count = 0
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            try:
+                with open(table) as lines:
+                    next(lines)  # the heading
+                    for line in lines:
+                        _, local, _, state, *_ = line.split()
+                        count += state == "01" and int(local.rpartition(":")[2], 16) == self.port
+            except FileNotFoundError:
+                if table == "/proc/net/tcp":
+                    return None
+        return count
+
+
+def serve_grpc(port: int, ledger: GrpcLedger) -> None:
+    """Send back the bytes that come, by a generic handler, so that no generated code is needed."""
+    from concurrent import futures
+
+    import grpc
+
+    def say(request: bytes, context: grpc.ServicerContext) -> bytes:
+        ledger.peers.add(context.peer())
+        return request
+
+    handlers = {"Say": grpc.unary_unary_rpc_method_handler(say)}
+    server = grpc.server(futures.ThreadPoolExecutor(16))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("fastpool.demo.Echo", handlers),)
+    )
+    ledger.port = server.add_insecure_port(f"{HOST}:{port}")
+    server.start()
+    announce(ledger.port, ledger)
+    server.wait_for_termination()
+
+
+def announce(port: int, ledger: Ledger) -> None:
+    """Say where we listen, and answer questions from here on in a thread of its own."""
+    print(json.dumps({"port": port}), flush=True)
+    threading.Thread(target=answer, args=(ledger,), daemon=True).start()
+
+
+def answer(ledger: Ledger) -> None:
+    try:
+        for line in sys.stdin:
+            if line.strip() == "mark":
+                ledger.mark()
+            print(json.dumps(ledger.counts()), flush=True)
+    finally:
+        os._exit(0)  # the parent has closed the pipe or is gone; there is nothing to finish
+
+
+def main(kind: str, port: int = 0) -> None:
+    # Ctrl-C in the terminal reaches the whole process group. It is the parent's to act upon.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if kind == "grpc":
+        serve_grpc(port, GrpcLedger())
+    else:
+        {"echo": serve_echo, "xmlrpc": serve_xmlrpc}[kind](port, Ledger())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
