@@ -35,26 +35,32 @@ def bind(configure_pool):
 
 # ---- Time spans -------------------------------------------------------------------------------
 
-cdef int64_t span_of(object timeout) except -1:
+cdef int64_t span_of(fp_core *c, object timeout) except -1:
     """Nanoseconds of a time-out in seconds; None is for ever."""
     if timeout is None:
         return FP_NEVER
     cdef double seconds
-    try:
-        seconds = timeout
-    except TypeError:
-        raise TypeError(
-            f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
-        ) from None
+    if not isinstance(timeout, (int, float)):
+        try:
+            timeout = timeout.__float__()  # numpy's, decimal's and the like
+        except (AttributeError, TypeError):
+            raise TypeError(
+                f"{name_of(c)}timeout must be a number of seconds or None, not {timeout!r}"
+            ) from None
+    seconds = timeout
     if not seconds >= 0:
-        raise ValueError(f"'timeout' must be a non-negative number, not {timeout!r}")
+        raise ValueError(f"{name_of(c)}'timeout' must be a non-negative number, not {timeout!r}")
     return FP_NEVER if seconds >= 9e9 else <int64_t>(seconds * 1e9)
+
+
+cdef str name_of(fp_core *c):
+    return "" if c.manager == NULL else (<object>c.manager).name + ": "
 
 
 cdef inline int64_t wait_span(fp_core *c, object block, object timeout) except -1:
     if block is not True and not block:
         return 0
-    return c.span if timeout is UNSET else span_of(timeout)
+    return c.span if timeout is UNSET else span_of(c, timeout)
 
 
 # ---- What a queue raises, looked up when raised -------------------------------------------------
@@ -139,7 +145,7 @@ cdef class Core:
         c.use, c.lifo, c.fair = FP_QUEUE, lifo, fair
         c.limit = size_of(limit)
         c.max_waiting = size_of(max_waiting)
-        c.span = span_of(span)
+        c.span = span_of(c, span)
 
     def set_pool(self, manager, *, bint lifo, bint fair, double limit, span, double max_waiting,
                  double fresh_for, bint timed, bint asks, bint ask_get, bint ask_put,
@@ -150,7 +156,7 @@ cdef class Core:
         c.asks = asks
         c.limit = size_of(limit)
         c.max_waiting = size_of(max_waiting)
-        c.span = span_of(span)
+        c.span = span_of(c, span)
         c.fresh_for = ns_of(fresh_for)
         if clock is not None:
             self.clock = clock
@@ -257,6 +263,7 @@ cdef class Core:
         cdef fp_slot *slot = fp_slots_at(&c.slots, index)
         if fp_gate(c) & FP_CLOSED or (used and not fp_pool_end(c, slot)):
             return False
+        fp_slot_own(slot, 0)
         if not fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)):
             return False
         fp_dispatch_locked(c)
@@ -403,7 +410,7 @@ cdef class Core:
         """
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
-        cdef int state = pool_wait(c, span_of(span), asked, in_front, &slot)
+        cdef int state = pool_wait(c, span_of(c, span), asked, in_front, &slot)
         if state == FP_GRANTED:
             return slot.index, fp_pool_begin(c, slot) != 0
         return -1, REASONS[state]

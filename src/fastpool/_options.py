@@ -67,6 +67,10 @@ def parse(maxsize, unset, given: dict) -> Options:
     o.pool_use = o.factory is not None or o.items is not None
     if o.items is not None:
         o.items = list(o.items)
+        if any(item is None for item in o.items) or len({*map(id, o.items)}) < len(o.items):
+            raise ValueError(
+                f"{where}items must be different objects, none of them None, not {o.items!r:.200}"
+            )
     o.maxsize = _maxsize(where, maxsize, unset, o)
     o.hooks = _hooks(where, o.factory, given)
     o.order = choice("order", "lifo", "lifo", "fifo")

@@ -29,9 +29,14 @@ def expiry(
     return None
 
 
-def check_due(now: float, since: float, check_after: float) -> bool:
-    """Whether an idle resource has to be checked before it is lent."""
-    return now - since > check_after
+JUST_MADE = 0.05  # seconds; more than one step of the coarse clock, less than anybody's idle time
+
+
+def check_due(now: float, since: float, check_after: float, uses: int) -> bool:
+    """Whether a resource has to be checked before it is lent.  The factory vouches for one that it
+    has just made; ``check_after=0`` means before every other use."""
+    idle = now - since
+    return idle >= check_after and not (uses <= 1 and idle < JUST_MADE)
 
 
 def tries_wanted(demand: int, wishes: int, running: int, most: float) -> int:

@@ -56,7 +56,7 @@ cdef class FastPool(Store):
     def __init__(self, maxsize=UNSET, **options):
         if self.c.manager != NULL:
             raise RuntimeError("a FastPool is initialised once")
-        configure(self, self.core, maxsize, options)
+        self.size = configure(self, self.core, maxsize, options)
 
     def __del__(self):
         if self.c.manager != NULL:
@@ -139,7 +139,7 @@ cdef class FastPool(Store):
             manager_of(c, "lease")
         lease.of.c = c
         lease.of.id = fp_id_of(c)
-        lease.of.span = c.span if timeout is UNSET else span_of(timeout)
+        lease.of.span = c.span if timeout is UNSET else span_of(c, timeout)
         return lease
 
     def acquire(self, timeout=UNSET):
@@ -153,7 +153,7 @@ cdef class FastPool(Store):
 
     def _resize(self, value):
         if self.c.use == FP_POOL:
-            manager_of(self.c, "resize").resize(value)
+            self.size = manager_of(self.c, "resize").resize(value)
         else:
             Store._resize(self, value)
 

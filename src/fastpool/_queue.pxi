@@ -12,6 +12,7 @@ cdef class Store:
     """What the queue faces of Queue, LifoQueue and FastPool have in common; all of it cold."""
     cdef fp_core *c
     cdef Core core
+    cdef object size  # maxsize as it was given
     cdef object __weakref__
 
     def __cinit__(self, *args, **options):
@@ -43,7 +44,7 @@ cdef class Store:
     def maxsize(self):
         """Most items held, or resources open; 0 is no bound.  Assignable: a larger bound lets
         waiting putters in, a smaller one takes effect as items leave."""
-        return 0 if self.c.limit == <size_t>-1 else self.c.limit
+        return self.size
 
     @maxsize.setter
     def maxsize(self, value):
@@ -52,6 +53,7 @@ cdef class Store:
     def _resize(self, value):
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"maxsize must be an int, not {value!r}")
+        self.size = value
         fp_lock_take(&self.c.lock)
         self.c.limit = <size_t>-1 if value <= 0 else <size_t>value
         fp_dispatch(self.c)
@@ -133,6 +135,7 @@ cdef class Store:
 cdef inline object queue_sizes(Store self, object maxsize, bint lifo):
     if not isinstance(maxsize, int):
         raise TypeError(f"maxsize must be an int, not {maxsize!r}")
+    self.size = maxsize
     self.core.set_queue(lifo, False, INFINITY if maxsize <= 0 else maxsize, None, INFINITY)
 
 

@@ -464,6 +464,8 @@ static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation,
     if (FP_UNLIKELY(fp_gate(c) & (FP_CLOSED | FP_ASK_PUT))) return 0;
     if (FP_UNLIKELY(slot->sampled != 0)) fp_pool_sampled(c, slot);
     if (FP_UNLIKELY(!fp_pool_end(c, slot))) return 0;
+    /* or the next look for a deadlock takes a slot granted to somebody else for the last holder's */
+    fp_store(&slot->owner, 0, relaxed);
     if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
     uint32_t gate = fp_gate(c); /* after the publish: see the proof at the head of this file */
     if (FP_UNLIKELY(gate & (FP_GETTERS | FP_CLOSED))) {

@@ -55,6 +55,7 @@ class Manager:
         self.overdue = 0  # checks past their deadline
         self.orphaned = False  # the FastPool was collected
         self.tracked: dict[int, list] = {}
+        self.kept_alive: dict[int, float] = {}  # when a slot's resource was last checked for it
         self.tending_at = INF
         self.tending = threading.RLock()
 
@@ -93,9 +94,10 @@ class Manager:
         return index
 
     def open_more(self, span: float | None) -> None:
-        opener = self.opener
+        opener, core = self.opener, self.core
         with self.lock:
-            if span == 0:
+            room = not self.maxsize or core.open < self.maxsize
+            if span == 0 and room and not core.suspended:  # one for later, since there is room now
                 opener.wishes = max(opener.wishes, 1)
             opener.wishes = max(opener.wishes, self.missing_idle())
             opener.start()
@@ -120,7 +122,7 @@ class Manager:
         if why is not None:
             self.close_later(index, why)
             return False
-        if self.hooks.check is not None and _policy.check_due(now, since, o.check_after):
+        if self.hooks.check is not None and _policy.check_due(now, since, o.check_after, uses):
             if not self.check(index, start, span):
                 return False
         core.freshen(index)
@@ -373,8 +375,11 @@ class Manager:
                 (self.close_later if later else self.close_slot)(slot[0], "closed")
 
     def close(self, timeout: float | None) -> bool:
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"{self.name}: close: timeout must be >= 0 or None, not {timeout!r}")
+        if timeout is not None:
+            if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+                raise TypeError(f"{self.name}: close: timeout must be a number, not {timeout!r}")
+            if not timeout >= 0:
+                raise ValueError(f"{self.name}: close: timeout must be >= 0 or None, not {timeout!r}")
         self.core.close()
         self.sweep()
         me = threading.get_ident()
@@ -396,7 +401,11 @@ class Manager:
         open_ = core.open
         unclosed = core.close()
         self.orphaned = True
-        if unclosed and open_:
+        if open_:
+            _keeper.poke(self.sweep, True)
+        else:
+            core.drop_manager()
+        if unclosed and open_:  # last: a warning may be an error
             import warnings
 
             warnings.warn(
@@ -404,14 +413,10 @@ class Manager:
                 ResourceWarning,
                 stacklevel=2,
             )
-        if open_:
-            _keeper.poke(self.sweep, True)
-        if not core.open:
-            core.drop_manager()
 
     # ---- operations ----------------------------------------------------------------------------
 
-    def resize(self, maxsize) -> None:
+    def resize(self, maxsize) -> int:
         if isinstance(maxsize, bool) or not isinstance(maxsize, int):
             raise TypeError(f"{self.name}: maxsize must be an int, not {maxsize!r}")
         if maxsize < 0 or (maxsize and maxsize < self.options.min_idle):
@@ -433,6 +438,7 @@ class Manager:
                     self.close_slot(index, "surplus")
             if core.open > maxsize:
                 core.mark_retire(core.open - maxsize)
+        return maxsize
 
     def flush(self) -> None:
         self.core.mark_retire()
@@ -448,8 +454,10 @@ class Manager:
         self.opener.start()
 
     def warm(self, n, timeout, use_default: bool) -> int:
-        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-            raise ValueError(f"{self.name}: warm: n must be an int >= 0, not {n!r}")
+        if isinstance(n, bool) or not isinstance(n, int):
+            raise TypeError(f"{self.name}: warm: n must be an int, not {n!r}")
+        if n < 0:
+            raise ValueError(f"{self.name}: warm: n must be 0 or more, not {n!r}")
         if n and self.hooks.create is None:
             raise TypeError(f"{self.name}: warm() needs a factory")
         if use_default:
@@ -549,6 +557,7 @@ class Manager:
                         self.close_later(index, why)
                     continue
                 next_at = min(next_at, since + o.idle_timeout)
+                since = max(since, self.kept_alive.get(index, since))
                 if oldest is None or since < oldest[1]:
                     oldest = (index, since)
             if slots:
@@ -577,6 +586,7 @@ class Manager:
             return now + o.keepalive if oldest is None else oldest[1] + o.keepalive
         index = oldest[0]
         if not core.waiting and core.claim(index):
+            self.kept_alive[index] = now
             self.checkers.submit(self.run_keepalive, index)
         return now + o.keepalive
 
@@ -611,14 +621,14 @@ class Manager:
 # ---- Building a pool -----------------------------------------------------------------------------
 
 
-def configure(pool, core, maxsize, given: dict) -> None:
-    """What ``FastPool.__init__`` does, apart from allocating the core."""
+def configure(pool, core, maxsize, given: dict) -> int:
+    """What ``FastPool.__init__`` does, apart from allocating the core; returns the maxsize."""
     o = parse(maxsize, UNSET, given)
     lifo, fair = o.order == "lifo", o.fairness == "fair"
     span = None if o.timeout == INF else o.timeout
     if not o.pool_use:
         core.set_queue(lifo, fair, o.maxsize or INF, span, o.max_waiting)
-        return
+        return o.maxsize
     manager = Manager(core, o)
     fresh_for = min(o.idle_timeout, o.check_after if o.hooks.check is not None else INF)
     core.set_pool(
@@ -643,12 +653,11 @@ def configure(pool, core, maxsize, given: dict) -> None:
         o.clock.managers.add(manager)
     for item in o.items or ():
         index = core.reserve()
-        if item is None or not core.fill(index, item, INF):
-            core.free(index)
-            raise ValueError(f"{o.name}: items must be distinct objects, none of them None: {item!r}")
+        core.fill(index, item, INF)
         core.publish(index, used=False)
     if o.min_idle:
         manager.opener.wish(o.min_idle)
+    return o.maxsize
 
 
 UNSET = _core.bind(configure)

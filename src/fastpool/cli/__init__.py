@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from .. import __version__
+
+T = TypeVar("T", int, float)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0 all is well, 1 a check failed, 130 interrupted."""
     options = _parser().parse_args(argv)
     try:
-        return options.run(options)
+        code: int = options.run(options)
+        return code
     except KeyboardInterrupt:
         print("\ninterrupted; the servers have been stopped", file=sys.stderr)
         return 130
@@ -37,10 +41,16 @@ def _parser() -> argparse.ArgumentParser:
         " checks that nothing was lost. The exit code is 0 only if every check holds.",
     )
     demo.add_argument(
-        "--seconds", type=_seconds, default=20.0, help="how long it all takes, about (default: 20)"
+        "--seconds",
+        type=_number(float, 2, 3600),
+        default=20.0,
+        help="how long it all takes, about (default: 20)",
     )
     demo.add_argument(
-        "--threads", type=_threads, default=32, help="threads that make calls (default: 32)"
+        "--threads",
+        type=_number(int, 1, 1000),
+        default=32,
+        help="threads that make calls (default: 32)",
     )
     demo.add_argument("--plain", action="store_true", help="no moving table, no colour")
     demo.set_defaults(run=_demo)
@@ -59,15 +69,11 @@ def _demo(options: argparse.Namespace) -> int:
         return 1
 
 
-def _seconds(text: str) -> float:
-    return _between(float(text), 2, 3600)
+def _number(kind: Callable[[str], T], least: T, most: T) -> Callable[[str], T]:
+    def number(text: str) -> T:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be {least} to {most}, not {text}")
+        return value
 
-
-def _threads(text: str) -> int:
-    return _between(int(text), 1, 1000)
-
-
-def _between(number, least, most):
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"must be between {least} and {most}, not {number}")
     return number

@@ -11,6 +11,7 @@ it with the parent, so a server goes when its parent goes, whatever killed that.
 from __future__ import annotations
 
 import json
+import operator
 import os
 import selectors
 import signal
@@ -18,6 +19,7 @@ import socket
 import socketserver
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 
@@ -56,7 +58,7 @@ class Ledger:
 def serve_echo(port: int, ledger: Ledger) -> None:
     """Send back what comes. One thread for all connections, so that none is ever half counted."""
     listener = socket.create_server((HOST, port), backlog=BACKLOG)
-    announce(listener.getsockname()[1], ledger)
+    announce(listener.getsockname()[1])
     waiting = selectors.DefaultSelector()
     waiting.register(listener, selectors.EVENT_READ)
     while True:
@@ -67,15 +69,15 @@ def serve_echo(port: int, ledger: Ledger) -> None:
                 ledger.opened()
                 waiting.register(connection, selectors.EVENT_READ)
                 continue
-            connection = key.fileobj
+            client: Any = key.fileobj
             try:
-                data = connection.recv(4096)
-                connection.sendall(data)  # short messages: the socket's buffer takes them whole
+                data = client.recv(4096)
+                client.sendall(data)  # short messages: the socket's buffer takes them whole
             except OSError:
                 data = b""
             if not data:
-                waiting.unregister(connection)
-                connection.close()
+                waiting.unregister(client)
+                client.close()
                 ledger.closed()
 
 
@@ -107,8 +109,8 @@ class CountingXMLRPCServer(socketserver.ThreadingMixIn, SimpleXMLRPCServer):
 
 def serve_xmlrpc(port: int, ledger: Ledger) -> None:
     server = CountingXMLRPCServer(port, ledger)
-    server.register_function(lambda a, b: a + b, "add")
-    announce(server.server_address[1], ledger)
+    server.register_function(operator.add, "add")
+    announce(server.server_address[1])
     server.serve_forever()
 
 
@@ -157,33 +159,39 @@ def serve_grpc(port: int, ledger: GrpcLedger) -> None:
     )
     ledger.port = server.add_insecure_port(f"{HOST}:{port}")
     server.start()
-    announce(ledger.port, ledger)
+    announce(ledger.port)
     server.wait_for_termination()
 
 
-def announce(port: int, ledger: Ledger) -> None:
-    """Say where we listen, and answer questions from here on in a thread of its own."""
+def announce(port: int) -> None:
+    """Say where we listen."""
     print(json.dumps({"port": port}), flush=True)
-    threading.Thread(target=answer, args=(ledger,), daemon=True).start()
 
 
 def answer(ledger: Ledger) -> None:
+    """Answer the parent's questions until it closes the pipe or is gone; then there is nothing to
+    finish and nobody to tell."""
     try:
         for line in sys.stdin:
             if line.strip() == "mark":
                 ledger.mark()
             print(json.dumps(ledger.counts()), flush=True)
     finally:
-        os._exit(0)  # the parent has closed the pipe or is gone; there is nothing to finish
+        os._exit(0)
 
 
 def main(kind: str, port: int = 0) -> None:
     # Ctrl-C in the terminal reaches the whole process group. It is the parent's to act upon.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if kind == "grpc":
-        serve_grpc(port, GrpcLedger())
-    else:
-        {"echo": serve_echo, "xmlrpc": serve_xmlrpc}[kind](port, Ledger())
+    servers: dict[str, tuple[Callable[[int, Any], None], Ledger]] = {
+        "echo": (serve_echo, Ledger()),
+        "xmlrpc": (serve_xmlrpc, Ledger()),
+        "grpc": (serve_grpc, GrpcLedger()),
+    }
+    serve, ledger = servers[kind]
+    # First of all, so that a parent which is gone while we start is noticed, too.
+    threading.Thread(target=answer, args=(ledger,), daemon=True).start()
+    serve(port, ledger)
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ def run(seconds: float, threads: int, view: PlainView) -> bool:
         view.say(f"{skipped.title}: not run, grpcio is missing (pip install 'fastpool[grpc]')")
     pace, stretches = _schedule(seconds, threads, sum(len(chapter.ways) for chapter in told))
     view.say(
-        f"{count(threads, 'thread')}, pools of {POOL_SIZE}; medians of {pace.rounds} turns of"
-        f" {pace.measured:.2f} s, every way in turn.\n"
+        f"{count(threads, 'thread')}, pools of {POOL_SIZE}; every way has"
+        f" {count(pace.rounds, 'turn')} of {pace.measured:.2f} s; medians.\n"
         "opened: connections, counted by the server. least/most: calls of the thread that\n"
         "made the fewest, over those of the one that made the most."
     )
@@ -117,7 +117,8 @@ def run(seconds: float, threads: int, view: PlainView) -> bool:
 
 
 def _schedule(seconds: float, threads: int, turns_a_round: int) -> tuple[Pace, Stretches]:
-    """Share out the time: a fifth to the outage, the rest to the turns, a fifth of each to warm up."""
+    """Share out the time: a fifth to the outage, the rest to the turns, which warm up for a fifth
+    of theirs."""
     left = max(seconds - _OVERHEAD, seconds / 2)
     rounds = 5 if left >= 10 else 3 if left >= 5 else 1
     turn = 0.8 * left / (rounds * turns_a_round)

@@ -89,11 +89,7 @@ class Load:
         for log in self._logs:
             # A call's time is noted before its end, so each end has its time while we read.
             by_thread.append(
-                [
-                    took
-                    for at, took in zip(log.ends, log.times, strict=False)
-                    if begin <= at <= end
-                ]
+                [took for at, took in zip(log.ends, log.times, strict=False) if begin <= at <= end]
             )
             errors.update(name for _, at, name in tuple(log.errors) if begin <= at <= end)
         numbers = [len(times) for times in by_thread]
@@ -114,7 +110,10 @@ class Load:
     def errors(self, begun_after: float = float("-inf")) -> Counter[str]:
         """The errors so far of calls that began after a moment, by the exception's name."""
         return Counter(
-            name for log in self._logs for begun, _, name in tuple(log.errors) if begun >= begun_after
+            name
+            for log in self._logs
+            for begun, _, name in tuple(log.errors)
+            if begun >= begun_after
         )
 
     def first_success(self, begun_after: float) -> float | None:

@@ -108,7 +108,7 @@ def outage(
             Check(
                 f"all {first.open} broken ones closed ({stats.closed_total}) and replaced:"
                 f" pool has {stats.open} open, new server {second.open}",
-                stats.closed_total >= (first.open or 0) > 0 and stats.open == second.open > 0,
+                stats.closed_total >= (first.open or 0) > 0 < stats.open == second.open,
             ),
             cap_kept([first.peak, second.peak], size),
             *audit([Books(stats, second.open, closed, left)]),

@@ -1,4 +1,4 @@
-"""The parent's side of the demo's servers: start one, ask it for its counts, kill it, restart it."""
+"""The parent's side of the demo's servers: start one, ask for its counts, kill it, restart it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from . import children
 
@@ -61,6 +61,7 @@ class Server:
             start_new_session=True,
             env={"GRPC_VERBOSITY": "NONE", **os.environ},
         )
+        assert self._process.stdout is not None
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(
             target=_forward, args=(self._process.stdout, self._answers), daemon=True
@@ -136,10 +137,11 @@ class Server:
             raise ServerFailed(
                 f"the {self.kind} server ended unexpectedly (exit code {self._process.wait()})"
             )
-        return json.loads(line)
+        answer: dict[str, int] = json.loads(line)
+        return answer
 
 
-def _forward(stdout, answers: queue.SimpleQueue[str]) -> None:
+def _forward(stdout: IO[str], answers: queue.SimpleQueue[str]) -> None:
     """Hand the child's lines on, so that they can be waited for with a limit; "" is the end."""
     with stdout:
         for line in stdout:

@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 def count(number: int, noun: str) -> str:
-    """"1 error", "12,345 errors"."""
+    """Such as "1 error" or "12,345 errors"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -99,9 +99,7 @@ class RichView(PlainView):
         self._console.print(title, style="bold", markup=False)
         self._rows = [Row(label) for label in labels]
         self._moving = None
-        self._live = Live(
-            self._table(), console=self._console, auto_refresh=False, transient=False
-        )
+        self._live = Live(self._table(), console=self._console, auto_refresh=False, transient=False)
         self._live.start()
 
     def progress(self, index: int, row: Row) -> None:

@@ -24,9 +24,9 @@ def shared(
 ) -> SharedChannel:
     """A handle of the one channel to `target`, made now if nobody holds it yet.
 
-    Callers who name the same `target` (the same spelling), the same `credentials` object, equal
-    `options` in the same order and the same `compression` share one channel, in one process. Without
-    credentials the channel is insecure. Arguments mean what they mean to `grpc.insecure_channel` and
+    Callers who name the same `target` (spelt alike), the same `credentials` object, equal `options`
+    in the same order and the same `compression` share one channel, in one process. Without
+    credentials it is insecure. All arguments mean what they mean to `grpc.insecure_channel` and
     `grpc.secure_channel`; nothing is connected until the first call or `wait_ready`.
 
     Use the handle as any grpc channel, for any number of stubs, from any thread, and `close()` it
@@ -51,19 +51,24 @@ def shared(
     return SharedChannel(_registry.acquire(key))
 
 
-def _checked_options(target: str, options: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+def _checked_options(
+    target: str, options: Iterable[tuple[str, Any]]
+) -> tuple[tuple[str, Any], ...]:
     try:
         pairs = tuple((name, value) for name, value in options)
         hash(pairs)
+        if all(isinstance(name, str) for name, _ in pairs):
+            return pairs
+        problem = None
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"shared({target!r}) options must be (name, value) pairs of hashable values,"
-            f" not {options!r}"
-        ) from error
-    return pairs
+        problem = error
+    raise TypeError(
+        f"shared({target!r}) options must be (name, value) pairs, names str and values hashable,"
+        f" not {options!r}"
+    ) from problem
 
 
-class SharedChannel(grpc.Channel):
+class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
     """One holder's handle of a shared channel, made by `shared()`.
 
     It is a grpc.Channel: generated stubs, `grpc.intercept_channel` and `grpc.channel_ready_future`
@@ -108,18 +113,21 @@ class SharedChannel(grpc.Channel):
         The last one takes some 20 us, or up to 0.2 s shortly after a `subscribe`, while grpc ends
         the thread that watched the channel.
         """
-        # Taking the entry out of the instance is one atomic step, so of several threads that close
-        # at once only one releases; all others see the class's None from then on. A lock would not
-        # do here: a forked child could inherit it locked.
-        entry = self.__dict__.pop("_entry", None)
+        entry = self._give_up()
         if entry is not None:
             self._end_subscriptions(entry)
             _registry.release(entry)
 
     def __del__(self) -> None:
-        entry = self.__dict__.pop("_entry", None)
+        entry = self._give_up()
         if entry is not None:
             _registry.drop(entry)
+
+    def _give_up(self) -> Entry | None:
+        """Take the entry out of the instance. That is one atomic step, so of several threads that
+        close at once one gets it; everybody sees the class's None from then on. A lock would not do
+        here: a forked child could inherit it locked."""
+        return self.__dict__.pop("_entry", None)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __enter__(self) -> SharedChannel:
         self._live()
@@ -136,7 +144,7 @@ class SharedChannel(grpc.Channel):
 
     # -- connectivity ------------------------------------------------------------------------------
 
-    def subscribe(self, callback: Callback, try_to_connect: bool | None = False) -> None:
+    def subscribe(self, callback: Callback, try_to_connect: bool = False) -> None:
         """As on any channel. `close` of this handle ends the subscription."""
         entry = self._live()
         channel = entry.open()
@@ -150,24 +158,21 @@ class SharedChannel(grpc.Channel):
         entry = self._entry
         for subscription in tuple(self._subscriptions):
             if subscription[1] == callback and entry is not None:
-                if self._take(subscription) and subscription[0] is entry.channel:
-                    subscription[0].unsubscribe(callback)
+                self._end(subscription, entry)
                 return
 
     def _end_subscriptions(self, entry: Entry) -> None:
         for subscription in tuple(self._subscriptions):
-            channel, callback = subscription
-            # After a fork the channel is another one, and the parent's is not to be touched.
-            if self._take(subscription) and channel is entry.channel:
-                channel.unsubscribe(callback)
+            self._end(subscription, entry)
 
-    def _take(self, subscription: tuple[grpc.Channel, Callback]) -> bool:
-        """Remove it from the list; False if another thread was first."""
+    def _end(self, subscription: tuple[grpc.Channel, Callback], entry: Entry) -> None:
         try:
             self._subscriptions.remove(subscription)
-        except ValueError:
-            return False
-        return True
+        except ValueError:  # another thread was first
+            return
+        channel, callback = subscription
+        if channel is entry.channel:  # after a fork it is the parent's, which is not to be touched
+            channel.unsubscribe(callback)  # type: ignore[union-attr]
 
     # -- methods, as on any channel ----------------------------------------------------------------
 

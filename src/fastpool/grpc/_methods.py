@@ -1,4 +1,4 @@
-"""The methods that a SharedChannel hands to stubs: a grpc multi-callable with one question first."""
+"""The methods that a SharedChannel hands to stubs: grpc's own, with one question asked first."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ class _UnaryResponse(_Method):
         return self._live().future(*args, **kwargs)
 
 
-class UnaryUnary(_UnaryResponse, grpc.UnaryUnaryMultiCallable):
+class UnaryUnary(_UnaryResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
     pass
 
 
-class UnaryStream(_Method, grpc.UnaryStreamMultiCallable):
+class UnaryStream(_Method, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]
     pass
 
 
-class StreamUnary(_UnaryResponse, grpc.StreamUnaryMultiCallable):
+class StreamUnary(_UnaryResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[misc]
     pass
 
 
-class StreamStream(_Method, grpc.StreamStreamMultiCallable):
+class StreamStream(_Method, grpc.StreamStreamMultiCallable):  # type: ignore[misc]
     pass

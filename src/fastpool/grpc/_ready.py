@@ -27,11 +27,14 @@ class NotReady(PoolError, TimeoutError):
     """
 
     def __init__(self, states: dict[str, str], waited: float) -> None:
-        super().__init__(states, waited)
+        Exception.__init__(self, states, waited)  # these two are what a pickle needs
+        self.pool = "fastpool.grpc"
         self.states = states
         self.waited = waited
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        """The message without the pool's name."""
         channels = ", ".join(f"{target} ({state})" for target, state in self.states.items())
         return f"not connected after {self.waited:.2f} s: {channels}"
 
@@ -125,8 +128,9 @@ def _core(channel: Any) -> Any:
 
 def _target(channel: Any) -> str:
     """The target, for messages. Plain and intercepted channels know it under a private name."""
-    while channel is not None:
-        if isinstance(target := getattr(channel, "_target", None), str):
+    inner = channel
+    while inner is not None:
+        if isinstance(target := getattr(inner, "_target", None), str):
             return target
-        outer, channel = channel, getattr(channel, "_channel", None)
-    return repr(outer)
+        inner = getattr(inner, "_channel", None)
+    return repr(channel)

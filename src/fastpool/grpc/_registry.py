@@ -27,9 +27,12 @@ class Key(NamedTuple):
 
     def dial(self) -> grpc.Channel:
         """Make the channel. By attribute of `grpc`, so that tools which patch it take part."""
+        # grpc lets equal channels share connections, and in a forked child even with channels of
+        # the parent. An argument of no meaning to grpc makes the child's unequal to those.
+        options = (*self.options, ("fastpool.forks", _forks)) if _forks else self.options
         if self.credentials is None:
-            return grpc.insecure_channel(self.target, self.options, self.compression)
-        return grpc.secure_channel(self.target, self.credentials, self.options, self.compression)
+            return grpc.insecure_channel(self.target, options, self.compression)
+        return grpc.secure_channel(self.target, self.credentials, options, self.compression)
 
 
 class ChannelStats(NamedTuple):
@@ -87,6 +90,7 @@ def closed_error() -> ValueError:
 _lock = threading.Lock()
 _entries: dict[Key, Entry] = {}
 _dropped: deque[Entry] = deque()
+_forks = 0  # how many forks lie between this process and the first one
 # Channels of the process that we were forked from. Kept so that nothing of theirs is finalised
 # here: their sockets are still the parent's, and a farewell on them would end its calls.
 _inherited: list[grpc.Channel] = []
@@ -177,6 +181,8 @@ def _unlock_after_fork() -> None:
 
 def _start_afresh() -> None:
     """In a forked child: the counts stay, since the handles were inherited too; the channels go."""
+    global _forks
+    _forks += 1
     for entry in _entries.values():
         if entry.channel is not None:
             _inherited.append(entry.channel)
