@@ -300,7 +300,8 @@ cdef class Core:
         item = fp_load_item(slot)
         if fp_slot_state(slot) == FP_CREATING:
             c.creating -= 1
-        c.retired_uses += fp_slot_uses(slot)
+        if item != NULL:
+            c.retired_uses += fp_slot_uses(slot)
         fp_slots_forget(&c.slots, slot)
         fp_slots_release(&c.slots, slot)
         c.open -= 1
@@ -388,15 +389,20 @@ cdef class Core:
 
     def come(self, int callers):
         """``callers`` more (or fewer) ask for a creation and are about to ``take(asked=True)``."""
+        cdef fp_waiter *failure
         fp_lock_take(&self.c.lock)
         self.c.coming += callers
+        failure = fp_spare_failure(self.c)
         fp_lock_drop(&self.c.lock)
+        if failure != NULL:
+            Py_DECREF(<object>failure.grant)
+            fp_waiter_free(failure)
 
     @property
     def demand(self):
-        """Callers who wait or are about to."""
+        """Callers who wait or are about to, less what is idle for them."""
         fp_lock_take(&self.c.lock)
-        cdef size_t n = self.c.getters.count + self.c.coming
+        cdef size_t n = fp_demand(self.c)
         fp_lock_drop(&self.c.lock)
         return n
 
@@ -423,14 +429,20 @@ cdef class Core:
         return ticket
 
     def fail(self, uint64_t ticket, error):
-        """Raises ``error`` in the waiter with this ticket; False if it waits no more."""
+        """Raises ``error`` in the waiter with this ticket (0: in the caller on its way for whom the
+        try was); False if it waits no more."""
+        cdef fp_waiter *note = fp_waiter_new()
+        if note == NULL:
+            raise MemoryError
         Py_INCREF(error)
         fp_lock_take(&self.c.lock)
-        cdef bint told = fp_fail(self.c, ticket, <void *>error)
+        cdef int told = fp_fail(self.c, ticket, <void *>error, note)
         fp_lock_drop(&self.c.lock)
-        if not told:
+        if told != 2:
+            fp_waiter_free(note)
+        if told == 0:
             Py_DECREF(error)
-        return told
+        return told != 0
 
 
 cdef int pool_wait(fp_core *c, int64_t span, bint asked, bint in_front,

@@ -101,7 +101,13 @@ cdef extern from *:
     void fp_dispatch_locked(fp_core *)
     void fp_refuse_all(fp_line *)
     uint64_t fp_assign(fp_core *)
-    int fp_fail(fp_core *, uint64_t, void *)
+    ctypedef struct fp_waiter:
+        void *grant
+    fp_waiter *fp_spare_failure(fp_core *)
+    int fp_fail(fp_core *, uint64_t, void *, fp_waiter *)
+    size_t fp_demand(fp_core *)
+    fp_waiter *fp_waiter_new()
+    void fp_waiter_free(fp_waiter *)
     void fp_check(fp_core *)
     void fp_times_add(fp_times *, int64_t)
 

@@ -69,6 +69,7 @@ static fp_waiter *fp_waiter_new(void) {
     }
     w->prev = w->next = NULL;
     w->offer = w->grant = NULL;
+    w->asleep = 0;
     return w;
 }
 
@@ -128,6 +129,9 @@ static void fp_consume(fp_waiter *w) {
     w->asleep = 0;
 }
 
+/* How a slow path may end, beside the states of a waiter. */
+enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_MEMORY };
+
 /* Waits in the line that `w` has joined.  The state it was settled in; FP_WAITING: the deadline
  * passed, and `w` has left the line.  *interrupted: a signal handler raised; whatever was granted
  * meanwhile is the caller's to give back. */
@@ -140,7 +144,12 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
             if (state != FP_NOTIFIED) return state;
             fp_lock_take(&c->lock);
             fp_notified(c, w);
+            /* somebody was faster: the manager may open one more for this waiter */
+            int room = c->use == FP_POOL && c->open < c->limit && !(fp_gate(c) & FP_SUSPENDED) &&
+                       atomic_load(&w->state) == FP_WAITING;
+            if (room) (void)fp_leave(c, line, w);
             fp_lock_drop(&c->lock);
+            if (room) return FP_ROOM;
             continue;
         }
         if (deadline != FP_NEVER && fp_clock_precise() >= deadline) break;
@@ -156,8 +165,7 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
     return settled ? atomic_load(&w->state) : FP_WAITING;
 }
 
-/* ---- Blocking queue operations.  States of fp_wait, or: ---- */
-enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_MEMORY };
+/* ---- Blocking queue operations ---- */
 
 /* `span`: ns to wait at most; 0 tries only; FP_NEVER is for ever. */
 static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interrupted) {
@@ -268,14 +276,22 @@ static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_sl
     if (span != 0 && w == NULL) return FP_MEMORY;
     int state = FP_WAITING;
     fp_lock_take(&c->lock);
-    if (asked) c->coming--; /* under one lock with the join: demand never counts a caller twice */
+    fp_waiter *failure = NULL;
+    if (asked) {
+        c->coming--; /* under one lock with the join: demand never counts a caller twice */
+        if ((failure = c->failures.first) != NULL) fp_line_leave(&c->failures, failure);
+    }
     uint32_t gate = fp_gate(c);
     if (gate & FP_CLOSED)
         state = FP_REFUSED;
     else if (!(gate & (FP_HANDOFF | FP_SUSPENDED)) &&
              (*slot = fp_idle_take(&c->slots, c->lifo)) != NULL)
         state = FP_GRANTED;
-    else if (!asked && c->open < c->limit)
+    else if (failure != NULL) { /* the try for this caller was over before it got here */
+        state = FP_FAILED;
+        *error = failure->grant;
+        failure->grant = NULL;
+    } else if (!asked && c->open < c->limit)
         state = FP_ROOM;
     else if (span != 0 && !in_front && c->max_waiting != SIZE_MAX &&
              c->getters.count >= c->max_waiting + c->creating)
@@ -296,6 +312,10 @@ static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_sl
         fp_lock_drop(&c->lock);
     }
     if (w != NULL) fp_waiter_free(w);
+    if (failure != NULL) {
+        Py_XDECREF((PyObject *)failure->grant); /* it was served after all */
+        fp_waiter_free(failure);
+    }
     return state;
 }
 
@@ -392,7 +412,8 @@ static void fp_after_fork_in_child(void) {
     fp_spares = 0;
     for (fp_core *c = fp_live; c != NULL; c = c->next) {
         fp_lock_init(&c->lock);
-        memset(&c->getters, 0, 3 * sizeof(fp_line));
+        memset(&c->getters, 0, 4 * sizeof(fp_line));
+        c->coming = 0;
         fp_gate_clear(c, FP_LINE_BITS);
         if (c->use == FP_POOL) {
             fp_store(&c->id, ++fp_ids, relaxed);

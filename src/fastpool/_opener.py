@@ -107,7 +107,7 @@ class Opener:
         manager, core = self.manager, self.manager.core
         if resource is None:
             raise TypeError("the factory returned None instead of a resource")
-        if hasattr(resource, "__await__"):
+        if hasattr(type(resource), "__await__"):
             if hasattr(resource, "close"):
                 resource.close()
             raise TypeError(
@@ -125,11 +125,6 @@ class Opener:
         took = time.monotonic() - attempt.started
         with manager.lock:
             attempt.done = True
-            if attempt.given_up:
-                self.overdue -= 1
-                self.workers.excuse(-1)
-            else:
-                self.tries -= 1
             self.wishes = max(0, self.wishes - 1) if error is None else self.wishes
             if error is None:
                 self.created += 1
@@ -145,6 +140,7 @@ class Opener:
                 manager.close_slot(attempt.index, "overdue")
             elif not core.publish(attempt.index, used=False):
                 manager.close_slot(attempt.index, "closed" if core.closed else "flushed")
+            self._permit_back(attempt)
             manager.changed()
             manager.tend_soon()
         else:
@@ -152,10 +148,21 @@ class Opener:
                 error.add_note(f"raised by the factory of fastpool {manager.name!r}")
             left = core.free(attempt.index)
             told = not attempt.given_up and core.fail(attempt.ticket, error)
+            self._permit_back(attempt)
             if not told:
                 self._pause()
             manager.place_free(left)
         self.start()
+
+    def _permit_back(self, attempt: Try) -> None:
+        """After the delivery: until then the try stands for the caller who is still waiting, and
+        another one for the same caller must not start."""
+        with self.manager.lock:
+            if attempt.given_up:
+                self.overdue -= 1
+                self.workers.excuse(-1)
+            else:
+                self.tries -= 1
 
     def _pause(self) -> None:
         """A try failed that nobody waited for: the next in the background comes later."""

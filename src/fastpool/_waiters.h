@@ -126,6 +126,7 @@ typedef struct fp_core {
     /* slow path: under the lock */
     _Alignas(FP_LINE) fp_lock lock;
     fp_line getters, putters, joiners;
+    fp_line failures;    /* of creations, for callers who are still on their way to the line */
     size_t open;         /* slots that are not FREE: what the cap counts */
     size_t creating;     /* slots in CREATING */
     size_t coming;       /* callers who have asked for a creation and are about to join the line */
@@ -266,26 +267,53 @@ static int fp_leave(fp_core *c, fp_line *line, fp_waiter *w) {
     return 0;
 }
 
-/* The waiter for whom the next creation is: the first one without a try, else the head. */
+/* The waiter for whom the next creation is: the first without a try; 0: a caller on its way to the
+ * line, if there is one; else the head once more. */
 static uint64_t fp_assign(fp_core *c) {
     for (fp_waiter *w = c->getters.first; w != NULL; w = w->next)
         if (!w->tried) {
             w->tried = 1;
             return w->ticket;
         }
-    return c->getters.first != NULL ? c->getters.first->ticket : 0;
+    return c->coming == 0 && c->getters.first != NULL ? c->getters.first->ticket : 0;
 }
 
-/* Raises `error` in the waiter that holds the ticket; 0 if it is not waiting any more. */
-static int fp_fail(fp_core *c, uint64_t ticket, void *error) {
+/* Raises `error` in the waiter that holds the ticket; 0 if it is not waiting any more.  Ticket 0: in
+ * the caller who was on its way; `note` keeps the error if it still is, and is used up then (2). */
+static int fp_fail(fp_core *c, uint64_t ticket, void *error, fp_waiter *note) {
     for (fp_waiter *w = c->getters.first; w != NULL; w = w->next)
-        if (w->ticket == ticket) {
+        if (ticket ? w->ticket == ticket : !w->tried) {
             fp_line_leave(&c->getters, w);
             fp_settle(w, FP_FAILED, error);
             fp_dispatch(c);
             return 1;
         }
-    return 0;
+    if (ticket != 0 || c->coming <= c->failures.count) return 0;
+    note->grant = error;
+    fp_line_join(&c->failures, note, 0);
+    return 2;
+}
+
+/* A failure that no caller is left to see; the caller's to release. */
+static fp_waiter *fp_spare_failure(fp_core *c) {
+    fp_waiter *failure = c->failures.count > c->coming ? c->failures.first : NULL;
+    if (failure != NULL) fp_line_leave(&c->failures, failure);
+    return failure;
+}
+
+/* Callers for whom nothing is idle: those in the line and those on their way, less the idle resources
+ * that they will find, or have been notified of, and less those who will be told of a failure. */
+static size_t fp_demand(fp_core *c) {
+    size_t callers = c->getters.count + c->coming - c->failures.count, idle = 0;
+    if (callers != 0 && fp_idle_likely(&c->slots)) {
+        uint32_t used = fp_load(&c->slots.used, acquire);
+        for (uint32_t k = 0; k < used && idle < callers; k++) {
+            fp_segment *segment = fp_load(&c->slots.segments[k], acquire);
+            for (uint32_t i = 0; i < segment->size && idle < callers; i++)
+                idle += fp_state(fp_load(&segment->slots[i].word, relaxed)) == FP_IDLE;
+        }
+    }
+    return callers - idle;
 }
 
 /* ---- Queue use ---- */

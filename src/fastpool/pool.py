@@ -66,7 +66,7 @@ class Manager:
         the core could not serve.  Returns a slot as LEASED, or raises."""
         core = self.core
         start = time.monotonic() - waited
-        asked = in_front = False
+        asked = in_front = waited_before = False
         try:
             while True:
                 if index >= 0:
@@ -76,9 +76,12 @@ class Manager:
                     index, reason = -1, None
                 elif reason is not None and reason != "room":
                     raise self.refusal(reason, start, span)
+                if reason == "room" and span == 0:
+                    raise self.refusal("timeout", start, span)
                 if reason == "room":
                     core.come(1)
-                    asked = True
+                    in_front = in_front or waited_before
+                    asked = waited_before = True
                     self.open_more(span)
                 left = None if span is None else max(0.0, start + span - time.monotonic())
                 asked, was_asked = False, asked

@@ -164,8 +164,11 @@ def serve_grpc(port: int, ledger: GrpcLedger) -> None:
 
 
 def announce(port: int) -> None:
-    """Say where we listen."""
-    print(json.dumps({"port": port}), flush=True)
+    """Say where we listen; there is nothing to do if nobody hears it."""
+    try:
+        print(json.dumps({"port": port}), flush=True)
+    except BrokenPipeError:
+        os._exit(0)
 
 
 def answer(ledger: Ledger) -> None:

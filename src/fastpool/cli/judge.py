@@ -20,7 +20,7 @@ def verdict(ours: Result, rival: Result) -> str:
     if ours.opened != rival.opened:
         parts.append(f"{count(ours.opened, 'connection')}, not {rival.opened:,}")
     else:
-        parts.append(f"least/most {ours.evenness:.2f} against {rival.evenness:.2f}")
+        parts.append(f"least/most {ours.evenness:.2f}, not {rival.evenness:.2f}")
     return "; ".join(parts)
 
 

@@ -44,7 +44,8 @@ def outage(
         begun = clock()
         while (left := begun + seconds - clock()) > 0:
             time.sleep(min(left, 0.1))
-            view.progress(index, row(index, begun, clock(), None))
+            if view.live:  # not for nothing: it costs the load some of its time
+                view.progress(index, row(index, begun, clock(), None))
         return begun
 
     def row(index: int, begun: float, ended: float, opened: int | None) -> Row:

@@ -29,8 +29,8 @@ class Row(NamedTuple):
     def cells(self) -> tuple[str, ...]:
         return (
             _number(self.rate, 0),
-            _number(self.p50, 2, 1000),
-            _number(self.p99, 2, 1000),
+            _milliseconds(self.p50),
+            _milliseconds(self.p99),
             _number(self.opened, 0),
             _number(self.errors, 0),
             _number(self.evenness, 2),
@@ -42,10 +42,15 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _number(value: float | None, digits: int, scale: float = 1) -> str:
+def _number(value: float | None, digits: int) -> str:
     if value is None or value != value:  # NaN: a percentile of no calls
         return "-"
-    return f"{value * scale:,.{digits}f}"
+    return f"{value:,.{digits}f}"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    value = None if seconds is None else seconds * 1000
+    return _number(value, 2 if value is None or value < 100 else 1)
 
 
 class PlainView:

@@ -127,7 +127,9 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
         """Take the entry out of the instance. That is one atomic step, so of several threads that
         close at once one gets it; everybody sees the class's None from then on. A lock would not do
         here: a forked child could inherit it locked."""
-        return self.__dict__.pop("_entry", None)  # pyright: ignore[reportAttributeAccessIssue]
+        own = self.__dict__
+        entry: Entry | None = own.pop("_entry", None)  # pyright: ignore[reportAttributeAccessIssue]
+        return entry
 
     def __enter__(self) -> SharedChannel:
         self._live()

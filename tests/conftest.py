@@ -1,0 +1,100 @@
+"""Fixtures of all tests: threads that re-raise, pools that are accounted for, a hard time limit."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from support import Crew, Maker, eventually
+
+#: Seconds that one test may take, unless it carries @pytest.mark.timeout(n); see pyproject.toml.
+LIMIT = 60
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "option(name): shows the effect of an option of FastPool")
+
+
+@pytest.fixture(autouse=True)
+def hard_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """pytest-timeout ends a test that waits; this ends the run if even that does not help."""
+    marker = request.node.get_closest_marker("timeout")
+    seconds = marker.args[0] if marker and marker.args else LIMIT
+    with open(sys.__stderr__.fileno(), "w", closefd=False) as stderr:
+        faulthandler.dump_traceback_later(2 * seconds, exit=True, file=stderr)
+        yield
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    """Start threads with `crew.start(f, *args)` or `crew.together(n, f)`; see `support.Crew`."""
+    crew = Crew()
+    yield crew
+    crew.settle()
+
+
+@pytest.fixture
+def fast_switching() -> Iterator[None]:
+    """Let the interpreter switch threads as often as it can, so that races come out."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def clock() -> Any:
+    """A clock for `clock=`: `clock.advance(seconds)` alone moves it, and waits for what follows."""
+    from fastpool.testing import ManualClock
+
+    return ManualClock()
+
+
+@pytest.fixture
+def accounted() -> Iterator[Callable[..., tuple[Any, Maker]]]:
+    """Make pools whose resources are counted: `pool, maker = accounted(maxsize, **options)`.
+
+    At the end of the test each of them must agree with its factory: what was made is closed or
+    still open, nothing was closed twice or in use, and the cap was never exceeded.
+    """
+    from fastpool import FastPool
+
+    books: list[tuple[Any, Maker]] = []
+
+    def make(maxsize: int | None = None, maker: Maker | None = None, **options: Any) -> Any:
+        maker = maker or Maker()
+        if maxsize is not None:
+            options["maxsize"] = maxsize
+            maker.cap = maxsize or float("inf")
+        options.setdefault("factory", maker)
+        pool = FastPool(**options)
+        books.append((pool, maker))
+        return pool, maker
+
+    yield make
+    for pool, maker in books:
+        maker.gate.set()
+        maker.close_gate.set()
+        pool.close(timeout=0)
+        eventually(lambda maker=maker: not maker.running)
+        eventually(lambda pool=pool: pool.stats().open == pool.stats().leased)
+        leased = pool.stats().leased
+        eventually(lambda maker=maker, n=leased: maker.made == maker.closed + n)
+        assert not maker.faults, maker.faults
+
+
+@pytest.fixture
+def collect() -> Callable[[], None]:
+    """Run the garbage collector until nothing more falls out of it."""
+
+    def run() -> None:
+        while gc.collect():
+            pass
+
+    return run

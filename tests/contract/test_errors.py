@@ -1,0 +1,140 @@
+"""What fastpool raises: the family, what the errors tell, and that they travel."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import queue
+from typing import Any
+
+import pytest
+
+import fastpool
+from fastpool import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
+from fastpool.queue import ShutDown
+
+ALL = [PoolError, PoolTimeout, PoolClosed, PoolOverloaded, PoolDeadlock]
+SIZES = {"idle", "leased", "creating", "checking", "closing", "open", "maxsize", "waiting"}
+
+
+def caught_from_pool(kind: type[PoolError], accounted: Any) -> PoolError:
+    """A real one, raised by a pool named "shop"."""
+    options: dict[str, Any] = {"max_waiting": 0} if kind is PoolOverloaded else {}
+    pool, _ = accounted(1, name="shop", **options)
+    with pytest.raises(kind) as caught:
+        if kind is PoolClosed:
+            pool.close()
+            pool.get()
+        elif kind is PoolDeadlock:
+            with pool.lease():
+                pool.get()
+        elif kind is PoolError:
+            lease = pool.acquire()
+            lease.release()
+            lease.release()
+        else:
+            lease = pool.acquire()
+            try:
+                pool.get(timeout=0.001)
+            finally:
+                lease.release()
+    return caught.value
+
+
+def test_the_family() -> None:
+    """Each error can be caught by the classes that its users already catch."""
+    assert PoolTimeout.__bases__ == (PoolError, TimeoutError, queue.Empty)
+    assert issubclass(PoolClosed, PoolError) and issubclass(PoolClosed, ShutDown)
+    assert issubclass(PoolOverloaded, PoolError) and issubclass(PoolDeadlock, PoolError)
+    assert issubclass(PoolError, Exception)
+
+
+def test_they_are_public_under_the_package() -> None:
+    """A traceback shows fastpool.PoolTimeout, and that is where it can be imported from."""
+    for kind in ALL:
+        assert kind.__module__ == "fastpool"
+        assert getattr(fastpool, kind.__name__) is kind and kind.__name__ in fastpool.__all__
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_each_names_the_pool(kind: type[PoolError], accounted: Any) -> None:
+    """The text begins with the pool's name or has it; `.pool` is the name alone."""
+    error = caught_from_pool(kind, accounted)
+    assert type(error) is kind
+    assert "shop" in str(error) and error.pool == "shop"
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_each_can_be_pickled(kind: type[PoolError], protocol: int, accounted: Any) -> None:
+    """In another process it is the same class, with the same text and attributes."""
+    error = caught_from_pool(kind, accounted)
+    for twin in (pickle.loads(pickle.dumps(error, protocol)), copy.copy(error)):
+        assert type(twin) is kind and str(twin) == str(error)
+        assert repr(twin) == repr(error)
+        assert vars(twin) == vars(error)
+
+
+def test_a_timeout_carries_phase_waited_and_sizes(accounted: Any) -> None:
+    """What a program needs to tell one time-out from another is in attributes."""
+    error = caught_from_pool(PoolTimeout, accounted)
+    assert isinstance(error, PoolTimeout)
+    assert error.phase == "wait"
+    assert isinstance(error.waited, float) and 0.001 <= error.waited < 5
+    sizes = dict(error.sizes)
+    assert set(sizes) >= SIZES
+    assert (sizes["leased"], sizes["open"], sizes["maxsize"], sizes["idle"]) == (1, 1, 1, 0)
+    twin = pickle.loads(pickle.dumps(error))
+    assert (twin.phase, twin.waited, dict(twin.sizes)) == (error.phase, error.waited, sizes)
+
+
+def test_the_text_of_a_timeout_has_the_figures(accounted: Any) -> None:
+    """A person who reads the log sees the phase, and how many are idle, in use and waiting."""
+    text = str(caught_from_pool(PoolTimeout, accounted))
+    assert "wait" in text and "1 leased" in text and "0 idle" in text
+
+
+def test_a_timeout_chains_the_last_failure_of_the_factory(accounted: Any) -> None:
+    """When the factory has been failing, the reason for the time-out is its failure."""
+    pool, maker = accounted(1, name="shop")
+    failure = ConnectionRefusedError("no server")
+    maker.script.append(failure)
+    with pytest.raises(ConnectionRefusedError):
+        pool.get()
+    maker.gate.clear()
+    with pytest.raises(PoolTimeout) as caught:
+        pool.get(timeout=0.02)
+    assert caught.value.__cause__ is failure
+    maker.gate.set()
+
+
+def test_a_timeout_without_failures_has_no_cause(accounted: Any) -> None:
+    """Nothing is chained that had nothing to do with it."""
+    error = caught_from_pool(PoolTimeout, accounted)
+    assert error.__cause__ is None
+
+
+def test_a_creation_that_worked_clears_the_last_failure(accounted: Any) -> None:
+    """A failure of yesterday is not the reason for the time-out of today."""
+    pool, maker = accounted(1)
+    maker.script.append(OSError("yesterday"))
+    with pytest.raises(OSError):
+        pool.get()
+    resource = pool.get()
+    with pytest.raises(PoolTimeout) as caught:
+        pool.get(timeout=0.01)
+    assert caught.value.__cause__ is None
+    pool.put(resource)
+
+
+def test_code_written_for_the_standard_queue_catches_ours(accounted: Any) -> None:
+    """`except queue.Empty` around get_nowait is a common idiom and goes on working."""
+    pool, _ = accounted(1)
+    resource = pool.get()
+    try:
+        pool.get_nowait()
+    except queue.Empty as error:
+        assert isinstance(error, PoolTimeout)
+    else:
+        pytest.fail("no exception")
+    pool.put(resource)

@@ -1,0 +1,135 @@
+"""A signal handler may raise at any moment of a call. Wherever it does, no place is lost.
+
+The interpreter runs handlers after calls of C functions and on entering Python functions. Each test
+makes the same call again and again, and interrupts it at the first such point inside fastpool, then
+at the second, and so on until the call gets through.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import fastpool
+from fastpool import FastPool
+from support import Maker, eventually
+
+HOME = str(Path(fastpool.__file__).parent)
+
+
+class Interrupted(Exception):
+    """What the handler raises."""
+
+
+def interrupt(point: int, call: Callable[[], Any]) -> bool:
+    """Make the call and interrupt it at the given point; False if it has fewer points."""
+    passed = 0
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal passed
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(HOME):
+            passed += 1
+            if passed == point:
+                sys.setprofile(None)
+                raise Interrupted
+
+    sys.setprofile(profile)
+    try:
+        call()
+    except Interrupted:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def sound(pool: Any, maker: Maker) -> None:
+    """Both places of the pool can be had at once, and everything is closed in the end."""
+    leases = [pool.acquire(timeout=5) for _ in range(2)]
+    for lease in leases:
+        lease.release()
+    assert pool.stats().leased == 0
+    assert pool.close(timeout=5) is True
+    eventually(lambda: maker.made == maker.closed)
+    assert not maker.faults
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "check": {"check": lambda resource: None, "check_after": 0},
+    "reset": {"reset": lambda resource: None},
+    "max_uses": {"max_uses": 1},
+    "max_idle": {"max_idle": 0},
+    "tracking": {"leak_after": 100},
+}
+options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+faces = pytest.mark.parametrize("face", ["get", "acquire", "lease"])
+
+
+def _take(pool: Any, face: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """How to take by this face, and how to give back what that returned."""
+    if face == "get":
+        return pool.get, pool.put
+    if face == "acquire":
+        return pool.acquire, lambda lease: lease.release()
+    lease = pool.lease()
+    return lease.__enter__, lambda _: lease.__exit__(None, None, None)
+
+
+@options
+@faces
+@pytest.mark.parametrize("warm", [False, True], ids=["made", "idle"])
+def test_an_interrupted_take_takes_nothing(
+    options: dict[str, Any], face: str, warm: bool
+) -> None:
+    """Making, checking, tracking: whatever was under way, nobody is left holding a place."""
+    point, more = 0, True
+    while more:
+        point += 1
+        maker = Maker(cap=2)
+        pool: Any = FastPool(2, factory=maker, **options)
+        if warm:
+            pool.put(pool.get())
+        take, _ = _take(pool, face)
+        more = interrupt(point, take)
+        if more:
+            sound(pool, maker)
+        else:
+            pool.close(timeout=0)
+
+
+@options
+@faces
+def test_an_interrupted_return_can_be_repeated(options: dict[str, Any], face: str) -> None:
+    """Either the resource is back, or its borrower has it still and may give it back again."""
+    point, more = 0, True
+    while more:
+        point += 1
+        maker = Maker(cap=2)
+        pool: Any = FastPool(2, factory=maker, **options)
+        take, give = _take(pool, face)
+        taken = take()
+        more = interrupt(point, lambda give=give, taken=taken: give(taken))
+        if more and pool.stats().leased:
+            give(taken)
+        sound(pool, maker)
+
+
+def test_an_interrupted_discard_can_be_repeated() -> None:
+    """Either the resource is closed, or its borrower has it still and may discard it again."""
+    point, more = 0, True
+    while more:
+        point += 1
+        maker = Maker(cap=2)
+        pool: Any = FastPool(2, factory=maker)
+        resource = pool.get()
+        more = interrupt(point, lambda pool=pool, resource=resource: pool.discard(resource))
+        if more and pool.stats().leased:
+            pool.discard(resource)
+        sound(pool, maker)
+        assert resource.closed

@@ -1,0 +1,426 @@
+"""From the first resource to the last: close, suspend, flush, resize, warm, stats, collection."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+import warnings
+import weakref
+from typing import Any
+
+import pytest
+
+from fastpool import FastPool, PoolClosed, PoolTimeout
+from support import Crew, Maker, consistent, eventually, states, works
+
+
+class TestClose:
+    def test_close_closes_what_is_idle_and_says_so(self, accounted: Any) -> None:
+        """With nothing lent out close returns True, and everything is closed by then."""
+        pool, maker = accounted(3)
+        taken = [pool.get() for _ in range(3)]
+        for resource in taken:
+            pool.put(resource)
+        assert pool.close() is True
+        assert maker.closed == 3 and states(pool) == {}
+        assert pool.closed and pool.is_shutdown
+
+    def test_close_may_be_called_again_and_from_any_thread(
+        self, accounted: Any, crew: Crew
+    ) -> None:
+        """Idempotent: each call says whether all is closed."""
+        pool, maker = accounted(1)
+        lease = pool.acquire()
+        assert pool.close(timeout=0) is False
+        assert crew.start(pool.close, 0).result() is False
+        lease.release()
+        assert [pool.close(), crew.start(pool.close).result()] == [True, True]
+        assert maker.closed == 1
+
+    def test_close_wakes_every_waiter(self, accounted: Any, crew: Crew) -> None:
+        """Who waits leaves with PoolClosed at once; nobody stays behind."""
+        pool, _ = accounted(1)
+        lease = pool.acquire()
+        waiters = [crew.start(pool.get) for _ in range(4)]
+        eventually(lambda: pool.stats().waiting == 4)
+        pool.close(timeout=0)
+        for waiter in waiters:
+            with pytest.raises(PoolClosed):
+                waiter.result()
+        lease.release()
+
+    def test_close_waits_for_the_borrowers(self, accounted: Any, crew: Crew) -> None:
+        """Borrowers have until the timeout to give back; then close returns True."""
+        pool, maker = accounted(1)
+        lease = pool.acquire()
+        closer = crew.start(pool.close, 30)
+        eventually(lambda: pool.closed)
+        assert closer.running and not lease.resource.closed, "never closed in use"
+        lease.release()
+        assert closer.result() is True and maker.closed == 1
+
+    def test_close_gives_up_after_its_timeout(self, accounted: Any, crew: Crew) -> None:
+        """Then it returns False; what is still lent is closed when it comes back."""
+        pool, maker = accounted(1)
+        lease = crew.start(pool.acquire).result()
+        start = time.monotonic()
+        assert pool.close(timeout=0.02) is False
+        assert time.monotonic() - start >= 0.019
+        assert maker.closed == 0 and states(pool) == {"leased": 1}
+        resource = lease.resource
+        lease.release()
+        eventually(lambda: resource.closed)
+        assert states(pool) == {}
+
+    def test_close_does_not_wait_for_the_caller_himself(self, accounted: Any) -> None:
+        """A thread that closes inside its own block would wait for itself for ever."""
+        pool, maker = accounted(1)
+        with pool.lease() as resource:
+            start = time.monotonic()
+            assert pool.close(timeout=30) is False
+            assert time.monotonic() - start < 5
+            assert not resource.closed
+        eventually(lambda: resource.closed)
+
+    def test_close_ends_the_wait_for_a_creation(self, accounted: Any, crew: Crew) -> None:
+        """The borrower is told at once; the resource that comes late is closed."""
+        pool, maker = accounted(1)
+        maker.gate.clear()
+        waiter = crew.start(pool.get)
+        eventually(lambda: maker.running == 1)
+        assert pool.close(timeout=0) is False
+        with pytest.raises(PoolClosed):
+            waiter.result()
+        maker.gate.set()
+        eventually(lambda: maker.made == maker.closed == 1)
+        eventually(lambda: states(pool) == {})
+        assert pool.close() is True
+
+    def test_leaving_a_with_block_by_an_exception_does_not_wait(
+        self, accounted: Any, crew: Crew
+    ) -> None:
+        """When an exception is passing, borrowers elsewhere do not hold it up."""
+        pool, _ = accounted(1)
+        lease = crew.start(pool.acquire).result()
+        start = time.monotonic()
+        with pytest.raises(ValueError), pool:
+            raise ValueError
+        assert time.monotonic() - start < 4
+        assert pool.closed
+        lease.release()
+
+    def test_a_close_hook_may_use_the_pool(self) -> None:
+        """User code runs under no lock: a hook that looks at its pool does not deadlock."""
+        seen: list[Any] = []
+        pool: Any = FastPool(1, factory=object, close=lambda resource: seen.append(pool.stats()))
+        pool.put(pool.get())
+        assert pool.close() is True
+        assert len(seen) == 1 and consistent(seen[0])
+
+
+class TestPauses:
+    def test_a_suspended_pool_lends_nothing(self, accounted: Any) -> None:
+        """Gets wait until resume or their timeout, although a resource is idle."""
+        pool, _ = accounted(2)
+        pool.put(pool.get())
+        pool.suspend()
+        for take in (pool.get_nowait, lambda: pool.get(timeout=0.01)):
+            with pytest.raises(PoolTimeout):
+                take()
+        assert states(pool) == {"idle": 1}
+        pool.resume()
+        works(pool, 2)
+
+    def test_resume_serves_who_has_waited(self, accounted: Any, crew: Crew) -> None:
+        """All whom the pool can serve go on at once."""
+        pool, _ = accounted(2)
+        pool.suspend()
+        waiters = [crew.start(pool.get) for _ in range(2)]
+        eventually(lambda: pool.stats().waiting == 2)
+        pool.resume()
+        for waiter in waiters:
+            pool.put(waiter.result())
+
+    def test_returns_work_while_suspended(self, accounted: Any, crew: Crew) -> None:
+        """What comes back becomes idle and is not handed to a waiter before resume."""
+        pool, _ = accounted(1)
+        resource = pool.get()
+        pool.suspend()
+        waiter = crew.start(pool.get)
+        eventually(lambda: pool.stats().waiting == 1)
+        pool.put(resource)
+        assert states(pool) == {"idle": 1} and waiter.running
+        pool.resume()
+        assert waiter.result() is resource
+        pool.put(resource)
+
+    def test_suspend_and_resume_may_be_repeated(self, accounted: Any) -> None:
+        """Twice suspended is suspended; one resume ends it."""
+        pool, _ = accounted(1)
+        pool.suspend()
+        pool.suspend()
+        pool.resume()
+        works(pool, 1)
+        pool.resume()
+        works(pool, 1)
+
+    def test_a_suspended_pool_can_be_closed(self, accounted: Any, crew: Crew) -> None:
+        """close wakes those who wait for resume."""
+        pool, _ = accounted(1)
+        pool.suspend()
+        waiter = crew.start(pool.get)
+        eventually(lambda: pool.stats().waiting == 1)
+        assert pool.close() is True
+        with pytest.raises(PoolClosed):
+            waiter.result()
+
+
+class TestFlush:
+    def test_flush_retires_every_open_resource(self, accounted: Any) -> None:
+        """Idle ones are closed now, leased ones when they come back; new ones are not touched."""
+        pool, maker = accounted(3)
+        leased, idle = pool.get(), pool.get()
+        pool.put(idle)
+        pool.flush()
+        eventually(lambda: idle.closed)
+        assert not leased.closed and states(pool) == {"leased": 1}
+        fresh = pool.get()
+        pool.put(fresh)
+        pool.put(leased)
+        eventually(lambda: leased.closed)
+        assert not fresh.closed and states(pool) == {"idle": 1}
+
+    def test_flush_of_an_empty_pool_does_nothing(self, accounted: Any) -> None:
+        """What is made after flush is not what flush was about."""
+        pool, maker = accounted(1)
+        pool.flush()
+        works(pool, 1)
+        assert maker.made == 1 and maker.closed == 0
+
+
+class TestResize:
+    def test_growing_serves_waiters_at_once(self, accounted: Any, crew: Crew) -> None:
+        """New places go to those who wait."""
+        pool, maker = accounted(1)
+        maker.cap = 3
+        first = pool.get()
+        waiters = [crew.start(pool.get) for _ in range(2)]
+        eventually(lambda: pool.stats().waiting == 2)
+        pool.resize(3)
+        assert pool.maxsize == 3
+        for resource in [first, *(waiter.result() for waiter in waiters)]:
+            pool.put(resource)
+        works(pool, 3)
+
+    def test_shrinking_closes_surplus_idle_resources(self, accounted: Any) -> None:
+        """As many idle ones are closed as are too many."""
+        pool, maker = accounted(4)
+        taken = [pool.get() for _ in range(4)]
+        for resource in taken:
+            pool.put(resource)
+        pool.resize(2)
+        eventually(lambda: maker.closed == 2)
+        assert states(pool) == {"idle": 2} and pool.maxsize == 2
+        maker.cap = 2
+        works(pool, 2)
+
+    def test_shrinking_closes_surplus_leased_resources_on_return(self, accounted: Any) -> None:
+        """What is in use is never closed; the pool gets down to its size as they come back."""
+        pool, maker = accounted(3)
+        taken = [pool.get() for _ in range(3)]
+        pool.resize(1)
+        assert maker.closed == 0
+        with pytest.raises(PoolTimeout):
+            pool.get(timeout=0.01)
+        for resource in taken:
+            pool.put(resource)
+        eventually(lambda: maker.closed == 2)
+        assert states(pool) == {"idle": 1}
+        maker.cap = 1
+        works(pool, 1)
+
+    def test_assigning_maxsize_is_resizing(self, accounted: Any) -> None:
+        """The attribute of the standard queue is the pool's cap."""
+        pool, maker = accounted(1)
+        maker.cap = 2
+        pool.maxsize = 2
+        works(pool, 2)
+
+    def test_resizing_to_zero_lifts_the_cap(self, accounted: Any) -> None:
+        """0 is no cap, as at construction."""
+        pool, maker = accounted(1)
+        maker.cap = float("inf")
+        pool.resize(0)
+        works(pool, 5)
+
+
+class TestWarm:
+    def test_warm_opens_resources_ahead_of_demand(self, accounted: Any) -> None:
+        """After warm(n) n resources are open and ready; a second call adds nothing."""
+        pool, maker = accounted(4)
+        pool.warm(3)
+        eventually(lambda: states(pool) == {"idle": 3})
+        pool.warm(3)
+        assert maker.made == 3
+        works(pool, 4)
+
+    def test_warm_does_not_exceed_the_cap(self, accounted: Any) -> None:
+        """maxsize is the most that can be warmed."""
+        pool, maker = accounted(2)
+        try:
+            pool.warm(10)
+        except ValueError as error:
+            assert "2" in str(error)
+        assert maker.made <= 2
+
+
+class TestStats:
+    def test_a_snapshot_cannot_be_changed(self, accounted: Any) -> None:
+        """It is what was, and stays as it was."""
+        pool, _ = accounted(1)
+        stats = pool.stats()
+        with pytest.raises((AttributeError, TypeError)):
+            stats.idle = 5
+        pool.put(pool.get())
+        assert stats.idle == 0 and pool.stats().idle == 1
+
+    def test_each_state_is_counted(self, accounted: Any, crew: Crew) -> None:
+        """One resource in each state, each counted once, and their sum is `open`."""
+        gate = threading.Event()
+        pool, maker = accounted(5, check=lambda resource: gate.wait(30), check_after=0)
+        a, b, c = (pool.get() for _ in range(3))
+        pool.put(a)  # idle, then checking
+        checking = crew.start(pool.get)
+        eventually(lambda: pool.stats().checking == 1)
+        maker.gate.clear()
+        creating = crew.start(pool.get)
+        eventually(lambda: pool.stats().creating == 1)
+        maker.close_gate.clear()
+        closing = crew.start(pool.discard, b)
+        eventually(lambda: pool.stats().closing == 1)
+        assert states(pool) == {"checking": 1, "creating": 1, "closing": 1, "leased": 1}
+        stats = pool.stats()
+        assert consistent(stats) and stats.open == 4 and stats.maxsize == 5
+        maker.gate.set()
+        maker.close_gate.set()
+        gate.set()
+        closing.result()
+        for resource in (checking.result(), creating.result(), c):
+            pool.put(resource)
+
+    def test_counters_count(self, accounted: Any) -> None:
+        """created, closed by reason and timeouts tell the history of the pool."""
+        pool, maker = accounted(2)
+        a, b = pool.get(), pool.get()
+        for _ in range(3):
+            with pytest.raises(PoolTimeout):
+                pool.get(timeout=0)
+        pool.discard(a)
+        pool.put(b)
+        pool.flush()
+        eventually(lambda: maker.closed == 2)
+        stats = pool.stats()
+        assert stats.created == 2 and stats.timeouts == 3
+        assert sum(stats.closed.values()) == 2 and len(stats.closed) >= 2
+        assert stats.waiting == 0 and stats.overdue == 0
+
+    def test_snapshots_hold_the_identity_under_load(
+        self, accounted: Any, crew: Crew, fast_switching: None
+    ) -> None:
+        """In every snapshot the states sum up to open <= maxsize, and no counter goes back."""
+        pool, maker = accounted(3, max_idle=2)
+        stop = threading.Event()
+
+        def work(index: int) -> None:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                with pool.lease() as resource:
+                    if number % 5 == 0:
+                        pool.discard(resource)
+
+        tasks = crew.together(4, work)
+        last = pool.stats()
+        try:
+            for _ in range(500):
+                stats = pool.stats()
+                assert consistent(stats), stats
+                assert stats.created >= last.created
+                assert sum(stats.closed.values()) >= sum(last.closed.values())
+                last = stats
+        finally:
+            stop.set()
+        for task in tasks:
+            task.result(20)
+
+
+class TestCollected:
+    def test_an_unclosed_pool_warns_and_its_idle_resources_are_closed(self, collect: Any) -> None:
+        """A pool that nobody can reach any more is closed behind its user, with a warning."""
+        maker = Maker()
+        pool: Any = FastPool(2, factory=maker, name="forgotten")
+        pool.put(pool.get())
+        with pytest.warns(ResourceWarning, match="forgotten"):
+            del pool
+            collect()
+            eventually(lambda: maker.closed == 1)
+        assert maker.made == 1
+
+    def test_a_closed_pool_is_collected_silently(self, collect: Any) -> None:
+        """close() is all that is asked for."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pool: Any = FastPool(2, factory=object)
+            pool.put(pool.get())
+            pool.close()
+            gone = weakref.ref(pool)
+            del pool
+            collect()
+        assert gone() is None
+
+    def test_a_queue_is_collected_silently(self, collect: Any) -> None:
+        """A FastPool in queue use owns nothing that must be closed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            q: Any = FastPool()
+            q.put(1)
+            del q
+            collect()
+
+    @pytest.mark.parametrize("background", [{}, {"min_idle": 1}, {"leak_after": 60}], ids=str)
+    def test_background_work_does_not_keep_a_pool_alive(
+        self, background: dict[str, Any], collect: Any
+    ) -> None:
+        """Neither the housekeeper nor the workers hold the pool."""
+        maker = Maker()
+        pool: Any = FastPool(2, factory=maker, **background)
+        pool.put(pool.get())
+        gone = weakref.ref(pool)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del pool
+            eventually(lambda: [gc.collect(), gone() is None][1])
+        eventually(lambda: maker.made == maker.closed)
+
+    def test_a_pool_in_a_cycle_with_its_resources_is_collected(self, collect: Any) -> None:
+        """A resource, a factory or a hook that refers to its pool is no leak."""
+
+        class Owner:
+            def __init__(self) -> None:
+                self.pool: Any = FastPool(2, factory=self.make, close=self.note)
+
+            def make(self) -> Any:
+                resource = type("Resource", (), {})()
+                resource.owner = self
+                return resource
+
+            def note(self, resource: Any) -> None: ...
+
+        owner = Owner()
+        owner.pool.put(owner.pool.get())
+        owner.pool.close()
+        gone = weakref.ref(owner)
+        del owner
+        eventually(lambda: [gc.collect(), gone() is None][1])

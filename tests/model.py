@@ -1,0 +1,150 @@
+"""What fastpool does, written for reading: the oracle of the hypothesis machines in `core/`.
+
+No threads, no time of its own, no speed. Each method is the contract in a few lines.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class ListQueue:
+    """Queue use: a list whose end is the newest item."""
+
+    def __init__(self, maxsize: int, lifo: bool) -> None:
+        self.items: list[Any] = []
+        self.maxsize, self.lifo = maxsize, lifo
+        self.unfinished = 0
+        self.shut = False
+
+    def put(self, item: Any) -> type[Exception] | None:
+        """The exception that a put must raise now, or None after storing the item."""
+        if self.shut:
+            return ShutDown
+        if self.full():
+            return queue.Full
+        self.items.append(item)
+        self.unfinished += 1
+        return None
+
+    def get(self) -> Any:
+        """The item that must come out now, or the class of the exception that must be raised."""
+        if self.items:
+            return self.items.pop(-1 if self.lifo else 0)
+        return ShutDown if self.shut else queue.Empty
+
+    def task_done(self) -> type[Exception] | None:
+        if self.unfinished == 0:
+            return ValueError
+        self.unfinished -= 1
+        return None
+
+    def shutdown(self, immediate: bool) -> None:
+        self.shut = True
+        if immediate:
+            self.unfinished = max(0, self.unfinished - len(self.items))
+            self.items.clear()
+
+    def full(self) -> bool:
+        return 0 < self.maxsize <= len(self.items)
+
+
+@dataclass
+class Entry:
+    """One open resource of the model pool."""
+
+    resource: Any
+    state: str = "leased"  # or "idle"
+    since: float = 0.0  # when it became idle
+    uses: int = 0
+    retired: bool = False  # flushed while leased: closed when it comes back
+    surplus: bool = False  # leased when the cap shrank below: may be closed when it comes back
+
+
+@dataclass
+class DictPool:
+    """Pool use: the open resources by identity. Closed ones are forgotten, in order, in `closed`."""
+
+    maxsize: int
+    max_idle: int | None = None
+    idle_timeout: float | None = None
+    max_uses: int | None = None
+    now: float = 0.0
+    is_closed: bool = False
+    entries: dict[int, Entry] = field(default_factory=dict)
+    closed: list[Any] = field(default_factory=list)
+
+    def idle(self) -> list[Entry]:
+        """Idle entries, the one returned last at the end."""
+        idle = [entry for entry in self.entries.values() if entry.state == "idle"]
+        return sorted(idle, key=lambda entry: entry.since)
+
+    def leased(self) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.state == "leased"]
+
+    def room(self) -> bool:
+        return self.maxsize == 0 or len(self.entries) < self.maxsize
+
+    def took(self, resource: Any) -> None:
+        """A get returned `resource`: it was idle, or is new and there was room for it."""
+        entry = self.entries.get(id(resource))
+        if entry is None:
+            assert not self.idle(), f"made {resource} although {self.idle()} were idle"
+            assert self.room(), f"made {resource} beyond maxsize {self.maxsize}"
+            entry = self.entries[id(resource)] = Entry(resource)
+        else:
+            assert entry.state == "idle", f"{resource} was lent twice"
+        entry.state, entry.uses = "leased", entry.uses + 1
+
+    def gave(self, resource: Any, closed: bool) -> None:
+        """A put of a leased resource: it is idle again, or `closed` where a limit says so."""
+        entry = self.entries[id(resource)]
+        worn = self.max_uses is not None and entry.uses >= self.max_uses
+        too_many = self.max_idle is not None and len(self.idle()) >= self.max_idle
+        must = entry.retired or worn or too_many or self.is_closed
+        assert closed or not must, f"{resource} was kept"
+        assert must or entry.surplus or not closed, f"{resource} was closed"
+        if closed:
+            self.drop(entry)
+        else:
+            entry.state, entry.since = "idle", self.now
+
+    def drop(self, entry: Entry) -> None:
+        del self.entries[id(entry.resource)]
+        self.closed.append(entry.resource)
+
+    def flush(self) -> None:
+        for entry in self.idle():
+            self.drop(entry)
+        for entry in self.leased():
+            entry.retired = True
+
+    def resize(self, maxsize: int, closed: Callable[[Entry], bool]) -> None:
+        """Surplus idle ones go at once, `closed` says which; surplus leased ones on return."""
+        self.maxsize = maxsize
+        for entry in self.idle():
+            if closed(entry):
+                assert len(self.entries) > maxsize, f"{entry} was no surplus"
+                self.drop(entry)
+        if len(self.entries) > maxsize:
+            assert not self.idle(), f"{self.idle()} are surplus"
+            for entry in self.leased():
+                entry.surplus = True
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        if self.idle_timeout is not None:
+            for entry in self.idle():
+                if self.now - entry.since > self.idle_timeout:
+                    self.drop(entry)
+
+    def close(self) -> None:
+        self.is_closed = True
+        for entry in self.idle():
+            self.drop(entry)
+
+
+from fastpool.queue import ShutDown  # noqa: E402  (below: the model itself needs no fastpool)

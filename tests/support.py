@@ -1,0 +1,235 @@
+"""What the tests share: waiting with a deadline, threads that re-raise, resources that are counted."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+#: False on a free-threaded build that really runs without the GIL.
+GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+#: Longest that a test waits for what must happen; reached only by a bug.
+PATIENCE = 10.0
+
+
+def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
+    """Poll until `condition()` is true and return its value; fail after `within` seconds."""
+    deadline = time.monotonic() + within
+    pause = 0.0002
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"still {value!r} after {within} s"
+        time.sleep(pause)
+        pause = min(2 * pause, 0.01)
+    return value
+
+
+class Task:
+    """One thread of a test, with its result or its exception."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._function, self._args = function, args
+        self._outcome: Any = None
+        self.error: BaseException | None = None
+        self.seen = False  # somebody asked for the result, so its error is not lost
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._outcome = self._function(*self._args)
+        except BaseException as error:
+            self.error = error
+        finally:
+            del self._function, self._args  # a result must be the only reference that is left
+
+    @property
+    def running(self) -> bool:
+        return self.thread.is_alive()
+
+    def result(self, within: float = PATIENCE) -> Any:
+        """Join; return what the function returned or raise what it raised."""
+        self.thread.join(within)
+        assert not self.running, f"still running after {within} s:\n{self.stack()}"
+        self.seen = True
+        if self.error is not None:
+            raise self.error
+        return self._outcome
+
+    def parked(self) -> Task:
+        """Wait until the thread sleeps and stays asleep: its context switches stand still."""
+        status = Path(f"/proc/self/task/{self.thread.native_id}/status")
+        if not status.exists():  # not Linux: give it the time to get there
+            time.sleep(0.05)
+            return self
+        last, steady = None, 0
+        deadline = time.monotonic() + PATIENCE
+        while steady < 3:
+            assert self.running and time.monotonic() < deadline, "the thread did not wait"
+            try:
+                text = status.read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                raise AssertionError("the thread ended instead of waiting") from self.error
+            switches = text[text.index("voluntary_ctxt") :]
+            asleep = "State:\tS" in text
+            steady = steady + 1 if asleep and switches == last else 0
+            last = switches
+            time.sleep(0.004)
+        return self
+
+    def stack(self) -> str:
+        frame = sys._current_frames().get(self.thread.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame else "(ended)"
+
+
+class Crew:
+    """The threads of one test. What one of them raises and nobody looked at fails the test."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def start(self, function: Callable[..., Any], *args: Any) -> Task:
+        task = Task(function, args)
+        self.tasks.append(task)
+        return task
+
+    def together(self, n: int, function: Callable[[int], Any]) -> list[Task]:
+        """Run `function(0) ... function(n - 1)` in n threads that set off at one barrier."""
+        barrier = threading.Barrier(n)
+
+        def run(index: int) -> Any:
+            barrier.wait(PATIENCE)
+            return function(index)
+
+        return [self.start(run, index) for index in range(n)]
+
+    def finish(self, within: float = 3 * PATIENCE) -> list[Any]:
+        """Join all; return their results in order of start, or raise the first error."""
+        return [task.result(within) for task in self.tasks]
+
+    def settle(self) -> None:
+        """At the end of a test: no thread may be left, no error unseen."""
+        for task in self.tasks:
+            if not task.seen:
+                task.result(PATIENCE / 2)
+
+
+class Resource:
+    """A thing of a pool: it knows its number, whether it is closed, and who holds it."""
+
+    __slots__ = ("__weakref__", "closed", "healthy", "holder", "maker", "number")
+
+    def __init__(self, maker: Maker, number: int) -> None:
+        self.maker, self.number = maker, number
+        self.closed, self.healthy = False, True
+        self.holder: object = None
+
+    def close(self) -> None:
+        self.maker.note_closed(self)
+
+    def __repr__(self) -> str:
+        return f"<resource {self.number}{' closed' if self.closed else ''}>"
+
+
+class Maker:
+    """A factory that keeps accounts. It can be told to fail, or to hang at its gate.
+
+    `script` holds what the next calls do: an exception is raised, anything else is returned.
+    While `broken` is an exception class every call raises one.
+    """
+
+    def __init__(self, cap: float = float("inf")) -> None:
+        self.cap = cap
+        self.all: list[Resource] = []
+        self.closings: list[Resource] = []
+        self.script: deque[Any] = deque()
+        self.broken: type[BaseException] | None = None
+        self.calls = 0
+        self.faults: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.close_gate = threading.Event()
+        self.close_gate.set()
+        self.running = self.peak = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Any:
+        with self._lock:
+            self.calls += 1
+            self.running += 1
+            self.peak = max(self.peak, self.running)
+            # A place is taken from the moment when the factory is entered.
+            if self.running + self.open > self.cap:
+                self.faults.append(f"{self.running} + {self.open} exceed the cap {self.cap}")
+        opened = self.gate.wait(3 * PATIENCE)
+        with self._lock:  # the call ends and the resource is there: one step for those who count
+            self.running -= 1
+            if not opened:
+                raise AssertionError("nobody opened the gate of the factory")
+            if self.broken is not None:
+                raise self.broken(f"call {self.calls}")
+            if self.script:
+                told = self.script.popleft()
+                if isinstance(told, BaseException):
+                    raise told
+                return told
+            resource = Resource(self, len(self.all))
+            self.all.append(resource)
+            return resource
+
+    def note_closed(self, resource: Resource) -> None:
+        if not self.close_gate.wait(3 * PATIENCE):
+            self.faults.append("nobody opened the gate of close")
+        with self._lock:
+            if resource.closed:
+                self.faults.append(f"{resource} closed twice")
+            if resource.holder is not None:
+                self.faults.append(f"{resource} closed while {resource.holder} holds it")
+            resource.closed = True
+            self.closings.append(resource)
+
+    @property
+    def made(self) -> int:
+        return len(self.all)
+
+    @property
+    def closed(self) -> int:
+        return len(self.closings)
+
+    @property
+    def open(self) -> int:
+        return len(self.all) - len(self.closings)
+
+
+def told(error: BaseException) -> str:
+    """All that a traceback says of the error itself: its text and its notes."""
+    return "\n".join([str(error), *getattr(error, "__notes__", [])])
+
+
+def states(pool: Any) -> dict[str, int]:
+    """The sizes of a pool that are not 0, by state; for comparing in one line."""
+    stats = pool.stats()
+    names = ("idle", "leased", "creating", "checking", "closing")
+    return {name: getattr(stats, name) for name in names if getattr(stats, name)}
+
+
+def consistent(stats: Any) -> bool:
+    """The identity that holds in every snapshot."""
+    parts = stats.idle + stats.leased + stats.creating + stats.checking + stats.closing
+    return parts == stats.open and (stats.maxsize == 0 or stats.open <= stats.maxsize)
+
+
+def works(pool: Any, places: int) -> None:
+    """Prove that nothing was lost: `places` leases at once are given, no more, all come back."""
+    leases = [pool.acquire(timeout=PATIENCE) for _ in range(places)]
+    assert len({id(lease.resource) for lease in leases}) == places
+    stats = pool.stats()
+    assert stats.leased == places and consistent(stats), stats
+    for lease in leases:
+        lease.release()
+    assert pool.stats().leased == 0
