@@ -66,7 +66,7 @@ class Entry:
 
 @dataclass
 class DictPool:
-    """Pool use: the open resources by identity. Closed ones are forgotten, in order, in `closed`."""
+    """Pool use: the open resources by identity. Closed ones are listed, in order, in `closed`."""
 
     maxsize: int
     max_idle: int | None = None

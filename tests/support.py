@@ -1,4 +1,4 @@
-"""What the tests share: waiting with a deadline, threads that re-raise, resources that are counted."""
+"""What the tests share: waits with a deadline, threads that re-raise, counted resources."""
 
 from __future__ import annotations
 

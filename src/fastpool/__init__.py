@@ -3,8 +3,23 @@
 from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from .pool import FastPool, Lease
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._types import AsyncFactory, Factory
+else:
+
+    def __getattr__(name):  # the protocols need typing, which nothing else here does
+        if name in ("AsyncFactory", "Factory"):
+            from . import _types
+
+            return getattr(_types, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncFactory",
+    "Factory",
     "FastPool",
     "Lease",
     "PoolClosed",

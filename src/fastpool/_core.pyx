@@ -19,17 +19,22 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 
+import sys
+
 include "_core_c.pxi"
 
 cdef object UNSET = type("Unset", (), {"__repr__": lambda self: "<the pool's own>"})()
-cdef object configure = None  # set by pool.py: makes the manager of a FastPool
+cdef object configure = None  # these two are set by pool.py; makes the manager of a FastPool
+cdef object poke = None       # puts a call into the housekeeper's inbox; runs no Python code
+cdef object is_finalizing = sys.is_finalizing
 cdef object generic_alias = type(list[int])
 
 
-def bind(configure_pool):
-    """Tells the core who builds managers; called once, by ``fastpool.pool``."""
-    global configure
-    configure = configure_pool
+def bind(configure_pool, put_into_inbox):
+    """Tells the core who builds managers and where the housekeeper's inbox is; called by
+    ``fastpool.pool``, in a forked child once more."""
+    global configure, poke
+    configure, poke = configure_pool, put_into_inbox
     return UNSET
 
 
@@ -119,6 +124,75 @@ cdef inline object queue_put(fp_core *c, object item, object block, object timeo
 
 
 # ---- The block and its owner --------------------------------------------------------------------
+
+cdef size_t locked_size(fp_core *c, size_t *size):
+    """A number of the slow path, read under its lock."""
+    fp_lock_take(&c.lock)
+    cdef size_t n = size[0]
+    fp_lock_drop(&c.lock)
+    return n
+
+
+cdef class Hand:
+    """What a borrower on the slow path has in hand: a slot, or a promise to come to the line.
+
+    Changed in C together with what it stands for, so that a signal handler that raises anywhere in
+    the manager's Python code cannot make a slot nobody's; see ``hand_drop``.
+    """
+    cdef fp_core *c
+    cdef fp_slot *slot
+    cdef uint64_t generation
+    cdef bint coming
+
+    @property
+    def index(self):
+        """The number of the slot, -1 for none."""
+        return -1 if self.slot == NULL else <int64_t>self.slot.index
+
+
+cdef Hand hand_of(fp_core *c, fp_slot *slot):
+    cdef Hand hand = Hand.__new__(Hand)
+    hand.c = c
+    hand_take(hand, slot)
+    return hand
+
+
+cdef void hand_take(Hand self, fp_slot *slot) noexcept:
+    self.slot = slot
+    self.generation = 0 if slot == NULL else fp_slot_generation(slot)
+
+
+cdef object hand_drop(Hand self):
+    """The borrower does not get through: nobody else may be the poorer for it."""
+    cdef fp_core *c = self.c
+    cdef fp_slot *slot = self.slot
+    cdef fp_waiter *failure
+    self.slot = NULL
+    if self.coming:
+        self.coming = False
+        fp_lock_take(&c.lock)
+        c.coming -= 1
+        failure = fp_spare_failure(c)
+        fp_lock_drop(&c.lock)
+        if failure != NULL:
+            Py_DECREF(<object>failure.grant)
+            fp_waiter_free(failure)
+    if slot != NULL and fp_slot_generation(slot) == self.generation:
+        if fp_slot_state(slot) == FP_LEASED and fp_pool_publish(
+            c, slot, FP_LEASED, fp_slot_word(slot)
+        ):
+            fp_dispatch_locked(c)
+        else:
+            fp_slot_move(slot, FP_LEASED, FP_CHECKING)
+            rescue(c, slot.index, "interrupted")
+
+
+cdef object rescue(fp_core *c, uint32_t index, str why):
+    """Has a slot that is nobody's any more closed by the pool's own threads.  One C call, so it
+    cannot be interrupted half way."""
+    if c.manager != NULL:
+        poke((0.0, (<object>c.manager).rescue, (index, why)))
+
 
 cdef class Core:
     """Owns a block; the manager's way to it.  Private.
@@ -272,8 +346,10 @@ cdef class Core:
 
     def claim(self, uint32_t index, from_="idle"):
         """Takes one slot out of IDLE or LEASED as CHECKING; False if it was not in that state."""
-        cdef unsigned was = FP_IDLE if from_ == "idle" else FP_LEASED
-        return fp_slot_move(fp_slots_at(&self.c.slots, index), was, FP_CHECKING) != 0
+        cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
+        if from_ == "idle" and not fp_slot_take(slot, 0):  # a generation of its own
+            return False
+        return fp_slot_move(slot, FP_LEASED, FP_CHECKING) != 0
 
     def lend(self, uint32_t index):
         """CHECKING -> LEASED, for a borrower whose check went well."""
@@ -285,32 +361,43 @@ cdef class Core:
         fp_slot_freshen(self.c, fp_slots_at(&self.c.slots, index))
 
     def retire(self, uint32_t index):
-        """CHECKING -> CLOSING; returns the resource."""
-        cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
-        fp_slot_move(slot, FP_CHECKING, FP_CLOSING)
-        return <object>fp_load_item(slot)
+        """CHECKING -> CLOSING; False if somebody else did that."""
+        return fp_slot_move(fp_slots_at(&self.c.slots, index), FP_CHECKING, FP_CLOSING) != 0
 
-    def free(self, uint32_t index):
-        """Gives a CREATING or CLOSING slot back: the place is free once more.  Open ones left."""
+    def close_resource(self, uint32_t index, hook):
+        """Calls the close hook of a CLOSING slot's resource, once and no more."""
+        cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
+        if slot.sampled == HOOK_CALLED:
+            return
+        slot.sampled = HOOK_CALLED
+        hook(fp_resource(slot))
+
+    def free(self, uint32_t index, str why=None):
+        """Gives a CREATING or CLOSING slot back: the place is free once more.  ``why`` its resource
+        was closed is counted.  The manager is told on the housekeeper."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = fp_slots_at(&c.slots, index)
         cdef void *item
         cdef size_t left
+        cdef int number = -1 if why is None else CLOSED_FOR.index(why)
         fp_lock_take(&c.lock)
         item = fp_load_item(slot)
         if fp_slot_state(slot) == FP_CREATING:
             c.creating -= 1
         if item != NULL:
             c.retired_uses += fp_slot_uses(slot)
+        if number >= 0:
+            c.closed_for[number] += 1
         fp_slots_forget(&c.slots, slot)
         fp_slots_release(&c.slots, slot)
         c.open -= 1
         left = c.open
         fp_check(c)
         fp_lock_drop(&c.lock)
+        if c.manager != NULL:
+            poke((0.0, (<object>c.manager).place_free, (left,)))
         if item != NULL:
             Py_DECREF(<object>item)
-        return left
 
     def slot(self, uint32_t index):
         """One entry of ``slots()``."""
@@ -370,33 +457,42 @@ cdef class Core:
             "idle": n.by_state[FP_IDLE], "leased": n.by_state[FP_LEASED],
             "creating": n.by_state[FP_CREATING], "checking": n.by_state[FP_CHECKING],
             "closing": n.by_state[FP_CLOSING], "open": n.open, "waiting": n.waiting,
-            "uses": n.uses, "waits": times_of(&n.waits), "held": times_of(&n.held),
+            "uses": n.uses, "closed": {
+                CLOSED_FOR[i]: c.closed_for[i] for i in range(len(CLOSED_FOR)) if c.closed_for[i]
+            }, "waits": times_of(&n.waits), "held": times_of(&n.held),
         }
 
     @property
     def open(self):
-        return self.c.open
-
-    @property
-    def creating(self):
-        return self.c.creating
+        return locked_size(self.c, &self.c.open)
 
     @property
     def waiting(self):
-        return self.c.getters.count
+        return locked_size(self.c, &self.c.getters.count)
 
     # -- waiting --
 
-    def come(self, int callers):
-        """``callers`` more (or fewer) ask for a creation and are about to ``take(asked=True)``."""
-        cdef fp_waiter *failure
+    def come(self, Hand hand):
+        """The caller asks for a creation and is about to ``take``."""
         fp_lock_take(&self.c.lock)
-        self.c.coming += callers
-        failure = fp_spare_failure(self.c)
+        self.c.coming += 1
+        hand.coming = True
         fp_lock_drop(&self.c.lock)
-        if failure != NULL:
-            Py_DECREF(<object>failure.grant)
-            fp_waiter_free(failure)
+
+    def condemn(self, Hand hand, str why):
+        """Has the slot in hand, CHECKING, closed by the pool's own threads."""
+        cdef uint32_t index = hand.slot.index
+        rescue(self.c, index, why)
+        hand.slot = NULL
+
+    def send(self, Hand hand, call, tuple args):
+        """Has ``call(*args)`` made on the housekeeper, and the slot in hand with it."""
+        poke((0.0, call, args))
+        hand.slot = NULL
+
+    def regain(self, Hand hand, uint32_t index):
+        """What was sent has come back."""
+        hand_take(hand, fp_slots_at(&self.c.slots, index))
 
     @property
     def demand(self):
@@ -406,20 +502,24 @@ cdef class Core:
         fp_lock_drop(&self.c.lock)
         return n
 
-    def take(self, span, *, bint asked, bint in_front=False):
-        """Waits for a slot as LEASED, at most ``span`` seconds; (number, due).
+    def take(self, Hand hand, span, *, bint in_front=False):
+        """Waits for a slot as LEASED, at most ``span`` seconds, and takes it in hand.
 
-        ``due``: the manager has to look at it first.  Else (-1, reason) with the reason one of
-        "timeout", "closed", "overloaded", "deadlock" or "room": one more may be opened, so start a
-        creation and come back ``asked``, having called ``come(1)``.  Raises the factory's own failure for the one waiter it
-        was tried for, and whatever a signal handler raises.
+        Returns "fresh"; "due": the manager has to look at it first; or why there is none: "timeout",
+        "closed", "overloaded", "deadlock" or "room": one more may be opened, so ``come``, start a
+        creation and take once more.  Raises the factory's own failure for the one waiter it was
+        tried for, and whatever a signal handler raises.
         """
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
-        cdef int state = pool_wait(c, span_of(c, span), asked, in_front, &slot)
+        cdef bint asked = hand.coming
+        cdef int64_t ns = span_of(c, span)
+        hand.coming = False
+        cdef int state = pool_wait(c, ns, asked, in_front, &slot)
         if state == FP_GRANTED:
-            return slot.index, fp_pool_begin(c, slot) != 0
-        return -1, REASONS[state]
+            hand_take(hand, slot)
+            return "due" if fp_pool_begin(c, slot) else "fresh"
+        return REASONS[state]
 
     def assign(self):
         """The ticket of the waiter for whom the next creation is; 0 when nobody waits."""
@@ -465,6 +565,13 @@ cdef int pool_wait(fp_core *c, int64_t span, bint asked, bint in_front,
     return state
 
 
+cdef enum:
+    HOOK_CALLED = -1  # in `sampled` of a CLOSING slot
+
+cdef tuple CLOSED_FOR = (
+    "discarded", "error", "reset", "check", "lifetime", "idle", "uses", "surplus", "flushed", "closed",
+    "lost", "overdue", "interrupted",
+)
 cdef tuple STATES = ("free", "creating", "idle", "leased", "checking", "closing")
 cdef dict REASONS = {
     FP_WAITING: "timeout", FP_REFUSED: "closed", FP_OVERLOADED: "overloaded",
@@ -527,7 +634,8 @@ def _install():
         <PyTypeObject *>Lease, <size_t>(<char *>&store.c - <char *><PyObject *>store),
         <size_t>(<char *>&lease.of - <char *><PyObject *>lease),
     )
-    if (os.cpu_count() or 1) == 1:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if cpus == 1:
         fp_spin_ns = 0  # spinning only keeps the one who would end the wait from running
 
 

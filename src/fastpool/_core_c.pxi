@@ -32,6 +32,7 @@ cdef extern from *:
         pass
     ctypedef struct fp_slot:
         uint32_t index
+        int64_t sampled
     ctypedef struct fp_times:
         uint64_t counts[32]
         uint64_t count
@@ -58,6 +59,7 @@ cdef extern from *:
         fp_line getters, putters, joiners
         size_t open, creating, coming, unfinished, max_waiting
         uint64_t retired_uses
+        uint64_t closed_for[16]
         fp_deque items
         fp_slots slots
         fp_times waits, held
@@ -130,9 +132,11 @@ cdef extern from *:
     int fp_slots_note(fp_slots *, fp_slot *, void *)
     void fp_slots_forget(fp_slots *, fp_slot *)
     void fp_slots_release(fp_slots *, fp_slot *)
+    int fp_slot_take(fp_slot *, int)
     int fp_slot_move(fp_slot *, unsigned, unsigned)
     fp_slot *fp_pool_hit(fp_core *, fp_slot **)
     int fp_pool_begin(fp_core *, fp_slot *)
+    void fp_pool_sampled(fp_core *, fp_slot *)
     int fp_pool_end(fp_core *, fp_slot *)
     int fp_pool_publish(fp_core *, fp_slot *, unsigned, uint64_t)
     int fp_pool_return(fp_core *, fp_slot *, uint64_t, int *)

@@ -87,6 +87,13 @@ static void fp_waiter_free(fp_waiter *w) {
 
 /* ---- Sleeping ---- */
 
+#ifdef _WIN32
+#define fp_yield() SwitchToThread()
+#else
+#include <sched.h>
+#define fp_yield() sched_yield()
+#endif
+
 /* One sleep, detached from the interpreter.  1: a signal came and a handler may have to run. */
 static int fp_sleep(fp_waiter *w, int64_t deadline) {
     PyLockStatus status = PY_LOCK_FAILURE;
@@ -96,6 +103,7 @@ static int fp_sleep(fp_waiter *w, int64_t deadline) {
             int64_t until = fp_clock_precise() + fp_spin_ns;
             do {
                 for (int i = 0; i < 32; i++) fp_pause();
+                fp_yield(); /* whoever is to end the wait may share this processor */
             } while (atomic_load_explicit(&w->state, memory_order_relaxed) == FP_WAITING &&
                      fp_clock_precise() < until);
         }
@@ -293,8 +301,8 @@ static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_sl
         failure->grant = NULL;
     } else if (!asked && c->open < c->limit)
         state = FP_ROOM;
-    else if (span != 0 && !in_front && c->max_waiting != SIZE_MAX &&
-             c->getters.count >= c->max_waiting + c->creating)
+    else if (span != 0 && !in_front && c->max_waiting != SIZE_MAX && c->limit != SIZE_MAX &&
+             c->getters.count >= c->max_waiting + c->creating + ((c->limit > c->open ? c->limit - c->open : 0)))
         state = FP_OVERLOADED;
     else if (span != 0 && c->open >= c->limit && fp_holds_all(c))
         state = FP_DEADLOCK;
@@ -419,6 +427,10 @@ static void fp_after_fork_in_child(void) {
             fp_store(&c->id, ++fp_ids, relaxed);
             c->last = NULL;
             c->open = c->creating = 0;
+            c->retired_uses = 0;
+            memset(c->closed_for, 0, sizeof c->closed_for);
+            memset(&c->waits, 0, sizeof c->waits);
+            memset(&c->held, 0, sizeof c->held);
             (void)fp_slots_init(&c->slots);
         }
     }

@@ -10,28 +10,41 @@ import threading
 import time
 import weakref
 from _queue import Empty, SimpleQueue
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
-__all__ = ["poke", "restart", "watch"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-_inbox: SimpleQueue = SimpleQueue()
+__all__ = ["inbox_put", "poke", "restart", "start", "watch"]
+
+_inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]] = SimpleQueue()
 _thread: threading.Thread | None = None
 _starting = threading.Lock()
 
 
-def poke(call, *args) -> None:
+def poke(call: Callable[..., object], *args: Any) -> None:
     """Has ``call(*args)`` run on the housekeeper thread, soon; it must not block or call hooks."""
     _inbox.put((0.0, call, args))
-    _ensure()
+    if _thread is None:
+        start()
 
 
-def watch(at: float, call, *args) -> None:
+def watch(at: float, call: Any, *args: Any) -> None:
     """Has ``call(*args)`` run when ``time.monotonic()`` reaches ``at``.  Bound methods are held
     weakly, so that a deadline keeps no pool alive."""
     if getattr(call, "__self__", None) is not None:
         call = weakref.WeakMethod(call)
     _inbox.put((at, call, args))
-    _ensure()
+    if _thread is None:
+        start()
+
+
+def inbox_put() -> Callable[[tuple[float, Any, tuple[Any, ...]]], None]:
+    """The bare ``put`` of the inbox, for the core: one call that no signal handler can split.  It
+    relies on the thread, which is started with the first pool."""
+    return _inbox.put
 
 
 def restart() -> None:
@@ -40,13 +53,16 @@ def restart() -> None:
     _inbox, _thread, _starting = SimpleQueue(), None, threading.Lock()
 
 
-def _ensure() -> None:
+def start() -> None:
+    """Starts the thread, if it is not there yet."""
     global _thread
     if _thread is not None or not _starting.acquire(blocking=False):
         return
     try:
         if _thread is None:
-            thread = threading.Thread(target=_keep, args=(_inbox,), name="fastpool-keeper", daemon=True)
+            thread = threading.Thread(
+                target=_keep, args=(_inbox,), name="fastpool-keeper", daemon=True
+            )
             thread.start()
             _thread = thread
     except RuntimeError:
@@ -55,9 +71,14 @@ def _ensure() -> None:
         _starting.release()
 
 
-def _keep(inbox: SimpleQueue) -> None:
-    deadlines: list = []
-    order = 0
+def _wanted(call: Any) -> bool:
+    """Whether a deadline still matters to anybody."""
+    return not isinstance(call, weakref.WeakMethod) or call() is not None
+
+
+def _keep(inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]]) -> None:
+    deadlines: list[tuple[float, int, Any, tuple[Any, ...]]] = []
+    order = live = 0
     while True:
         wait = max(0.0, deadlines[0][0] - time.monotonic()) if deadlines else None
         try:
@@ -68,6 +89,10 @@ def _keep(inbox: SimpleQueue) -> None:
             if at > time.monotonic():
                 order += 1
                 heappush(deadlines, (at, order, call, args))
+                if len(deadlines) > 2 * live + 64:
+                    deadlines = [entry for entry in deadlines if _wanted(entry[2])]
+                    heapify(deadlines)
+                    live = len(deadlines)
                 continue
         if isinstance(call, weakref.WeakMethod):
             call = call()
@@ -78,4 +103,4 @@ def _keep(inbox: SimpleQueue) -> None:
                 import logging
 
                 logging.getLogger("fastpool").exception("housekeeping failed; it goes on")
-        call = args = None
+        del call, args  # nothing is kept alive by a sleeping housekeeper

@@ -13,32 +13,39 @@ import time
 from . import _keeper, _policy
 from ._workers import Workers
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .pool import Manager
+
 __all__ = ["Opener"]
 
 
 class Try:
     """One creation: who it is for, and what became of it."""
 
-    __slots__ = ("done", "given_up", "index", "started", "ticket")
+    __slots__ = ("given_up", "index", "started", "ticket")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.ticket = 0
         self.started = 0.0
-        self.done = False
         self.given_up = False  # past its deadline: the permit is free, the place still counted
 
 
 class Opener:
     """Shares the manager's lock; fields are read and written under it unless they say otherwise."""
 
-    def __init__(self, manager) -> None:
+    def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.most = manager.options.max_creating
         self.workers = Workers(
             f"fastpool-{manager.name}-create", 64 if self.most == float("inf") else self.most
         )
         self.tries = 0  # creations that hold a permit
+        self.running: dict[Try, None] = {}  # by age, those past their deadline left out
+        self.watched_until = 0.0
         self.wishes = 0  # resources wanted by nobody in particular
         self.overdue = 0  # creations past their deadline that have not come back
         self.created = 0
@@ -46,7 +53,7 @@ class Opener:
         self.failed = 0
         self.last_failure: BaseException | None = None
         self.paused_until = 0.0  # background tries only
-        self.times: list[float] = [0, 0.0, 0.0]  # creations that went well: count, sum, longest
+        self.times: list[Any] = [0, 0.0, 0.0]  # creations that went well: count, sum, longest
         self.buckets = [0] * 32
 
     def wish(self, n: int) -> None:
@@ -86,13 +93,13 @@ class Opener:
         with manager.lock:
             if not self._wanted():
                 self.tries -= 1
-                manager.place_free(core.free(attempt.index))
+                core.free(attempt.index)
                 return
             attempt.ticket = core.assign()
             attempt.started = time.monotonic()
-        deadline = manager.options.create_timeout
-        if deadline != float("inf"):
-            _keeper.watch(attempt.started + deadline, self._expire, attempt)
+            self.running[attempt] = None
+            if len(self.running) == 1 and manager.options.create_timeout != float("inf"):
+                _keeper.poke(self._watch)
         resource = error = None
         try:
             resource = manager.hooks.create()
@@ -102,7 +109,7 @@ class Opener:
         del resource
         self._finish(attempt, error)
 
-    def _take_in(self, attempt: Try, resource) -> None:
+    def _take_in(self, attempt: Try, resource: Any) -> None:
         """Puts what the factory returned into its slot, or says what is wrong with it."""
         manager, core = self.manager, self.manager.core
         if resource is None:
@@ -124,7 +131,7 @@ class Opener:
         manager, core = self.manager, self.manager.core
         took = time.monotonic() - attempt.started
         with manager.lock:
-            attempt.done = True
+            self.running.pop(attempt, None)
             self.wishes = max(0, self.wishes - 1) if error is None else self.wishes
             if error is None:
                 self.created += 1
@@ -146,12 +153,11 @@ class Opener:
         else:
             if hasattr(error, "add_note"):
                 error.add_note(f"raised by the factory of fastpool {manager.name!r}")
-            left = core.free(attempt.index)
+            core.free(attempt.index)
             told = not attempt.given_up and core.fail(attempt.ticket, error)
             self._permit_back(attempt)
             if not told:
                 self._pause()
-            manager.place_free(left)
         self.start()
 
     def _permit_back(self, attempt: Try) -> None:
@@ -175,26 +181,43 @@ class Opener:
 
     def _late_is_wanted(self) -> bool:
         core = self.manager.core
-        return core.waiting > 0 or core.counts()["idle"] < max(1, self.manager.options.min_idle)
+        idle: int = core.counts()["idle"]
+        return core.waiting > 0 or idle < max(1, self.manager.options.min_idle)
 
-    def _expire(self, attempt: Try) -> None:
-        """On the housekeeper: the hook has had its time.  It cannot be killed."""
+    def _watch(self) -> None:
+        """On the housekeeper: gives up tries that are past their deadline, and comes back for the
+        next.  One deadline a pool, however many resources it opens."""
+        now, most = time.monotonic(), self.manager.options.create_timeout
+        with self.manager.lock:
+            late = [attempt for attempt in self.running if attempt.started + most <= now]
+            for attempt in late:
+                self._give_up(attempt)
+            oldest = next(iter(self.running), None)
+            if oldest is not None and self.watched_until <= now:
+                self.watched_until = oldest.started + most
+                _keeper.watch(self.watched_until, self._watch)
+        for attempt in late:
+            self._tell_late(attempt)
+        if late:
+            self.start()
+
+    def _give_up(self, attempt: Try) -> None:
+        """The hook has had its time.  It cannot be killed: its place stays counted, its permit is
+        free."""
+        del self.running[attempt]
+        attempt.given_up = True
+        self.tries -= 1
+        self.overdue += 1
+        self.manager.timeouts += 1
+        self.workers.excuse()
+
+    def _tell_late(self, attempt: Try) -> None:
         from .errors import PoolTimeout
 
-        manager, core = self.manager, self.manager.core
-        with manager.lock:
-            if attempt.done:
-                return
-            attempt.given_up = True
-            self.tries -= 1
-            self.overdue += 1
-            manager.timeouts += 1
-            self.workers.excuse()
+        manager = self.manager
         waited = time.monotonic() - attempt.started
-        core.fail(
-            attempt.ticket, PoolTimeout(manager.name, "create", waited, manager.sizes())
-        )
-        self.start()
+        error = PoolTimeout(manager.name, "create", waited, manager.sizes())
+        manager.core.fail(attempt.ticket, error)
 
     def _note_time(self, seconds: float) -> None:
         self.times[0] += 1

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from math import inf, isnan
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 __all__ = ["Hooks", "Options", "parse"]
 
 NAMES = (
@@ -20,15 +25,42 @@ class Hooks:
     """The four user functions of a pool; None where there is none."""
 
     __slots__ = ("check", "close", "create", "reset")
+    create: Any
+    close: Any
+    check: Any
+    reset: Any
 
 
 class Options:
     """Checked options of one pool; times in seconds, inf where the user said None."""
 
     __slots__ = (*NAMES, "hooks", "maxsize", "pool_use")
+    factory: Any
+    items: list[Any] | None
+    hooks: Hooks
+    pool_use: bool
+    maxsize: int
+    min_idle: int
+    max_idle: float
+    order: str
+    timeout: float
+    create_timeout: float
+    hook_timeout: float
+    max_creating: float
+    check_after: float
+    keepalive: float
+    idle_timeout: float
+    max_lifetime: float
+    max_uses: float
+    max_waiting: float
+    fairness: str
+    leak_after: float
+    discard_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
+    name: str
+    clock: Any
 
 
-def parse(maxsize, unset, given: dict) -> Options:
+def parse(maxsize: Any, unset: object, given: dict[str, Any]) -> Options:
     """Checks what was given and fills in the defaults.  TypeError or ValueError says which option,
     what was given and what is allowed."""
     global _pools
@@ -42,7 +74,9 @@ def parse(maxsize, unset, given: dict) -> Options:
         raise TypeError(f"name must be a str, not {o.name!r}")
     where = f"{o.name}: "
 
-    def number(name, default, least=0.0, whole=False, most=inf):
+    def number(
+        name: str, default: float, least: float = 0.0, whole: bool = False, most: float = inf
+    ) -> Any:
         value = given.get(name, unset)
         if value is unset:
             return default
@@ -55,7 +89,7 @@ def parse(maxsize, unset, given: dict) -> Options:
             raise ValueError(f"{where}{name} must be {kind} >= {least:g} or None, not {value!r}")
         return value
 
-    def choice(name, default, *allowed):
+    def choice(name: str, default: str, *allowed: str) -> Any:
         value = given.get(name, default)
         if value not in allowed:
             raise ValueError(f"{where}{name} must be one of {', '.join(allowed)}, not {value!r}")
@@ -80,7 +114,8 @@ def parse(maxsize, unset, given: dict) -> Options:
     o.timeout = number("timeout", 30.0 if o.factory is not None else inf)
     o.max_waiting = number("max_waiting", inf, whole=True)
     if not o.pool_use:
-        idle = sorted(given.keys() - {"order", "fairness", "timeout", "max_waiting", "name"})
+        queue_too = {"order", "fairness", "timeout", "max_waiting", "name"}
+        idle = sorted(name for name in given if name not in queue_too and given[name] is not None)
         if idle:
             raise TypeError(
                 f"{where}{idle[0]} means nothing without a factory or items=: this FastPool would "
@@ -122,7 +157,7 @@ def _unknown(pool: str, name: str) -> str:
     return f"{pool}: FastPool has no option {name!r}{hint}. Options: {', '.join(NAMES)}"
 
 
-def _maxsize(where: str, maxsize, unset, o: Options) -> int:
+def _maxsize(where: str, maxsize: Any, unset: object, o: Options) -> int:
     if maxsize is unset:
         return 10 if o.factory is not None else len(o.items) if o.items is not None else 0
     if isinstance(maxsize, bool) or not isinstance(maxsize, int):
@@ -134,18 +169,18 @@ def _maxsize(where: str, maxsize, unset, o: Options) -> int:
     return maxsize
 
 
-def is_async(function) -> bool:
+def is_async(function: Any) -> bool:
     """Whether calling it makes a coroutine, without importing inspect."""
     function = getattr(function, "func", function)  # functools.partial
     function = getattr(function, "__func__", function)
     code = getattr(function, "__code__", None)
     if code is None:
-        call = getattr(type(function), "__call__", None)
+        call = getattr(type(function), "__call__", None)  # noqa: B004
         code = getattr(call, "__code__", None)
     return bool(code is not None and code.co_flags & _CO_COROUTINE)
 
 
-def _hooks(where: str, factory, given: dict) -> Hooks:
+def _hooks(where: str, factory: Any, given: dict[str, Any]) -> Hooks:
     hooks = Hooks()
     create = getattr(factory, "create", None)
     if create is None:
@@ -168,8 +203,8 @@ def _hooks(where: str, factory, given: dict) -> Hooks:
     found = {name: is_async(getattr(hooks, name)) for name in Hooks.__slots__}
     if create is not None and found["create"]:
         raise TypeError(
-            f"{where}the factory is a coroutine function; this version serves threads, and an async "
-            "factory needs the asyncio face of a later one"
+            f"{where}the factory is a coroutine function; this version serves threads, and an "
+            "async factory needs the asyncio face of a later one"
         )
     for name, asynchronous in found.items():
         if asynchronous:
@@ -177,7 +212,7 @@ def _hooks(where: str, factory, given: dict) -> Hooks:
     return hooks
 
 
-def _discard_on(where: str, rule, unset):
+def _discard_on(where: str, rule: Any, unset: object) -> Any:
     if rule is unset:
         return (OSError, EOFError)
     if rule is None:

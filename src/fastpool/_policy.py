@@ -6,7 +6,8 @@ from _random import Random
 
 _random = Random()
 
-LIFETIME_JITTER = 0.1  # a lifetime is up to this share shorter, so that a fleet does not redial at once
+# A lifetime is up to this share shorter, so that a fleet does not redial at once.
+LIFETIME_JITTER = 0.1
 BACKOFF_LEAST = 0.1
 BACKOFF_MOST = 10.0
 
@@ -16,16 +17,12 @@ def lifetime(most: float) -> float:
     return most * (1 - LIFETIME_JITTER * _random.random())
 
 
-def expiry(
-    now: float, since: float, dies_at: float, idle_timeout: float, uses: int, max_uses: int
-) -> str | None:
+def expiry(now: float, since: float, dies_at: float, idle_timeout: float) -> str | None:
     """Why an idle resource has to go, or None.  ``since``: when it was last returned."""
     if now >= dies_at:
         return "lifetime"
     if now - since >= idle_timeout:
         return "idle"
-    if max_uses and uses >= max_uses:
-        return "uses"
     return None
 
 
@@ -48,5 +45,5 @@ def tries_wanted(demand: int, wishes: int, running: int, most: float) -> int:
 def backoff(failures: int) -> float:
     """Seconds before the next background try after so many failures in a row; full jitter within
     the upper half, doubling from 100 ms to 10 s."""
-    ceiling = min(BACKOFF_MOST, BACKOFF_LEAST * 2 ** min(failures - 1, 10))
+    ceiling = min(BACKOFF_MOST, BACKOFF_LEAST * 2.0 ** min(failures - 1, 10))
     return ceiling * (0.5 + 0.5 * _random.random())

@@ -19,7 +19,6 @@ cdef inline object seconds_or_none(int64_t span):
 # A lease by the slow path: waits here when the pool is full, asks the manager for everything else.
 cdef fp_slot *pool_lend(fp_core *c, int64_t span, fp_slot *due) except NULL:
     cdef fp_slot *slot = due
-    cdef int64_t index = -1
     cdef int64_t start = fp_clock_precise()
     cdef int state = FP_GRANTED
     if slot == NULL and not fp_gate(c) & FP_ASK_GET:
@@ -28,20 +27,42 @@ cdef fp_slot *pool_lend(fp_core *c, int64_t span, fp_slot *due) except NULL:
             if not fp_pool_begin(c, slot):
                 return slot
             due = slot
-    if due != NULL:
-        index = due.index
-    index = manager_of(c, "get").borrow(
-        index, REASONS.get(state), seconds_or_none(span), (fp_clock_precise() - start) * 1e-9
-    )
-    return fp_slots_at(&c.slots, <uint32_t>index)
+    reason = "due" if due != NULL else REASONS.get(state)
+    cdef Hand hand = hand_of(c, due)
+    try:
+        manager_of(c, "get").borrow(
+            hand, reason, seconds_or_none(span), (fp_clock_precise() - start) * 1e-9
+        )
+    except BaseException:
+        hand_drop(hand)
+        raise
+    slot, hand.slot = hand.slot, NULL
+    return slot
 
 
-# A return by the slow path.  `held`: what fp_pool_return said.
-cdef object pool_take_back(fp_core *c, fp_slot *slot, int held, object resource):
-    if held == 0:
-        manager_of(c, "put").give_back(slot.index, None)
-    else:
-        manager_of(c, "put").misused("put", resource)
+# A return by the slow path: with the exception that left the block, or to discard.
+cdef object pool_settle(fp_core *c, fp_slot *slot, object error, bint discard):
+    manager = manager_of(c, "put")
+    cdef uint64_t generation
+    if not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
+        return False
+    generation = fp_slot_generation(slot)
+    if slot.sampled > 0:
+        fp_pool_sampled(c, slot)
+    try:
+        manager.settle(slot.index, error, discard)
+    except BaseException:
+        # a signal handler, or a reset hook, raised: if the slot is still this call's, others end it
+        if fp_slot_generation(slot) == generation:
+            if fp_slot_state(slot) == FP_CHECKING or fp_slot_state(slot) == FP_CLOSING:
+                rescue(c, slot.index, "interrupted")
+        raise
+    return True
+
+
+cdef object pool_take_back(fp_core *c, fp_slot *slot, int held, object resource, str act):
+    if held != 0 or not pool_settle(c, slot, None, act == "discard"):
+        manager_of(c, act).misused(act, resource)
 
 
 @cython.no_gc_clear
@@ -50,16 +71,17 @@ cdef class FastPool(Store):
 
     Without ``factory`` and ``items`` it is a compiled ``queue.LifoQueue`` (``order="fifo"``:
     ``queue.Queue``).  With one it is a resource pool under the hard cap ``maxsize``; use
-    ``with pool.lease() as resource:``.  All options: ``help(fastpool.pool)``.
+    ``with pool.lease() as resource:``.  All options:
+    docs/reference/fastpool.md.
     """
 
     def __init__(self, maxsize=UNSET, **options):
         if self.c.manager != NULL:
             raise RuntimeError("a FastPool is initialised once")
-        self.size = configure(self, self.core, maxsize, options)
+        self.size, self.label = configure(self.core, maxsize, options)
 
     def __del__(self):
-        if self.c.manager != NULL:
+        if self.c.manager != NULL and not is_finalizing():
             (<object>self.c.manager).abandoned()
 
     # -- the hot path --
@@ -160,7 +182,9 @@ cdef class FastPool(Store):
     def discard(self, resource):
         """Closes a resource that is lent out, in place of ``put``; its place is free again once it
         is really closed."""
-        manager_of(self.c, "discard").discard(resource)
+        manager_of(self.c, "discard")
+        cdef fp_slot *slot = fp_pool_find(self.c, <void *>resource)
+        pool_take_back(self.c, slot, -1 if slot == NULL else 0, resource, "discard")
 
     def resize(self, maxsize):
         """A new cap.  Growing serves waiters at once; when shrinking, surplus idle resources are
@@ -213,7 +237,7 @@ cdef class FastPool(Store):
     @property
     def name(self):
         """The name in errors, logs and metrics."""
-        return "queue" if self.c.manager == NULL else (<object>self.c.manager).name
+        return self.label
 
     @property
     def closed(self):
@@ -228,7 +252,7 @@ cdef class FastPool(Store):
 
     def __repr__(self):
         if self.c.use == FP_QUEUE:
-            return f"<FastPool as a queue: {self.qsize()} of {self.maxsize or 'unbounded'}>"
+            return f"<FastPool {self.label!r} as a queue: {self.qsize()} of {self.maxsize or 'unbounded'}>"
         n = self.core.counts()
         return (
             f"<FastPool {self.name!r}: {n['idle']} idle, {n['leased']} leased, {n['open']} open of "
@@ -245,7 +269,7 @@ cdef inline object pool_put(fp_core *c, object resource):
             if swept:
                 manager_of(c, "put").sweep()
             return None
-    return pool_take_back(c, slot, held, resource)
+    return pool_take_back(c, slot, held, resource, "put")
 
 
 cdef object sweep(fp_core *c):
@@ -309,7 +333,7 @@ cdef class Lease:
             if fp_gate(l.c) & FP_CLOSED and l.c.manager != NULL:
                 (<object>l.c.manager).sweep()
         elif fp_slot_holds(slot, l.generation):
-            manager_of(l.c, "put").give_back(slot.index, error)
+            pool_settle(l.c, slot, error, False)
 
     @property
     def resource(self):
@@ -330,12 +354,12 @@ cdef class Lease:
         lease_held(self, "discard")
         l.slot, l.state = NULL, FP_LEASE_DISCARDED
         if fp_id_of(l.c) == l.id and fp_slot_holds(slot, l.generation):
-            manager_of(l.c, "discard").discard_slot(slot.index)
+            pool_settle(l.c, slot, None, True)
 
     def __dealloc__(self):
         cdef fp_lease *l = &self.of
         if l.slot != NULL and fp_id_of(l.c) == l.id and fp_slot_holds(l.slot, l.generation):
-            if l.c.manager != NULL:
+            if l.c.manager != NULL and not is_finalizing():
                 (<object>l.c.manager).lost(l.slot.index)
 
     def __repr__(self):

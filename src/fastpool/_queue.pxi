@@ -12,7 +12,8 @@ cdef class Store:
     """What the queue faces of Queue, LifoQueue and FastPool have in common; all of it cold."""
     cdef fp_core *c
     cdef Core core
-    cdef object size  # maxsize as it was given
+    cdef object size   # maxsize as it was given
+    cdef object label  # name
     cdef object __weakref__
 
     def __cinit__(self, *args, **options):
@@ -30,7 +31,7 @@ cdef class Store:
         """Items in the queue, or idle resources in the pool, at some instant of the call."""
         if self.c.use == FP_POOL:
             return self.core.counts()["idle"]
-        return self.c.items.count
+        return locked_size(self.c, &self.c.items.count)
 
     def empty(self):
         """Whether ``qsize()`` is 0."""
@@ -81,7 +82,7 @@ cdef class Store:
     @property
     def unfinished_tasks(self):
         """Items put for which ``task_done`` has not been called yet."""
-        return self.c.unfinished
+        return locked_size(self.c, &self.c.unfinished)
 
     def task_done(self):
         """One item got earlier is dealt with.  ValueError if called more often than items were

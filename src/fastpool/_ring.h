@@ -189,7 +189,7 @@ typedef struct fp_slot {
     FP_SHARED(uint64_t) word;    /* anyone, by compare-and-swap */
     FP_SHARED(void *) item;      /* writer: who fills the slot; readers: anyone looking for it */
     FP_SHARED(int64_t) stale_at; /* ns; writer: the holder before it publishes IDLE; from then on a
-                                    borrower has to ask the manager (expiry or a check is due) */
+                                    borrower has to have it checked, if there is a check hook */
     FP_SHARED(int64_t) dies_at;  /* ns; end of life, set when filled */
     FP_SHARED(int64_t) since;    /* ns; when last returned, or filled; read by snapshots */
     FP_SHARED(uintptr_t) owner;  /* token of the thread inside a `with` block, else 0 */
@@ -380,7 +380,7 @@ static int fp_slots_init(fp_slots *t) {
 #endif
 }
 
-static void fp_slots_clear(fp_slots *t) {
+static inline void fp_slots_clear(fp_slots *t) {
     for (uint32_t k = 0; k < FP_SEGMENTS; k++) {
         fp_segment *segment = fp_load(&t->segments[k], relaxed);
         if (segment != NULL) FP_FREE(segment->raw);
@@ -447,7 +447,9 @@ static void fp_slots_release(fp_slots *t, fp_slot *slot) {
     fp_store(&slot->item, NULL, relaxed);
     fp_store(&slot->owner, t->free_head, relaxed);
     /* INRING stays: an old entry may still lie in the ring, and is pruned or reused later */
-    while (!fp_cas(&slot->word, &word, word & ~(FP_STATE | FP_RETIRE), acq_rel)) {}
+    /* a new generation: whoever still thinks that the slot is theirs finds out */
+    while (!fp_cas(&slot->word, &word, (word & ~(FP_STATE | FP_RETIRE)) + FP_GENERATION, acq_rel)) {
+    }
     t->free_head = slot->index + 1;
 }
 

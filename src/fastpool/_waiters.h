@@ -134,6 +134,7 @@ typedef struct fp_core {
     size_t max_waiting;  /* SIZE_MAX: no limit */
     uint64_t tickets;
     uint64_t retired_uses; /* uses of resources that are gone */
+    uint64_t closed_for[16]; /* resources closed, by the number of the reason */
     fp_times waits, held;  /* time in line, all; time in use, sampled */
     fp_deque items;           /* queue use */
     fp_slots slots;           /* pool use */

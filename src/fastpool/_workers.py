@@ -6,6 +6,11 @@ import threading
 from _queue import Empty, SimpleQueue
 from collections import deque
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 LINGER = 2.0  # seconds without work after which a worker ends
 
 __all__ = ["Job", "Workers"]
@@ -17,12 +22,12 @@ class Job:
 
     __slots__ = ("call", "done", "error", "given_up", "lock", "result")
 
-    def __init__(self, call) -> None:
+    def __init__(self, call: Callable[..., object]) -> None:
         self.call = call
         self.lock = threading.Lock()
         self.done = False
         self.given_up = False
-        self.result = None
+        self.result: object = None
         self.error: BaseException | None = None
 
 
@@ -32,18 +37,19 @@ class Workers:
     ``submit`` never blocks and never fails for want of a thread: work waits for a free one.
     """
 
-    def __init__(self, name: str, limit: int) -> None:
+    def __init__(self, name: str, limit: float) -> None:
         self.name = name
         self.limit = limit
         self._lock = threading.RLock()  # a signal handler may submit inside submit
-        self._jobs: deque = deque()
+        self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._idle = 0
         self._threads = 0
-        self._inbox: SimpleQueue = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
         self._running = 0
+        self._stopped = False
         self._quiet = threading.Condition(self._lock)
 
-    def submit(self, call, *args) -> None:
+    def submit(self, call: Callable[..., object], *args: Any) -> None:
         with self._lock:
             self._running += 1
             if self._idle:
@@ -64,12 +70,21 @@ class Workers:
                 self._threads += 1
                 self._start(*self._jobs.popleft())
 
+    def stop(self) -> None:
+        """Idle workers end now, the others when they have done what was submitted."""
+        with self._lock:
+            self._stopped = True
+            for _ in range(self._idle):
+                self._inbox.put((None, ()))
+            self._threads -= self._idle
+            self._idle = 0
+
     def settle(self, timeout: float) -> bool:
         """Waits until nothing submitted is left undone."""
         with self._quiet:
             return self._quiet.wait_for(lambda: self._running == 0, timeout)
 
-    def _start(self, call, args) -> None:
+    def _start(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         try:
             threading.Thread(
                 target=self._work, args=(call, args), name=self.name, daemon=True
@@ -79,10 +94,14 @@ class Workers:
             self._running -= 1
             raise
 
-    def _work(self, call, args) -> None:
+    def _work(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         while True:
             try:
                 call(*args)
+            except BaseException as error:  # SystemExit from a hook, say: the worker goes on
+                import logging
+
+                logging.getLogger("fastpool").warning("%s: a hook raised", self.name, exc_info=error)
             finally:
                 del call, args  # nothing is kept alive by an idle worker
                 with self._quiet:
@@ -96,9 +115,14 @@ class Workers:
                 if self._threads > self.limit:
                     self._threads -= 1
                     return
+                if self._stopped:
+                    self._threads -= 1
+                    return
                 self._idle += 1
             try:
                 call, args = self._inbox.get(timeout=LINGER)
+                if call is None:  # stop() has counted this worker out
+                    return
             except Empty:
                 with self._lock:
                     if self._idle:  # nobody has counted on this worker meanwhile
@@ -106,3 +130,5 @@ class Workers:
                         self._threads -= 1
                         return
                 call, args = self._inbox.get()
+                if call is None:
+                    return

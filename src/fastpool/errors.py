@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 
 __all__ = [
     "PoolClosed",
@@ -13,9 +14,9 @@ __all__ = [
     "ShutDown",
 ]
 
-try:
-    ShutDown = queue.ShutDown
-except AttributeError:  # Python 3.11 and 3.12
+if sys.version_info >= (3, 13):
+    from queue import ShutDown
+else:
 
     class ShutDown(Exception):
         """A queue was shut down; ``queue.ShutDown`` from Python 3.13 on."""
@@ -63,14 +64,14 @@ class PoolTimeout(PoolError, TimeoutError, queue.Empty):
         self.holders = holders
 
     @property
-    def text(self) -> str:
+    def text(self) -> str:  # type: ignore[override]
         """The message without the pool's name; made when it is shown."""
         n = self.sizes
         cap = n.get("maxsize") or "unbounded"
         text = (
-            f"no resource within {self.waited:.3g} s (phase: {self.phase}); {n.get('idle', 0)} idle, "
-            f"{n.get('leased', 0)} leased, {n.get('creating', 0)} creating of maxsize {cap}, "
-            f"{n.get('waiting', 0)} waiting"
+            f"no resource within {self.waited:.3g} s (phase: {self.phase}); "
+            f"{n.get('idle', 0)} idle, {n.get('leased', 0)} leased, "
+            f"{n.get('creating', 0)} creating of maxsize {cap}, {n.get('waiting', 0)} waiting"
         )
         return "\n  ".join([text, *(f"held by {holder}" for holder in self.holders)])
 

@@ -13,6 +13,7 @@ import os
 import threading
 import time
 import weakref
+from operator import methodcaller
 
 from . import _core, _keeper, _policy
 from ._core import FastPool, Lease
@@ -21,9 +22,16 @@ from ._options import Options, parse
 from ._workers import Job, Workers
 from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from .stats import Holder, PoolStats
+
 __all__ = ["FastPool", "Lease"]
 
 INF = float("inf")
+_close = methodcaller("close")  # in C: no signal handler runs between the decision and the call
 CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when idle
 
 _managers: weakref.WeakSet[Manager] = weakref.WeakSet()
@@ -32,14 +40,13 @@ _managers: weakref.WeakSet[Manager] = weakref.WeakSet()
 class Manager:
     """See the module.  Slots are named by number; a number is valid for whoever owns the slot."""
 
-    def __init__(self, core, options: Options) -> None:
+    def __init__(self, core: _core.Core, options: Options) -> None:
         self.core = core
         self.options = options
         self.hooks = options.hooks
         self.name = options.name
         self.maxsize = options.maxsize
         self.tracking = options.leak_after != INF
-        self.closed_by: dict[str, int] = {}
         self.start_anew()
 
     def start_anew(self) -> None:
@@ -49,121 +56,107 @@ class Manager:
         self.opener = Opener(self)
         self.checkers = Workers(f"fastpool-{self.name}-check", min(self.options.max_creating, 64))
         self.closers = Workers(f"fastpool-{self.name}-close", CLOSERS)
-        self.closed_by = dict.fromkeys(self.closed_by, 0)
         self.timeouts = 0
         self.overloads = 0
         self.overdue = 0  # checks past their deadline
         self.orphaned = False  # the FastPool was collected
-        self.tracked: dict[int, list] = {}
+        self.tracked: dict[int, list[Any]] = {}
         self.kept_alive: dict[int, float] = {}  # when a slot's resource was last checked for it
         self.tending_at = INF
         self.tending = threading.RLock()
 
     # ---- borrowing -----------------------------------------------------------------------------
 
-    def borrow(self, index: int, reason: str | None, span: float | None, waited: float) -> int:
-        """The slow path of a get.  ``index``: a slot taken that needs a look, or -1; ``reason``: why
-        the core could not serve.  Returns a slot as LEASED, or raises."""
+    def borrow(
+        self, hand: _core.Hand, reason: str | None, span: float | None, waited: float
+    ) -> None:
+        """The slow path of a get: returns with a slot in hand as LEASED, or raises.  ``reason``:
+        what the core said, as ``Core.take``; None: not asked yet.  What is in hand when a signal
+        handler raises is given back by the caller."""
         core = self.core
         start = time.monotonic() - waited
-        asked = in_front = waited_before = False
-        try:
-            while True:
-                if index >= 0:
-                    if self.examine(index, start, span):
-                        break
-                    in_front = True  # a grant that was no good: the place in line is kept
-                    index, reason = -1, None
-                elif reason is not None and reason != "room":
-                    raise self.refusal(reason, start, span)
-                if reason == "room" and span == 0:
-                    raise self.refusal("timeout", start, span)
-                if reason == "room":
-                    core.come(1)
-                    in_front = in_front or waited_before
-                    asked = waited_before = True
-                    self.open_more(span)
-                left = None if span is None else max(0.0, start + span - time.monotonic())
-                asked, was_asked = False, asked
-                index, due = core.take(left, asked=was_asked, in_front=in_front)
-                if index >= 0 and not due:
+        in_front = asked = False
+        while reason != "fresh":
+            if reason == "due":
+                if self.examine(hand, start, span):
                     break
-                reason = due if index < 0 else None
-        finally:
-            if asked:
-                core.come(-1)
+                in_front = True  # a grant that was no good: the place in line is kept
+            elif reason == "room":
+                if span == 0:
+                    raise self.refusal("timeout", start, span)
+                core.come(hand)
+                in_front, asked = in_front or asked, True
+                _keeper.poke(self.open_more, span)
+            elif reason is not None:
+                raise self.refusal(reason, start, span)
+            left = None if span is None else max(0.0, start + span - time.monotonic())
+            reason = core.take(hand, left, in_front=in_front)
         if self.tracking:
-            self.track(index)
-        return index
+            self.track(hand.index)
 
     def open_more(self, span: float | None) -> None:
-        opener, core = self.opener, self.core
+        opener = self.opener
         with self.lock:
-            room = not self.maxsize or core.open < self.maxsize
-            if span == 0 and room and not core.suspended:  # one for later, since there is room now
+            if span == 0:  # one for later, since there is room
                 opener.wishes = max(opener.wishes, 1)
             opener.wishes = max(opener.wishes, self.missing_idle())
             opener.start()
+
+    def room(self) -> bool:
+        """Whether one more may be opened now."""
+        core = self.core
+        return (not self.maxsize or core.open < self.maxsize) and not core.suspended
 
     def missing_idle(self) -> int:
         """How many more have to be idle for ``min_idle``."""
         if not self.options.min_idle:
             return 0
-        return max(0, self.options.min_idle - self.core.counts()["idle"])
+        idle: int = self.core.counts()["idle"]
+        return max(0, self.options.min_idle - idle)
 
-    def examine(self, index: int, start: float, span: float | None) -> bool:
+    def examine(self, hand: _core.Hand, start: float, span: float | None) -> bool:
         """A slot just taken that is no longer fresh: expired, or to be checked.  True: it is lent,
-        False: it was closed."""
+        False: it is being closed."""
         core, o = self.core, self.options
+        index = hand.index
         if not core.claim(index, "leased"):
             return False
         _, _, since, dies_at, uses, _, retire = core.slot(index)
         now = core.now()
-        why = _policy.expiry(now, since, dies_at, o.idle_timeout, 0, 0)
-        if retire:
-            why = "flushed"
+        why = "flushed" if retire else _policy.expiry(now, since, dies_at, o.idle_timeout)
+        if why is None and self.hooks.check is not None:
+            if _policy.check_due(now, since, o.check_after, uses):
+                why = self.check(hand, start, span)
         if why is not None:
-            self.close_later(index, why)
+            core.condemn(hand, why)
             return False
-        if self.hooks.check is not None and _policy.check_due(now, since, o.check_after, uses):
-            if not self.check(index, start, span):
-                return False
         core.freshen(index)
-        if core.lend(index):
-            return True
-        return False
+        return core.lend(index)
 
-    def check(self, index: int, start: float, span: float | None) -> bool:
-        """Runs the check on a worker.  Raises PoolTimeout when the borrower's time or the hook's is
-        over first; the check then ends in the background."""
-        o = self.options
+    def check(self, hand: _core.Hand, start: float, span: float | None) -> str | None:
+        """Runs the check on a worker; "check" if it failed.  Raises PoolTimeout when the borrower's
+        time or the hook's is over first; the check then ends in the background."""
+        index = hand.index
         job = Job(self.hooks.check)
         done = threading.Event()
-        self.checkers.submit(self.run_check, job, index, done)
-        left = o.hook_timeout
-        if span is not None:
-            left = min(left, max(start + span - time.monotonic(), 0.0 if span else o.hook_timeout))
-        interrupted: BaseException | None = None
+        left = self.options.hook_timeout
+        if span:
+            left = min(left, max(start + span - time.monotonic(), 0.0))
         try:
+            self.core.send(hand, self.checkers.submit, (self.run_check, job, index, done))
             done.wait(None if left == INF else left)
-        except BaseException as error:  # a signal handler raised
-            interrupted = error
-        with job.lock:
-            job.given_up = not job.done
+        finally:  # also when a signal handler raised
+            if hand.index < 0:  # it was sent
+                with job.lock:
+                    job.given_up = not job.done
+                    if job.done:
+                        self.core.regain(hand, index)
         if job.given_up:
             with self.lock:
                 self.overdue += 1
-                self.checkers.excuse()
-        if interrupted is not None:
-            if not job.given_up:
-                self.after_check(index, job)
-            raise interrupted
-        if job.given_up:
+            _keeper.poke(self.checkers.excuse)
             raise self.refusal("timeout", start, span, "check")
-        if self.check_failed(job):
-            self.close_later(index, "check")
-            return False
-        return True
+        return "check" if self.check_failed(job) else None
 
     def run_check(self, job: Job, index: int, done: threading.Event) -> None:
         try:
@@ -177,7 +170,7 @@ class Manager:
         if late:
             with self.lock:
                 self.overdue -= 1
-                self.checkers.excuse(-1)
+            self.checkers.excuse(-1)
             self.after_check(index, job)
 
     def after_check(self, index: int, job: Job) -> None:
@@ -202,15 +195,16 @@ class Manager:
             with self.lock:
                 self.overloads += 1
             most = self.options.max_waiting
-            return PoolOverloaded(self.name, f"{most} callers wait already, and max_waiting is {most}")
+            text = f"{most} callers wait already, and max_waiting is {most}"
+            return PoolOverloaded(self.name, text)
         if reason == "deadlock":
             return PoolDeadlock(
                 self.name,
-                f"this thread holds all {self.maxsize} resources in its own `with` blocks and would "
-                "wait for itself; take what you need in one place, or raise maxsize",
+                f"this thread holds all {self.maxsize} resources in its own `with` blocks and "
+                "would wait for itself; take what you need in one place, or raise maxsize",
             )
-        if span == 0 and phase is None:
-            self.open_more(0)
+        if span == 0 and phase is None and self.room():
+            _keeper.poke(self.open_more, 0)
         with self.lock:
             self.timeouts += 1
             cause = self.opener.last_failure
@@ -229,13 +223,13 @@ class Manager:
 
     # ---- returning -----------------------------------------------------------------------------
 
-    def give_back(self, index: int, error: BaseException | None) -> None:
-        """The slow path of a return: a hook, a limit, an exception, a closed pool."""
+    def settle(self, index: int, error: BaseException | None, discard: bool) -> None:
+        """The slow path of a return: a hook, a limit, an exception, a closed pool, a discard.  The
+        slot is CHECKING and the caller's; it ends idle or closed.  If anything is raised on the
+        way, the caller has the rest done by the pool's threads (``rescue``)."""
         core = self.core
-        if not core.claim(index, "leased"):
-            self.misused("put", None)
         self.untrack(index)
-        why = self.unfit(index, error)
+        why = "discarded" if discard else self.unfit(index, error)
         if why is None and core.publish(index):
             if core.waiting:
                 self.changed()
@@ -243,6 +237,15 @@ class Manager:
             self.close_slot(index, why or self.why_not_idle(index))
         if core.closed or self.orphaned:
             self.sweep()
+
+    def rescue(self, index: int, why: str) -> None:
+        """On the housekeeper: a slot whose owner did not get to the end of what it was doing."""
+        state = self.core.slot(index)[1]
+        if state == "checking":
+            self.untrack(index)
+            self.close_later(index, why)
+        elif state == "closing":
+            self.closers.submit(self.end_close, index, why)
 
     def unfit(self, index: int, error: BaseException | None) -> str | None:
         """Runs the reset hook in the caller's thread; why the resource may not be kept, or None."""
@@ -258,9 +261,6 @@ class Manager:
             except Exception as failure:
                 self.log("reset failed; the resource is closed", failure)
                 return "reset"
-            except BaseException:
-                self.close_slot(index, "reset")
-                raise
         _, _, _, _, uses, _, retire = core.slot(index)
         if retire:
             return "surplus" if self.maxsize and core.open > self.maxsize else "flushed"
@@ -278,7 +278,7 @@ class Manager:
             return "flushed"
         return "uses" if uses >= self.options.max_uses else "lifetime"
 
-    def spoils(self, error: BaseException, resource) -> bool:
+    def spoils(self, error: BaseException, resource: object) -> bool:
         """Whether an exception that left a block means that the resource is broken."""
         if isinstance(error, PoolError):
             return False
@@ -291,19 +291,7 @@ class Manager:
                 return True
         return isinstance(error, rule) or not isinstance(error, Exception)
 
-    def discard(self, resource) -> None:
-        index = self.core.find(resource)
-        if index < 0 or not self.core.claim(index, "leased"):
-            self.misused("discard", resource)
-        self.untrack(index)
-        self.close_slot(index, "discarded")
-
-    def discard_slot(self, index: int) -> None:
-        if self.core.claim(index, "leased"):
-            self.untrack(index)
-            self.close_slot(index, "discarded")
-
-    def misused(self, act: str, resource) -> None:
+    def misused(self, act: str, resource: object) -> NoReturn:
         what = f"{type(resource).__name__} object {resource!r:.80}"
         if self.core.find(resource) < 0:
             raise ValueError(
@@ -318,7 +306,8 @@ class Manager:
             entry = self.tracked.get(index)
             import warnings
 
-            place = f", taken at {entry[2][0]}" if entry else "; leak_after= shows where it was taken"
+            hint = "; leak_after= shows where it was taken"
+            place = f", taken at {entry[2][0]}" if entry else hint
             warnings.warn(
                 f"fastpool {self.name!r}: a lease was collected unreleased; its resource is closed"
                 f"{place}",
@@ -335,37 +324,60 @@ class Manager:
 
     def close_slot(self, index: int, why: str) -> None:
         """Closes a CHECKING slot's resource in this thread; its place is free when that is done."""
+        if self.core.retire(index):
+            self.end_close(index, why)
+
+    def end_close(self, index: int, why: str) -> None:
+        """A CLOSING slot: the hook, unless an interrupted call has got to it already; then the
+        place."""
         core = self.core
-        resource = core.retire(index)
         try:
-            close = self.hooks.close or getattr(resource, "close", None)
-            if close is not None:
-                close(resource) if self.hooks.close else close()
+            if self.hooks.close is not None:
+                core.close_resource(index, self.hooks.close)
+            elif hasattr(core.item(index), "close"):
+                core.close_resource(index, _close)
         except Exception as failure:
             self.log("close failed", failure)
-        finally:
-            del resource
-            with self.lock:
-                self.closed_by[why] = self.closed_by.get(why, 0) + 1
-            self.place_free(core.free(index))
+        core.free(index, why)
+
+    def close_on_worker(self, index: int, why: str) -> None:
+        try:
+            self.close_slot(index, why)
+        except BaseException as failure:  # from the hook; where a borrower closes, it is theirs
+            self.log("close failed", failure)
+            self.end_close(index, why)
 
     def close_later(self, index: int, why: str) -> None:
         """The same on a worker, for what nobody gives up in person."""
         try:
-            self.closers.submit(self.close_slot, index, why)
+            self.closers.submit(self.close_on_worker, index, why)
         except RuntimeError:  # no thread to be had
             self.close_slot(index, why)
 
     def place_free(self, left: int) -> None:
-        """A place under the cap is free: others may want it; a closed pool may be empty now."""
+        """On the housekeeper: a place under the cap is free.  Others may want it; a closed pool may
+        be empty now."""
         core = self.core
         if not core.closed:
+            self.refill()
+        elif not core.open:
+            self.dismiss()
+        self.changed()
+
+    def dismiss(self) -> None:
+        """The pool is closed and nothing is open: its threads end, and a pool that was collected
+        lets go of its manager."""
+        for workers in (self.opener.workers, self.checkers, self.closers):
+            workers.stop()
+        if self.orphaned:
+            self.core.drop_manager()
+
+    def refill(self) -> None:
+        """On the housekeeper: opens what is wanted and fits."""
+        with self.lock:
             if self.options.min_idle:
                 self.opener.wishes = max(self.opener.wishes, self.missing_idle())
             self.opener.start()
-        self.changed()
-        if not left and self.orphaned:
-            core.drop_manager()
 
     def changed(self) -> None:
         with self.news:
@@ -382,21 +394,26 @@ class Manager:
             if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
                 raise TypeError(f"{self.name}: close: timeout must be a number, not {timeout!r}")
             if not timeout >= 0:
-                raise ValueError(f"{self.name}: close: timeout must be >= 0 or None, not {timeout!r}")
+                raise ValueError(
+                    f"{self.name}: close: timeout must be >= 0 or None, not {timeout!r}"
+                )
         self.core.close()
         self.sweep()
         me = threading.get_ident()
 
         def nobody_else() -> bool:
             return all(
-                slot[1] == "leased" and slot[5] & ~1 == me or slot[1] == "idle"
+                (slot[1] == "leased" and slot[5] & ~1 == me) or slot[1] == "idle"
                 for slot in self.core.slots()
             )
 
         with self.news:
             self.news.wait_for(nobody_else, timeout)
         self.sweep()
-        return self.core.open == 0
+        if self.core.open:
+            return False
+        self.dismiss()
+        return True
 
     def abandoned(self) -> None:
         """The FastPool is being collected."""
@@ -419,7 +436,7 @@ class Manager:
 
     # ---- operations ----------------------------------------------------------------------------
 
-    def resize(self, maxsize) -> int:
+    def resize(self, maxsize: Any) -> int:
         if isinstance(maxsize, bool) or not isinstance(maxsize, int):
             raise TypeError(f"{self.name}: maxsize must be an int, not {maxsize!r}")
         if maxsize < 0 or (maxsize and maxsize < self.options.min_idle):
@@ -431,7 +448,7 @@ class Manager:
         with self.lock:
             self.maxsize = maxsize
             core.set_limit(maxsize or INF)
-            self.opener.start()
+        _keeper.poke(self.refill)
         if maxsize:
             idle = sorted(slot[2:3] + slot[:1] for slot in core.slots() if slot[1] == "idle")
             for _, index in idle:
@@ -454,9 +471,9 @@ class Manager:
 
     def resume(self) -> None:
         self.core.resume()
-        self.opener.start()
+        _keeper.poke(self.refill)
 
-    def warm(self, n, timeout, use_default: bool) -> int:
+    def warm(self, n: Any, timeout: float | None, use_default: bool) -> int:
         if isinstance(n, bool) or not isinstance(n, int):
             raise TypeError(f"{self.name}: warm: n must be an int, not {n!r}")
         if n < 0:
@@ -471,8 +488,8 @@ class Manager:
         failed_before = opener.failed
 
         def ready() -> int:
-            counts = core.counts()
-            return counts["idle"] + counts["leased"] + counts["checking"]
+            counts: dict[str, int] = core.counts()
+            return int(counts["idle"] + counts["leased"])
 
         with self.news:
             opener.wish(max(0, n - ready() - opener.tries))
@@ -507,7 +524,7 @@ class Manager:
     def holders(self) -> list[str]:
         return [str(holder) for holder in self.leases()] if self.tracking else []
 
-    def leases(self) -> list:
+    def leases(self) -> list[Holder[Any]]:
         from .stats import Holder
 
         now = self.core.now()
@@ -522,7 +539,7 @@ class Manager:
                 )
         return found
 
-    def stats(self):
+    def stats(self) -> PoolStats:
         from .stats import snapshot
 
         return snapshot(self)
@@ -550,11 +567,11 @@ class Manager:
         with self.tending:
             slots = core.slots()
             oldest = None
-            for index, state, since, dies_at, uses, _, retire in slots:
+            for index, state, since, dies_at, *_ in slots:
                 next_at = min(next_at, dies_at)
                 if state != "idle":
                     continue
-                why = _policy.expiry(now, since, dies_at, o.idle_timeout, 0, 0)
+                why = _policy.expiry(now, since, dies_at, o.idle_timeout)
                 if why is not None:
                     if core.claim(index):
                         self.close_later(index, why)
@@ -582,7 +599,7 @@ class Manager:
                 self.tending_at = at
                 _keeper.watch(at, self.tend)
 
-    def keep_alive(self, now: float, oldest) -> float:
+    def keep_alive(self, now: float, oldest: tuple[int, float] | None) -> float:
         """One idle resource at a time, and none while anybody waits."""
         core, o = self.core, self.options
         if oldest is None or now - oldest[1] < o.keepalive:
@@ -624,14 +641,14 @@ class Manager:
 # ---- Building a pool -----------------------------------------------------------------------------
 
 
-def configure(pool, core, maxsize, given: dict) -> int:
-    """What ``FastPool.__init__`` does, apart from allocating the core; returns the maxsize."""
+def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[int, str]:
+    """What ``FastPool.__init__`` does, apart from allocating the core; the maxsize and the name."""
     o = parse(maxsize, UNSET, given)
     lifo, fair = o.order == "lifo", o.fairness == "fair"
     span = None if o.timeout == INF else o.timeout
     if not o.pool_use:
         core.set_queue(lifo, fair, o.maxsize or INF, span, o.max_waiting)
-        return o.maxsize
+        return o.maxsize, o.name
     manager = Manager(core, o)
     fresh_for = min(o.idle_timeout, o.check_after if o.hooks.check is not None else INF)
     core.set_pool(
@@ -652,24 +669,30 @@ def configure(pool, core, maxsize, given: dict) -> int:
         clock=getattr(o.clock, "ticks", o.clock),
     )
     _managers.add(manager)
+    _keeper.start()
     if o.clock is not None and hasattr(o.clock, "managers"):
         o.clock.managers.add(manager)
     for item in o.items or ():
         index = core.reserve()
         core.fill(index, item, INF)
         core.publish(index, used=False)
+    o.items = None  # a resource that is discarded must not live on here
     if o.min_idle:
         manager.opener.wish(o.min_idle)
-    return o.maxsize
+    return o.maxsize, o.name
 
 
-UNSET = _core.bind(configure)
+UNSET = _core.bind(configure, _keeper.inbox_put())
 
 
 def _after_fork_in_child() -> None:
     _keeper.restart()
-    for manager in _core.after_fork_in_child():
+    _core.bind(configure, _keeper.inbox_put())
+    managers = _core.after_fork_in_child()
+    for manager in managers:
         manager.start_anew()
+    if managers:
+        _keeper.start()
 
 
 def _at_exit() -> None:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from .pool import Manager
 
 __all__ = ["Histogram", "Holder", "PoolStats"]
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,7 @@ class Histogram:
         for i, n in enumerate(self.counts):
             seen += n
             if n and seen >= q * self.count:
-                return min(2**i * 1e-6, self.longest)
+                return min(2.0**i * 1e-6, self.longest)
         return 0.0
 
 
@@ -72,11 +80,11 @@ class PoolStats:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Generic[T_co]):
     """One lease under way: the resource, its age in seconds, the thread's name if it is known, and
     with ``leak_after`` on the stack that took it, innermost call first."""
 
-    resource: object
+    resource: T_co
     age: float
     thread: str | None
     stack: tuple[str, ...]
@@ -86,31 +94,31 @@ class Holder:
         return f"{self.thread or 'an unknown thread'} for {self.age:.3g} s{where}"
 
 
-def snapshot(manager) -> PoolStats:
+def snapshot(manager: Manager) -> PoolStats:
     """The stats of the pool behind a manager."""
     opener = manager.opener
     with manager.lock:
         n = manager.core.counts()
         waits, held = n.pop("waits"), n.pop("held")
+        created, spent, longest = opener.times
         return PoolStats(
             name=manager.name,
             maxsize=manager.maxsize,
             **n,
             created=opener.created,
             create_failures=opener.failed,
-            closed=dict(manager.closed_by),
             timeouts=manager.timeouts,
             overloads=manager.overloads,
             overdue=opener.overdue + manager.overdue,
             wait_time=Histogram(*waits),
-            create_time=Histogram(*opener.times, tuple(opener.buckets)),
+            create_time=Histogram(created, spent, longest, tuple(opener.buckets)),
             use_time=Histogram(*held),
         )
 
 
 def call_stack(limit: int = 12) -> tuple[str, ...]:
     """Where the caller of the pool stands, innermost first, frames of fastpool left out."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     lines: list[str] = []
     while frame is not None and len(lines) < limit:
         if not frame.f_globals.get("__name__", "").startswith("fastpool."):

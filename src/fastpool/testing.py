@@ -6,19 +6,23 @@ import weakref
 
 from ._core import Ticks
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .pool import Manager
+
 __all__ = ["ManualClock"]
 
 
 class ManualClock:
     """A clock that stands until a test moves it: ``FastPool(..., clock=clock)``.
 
-    It rules ages and intervals (idle and life time, ``check_after``, ``keepalive``, ``leak_after``);
-    waits and deadlines of hooks stay in real time.
+    It rules ages and intervals (idle and life time, ``check_after``, ``keepalive``,
+    ``leak_after``); waits and deadlines of hooks stay in real time.
     """
 
     def __init__(self, start: float = 1e6) -> None:
         self.ticks = Ticks(start)
-        self.managers: weakref.WeakSet = weakref.WeakSet()
+        self.managers: weakref.WeakSet[Manager] = weakref.WeakSet()
 
     @property
     def now(self) -> float:

@@ -122,7 +122,7 @@ class TestConstruction:
         """None cannot be lent, nor one object twice at a time."""
         if items == "same":
             items = [NAME, NAME]
-        with pytest.raises((TypeError, ValueError), match="item|None|twice|iter"):
+        with pytest.raises((TypeError, ValueError), match=r"item|None|twice|iter"):
             FastPool(items=items, name=NAME)
 
     def test_more_items_than_maxsize_are_refused(self) -> None:

@@ -306,7 +306,9 @@ class TestDeadlock:
             pool.put(other)
         works(pool, 1)
 
-    @pytest.mark.parametrize("hook", [{}, {"reset": lambda resource: None}, {"max_idle": 1}], ids=str)
+    @pytest.mark.parametrize(
+        "hook", [{}, {"reset": lambda resource: None}, {"max_idle": 1}], ids=str
+    )
     @pytest.mark.parametrize("error", [None, ValueError, OSError], ids=str)
     def test_what_was_handed_on_does_not_count(
         self, accounted: Any, crew: Crew, hook: Any, error: Any

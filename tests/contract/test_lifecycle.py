@@ -1,19 +1,14 @@
-"""From the first resource to the last: close, suspend, flush, resize, warm, stats, collection."""
+"""From the first resource to the last: close, suspend, flush, resize, warm."""
 
 from __future__ import annotations
 
-import gc
-import itertools
-import threading
 import time
-import warnings
-import weakref
 from typing import Any
 
 import pytest
 
 from fastpool import FastPool, PoolClosed, PoolTimeout
-from support import Crew, Maker, consistent, eventually, states, works
+from support import Crew, consistent, eventually, states, works
 
 
 class TestClose:
@@ -274,153 +269,3 @@ class TestWarm:
         except ValueError as error:
             assert "2" in str(error)
         assert maker.made <= 2
-
-
-class TestStats:
-    def test_a_snapshot_cannot_be_changed(self, accounted: Any) -> None:
-        """It is what was, and stays as it was."""
-        pool, _ = accounted(1)
-        stats = pool.stats()
-        with pytest.raises((AttributeError, TypeError)):
-            stats.idle = 5
-        pool.put(pool.get())
-        assert stats.idle == 0 and pool.stats().idle == 1
-
-    def test_each_state_is_counted(self, accounted: Any, crew: Crew) -> None:
-        """One resource in each state, each counted once, and their sum is `open`."""
-        gate = threading.Event()
-        pool, maker = accounted(5, check=lambda resource: gate.wait(30), check_after=0)
-        a, b, c = (pool.get() for _ in range(3))
-        pool.put(a)  # idle, then checking
-        checking = crew.start(pool.get)
-        eventually(lambda: pool.stats().checking == 1)
-        maker.gate.clear()
-        creating = crew.start(pool.get)
-        eventually(lambda: pool.stats().creating == 1)
-        maker.close_gate.clear()
-        closing = crew.start(pool.discard, b)
-        eventually(lambda: pool.stats().closing == 1)
-        assert states(pool) == {"checking": 1, "creating": 1, "closing": 1, "leased": 1}
-        stats = pool.stats()
-        assert consistent(stats) and stats.open == 4 and stats.maxsize == 5
-        maker.gate.set()
-        maker.close_gate.set()
-        gate.set()
-        closing.result()
-        for resource in (checking.result(), creating.result(), c):
-            pool.put(resource)
-
-    def test_counters_count(self, accounted: Any) -> None:
-        """created, closed by reason and timeouts tell the history of the pool."""
-        pool, maker = accounted(2)
-        a, b = pool.get(), pool.get()
-        for _ in range(3):
-            with pytest.raises(PoolTimeout):
-                pool.get(timeout=0)
-        pool.discard(a)
-        pool.put(b)
-        pool.flush()
-        eventually(lambda: maker.closed == 2)
-        stats = pool.stats()
-        assert stats.created == 2 and stats.timeouts == 3
-        assert sum(stats.closed.values()) == 2 and len(stats.closed) >= 2
-        assert stats.waiting == 0 and stats.overdue == 0
-
-    def test_snapshots_hold_the_identity_under_load(
-        self, accounted: Any, crew: Crew, fast_switching: None
-    ) -> None:
-        """In every snapshot the states sum up to open <= maxsize, and no counter goes back."""
-        pool, maker = accounted(3, max_idle=2)
-        stop = threading.Event()
-
-        def work(index: int) -> None:
-            for number in itertools.count():
-                if stop.is_set():
-                    return
-                with pool.lease() as resource:
-                    if number % 5 == 0:
-                        pool.discard(resource)
-
-        tasks = crew.together(4, work)
-        last = pool.stats()
-        try:
-            for _ in range(500):
-                stats = pool.stats()
-                assert consistent(stats), stats
-                assert stats.created >= last.created
-                assert sum(stats.closed.values()) >= sum(last.closed.values())
-                last = stats
-        finally:
-            stop.set()
-        for task in tasks:
-            task.result(20)
-
-
-class TestCollected:
-    def test_an_unclosed_pool_warns_and_its_idle_resources_are_closed(self, collect: Any) -> None:
-        """A pool that nobody can reach any more is closed behind its user, with a warning."""
-        maker = Maker()
-        pool: Any = FastPool(2, factory=maker, name="forgotten")
-        pool.put(pool.get())
-        with pytest.warns(ResourceWarning, match="forgotten"):
-            del pool
-            collect()
-            eventually(lambda: maker.closed == 1)
-        assert maker.made == 1
-
-    def test_a_closed_pool_is_collected_silently(self, collect: Any) -> None:
-        """close() is all that is asked for."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            pool: Any = FastPool(2, factory=object)
-            pool.put(pool.get())
-            pool.close()
-            gone = weakref.ref(pool)
-            del pool
-            collect()
-        assert gone() is None
-
-    def test_a_queue_is_collected_silently(self, collect: Any) -> None:
-        """A FastPool in queue use owns nothing that must be closed."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            q: Any = FastPool()
-            q.put(1)
-            del q
-            collect()
-
-    @pytest.mark.parametrize("background", [{}, {"min_idle": 1}, {"leak_after": 60}], ids=str)
-    def test_background_work_does_not_keep_a_pool_alive(
-        self, background: dict[str, Any], collect: Any
-    ) -> None:
-        """Neither the housekeeper nor the workers hold the pool."""
-        maker = Maker()
-        pool: Any = FastPool(2, factory=maker, **background)
-        pool.put(pool.get())
-        gone = weakref.ref(pool)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            del pool
-            eventually(lambda: [gc.collect(), gone() is None][1])
-        eventually(lambda: maker.made == maker.closed)
-
-    def test_a_pool_in_a_cycle_with_its_resources_is_collected(self, collect: Any) -> None:
-        """A resource, a factory or a hook that refers to its pool is no leak."""
-
-        class Owner:
-            def __init__(self) -> None:
-                self.pool: Any = FastPool(2, factory=self.make, close=self.note)
-
-            def make(self) -> Any:
-                resource = type("Resource", (), {})()
-                resource.owner = self
-                return resource
-
-            def note(self, resource: Any) -> None: ...
-
-        owner = Owner()
-        owner.pool.put(owner.pool.get())
-        owner.pool.close()
-        gone = weakref.ref(owner)
-        del owner
-        eventually(lambda: [gc.collect(), gone() is None][1])

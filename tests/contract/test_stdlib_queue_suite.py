@@ -22,7 +22,8 @@ except ImportError:  # Debian, for one, packs the tests apart
     suite = None  # type: ignore[assignment]
 
 needs_suite = pytest.mark.skipif(
-    suite is None, reason="this Python comes without its `test` package (Debian: libpython3-testsuite)"
+    suite is None,
+    reason="this Python comes without its `test` package (Debian: libpython3-testsuite)",
 )
 
 #: Classes of test.test_queue that are not run here, and why.

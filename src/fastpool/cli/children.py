@@ -109,7 +109,7 @@ class CountingXMLRPCServer(socketserver.ThreadingMixIn, SimpleXMLRPCServer):
 
 def serve_xmlrpc(port: int, ledger: Ledger) -> None:
     server = CountingXMLRPCServer(port, ledger)
-    server.register_function(operator.add, "add")
+    server.register_function(operator.add, "add")  # pyright: ignore[reportArgumentType]
     announce(server.server_address[1])
     server.serve_forever()
 

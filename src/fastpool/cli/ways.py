@@ -31,7 +31,7 @@ class Running(NamedTuple):
     itself in one line, if anything."""
 
     call: Callable[[], None]
-    pool: FastPool | None = None
+    pool: FastPool[Any] | None = None
     stats: Callable[[], str] | None = None
 
 

@@ -1,0 +1,79 @@
+# One-word commands. Each does its own set-up: python3 (3.11 or newer), make and a C compiler are
+# enough. Environments are .venv (the default python3) and .venv-VERSION.
+#
+#   ARGS="..."     more arguments for the program that runs:  make test ARGS="-k lease"
+#   ON="3.13t"     the interpreters to test or measure:       make test ON="3.11 3.13t", ON=all
+#   PYTHON=...     the default interpreter, instead of python3
+
+PYTHON ?= python3
+ARGS   ?=
+ON     ?=
+
+VENV   := .venv/bin
+READY   = @$(PYTHON) tools/venvs.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build debug stress tsan bench lint wheel verify clean python
+
+help:
+	@echo "make demo     real servers under load, pooled and not, in one table"
+	@echo "make test     the suite on every interpreter found, and a table"
+	@echo "make build    the compiled module, in place"
+	@echo "make debug    the suite on the debug build: all invariants after each operation"
+	@echo "make stress   random operations under a conservation check, at length"
+	@echo "make tsan     the C harness and the extension under ThreadSanitizer"
+	@echo "make bench    all measurements, with what each must reach"
+	@echo "make lint     style and types"
+	@echo "make wheel    sdist and wheel, in dist/"
+	@echo "make verify   all of that, on every interpreter known: the long run"
+	@echo "make clean    remove builds and environments"
+
+demo: python
+	$(READY) demo
+	@$(VENV)/fastpool demo $(ARGS)
+
+test: python
+	@$(PYTHON) tools/run_tests.py --on "$(ON)" $(ARGS)
+
+build: python
+	$(READY) test
+
+debug: python
+	@$(PYTHON) tools/run_tests.py --on "$(ON)" --debug $(ARGS)
+
+stress: python
+	@FASTPOOL_STRESS_OPS=$${FASTPOOL_STRESS_OPS:-1000000} \
+	  $(PYTHON) tools/run_tests.py --on "$(ON)" tests/stress $(ARGS)
+
+tsan: python
+	@$(PYTHON) tools/run_tsan.py $(ARGS)
+
+bench: python
+	@$(PYTHON) tools/run_bench.py --on "$(ON)" $(ARGS)
+
+lint: python
+	$(READY) lint
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	$(VENV)/mypy
+	$(VENV)/pyright
+
+wheel: python
+	$(READY) test
+	$(VENV)/python -m build
+
+verify: ON = all
+verify: lint test debug stress tsan bench wheel
+	@tools/newer.sh 3.14
+	@tools/newer.sh 3.15
+
+clean:
+	rm -rf build dist .venv .venv-* src/*.egg-info src/fastpool/*.so
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .benchmarks
+	find bench docs examples src tests tools -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) not found: install Python 3.11 or newer, or say PYTHON=path" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$$($(PYTHON) -V) is too old: fastpool needs 3.11 or newer; say PYTHON=path" >&2; exit 1; }

@@ -1,0 +1,1 @@
+"""The benchmark suite of fastpool: `python -m bench` or `make bench`. See README.md beside this."""

@@ -1,0 +1,3 @@
+module fastpool.example/bench
+
+go 1.19

@@ -1,0 +1,96 @@
+"""`python -m bench.publish`: write docs/benchmarks.md from the JSON in bench/results/.
+
+The page says what the last recorded run of each interpreter said, losses first.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.budget import MUSTS
+from bench.child import ROOT
+from bench.machine import in_words
+from bench.plots import recorded
+from bench.report import disturbances, number
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+INTRODUCTION = """\
+# Benchmarks
+
+`make bench` prints this for your machine and your interpreter. What follows is what it printed on
+ours. Every figure is a ratio of two things measured side by side in one run, or a count; how, and
+why to distrust it all the same, is in [bench/README.md](../bench/README.md).
+
+`>=` and `<=` say what fastpool promises itself. **Bold** falls short of that. Figures without a
+promise are published for comparison. `-` was not run: the reasons stand at the end.
+
+What the figures do not say: a query to a server takes a hundred microseconds or more, and the pool
+is a small part of it. P14 measures whole queries. A pool matters when many threads want few
+resources (P8, P9), when demand comes all at once (P13), and when its own cost is paid a million
+times a second (P1 to P4, P6).
+"""
+
+
+def cell(figure: dict[str, Any] | None) -> str:
+    if figure is None or figure["measured"] is None:
+        return "-"
+    measured = number(figure["measured"], figure["unit"])
+    if figure["verdict"] == "falls short":
+        measured = f"**{measured}**"
+    if figure["must"] is None:
+        return measured
+    return f"{measured} ({figure['sense']} {figure['must']:g})"
+
+
+def table(results: dict[str, dict[str, Any]]) -> list[str]:
+    by_key = {
+        name: {figure["key"]: figure for figure in result["figures"]}
+        for name, result in results.items()
+    }
+    lines = [f"| | what | {' | '.join(results)} |", f"|---|---|{'--:|' * len(results)}"]
+    for must in MUSTS:
+        cells = [cell(figures.get(must.key)) for figures in by_key.values()]
+        lines.append(f"| {must.key} | {must.what} | {' | '.join(cells)} |")
+    return lines
+
+
+def losses(results: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    for name, result in results.items():
+        for figure in result["figures"]:
+            if figure["verdict"] == "falls short":
+                promised = f"{figure['sense']} {number(figure['must'], figure['unit'])}"
+                measured = number(figure["measured"], figure["unit"])
+                what = f"{figure['key']}, {figure['what']}"
+                lines.append(f"- {name}: {what}: {measured}, promised {promised}")
+    return lines or ["None in these runs."]
+
+
+def conditions(result: dict[str, Any]) -> list[str]:
+    lines = ["```", *in_words(result["machine"])]
+    if disturbed := disturbances(result["machine"].get("busy_elsewhere", {})):
+        lines.append(disturbed)
+    reasons = {
+        figure["note"]: figure["key"] for figure in result["figures"][::-1] if figure["note"]
+    }
+    lines += [f"not run {key} and likewise: {reason}" for reason, key in reasons.items()]
+    return [*lines, "```", ""]
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    lines = [INTRODUCTION, "## Where we fall short", "", *losses(results), ""]
+    lines += ["## All figures", "", *table(results), "", "## Conditions", ""]
+    for result in results.values():
+        lines += conditions(result)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    found = recorded(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "bench" / "results")
+    if not found:
+        sys.exit("nothing recorded yet: run python -m bench first")
+    PAGE.write_text(page(found))
+    print(f"written: {PAGE.relative_to(ROOT)}")

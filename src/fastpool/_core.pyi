@@ -1,0 +1,388 @@
+"""Types of the compiled core: what FastPool, Lease, Queue and LifoQueue offer, option by option."""
+
+from collections.abc import Callable, Collection, Iterable
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
+
+from ._types import Factory
+from .stats import Holder, PoolStats
+from .testing import ManualClock
+
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+
+_Order: TypeAlias = Literal["lifo", "fifo"]
+_Fairness: TypeAlias = Literal["fair", "throughput"]
+_DiscardOn: TypeAlias = (
+    type[BaseException]
+    | Collection[type[BaseException]]
+    | Callable[[BaseException, _T], bool]
+    | None
+)
+
+# ---- Queues and pools ---------------------------------------------------------------------------
+
+class Store(Generic[_T]):
+    """What the queue faces of Queue, LifoQueue and FastPool have in common.  Private."""
+
+    def qsize(self) -> int:
+        """Items in the queue, or idle resources in the pool, at some instant of the call."""
+
+    def empty(self) -> bool:
+        """Whether ``qsize()`` is 0."""
+
+    def full(self) -> bool:
+        """Whether ``maxsize`` is bounded and reached."""
+
+    @property
+    def maxsize(self) -> int:
+        """Most items held, or resources open; 0 is no bound.  Assignable: a larger bound lets
+        waiting callers in, a smaller one takes effect as items leave."""
+
+    @maxsize.setter
+    def maxsize(self, value: int) -> None: ...
+    @property
+    def queue(self) -> list[_T]:
+        """The items, oldest first, or the idle resources: a snapshot."""
+
+    @property
+    def unfinished_tasks(self) -> int:
+        """Items put for which ``task_done`` has not been called yet."""
+
+    def task_done(self) -> None:
+        """One item got earlier is dealt with.  ValueError if called more often than items were
+        put.  The call for the last one ends every ``join``."""
+
+    def join(self) -> None:
+        """Waits until ``task_done`` was called for every item that was put."""
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """Puts raise ShutDown from now on, gets do so once it is empty.  ``immediate``: what is
+        left is dropped, counted as done, and gets raise at once.  Ends every wait; idempotent."""
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether ``shutdown`` was called."""
+
+class Queue(Store[_T]):
+    """Drop-in for ``queue.Queue``: first in, first out.  ``maxsize`` <= 0 is unbounded."""
+
+    def __init__(self, maxsize: int = 0) -> None: ...
+    def get(self, block: bool = True, timeout: float | None = None) -> _T:
+        """Removes and returns the next item.  Empty when there is none within ``timeout`` seconds
+        (None: for ever), or at once with ``block=False``; ShutDown."""
+
+    def put(self, item: _T, block: bool = True, timeout: float | None = None) -> None:
+        """Adds an item.  Full when there is no room within ``timeout`` seconds; ShutDown."""
+
+    def get_nowait(self) -> _T:
+        """``get(block=False)``"""
+
+    def put_nowait(self, item: _T, /) -> None:
+        """``put(item, block=False)``"""
+
+class LifoQueue(Store[_T]):
+    """Drop-in for ``queue.LifoQueue``: last in, first out.  Else as Queue."""
+
+    def __init__(self, maxsize: int = 0) -> None: ...
+    def get(self, block: bool = True, timeout: float | None = None) -> _T:
+        """Removes and returns the item put last; see ``Queue.get``."""
+
+    def put(self, item: _T, block: bool = True, timeout: float | None = None) -> None:
+        """Adds an item; see ``Queue.put``."""
+
+    def get_nowait(self) -> _T:
+        """``get(block=False)``"""
+
+    def put_nowait(self, item: _T, /) -> None:
+        """``put(item, block=False)``"""
+
+class FastPool(Store[_T]):
+    """A pool that threads share: a queue of ready items, or resources made by a factory."""
+
+    # Queue use: no factory, no items.
+    @overload
+    def __init__(
+        self,
+        maxsize: int = 0,
+        *,
+        # Which item is next: "lifo" as queue.LifoQueue, "fifo" as queue.Queue.
+        order: _Order = "lifo",
+        # Seconds that get and put wait unless they say otherwise; None: for ever.
+        timeout: float | None = None,
+        # Most callers that wait in get; one more is PoolOverloaded at once.  None: any number.
+        max_waiting: int | None = None,
+        # "throughput": newcomers may barge until the head, parked for 1 ms, asks for hand-off;
+        # "fair": first come, first served.
+        fairness: _Fairness = "throughput",
+        # Accepted in both uses; a queue raises the standard library's errors, which name nothing.
+        name: str | None = None,
+    ) -> None: ...
+
+    # Pool use: resources are made by the factory when they are wanted.
+    @overload
+    def __init__(
+        self,
+        # Hard cap on open resources, until they are really closed; 0: no cap.
+        maxsize: int = 10,
+        *,
+        # Makes one resource, on a worker of the pool; a callable, or an object with create().
+        factory: Callable[[], _T] | Factory[_T],
+        # Closes a resource; None: the factory's close(r), else the resource's own close().
+        close: Callable[[_T], object] | None = None,
+        # Health check at borrow: an exception, or a result that is false and not None, closes the
+        # resource, and the next one is tried.  None: the factory's check(r), else no check.
+        check: Callable[[_T], object] | None = None,
+        # Run where a resource is given back; an exception closes it.  None: the factory's reset(r).
+        reset: Callable[[_T], object] | None = None,
+        # Resources kept idle, opened in the background.
+        min_idle: int | None = 0,
+        # Most resources kept idle, the surplus is closed on return; None: no limit.
+        max_idle: int | None = None,
+        # Which idle resource is next: a preference.
+        order: _Order = "lifo",
+        # Seconds for the whole of a get: waiting, creating, checking.  None: for ever, 0: no wait.
+        timeout: float | None = 30,
+        # Seconds that one call of the factory may take.
+        create_timeout: float | None = 30,
+        # Seconds that one check may take.
+        hook_timeout: float | None = 5,
+        # Most calls of the factory at once; None: any number, and the default when maxsize is 0.
+        max_creating: int | None = 4,
+        # Seconds idle after which a resource is checked before it is lent; 0: every time.
+        check_after: float | None = 0.5,
+        # Seconds between background checks of idle resources; needs a check hook.
+        keepalive: float | None = None,
+        # Seconds idle after which a resource is closed.
+        idle_timeout: float | None = 600,
+        # Seconds after its creation at which a resource is closed, less up to 10 % of jitter.
+        max_lifetime: float | None = 1800,
+        # Uses after which a resource is closed.
+        max_uses: int | None = None,
+        # Most callers in line; one more is PoolOverloaded at once.  None: any number.
+        max_waiting: int | None = None,
+        # "fair": first come, first served; "throughput": newcomers may barge for 1 ms.
+        fairness: _Fairness = "fair",
+        # Seconds after which a lease that is still held is logged with the stack that took it.
+        leak_after: float | None = None,
+        # Which exceptions that leave a block close the resource: classes, or (exc, resource) ->
+        # bool.  Default: OSError, EOFError; classes always add to what is not an Exception.
+        discard_on: _DiscardOn[_T] = ...,
+        # In errors and logs; None: "pool-N".
+        name: str | None = None,
+        # Rules ages and intervals in place of real time; for tests.
+        clock: ManualClock | Ticks | None = None,
+    ) -> None: ...
+
+    # Pool use of a fixed set: nothing is made anew, and nothing is closed for its age by default.
+    @overload
+    def __init__(
+        self,
+        # Default: as many as there are items.
+        maxsize: int = ...,
+        *,
+        # Ready resources: different objects, none of them None.
+        items: Iterable[_T],
+        close: Callable[[_T], object] | None = None,
+        check: Callable[[_T], object] | None = None,
+        reset: Callable[[_T], object] | None = None,
+        max_idle: int | None = None,
+        order: _Order = "lifo",
+        # Seconds that a get waits; None: for ever.
+        timeout: float | None = None,
+        hook_timeout: float | None = 5,
+        # Most checks at once; None: any number.
+        max_creating: int | None = 4,
+        check_after: float | None = 0.5,
+        keepalive: float | None = None,
+        idle_timeout: float | None = None,
+        max_uses: int | None = None,
+        max_waiting: int | None = None,
+        fairness: _Fairness = "fair",
+        leak_after: float | None = None,
+        discard_on: _DiscardOn[_T] = ...,
+        name: str | None = None,
+        clock: ManualClock | Ticks | None = None,
+    ) -> None: ...
+    def get(self, block: bool = True, timeout: float | None = ...) -> _T:
+        """Queue use: removes and returns the next item (Empty, ShutDown).
+
+        Pool use: an idle resource, or a new one while fewer than ``maxsize`` are open, else waits;
+        at most ``timeout`` seconds for all of it (default: the pool's).  PoolTimeout, PoolClosed,
+        PoolOverloaded, PoolDeadlock, or the factory's own exception.  Give it back with ``put`` or
+        ``discard``.
+        """
+
+    def get_nowait(self) -> _T:
+        """``get(timeout=0)``: what is idle, or an exception at once."""
+
+    def put(self, item: _T, block: bool = True, timeout: float | None = ...) -> None:
+        """Queue use: adds an item (Full, ShutDown).  Pool use: gives a resource back; ValueError if
+        it is not the pool's or not lent out."""
+
+    def put_nowait(self, item: _T, /) -> None:
+        """``put(item, block=False)``; the same as ``put`` in pool use."""
+
+    def lease(self, timeout: float | None = ...) -> Lease[_T]:
+        """``with pool.lease() as resource:`` - entering takes, the end gives back."""
+
+    def acquire(self, timeout: float | None = ...) -> Lease[_T]:
+        """Takes a resource at once and returns its Lease, for holds that no block can express."""
+
+    def discard(self, resource: _T) -> None:
+        """Closes a resource that is lent out, in place of ``put``; ValueError as there."""
+
+    def resize(self, maxsize: int) -> None:
+        """A new cap: growing serves waiters at once; when shrinking, surplus idle resources are
+        closed now and leased ones when they come back."""
+
+    def flush(self) -> None:
+        """Retires every open resource: idle ones now, leased ones on return."""
+
+    def suspend(self) -> None:
+        """Gets wait until ``resume``; returns work as ever."""
+
+    def resume(self) -> None:
+        """Ends ``suspend``."""
+
+    def warm(self, n: int, timeout: float | None = ...) -> int:
+        """Opens resources until ``n`` are open (``maxsize`` at most) and waits for them; returns
+        how many are open.  Raises the factory's exception if one fails."""
+
+    def leases(self) -> list[Holder[_T]]:
+        """Who holds what."""
+
+    def stats(self) -> PoolStats:
+        """An immutable snapshot."""
+
+    def close(self, timeout: float | None = 5.0) -> bool:
+        """Refuses new work, wakes every waiter, closes what is idle, waits up to ``timeout``
+        seconds for borrowers other than the calling thread; True when all is closed."""
+
+    @property
+    def name(self) -> str:
+        """The name in errors, logs and metrics."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+class Lease(Generic[_T_co]):
+    """The right to one resource: made by ``FastPool.lease`` and ``FastPool.acquire``."""
+
+    def __enter__(self) -> _T_co: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+    @property
+    def resource(self) -> _T_co:
+        """The resource, while the lease is held; PoolError before and after."""
+
+    def release(self) -> None:
+        """Gives the resource back; once, PoolError after that."""
+
+    def discard(self) -> None:
+        """Closes the resource instead of giving it back; once, PoolError after that."""
+
+# ---- Between the core and its manager: private --------------------------------------------------
+
+_State: TypeAlias = Literal["creating", "idle", "leased", "checking", "closing"]
+# index, state, since, dies_at, uses, owner, retire
+_Slot: TypeAlias = tuple[int, _State, float, float, int, int, bool]
+
+_Taken: TypeAlias = Literal["fresh", "due", "timeout", "closed", "overloaded", "deadlock", "room"]
+
+class Hand:
+    """What a borrower on the slow path has in hand: a slot, or a promise to come to the line."""
+
+    @property
+    def index(self) -> int: ...
+
+class Core:
+    """Owns a block; the manager's way to it.  Slots are named by their numbers."""
+
+    def set_queue(
+        self, lifo: bool, fair: bool, limit: float, span: float | None, max_waiting: float
+    ) -> None: ...
+    def set_pool(
+        self,
+        manager: object,
+        *,
+        lifo: bool,
+        fair: bool,
+        limit: float,
+        span: float | None,
+        max_waiting: float,
+        fresh_for: float,
+        timed: bool,
+        asks: bool,
+        ask_get: bool,
+        ask_put: bool,
+        clock: Ticks | None = None,
+    ) -> None: ...
+    def drop_manager(self) -> None: ...
+    def now(self) -> float: ...
+    def add_held(self, seconds: float) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def suspended(self) -> bool: ...
+    def close(self) -> bool: ...
+    def suspend(self) -> None: ...
+    def resume(self) -> None: ...
+    def set_limit(self, limit: float) -> None: ...
+    def reserve(self) -> int: ...
+    def fill(self, index: int, item: object, lifetime: float) -> bool: ...
+    def publish(self, index: int, *, used: bool = True) -> bool: ...
+    def claim(self, index: int, from_: Literal["idle", "leased"] = "idle") -> bool: ...
+    def lend(self, index: int) -> bool: ...
+    def freshen(self, index: int) -> None: ...
+    def retire(self, index: int) -> bool: ...
+    def close_resource(self, index: int, hook: Callable[[Any], object]) -> None: ...
+    def free(self, index: int, why: str | None = None) -> None: ...
+    def slot(self, index: int) -> _Slot: ...
+    def item(self, index: int) -> Any: ...
+    def find(self, item: object) -> int: ...
+    def mark_retire(self, most: float = ...) -> None: ...
+    def slots(self) -> list[_Slot]: ...
+    def counts(self) -> dict[str, Any]: ...
+    @property
+    def open(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    def come(self, hand: Hand) -> None: ...
+    def condemn(self, hand: Hand, why: str) -> None: ...
+    def send(self, hand: Hand, call: Callable[..., object], args: tuple[Any, ...]) -> None: ...
+    def regain(self, hand: Hand, index: int) -> None: ...
+    @property
+    def demand(self) -> int: ...
+    def take(self, hand: Hand, span: float | None, *, in_front: bool = False) -> _Taken: ...
+    def assign(self) -> int: ...
+    def fail(self, ticket: int, error: BaseException) -> bool: ...
+
+class Ticks:
+    """The memory cell behind a manual clock."""
+
+    def __init__(self, seconds: float = 1e6) -> None: ...
+    def advance(self, seconds: float) -> None: ...
+    @property
+    def seconds(self) -> float: ...
+
+def bind(
+    configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[int, str]],
+    put_into_inbox: Callable[..., object],
+) -> object: ...
+def after_fork_in_child() -> list[Any]: ...

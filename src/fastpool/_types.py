@@ -1,0 +1,42 @@
+"""What a factory object looks like to a type checker.
+
+Imported on first need, by ``fastpool.Factory``: the pool itself looks at the methods that are
+there and never asks for a protocol.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+__all__ = ["AsyncFactory", "Factory"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Factory(Protocol[T_co]):
+    """An object that makes resources: ``FastPool(factory=it)``.
+
+    Only ``create`` is asked for.  It may have ``close(resource)``, ``check(resource)`` and
+    ``reset(resource)`` too, which then are the pool's hooks unless keywords of these names are
+    given; they mean what the options of FastPool say.
+    """
+
+    def create(self) -> T_co:
+        """Returns a new resource, never None and never one that the pool holds already; or raises,
+        and the one waiter that it was called for gets that exception.
+
+        Runs on a worker of the pool, several at once: ``max_creating``, ``create_timeout``.
+        """
+        ...
+
+
+class AsyncFactory(Protocol[T_co]):
+    """The same for asyncio: ``create`` and the hooks are coroutine functions.
+
+    It belongs to the asyncio face of the pool; this version serves threads, and FastPool refuses
+    such a factory with a TypeError.
+    """
+
+    async def create(self) -> T_co:
+        """Returns a new resource, or raises; see ``Factory.create``."""
+        ...

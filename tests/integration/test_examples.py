@@ -1,0 +1,45 @@
+"""The examples run as they stand. For the code in the documents see test_docs.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HAS_GRPC = importlib.util.find_spec("grpc") is not None
+
+needs_grpc = pytest.mark.skipif(not HAS_GRPC, reason="grpcio is not installed")
+
+#: Example: what it prints, as a regular expression.
+EXAMPLES = {
+    "tcp_pool": r"200 answers for 16 threads over [1-4] connections\n",
+    "xmlrpc_pool": r"fault: integer division or modulo by zero\n"
+    r"200 calls by 16 threads through [1-4] clients\nclosed before the end: 0\n",
+    "grpc_shared": r"10 handles of one insecure channel\nchannels left: 0\n",
+}
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONWARNINGS": "error", "GRPC_VERBOSITY": "NONE"}
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=50, env=environment
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_grpc if "grpc" in name else ()) for name in EXAMPLES]
+)
+def test_the_example_runs(name: str) -> None:
+    done = run(str(ROOT / "examples" / f"{name}.py"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(EXAMPLES[name], done.stdout), done.stdout
+
+
+def test_every_example_is_run() -> None:
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)

@@ -1,0 +1,67 @@
+"""Finalisers that put and release inside gets, in many threads: no deadlock, nothing lost."""
+
+import gc
+import sys
+import threading
+
+import fastpool
+import fastpool.queue
+from support import GIL, Crew, works
+
+sys.setswitchinterval(1e-5)
+gc.set_threshold(7)
+TURNS = 1000 if GIL else 100  # a collection stops the world on free-threaded builds
+
+
+class Returner:
+    """Garbage whose finaliser gives back what it holds, wherever the collector happens to run."""
+
+    def __init__(self, give_back):
+        self.give_back = give_back
+        self.me = self  # only the collector finds it
+
+    def __del__(self):
+        self.give_back()
+
+
+for make in (fastpool.FastPool, fastpool.queue.Queue, fastpool.queue.LifoQueue):
+    q = make()
+    for item in range(6):
+        q.put(item)
+
+    def work(index, q=q):
+        for _ in range(TURNS):
+            item = q.get()
+            Returner(lambda item=item: q.put(item))
+            while q.empty():  # all six may be garbage: nobody would collect it while all wait
+                gc.collect()
+
+    crew = Crew()
+    crew.together(3, work)
+    crew.finish()
+    gc.collect()
+    assert sorted(q.queue) == [0, 1, 2, 3, 4, 5], list(q.queue)
+
+pool = fastpool.FastPool(4, factory=object)
+done = threading.Event()
+
+
+def collect():
+    while not done.is_set():
+        gc.collect()
+
+
+def hold(index):
+    for _ in range(TURNS):
+        Returner(pool.acquire(timeout=30).release)
+
+
+crew = Crew()
+collector = crew.start(collect)
+for task in crew.together(3, hold):
+    task.result(60)
+done.set()
+collector.result()
+gc.collect()
+works(pool, 4)
+assert pool.close() is True

@@ -1,0 +1,348 @@
+"""The core's C headers without Python: threads, perturbed schedules, ThreadSanitizer, mutants.
+
+    python tests/native/run.py [--tsan] [--seconds N] [--seed N]
+
+1. plain: the headers as they are, optimised.
+2. perturbed: threads yield at random before atomic steps, and the headers check themselves.
+3. with --tsan, the sanitizer: no report is allowed.
+4. mutants: copies of the headers with one mistake each. The harness, or the sanitizer where the
+   mistake is a weakened ordering, must find every one of them, or it proves nothing.
+
+Ends with status 0 only if 1-3 are clean and every mutant was found. `--seconds` is for each test of
+1-3. Builds go to build/native.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SOURCE = ROOT / "src/fastpool"
+BUILD = ROOT / "build/native"
+
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-unused-parameter"]
+PLAIN = ["-O2"]
+PERTURBED = ["-O1", "-g", "-DFASTPOOL_DEBUG"]
+TSAN = ["-O1", "-g", "-fsanitize=thread"]
+WEAKENED = "-DFP_PUBLISH_ORDER=memory_order_relaxed"
+
+#: The sanitizer maps its shadow memory at fixed addresses, which address randomisation may take.
+SETARCH = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
+
+#: Seconds without a step of any thread before a test says that it is stuck: more than a busy
+#: machine could cost, and few where being stuck is what a mistake leads to.
+PATIENCE, LITTLE = 10, 2
+
+#: Seconds more than asked for, for a test that cannot even say that.
+HANG = 60
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake: `old` becomes `new` in `file`, and one of `tests` must find it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    tsan: bool = False
+
+
+MUTANTS = [
+    Mutant(
+        "ring: empty by one stamp",
+        "_ring.h",
+        "if (fp_load(&ring->tail, seq_cst) == at) return -1;",
+        "return -1;",
+        ("ring-exact",),
+    ),
+    Mutant(
+        "ring: cell freed before it is read",
+        "_ring.h",
+        """                uint32_t index = cell->index;
+                /* release: pairs with the acquire in push */
+                fp_store(&cell->stamp, at + ring->mask + 1, release);
+""",
+        """                fp_store(&cell->stamp, at + ring->mask + 1, release);
+                FP_STEP();
+                uint32_t index = *(volatile uint32_t *)&cell->index;
+""",
+        ("ring-exact", "ring"),
+    ),
+    Mutant(
+        "slots: entry popped, INRING kept",
+        "_ring.h",
+        "uint64_t next = popped ? word & ~FP_INRING : word;",
+        "uint64_t next = word;",
+        ("slots", "line-fair"),
+    ),
+    Mutant(
+        "slots: entry pushed twice",
+        "_ring.h",
+        "return (word & FP_INRING) == 0;",
+        "return 1;",
+        ("slots", "line-fair"),
+    ),
+    Mutant(
+        "slots: late return accepted",
+        "_waiters.h",
+        "if (FP_UNLIKELY(generation && fp_generation(word) != generation)) return -1;",
+        "",
+        ("slots",),
+    ),
+    Mutant(
+        "line: no look after joining",
+        "_waiters.h",
+        "    fp_line_join(line, w, in_front);\n    fp_dispatch(c);\n",
+        "    fp_line_join(line, w, in_front);\n    fp_gate_refresh(c);\n",
+        ("line-duel",),
+    ),
+    Mutant(
+        "line: gate read before publishing",
+        "_waiters.h",
+        """    if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
+    uint32_t gate = fp_gate(c);""",
+        """    uint32_t gate = fp_gate(c);
+    if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;""",
+        ("line-duel",),
+    ),
+    Mutant(
+        "line: grant dropped at the time-out",
+        "_waiters.h",
+        "if (atomic_load(&w->state) >= FP_GRANTED) return 1;",
+        "if (atomic_load(&w->state) >= FP_GRANTED) return 0;",
+        ("line-fair", "line-throughput"),
+    ),
+    Mutant(
+        "line: notice not passed on",
+        "_waiters.h",
+        "    fp_dispatch(c); /* passes on a notice that it may have had */\n",
+        "",
+        ("line-throughput", "line-signals"),
+    ),
+    Mutant(
+        "line: sleeper not woken",
+        "_waiters.h",
+        "if (atomic_exchange(&w->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(w);",
+        "atomic_store(&w->state, FP_NOTIFIED);",
+        ("line-throughput",),
+    ),
+    Mutant(
+        "close: return not swept",
+        "_waiters.h",
+        "*swept = (gate & FP_CLOSED) != 0;",
+        "*swept = 0;",
+        ("close",),
+    ),
+    Mutant(
+        "creation: caller on its way forgotten",
+        "_waiters.h",
+        "size_t callers = c->getters.count + c->coming - c->failures.count, idle = 0;",
+        "size_t callers = c->getters.count, idle = 0;",
+        ("creation",),
+    ),
+    Mutant(
+        "creation: failure left for nobody",
+        "_waiters.h",
+        "fp_waiter *failure = c->failures.count > c->coming ? c->failures.first : NULL;",
+        "fp_waiter *failure = NULL;",
+        ("creation",),
+    ),
+    Mutant(
+        "queue: put forgets the getters",
+        "_waiters.h",
+        "int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW)",
+        "int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW & ~FP_GETTERS)",
+        ("queue-fifo", "queue-lifo"),
+    ),
+    Mutant(
+        "queue: putter's item not counted",
+        "_waiters.h",
+        """                fp_line_leave(&c->putters, w);
+                c->unfinished++;
+""",
+        "                fp_line_leave(&c->putters, w);\n",
+        ("queue-fifo", "queue-lifo"),
+    ),
+    Mutant(
+        "queue: waiters served from the tail",
+        "_waiters.h",
+        "return c->lifo ? fp_deque_pop_tail(&c->items) : fp_deque_pop_head(&c->items);",
+        "return fp_deque_pop_tail(&c->items);",
+        ("queue-fifo",),
+    ),
+    Mutant(
+        "queue: put without the lock",
+        "_waiters.h",
+        """    fp_lock_take(&c->lock);
+    int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW) ? FP_NOT_NOW : fp_queue_push(c, item);
+    fp_lock_drop(&c->lock);
+""",
+        "    int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW) ? FP_NOT_NOW"
+        " : fp_queue_push(c, item);\n",
+        ("queue-lifo", "queue-fifo"),
+    ),
+    Mutant(
+        "ordering: slot taken without acquire",
+        "_ring.h",
+        "if (fp_cas(&slot->word, &word, next, acq_rel)) return idle;",
+        "if (fp_cas(&slot->word, &word, next, relaxed)) return idle;",
+        ("slots", "line-fair"),
+        tsan=True,
+    ),
+    Mutant(
+        "ordering: cell freed without release",
+        "_ring.h",
+        "fp_store(&cell->stamp, at + ring->mask + 1, release);",
+        "fp_store(&cell->stamp, at + ring->mask + 1, relaxed);",
+        ("ring", "ring-exact"),
+        tsan=True,
+    ),
+]
+
+
+def compiler() -> str | None:
+    """The C compiler to use, or None."""
+    known = (os.environ.get("CC"), "gcc", "clang", "cc")
+    return next((cc for cc in known if cc and shutil.which(cc.split()[0])), None)
+
+
+def build(name: str, flags: list[str], headers: Path = SOURCE) -> Path:
+    """Compiles the harness against these headers; the program."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    program = BUILD / name
+    command = [*(compiler() or "gcc").split(), "-std=gnu11", *WARNINGS, *flags, "-pthread"]
+    command += ["-I", str(HERE / "standin"), "-I", str(headers), str(HERE / "harness.c")]
+    subprocess.run([*command, "-o", str(program)], check=True)
+    return program
+
+
+def mutate(mutant: Mutant) -> Path:
+    """A copy of the headers with the mistake in it; loud when the text is not there, once."""
+    folder = BUILD / "mutants" / "".join(c if c.isalnum() else "-" for c in mutant.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for header in SOURCE.glob("*.h"):
+        shutil.copy(header, folder)
+    text = (SOURCE / mutant.file).read_text()
+    if text.count(mutant.old) != 1:
+        raise LookupError(
+            f"mutant {mutant.name!r}: its text occurs {text.count(mutant.old)} times in "
+            f"{mutant.file}, not once; the mutant has to follow the source:\n{mutant.old}"
+        )
+    (folder / mutant.file).write_text(text.replace(mutant.old, mutant.new))
+    return folder
+
+
+def names(program: Path) -> list[str]:
+    """The tests that the harness knows."""
+    run = subprocess.run([program, "--list"], check=True, capture_output=True, text=True)
+    return run.stdout.split()
+
+
+def run(
+    program: Path, test: str, seconds: float, seed: int, tsan: bool, patience: int = PATIENCE
+) -> tuple[bool, str]:
+    """One test: whether it ended well, and its report."""
+    command = [*(SETARCH if tsan else []), str(program), test, str(seconds), str(seed)]
+    command.append(str(patience))
+    environment = {**os.environ, "TSAN_OPTIONS": "exitcode=66 halt_on_error=1 history_size=4"}
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=seconds + HANG
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"STUCK {test}: no end after {seconds + HANG} s"
+    report = (done.stdout + done.stderr).strip()
+    return done.returncode == 0, report or f"status {done.returncode}"
+
+
+def gist(report: str) -> str:
+    """The line of a report that says what it is about."""
+    lines = report.splitlines()
+    words = ("FAIL", "STUCK", "SUMMARY", "fastpool:", "FATAL")
+    return next((line for line in lines if line.startswith(words)), lines[-1])
+
+
+def clean(title: str, program: Path, seconds: float, seed: int, tsan: bool = False) -> bool:
+    """Runs every test, which must end well."""
+    steps, bad = 0, 0
+    tests = names(program)
+    for test in tests:
+        well, report = run(program, test, seconds, seed, tsan)
+        if well:
+            steps += int(report.split()[-2])
+        else:
+            bad += 1
+            print(f"\n{report}\n")
+    print(f"  {title:<38} {len(tests)} tests, {steps:,} steps: {f'{bad} BAD' if bad else 'clean'}")
+    return not bad
+
+
+def found(title: str, program: Path, tests: tuple[str, ...], seed: int, tsan: bool) -> bool:
+    """Runs tests until one of them sees the mistake."""
+    for attempt in range(6):
+        for test in tests:
+            well, report = run(program, test, 1 + attempt, seed + attempt, tsan, LITTLE)
+            if tsan and not well and "WARNING: ThreadSanitizer" not in report:
+                print(f"\n{report}\n")  # something else went wrong
+                return False
+            if not well:
+                print(f"  {title:<38} found by {test}")
+                if "-v" in sys.argv:
+                    print(f"      {gist(report)}")
+                return True
+    print(f"  {title:<38} NOT FOUND by {', '.join(tests)}")
+    return False
+
+
+def checks(seconds: float, seed: int, tsan: bool) -> bool:
+    """Everything; prints the table."""
+    print(f"C harness, {seconds:g} s a test, seed {seed}", flush=True)
+    well = clean("plain", build("plain", PLAIN), seconds, seed)
+    well &= clean("perturbed", build("perturbed", PERTURBED), seconds, seed)
+    if tsan:
+        well &= clean("ThreadSanitizer", build("tsan", TSAN), seconds, seed, True)
+    print("mistakes made on purpose", flush=True)
+    if tsan:
+        weakened = build("weakened", [*TSAN, WEAKENED])
+        well &= found("ring: published without release", weakened, ("ring",), seed, True)
+    for number, mutant in enumerate(MUTANTS):
+        if mutant.tsan and not tsan:
+            continue
+        program = build(f"mutant-{number}", TSAN if mutant.tsan else PERTURBED, mutate(mutant))
+        well &= found(mutant.name, program, mutant.tests, seed, mutant.tsan)
+    return well
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tsan", action="store_true", help="also under ThreadSanitizer")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each test; default 1")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("-v", action="store_true", help="say how each mistake showed")
+    arguments = parser.parse_args()
+    if compiler() is None:
+        print("C harness: not run: no C compiler")
+        return 1
+    try:
+        well = checks(arguments.seconds, arguments.seed, arguments.tsan)
+    except (LookupError, subprocess.CalledProcessError) as error:
+        print(error)
+        return 1
+    print("native: all as it must be" if well else "native: FAILED")
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

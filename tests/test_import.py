@@ -1,0 +1,106 @@
+"""What `import fastpool` costs: time, and the modules that it brings along."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastpool
+
+#: Where this very fastpool lies; child interpreters get it from there and from nowhere else.
+HOME = Path(fastpool.__file__).resolve().parent.parent
+
+#: What of the standard library the core and the manager cannot do without, and what it loads.
+MAY_LOAD = {
+    "__future__",
+    "_collections",
+    "_collections_abc",
+    "_functools",
+    "_heapq",
+    "_operator",
+    "_queue",
+    "_random",
+    "_stat",
+    "_thread",
+    "_weakref",
+    "_weakrefset",
+    "atexit",
+    "collections",
+    "collections.abc",
+    "errno",
+    "functools",
+    "genericpath",
+    "heapq",
+    "itertools",
+    "keyword",
+    "math",
+    "operator",
+    "os",
+    "os.path",
+    "posixpath",
+    "queue",
+    "reprlib",
+    "stat",
+    "threading",
+    "time",
+    "types",
+    "warnings",
+    "weakref",
+}
+
+#: Named one by one, so that the message says which promise is broken.
+NEVER = {"asyncio", "concurrent", "dataclasses", "grpc", "inspect", "logging", "rich", "typing"}
+
+
+@pytest.fixture(scope="module")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The start of a command: isolated, byte code kept as it is for a user, and kept apart."""
+    bytecode = tmp_path_factory.mktemp("bytecode")
+    return [sys.executable, "-I", "-X", f"pycache_prefix={bytecode}"]
+
+
+def child(interpreter: list[str], statement: str, *flags: str) -> str:
+    code = f"import sys; sys.path.append({str(HOME)!r}); {statement}"
+    command = [*interpreter, *flags, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_import_brings_only_what_it_needs(interpreter: list[str]) -> None:
+    listing = "print(*sys.modules)"  # -S: site may have loaded anything
+    bare = set(child(interpreter, listing, "-S").split())
+    loaded = set(child(interpreter, f"import fastpool; {listing}", "-S").split()) - bare
+    assert "fastpool._core" in loaded
+    ours = ("fastpool", "_cython_", "cython_runtime")
+    foreign = {name for name in loaded if not name.startswith(ours)}
+    assert not {name.partition(".")[0] for name in foreign} & NEVER
+    assert not foreign - MAY_LOAD
+    optional = ("fastpool.grpc", "fastpool.rpc", "fastpool.cli", "fastpool._aio")
+    assert not {name for name in loaded if name.startswith(optional)}
+
+
+@pytest.mark.skipif(not hasattr(sys, "_is_gil_enabled"), reason="older than free threading")
+def test_the_import_leaves_the_gil_as_it_was(interpreter: list[str]) -> None:
+    state = "print(sys._is_gil_enabled())"
+    assert child(interpreter, f"import fastpool; {state}") == child(interpreter, state)
+
+
+@pytest.mark.ratio
+def test_the_import_is_quick() -> None:
+    """P15 of the benchmark, in short: the best of three attempts, with slack for a busy machine."""
+    pytest.importorskip("resource")  # the benchmark counts the CPU time of its children by it
+    from bench.budget import BY_KEY
+    from bench.rows import GUARD, measure
+
+    most = BY_KEY["P15a"].guarded_at()
+    assert most is not None
+    figures = []
+    for _attempt in range(3):
+        (figure,) = (figure for figure in measure("P15", GUARD) if figure.key == "P15a")
+        assert figure.value is not None, figure.note
+        figures.append(figure.value)
+        if figure.value <= most:
+            break
+    assert min(figures) <= most, f"the import took {figures} ms"

@@ -1,0 +1,201 @@
+"""The layers of the house: who may import whom. An arrow that is not in the table fails.
+
+A module imports only what stands above it, so every arrow points up and there is no cycle. A
+package counts as one module, and the compiled core with its includes as `_core`. Imports inside
+functions count; those under `if TYPE_CHECKING:` do not, since they are never run. A module that is
+not written yet holds its place in the order. When an arrow is meant, enter it here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "src/fastpool"
+
+#: Module: what it imports of fastpool. "fastpool" is the public surface, src/fastpool/__init__.py.
+ARROWS: dict[str, set[str]] = {
+    "errors": set(),
+    "_types": set(),
+    "_core": {"errors"},
+    "_policy": set(),
+    "_options": set(),
+    "_keeper": set(),
+    "_workers": set(),
+    "_opener": {"errors", "_policy", "_keeper", "_workers"},
+    "stats": set(),
+    "_aio": {"errors", "_core", "_policy", "_keeper", "_options", "_opener"},
+    "pool": {"errors", "_core", "_policy", "_options", "_keeper", "_workers", "_opener", "stats"},
+    "queue": {"errors", "_core"},
+    "shared": {"errors", "pool"},
+    "keyed": {"errors", "pool"},
+    "cache": set(),
+    "limits": {"errors", "_core"},
+    "calls": {"errors"},  # the call layer knows no pool
+    "fastpool": {"errors", "_types", "pool", "shared", "keyed", "cache", "limits"},
+    "testing": {"fastpool", "errors", "_core"},  # the manual clock sets the core's
+    # Users of the pool: the public surface and public modules, nothing that begins with "_".
+    "grpc": {"fastpool", "errors", "calls"},
+    "rpc": {"fastpool", "errors", "calls"},
+    "contrib": {"fastpool", "errors", "queue"},
+    "cli": {"fastpool", "errors", "queue", "grpc", "rpc"},
+    "__main__": {"cli"},
+}
+
+USERS = ("grpc", "rpc", "contrib", "cli", "__main__")
+
+#: Header: what it includes of ours.
+HEADERS: dict[str, set[str]] = {
+    "_clock.h": set(),
+    "_ring.h": set(),
+    "_waiters.h": {"_clock.h", "_ring.h"},
+    "_slots_view.h": {"_waiters.h"},
+    "_cpython.h": {"_waiters.h", "_slots_view.h"},
+    "_doors.h": {"_cpython.h"},
+}
+
+#: These are built without Python: by the C harness, and by whoever wants to read them alone.
+PLAIN_C = ("_clock.h", "_ring.h", "_waiters.h", "_slots_view.h")
+
+SOURCES = (".py", ".pyx", ".pxi")
+
+
+def module_of(path: Path) -> str:
+    """The row of the table that a source file belongs to."""
+    top = path.relative_to(PACKAGE).parts[0]
+    if path.suffix in (".pyx", ".pxi"):
+        return "_core"
+    name = top.removesuffix(".py")
+    return "fastpool" if name == "__init__" else name
+
+
+def resolve(path: Path, level: int, dotted: str, names: list[str]) -> Iterator[str]:
+    """The rows that one import statement in `path` points at."""
+    if level:
+        package = ("fastpool", *path.relative_to(PACKAGE).parts[:-1])
+        base = package[: len(package) - level + 1]
+        dotted = ".".join(filter(None, [*base, dotted]))
+    parts = dotted.split(".")
+    if parts[0] != "fastpool":
+        return
+    if len(parts) > 1:
+        yield parts[1]
+    else:
+        yield from (name if name in ARROWS else "fastpool" for name in names or ["fastpool"])
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, int]]:
+    """(row, line) of each import of fastpool in a source file."""
+    text = path.read_text()
+    if path.suffix != ".py":
+        statement = r"^[ \t]*(?:from[ \t]+(?P<base>[\w.]+)[ \t]+c?import[ \t]+(?P<names>.+)"
+        statement += r"|c?import[ \t]+(?P<plain>[\w.]+))"
+        for match in re.finditer(statement, text, re.MULTILINE):
+            dotted = match["base"] or match["plain"]
+            bare = dotted.lstrip(".")
+            names = re.findall(r"(\w+)(?:[ \t]+as[ \t]+\w+)?", match["names"] or "")
+            line = text.count("\n", 0, match.start()) + 1
+            for row in resolve(path, len(dotted) - len(bare), bare, names):
+                yield row, line
+        return
+    for node in run_time_nodes(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found = [row for name in node.names for row in resolve(path, 0, name.name, [])]
+        elif isinstance(node, ast.ImportFrom):
+            names = [name.name for name in node.names]
+            found = list(resolve(path, node.level, node.module or "", names))
+        elif isinstance(node, ast.Call) and is_import_call(node):
+            dotted = node.args[0].value  # type: ignore[attr-defined]
+            bare = dotted.lstrip(".")
+            found = list(resolve(path, len(dotted) - len(bare), bare, []))
+        else:
+            continue
+        for row in found:
+            yield row, node.lineno
+
+
+def run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but what stands under `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield other
+                yield from run_time_nodes(other)
+            continue
+        yield child
+        yield from run_time_nodes(child)
+
+
+def is_import_call(node: ast.Call) -> bool:
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    constant = bool(node.args) and isinstance(node.args[0], ast.Constant)
+    return name in ("import_module", "__import__") and constant
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*") if path.suffix in SOURCES)
+
+
+def test_every_arrow_of_the_table_points_up() -> None:
+    order = list(ARROWS)
+    for module, arrows in ARROWS.items():
+        for arrow in arrows:
+            assert order.index(arrow) < order.index(module), f"{module} stands above {arrow}"
+
+
+def test_users_of_the_pool_are_granted_public_names_only() -> None:
+    for module in USERS:
+        assert not [arrow for arrow in ARROWS[module] if arrow.startswith("_")], module
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_the_table_grants(path: Path) -> None:
+    module = module_of(path)
+    assert module in ARROWS, f"{path.name} has no place in the order of ARROWS"
+    granted = ARROWS[module] | {module}
+    new = {
+        f"{module} -> {row} (line {line})" for row, line in imports_of(path) if row not in granted
+    }
+    assert not new, f"new arrows in {path.relative_to(PACKAGE)}: {sorted(new)}"
+
+
+def test_headers_include_only_what_the_table_grants() -> None:
+    for path in sorted(PACKAGE.glob("*.h")):
+        assert path.name in HEADERS, f"{path.name} has no place in the order of HEADERS"
+        included = set(re.findall(r'^#\s*include "([^"]+)"', path.read_text(), re.MULTILINE))
+        assert included <= HEADERS[path.name], f"{path.name} includes {included}"
+    order = list(HEADERS)
+    for header, included in HEADERS.items():
+        assert all(order.index(other) < order.index(header) for other in included), header
+
+
+def test_the_algorithm_is_plain_c() -> None:
+    for name in PLAIN_C:
+        path = PACKAGE / name
+        if path.exists():
+            used = re.findall(r"#\s*include <Python\.h>|\bPy[A-Z_]\w+\(", path.read_text())
+            assert not used, f"{name} is to be plain C: {used}"
+
+
+def test_the_check_sees_an_arrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: each way to write an import is found."""
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    (tmp_path / "calls").mkdir()
+    written = {
+        "calls/__init__.py": "def late():\n    from ..pool import FastPool\n",
+        "stats.py": "import fastpool.pool\n",
+        "queue.py": "from fastpool import pool\n",
+        "cache.py": "import importlib\nimportlib.import_module('fastpool.pool')\n",
+        "limits.py": "from . import pool, errors\n",
+        "_core.pyx": "cdef f():\n    from fastpool.pool import FastPool as Pool\n",
+        "keyed.py": "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    import fastpool.pool\n",
+    }
+    for name, text in written.items():
+        path = tmp_path / name
+        path.write_text(text)
+        seen = {row for row, _ in imports_of(path)}
+        assert ("pool" in seen) == (name != "keyed.py"), name

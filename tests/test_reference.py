@@ -1,0 +1,241 @@
+"""The stub, the reference pages and the docstrings say what the code says, name by name.
+
+The stub is read as text: it holds every public method, and every option with its default, once for
+each use of FastPool (with a factory, with items, as a queue).
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastpool
+from fastpool import FastPool
+from fastpool._options import NAMES, Options, parse
+from fastpool.testing import ManualClock
+
+REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
+PAGES = {page.stem: page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md")}
+SOURCE = Path(__file__).resolve().parent.parent / "src/fastpool"
+STUB = SOURCE / "_core.pyi"
+
+MODULES = ("fastpool", "fastpool.errors", "fastpool.queue", "fastpool.stats", "fastpool.testing")
+#: Use of FastPool: what makes it this use. The order is that of the columns in fastpool.md.
+USES: dict[str, dict[str, Any]] = {"factory": {"factory": object}, "items": {"items": [[]]}, "": {}}
+HOOKS = ("close", "check", "reset")
+
+#: What the standard library's queues have and these do not; an AttributeError says why.
+NOT_SHARED = {"mutex", "not_empty", "not_full", "all_tasks_done"}
+
+#: Option: a value that is not its default.
+OTHER: dict[str, Any] = {
+    "factory": list,
+    "items": [[], []],
+    **dict.fromkeys(HOOKS, lambda resource: None),
+    "min_idle": 1,
+    "max_idle": 3,
+    "order": "fifo",
+    "timeout": 0.5,
+    "create_timeout": 0.5,
+    "hook_timeout": 0.5,
+    "max_creating": 2,
+    "check_after": 0.25,
+    "keepalive": 0.5,
+    "idle_timeout": 0.5,
+    "max_lifetime": 0.5,
+    "max_uses": 5,
+    "max_waiting": 0,
+    "fairness": {"fair": "throughput", "throughput": "fair"},
+    "leak_after": 0.5,
+    "discard_on": (LookupError,),
+    "name": "reference",
+    "clock": ManualClock(),
+}
+
+
+class _Unset:
+    """The default of an option that is not in the stub."""
+
+
+def stub_classes() -> dict[str, ast.ClassDef]:
+    tree = ast.parse(STUB.read_text(encoding="utf-8"))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def stub_members(name: str) -> set[str]:
+    """Public methods and attributes of a class, the inherited ones included."""
+    node = stub_classes()[name]
+    own = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+    inherits = any(ast.unparse(base).startswith("Store[") for base in node.bases)
+    found = own | (stub_members("Store") if inherits else set())
+    return {member for member in found if not member.startswith("_")}
+
+
+def public_members() -> Iterator[tuple[type, str]]:
+    """(class, name) of every public method and attribute of the compiled types."""
+    for name in ("FastPool", "Lease", "Queue", "LifoQueue"):
+        kind = getattr(fastpool._core, name)
+        yield from ((kind, member) for member in sorted(stub_members(name)))
+
+
+def public_names() -> Iterator[tuple[str, Any]]:
+    """(dotted name, object) of what the modules offer and fastpool itself defines."""
+    for module in MODULES:
+        for name in importlib.import_module(module).__all__:
+            value = getattr(importlib.import_module(module), name)
+            if value.__module__.startswith("fastpool"):
+                yield f"{module}.{name}", value
+
+
+def stub_options() -> dict[str, dict[str, Any]]:
+    """Use: its options with their defaults; ``...`` for one that the stub does not spell out."""
+    uses = {}
+    for node in stub_classes()["FastPool"].body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            given = node.args
+            defaults = [None if one is None else ast.literal_eval(one) for one in given.kw_defaults]
+            options = dict(zip((one.arg for one in given.kwonlyargs), defaults))
+            options["maxsize"] = ast.literal_eval(given.defaults[0])
+            uses["factory" if "factory" in options else "items" if "items" in options else ""] = (
+                options
+            )
+    return uses
+
+
+def parsed(use: str) -> Options:
+    return parse(_Unset, _Unset, dict(USES[use]))
+
+
+def as_given(options: Options, name: str) -> Any:
+    """An option as a user would write it: None where the parsed one is infinite."""
+    value = getattr(options.hooks if name in HOOKS else options, name)
+    return None if value == float("inf") else value
+
+
+PUBLIC = dict(public_names())
+MEMBERS = list(public_members())
+STUB_OPTIONS = stub_options()
+EACH_OPTION = [(use, name) for use, options in STUB_OPTIONS.items() for name in options]
+#: Without what makes the use, what the stub writes as ``...``, and the name, which is counted up.
+WITH_DEFAULT = [
+    (use, name)
+    for use, name in EACH_OPTION
+    if name not in (use, "name") and STUB_OPTIONS[use][name] is not ...
+]
+
+
+# ---- Docstrings ---------------------------------------------------------------------------------
+
+
+def text_of(doc: str | None, name: str) -> str:
+    """A docstring without the signature that Cython, or a dataclass, puts there by itself."""
+    first, _, rest = (doc or "").strip().partition("\n")
+    return rest.strip() if re.match(rf"([\w.]+\.)?{name}\b[(:]", first) else first
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_a_docstring(name: str) -> None:
+    value = PUBLIC[name]
+    doc = value.__dict__["__doc__"] if isinstance(value, type) else value.__doc__
+    assert text_of(doc, value.__name__)
+
+
+@pytest.mark.parametrize(("kind", "name"), MEMBERS, ids=str)
+def test_every_public_member_has_a_docstring(kind: type, name: str) -> None:
+    assert text_of(getattr(kind, name).__doc__, name)
+
+
+# ---- Pages --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_in_the_reference(name: str) -> None:
+    assert re.search(rf"`{name.rpartition('.')[2]}\b", "".join(PAGES.values()))
+
+
+@pytest.mark.parametrize(("kind", "name"), MEMBERS, ids=str)
+def test_every_public_member_is_in_its_page(kind: type, name: str) -> None:
+    page = PAGES["queue" if kind.__name__.endswith("Queue") else "fastpool"]
+    assert re.search(rf"`{name}\b", page)
+
+
+@pytest.mark.parametrize("kind", ["PoolStats", "Histogram", "Holder"])
+def test_every_field_is_in_the_reference(kind: str) -> None:
+    section = PAGES["stats"].partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
+    members = [name for name in dir(getattr(fastpool.stats, kind)) if not name.startswith("_")]
+    assert members
+    assert [name for name in members if not re.search(rf"`{name}\b", section)] == []
+
+
+def test_every_reason_of_a_close_is_in_the_reference() -> None:
+    reasons = re.search(r"CLOSED_FOR = (\(.*?\))", (SOURCE / "_core.pyx").read_text(), re.DOTALL)
+    assert reasons
+    told = re.findall(r'^\| `"(\w+)"`', PAGES["stats"], re.MULTILINE)
+    assert sorted(told) == sorted(ast.literal_eval(reasons[1]))
+
+
+# ---- The stub -----------------------------------------------------------------------------------
+
+
+def test_the_stub_has_every_type_of_the_core() -> None:
+    types = [value for value in vars(fastpool._core).values() if isinstance(value, type)]
+    ours = {kind.__name__ for kind in types if kind.__module__ == "fastpool._core"}
+    assert {*stub_classes()} == ours
+
+
+@pytest.mark.parametrize("name", stub_classes())
+def test_the_stub_has_every_member_of_a_type(name: str) -> None:
+    real = {one for one in dir(getattr(fastpool._core, name)) if not one.startswith("_")}
+    assert stub_members(name) == real - NOT_SHARED
+
+
+# ---- Options ------------------------------------------------------------------------------------
+
+
+def test_the_stub_has_every_option() -> None:
+    assert set().union(*STUB_OPTIONS.values()) == {*NAMES, "maxsize"}
+
+
+@pytest.mark.parametrize(("use", "name"), WITH_DEFAULT)
+def test_the_default_in_the_stub_is_the_real_one(use: str, name: str) -> None:
+    assert as_given(parsed(use), name) == STUB_OPTIONS[use][name]
+
+
+@pytest.mark.parametrize(("use", "name"), EACH_OPTION)
+def test_an_option_of_the_stub_is_accepted(use: str, name: str) -> None:
+    """By FastPool itself, as a keyword and with a value that is not its default."""
+    value = 2 if name == "maxsize" else OTHER[name]
+    if name == "fairness":
+        value = value[as_given(parsed(use), name)]
+    more = {"check": OTHER["check"]} if name == "keepalive" else {}
+    FastPool(**{**USES[use], **more, name: value}).close()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "maxsize"])
+def test_an_option_is_in_the_reference_with_its_defaults(name: str) -> None:
+    page = PAGES["fastpool"]
+    table = page.partition("| option | F | I | Q |")[2].partition("\n\n")[0]
+    (row,) = [row for row in table.splitlines() if re.match(rf"\| [^|]*`{name}`[^|]*\|", row)]
+    for use, cell in zip(USES, (cell.strip() for cell in row.strip("|").split("|")[1:])):
+        assert bool(cell) == (name in STUB_OPTIONS[use]), use
+        if literal := re.match(r"`?(None|\d[\d.]*|\"\w+\")`?(;|$)", cell):
+            default = ast.literal_eval(literal[1])
+            if name == "name":
+                assert re.fullmatch(r"pool-\d+", parsed(use).name)
+                assert default is None or default == "pool-N"
+            else:
+                assert as_given(parsed(use), name) == default, use
+    effects = page.partition("| option | unit or values | effect |")[2].partition("\n\n")[0]
+    assert re.search(rf"^\|.*`{name}`.*\|.*\|.*\|$", effects, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(STUB_OPTIONS[""]) - {"factory", "items"}))
+def test_a_queue_refuses_what_is_not_for_it(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} means nothing without a factory"):
+        FastPool(**{name: OTHER[name]})

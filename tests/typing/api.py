@@ -1,0 +1,207 @@
+"""Typed examples of the public interface: mypy and pyright accept them and infer these types.
+
+Checked, never run; `test_typing.py` calls the checkers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue as stdlib_queue
+from collections.abc import Mapping
+from typing import Any, assert_type
+
+import fastpool.queue as queue
+from fastpool import (
+    Factory,
+    FastPool,
+    Lease,
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolOverloaded,
+    PoolTimeout,
+)
+from fastpool.stats import Histogram, Holder
+from fastpool.testing import ManualClock
+
+
+class Connection:
+    def send(self, text: str) -> int:
+        return len(text)
+
+    def close(self) -> None: ...
+
+
+def connect() -> Connection:
+    return Connection()
+
+
+class Connector:
+    """A factory object with all its hooks."""
+
+    def create(self) -> Connection:
+        return Connection()
+
+    def close(self, resource: Connection) -> None: ...
+
+    def check(self, resource: Connection) -> None: ...
+
+    def reset(self, resource: Connection) -> None: ...
+
+
+def healthy(resource: Connection) -> bool:
+    return resource.send("ping") == 4
+
+
+def broken(error: BaseException, resource: Connection) -> bool:
+    return isinstance(error, OSError) and resource.send("") == 0
+
+
+# Queue use: the type of the items is given.
+
+items: FastPool[int] = FastPool(10)
+items.put(1)
+items.put(2, block=False)
+items.put(3, timeout=1.5)
+items.put_nowait(4)
+assert_type(items.get(), int)
+assert_type(items.get(block=True, timeout=None), int)
+assert_type(items.get_nowait(), int)
+assert_type(items.qsize(), int)
+assert_type(items.empty(), bool)
+assert_type(items.full(), bool)
+assert_type(items.maxsize, int)
+items.maxsize = 5
+assert_type(list(items.queue), list[int])
+items.task_done()
+items.join()
+assert_type(items.unfinished_tasks, int)
+items.shutdown(immediate=True)
+assert_type(items.is_shutdown, bool)
+fifo: FastPool[str] = FastPool(order="fifo", fairness="fair", name="letters")
+subscripted = FastPool[bytes](3)
+assert_type(subscripted.get(), bytes)
+
+# Pool use: the type of the resources is inferred from the factory, its object, or the items.
+
+pool = FastPool(4, factory=connect)
+assert_type(pool, FastPool[Connection])
+assert_type(pool.get(), Connection)
+assert_type(pool.get(timeout=5), Connection)
+assert_type(pool.get_nowait(), Connection)
+pool.put(pool.get())
+pool.discard(pool.get())
+
+connector: Factory[Connection] = Connector()
+from_protocol = FastPool(factory=connector)
+assert_type(from_protocol.get(), Connection)
+from_object = FastPool(factory=Connector())
+assert_type(from_object.get(), Connection)
+from_class = FastPool(factory=Connection)
+assert_type(from_class.get(), Connection)
+from_items = FastPool(items=[Connection(), Connection()], close=Connection.close, max_uses=100)
+assert_type(from_items.get(), Connection)
+
+every_option = FastPool(
+    20,
+    factory=connect,
+    close=Connection.close,
+    check=healthy,
+    reset=lambda resource: resource.close(),
+    min_idle=1,
+    max_idle=10,
+    order="fifo",
+    timeout=None,
+    create_timeout=10,
+    hook_timeout=2.5,
+    max_creating=2,
+    check_after=0.1,
+    keepalive=60,
+    idle_timeout=None,
+    max_lifetime=3600,
+    max_uses=1000,
+    max_waiting=50,
+    fairness="throughput",
+    leak_after=30,
+    discard_on=broken,
+    name="connections",
+)
+assert_type(every_option.get(), Connection)
+tested = FastPool(factory=connect, check=healthy, clock=ManualClock())
+by_class = FastPool(factory=connect, discard_on=OSError)
+by_classes = FastPool(factory=connect, discard_on=(OSError, EOFError))
+
+# Leases.
+
+with pool.lease() as connection:
+    assert_type(connection, Connection)
+with pool.lease(timeout=0) as connection:
+    connection.send("hello")
+lease = pool.acquire(timeout=1.0)
+assert_type(lease, Lease[Connection])
+assert_type(lease.resource, Connection)
+lease.release()
+pool.acquire().discard()
+manager: contextlib.AbstractContextManager[Connection] = pool.lease()
+
+# Lifecycle.
+
+with FastPool(factory=connect) as entered:
+    assert_type(entered, FastPool[Connection])
+pool.resize(8)
+pool.flush()
+pool.suspend()
+pool.resume()
+pool.warm(2)
+assert_type(pool.close(), bool)
+assert_type(pool.close(timeout=0), bool)
+assert_type(pool.close(None), bool)
+assert_type(pool.name, str)
+assert_type(pool.closed, bool)
+assert_type(pool.leases(), list[Holder[Connection]])
+for holder in pool.leases():
+    assert_type(holder.resource, Connection)
+    assert_type(holder.age, float)
+
+stats = pool.stats()
+total: int = stats.idle + stats.leased + stats.creating + stats.checking + stats.closing
+assert_type(stats.open, int)
+assert_type(stats.waiting, int)
+reasons: Mapping[str, int] = stats.closed
+assert_type(stats.wait_time, Histogram)
+assert_type(stats.wait_time.quantile(0.99), float)
+
+# Errors.
+
+
+def describe(error: PoolTimeout) -> str:
+    base: PoolError = error
+    timeout: TimeoutError = error
+    empty: stdlib_queue.Empty = error
+    sizes: Mapping[str, int] = error.sizes
+    waited: float = error.waited
+    return f"{base} {timeout} {empty} {error.phase} {waited} {sizes} {error.pool}"
+
+
+kinds: list[type[PoolError]] = [PoolTimeout, PoolClosed, PoolOverloaded, PoolDeadlock]
+shut: type[Exception] = queue.ShutDown
+
+# fastpool.queue in place of queue.
+
+fifo_queue: queue.Queue[int] = queue.Queue(maxsize=3)
+lifo_queue: queue.LifoQueue[str] = queue.LifoQueue()
+assert_type(fifo_queue.get(), int)
+assert_type(lifo_queue.get(timeout=1), str)
+fifo_queue.put(1, True, None)
+priority: queue.PriorityQueue[int] = queue.PriorityQueue()
+simple: queue.SimpleQueue[int] = queue.SimpleQueue()
+with contextlib.suppress(queue.Empty, queue.Full):
+    fifo_queue.put_nowait(2)
+    assert_type(fifo_queue.get_nowait(), int)
+
+
+def generic(shared: FastPool[Any]) -> None:
+    shared.put(shared.get())
+
+
+generic(pool)

@@ -1,0 +1,33 @@
+"""Mistakes that the checkers must find: each line marked with `# error`, and no other."""
+
+from __future__ import annotations
+
+import fastpool.queue as queue
+from fastpool import FastPool
+
+
+class Connection:
+    def close(self) -> None: ...
+
+
+items: FastPool[int] = FastPool(10)
+items.put("text")  # error
+items.get(timeout="soon")  # error
+FastPool("10")  # error
+FastPool(factory=Connection, ordr="fifo")  # error
+FastPool(factory=Connection, order="random")  # error
+FastPool(factory=Connection, fairness="unfair")  # error
+FastPool(factory=3)  # error
+FastPool(min_idle=3)  # error
+FastPool(factory=Connection, items=[Connection()])  # error
+FastPool(items=[Connection()], min_idle=1)  # error
+FastPool(factory=Connection, check=len)  # error
+pool = FastPool(factory=Connection)
+pool.put(3)  # error
+pool.get().missing()  # error
+pool.acquire().resource.missing()  # error
+with pool.lease() as connection:
+    connection.missing()  # error
+pool.stats().idle = 3  # error
+letters: queue.Queue[str] = queue.Queue()
+letters.put(1)  # error

@@ -1,0 +1,156 @@
+"""Make and refresh the virtual environments, one an interpreter, and build fastpool in them.
+
+    python3 tools/venvs.py EXTRA ...    make .venv ready with these extras; silent when it is
+
+A ready environment costs nothing but the check of a stamp. The package is installed in place, so
+that all environments share src/; the compiled modules lie there side by side, one an interpreter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from interpreters import ROOT, Interpreter, default
+
+PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
+
+
+class SetupError(Exception):
+    """An environment could not be made; the text is for the user."""
+
+
+class Venv:
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.interpreter = interpreter
+        main = interpreter.path == default().path
+        self.folder = ROOT / (".venv" if main else f".venv-{interpreter.label}")
+        self.python = self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        self._stamp = self.folder / "fastpool-stamp.json"
+
+    @property
+    def site_packages(self) -> Path:
+        return next(self.folder.glob("lib/python*/site-packages"))
+
+    # -- making it ready --
+
+    def ready(self, extras: Iterable[str]) -> None:
+        """Make the environment and install fastpool with these extras, as far as not done yet."""
+        if lack := self.interpreter.lack:
+            raise SetupError(f"{self.interpreter.path}: {lack}")
+        made_for, installed = self._read_stamp()
+        identity = f"{self.interpreter.path} {self.interpreter.version}"
+        if made_for[:1] != [identity] or not self._runs():
+            self._create()
+            installed = set()
+        elif made_for[1:] != [requirements()]:
+            installed = set()
+        if set(extras) <= installed and installed:
+            return
+        installed |= set(extras)
+        self._install(sorted(installed))
+        stamp = {"for": [identity, requirements()], "extras": sorted(installed)}
+        self._stamp.write_text(json.dumps(stamp) + "\n")
+
+    def _create(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        command = [self.interpreter.path, "-m", "venv", self.folder]
+        self._step(f"making {self.folder.name} with Python {self.interpreter.version}", command)
+
+    def _install(self, extras: list[str]) -> None:
+        # What the build needs goes in first: the build itself then runs without isolation, so
+        # that later rebuilds need no network. A wheel is preferred to a newer release that has
+        # none, which on free-threaded builds is the difference between seconds and a failure.
+        install = [self.python, *PIP, "install", "--quiet", "--prefer-binary"]
+        build = [*install, "--upgrade", "pip", *_pyproject()["build-system"]["requires"]]
+        self._step(f"installing the build tools in {self.folder.name}", build)
+        target = f"{ROOT}[{','.join(extras)}]"
+        package = [*install, "--no-build-isolation", "--editable", target]
+        self._step(f"installing fastpool with {', '.join(extras)}", package)
+
+    def _runs(self) -> bool:
+        try:
+            return subprocess.run([self.python, "-c", ""], timeout=60).returncode == 0
+        except OSError:
+            return False
+
+    def _read_stamp(self) -> tuple[list[str], set[str]]:
+        try:
+            stamp = json.loads(self._stamp.read_text())
+            return stamp["for"], set(stamp["extras"])
+        except (OSError, ValueError, KeyError):
+            return [], set()
+
+    # -- building --
+
+    def build(self) -> None:
+        """Bring the compiled module in src/ up to date; quick when nothing changed."""
+        self._step("", [self.python, "setup.py", "--quiet", "build_ext", "--inplace"])
+
+    def build_flavour(self, flavour: str, **switches: str) -> Path:
+        """Build a variant of the package apart from src/; return the folder to put on the path."""
+        library = ROOT / "build" / flavour / f"lib-{self.interpreter.label}"
+        command = [self.python, "setup.py", "--quiet", "build", "--build-lib", library]
+        self._step(f"building the {flavour} variant", command, **switches)
+        return library
+
+    def wheel(self) -> None:
+        """Put a wheel of this interpreter in dist/."""
+        command = [self.python, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", "dist"]
+        self._step("building the wheel", command)
+
+    def _step(self, what: str, command: list[str | Path], **environment: str) -> None:
+        if what:
+            print(f"  {what} ...", end="", flush=True)
+        start = time.monotonic()
+        environment = {**os.environ, "CC": self.interpreter.compiler, **environment}
+        environment.pop("PYTHONPATH", None)
+        run = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if run.returncode:
+            shown = " ".join(map(str, command))
+            last = "\n".join(run.stdout.splitlines()[-40:])
+            raise SetupError(f"\n{last}\n\nfailed with status {run.returncode}: {shown}")
+        if what:
+            print(f" {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def requirements() -> str:
+    """A digest of all that decides what an environment holds."""
+    settings = _pyproject()
+    parts = [settings["build-system"], settings["project"], settings["tool"]["setuptools"]]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    venv = Venv(default())
+    try:
+        venv.ready(sys.argv[1:] or ["test"])
+        venv.build()
+    except SetupError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
