@@ -16,6 +16,10 @@ LINGER = 2.0  # seconds without work after which a worker ends
 __all__ = ["Job", "Workers"]
 
 
+def _end() -> None:
+    """Put into the inbox for a worker to end."""
+
+
 class Job:
     """One call of a hook on a worker.  Done, or given up by whom it was for: whoever comes second
     finds out, under ``lock``, and deals with what is left."""
@@ -75,7 +79,7 @@ class Workers:
         with self._lock:
             self._stopped = True
             for _ in range(self._idle):
-                self._inbox.put((None, ()))
+                self._inbox.put((_end, ()))
             self._threads -= self._idle
             self._idle = 0
 
@@ -101,7 +105,8 @@ class Workers:
             except BaseException as error:  # SystemExit from a hook, say: the worker goes on
                 import logging
 
-                logging.getLogger("fastpool").warning("%s: a hook raised", self.name, exc_info=error)
+                log = logging.getLogger("fastpool")
+                log.warning("%s: a hook raised", self.name, exc_info=error)
             finally:
                 del call, args  # nothing is kept alive by an idle worker
                 with self._quiet:
@@ -121,7 +126,7 @@ class Workers:
                 self._idle += 1
             try:
                 call, args = self._inbox.get(timeout=LINGER)
-                if call is None:  # stop() has counted this worker out
+                if call is _end:  # stop() has counted this worker out
                     return
             except Empty:
                 with self._lock:
@@ -130,5 +135,5 @@ class Workers:
                         self._threads -= 1
                         return
                 call, args = self._inbox.get()
-                if call is None:
+                if call is _end:
                     return
