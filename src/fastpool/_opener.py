@@ -122,17 +122,20 @@ class Opener:
                 "return the resource itself"
             )
         most = manager.options.max_lifetime
-        if not core.fill(attempt.index, resource, _policy.lifetime(most) if most < 1e300 else most):
-            raise ValueError(
-                f"the factory returned an object that the pool already holds: {resource!r:.100}"
-            )
+        lifetime = _policy.lifetime(most) if most < 1e300 else most
+        with manager.lock:  # one step for whoever counts what is still missing
+            if core.fill(attempt.index, resource, lifetime):
+                self.wishes = max(0, self.wishes - 1)
+                return
+        raise ValueError(
+            f"the factory returned an object that the pool already holds: {resource!r:.100}"
+        )
 
     def _finish(self, attempt: Try, error: BaseException | None) -> None:
         manager, core = self.manager, self.manager.core
         took = time.monotonic() - attempt.started
         with manager.lock:
             self.running.pop(attempt, None)
-            self.wishes = max(0, self.wishes - 1) if error is None else self.wishes
             if error is None:
                 self.created += 1
                 self.failures = 0

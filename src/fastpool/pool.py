@@ -108,11 +108,12 @@ class Manager:
         return (not self.maxsize or core.open < self.maxsize) and not core.suspended
 
     def missing_idle(self) -> int:
-        """How many more have to be idle for ``min_idle``."""
+        """How many more have to be idle for ``min_idle``; under the lock.  Those being made count as
+        missing still: they are among the wishes."""
         if not self.options.min_idle:
             return 0
-        idle: int = self.core.counts()["idle"]
-        return max(0, self.options.min_idle - idle)
+        n = self.core.counts()
+        return max(0, self.options.min_idle - int(n["idle"] + n["checking"]))
 
     def examine(self, hand: _core.Hand, start: float, span: float | None) -> bool:
         """A slot just taken that is no longer fresh: expired, or to be checked.  True: it is lent,
@@ -585,9 +586,7 @@ class Manager:
             if o.keepalive != INF and slots:
                 next_at = min(next_at, self.keep_alive(now, oldest))
             if o.min_idle:
-                missing = self.missing_idle()
-                if missing:
-                    self.opener.wish(missing)
+                self.refill()
                 if slots:
                     next_at = min(next_at, now + 1.0)
             if self.tracking and self.tracked:
