@@ -178,13 +178,23 @@ cdef object hand_drop(Hand self):
             Py_DECREF(<object>failure.grant)
             fp_waiter_free(failure)
     if slot != NULL and fp_slot_generation(slot) == self.generation:
-        if fp_slot_state(slot) == FP_LEASED and fp_pool_publish(
+        slot_drop(c, slot)
+
+
+cdef object slot_drop(fp_core *c, fp_slot *slot):
+    """A LEASED or CHECKING slot that its owner is not going to use: back to the others, or closed
+    when it may not be idle any more."""
+    if fp_slot_state(slot) == FP_LEASED:
+        if not fp_gate(c) & FP_CLOSED and fp_pool_publish(
             c, slot, FP_LEASED, fp_slot_word(slot)
         ):
             fp_dispatch_locked(c)
+            # a close that came in between may have swept already: help it
+            if not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
+                return
         else:
             fp_slot_move(slot, FP_LEASED, FP_CHECKING)
-            rescue(c, slot.index, "interrupted")
+    rescue(c, slot.index, "interrupted")
 
 
 cdef object rescue(fp_core *c, uint32_t index, str why):
@@ -241,8 +251,10 @@ cdef class Core:
 
     def drop_manager(self):
         """The pool is gone and nothing is open: undoes the cycle block - manager - block."""
+        fp_lock_take(&self.c.lock)
         cdef void *manager = self.c.manager
         self.c.manager = NULL
+        fp_lock_drop(&self.c.lock)
         if manager != NULL:
             Py_DECREF(<object>manager)
 
@@ -458,7 +470,7 @@ cdef class Core:
             "creating": n.by_state[FP_CREATING], "checking": n.by_state[FP_CHECKING],
             "closing": n.by_state[FP_CLOSING], "open": n.open, "waiting": n.waiting,
             "uses": n.uses, "closed": {
-                CLOSED_FOR[i]: c.closed_for[i] for i in range(len(CLOSED_FOR)) if c.closed_for[i]
+                CLOSED_FOR[i]: n.closed_for[i] for i in range(len(CLOSED_FOR)) if n.closed_for[i]
             }, "waits": times_of(&n.waits), "held": times_of(&n.held),
         }
 
@@ -556,10 +568,12 @@ cdef int pool_wait(fp_core *c, int64_t span, bint asked, bint in_front,
         if not interrupted:
             raise failure
     if interrupted:
-        if slot[0] != NULL:  # granted while the handler ran: back, and on to the next in line
-            fp_pool_publish(c, slot[0], FP_LEASED, fp_slot_word(slot[0]))
-            fp_dispatch_locked(c)
-        fp_pending()
+        try:
+            fp_pending()
+        except BaseException:
+            if slot[0] != NULL:  # granted while the handler ran
+                slot_drop(c, slot[0])
+            raise
     if state == FP_MEMORY:
         raise MemoryError
     return state

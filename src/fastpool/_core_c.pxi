@@ -73,6 +73,7 @@ cdef extern from *:
         size_t by_state[6]
         size_t open, waiting
         uint64_t uses
+        uint64_t closed_for[16]
         fp_times waits, held
 
     const int FP_TIMES

@@ -289,8 +289,7 @@ cdef int lease_take(fp_lease *l) except -1:
         return 0
     if l.state == FP_LEASE_HELD:  # the block went to another pool at that very moment
         slot, l.slot, l.state = l.slot, NULL, FP_LEASE_RELEASED
-        fp_pool_publish(l.c, slot, FP_LEASED, fp_slot_word(slot))
-        fp_dispatch_locked(l.c)
+        slot_drop(l.c, slot)
     if fp_id_of(l.c) != l.id:
         from fastpool.errors import PoolClosed
         raise PoolClosed("a pool", "the pool of this lease is gone")

@@ -92,6 +92,7 @@ typedef struct {
     size_t by_state[FP_STATES];
     size_t open, waiting;
     uint64_t uses;
+    uint64_t closed_for[16]; /* resources, by the number of the reason */
     fp_times waits, held;
 } fp_counts;
 
@@ -106,6 +107,7 @@ static void fp_count(fp_core *c, fp_counts *n) {
     }
     n->open = c->open;
     n->waiting = c->getters.count;
+    memcpy(n->closed_for, c->closed_for, sizeof n->closed_for);
     n->waits = c->waits;
     n->held = c->held;
 }
