@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,9 @@ LIMIT = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A run started in the background inherits an ignored SIGINT, and so would the programs that the
+    # tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "option(name): shows the effect of an option of FastPool")
 
 

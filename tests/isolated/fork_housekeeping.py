@@ -39,6 +39,9 @@ child = os.fork()
 if not child:
     try:
         maker.__init__()  # the child's own books
+        assert states(pool) == {}  # min_idle too is for those who use the pool
+        pool.warm(1)
+        pool.put(pool.get())  # the first need, with which everything starts anew
         look(pool, maker)
         assert pool.close() is True
     except BaseException as error:
