@@ -108,8 +108,8 @@ class Manager:
         return (not self.maxsize or core.open < self.maxsize) and not core.suspended
 
     def missing_idle(self) -> int:
-        """How many more have to be idle for ``min_idle``; under the lock.  Those being made count as
-        missing still: they are among the wishes."""
+        """How many more have to be idle for ``min_idle``; under the lock.  Those being made count
+        as missing still: they are among the wishes."""
         if not self.options.min_idle:
             return 0
         n = self.core.counts()
