@@ -11,6 +11,7 @@ Each combination compiles in a folder of its own under build/; the generated C i
 """
 
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -41,6 +42,8 @@ else:  # gcc and clang; no -march: a wheel runs on other machines than the one t
     compile_ += ["-O0", "-g3", "-UNDEBUG"] if debug else ["-O3", "-g0"]
     if sys.platform == "linux" and not debug:
         compile_ += ["-fno-plt"]
+        if platform.libc_ver()[0] == "glibc":  # musl cannot load such a library at run time
+            compile_ += ["-ftls-model=initial-exec"]  # a hint is read without a call
     if sanitizer:
         link = [f"-fsanitize={sanitizer}"]
         compile_ += [*link, "-g", "-fno-omit-frame-pointer"]
