@@ -125,7 +125,7 @@ def test_order_says_which_idle_one_is_next(accounted: Any) -> None:
 def test_timeout_of_the_pool_bounds_every_call(accounted: Any) -> None:
     """get, acquire and lease use the pool's timeout unless they are given their own."""
     pool, _ = accounted(1, timeout=0.01)
-    held = pool.acquire()
+    held = pool.acquire(timeout=5)  # making one takes what it takes
     for take in (pool.get, pool.acquire, pool.lease().__enter__):
         with pytest.raises(PoolTimeout) as caught:
             take()
@@ -137,7 +137,7 @@ def test_timeout_of_the_pool_bounds_every_call(accounted: Any) -> None:
 def test_timeout_none_waits_for_ever(accounted: Any, crew: Crew) -> None:
     """A call with timeout=None overrides the pool's and waits until it is served."""
     pool, _ = accounted(1, timeout=0.01)
-    resource = pool.get()
+    resource = pool.get(timeout=5)
     waiter = crew.start(pool.get, True, None).parked()
     pool.put(resource)
     pool.put(waiter.result())
