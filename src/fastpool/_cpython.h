@@ -161,7 +161,8 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
             continue;
         }
         if (deadline != FP_NEVER && fp_clock_precise() >= deadline) break;
-        if (fp_sleep(w, deadline) && PyErr_CheckSignals() < 0) {
+        /* before, for a signal that came on the way here: it would not end the sleep */
+        if (PyErr_CheckSignals() < 0 || (fp_sleep(w, deadline) && PyErr_CheckSignals() < 0)) {
             *interrupted = 1;
             break;
         }
