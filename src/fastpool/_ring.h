@@ -175,7 +175,8 @@ static inline void *fp_deque_at(const fp_deque *d, size_t i) {
  *   bits 0-2   state
  *   bit  3     INRING: an entry for this slot is in the ring of idle slots, or on its way there
  *   bit  4     RETIRE: to be closed when it comes back (flush, resize)
- *   bits 8-63  generation, one up with every lease: a stale release is told from the holder's own
+ *   bits 8-63  generation, one up with every lease and when the slot becomes free: a stale release is
+ *              told from the holder's own
  */
 enum { FP_FREE_SLOT, FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING, FP_STATES };
 #define FP_STATE ((uint64_t)7)
@@ -192,7 +193,8 @@ typedef struct fp_slot {
                                     borrower has to have it checked, if there is a check hook */
     FP_SHARED(int64_t) dies_at;  /* ns; end of life, set when filled */
     FP_SHARED(int64_t) since;    /* ns; when last returned, or filled; read by snapshots */
-    FP_SHARED(uintptr_t) owner;  /* token of the thread inside a `with` block, else 0 */
+    FP_SHARED(uintptr_t) owner;  /* the borrower's thread, bit 0: in a `with` block; 0 once it is back;
+                                    of a FREE slot: the next free one */
     int64_t sampled;             /* ns, precise; start of a use that is measured, else 0; holder */
     FP_SHARED(uint32_t) uses;    /* leases of this resource so far; writer: the holder */
     uint32_t index;              /* own number, fixed */

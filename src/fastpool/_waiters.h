@@ -430,7 +430,8 @@ enum { FP_SAMPLE = 128 }; /* one use in so many is measured with the precise clo
 
 static FP_COLD void fp_pool_sample(fp_slot *slot) { slot->sampled = fp_clock_precise(); }
 
-/* Books the lease that has begun.  1 when a question is due: to be checked, or expired. */
+/* Books the lease that has begun.  1 when the manager has to be asked: a check may be
+ * due. */
 static inline int fp_pool_begin(fp_core *c, fp_slot *slot) {
     uint32_t uses = fp_load(&slot->uses, relaxed) + 1;
     fp_store(&slot->uses, uses, relaxed);
@@ -456,8 +457,8 @@ static inline int fp_pool_end(fp_core *c, fp_slot *slot) {
     return 1;
 }
 
-/* A lease that costs one look at the gate, one at the slot and one at the coarse clock.  NULL: take
- * the slow path; *due is a slot taken about which the manager has to be asked. */
+/* A lease that costs one look at the gate and one at the slot, and with a check hook one at the coarse
+ * clock.  NULL: take the slow path; *due is a slot taken about which the manager has to be asked. */
 static inline fp_slot *fp_pool_hit(fp_core *c, fp_slot **due) {
     if (FP_UNLIKELY(fp_gate(c) & FP_GET_SLOW)) return NULL;
     fp_slot *slot = fp_pool_take(c);
