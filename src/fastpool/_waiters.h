@@ -20,7 +20,8 @@
  * set whenever somebody waits).  "throughput": the head is notified, and newcomers may be faster,
  * until the head has waited FP_PATIENCE; from then on it is handed over as well.  That is the rule
  * of Go's sync.Mutex and of CPython's PyMutex.  While a notice is under way GETTERS is clear, so a
- * busy thread runs on the fast path and wakes nobody a second time.
+ * busy thread runs on the fast path and wakes nobody a second time; NOTICE has its returns look at
+ * the coarse clock, since a head that is kept from the GIL cannot ask for anything.
  */
 #ifndef FASTPOOL_WAITERS_H
 #define FASTPOOL_WAITERS_H
@@ -102,7 +103,8 @@ enum {
     FP_PUTTERS = 32,   /* somebody waits to put: gets must dispatch, puts must queue */
     FP_ASK_GET = 64,   /* a get always asks the manager: leases are tracked */
     FP_ASK_PUT = 128,  /* a put always asks the manager: reset hook, idle limit, tracking */
-    FP_LINE_BITS = FP_GETTERS | FP_HANDOFF | FP_PUTTERS,
+    FP_NOTICE = 256,   /* the head has a notice; a return after `hand_over_at` must dispatch */
+    FP_LINE_BITS = FP_GETTERS | FP_HANDOFF | FP_PUTTERS | FP_NOTICE,
     FP_GET_SLOW = FP_CLOSED | FP_SUSPENDED | FP_HANDOFF | FP_PUTTERS | FP_ASK_GET,
     FP_PUT_SLOW = FP_CLOSED | FP_SHUT | FP_GETTERS | FP_PUTTERS | FP_ASK_PUT,
 };
@@ -119,6 +121,7 @@ typedef struct fp_core {
     int asks;            /* leases read it too: there is a check hook */
     int64_t *clock;      /* a manual clock for tests, or NULL */
     int64_t fresh_for;   /* ns an idle resource needs no question: min of idle time, check_after */
+    FP_SHARED(int64_t) hand_over_at; /* ns, valid with NOTICE: the head's patience ends; lock */
     size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
     int64_t span;        /* ns a call waits at most unless it says otherwise */
     void *manager;       /* pool use: who is asked for everything that is not a hit */
@@ -171,6 +174,10 @@ static void fp_gate_refresh(fp_core *c) {
             bits |= FP_HANDOFF | FP_GETTERS;
         else if (!notified)
             bits |= FP_GETTERS;
+        else {
+            fp_store(&c->hand_over_at, head->since + FP_PATIENCE, relaxed);
+            bits |= FP_NOTICE;
+        }
     }
     if (c->putters.first != NULL) bits |= FP_PUTTERS;
     while (!atomic_compare_exchange_weak(&c->gate, &was, (was & ~(uint32_t)FP_LINE_BITS) | bits)) {}
@@ -224,6 +231,11 @@ static void fp_dispatch(fp_core *c) {
             if (atomic_exchange(&w->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(w);
         }
     }
+}
+
+/* Whether the head, which has had a notice, has waited long enough to be handed what comes back. */
+static inline int fp_head_is_late(fp_core *c, uint32_t gate) {
+    return gate & FP_NOTICE && fp_clock_coarse() >= fp_load(&c->hand_over_at, relaxed);
 }
 
 /* A return found a bit in the gate. */
@@ -332,12 +344,15 @@ static inline int fp_queue_push(fp_core *c, void *item) {
 static inline int fp_queue_put(fp_core *c, void *item) {
 #if FP_ATOMIC
     fp_lock_take(&c->lock);
-    int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW) ? FP_NOT_NOW : fp_queue_push(c, item);
-    fp_lock_drop(&c->lock);
-    return done;
-#else
-    return FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW) ? FP_NOT_NOW : fp_queue_push(c, item);
 #endif
+    uint32_t gate = fp_gate(c);
+    int slow = FP_UNLIKELY(gate & (FP_PUT_SLOW | FP_NOTICE)) &&
+               (gate & FP_PUT_SLOW || fp_head_is_late(c, gate));
+    int done = FP_UNLIKELY(slow) ? FP_NOT_NOW : fp_queue_push(c, item);
+#if FP_ATOMIC
+    fp_lock_drop(&c->lock);
+#endif
+    return done;
 }
 
 static inline void *fp_queue_get(fp_core *c, int lifo) {
@@ -498,8 +513,8 @@ static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation,
     fp_store(&slot->owner, 0, relaxed);
     if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
     uint32_t gate = fp_gate(c); /* after the publish: see the proof at the head of this file */
-    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_CLOSED))) {
-        if (gate & FP_GETTERS) fp_dispatch_locked(c);
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED))) {
+        if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);
         *swept = (gate & FP_CLOSED) != 0;
     }
     return 1;

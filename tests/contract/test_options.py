@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -318,6 +320,49 @@ def test_throughput_starves_nobody(accounted: Any, crew: Crew) -> None:
     finally:
         stop.append(1)
     crew.finish()
+
+
+@option("fairness")
+@pytest.mark.skipif(not GIL, reason="without a GIL the head runs as soon as it is told to look")
+@pytest.mark.parametrize("use", ["queue", "pool"])
+def test_a_late_head_is_handed_over_even_if_it_cannot_run(crew: Crew, use: str) -> None:
+    """The head has had its notice and waits for the GIL, which this thread does not let go: after
+    a millisecond and a tick of the coarse clock the next return serves the head all the same."""
+    pool: Any = (
+        FastPool(1, factory=object, fairness="throughput") if use == "pool" else FastPool(1)
+    )
+    if use == "queue":
+        pool.put(object())
+    resource = pool.get()
+    on_its_way: list[int] = []
+
+    def wait() -> object:
+        on_its_way.append(1)
+        return pool.get()
+
+    def barge() -> int:
+        waiter = crew.start(wait)
+        while not on_its_way:
+            time.sleep(0)
+        times, end = 0, time.monotonic() + 5
+        with pytest.raises(queue.Empty):  # PoolTimeout in pool use
+            while time.monotonic() < end:
+                pool.put(resource)
+                assert pool.get_nowait() is resource
+                times += 1
+        assert waiter.result() is resource
+        on_its_way.clear()
+        return times
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(30)
+    try:
+        # on a busy machine the waiter may be late before it is told for the first time
+        assert any(barge() > 10 for _ in range(20)), "before that, newcomers may be faster"
+    finally:
+        sys.setswitchinterval(interval)
+    pool.put(resource)
+    pool.close()
 
 
 @option("discard_on")

@@ -161,8 +161,8 @@ MUTANTS = [
     Mutant(
         "queue: put forgets the getters",
         "_waiters.h",
-        "int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW)",
-        "int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW & ~FP_GETTERS)",
+        "(gate & FP_PUT_SLOW || fp_head_is_late(c, gate));",
+        "(gate & FP_PUT_SLOW & ~FP_GETTERS || fp_head_is_late(c, gate));",
         ("queue-fifo", "queue-lifo"),
     ),
     Mutant(
