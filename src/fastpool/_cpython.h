@@ -94,12 +94,34 @@ static void fp_waiter_free(fp_waiter *w) {
 #define fp_yield() sched_yield()
 #endif
 
+/* Whether signal handlers run in this thread; where the system does not say: perhaps.  After a fork
+ * the thread that forked is the main one. */
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+static _Thread_local int fp_thread_kind; /* 0: not known yet, 1: another thread, 2: the main one */
+static int fp_runs_handlers(void) {
+    if (fp_thread_kind == 0) fp_thread_kind = 1 + (syscall(SYS_gettid) == getpid());
+    return fp_thread_kind == 2;
+}
+#define fp_forget_thread() ((void)(fp_thread_kind = 0))
+#else
+#define fp_forget_thread() ((void)0)
+#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)
+#define fp_runs_handlers() (pthread_main_np() != 0)
+#else
+#define fp_runs_handlers() 1
+#endif
+#endif
+
 /* One sleep, detached from the interpreter.  1: a signal came and a handler may have to run. */
 static int fp_sleep(fp_waiter *w, int64_t deadline) {
     PyLockStatus status = PY_LOCK_FAILURE;
     Py_BEGIN_ALLOW_THREADS
+    int nap = 0;
     if (!w->asleep) {
         if (fp_spin_ns > 0) {
+            nap = fp_runs_handlers();
             int64_t until = fp_clock_precise() + fp_spin_ns;
             do {
                 for (int i = 0; i < 32; i++) fp_pause();
@@ -116,6 +138,9 @@ static int fp_sleep(fp_waiter *w, int64_t deadline) {
             int64_t left = deadline - fp_clock_precise();
             us = left <= 0 ? 0 : (PY_TIMEOUT_T)((left + 999) / 1000);
         }
+        /* A signal that came during the spin, after the caller's look, does not end this sleep: look
+         * once more soon.  Every later sleep follows its look at once. */
+        if (nap && (us < 0 || us > 2000)) us = 2000;
 #ifdef _WIN32 /* before 3.14 a signal does not end this wait there: look every 50 ms */
         if (us < 0 || us > 50000) us = 50000;
 #endif
@@ -415,6 +440,7 @@ static void fp_after_fork_in_parent(void) {
 }
 
 static void fp_after_fork_in_child(void) {
+    fp_forget_thread();
     fp_lock_init(&fp_registry_lock);
     fp_lock_init(&fp_spare_lock);
     fp_spare = NULL;
