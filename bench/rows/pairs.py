@@ -1,17 +1,19 @@
 """P1 to P3: a get and the put that follows it, in one thread that nobody disturbs.
 
 The methods are looked up on the object each time, as people write it, and the object is a local.
-Both sides run the very same statement.
+Both sides run the very same statement. The floor is the pair of a bare `deque`, which
+waits for nobody, knows no size and is part of the interpreter.
 """
 
 from __future__ import annotations
 
 import queue
+from collections import deque
 from collections.abc import Iterator
 
 from bench.measure import Case, Series, pair_times
 from bench.rows import Effort, Figure, of_ratio
-from bench.subject import SIZE, filled, pool_use, queue_use
+from bench.subject import SIZE, Thing, filled, pool_use, queue_use
 
 NOWAIT = "q.put_nowait(q.get_nowait())"
 BLOCKING = "q.put(q.get())"
@@ -40,6 +42,15 @@ def p2(effort: Effort) -> Iterator[Figure]:
     times = queues_against(filled(queue.SimpleQueue()), effort)
     yield of_ratio("P2a", times["rival nowait"], times["ours nowait"])
     yield of_ratio("P2b", times["rival"], times["ours"])
+    simple, bare = filled(queue.SimpleQueue()), deque(Thing() for _ in range(SIZE))
+    times = pair_times(
+        {
+            "SimpleQueue": Case(NOWAIT, {"q": simple}),
+            "floor": Case("q.append(q.pop())", {"q": bare}),
+        },
+        rounds=effort.rounds,
+    )
+    yield of_ratio("P2c", times["SimpleQueue"], times["floor"])
 
 
 def p3(effort: Effort) -> Iterator[Figure]:

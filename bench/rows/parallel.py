@@ -3,6 +3,9 @@
 Eight items for two threads. The documented form of a hot loop binds the methods once per thread;
 "shared object" is the obvious form, which looks the method up on the pool each time and so makes
 both threads count references on the same object.
+
+The floor is what the same two calls cost when nothing at all is shared: a deque for each thread. No
+pool can be faster than that, so it says how much of a must the interpreter leaves to be had.
 """
 
 from __future__ import annotations
@@ -39,6 +42,12 @@ def deque_case() -> Case:
     return Case("put(get())", {"q": items}, ("get = q.pop", "put = q.append"), IndexError)
 
 
+def floor_case() -> Case:
+    made = [Thing() for _ in range(ITEMS)]  # by another thread, as a pool's resources are
+    setup = ("mine = deque([made.pop()])", "get = mine.pop", "put = mine.append")
+    return Case("put(get())", {"deque": deque, "made": made}, setup, IndexError)
+
+
 def locked_deque_case() -> Case:
     setup = ("lock = q.lock", "get = q.items.pop", "put = q.items.append")
     statement = "with lock:\n    item = get()\nwith lock:\n    put(item)"
@@ -59,6 +68,7 @@ def rates(pool: Any, effort: Effort) -> dict[str, Series]:
             "pool 2": (2, bound, 200),
             "SimpleQueue 2": (2, queue_case(lambda: filled(queue.SimpleQueue(), ITEMS)), 200),
             "deque 2": (2, deque_case, 200),
+            "floor 2": (2, floor_case, 200),
             "deque + Lock 2": (2, locked_deque_case, 100),
             "Queue 2": (2, queue_case(lambda: filled(queue.Queue(), ITEMS)), 10),
             "lease 1": (1, lease, 100),
@@ -92,5 +102,7 @@ def p6(effort: Effort) -> Iterator[Figure]:
         ("P6g", "shared lease 2", "shared lease 1"),
         ("P6h", "shared pair 2", "shared pair 1"),
         ("P6i", "queue use 2", "SimpleQueue 2"),
+        ("P6j", "floor 2", "SimpleQueue 2"),
+        ("P6k", "floor 2", "deque 2"),
     ):
         yield of_ratio(key, measured[above], measured[below], paired=False)
