@@ -185,11 +185,19 @@ MUTANTS = [
         "queue: put without the lock",
         "_waiters.h",
         """    fp_lock_take(&c->lock);
-    int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW) ? FP_NOT_NOW : fp_queue_push(c, item);
+#endif
+    uint32_t gate = fp_gate(c);
+    int slow = FP_UNLIKELY(gate & (FP_PUT_SLOW | FP_NOTICE)) &&
+               (gate & FP_PUT_SLOW || fp_head_is_late(c, gate));
+    int done = FP_UNLIKELY(slow) ? FP_NOT_NOW : fp_queue_push(c, item);
+#if FP_ATOMIC
     fp_lock_drop(&c->lock);
 """,
-        "    int done = FP_UNLIKELY(fp_gate(c) & FP_PUT_SLOW) ? FP_NOT_NOW"
-        " : fp_queue_push(c, item);\n",
+        """#endif
+    int slow = (fp_gate(c) & FP_PUT_SLOW) != 0;
+    int done = slow ? FP_NOT_NOW : fp_queue_push(c, item);
+#if FP_ATOMIC
+""",
         ("queue-lifo", "queue-fifo"),
     ),
     Mutant(
