@@ -26,10 +26,28 @@ ARROWS: dict[str, set[str]] = {
     "_options": set(),
     "_keeper": set(),
     "_workers": set(),
+    "_deadlines": {"_keeper"},
     "_opener": {"errors", "_policy", "_keeper", "_workers"},
+    "_closing": set(),
+    "_checking": {"_policy", "_workers", "_deadlines"},
     "stats": set(),
+    "_tracking": {"stats"},
+    "_housekeeping": {"_policy", "_keeper"},
     "_aio": {"errors", "_core", "_policy", "_keeper", "_options", "_opener"},
-    "pool": {"errors", "_core", "_policy", "_options", "_keeper", "_workers", "_opener", "stats"},
+    "pool": {
+        "errors",
+        "_core",
+        "_options",
+        "_keeper",
+        "_workers",
+        "_deadlines",
+        "_opener",
+        "_closing",
+        "_checking",
+        "stats",
+        "_tracking",
+        "_housekeeping",
+    },
     "queue": {"errors", "_core"},
     "shared": {"errors", "pool"},
     "keyed": {"errors", "pool"},
@@ -37,7 +55,7 @@ ARROWS: dict[str, set[str]] = {
     "limits": {"errors", "_core"},
     "calls": {"errors"},  # the call layer knows no pool
     "fastpool": {"errors", "_types", "pool", "shared", "keyed", "cache", "limits"},
-    "testing": {"fastpool", "errors", "_core"},  # the manual clock sets the core's
+    "testing": {"fastpool", "errors", "_core", "pool"},  # the core's clock; all pools there are
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
     "grpc": {"fastpool", "errors", "calls"},
     "rpc": {"fastpool", "errors", "calls"},

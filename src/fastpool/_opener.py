@@ -56,6 +56,53 @@ class Opener:
         self.times: list[Any] = [0, 0.0, 0.0]  # creations that went well: count, sum, longest
         self.buckets = [0] * 32
 
+    def room(self) -> bool:
+        """Whether one more may be opened now."""
+        core, most = self.manager.core, self.manager.maxsize
+        return (not most or core.open < most) and not core.suspended
+
+    def missing(self) -> int:
+        """How many more have to be idle for ``min_idle``.  Those being made count as missing still:
+        they are among the wishes."""
+        least = self.manager.options.min_idle
+        if not least:
+            return 0
+        n = self.manager.core.counts()
+        return max(0, least - int(n["idle"] + n["checking"]))
+
+    def refill(self, more: int = 0) -> None:
+        """On the housekeeper: opens what is wanted and fits; ``more``: also wished for."""
+        with self.manager.lock:
+            self.wishes = max(self.wishes, more, self.missing())
+            self.start()
+
+    def warm(self, n: int, timeout: float | None) -> int:
+        """Waits until ``n`` are open, or one could not be opened; see ``FastPool.warm``."""
+        manager, core = self.manager, self.manager.core
+        start = time.monotonic()
+        n = min(n, manager.maxsize) if manager.maxsize else n
+        failed_before = self.failed
+
+        def ready() -> int:
+            counts: dict[str, int] = core.counts()
+            return int(counts["idle"] + counts["leased"])
+
+        with manager.news:
+            self.wish(max(0, n - ready() - self.tries))
+            done = manager.news.wait_for(
+                lambda: ready() >= n or self.failed > failed_before or core.closed, timeout
+            )
+            if ready() < n:
+                self.wishes = 0
+            failure = self.last_failure
+        if ready() >= n:
+            return core.open
+        if core.closed:
+            raise manager.refusal("closed", start, timeout)
+        if done and failure is not None:
+            raise failure
+        raise manager.refusal("timeout", start, timeout, "create")
+
     def wish(self, n: int) -> None:
         """Wants ``n`` more in the background, the ones wished for before included."""
         with self.manager.lock:
@@ -146,13 +193,18 @@ class Opener:
                 self.failures += 1
                 self.last_failure = error
         if error is None:
+            why = None
             if attempt.given_up and not self._late_is_wanted():
-                manager.close_slot(attempt.index, "overdue")
+                why = "overdue"
             elif not core.publish(attempt.index, used=False):
-                manager.close_slot(attempt.index, "closed" if core.closed else "flushed")
-            self._permit_back(attempt)
-            manager.changed()
-            manager.tend_soon()
+                why = "closed" if core.closed else "flushed"
+            self._permit_back(attempt)  # before a close, which may take what it likes
+            if why is None:
+                manager.changed()
+                manager.housekeeping.tend_soon()
+            else:
+                self.start()
+                manager.closing.on(self.workers, attempt.index, why)
         else:
             if hasattr(error, "add_note"):
                 error.add_note(f"raised by the factory of fastpool {manager.name!r}")

@@ -71,8 +71,13 @@ class Workers:
         with self._lock:
             self.limit += threads
             if threads > 0 and self._jobs and self._threads < self.limit:
+                job = self._jobs.popleft()
                 self._threads += 1
-                self._start(*self._jobs.popleft())
+                try:
+                    self._start(*job)
+                except RuntimeError:  # it stays in line for those who are there
+                    self._running += 1
+                    self._jobs.appendleft(job)
 
     def stop(self) -> None:
         """Idle workers end now, the others when they have done what was submitted."""

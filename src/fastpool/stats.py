@@ -109,7 +109,7 @@ def snapshot(manager: Manager) -> PoolStats:
             create_failures=opener.failed,
             timeouts=manager.timeouts,
             overloads=manager.overloads,
-            overdue=opener.overdue + manager.overdue,
+            overdue=opener.overdue + manager.deadlines.overdue(),
             wait_time=Histogram(*waits),
             create_time=Histogram(created, spent, longest, tuple(opener.buckets)),
             use_time=Histogram(*held),

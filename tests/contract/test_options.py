@@ -328,9 +328,7 @@ def test_throughput_starves_nobody(accounted: Any, crew: Crew) -> None:
 def test_a_late_head_is_handed_over_even_if_it_cannot_run(crew: Crew, use: str) -> None:
     """The head has had its notice and waits for the GIL, which this thread does not let go: after
     a millisecond and a tick of the coarse clock the next return serves the head all the same."""
-    pool: Any = (
-        FastPool(1, factory=object, fairness="throughput") if use == "pool" else FastPool(1)
-    )
+    pool: Any = FastPool(1, factory=object, fairness="throughput") if use == "pool" else FastPool(1)
     if use == "queue":
         pool.put(object())
     resource = pool.get()

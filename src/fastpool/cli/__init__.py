@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         return code
     except KeyboardInterrupt:
-        print("\ninterrupted; the servers have been stopped", file=sys.stderr)
+        print(f"\n{options.interrupted}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # our reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,7 +53,21 @@ def _parser() -> argparse.ArgumentParser:
         help="threads that make calls (default: 32)",
     )
     demo.add_argument("--plain", action="store_true", help="no moving table, no colour")
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_demo, interrupted="interrupted; the servers have been stopped")
+    bench = commands.add_parser(
+        "bench",
+        help="what a turn costs here, beside queue and the pools that are installed",
+        description="Times fastpool beside the standard library's queues and, where they are"
+        " installed, psycopg_pool, SQLAlchemy, redis and urllib3, all over dummies, in turns. It"
+        " informs and judges nothing: the exit code is 0 when it has run to its end.",
+    )
+    bench.add_argument(
+        "--seconds",
+        type=_number(float, 1, 3600),
+        default=10.0,
+        help="how long it all takes, about (default: 10)",
+    )
+    bench.set_defaults(run=_bench, interrupted="interrupted")
     return parser
 
 
@@ -67,6 +81,17 @@ def _demo(options: argparse.Namespace) -> int:
     except ServerFailed as error:
         print(f"fastpool demo: {error}", file=sys.stderr)
         return 1
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from .bench import Progress, run
+
+    progress = Progress()
+    try:
+        run(options.seconds, progress.say, progress.tell)
+    finally:
+        progress.clear()
+    return 0
 
 
 def _number(kind: Callable[[str], T], least: T, most: T) -> Callable[[str], T]:

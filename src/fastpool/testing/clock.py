@@ -1,14 +1,14 @@
-"""Tests without real time: a manual clock for the ages of resources."""
+"""Tests without real time: a clock for the ages of resources."""
 
 from __future__ import annotations
 
 import weakref
 
-from ._core import Ticks
+from .._core import Ticks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .pool import Manager
+    from ..pool import Manager
 
 __all__ = ["ManualClock"]
 

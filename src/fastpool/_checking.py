@@ -1,0 +1,120 @@
+"""Whether an idle resource is still good: what is asked before it is lent, and in between.
+
+The check hook runs on the pool's ``checkers``, so that the borrower's time-out holds whatever it
+does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from . import _policy
+from ._deadlines import Call
+from ._workers import Job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import _core
+    from .pool import Manager
+
+__all__ = ["Checking"]
+
+INF = float("inf")
+
+
+class Checking:
+    """Keeps nothing of its own.  A slot under a check is CHECKING: it belongs to the borrower who
+    waits for the result, or to the worker once that one has given up."""
+
+    def __init__(self, manager: Manager) -> None:
+        self.manager = manager
+        self.core = manager.core
+        self.options = manager.options
+        self.hook = manager.hooks.check
+        self.deadlines = manager.deadlines
+
+    def examine(self, hand: _core.Hand, start: float, span: float | None) -> bool:
+        """A slot just taken that is no longer fresh: expired, or to be checked.  True: it is lent,
+        False: it is being closed."""
+        core, o = self.core, self.options
+        index = hand.index
+        if not core.claim(index, "leased"):
+            return False
+        _, _, since, dies_at, uses, _, retire = core.slot(index)
+        now = core.now()
+        why = "flushed" if retire else _policy.expiry(now, since, dies_at, o.idle_timeout)
+        if why is None and self.hook is not None:
+            if _policy.check_due(now, since, o.check_after, uses):
+                why = self._ask(hand, start, span)
+        if why is not None:
+            core.condemn(hand, why)
+            return False
+        core.freshen(index)
+        return core.lend(index)
+
+    def _ask(self, hand: _core.Hand, start: float, span: float | None) -> str | None:
+        """Runs the check on a worker; "check" if it failed.  Raises PoolTimeout when the borrower's
+        time or the hook's is over first; the check then ends in the background."""
+        manager, index = self.manager, hand.index
+        job = Job(self.hook)
+        done = threading.Event()
+        now = time.monotonic()
+        left = self.options.hook_timeout
+        if span:
+            left = min(left, max(start + span - now, 0.0))
+        call = Call(now + left, manager.checkers)
+        try:
+            self.core.send(hand, manager.checkers.submit, (self._answer, job, call, index, done))
+            done.wait(None if left == INF else left)
+        finally:  # also when a signal handler raised
+            if hand.index < 0:  # it was sent
+                with job.lock:
+                    job.given_up = not job.done
+                    if job.done:
+                        self.core.regain(hand, index)
+                    else:  # perhaps not begun, for want of a worker: it counts nevertheless
+                        self.deadlines.enter(index, call)
+        if job.given_up:
+            raise manager.refusal("timeout", start, span, "check")
+        return "check" if self._failed(job) else None
+
+    def _answer(self, job: Job, call: Call, index: int, done: threading.Event) -> None:
+        """On a worker: the check, for a borrower who waits for it."""
+        self.deadlines.enter(index, call)
+        self._run(job, index)
+        with job.lock:
+            self.deadlines.end(index)  # before the borrower can go on with the slot
+            job.done = True
+            late = job.given_up
+        done.set()
+        if late:
+            self._after(job, index)
+
+    def keep_alive(self, index: int) -> None:
+        """On a worker: the check of a slot that nobody has asked for."""
+        job = Job(self.hook)
+        self.deadlines.begin(index, self.manager.checkers)
+        self._run(job, index)
+        self.deadlines.end(index)
+        self._after(job, index)
+        self.manager.housekeeping.tend_soon()
+
+    def _run(self, job: Job, index: int) -> None:
+        try:
+            job.result = job.call(self.core.item(index))
+        except BaseException as error:
+            job.error = error
+
+    def _after(self, job: Job, index: int) -> None:
+        """A check without a borrower: the resource goes back to the others, or is closed."""
+        closing, checkers = self.manager.closing, self.manager.checkers
+        self.core.freshen(index)
+        if self._failed(job):
+            closing.on(checkers, index, "check")
+        elif not self.core.publish(index, used=False):
+            closing.on(checkers, index, "closed")
+
+    @staticmethod
+    def _failed(job: Job) -> bool:
+        return job.error is not None or (job.result is not None and not job.result)

@@ -1,0 +1,83 @@
+"""Closing resources: the hook, once and no more, and then the place is free.
+
+In the thread that gives a resource up, or on the pool's ``closers`` for what nobody gives up in
+person: what expired, was lost, or belongs to a pool that was collected.
+"""
+
+from __future__ import annotations
+
+from operator import methodcaller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._workers import Workers
+    from .pool import Manager
+
+__all__ = ["Closing"]
+
+_close = methodcaller("close")  # in C: no signal handler runs between the decision and the call
+
+
+class Closing:
+    """Keeps nothing of its own: the slot says how far its closing has come.  ``why``: a reason of
+    ``PoolStats.closed``."""
+
+    def __init__(self, manager: Manager) -> None:
+        self.manager = manager
+        self.core = manager.core
+        self.hook = manager.hooks.close
+        self.deadlines = manager.deadlines
+
+    def here(self, index: int, why: str, workers: Workers | None = None) -> None:
+        """Closes a CHECKING slot's resource in this thread; its place is free when that is done.
+        ``workers``: whose thread this is, None for a caller's."""
+        if self.core.retire(index):
+            self.finish(index, why, workers)
+
+    def finish(self, index: int, why: str, workers: Workers | None = None) -> None:
+        """A CLOSING slot: the hook, unless an interrupted call has got to it already; then the
+        place."""
+        core, hook = self.core, self.hook
+        try:
+            if hook is None and hasattr(core.item(index), "close"):
+                hook = _close
+            if hook is not None:
+                self.deadlines.begin(index, workers)
+                core.close_resource(index, hook)
+        except Exception as failure:
+            self.manager.log("close failed", failure)
+        finally:
+            self.deadlines.end(index)  # before the place is free: then the number is another's
+        core.free(index, why)
+
+    def on(self, workers: Workers, index: int, why: str) -> None:
+        """In a thread of the pool: whatever the hook raises, the place is free in the end."""
+        try:
+            self.here(index, why, workers)
+        except BaseException as failure:  # from the hook; where a borrower closes, it is theirs
+            self.manager.log("close failed", failure)
+            self.finish(index, why, workers)
+
+    def later(self, index: int, why: str) -> None:
+        """The same on a worker, for what nobody gives up in person."""
+        closers = self.manager.closers
+        try:
+            closers.submit(self.on, closers, index, why)
+        except RuntimeError:  # no thread to be had
+            self.here(index, why)
+
+    def rescue(self, index: int, why: str) -> None:
+        """On the housekeeper: a slot whose owner did not get to the end of what it was doing."""
+        closers = self.manager.closers
+        state = self.core.slot(index)[1]
+        if state == "checking":
+            self.manager.tracking.forget(index)
+            self.later(index, why)
+        elif state == "closing":
+            closers.submit(self.finish, index, why, closers)
+
+    def sweep(self, later: bool = False) -> None:
+        """Closes everything idle, in this thread or on workers."""
+        for slot in self.core.slots():
+            if slot[1] == "idle" and self.core.claim(slot[0]):
+                (self.later if later else self.here)(slot[0], "closed")

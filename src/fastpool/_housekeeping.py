@@ -1,0 +1,87 @@
+"""What a pool does with time: evicts, keeps alive, refills, reports leaks, and sets the next date.
+
+All of it on the housekeeper's thread, or on that of a test that moves a manual clock.  What takes
+long is handed to the pool's workers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from . import _keeper, _policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .pool import Manager
+
+__all__ = ["Housekeeping"]
+
+INF = float("inf")
+
+
+class Housekeeping:
+    def __init__(self, manager: Manager) -> None:
+        self.manager = manager
+        self.core = manager.core
+        self.options = manager.options
+        self.kept_alive: dict[int, float] = {}  # when a slot's resource was last checked for it
+        self.next_at = INF  # of the real time, when the housekeeper comes by
+        self.tending = threading.RLock()
+
+    def tend_soon(self) -> None:
+        """Something was opened: there may be a new first deadline."""
+        if self.options.clock is None:
+            _keeper.poke(self.tend)
+
+    def tend(self) -> None:
+        """Evicts what expired, starts a keepalive check, refills, reports leaks; sets the next
+        deadline."""
+        manager, core, o = self.manager, self.core, self.options
+        if core.closed:
+            return
+        now = core.now()
+        next_at = INF
+        with self.tending:
+            slots = core.slots()
+            oldest = None
+            for index, state, since, dies_at, *_ in slots:
+                next_at = min(next_at, dies_at)
+                if state != "idle":
+                    continue
+                why = _policy.expiry(now, since, dies_at, o.idle_timeout)
+                if why is not None:
+                    if core.claim(index):
+                        manager.closing.later(index, why)
+                    continue
+                next_at = min(next_at, since + o.idle_timeout)
+                since = max(since, self.kept_alive.get(index, since))
+                if oldest is None or since < oldest[1]:
+                    oldest = (index, since)
+            if slots:
+                next_at = min(next_at, now + o.idle_timeout)
+            if o.keepalive != INF and slots:
+                next_at = min(next_at, self._keep_alive(now, oldest))
+            if o.min_idle:
+                manager.opener.refill()
+                if slots:
+                    next_at = min(next_at, now + 1.0)
+            if manager.tracking.taken:
+                next_at = min(next_at, manager.tracking.report_leaks(now))
+        if o.clock is None and next_at != INF:
+            delay = max(next_at - now, 0.01)
+            at = time.monotonic() + delay
+            if at < self.next_at or self.next_at <= time.monotonic():
+                self.next_at = at
+                _keeper.watch(at, self.tend)
+
+    def _keep_alive(self, now: float, oldest: tuple[int, float] | None) -> float:
+        """One idle resource at a time, and none while anybody waits."""
+        manager, core, o = self.manager, self.core, self.options
+        if oldest is None or now - oldest[1] < o.keepalive:
+            return now + o.keepalive if oldest is None else oldest[1] + o.keepalive
+        index = oldest[0]
+        if not core.waiting and core.claim(index):
+            self.kept_alive[index] = now
+            manager.checkers.submit(manager.checking.keep_alive, index)
+        return now + o.keepalive

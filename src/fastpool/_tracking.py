@@ -1,0 +1,83 @@
+"""Who holds what, since when, and where it was taken: ``leases()`` and ``leak_after``."""
+
+from __future__ import annotations
+
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .pool import Manager
+    from .stats import Holder
+
+__all__ = ["Tracking"]
+
+INF = float("inf")
+
+
+class Tracking:
+    """Without a lock: an entry is written by the owner of its slot alone."""
+
+    def __init__(self, manager: Manager) -> None:
+        self.manager = manager
+        self.core = manager.core
+        self.leak_after = manager.options.leak_after
+        self.on = self.leak_after != INF
+        self.taken: dict[int, list[Any]] = {}  # by slot: time, thread, stack, whether reported
+
+    def note(self, index: int) -> None:
+        """It is lent."""
+        from .stats import call_stack
+
+        thread = threading.current_thread().name
+        self.taken[index] = [self.core.now(), thread, call_stack(), False]
+
+    def forget(self, index: int) -> None:
+        """It came back, or nobody has it any more."""
+        entry = self.taken.pop(index, None)
+        if entry is not None:
+            self.core.add_held(max(0.0, self.core.now() - entry[0]))
+
+    def place(self, index: int) -> str | None:
+        """Where it was taken.  May be asked in a finaliser."""
+        entry = self.taken.get(index)
+        return entry[2][0] if entry and entry[2] else None
+
+    def holders(self) -> list[str]:
+        """For a message, if it can tell the place."""
+        return [str(holder) for holder in self.leases()] if self.on else []
+
+    def leases(self) -> list[Holder[Any]]:
+        from .stats import Holder
+
+        now = self.core.now()
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        found = []
+        for index, state, since, _, _, owner, _ in self.core.slots():
+            if state == "leased":
+                entry = self.taken.get(index)
+                taken, thread, stack = entry[:3] if entry else (since, names.get(owner & ~1), ())
+                found.append(
+                    Holder(self.core.item(index), max(0.0, now - taken), thread, tuple(stack))
+                )
+        return found
+
+    def report_leaks(self, now: float) -> float:
+        """Logs, once each, what is held for too long; when the next will be."""
+        next_at = INF
+        for entry in list(self.taken.values()):
+            taken, thread, stack, reported = entry
+            if reported:
+                continue
+            if now - taken >= self.leak_after:
+                entry[3] = True
+                import logging
+
+                logging.getLogger("fastpool").warning(
+                    "%s: a lease is held for %.3g s by %s, taken at\n  %s",
+                    self.manager.name, now - taken, thread, "\n  ".join(stack),
+                )  # fmt: skip
+            else:
+                next_at = min(next_at, taken + self.leak_after)
+        return next_at

@@ -1,0 +1,192 @@
+"""The two instruments of `fastpool bench`: rounds of generated loops, and crowds of threads."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
+
+_UNROLLED = 8
+_SAMPLE = 1_000_000  # nanoseconds
+_FEWEST = 5  # rounds, however short the time
+_WINDOW = 0.5  # seconds that a crowd runs at most, so that Ctrl-C is heard
+
+# The thread's own CPU time, where its clock is fine enough: waiting for a CPU does not count.
+_fine = time.get_clock_info("thread_time").resolution <= 1e-6
+_clock_ns = time.thread_time_ns if _fine else time.perf_counter_ns
+CLOCK = "CPU time" if _fine else "time"
+
+Tell = Callable[[str], None]
+
+
+# -- one thread ------------------------------------------------------------------------------------
+
+
+class Statement(NamedTuple):
+    """One statement to time, and the object that it calls `pool`."""
+
+    text: str
+    pool: Any = None
+
+
+class Times(NamedTuple):
+    """Nanoseconds of one statement, a sample a round, the cost of the loop taken off."""
+
+    samples: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+    def over(self, other: Times) -> float:
+        """The median of the ratios inside the rounds: a slow round is slow for both sides. NaN when
+        noise has drowned it."""
+        pairs = zip(self.samples, other.samples, strict=True)
+        ratios = [a / b for a, b in pairs if a > 0 and b > 0]
+        return statistics.median(ratios) if len(ratios) > len(self.samples) / 2 else float("nan")
+
+
+def time_statements(
+    statements: Mapping[str, Statement], seconds: float, tell: Tell
+) -> dict[str, Times]:
+    """Time all of them in turns, in rounds, for about so long.
+
+    A round has one sample of about a millisecond of each, in rotating order, and one of an empty
+    loop. The first two rounds warm up and are dropped; the collector rests inside a sample.
+    """
+    begun = time.perf_counter()
+    thread = threading.Thread(target=int)  # pools live in programs with threads, and the free-
+    thread.start()  # threaded interpreter counts references in another way once there was one
+    thread.join()
+    loops = {name: _loop(statement) for name, statement in statements.items()}
+    loops[""] = _loop(Statement("pass"))
+    turns = {name: _calibrated(loop) for name, loop in loops.items()}
+    samples: dict[str, list[float]] = {name: [] for name in loops}
+    order = list(loops)
+    done = -2
+    while done < _FEWEST or time.perf_counter() - begun < seconds:
+        for name in order:
+            collecting = gc.isenabled()
+            gc.disable()
+            try:
+                took = loops[name](turns[name])
+            finally:
+                if collecting:
+                    gc.enable()
+            if done >= 0:
+                samples[name].append(took / (turns[name] * _UNROLLED))
+        order.append(order.pop(0))
+        done += 1
+        tell(f"one thread: round {max(done, 0)}, {time.perf_counter() - begun:.1f} s")
+    empty = statistics.median(samples.pop(""))
+    return {name: Times([one - empty for one in each]) for name, each in samples.items()}
+
+
+def _loop(statement: Statement) -> Callable[[int], int]:
+    """A function of n that runs the statement n times _UNROLLED, all names local; nanoseconds."""
+    lines = ["def loop(n, pool=pool, clock=clock, repeat=repeat):"]
+    lines += ["    turns = repeat(None, n)", "    start = clock()", "    for _ in turns:"]
+    lines += [f"        {statement.text}"] * _UNROLLED
+    lines += ["    return clock() - start"]
+    scope: dict[str, Any] = {"pool": statement.pool, "clock": _clock_ns, "repeat": repeat}
+    exec("\n".join(lines), scope)
+    loop: Callable[[int], int] = scope["loop"]
+    return loop
+
+
+def _calibrated(loop: Callable[[int], int]) -> int:
+    """The n with which a sample has about the right length."""
+    n = 4
+    while (took := loop(n)) < _SAMPLE / 8:
+        n *= 4
+    return max(1, round(n * _SAMPLE / took))
+
+
+# -- many threads ----------------------------------------------------------------------------------
+
+
+class Borrower(NamedTuple):
+    """The two halves of a turn."""
+
+    take: Callable[[], Any]
+    give: Callable[[Any], Any]
+
+
+class Crowd(NamedTuple):
+    """What came of one run: turns of each thread, the longest wait of any, the run's length."""
+
+    turns: Sequence[int]
+    worst: float
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        return sum(self.turns) / self.seconds
+
+    @property
+    def evenness(self) -> float:
+        return min(self.turns) / max(self.turns) if any(self.turns) else float("nan")
+
+
+def run_crowds(
+    borrowers: Mapping[str, Borrower], threads: int, hold: float, seconds: float, tell: Tell
+) -> dict[str, list[Crowd]]:
+    """All contestants in turns, in three rounds or more, for about so long."""
+    rounds = max(3, round(seconds / _WINDOW / len(borrowers)))
+    window = min(seconds / rounds / len(borrowers), _WINDOW)
+    found: dict[str, list[Crowd]] = {name: [] for name in borrowers}
+    order = list(borrowers)
+    for done in range(rounds):
+        tell(f"{threads} threads, held for {hold * 1000:g} ms: round {done + 1} of {rounds}")
+        for name in order:
+            found[name].append(run_crowd(borrowers[name], threads, hold, window))
+        order.append(order.pop(0))
+    return found
+
+
+def run_crowd(borrower: Borrower, threads: int, hold: float, seconds: float) -> Crowd:
+    """Threads that take, hold and give back for so long, each timing its own waits."""
+    take, give = borrower
+    turns, worst = [0] * threads, [0.0] * threads
+    errors: list[BaseException] = []
+    clock, sleep = time.perf_counter, time.sleep
+    together = threading.Barrier(threads + 1)
+    end = [0.0]
+
+    def work(i: int) -> None:
+        count, longest = 0, 0.0
+        try:
+            together.wait()
+            while (asked := clock()) < end[0]:
+                item = take()
+                longest = max(longest, clock() - asked)
+                if hold:
+                    sleep(hold)
+                give(item)
+                count += 1
+        except BaseException as error:
+            errors.append(error)
+        turns[i], worst[i] = count, longest
+
+    workers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        begun = clock()
+        end[0] = begun + seconds
+        together.wait()
+        for worker in workers:
+            worker.join()
+    except BaseException:
+        end[0] = 0.0
+        together.abort()
+        for worker in workers:
+            worker.join(1.0)
+        raise
+    if errors:
+        raise errors[0]
+    return Crowd(turns, max(worst), clock() - begun)
