@@ -101,10 +101,8 @@ def parse(maxsize: Any, unset: object, given: dict[str, Any]) -> Options:
     o.pool_use = o.factory is not None or o.items is not None
     if o.items is not None:
         o.items = list(o.items)
-        if any(item is None for item in o.items) or len({*map(id, o.items)}) < len(o.items):
-            raise ValueError(
-                f"{where}items must be different objects, none of them None, not {o.items!r:.200}"
-            )
+        if any(item is None for item in o.items):
+            raise bad_items(o.name, o.items)
     o.maxsize = _maxsize(where, maxsize, unset, o)
     o.hooks = _hooks(where, o.factory, given)
     o.order = choice("order", "lifo", "lifo", "fifo")
@@ -167,6 +165,12 @@ def _maxsize(where: str, maxsize: Any, unset: object, o: Options) -> int:
     if o.items is not None and maxsize and maxsize < len(o.items):
         raise ValueError(f"{where}maxsize is {maxsize}, but {len(o.items)} items were given")
     return maxsize
+
+
+def bad_items(name: str, items: list[Any]) -> ValueError:
+    return ValueError(
+        f"{name}: items must be different objects, none of them None, not {items!r:.200}"
+    )
 
 
 def is_async(function: Any) -> bool:

@@ -21,7 +21,7 @@ from ._core import FastPool, Lease
 from ._deadlines import Deadlines
 from ._housekeeping import Housekeeping
 from ._opener import Opener
-from ._options import Options, parse
+from ._options import Options, bad_items, parse
 from ._tracking import Tracking
 from ._workers import Workers
 from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
@@ -403,18 +403,26 @@ def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[in
         or o.max_uses != INF,
         clock=getattr(o.clock, "ticks", o.clock),
     )
-    _managers.add(manager)
     _keeper.start()
+    _take_in(core, o)
+    _managers.add(manager)
     if o.clock is not None and hasattr(o.clock, "managers"):
         o.clock.managers.add(manager)
-    for item in o.items or ():
-        index = core.reserve()
-        core.fill(index, item, INF)
-        core.publish(index, used=False)
-    o.items = None  # a resource that is discarded must not live on here
     if o.min_idle:
         manager.opener.wish(o.min_idle)
     return o.maxsize, o.name
+
+
+def _take_in(core: _core.Core, options: Options) -> None:
+    """The ready resources of ``items=``.  The core finds out about doubles by itself."""
+    items, options.items = options.items, None  # what is discarded must not live on here
+    for item in items or ():
+        index = core.reserve()
+        if not core.fill(index, item, INF):
+            core.free(index)
+            core.drop_manager()  # no pool comes of it, and the items are the caller's still
+            raise bad_items(options.name, items or [])
+        core.publish(index, used=False)
 
 
 UNSET = _core.bind(configure, _keeper.inbox_put())

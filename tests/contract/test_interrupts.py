@@ -17,7 +17,7 @@ import pytest
 
 import fastpool
 from fastpool import FastPool
-from support import Maker, eventually
+from support import PATIENCE, Maker, eventually
 
 HOME = str(Path(fastpool.__file__).parent)
 
@@ -53,13 +53,13 @@ def sound(pool: Any, maker: Maker) -> None:
     leases: list[Any] = []
     try:
         for _ in range(2):
-            leases.append(pool.acquire(timeout=1))
+            leases.append(pool.acquire(timeout=PATIENCE))
     finally:
         for lease in leases:
             lease.release()
-        closed = pool.close(timeout=1)
+        closed = pool.close(timeout=PATIENCE)
     assert closed is True and not maker.faults
-    eventually(lambda: maker.made == maker.closed, within=1)
+    eventually(lambda: maker.made == maker.closed)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
