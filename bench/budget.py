@@ -92,6 +92,8 @@ MUSTS: tuple[Must, ...] = (
     Must("P4c", "redis blocking get+release / lease()", ">=", "x", (38, 38, None)),
     Must("P4d", "urllib3 get+put / lease()", ">=", "x", (12, 12, None)),
     Must("P4e", "DBUtils connection+close / lease()", ">=", "x", (14, 14, None)),
+    # The same for a task.
+    Must("P5d", "async with lease() / asyncio.Lock", "<=", "x", _all(0.75)),
     # Two threads really at once; methods bound once per thread unless said.
     Must("P6a", "pool use, 2 threads / 1 thread", ">=", "x", (None, None, 1.9)),
     Must("P6b", "2 threads: pool use / SimpleQueue", ">=", "x", (None, None, 3.0)),

@@ -33,7 +33,8 @@ ARROWS: dict[str, set[str]] = {
     "stats": set(),
     "_tracking": {"stats"},
     "_housekeeping": {"_policy", "_keeper"},
-    "_aio": {"errors", "_core", "_policy", "_keeper", "_options", "_opener"},
+    "_aio": {"_core", "_keeper"},
+    "_faces": {"_core", "_aio"},
     "pool": {
         "errors",
         "_core",
@@ -47,6 +48,7 @@ ARROWS: dict[str, set[str]] = {
         "stats",
         "_tracking",
         "_housekeeping",
+        "_faces",
     },
     "queue": {"errors", "_core"},
     "shared": {"errors", "pool"},
@@ -71,8 +73,9 @@ HEADERS: dict[str, set[str]] = {
     "_clock.h": set(),
     "_ring.h": set(),
     "_waiters.h": {"_clock.h", "_ring.h"},
+    "_mailbox.h": {"_waiters.h"},
     "_slots_view.h": {"_waiters.h"},
-    "_cpython.h": {"_waiters.h", "_slots_view.h"},
+    "_cpython.h": {"_waiters.h", "_mailbox.h", "_slots_view.h"},
     "_doors.h": {"_cpython.h"},
 }
 

@@ -71,7 +71,7 @@ def stub_classes() -> dict[str, ast.ClassDef]:
 def stub_members(name: str) -> set[str]:
     """Public methods and attributes of a class, the inherited ones included."""
     node = stub_classes()[name]
-    own = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+    own = {one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
     inherits = any(ast.unparse(base).startswith("Store[") for base in node.bases)
     found = own | (stub_members("Store") if inherits else set())
     return {member for member in found if not member.startswith("_")}
@@ -97,7 +97,7 @@ def stub_options() -> dict[str, dict[str, Any]]:
     """Use: its options with their defaults; ``...`` for one that the stub does not spell out."""
     uses = {}
     for node in stub_classes()["FastPool"].body:
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "__init__":
             given = node.args
             defaults = [None if one is None else ast.literal_eval(one) for one in given.kw_defaults]
             options = dict(zip((one.arg for one in given.kwonlyargs), defaults))

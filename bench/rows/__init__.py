@@ -63,6 +63,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "P2": ("pairs", "p2"),
     "P3": ("pairs", "p3"),
     "P4": ("leases", "p4"),
+    "P5": ("tasks", "p5"),
     "P6": ("parallel", "p6"),
     "P7": ("golang", "p7"),
     "P8": ("contention", "p8"),

@@ -1,6 +1,6 @@
 """Types of the compiled core: what FastPool, Lease, Queue and LifoQueue offer, option by option."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
 
@@ -229,6 +229,21 @@ class FastPool(Store[_T]):
     def acquire(self, timeout: float | None = ...) -> Lease[_T]:
         """Takes a resource at once and returns its Lease, for holds that no block can express."""
 
+    async def aget(self, timeout: float | None = ...) -> _T:
+        """``get`` for a task; cancelled, it takes nothing."""
+
+    async def aput(self, item: _T, timeout: float | None = ...) -> None:
+        """Queue use: ``put`` for a task.  TypeError in pool use."""
+
+    async def aacquire(self, timeout: float | None = ...) -> Lease[_T]:
+        """``acquire`` for a task."""
+
+    async def aclose(self, timeout: float | None = 5.0) -> bool:
+        """``close`` for a task: waits for borrowers other than the calling task."""
+
+    async def awarm(self, n: int, timeout: float | None = ...) -> int:
+        """``warm`` for a task."""
+
     def discard(self, resource: _T) -> None:
         """Closes a resource that is lent out, in place of ``put``; ValueError as there."""
 
@@ -275,6 +290,14 @@ class FastPool(Store[_T]):
         trace: TracebackType | None,
         /,
     ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
 
 class Lease(Generic[_T_co]):
     """The right to one resource: made by ``FastPool.lease`` and ``FastPool.acquire``."""
@@ -287,6 +310,14 @@ class Lease(Generic[_T_co]):
         trace: TracebackType | None,
         /,
     ) -> None: ...
+    async def __aenter__(self) -> _T_co: ...
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> Awaitable[None]: ...
     @property
     def resource(self) -> _T_co:
         """The resource, while the lease is held; PoolError before and after."""
@@ -310,6 +341,52 @@ class Hand:
 
     @property
     def index(self) -> int: ...
+    def drop(self) -> None: ...
+    def move(self) -> Hand: ...
+    def receive(self, other: Hand) -> None: ...
+    def give(self) -> Any: ...
+
+# ---- For tasks: private -------------------------------------------------------------------------
+
+MISSED: Any
+DEFAULT: Any
+
+class Mailbox:
+    """Where the waits of one event loop end."""
+
+    def __init__(self, bell: int, ends: object, running: Callable[[], bool]) -> None: ...
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+
+class Done:
+    """An awaitable that is done."""
+
+class Wait:
+    """One wait of a task in a line."""
+
+    def __init__(self, core: Core, mailbox: Mailbox) -> None: ...
+    def join_pool(self, hand: Hand, task: int, *, in_front: bool, wait: bool) -> _Taken | None: ...
+    def join_get(self, wait: bool) -> _Taken | None: ...
+    def join_put(self, item: object, wait: bool) -> _Taken | None: ...
+    def arm(self, future: object) -> bool: ...
+    def look(self) -> _Taken | None: ...
+    def leave(self) -> _Taken: ...
+    def abandon(self) -> None: ...
+    @property
+    def item(self) -> Any: ...
+
+def task() -> int: ...
+def hand(core: Core) -> Hand: ...
+def asks(pool: Store[Any], timeout: object) -> tuple[Core, Any, float | None]: ...
+def is_pool(pool: Store[Any]) -> bool: ...
+def hit(pool: FastPool[Any]) -> Any: ...
+def stored(pool: FastPool[Any], item: object) -> bool: ...
+def lease_hit(lease: Lease[Any], block: bool) -> Any: ...
+def lease_asks(lease: Lease[Any], hand: Hand) -> tuple[Any, _Taken | None, float | None]: ...
+def lease_hold(lease: Lease[Any], hand: Hand, block: bool) -> Any: ...
+def add_faces(pool: dict[str, Any], lease: dict[str, Any], settle: Callable[..., Any]) -> None: ...
+
+# ---- Between the core and its manager -----------------------------------------------------------
 
 class Core:
     """Owns a block; the manager's way to it.  Slots are named by their numbers."""

@@ -17,7 +17,7 @@ lock.
 cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.math cimport INFINITY
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, int64_t, intptr_t, uint32_t, uint64_t, uintptr_t
 
 import sys
 
@@ -148,6 +148,28 @@ cdef class Hand:
     def index(self):
         """The number of the slot, -1 for none."""
         return -1 if self.slot == NULL else <int64_t>self.slot.index
+
+    def drop(self):
+        """See ``hand_drop``."""
+        hand_drop(self)
+
+    def move(self):
+        """A new hand with the slot; this one is empty."""
+        cdef Hand other = hand_of(self.c, self.slot)
+        self.slot = NULL
+        return other
+
+    def receive(self, Hand other):
+        """What the other had."""
+        hand_take(self, other.slot)
+        other.slot = NULL
+
+    def give(self):
+        """The resource; it is the caller's to put back."""
+        cdef fp_slot *slot
+        slot, self.slot = self.slot, NULL
+        fp_slot_own(slot, fp_task_token())
+        return fp_resource(slot)
 
 
 cdef Hand hand_of(fp_core *c, fp_slot *slot):
@@ -631,6 +653,7 @@ def after_fork_in_child():
 
 include "_queue.pxi"
 include "_pool.pxi"
+include "_task.pxi"
 
 
 def _install():

@@ -20,6 +20,12 @@ cdef extern from *:
         PyList_SET_ITEM(list, (Py_ssize_t)i, (PyObject *)item);
     }
 
+    static int fp_add_methods(PyTypeObject *type, PyObject *methods) {
+        if (PyDict_Update(type->tp_dict, methods) < 0) return -1;
+        PyType_Modified(type);
+        return 0;
+    }
+
     #if !defined(_WIN32)
     #include <pthread.h>
     #define fp_install_fork() \\
@@ -81,9 +87,10 @@ cdef extern from *:
     const int FP_QUEUE, FP_POOL
     const int FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
     const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT
-    const int FP_WAITING, FP_GRANTED, FP_FAILED, FP_REFUSED
+    const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED
     const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_MEMORY
 
+    int fp_add_methods(PyTypeObject *, dict) except -1
     object fp_steal(void *)
     size_t size_of "fp_size_of" (double)
     int64_t ns_of "fp_ns_of" (double)
@@ -104,8 +111,34 @@ cdef extern from *:
     void fp_dispatch_locked(fp_core *)
     void fp_refuse_all(fp_line *)
     uint64_t fp_assign(fp_core *)
+    ctypedef struct fp_mailbox:
+        uintptr_t thread
+        void *owner
+    void (*fp_here_empty)(fp_mailbox *)
+    void fp_here_begin()
+    void fp_here_end()
+    void fp_mailbox_leave(fp_mailbox *)
+    uintptr_t fp_task_token()
+    void fp_mailbox_init(fp_mailbox *, intptr_t)
+    void fp_mailbox_opened(fp_mailbox *)
+    void fp_mailbox_forget(fp_mailbox *, fp_waiter *)
+    void fp_mailbox_close(fp_mailbox *)
+    fp_waiter *fp_mailbox_pop(fp_mailbox *)
     ctypedef struct fp_waiter:
         void *grant
+        void *offer
+        void *future
+        fp_mailbox *mailbox
+    int fp_waiter_park(fp_waiter *)
+    int fp_waiter_state(fp_waiter *)
+    int fp_look(fp_core *, fp_line *, fp_waiter *)
+    int fp_leave(fp_core *, fp_line *, fp_waiter *)
+    void fp_waited(fp_core *, fp_waiter *)
+    int fp_pool_join(fp_core *, fp_waiter *, uintptr_t, int, int, fp_slot **, void **, fp_waiter **)
+    void fp_drop_failure(fp_waiter *)
+    int fp_queue_get_join(fp_core *, fp_waiter *, void **)
+    int fp_queue_put_join(fp_core *, fp_waiter *, void *)
+    int fp_queue_put_back(fp_core *, void *)
     fp_waiter *fp_spare_failure(fp_core *)
     int fp_fail(fp_core *, uint64_t, void *, fp_waiter *)
     size_t fp_demand(fp_core *)
@@ -162,6 +195,7 @@ cdef extern from *:
     void fp_count(fp_core *, fp_counts *)
 
     fp_core *fp_live
+    uint64_t fp_forks
     Py_ssize_t fp_spin_ns
     uint64_t fp_id_of(fp_core *)
     fp_core *fp_core_new()

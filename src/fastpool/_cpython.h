@@ -24,7 +24,10 @@ typedef char fp_lock;
 #define fp_lock_take(l) ((void)(l))
 #define fp_lock_drop(l) ((void)(l))
 #endif
-#define fp_unpark(w) PyThread_release_lock((PyThread_type_lock)(w)->park)
+struct fp_waiter;
+static void fp_unpark(struct fp_waiter *w);
+static inline void fp_here_begin(void);
+static inline void fp_here_end(void);
 
 /* Names the running thread, as threading.get_ident() does; even.  Bit 0 of a slot's owner says that
  * it is held by a `with` block. */
@@ -44,7 +47,15 @@ static inline uintptr_t fp_thread_token(void) { /* what pthread_self() reads, wi
 #endif
 
 #include "_waiters.h"
+#include "_mailbox.h"
 #include "_slots_view.h"
+
+static void fp_unpark(fp_waiter *w) {
+    if (w->mailbox != NULL)
+        fp_mailbox_post(w->mailbox, w);
+    else
+        PyThread_release_lock((PyThread_type_lock)w->park);
+}
 
 static Py_ssize_t fp_spin_ns = 5000; /* before a thread sleeps; 0 on a machine with one processor */
 
@@ -68,7 +79,8 @@ static fp_waiter *fp_waiter_new(void) {
         PyThread_acquire_lock((PyThread_type_lock)w->park, WAIT_LOCK); /* no wake-up to be had yet */
     }
     w->prev = w->next = NULL;
-    w->offer = w->grant = NULL;
+    w->offer = w->grant = w->future = NULL;
+    w->mailbox = NULL;
     w->asleep = 0;
     return w;
 }
@@ -84,6 +96,13 @@ static void fp_waiter_free(fp_waiter *w) {
         PyMem_RawFree(w);
     }
 }
+
+/* A task's: from here on whoever ends the wait posts it.  0: it has been ended already. */
+static int fp_waiter_park(fp_waiter *w) {
+    int waiting = FP_WAITING;
+    return atomic_compare_exchange_strong(&w->state, &waiting, FP_PARKED) || waiting == FP_PARKED;
+}
+static int fp_waiter_state(fp_waiter *w) { return atomic_load(&w->state); }
 
 /* ---- Sleeping ---- */
 
@@ -165,6 +184,18 @@ static void fp_consume(fp_waiter *w) {
 /* How a slow path may end, beside the states of a waiter. */
 enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_MEMORY };
 
+/* A waiter that was notified looks for itself.  1: somebody was faster, but the manager may open one
+ * more for it: it has left the line. */
+static int fp_look(fp_core *c, fp_line *line, fp_waiter *w) {
+    fp_lock_take(&c->lock);
+    fp_notified(c, w);
+    int room = c->use == FP_POOL && c->open < c->limit && !(fp_gate(c) & FP_SUSPENDED) &&
+               atomic_load(&w->state) == FP_WAITING;
+    if (room) (void)fp_leave(c, line, w);
+    fp_lock_drop(&c->lock);
+    return room;
+}
+
 /* Waits in the line that `w` has joined.  The state it was settled in; FP_WAITING: the deadline
  * passed, and `w` has left the line.  *interrupted: a signal handler raised; whatever was granted
  * meanwhile is the caller's to give back. */
@@ -175,13 +206,7 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
         if (state >= FP_NOTIFIED) {
             fp_consume(w);
             if (state != FP_NOTIFIED) return state;
-            fp_lock_take(&c->lock);
-            fp_notified(c, w);
-            /* somebody was faster: the manager may open one more for this waiter */
-            int room = c->use == FP_POOL && c->open < c->limit && !(fp_gate(c) & FP_SUSPENDED) &&
-                       atomic_load(&w->state) == FP_WAITING;
-            if (room) (void)fp_leave(c, line, w);
-            fp_lock_drop(&c->lock);
+            int room = fp_look(c, line, w);
             if (room) return FP_ROOM;
             continue;
         }
@@ -201,11 +226,25 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
 
 /* ---- Blocking queue operations ---- */
 
-/* `span`: ns to wait at most; 0 tries only; FP_NEVER is for ever. */
-static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interrupted) {
-    *interrupted = 0;
-    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
-    if (span != 0 && w == NULL) return FP_MEMORY;
+/* An item that was granted to one who does not want it any more, back to the end it came from; 0:
+ * there is no place to keep it. */
+static int fp_queue_put_back(fp_core *c, void *item) {
+    fp_lock_take(&c->lock);
+    int kept = c->items.cells != NULL && fp_deque_push(&c->items, item) == 0;
+    if (kept && !c->lifo) {
+        c->items.count--;
+        c->items.head = (c->items.head - 1) & c->items.mask;
+        c->items.cells[c->items.head] = item;
+        c->items.count++;
+    }
+    fp_dispatch(c);
+    fp_lock_drop(&c->lock);
+    return kept;
+}
+
+/* The first half of a get, for threads and tasks: an item, or a place in the line for `w` (NULL: only
+ * try).  FP_WAITING: `w` has joined. */
+static int fp_queue_get_join(fp_core *c, fp_waiter *w, void **item) {
     int state = FP_WAITING;
     fp_lock_take(&c->lock);
     uint32_t gate = fp_gate(c);
@@ -216,29 +255,46 @@ static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interru
         fp_dispatch(c); /* room for a putter */
     } else if (gate & FP_SHUT)
         state = FP_REFUSED;
-    else if (span != 0 && c->getters.count >= c->max_waiting)
+    else if (w != NULL && c->getters.count >= c->max_waiting)
         state = FP_OVERLOADED;
-    else if (span != 0)
+    else if (w != NULL)
         fp_join(c, &c->getters, w, 0);
     fp_lock_drop(&c->lock);
-    if (span != 0 && state == FP_WAITING) {
+    return state;
+}
+
+/* The same of a put. */
+static int fp_queue_put_join(fp_core *c, fp_waiter *w, void *item) {
+    int state = FP_WAITING;
+    fp_lock_take(&c->lock);
+    if (fp_gate(c) & (FP_CLOSED | FP_SHUT))
+        state = FP_REFUSED;
+    else if (c->putters.first == NULL && c->items.count < c->limit) {
+        state = fp_queue_push(c, item) == FP_DONE ? FP_GRANTED : FP_MEMORY;
+        fp_dispatch(c); /* something for a getter */
+    } else if (w != NULL) {
+        w->offer = item;
+        fp_join(c, &c->putters, w, 0);
+    }
+    fp_lock_drop(&c->lock);
+    return state;
+}
+
+/* `span`: ns to wait at most; 0 tries only; FP_NEVER is for ever. */
+static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interrupted) {
+    *interrupted = 0;
+    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
+    if (span != 0 && w == NULL) return FP_MEMORY;
+    fp_here_begin();
+    int state = fp_queue_get_join(c, w, item);
+    fp_here_end();
+    if (w != NULL && state == FP_WAITING) {
         int64_t deadline = fp_later(fp_clock_precise(), span);
         state = fp_wait(c, &c->getters, w, deadline, interrupted);
         *item = w->grant;
     }
-    if (*interrupted && state == FP_GRANTED) { /* back to the end it came from */
-        fp_lock_take(&c->lock);
-        if (c->items.cells == NULL || fp_deque_push(&c->items, *item) < 0)
-            *interrupted = 0; /* no place to keep it: deliver it, the handler has run */
-        else if (!c->lifo) {
-            c->items.count--;
-            c->items.head = (c->items.head - 1) & c->items.mask;
-            c->items.cells[c->items.head] = *item;
-            c->items.count++;
-        }
-        fp_dispatch(c);
-        fp_lock_drop(&c->lock);
-    }
+    if (*interrupted && state == FP_GRANTED)
+        *interrupted = fp_queue_put_back(c, *item); /* else deliver it, the handler has run */
     if (w != NULL) fp_waiter_free(w);
     return state;
 }
@@ -247,19 +303,10 @@ static int fp_queue_put_slow(fp_core *c, void *item, int64_t span, int *interrup
     *interrupted = 0;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
     if (span != 0 && w == NULL) return FP_MEMORY;
-    int state = FP_WAITING;
-    fp_lock_take(&c->lock);
-    if (fp_gate(c) & (FP_CLOSED | FP_SHUT))
-        state = FP_REFUSED;
-    else if (c->putters.first == NULL && c->items.count < c->limit) {
-        state = fp_queue_push(c, item) == FP_DONE ? FP_GRANTED : FP_MEMORY;
-        fp_dispatch(c); /* something for a getter */
-    } else if (span != 0) {
-        w->offer = item;
-        fp_join(c, &c->putters, w, 0);
-    }
-    fp_lock_drop(&c->lock);
-    if (span != 0 && state == FP_WAITING)
+    fp_here_begin();
+    int state = fp_queue_put_join(c, w, item);
+    fp_here_end();
+    if (w != NULL && state == FP_WAITING)
         state = fp_wait(c, &c->putters, w, fp_later(fp_clock_precise(), span), interrupted);
     if (w != NULL) fp_waiter_free(w);
     return state;
@@ -281,9 +328,9 @@ static int fp_queue_join(fp_core *c, int *interrupted) {
 /* ---- Waiting for a resource ---- */
 
 
-/* Whether the running thread, inside `with` blocks, holds every resource that the cap allows: then
+/* Whether `me`, a thread or a task, inside `with` blocks, holds every resource that the cap allows: then
  * nobody else could ever end its wait.  Stops at the first slot that is not its own. */
-static int fp_holds_all(fp_core *c) {
+static int fp_holds_all(fp_core *c, uintptr_t me) {
     size_t mine = 0;
     uint32_t used = fp_load(&c->slots.used, acquire);
     for (uint32_t k = 0; k < used; k++) {
@@ -292,7 +339,7 @@ static int fp_holds_all(fp_core *c) {
             unsigned state = fp_state(fp_load(&segment->slots[i].word, acquire));
             if (state == FP_FREE_SLOT) continue;
             if (state != FP_LEASED ||
-                fp_load(&segment->slots[i].owner, relaxed) != (fp_thread_token() | 1))
+                fp_load(&segment->slots[i].owner, relaxed) != (me | 1))
                 return 0;
             mine++;
         }
@@ -300,17 +347,16 @@ static int fp_holds_all(fp_core *c) {
     return mine != 0 && mine >= c->limit;
 }
 
-/* A slot as LEASED.  FP_ROOM: the manager is to be asked, since one more may be opened.  `asked`: it
- * has been, and the caller is one of `coming`.  `in_front`: a waiter whose grant was no good. */
-static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_slot **slot,
-                        void **error, int *interrupted) {
-    *interrupted = 0;
-    *slot = NULL;
-    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
-    if (span != 0 && w == NULL) return FP_MEMORY;
+/* The first half of a wait, for threads and tasks: an idle slot, or a place in the line for `w`
+ * (NULL: only try).  `asked`: the manager was asked for one more, and the caller is one of `coming`.
+ * `in_front`: a waiter whose grant was no good.  FP_ROOM: ask the manager, one more may be opened;
+ * FP_WAITING: `w` has joined.  *spare: a failure nobody is to see any more, for fp_drop_failure. */
+static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int in_front,
+                        fp_slot **slot, void **error, fp_waiter **spare) {
     int state = FP_WAITING;
-    fp_lock_take(&c->lock);
     fp_waiter *failure = NULL;
+    *slot = NULL;
+    fp_lock_take(&c->lock);
     if (asked) {
         c->coming--; /* under one lock with the join: demand never counts a caller twice */
         if ((failure = c->failures.first) != NULL) fp_line_leave(&c->failures, failure);
@@ -327,29 +373,49 @@ static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_sl
         failure->grant = NULL;
     } else if (!asked && c->open < c->limit)
         state = FP_ROOM;
-    else if (span != 0 && !in_front && c->max_waiting != SIZE_MAX && c->limit != SIZE_MAX &&
-             c->getters.count >= c->max_waiting + c->creating + ((c->limit > c->open ? c->limit - c->open : 0)))
+    else if (w != NULL && !in_front && c->max_waiting != SIZE_MAX && c->limit != SIZE_MAX &&
+             c->getters.count >= c->max_waiting + c->creating + (c->limit > c->open ? c->limit - c->open : 0))
         state = FP_OVERLOADED;
-    else if (span != 0 && c->open >= c->limit && fp_holds_all(c))
+    else if (w != NULL && c->open >= c->limit && fp_holds_all(c, me))
         state = FP_DEADLOCK;
-    else if (span != 0)
+    else if (w != NULL)
         fp_join(c, &c->getters, w, in_front);
     fp_check(c);
     fp_lock_drop(&c->lock);
-    if (span != 0 && state == FP_WAITING) {
+    *spare = failure;
+    return state;
+}
+
+static void fp_drop_failure(fp_waiter *failure) {
+    if (failure == NULL) return;
+    Py_XDECREF((PyObject *)failure->grant); /* who it was for was served after all */
+    fp_waiter_free(failure);
+}
+
+/* The second half: notes how long the wait in line was. */
+static void fp_waited(fp_core *c, fp_waiter *w) {
+    int64_t waited = fp_clock_precise() - w->since;
+    fp_lock_take(&c->lock);
+    fp_times_add(&c->waits, waited);
+    fp_lock_drop(&c->lock);
+}
+
+/* A slot as LEASED, for a thread; the states of fp_pool_join and of a settled waiter. */
+static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_slot **slot,
+                        void **error, int *interrupted) {
+    *interrupted = 0;
+    *slot = NULL;
+    fp_waiter *w = span == 0 ? NULL : fp_waiter_new(), *spare;
+    if (span != 0 && w == NULL) return FP_MEMORY;
+    int state = fp_pool_join(c, w, fp_thread_token(), asked, in_front, slot, error, &spare);
+    if (w != NULL && state == FP_WAITING) {
         state = fp_wait(c, &c->getters, w, fp_later(fp_clock_precise(), span), interrupted);
         if (state == FP_GRANTED) *slot = (fp_slot *)w->grant;
         if (state == FP_FAILED) *error = w->grant;
-        int64_t waited = fp_clock_precise() - w->since;
-        fp_lock_take(&c->lock);
-        fp_times_add(&c->waits, waited);
-        fp_lock_drop(&c->lock);
+        fp_waited(c, w);
     }
     if (w != NULL) fp_waiter_free(w);
-    if (failure != NULL) {
-        Py_XDECREF((PyObject *)failure->grant); /* it was served after all */
-        fp_waiter_free(failure);
-    }
+    fp_drop_failure(spare);
     return state;
 }
 
@@ -362,6 +428,7 @@ static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_sl
 static fp_lock fp_registry_lock;
 static fp_core *fp_live, *fp_idle_blocks;
 static uint64_t fp_ids;
+static uint64_t fp_forks; /* how often this process, or one that it descends from, was forked off */
 
 static fp_core *fp_core_new(void) {
     fp_lock_take(&fp_registry_lock);
@@ -441,6 +508,9 @@ static void fp_after_fork_in_parent(void) {
 
 static void fp_after_fork_in_child(void) {
     fp_forget_thread();
+    fp_forks++;
+    fp_here = 0;
+    fp_here_mail = NULL;
     fp_lock_init(&fp_registry_lock);
     fp_lock_init(&fp_spare_lock);
     fp_spare = NULL;

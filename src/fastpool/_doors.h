@@ -10,6 +10,9 @@
 
 #include "_cpython.h"
 
+/* Names the running task: each has a context of its own, unless it was made with somebody else's. */
+static inline uintptr_t fp_task_token(void) { return (uintptr_t)PyThreadState_Get()->context; }
+
 /* What a lease holds; the only field of the Cython type. */
 typedef struct {
     fp_core *c;

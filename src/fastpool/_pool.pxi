@@ -334,6 +334,15 @@ cdef class Lease:
         elif fp_slot_holds(slot, l.generation):
             pool_settle(l.c, slot, error, False)
 
+    @cython.always_allow_keywords(False)
+    def _hit(self):
+        """``lease_hit`` for a block."""
+        return lease_hit(self, True)
+
+    def __aexit__(self, kind, error, trace):
+        """``__exit__`` for a task: an awaitable, done unless hooks run; those run on a worker."""
+        return lease_aexit(self, error)
+
     @property
     def resource(self):
         """The resource, while the lease is held."""

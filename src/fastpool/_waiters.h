@@ -4,6 +4,7 @@
  * Plain C11.  The includer gives, before including:
  *   fp_lock, fp_lock_init(l), fp_lock_take(l), fp_lock_drop(l)   a small mutex; nothing with a GIL
  *   fp_unpark(w)                                                 wakes the thread or task of `w`
+ *   fp_here_begin(), fp_here_end()                               around what unparks, no lock held
  *   fp_thread_token()                                            names the running thread; even
  *
  * How nobody sleeps beside a free resource (the order of steps is the whole proof):
@@ -47,7 +48,11 @@ typedef struct fp_waiter {
     _Atomic(int) state;            /* all changes but WAITING -> PARKED under the lock */
     void *grant;                   /* slot, item or exception; written before `state` is */
     void *offer;                   /* a putter's item */
-    void *park;                    /* what fp_unpark needs; a thread's lock or a task's future */
+    void *park;                    /* a thread sleeps on this lock */
+    struct fp_mailbox *mailbox;    /* a task: of its event loop; NULL: a thread */
+    void *future;                  /* a task awaits this; the owner's */
+    struct fp_waiter *mail_prev, *mail_next; /* under the mailbox's lock */
+    int mailed;                    /* likewise: lies in the mailbox */
     int64_t since;                 /* precise ns; when it joined */
     uint64_t ticket;               /* names this wait for those outside the lock */
     int tried;                     /* a creation has been started for this one */
@@ -240,9 +245,11 @@ static inline int fp_head_is_late(fp_core *c, uint32_t gate) {
 
 /* A return found a bit in the gate. */
 static FP_COLD void fp_dispatch_locked(fp_core *c) {
+    fp_here_begin();
     fp_lock_take(&c->lock);
     fp_dispatch(c);
     fp_lock_drop(&c->lock);
+    fp_here_end();
 }
 
 /* ---- Waiting: each under the lock ---- */

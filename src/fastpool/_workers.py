@@ -95,15 +95,18 @@ class Workers:
 
     def _start(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         try:
+            # in a list that the worker empties: a Thread keeps its arguments until it ends
             threading.Thread(
-                target=self._work, args=(call, args), name=self.name, daemon=True
+                target=self._work, args=([call, args],), name=self.name, daemon=True
             ).start()
         except RuntimeError:  # no thread to be had: interpreter exit, or the system's limit
             self._threads -= 1
             self._running -= 1
             raise
 
-    def _work(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+    def _work(self, first: list[Any]) -> None:
+        call, args = first
+        first.clear()
         while True:
             try:
                 call(*args)

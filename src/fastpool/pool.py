@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 
-from . import _core, _keeper
+from . import _core, _faces, _keeper
 from ._checking import Checking
 from ._closing import Closing
 from ._core import FastPool, Lease
@@ -57,6 +57,7 @@ class Manager:
         self.news = threading.Condition(self.lock)  # something was closed, opened or came back
         self.checkers = Workers(f"fastpool-{self.name}-check", min(self.options.max_creating, 64))
         self.closers = Workers(f"fastpool-{self.name}-close", CLOSERS)
+        self.errands = Workers(f"fastpool-{self.name}-task", 64)  # what tasks have run off the loop
         self.timeouts = 0
         self.overloads = 0
         self.orphaned = False  # the FastPool was collected
@@ -111,7 +112,7 @@ class Manager:
         if reason == "deadlock":
             return PoolDeadlock(
                 self.name,
-                f"this thread holds all {self.maxsize} resources in its own `with` blocks and "
+                f"the caller holds all {self.maxsize} resources in its own `with` blocks and "
                 "would wait for itself; take what you need in one place, or raise maxsize",
             )
         if span == 0 and phase is None and self.opener.room():
@@ -245,7 +246,7 @@ class Manager:
     def dismiss(self) -> None:
         """The pool is closed and nothing is open: its threads end, and a pool that was collected
         lets go of its manager."""
-        for workers in (self.opener.workers, self.checkers, self.closers):
+        for workers in (self.opener.workers, self.checkers, self.closers, self.errands):
             workers.stop()
         if self.orphaned:
             self.core.drop_manager()
@@ -258,7 +259,7 @@ class Manager:
         """Closes everything idle, in this thread or on workers."""
         self.closing.sweep(later)
 
-    def close(self, timeout: float | None) -> bool:
+    def close(self, timeout: float | None, me: int | None = None) -> bool:
         if timeout is not None:
             if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
                 raise TypeError(f"{self.name}: close: timeout must be a number, not {timeout!r}")
@@ -268,7 +269,8 @@ class Manager:
                 )
         self.core.close()
         self.sweep()
-        me = threading.get_ident()
+        if me is None:  # a task names itself
+            me = threading.get_ident()
 
         def nobody_else() -> bool:
             return all(
@@ -426,6 +428,7 @@ def _take_in(core: _core.Core, options: Options) -> None:
 
 
 UNSET = _core.bind(configure, _keeper.inbox_put())
+_faces.install()
 
 
 def _after_fork_in_child() -> None:

@@ -35,9 +35,10 @@ SERVERS = {
 }
 #: Document: what it prints, as a regular expression; nothing for the others.
 PRINTS = {
+    "docs/howto/asyncio.md": r"190\n\['a', 'from', 'thread'\]",
     "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",
     "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",
-    "docs/howto/resource-pool.md": r"db: this thread holds all 1.*\nhalf of the waits were over.*",
+    "docs/howto/resource-pool.md": r"db: the caller holds all 1.*\nhalf of the waits were over.*",
 }
 
 

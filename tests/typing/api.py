@@ -144,6 +144,18 @@ lease.release()
 pool.acquire().discard()
 manager: contextlib.AbstractContextManager[Connection] = pool.lease()
 
+
+async def as_a_task() -> None:
+    async with pool.lease(timeout=1) as taken:
+        assert_type(taken, Connection)
+    assert_type(await pool.aget(), Connection)
+    assert_type(await pool.aacquire(timeout=None), Lease[Connection])
+    assert_type(await pool.awarm(2), int)
+    assert_type(await pool.aclose(timeout=None), bool)
+    async with pool as same:
+        await same.aput(Connection(), timeout=0)
+
+
 # Lifecycle.
 
 with FastPool(factory=connect) as entered:

@@ -1,0 +1,125 @@
+/* How a waiting task is told that its wait is over: one mailbox per event loop.
+ *
+ * Whoever ends the wait puts the waiter's record into the mailbox of its loop and rings the bell, a
+ * descriptor that the loop watches, unless it has been rung already: one system call per batch.  That
+ * is plain C, so it may be done under the core's lock, in a finaliser, in any thread.  The loop then
+ * empties the box and sets the futures.
+ *
+ * A task that ends the wait of another task of its own loop need not ring: between fp_here_begin and
+ * fp_here_end the running thread's own box is noted, and emptied at the end, with no lock held.
+ */
+#ifndef FASTPOOL_MAILBOX_H
+#define FASTPOOL_MAILBOX_H
+
+#include "_waiters.h"
+
+#ifdef _WIN32
+#include <winsock2.h>
+#else
+#include <unistd.h>
+#endif
+
+typedef struct fp_mailbox {
+    fp_lock lock; /* guards the rest; the innermost of all locks */
+    fp_waiter *first, *last;
+    int rung;       /* the loop has been told of what lies here */
+    intptr_t bell;    /* what to write to; -1: the loop is gone */
+    uintptr_t thread; /* the loop runs there, as far as known */
+    void *owner;      /* the Mailbox */
+} fp_mailbox;
+
+static _Thread_local int fp_here;                /* how many fp_here_begin have not ended */
+static _Thread_local fp_mailbox *fp_here_mail;   /* the box to be emptied at the end */
+static void (*fp_here_empty)(fp_mailbox *);      /* of _task.pxi */
+
+static void fp_mailbox_init(fp_mailbox *box, intptr_t bell) {
+    fp_lock_init(&box->lock);
+    box->first = box->last = NULL;
+    box->rung = 0;
+    box->thread = 0;
+    box->owner = NULL;
+    box->bell = bell;
+}
+
+static void fp_mailbox_ring(fp_mailbox *box) {
+    uint64_t one = 1;
+    if (box->bell < 0) return;
+#ifdef _WIN32
+    (void)send((SOCKET)box->bell, (const char *)&one, sizeof one, 0);
+#else
+    /* a full bell is a rung one, so the result does not matter */
+    if (write((int)box->bell, &one, sizeof one) < 0) return;
+#endif
+}
+
+static void fp_mailbox_post(fp_mailbox *box, fp_waiter *w) {
+    fp_lock_take(&box->lock);
+    if (!w->mailed) { /* else it lies here from an earlier notice that its owner has not waited for */
+        w->mailed = 1;
+        w->mail_next = NULL;
+        w->mail_prev = box->last;
+        *(box->last ? &box->last->mail_next : &box->first) = w;
+        box->last = w;
+    }
+    if (fp_here != 0 && box->thread == fp_thread_token() &&
+        (fp_here_mail == NULL || fp_here_mail == box)) { /* of a second loop: by its bell */
+        fp_here_mail = box;
+    } else if (!box->rung) {
+        box->rung = 1;
+        fp_mailbox_ring(box);
+    }
+    fp_lock_drop(&box->lock);
+}
+
+static void fp_mailbox_unlink(fp_mailbox *box, fp_waiter *w) { /* under the lock */
+    *(w->mail_prev ? &w->mail_prev->mail_next : &box->first) = w->mail_next;
+    *(w->mail_next ? &w->mail_next->mail_prev : &box->last) = w->mail_prev;
+    w->mailed = 0;
+}
+
+static fp_waiter *fp_mailbox_pop(fp_mailbox *box) {
+    fp_lock_take(&box->lock);
+    fp_waiter *w = box->first;
+    if (w != NULL) fp_mailbox_unlink(box, w);
+    fp_lock_drop(&box->lock);
+    return w;
+}
+
+/* The wait is over another way; nobody posts the record any more. */
+static void fp_mailbox_forget(fp_mailbox *box, fp_waiter *w) {
+    fp_lock_take(&box->lock);
+    if (w->mailed) fp_mailbox_unlink(box, w);
+    fp_lock_drop(&box->lock);
+}
+
+/* The loop looks now: what comes from here on rings again. */
+static void fp_mailbox_opened(fp_mailbox *box) {
+    fp_lock_take(&box->lock);
+    box->rung = 0;
+    fp_lock_drop(&box->lock);
+}
+
+/* What lies here could not be delivered on the spot. */
+static void fp_mailbox_leave(fp_mailbox *box) {
+    fp_lock_take(&box->lock);
+    box->rung = 1;
+    fp_mailbox_ring(box);
+    fp_lock_drop(&box->lock);
+}
+
+static inline void fp_here_begin(void) { fp_here++; }
+static inline void fp_here_end(void) {
+    fp_mailbox *box = fp_here_mail;
+    if (--fp_here == 0 && FP_UNLIKELY(box != NULL)) {
+        fp_here_mail = NULL;
+        fp_here_empty(box);
+    }
+}
+
+static void fp_mailbox_close(fp_mailbox *box) {
+    fp_lock_take(&box->lock);
+    box->bell = -1;
+    fp_lock_drop(&box->lock);
+}
+
+#endif

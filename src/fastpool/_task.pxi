@@ -1,0 +1,399 @@
+# What tasks wait with: the mailbox of an event loop, and a wait that its coroutine drives.
+#
+# Nothing here knows asyncio.  ``_aio.py`` makes the mailboxes and the futures; every method is
+# called in the thread of the loop, but ``abandon`` of a wait whose loop is closed.
+
+cdef class Mailbox:
+    """Where the waits of one event loop end; see ``_mailbox.h``.  ``bell``: a descriptor to write to;
+    the loop watches the other end and calls ``open`` when it is readable.  ``running()``: whether the
+    loop runs in the calling thread now."""
+    cdef fp_mailbox box
+    cdef object __weakref__
+    cdef object running
+    cdef object ends  # whatever has to be closed with it
+
+    def __cinit__(self, intptr_t bell, ends, running):
+        fp_mailbox_init(&self.box, bell)
+        self.box.owner = <void *>self
+        self.ends, self.running = ends, running
+
+    def open(self):
+        """The bell was heard: sets the future of every wait that has ended."""
+        fp_mailbox_opened(&self.box)
+        self.empty()
+
+    cdef object empty(self):
+        """The same for what lies there now."""
+        cdef fp_waiter *w
+        while True:
+            w = fp_mailbox_pop(&self.box)
+            if w == NULL:
+                break
+            future = <object>w.future
+            if not future.done():
+                future.set_result(None)
+
+    def close(self):
+        """The loop is gone: nothing is written to the bell any more."""
+        fp_mailbox_close(&self.box)
+
+    def __dealloc__(self):
+        fp_mailbox_close(&self.box)
+
+
+cdef void empty_here(fp_mailbox *box) noexcept:
+    """At the end of a call by a task: wakes others of its loop."""
+    cdef Mailbox mailbox = <Mailbox>box.owner
+    try:
+        if mailbox.running():
+            mailbox.empty()
+        else:  # it has run here before, and now runs elsewhere
+            fp_mailbox_leave(box)
+    except BaseException:  # a signal handler's, or of a loop that is closed: the loop does the rest
+        fp_mailbox_leave(box)
+        raise
+
+
+@cython.no_gc_clear
+cdef class Wait:
+    """One wait of a task in a line.  ``join_...``, then ``arm`` with a future and await it while that
+    says so, then ``look``, until there is an outcome; or ``leave``.  Collected in the middle, as with
+    a task that is never resumed, it gives back what it was granted."""
+    cdef Core core
+    cdef Mailbox mailbox
+    cdef Hand hand     # pool use: gets the slot
+    cdef fp_waiter *w  # while in a line, or settled and not looked at
+    cdef fp_line *line
+    cdef object future
+    cdef object got    # queue use: the item
+    cdef uint64_t forks
+    cdef object __weakref__
+
+    def __cinit__(self, Core core, Mailbox mailbox):
+        self.core = core
+        self.mailbox = mailbox
+        self.forks = fp_forks
+
+    def join_pool(self, Hand hand, task, *, bint in_front, bint wait):
+        """As ``Core.take``; None: it has joined the line.  ``task``: an int that names it."""
+        cdef fp_core *c = self.core.c
+        cdef fp_slot *slot = NULL
+        cdef void *error = NULL
+        cdef fp_waiter *spare = NULL
+        cdef fp_waiter *w = NULL
+        cdef bint asked = hand.coming
+        if wait:
+            w = self.record()
+        self.hand = hand
+        hand.coming = False
+        self.line = &c.getters
+        cdef int state = fp_pool_join(
+            c, w, <uintptr_t>task, asked, in_front, &slot, &error, &spare
+        )
+        if state == FP_GRANTED:
+            hand_take(hand, slot)
+        fp_drop_failure(spare)
+        if state == FP_WAITING and wait:
+            return None
+        self.drop(w)
+        if state == FP_FAILED:
+            raise fp_steal(error)
+        if state == FP_GRANTED:
+            return "due" if fp_pool_begin(c, slot) else "fresh"
+        return REASONS[state]
+
+    def join_get(self, bint wait):
+        """Queue use, likewise; the item is ``item``."""
+        cdef fp_core *c = self.core.c
+        cdef void *item = NULL
+        cdef fp_waiter *w = NULL
+        if wait:
+            w = self.record()
+        self.line = &c.getters
+        fp_here_begin()
+        cdef int state = fp_queue_get_join(c, w, &item)
+        fp_here_end()
+        if state == FP_WAITING and wait:
+            return None
+        self.drop(w)
+        if state == FP_GRANTED:
+            self.got = fp_steal(item)
+            return "fresh"
+        return raise_settled(state, "Empty")
+
+    def join_put(self, item, bint wait):
+        cdef fp_core *c = self.core.c
+        cdef fp_waiter *w = NULL
+        if wait:
+            w = self.record()
+        self.line = &c.putters
+        Py_INCREF(item)
+        fp_here_begin()
+        cdef int state = fp_queue_put_join(c, w, <void *>item)
+        fp_here_end()
+        if state == FP_WAITING and wait:
+            return None
+        self.drop(w)
+        if state == FP_GRANTED:
+            return "fresh"
+        Py_DECREF(item)
+        return raise_settled(state, "Full")
+
+    cdef fp_waiter *record(self) except NULL:
+        cdef fp_waiter *w = fp_waiter_new()
+        if w == NULL:
+            raise MemoryError
+        w.mailbox = &self.mailbox.box
+        self.w = w
+        return w
+
+    cdef void drop(self, fp_waiter *w) noexcept:
+        self.w = NULL
+        self.future = None
+        if w != NULL:
+            fp_waiter_free(w)
+
+    def arm(self, future):
+        """True: await the future; it is set when something has happened."""
+        self.future = future
+        self.w.future = <void *>future
+        self.mailbox.box.thread = fp_thread_token()
+        return fp_waiter_park(self.w) != 0
+
+    def look(self):
+        """After the future was set, or if ``arm`` said that there is no need to wait: the outcome as
+        from ``join``, or None: arm once more."""
+        cdef int state = fp_waiter_state(self.w)
+        if self.forks != fp_forks:
+            return "closed"
+        if state == FP_NOTIFIED:
+            if fp_look(self.core.c, self.line, self.w):
+                return self.end(FP_ROOM)
+            state = fp_waiter_state(self.w)
+        return None if state < FP_GRANTED else self.end(state)
+
+    def leave(self):
+        """The time is over: the outcome, "timeout" unless it was settled before."""
+        return self.end(self.settle(self.w))
+
+    def abandon(self):
+        """The task does not get through: what it was granted goes back.  By the task, or by whoever
+        finds out that its loop is closed; the second call does nothing."""
+        cdef fp_core *c = self.core.c
+        cdef fp_waiter *w
+        fp_lock_take(&c.lock)
+        w, self.w = self.w, NULL
+        fp_lock_drop(&c.lock)
+        if w == NULL:
+            return
+        if self.forks != fp_forks:  # the line is the parent's
+            return
+        cdef int state = self.settle(w)
+        cdef void *grant = w.grant
+        cdef void *offer = w.offer
+        self.over(w)
+        if offer != NULL:
+            if state != FP_GRANTED:
+                Py_DECREF(<object>offer)
+        elif state == FP_FAILED:
+            Py_DECREF(<object>grant)
+        elif state == FP_GRANTED:
+            if self.hand is not None:
+                slot_drop(c, <fp_slot *>grant)
+            elif not fp_queue_put_back(c, grant):
+                Py_DECREF(<object>grant)
+
+    cdef int settle(self, fp_waiter *w) noexcept:
+        """Leaves the line; the state."""
+        cdef fp_core *c = self.core.c
+        fp_here_begin()
+        fp_lock_take(&c.lock)
+        cdef bint settled = fp_leave(c, self.line, w)
+        fp_lock_drop(&c.lock)
+        fp_here_end()
+        return fp_waiter_state(w) if settled else FP_WAITING
+
+    cdef void over(self, fp_waiter *w) noexcept:
+        fp_waited(self.core.c, w)  # takes the lock: whoever has settled it has posted it by now
+        fp_mailbox_forget(&self.mailbox.box, w)
+        w.mailbox = NULL
+        self.drop(w)
+
+    cdef object end(self, int state):
+        cdef fp_waiter *w = self.w
+        cdef void *grant = w.grant
+        cdef void *offer = w.offer
+        self.over(w)
+        if self.hand is not None:
+            if state == FP_GRANTED:
+                hand_take(self.hand, <fp_slot *>grant)
+                return "due" if fp_pool_begin(self.core.c, <fp_slot *>grant) else "fresh"
+            if state == FP_FAILED:
+                raise fp_steal(grant)
+            return REASONS[state]
+        if offer != NULL and state != FP_GRANTED:
+            Py_DECREF(<object>offer)
+        if state == FP_GRANTED:
+            self.got = None if offer != NULL else fp_steal(grant)
+            return "fresh"
+        return raise_settled(state, "Full" if offer != NULL else "Empty")
+
+    @property
+    def item(self):
+        """Queue use: what the get has brought."""
+        return self.got
+
+    def __dealloc__(self):
+        if self.w != NULL:
+            self.abandon()
+
+
+# ---- The faces: hits are served here, the rest by ``_aio.py`` --------------------------------------
+
+cdef object MISS = type("Miss", (), {})()
+
+
+def task():
+    """An even number that names the running task."""
+    return fp_task_token()
+
+
+cdef class Done:
+    """An awaitable that is done: what ``__aexit__`` returns when there is nothing to wait for."""
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration
+
+cdef Done DONE = Done()
+
+
+def hand(Core core):
+    """An empty hand, for a borrower."""
+    return hand_of(core.c, NULL)
+
+
+def asks(Store pool, timeout):
+    """(core, manager or None for queue use, seconds to wait or None)"""
+    cdef fp_core *c = pool.c
+    cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
+    manager = manager_of(c, "aget") if c.use == FP_POOL else None
+    return pool.core, manager, seconds_or_none(span)
+
+
+def hit(FastPool pool):
+    """What ``get`` returns at once; a Hand with a slot that is due; or MISS."""
+    cdef fp_core *c = pool.c
+    cdef fp_slot *slot
+    cdef fp_slot *due = NULL
+    cdef void *item
+    if c.use == FP_QUEUE:
+        item = fp_queue_get(c, c.lifo)
+        return MISS if item == NULL else fp_steal(item)
+    slot = fp_pool_hit(c, &due)
+    if slot != NULL:
+        fp_slot_own(slot, fp_task_token())
+        return fp_resource(slot)
+    return MISS if due == NULL else hand_of(c, due)
+
+
+def stored(FastPool pool, item):
+    """Whether ``put`` could add the item at once."""
+    if pool.c.use == FP_POOL:
+        raise TypeError(f"{pool.label}: aput() is for queue use; give a resource back with put()")
+    return fp_queue_put_new(pool.c, <void *>item) != 0
+
+
+def is_pool(Store pool):
+    return pool.c.use == FP_POOL
+
+
+cpdef object lease_hit(Lease lease, bint block):
+    """``__aenter__`` at once: the resource, or a Hand to go on with."""
+    cdef fp_lease *l = &lease.of
+    cdef fp_slot *slot
+    cdef fp_slot *due = NULL
+    if l.state != FP_LEASE_FRESH:
+        return lease_again(lease)
+    if fp_lease_enter(l, &due):
+        fp_slot_own(l.slot, fp_task_token() | (1 if block else 0))
+        return fp_resource(l.slot)
+    if l.state == FP_LEASE_HELD:  # the block went to another pool at that very moment
+        slot, l.slot, l.state = l.slot, NULL, FP_LEASE_RELEASED
+        slot_drop(l.c, slot)
+    if fp_id_of(l.c) != l.id:
+        from fastpool.errors import PoolClosed
+        raise PoolClosed("a pool", "the pool of this lease is gone")
+    return hand_of(l.c, due)
+
+
+def lease_asks(Lease lease, Hand hand):
+    """(manager, what the hand has, seconds to wait or None)"""
+    cdef fp_core *c = lease.of.c
+    return manager_of(c, "lease"), None if hand.slot == NULL else "due", seconds_or_none(lease.of.span)
+
+
+def lease_hold(Lease lease, Hand hand, bint block):
+    """Moves the slot from the hand to the lease."""
+    cdef fp_lease *l = &lease.of
+    cdef fp_slot *slot
+    slot, hand.slot = hand.slot, NULL
+    if l.state != FP_LEASE_FRESH:  # entered twice, at once, by two tasks
+        slot_drop(l.c, slot)
+        return lease_again(lease)
+    l.slot = slot
+    l.generation = fp_slot_generation(slot)
+    l.state = FP_LEASE_HELD
+    fp_slot_own(slot, fp_task_token() | (1 if block else 0))
+    return fp_resource(slot)
+
+
+cdef object lease_aexit(Lease lease, object error):
+    cdef fp_lease *l = &lease.of
+    cdef fp_slot *slot
+    if error is None and fp_lease_exit(l):
+        return DONE
+    slot, l.slot, l.state = l.slot, NULL, FP_LEASE_RELEASED
+    if fp_id_of(l.c) != l.id:
+        return DONE
+    if slot == NULL:  # given back by another way, or while the pool was being closed
+        if fp_gate(l.c) & FP_CLOSED and l.c.manager != NULL:
+            (<object>l.c.manager).sweep(True)
+        return DONE
+    if not fp_slot_holds(slot, l.generation):
+        return DONE
+    manager = manager_of(l.c, "put")
+    cdef uint64_t generation
+    if not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
+        return DONE
+    generation = fp_slot_generation(slot)
+    if slot.sampled > 0:
+        fp_pool_sampled(l.c, slot)
+    try:
+        awaitable = settle_for_task(manager, slot.index, error, False)
+    except BaseException:
+        if fp_slot_generation(slot) == generation and fp_slot_state(slot) == FP_CHECKING:
+            rescue(l.c, slot.index, "interrupted")
+        raise
+    return DONE if awaitable is None else awaitable
+
+
+cdef object settle_for_task = None  # of _faces.py
+
+
+def add_faces(dict pool_methods, dict lease_methods, settle):
+    """Puts plain coroutine functions into the two types: they cost half of Cython's own.
+    ``settle``: the slow path of a return by a task."""
+    global settle_for_task
+    settle_for_task = settle
+    fp_add_methods(<PyTypeObject *>FastPool, pool_methods)
+    fp_add_methods(<PyTypeObject *>Lease, lease_methods)
+
+
+fp_here_empty = empty_here
+MISSED = MISS
+DEFAULT = UNSET
