@@ -45,11 +45,11 @@ HEAD = f"{'interpreter':<15}{'passed':>8} {'failed':>8} {'skipped':>8} {'seconds
 
 
 def extras_for(interpreter: Interpreter) -> list[str]:
-    """What the tests can use there: grpcio and the peers publish no wheels for 3.13t."""
+    """What the tests can use there: grpcio, uvloop and the peers publish no wheels for 3.13t."""
     if interpreter.free_threaded:
         return ["test"]
     main = interpreter.path == default().path
-    return ["test", "demo", "peers"] + ["lint"] * main
+    return ["test", "demo", "peers", "loops"] + ["lint"] * main
 
 
 def run(interpreter: Interpreter, arguments: list[str], *, debug: bool) -> Outcome:

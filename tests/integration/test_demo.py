@@ -179,7 +179,7 @@ def test_ctrl_c_ends_it_cleanly(moment: str) -> None:
     children = children_of(process.pid) if PROC else set()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors == "\ninterrupted; the servers have been stopped\n"
     # One that was being started as the signal came is not waited for; it sees the end of its pipe.
     eventually(lambda: not any(map(running, children)))
