@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from asyncio import _get_running_loop  # None where no loop runs
+from functools import partial
 
 from . import _core, _keeper
 
@@ -39,20 +40,23 @@ class Loop:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         if hasattr(os, "eventfd"):
             ear = bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            ends: tuple[Any, ...] = ()
-            weakref.finalize(self, os.close, bell)
+            closers: tuple[Callable[[], object], ...] = (partial(os.close, bell),)
+            listen: Callable[[], object] = partial(os.read, ear, 8)
         else:
             ends = socket.socketpair()
             for end in ends:
                 end.setblocking(False)
             ear, bell = (end.fileno() for end in ends)
+            closers = tuple(end.close for end in ends)
+            listen = partial(ends[0].recv, 4096)
         this = weakref.ref(loop)
-        self.mailbox = mailbox = _core.Mailbox(bell, ends, lambda: _get_running_loop() is this())
+        self.mailbox = mailbox = _core.Mailbox(bell, lambda: _get_running_loop() is this())
+        weakref.finalize(self, _hang_up, mailbox, closers)
         self.waits: dict[int, weakref.ref[_core.Wait]] = {}
 
         def hear() -> None:
             try:
-                os.read(ear, 4096)
+                listen()
             except BlockingIOError:
                 pass
             mailbox.open()
@@ -72,6 +76,13 @@ class Loop:
             wait = found()
             if wait is not None:
                 wait.abandon()
+
+
+def _hang_up(mailbox: _core.Mailbox, closers: tuple[Callable[[], object], ...]) -> None:
+    """First nobody rings any more, then the bell goes."""
+    mailbox.close()
+    for close in closers:
+        close()
 
 
 _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Loop] = weakref.WeakKeyDictionary()

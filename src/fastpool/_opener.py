@@ -165,7 +165,7 @@ class Opener:
             if hasattr(resource, "close"):
                 resource.close()
             raise TypeError(
-                "the factory returned an awaitable; this version serves threads: the factory must "
+                "the factory returned an awaitable; async factories are not served yet: it must "
                 "return the resource itself"
             )
         most = manager.options.max_lifetime

@@ -207,8 +207,8 @@ def _hooks(where: str, factory: Any, given: dict[str, Any]) -> Hooks:
     found = {name: is_async(getattr(hooks, name)) for name in Hooks.__slots__}
     if create is not None and found["create"]:
         raise TypeError(
-            f"{where}the factory is a coroutine function; this version serves threads, and an "
-            "async factory needs the asyncio face of a later one"
+            f"{where}the factory is a coroutine function, and async factories are not served yet; "
+            "a plain function serves tasks, too: it runs on the pool's own threads"
         )
     for name, asynchronous in found.items():
         if asynchronous:

@@ -10,17 +10,20 @@ cdef class Mailbox:
     cdef fp_mailbox box
     cdef object __weakref__
     cdef object running
-    cdef object ends  # whatever has to be closed with it
 
-    def __cinit__(self, intptr_t bell, ends, running):
+    def __cinit__(self, intptr_t bell, running):
         fp_mailbox_init(&self.box, bell)
         self.box.owner = <void *>self
-        self.ends, self.running = ends, running
+        self.running = running
 
     def open(self):
         """The bell was heard: sets the future of every wait that has ended."""
         fp_mailbox_opened(&self.box)
-        self.empty()
+        try:
+            self.empty()
+        except BaseException:  # a signal handler's: the rest when the loop goes on
+            fp_mailbox_leave(&self.box)
+            raise
 
     cdef object empty(self):
         """The same for what lies there now."""

@@ -33,8 +33,8 @@ class Factory(Protocol[T_co]):
 class AsyncFactory(Protocol[T_co]):
     """The same for asyncio: ``create`` and the hooks are coroutine functions.
 
-    It belongs to the asyncio face of the pool; this version serves threads, and FastPool refuses
-    such a factory with a TypeError.
+    Not served yet: FastPool refuses such a factory with a TypeError.  A plain function serves
+    tasks, too.
     """
 
     async def create(self) -> T_co:

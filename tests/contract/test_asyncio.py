@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import queue
 import threading
 import time
@@ -474,6 +475,26 @@ class TestLine:
 
         run(main())
         assert maker.made == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bell", ["eventfd", "socketpair"])
+def test_either_bell_is_heard(kind: str, bell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads wake tasks by an eventfd where there is one, else by a pair of sockets."""
+    if bell == "socketpair":
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    elif not hasattr(os, "eventfd"):
+        pytest.skip("this system has no eventfd")
+
+    async def main() -> None:
+        pool: Any = FastPool()
+        for item in range(50):
+            task = asyncio.create_task(pool.aget())
+            await eventually(lambda: lined_up(pool) == 1)
+            await asyncio.to_thread(pool.put, item)
+            assert await task == item
+
+    run_in(kind, main())
 
 
 class TestTimeouts:
