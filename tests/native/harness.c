@@ -472,7 +472,8 @@ static void start_tries(void) {
         if ((slot = reserve()) == NULL) break;
         manager.tries++;
         manager.queue[manager.queued++] = slot;
-        pthread_cond_signal(&manager.work);
+        /* to all: glibc before 2.41 may lose a signal when several wait (its bug 25847) */
+        pthread_cond_broadcast(&manager.work);
     }
     pthread_mutex_unlock(&manager.lock);
 }
