@@ -112,12 +112,12 @@ cdef extern from *:
     void fp_refuse_all(fp_line *)
     uint64_t fp_assign(fp_core *)
     ctypedef struct fp_mailbox:
-        uintptr_t thread
         void *owner
     void (*fp_here_empty)(fp_mailbox *)
     void fp_here_begin()
     void fp_here_end()
     void fp_mailbox_leave(fp_mailbox *)
+    void fp_mailbox_runs_here(fp_mailbox *)
     uintptr_t fp_task_token()
     void fp_mailbox_init(fp_mailbox *, intptr_t)
     void fp_mailbox_opened(fp_mailbox *)

@@ -24,7 +24,7 @@ typedef struct fp_mailbox {
     fp_waiter *first, *last;
     int rung;       /* the loop has been told of what lies here */
     intptr_t bell;    /* what to write to; -1: the loop is gone */
-    uintptr_t thread; /* the loop runs there, as far as known */
+    FP_SHARED(uintptr_t) thread; /* the loop ran there last, as far as known; writer: the loop */
     void *owner;      /* the Mailbox */
 } fp_mailbox;
 
@@ -36,7 +36,7 @@ static void fp_mailbox_init(fp_mailbox *box, intptr_t bell) {
     fp_lock_init(&box->lock);
     box->first = box->last = NULL;
     box->rung = 0;
-    box->thread = 0;
+    fp_store(&box->thread, 0, relaxed);
     box->owner = NULL;
     box->bell = bell;
 }
@@ -61,7 +61,7 @@ static void fp_mailbox_post(fp_mailbox *box, fp_waiter *w) {
         *(box->last ? &box->last->mail_next : &box->first) = w;
         box->last = w;
     }
-    if (fp_here != 0 && box->thread == fp_thread_token() &&
+    if (fp_here != 0 && fp_load(&box->thread, relaxed) == fp_thread_token() &&
         (fp_here_mail == NULL || fp_here_mail == box)) { /* of a second loop: by its bell */
         fp_here_mail = box;
     } else if (!box->rung) {
@@ -97,6 +97,10 @@ static void fp_mailbox_opened(fp_mailbox *box) {
     fp_lock_take(&box->lock);
     box->rung = 0;
     fp_lock_drop(&box->lock);
+}
+
+static void fp_mailbox_runs_here(fp_mailbox *box) {
+    fp_store(&box->thread, fp_thread_token(), relaxed);
 }
 
 /* What lies here could not be delivered on the spot. */

@@ -160,7 +160,7 @@ cdef class Wait:
         """True: await the future; it is set when something has happened."""
         self.future = future
         self.w.future = <void *>future
-        self.mailbox.box.thread = fp_thread_token()
+        fp_mailbox_runs_here(&self.mailbox.box)
         return fp_waiter_park(self.w) != 0
 
     def look(self):
