@@ -38,6 +38,7 @@ INF = float("inf")
 CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when idle
 
 _managers: weakref.WeakSet[Manager] = weakref.WeakSet()
+_orphans: set[Manager] = set()  # of pools that were collected with something lent: leases hold none
 
 
 class Manager:
@@ -249,6 +250,7 @@ class Manager:
         for workers in (self.opener.workers, self.checkers, self.closers, self.errands):
             workers.stop()
         if self.orphaned:
+            _orphans.discard(self)
             self.core.drop_manager()
 
     def changed(self) -> None:
@@ -293,7 +295,9 @@ class Manager:
         unclosed = core.close()
         self.orphaned = True
         if open_:
+            _orphans.add(self)  # until the last resource is closed; see dismiss
             _keeper.poke(self.sweep, True)
+            _keeper.poke(self.place_free, 0)  # if the last one was closed just now
         else:
             core.drop_manager()
         if unclosed and open_:  # last: a warning may be an error
