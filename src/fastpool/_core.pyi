@@ -98,7 +98,7 @@ class LifoQueue(Store[_T]):
         """``put(item, block=False)``"""
 
 class FastPool(Store[_T]):
-    """A pool that threads and tasks share: a queue of ready items, or resources made by a factory."""
+    """A pool for threads and tasks: a queue of ready items, or resources made by a factory."""
 
     # Queue use: no factory, no items.
     @overload

@@ -67,7 +67,7 @@ cdef object pool_take_back(fp_core *c, fp_slot *slot, int held, object resource,
 
 @cython.no_gc_clear
 cdef class FastPool(Store):
-    """A pool that threads and tasks share: a queue of ready items, or resources made by a factory.
+    """A pool for threads and tasks: a queue of ready items, or resources made by a factory.
 
     Without ``factory`` and ``items`` it is a compiled ``queue.LifoQueue`` (``order="fifo"``:
     ``queue.Queue``).  With one it is a resource pool under the hard cap ``maxsize``; use
