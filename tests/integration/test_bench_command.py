@@ -64,7 +64,8 @@ def test_every_crowd_has_its_figures(whole: subprocess.CompletedProcess[str]) ->
             float(each.replace(",", "")) for each in row.split()
         )
         assert 0 < held <= 2 / bench.HOLD and wait > 0 and 0 <= evenness <= 1
-        assert at_once > held and short > 0
+        # given back at once, in a short run no thread may have waited as much as 0.05 ms
+        assert at_once > held and short >= 0
     assert re.search(r"^no pool, only threads +- +- +- +- +[\d.]+$", crowd, re.M)
 
 
