@@ -35,10 +35,8 @@ ARROWS: dict[str, set[str]] = {
     "_housekeeping": {"_policy", "_keeper"},
     "_aio": {"_core", "_keeper"},
     "_faces": {"_core", "_aio"},
-    "pool": {
+    "_manager": {
         "errors",
-        "_core",
-        "_options",
         "_keeper",
         "_workers",
         "_deadlines",
@@ -48,8 +46,20 @@ ARROWS: dict[str, set[str]] = {
         "stats",
         "_tracking",
         "_housekeeping",
-        "_faces",
     },
+    "_shard": {"errors", "_core", "_policy", "_opener", "_closing", "_checking", "_manager"},
+    "_shards": {
+        "errors",
+        "_core",
+        "_options",
+        "_keeper",
+        "_workers",
+        "stats",
+        "_aio",
+        "_manager",
+        "_shard",
+    },
+    "pool": {"_core", "_options", "_keeper", "_faces", "_manager", "_shards"},
     "queue": {"errors", "_core"},
     "shared": {"errors", "pool"},
     "keyed": {"errors", "pool"},
@@ -75,7 +85,8 @@ HEADERS: dict[str, set[str]] = {
     "_waiters.h": {"_clock.h", "_ring.h"},
     "_mailbox.h": {"_waiters.h"},
     "_slots_view.h": {"_waiters.h"},
-    "_cpython.h": {"_waiters.h", "_mailbox.h", "_slots_view.h"},
+    "_home.h": {"_waiters.h"},
+    "_cpython.h": {"_waiters.h", "_mailbox.h", "_slots_view.h", "_home.h"},
     "_doors.h": {"_cpython.h"},
 }
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
-    from .pool import Manager
+    from ._manager import Manager
 
-__all__ = ["aclose", "borrow", "enter", "get", "put", "settle", "warm"]
+__all__ = ["aclose", "borrow", "enter", "get", "loop_of", "put", "settle", "warm"]
 
 #: How soon it is found out that a loop was closed while its tasks waited, in seconds.
 LOOK = 0.1
@@ -53,6 +53,7 @@ class Loop:
         self.mailbox = mailbox = _core.Mailbox(bell, lambda: _get_running_loop() is this())
         weakref.finalize(self, _hang_up, mailbox, closers)
         self.waits: dict[int, weakref.ref[_core.Wait]] = {}
+        self.pools: weakref.WeakSet[Any] = weakref.WeakSet()  # that have resources of this loop
 
         def hear() -> None:
             try:
@@ -76,6 +77,8 @@ class Loop:
             wait = found()
             if wait is not None:
                 wait.abandon()
+        for pool in list(self.pools):
+            pool.forget_closed()
 
 
 def _hang_up(mailbox: _core.Mailbox, closers: tuple[Callable[[], object], ...]) -> None:
@@ -90,7 +93,8 @@ _lock = threading.Lock()
 _looking = False
 
 
-def _loop_of(loop: asyncio.AbstractEventLoop) -> Loop:
+def loop_of(loop: asyncio.AbstractEventLoop) -> Loop:
+    """Its record, made when first asked for."""
     found = _loops.get(loop)
     if found is None:
         _forsake_closed()  # a new loop often follows one that was closed
@@ -186,7 +190,7 @@ def _off_loop(
     """``call(*args)`` on a worker, begun at once; await its result.  ``undo()``: when it has ended
     and nobody awaits it any more."""
     loop = asyncio.get_running_loop()
-    its = _loop_of(loop)
+    its = loop_of(loop)
     errand = Errand(loop, loop.create_future(), undo, its.waits)
     try:
         manager.errands.submit(errand.run, call, args)
@@ -253,17 +257,19 @@ class Errand:
 # ---- Borrowing ---------------------------------------------------------------------------------
 
 
-async def borrow(
-    manager: Manager, hand: _core.Hand, reason: str | None, span: float | None
-) -> None:
-    """As ``Manager.borrow``, for a task."""
+async def borrow(manager: Any, hand: _core.Hand, reason: str | None, span: float | None) -> None:
+    """As ``Manager.borrow``, for a task.  ``manager``: or a ``Shard``, which awaits its hooks."""
     start = time.monotonic()
     in_front = asked = False
     try:
         loop = asyncio.get_running_loop()
-        its, me, core = _loop_of(loop), _core.task(), manager.core
+        its, me, core = loop_of(loop), _core.task(), manager.core
         while reason != "fresh":
-            if reason == "due":
+            if reason == "due" and manager.awaits:
+                if await manager.checking.aexamine(hand, start, span):
+                    break
+                in_front = True
+            elif reason == "due":
                 away = hand.move()
                 if await _off_loop(manager, away.drop, manager.checking.examine, away, start, span):
                     hand.receive(away)
@@ -272,9 +278,8 @@ async def borrow(
             elif reason == "room":
                 if span == 0:
                     raise manager.refusal("timeout", start, span)
-                core.come(hand)
+                manager.come(hand, start, span)
                 in_front, asked = in_front or asked, True
-                _keeper.poke(manager.opener.refill)
             elif reason is not None:
                 raise manager.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())
@@ -306,7 +311,7 @@ async def get(pool: Any, hand: _core.Hand | None, timeout: Any) -> Any:
         await borrow(manager, hand, reason, span)
         return hand.give()
     loop = asyncio.get_running_loop()
-    its = _loop_of(loop)
+    its = loop_of(loop)
     wait = _core.Wait(core, its.mailbox)
     if wait.join_get(span != 0) is None:
         await _outcome(wait, loop, its, None if span is None else time.monotonic() + span)
@@ -317,7 +322,7 @@ async def put(pool: Any, item: Any, timeout: Any) -> None:
     """The slow path of ``aput``, queue use."""
     core, _, span = _core.asks(pool, timeout)
     loop = asyncio.get_running_loop()
-    its = _loop_of(loop)
+    its = loop_of(loop)
     wait = _core.Wait(core, its.mailbox)
     if wait.join_put(item, span != 0) is None:
         await _outcome(wait, loop, its, None if span is None else time.monotonic() + span)
@@ -327,17 +332,21 @@ async def put(pool: Any, item: Any, timeout: Any) -> None:
 
 
 def settle(
-    manager: Manager, index: int, error: BaseException | None, discard: bool
+    manager: Any, index: int, error: BaseException | None, discard: bool
 ) -> Awaitable[None] | None:
-    """The slow path of a return, begun at once: hooks run on a worker.  None: all is done."""
+    """The slow path of a return, begun at once: hooks run on a worker, or in a task of the pool's.
+    None: all is done."""
     hooks, core = manager.hooks, manager.core
     if hooks.reset is None and error is None and not discard and manager.unfit(index, None) is None:
         if manager.tracking.on:
             manager.tracking.forget(index)
         if core.publish(index):
-            if core.waiting:
-                manager.changed()
+            manager.came_back()
             return None
+
+    if manager.awaits:
+        begun: Awaitable[None] | None = manager.settled(index, error, discard)
+        return begun
 
     def end() -> None:
         try:

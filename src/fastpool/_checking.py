@@ -16,7 +16,7 @@ from ._workers import Job
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import _core
-    from .pool import Manager
+    from ._manager import Manager
 
 __all__ = ["Checking"]
 
@@ -37,21 +37,29 @@ class Checking:
     def examine(self, hand: _core.Hand, start: float, span: float | None) -> bool:
         """A slot just taken that is no longer fresh: expired, or to be checked.  True: it is lent,
         False: it is being closed."""
-        core, o = self.core, self.options
-        index = hand.index
-        if not core.claim(index, "leased"):
+        if not self.core.claim(hand.index, "leased"):
             return False
+        why, due = self.look(hand.index)
+        if due:
+            why = self._ask(hand, start, span)
+        return self.verdict(hand, why)
+
+    def look(self, index: int) -> tuple[str | None, bool]:
+        """Why the resource has to go, or None; and whether it has to be checked."""
+        core, o = self.core, self.options
         _, _, since, dies_at, uses, _, retire = core.slot(index)
         now = core.now()
         why = "flushed" if retire else _policy.expiry(now, since, dies_at, o.idle_timeout)
-        if why is None and self.hook is not None:
-            if _policy.check_due(now, since, o.check_after, uses):
-                why = self._ask(hand, start, span)
+        due = why is None and self.hook is not None
+        return why, due and _policy.check_due(now, since, o.check_after, uses)
+
+    def verdict(self, hand: _core.Hand, why: str | None) -> bool:
+        """Lends what is in hand, or has it closed."""
         if why is not None:
-            core.condemn(hand, why)
+            self.core.condemn(hand, why)
             return False
-        core.freshen(index)
-        return core.lend(index)
+        self.core.freshen(hand.index)
+        return self.core.lend(hand.index)
 
     def _ask(self, hand: _core.Hand, start: float, span: float | None) -> str | None:
         """Runs the check on a worker; "check" if it failed.  Raises PoolTimeout when the borrower's

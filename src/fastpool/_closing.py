@@ -10,8 +10,8 @@ from operator import methodcaller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._manager import Manager
     from ._workers import Workers
-    from .pool import Manager
 
 __all__ = ["Closing"]
 

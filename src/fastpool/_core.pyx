@@ -211,6 +211,8 @@ cdef object slot_drop(fp_core *c, fp_slot *slot):
             c, slot, FP_LEASED, fp_slot_word(slot)
         ):
             fp_dispatch_locked(c)
+            if fp_gate(c) & FP_TELL and c.manager != NULL:
+                poke((0.0, (<object>c.manager).returned, (True,)))
             # a close that came in between may have swept already: help it
             if not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
                 return
@@ -321,6 +323,17 @@ cdef class Core:
         fp_gate_clear(self.c, FP_SUSPENDED)
         fp_dispatch(self.c)
         fp_lock_drop(&self.c.lock)
+
+    def set_sharded(self):
+        """Every event loop has a core of its own; this one serves nobody."""
+        self.c.sharded = True
+
+    def tell(self, bint on):
+        """Whether ``Manager.returned`` is called for whatever comes back."""
+        if on:
+            fp_gate_set(self.c, FP_TELL)
+        else:
+            fp_gate_clear(self.c, FP_TELL)
 
     def set_limit(self, double limit):
         fp_lock_take(&self.c.lock)
@@ -450,11 +463,12 @@ cdef class Core:
         return -1 if slot == NULL else <int64_t>slot.index
 
     def mark_retire(self, double most=INFINITY):
-        """RETIRE on up to ``most`` open slots: each is closed when it comes back."""
+        """RETIRE on up to ``most`` open slots: each is closed when it comes back.  How many."""
         cdef fp_core *c = self.c
         fp_lock_take(&c.lock)
-        fp_mark_retire(c, size_of(most))
+        cdef size_t marked = fp_mark_retire(c, size_of(most))
         fp_lock_drop(&c.lock)
+        return marked
 
     def slots(self):
         """A snapshot under the lock, each slot read once:
@@ -555,6 +569,13 @@ cdef class Core:
             return "due" if fp_pool_begin(c, slot) else "fresh"
         return REASONS[state]
 
+    def waits_since(self, size_t skip):
+        """When the waiter behind the first ``skip`` joined, in seconds; inf: the line is shorter."""
+        fp_lock_take(&self.c.lock)
+        cdef int64_t since = fp_waits_since(self.c, skip)
+        fp_lock_drop(&self.c.lock)
+        return seconds_of(since)
+
     def assign(self):
         """The ticket of the waiter for whom the next creation is; 0 when nobody waits."""
         fp_lock_take(&self.c.lock)
@@ -606,7 +627,7 @@ cdef enum:
 
 cdef tuple CLOSED_FOR = (
     "discarded", "error", "reset", "check", "lifetime", "idle", "uses", "surplus", "flushed", "closed",
-    "lost", "overdue", "interrupted",
+    "lost", "overdue", "interrupted", "evicted", "loop",
 )
 cdef tuple STATES = ("free", "creating", "idle", "leased", "checking", "closing")
 cdef dict REASONS = {
@@ -662,8 +683,8 @@ def _install():
     core = Core()
     fp_install_traverse(<PyTypeObject *>Core, <size_t>(<char *>&core.c - <char *><PyObject *>core))
     fp_install_fork()
-    global fp_lend_due, fp_sweep
-    fp_lend_due, fp_sweep = lend_due, sweep
+    global fp_lend_due, fp_tell
+    fp_lend_due, fp_tell = lend_due, tell
     cdef Store store = Queue()
     cdef Lease lease = Lease.__new__(Lease)
     fp_install_doors(

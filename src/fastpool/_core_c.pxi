@@ -55,7 +55,7 @@ cdef extern from *:
         pass
     ctypedef struct fp_core:
         uint64_t id
-        int use, lifo, fair, timed, asks
+        int use, lifo, fair, timed, asks, sharded
         int64_t *clock
         int64_t fresh_for
         int64_t span
@@ -86,7 +86,7 @@ cdef extern from *:
     const int64_t FP_NEVER
     const int FP_QUEUE, FP_POOL
     const int FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
-    const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT
+    const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL
     const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED
     const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_MEMORY
 
@@ -111,6 +111,7 @@ cdef extern from *:
     void fp_dispatch_locked(fp_core *)
     void fp_refuse_all(fp_line *)
     uint64_t fp_assign(fp_core *)
+    int64_t fp_waits_since(fp_core *, size_t)
     ctypedef struct fp_mailbox:
         void *owner
     void (*fp_here_empty)(fp_mailbox *)
@@ -216,7 +217,9 @@ cdef extern from *:
     int fp_lease_exit(fp_lease *)
     object fp_resource(fp_slot *)
     object (*fp_lend_due)(fp_core *, fp_slot *)
-    object (*fp_sweep)(fp_core *)
+    object (*fp_tell)(fp_core *)
+    fp_core *fp_home_guess(fp_core *, void *)
+    void fp_home_note(fp_core *, void *, fp_core *)
     int fp_install_doors(
         PyTypeObject *, PyTypeObject *, PyTypeObject *, PyTypeObject *, size_t, size_t
     ) except -1

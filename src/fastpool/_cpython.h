@@ -49,6 +49,7 @@ static inline uintptr_t fp_thread_token(void) { /* what pthread_self() reads, wi
 #include "_waiters.h"
 #include "_mailbox.h"
 #include "_slots_view.h"
+#include "_home.h"
 
 static void fp_unpark(fp_waiter *w) {
     if (w->mailbox != NULL)

@@ -13,8 +13,8 @@ from . import _keeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._manager import Manager
     from ._workers import Workers
-    from .pool import Manager
 
 __all__ = ["Call", "Deadlines"]
 

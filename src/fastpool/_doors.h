@@ -32,7 +32,7 @@ enum { FP_LEASE_FRESH, FP_LEASE_HELD, FP_LEASE_RELEASED, FP_LEASE_DISCARDED };
 typedef PyObject *(*fp_call)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
 static fp_call fp_exit_parsed;
 static PyObject *(*fp_lend_due)(fp_core *, fp_slot *); /* these two: of _pool.pxi */
-static PyObject *(*fp_sweep)(fp_core *);
+static PyObject *(*fp_tell)(fp_core *);
 
 static inline PyObject *fp_resource(fp_slot *slot) {
     PyObject *item = (PyObject *)fp_load_item(slot);
@@ -67,10 +67,10 @@ static inline PyObject *fp_hit_get(fp_core *c) {
 }
 
 static FP_APART int fp_hit_put_pool(fp_core *c, PyObject *item) {
-    int swept = 0;
+    int told = 0;
     fp_slot *slot = fp_pool_find(c, item);
-    if (FP_UNLIKELY(slot == NULL || fp_pool_return(c, slot, 0, &swept) <= 0)) return 0;
-    if (FP_UNLIKELY(swept)) fp_sweep(c);
+    if (FP_UNLIKELY(slot == NULL || fp_pool_return(c, slot, 0, &told) <= 0)) return 0;
+    if (FP_UNLIKELY(told)) fp_tell(c);
     return 1;
 }
 
@@ -126,16 +126,16 @@ static inline int fp_lease_enter(fp_lease *l, fp_slot **due) {
 
 /* The end of a block that no exception left; 0: slow path, nothing has been done. */
 static inline int fp_lease_exit(fp_lease *l) {
-    int swept = 0;
+    int told = 0;
     fp_slot *slot = l->slot;
     if (FP_UNLIKELY(slot == NULL || fp_id_of(l->c) != l->id)) return 0;
     l->slot = NULL;
     l->state = FP_LEASE_RELEASED;
-    if (FP_UNLIKELY(fp_pool_return(l->c, slot, l->generation, &swept) <= 0)) {
+    if (FP_UNLIKELY(fp_pool_return(l->c, slot, l->generation, &told) <= 0)) {
         l->slot = slot;
         return 0;
     }
-    return FP_LIKELY(!swept); /* else the slow path finds `slot` NULL and sweeps */
+    return FP_LIKELY(!told); /* else the slow path finds `slot` NULL and tells the manager */
 }
 
 static PyObject *fp_exit_door(PyObject *self, PyObject *const *args, Py_ssize_t n,

@@ -52,7 +52,7 @@ async def aclose(self: Any, timeout: float | None = 5.0) -> bool:
         return True
     from ._aio import aclose
 
-    return await aclose(_core.asks(self, None)[1], timeout)
+    return await aclose(_core.manager(self, "aclose"), timeout)
 
 
 async def awarm(self: Any, n: int, timeout: Any = DEFAULT) -> int:

@@ -13,7 +13,7 @@ from . import _keeper, _policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .pool import Manager
+    from ._manager import Manager
 
 __all__ = ["Housekeeping"]
 

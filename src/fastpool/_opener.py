@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .pool import Manager
+    from ._manager import Manager
 
 __all__ = ["Opener"]
 
@@ -25,13 +25,14 @@ __all__ = ["Opener"]
 class Try:
     """One creation: who it is for, and what became of it."""
 
-    __slots__ = ("given_up", "index", "started", "ticket")
+    __slots__ = ("given_up", "index", "started", "task", "ticket")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.ticket = 0
         self.started = 0.0
         self.given_up = False  # past its deadline: the permit is free, the place still counted
+        self.task: Any = None  # where hooks are coroutine functions: it can be cancelled
 
 
 class Opener:
@@ -40,7 +41,7 @@ class Opener:
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.most = manager.options.max_creating
-        self.workers = Workers(
+        self.workers: Any = Workers(
             f"fastpool-{manager.name}-create", 64 if self.most == float("inf") else self.most
         )
         self.tries = 0  # creations that hold a permit
@@ -67,7 +68,7 @@ class Opener:
         least = self.manager.options.min_idle
         if not least:
             return 0
-        n = self.manager.core.counts()
+        n = self.manager.counts()
         return max(0, least - int(n["idle"] + n["checking"]))
 
     def refill(self, more: int = 0) -> None:
@@ -84,7 +85,7 @@ class Opener:
         failed_before = self.failed
 
         def ready() -> int:
-            counts: dict[str, int] = core.counts()
+            counts = manager.counts()
             return int(counts["idle"] + counts["leased"])
 
         with manager.news:
@@ -96,7 +97,7 @@ class Opener:
                 self.wishes = 0
             failure = self.last_failure
         if ready() >= n:
-            return core.open
+            return int(manager.counts()["open"])
         if core.closed:
             raise manager.refusal("closed", start, timeout)
         if done and failure is not None:
@@ -120,41 +121,55 @@ class Opener:
             if core.suspended:
                 return
             wanted = _policy.tries_wanted(core.demand, wishes, self.tries, self.most)
-            while wanted > 0 and (index := core.reserve()) >= 0:
+            while wanted > 0 and self.attempt():
                 wanted -= 1
-                self.tries += 1
-                try:
-                    self.workers.submit(self._run, Try(index))
-                except RuntimeError:  # no thread to be had
-                    self.tries -= 1
-                    core.free(index)
-                    return
+
+    def attempt(self) -> bool:
+        """Starts one try; False: the cap is reached, or there is no thread to be had."""
+        core = self.manager.core
+        index = core.reserve()
+        if index < 0:
+            return False
+        self.tries += 1
+        try:
+            self.workers.submit(self._run, Try(index))
+        except RuntimeError:
+            self.tries -= 1
+            core.free(index)
+            return False
+        return True
 
     def _wanted(self) -> bool:
         core = self.manager.core
         return not core.closed and self.tries <= core.demand + self.wishes
 
-    def _run(self, attempt: Try) -> None:
+    def _run(self, attempt: Try) -> Any:
         """On a worker: one creation, from elision to delivery."""
-        manager, core = self.manager, self.manager.core
-        with manager.lock:
-            if not self._wanted():
-                self.tries -= 1
-                core.free(attempt.index)
-                return
-            attempt.ticket = core.assign()
-            attempt.started = time.monotonic()
-            self.running[attempt] = None
-            if len(self.running) == 1 and manager.options.create_timeout != float("inf"):
-                _keeper.poke(self._watch)
+        if not self._begin(attempt):
+            return
         resource = error = None
         try:
-            resource = manager.hooks.create()
+            resource = self.manager.hooks.create()
             self._take_in(attempt, resource)
         except BaseException as failure:  # whatever it is, it is the waiter's to see
             error = failure
         del resource
         self._finish(attempt, error)
+
+    def _begin(self, attempt: Try) -> bool:
+        """Assigns the try to a waiter; False: nobody wants it any more."""
+        manager, core = self.manager, self.manager.core
+        with manager.lock:
+            if not self._wanted():
+                self.tries -= 1
+                core.free(attempt.index)
+                return False
+            attempt.ticket = core.assign()
+            attempt.started = time.monotonic()
+            self.running[attempt] = None
+            if len(self.running) == 1 and manager.options.create_timeout != float("inf"):
+                _keeper.poke(self._watch)
+        return True
 
     def _take_in(self, attempt: Try, resource: Any) -> None:
         """Puts what the factory returned into its slot, or says what is wrong with it."""
@@ -165,8 +180,8 @@ class Opener:
             if hasattr(resource, "close"):
                 resource.close()
             raise TypeError(
-                "the factory returned an awaitable; async factories are not served yet: it must "
-                "return the resource itself"
+                "the factory returned an awaitable, but is no coroutine function: write it as "
+                "`async def` with `return await ...`, then its resources belong to event loops"
             )
         most = manager.options.max_lifetime
         lifetime = _policy.lifetime(most) if most < 1e300 else most
@@ -236,7 +251,7 @@ class Opener:
 
     def _late_is_wanted(self) -> bool:
         core = self.manager.core
-        idle: int = core.counts()["idle"]
+        idle: int = self.manager.counts()["idle"]
         return core.waiting > 0 or idle < max(1, self.manager.options.min_idle)
 
     def _watch(self) -> None:

@@ -22,9 +22,11 @@ _pools = 0
 
 
 class Hooks:
-    """The four user functions of a pool; None where there is none."""
+    """The four user functions of a pool; None where there is none.  ``awaits``: the factory is
+    asynchronous, and so may be the others."""
 
-    __slots__ = ("check", "close", "create", "reset")
+    __slots__ = ("awaits", "check", "close", "create", "reset")
+    awaits: bool
     create: Any
     close: Any
     check: Any
@@ -58,6 +60,25 @@ class Options:
     discard_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
     name: str
     clock: Any
+
+    def check_close_timeout(self, timeout: Any) -> None:
+        """For ``close``: TypeError or ValueError unless it is seconds or None."""
+        if timeout is None:
+            return
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise TypeError(f"{self.name}: close: timeout must be a number, not {timeout!r}")
+        if not timeout >= 0:
+            raise ValueError(f"{self.name}: close: timeout must be >= 0 or None, not {timeout!r}")
+
+    def check_maxsize(self, maxsize: Any) -> None:
+        """For ``resize``: TypeError or ValueError unless it is a good one for this pool."""
+        if isinstance(maxsize, bool) or not isinstance(maxsize, int):
+            raise TypeError(f"{self.name}: maxsize must be an int, not {maxsize!r}")
+        if maxsize < 0 or (maxsize and maxsize < self.min_idle):
+            raise ValueError(
+                f"{self.name}: maxsize must be 0 (no cap) or at least min_idle "
+                f"({self.min_idle}), not {maxsize!r}"
+            )
 
 
 def parse(maxsize: Any, unset: object, given: dict[str, Any]) -> Options:
@@ -204,14 +225,9 @@ def _hooks(where: str, factory: Any, given: dict[str, Any]) -> Hooks:
         if hook is not None and not callable(hook):
             raise TypeError(f"{where}{name} must be callable, not {hook!r}")
         setattr(hooks, name, hook)
-    found = {name: is_async(getattr(hooks, name)) for name in Hooks.__slots__}
-    if create is not None and found["create"]:
-        raise TypeError(
-            f"{where}the factory is a coroutine function, and async factories are not served yet; "
-            "a plain function serves tasks, too: it runs on the pool's own threads"
-        )
-    for name, asynchronous in found.items():
-        if asynchronous:
+    hooks.awaits = create is not None and is_async(create)
+    for name in ("close", "check", "reset"):
+        if is_async(getattr(hooks, name)) and not hooks.awaits:
             raise TypeError(f"{where}{name} is a coroutine function, but the factory is not")
     return hooks
 

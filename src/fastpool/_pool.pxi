@@ -183,8 +183,9 @@ cdef class FastPool(Store):
         """Closes a resource that is lent out, in place of ``put``; its place is free again once it
         is really closed."""
         manager_of(self.c, "discard")
-        cdef fp_slot *slot = fp_pool_find(self.c, <void *>resource)
-        pool_take_back(self.c, slot, -1 if slot == NULL else 0, resource, "discard")
+        cdef fp_core *c = holder(self.c, resource)
+        cdef fp_slot *slot = fp_pool_find(c, <void *>resource)
+        pool_take_back(c, slot, -1 if slot == NULL else 0, resource, "discard")
 
     def resize(self, maxsize):
         """A new cap.  Growing serves waiters at once; when shrinking, surplus idle resources are
@@ -253,7 +254,7 @@ cdef class FastPool(Store):
     def __repr__(self):
         if self.c.use == FP_QUEUE:
             return f"<FastPool {self.label!r} as a queue: {self.qsize()} of {self.maxsize or 'unbounded'}>"
-        n = self.core.counts()
+        n = manager_of(self.c, "repr").sizes()
         return (
             f"<FastPool {self.name!r}: {n['idle']} idle, {n['leased']} leased, {n['open']} open of "
             f"{self.maxsize or 'unbounded'}{', closed' if self.closed else ''}>"
@@ -261,20 +262,21 @@ cdef class FastPool(Store):
 
 
 cdef inline object pool_put(fp_core *c, object resource):
+    c = holder(c, resource)
     cdef fp_slot *slot = fp_pool_find(c, <void *>resource)
-    cdef int swept = 0, held = -1
+    cdef int told = 0, held = -1
     if slot != NULL:
-        held = fp_pool_return(c, slot, 0, &swept)
+        held = fp_pool_return(c, slot, 0, &told)
         if held > 0:
-            if swept:
-                manager_of(c, "put").sweep()
+            if told:
+                tell(c)
             return None
     return pool_take_back(c, slot, held, resource, "put")
 
 
-cdef object sweep(fp_core *c):
-    """The pool was closed while something was being returned."""
-    manager_of(c, "put").sweep()
+cdef object tell(fp_core *c):
+    """The pool was closed while something was being returned, or that may be wanted elsewhere."""
+    manager_of(c, "put").returned()
 
 
 cdef object lend_due(fp_core *c, fp_slot *due):
@@ -329,8 +331,8 @@ cdef class Lease:
         if fp_id_of(l.c) != l.id:
             return None
         if slot == NULL:  # given back by another way, or while the pool was being closed
-            if fp_gate(l.c) & FP_CLOSED and l.c.manager != NULL:
-                (<object>l.c.manager).sweep()
+            if fp_gate(l.c) & (FP_CLOSED | FP_TELL) and l.c.manager != NULL:
+                (<object>l.c.manager).returned()
         elif fp_slot_holds(slot, l.generation):
             pool_settle(l.c, slot, error, False)
 

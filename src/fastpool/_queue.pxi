@@ -30,7 +30,7 @@ cdef class Store:
     def qsize(self):
         """Items in the queue, or idle resources in the pool, at some instant of the call."""
         if self.c.use == FP_POOL:
-            return self.core.counts()["idle"]
+            return manager_of(self.c, "qsize").sizes()["idle"]
         return locked_size(self.c, &self.c.items.count)
 
     def empty(self):
@@ -67,7 +67,7 @@ cdef class Store:
         cdef size_t i, n = self.c.items.count
         cdef void *item
         if self.c.use == FP_POOL:
-            return [self.core.item(slot[0]) for slot in self.core.slots() if slot[1] == "idle"]
+            return manager_of(self.c, "queue").idle()
         for i in range(n):  # room first: no Python object may be made under the lock
             items.append(None)
         fp_lock_take(&self.c.lock)

@@ -280,12 +280,53 @@ def hand(Core core):
     return hand_of(core.c, NULL)
 
 
+cdef object running_loop = None  # asyncio's, once there is a pool with an async factory
+
+
+def set_running_loop(function):
+    """``asyncio._get_running_loop``: what tells one loop's resources from another's."""
+    global running_loop
+    running_loop = function
+
+
+cdef fp_core *home(fp_core *c) except NULL:
+    """The core that serves the running loop: the pool's own, unless its factory is asynchronous."""
+    cdef fp_core *found
+    if not c.sharded:
+        return c
+    loop = running_loop()
+    found = fp_home_guess(c, <void *>loop)
+    if found == NULL:
+        found = (<Core?>manager_of(c, "aget").home(loop)).c
+        fp_home_note(c, <void *>loop, found)
+    return found
+
+
+cdef fp_core *holder(fp_core *c, object resource) except NULL:
+    """The core that holds this resource, most likely that of the running loop."""
+    cdef fp_core *here
+    if not c.sharded:
+        return c
+    loop = running_loop()
+    here = fp_home_guess(c, <void *>loop)
+    if here != NULL and fp_pool_find(here, <void *>resource) != NULL:
+        return here
+    return (<Core?>manager_of(c, "put").holder(resource)).c
+
+
+def manager(Store pool, str act):
+    """The manager of the whole pool; TypeError in queue use."""
+    return manager_of(pool.c, act)
+
+
 def asks(Store pool, timeout):
     """(core, manager or None for queue use, seconds to wait or None)"""
     cdef fp_core *c = pool.c
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
-    manager = manager_of(c, "aget") if c.use == FP_POOL else None
-    return pool.core, manager, seconds_or_none(span)
+    if c.use == FP_QUEUE:
+        return pool.core, None, seconds_or_none(span)
+    manager = manager_of(home(c), "aget")
+    return manager.core, manager, seconds_or_none(span)
 
 
 def hit(FastPool pool):
@@ -297,6 +338,7 @@ def hit(FastPool pool):
     if c.use == FP_QUEUE:
         item = fp_queue_get(c, c.lifo)
         return MISS if item == NULL else fp_steal(item)
+    c = home(c)
     slot = fp_pool_hit(c, &due)
     if slot != NULL:
         fp_slot_own(slot, fp_task_token())
@@ -322,6 +364,9 @@ cpdef object lease_hit(Lease lease, bint block):
     cdef fp_slot *due = NULL
     if l.state != FP_LEASE_FRESH:
         return lease_again(lease)
+    if l.c.sharded and fp_id_of(l.c) == l.id:
+        l.c = home(l.c)
+        l.id = fp_id_of(l.c)
     if fp_lease_enter(l, &due):
         fp_slot_own(l.slot, fp_task_token() | (1 if block else 0))
         return fp_resource(l.slot)
@@ -364,8 +409,8 @@ cdef object lease_aexit(Lease lease, object error):
     if fp_id_of(l.c) != l.id:
         return DONE
     if slot == NULL:  # given back by another way, or while the pool was being closed
-        if fp_gate(l.c) & FP_CLOSED and l.c.manager != NULL:
-            (<object>l.c.manager).sweep(True)
+        if fp_gate(l.c) & (FP_CLOSED | FP_TELL) and l.c.manager != NULL:
+            (<object>l.c.manager).returned(True)
         return DONE
     if not fp_slot_holds(slot, l.generation):
         return DONE

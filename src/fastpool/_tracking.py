@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .pool import Manager
+    from ._manager import Manager
     from .stats import Holder
 
 __all__ = ["Tracking"]

@@ -31,10 +31,10 @@ class Factory(Protocol[T_co]):
 
 
 class AsyncFactory(Protocol[T_co]):
-    """The same for asyncio: ``create`` and the hooks are coroutine functions.
+    """The same for asyncio: ``create`` is a coroutine function, and the hooks may be.
 
-    Not served yet: FastPool refuses such a factory with a TypeError.  A plain function serves
-    tasks, too.
+    They run as tasks of the pool on the event loop that wants the resource, which belongs to that
+    loop from then on.  A pool with such a factory is for tasks alone.
     """
 
     async def create(self) -> T_co:

@@ -109,6 +109,7 @@ enum {
     FP_ASK_GET = 64,   /* a get always asks the manager: leases are tracked */
     FP_ASK_PUT = 128,  /* a put always asks the manager: reset hook, idle limit, tracking */
     FP_NOTICE = 256,   /* the head has a notice; a return after `hand_over_at` must dispatch */
+    FP_TELL = 512,     /* what comes back may be wanted elsewhere: the manager is told */
     FP_LINE_BITS = FP_GETTERS | FP_HANDOFF | FP_PUTTERS | FP_NOTICE,
     FP_GET_SLOW = FP_CLOSED | FP_SUSPENDED | FP_HANDOFF | FP_PUTTERS | FP_ASK_GET,
     FP_PUT_SLOW = FP_CLOSED | FP_SHUT | FP_GETTERS | FP_PUTTERS | FP_ASK_PUT,
@@ -124,6 +125,7 @@ typedef struct fp_core {
     int lifo, fair;
     int timed;           /* returns read the clock: idle time or life time is limited, or checks */
     int asks;            /* leases read it too: there is a check hook */
+    int sharded;         /* an async factory: each event loop has a core of its own, see _home.h */
     int64_t *clock;      /* a manual clock for tests, or NULL */
     int64_t fresh_for;   /* ns an idle resource needs no question: min of idle time, check_after */
     FP_SHARED(int64_t) hand_over_at; /* ns, valid with NOTICE: the head's patience ends; lock */
@@ -296,6 +298,13 @@ static uint64_t fp_assign(fp_core *c) {
             return w->ticket;
         }
     return c->coming == 0 && c->getters.first != NULL ? c->getters.first->ticket : 0;
+}
+
+/* Since when the waiter behind the first `skip` has waited; FP_NEVER: the line is shorter. */
+static int64_t fp_waits_since(fp_core *c, size_t skip) {
+    fp_waiter *w = c->getters.first;
+    while (w != NULL && skip-- != 0) w = w->next;
+    return w == NULL ? FP_NEVER : w->since;
 }
 
 /* Raises `error` in the waiter that holds the ticket; 0 if it is not waiting any more.  Ticket 0: in
@@ -507,9 +516,9 @@ static FP_COLD void fp_pool_sampled(fp_core *c, fp_slot *slot) {
 }
 
 /* The whole of a return.  1: done; 0: the slot is still the holder's, ask the manager; -1: it is not
- * lent, or not by the lease of this generation (0: any).  *swept: the pool was closed meanwhile and
- * has to be swept once more. */
-static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation, int *swept) {
+ * lent, or not by the lease of this generation (0: any).  *told: the manager has to know, since the pool
+ * was closed meanwhile, or what came back may be wanted elsewhere. */
+static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation, int *told) {
     uint64_t word = fp_load(&slot->word, relaxed);
     if (FP_UNLIKELY(fp_state(word) != FP_LEASED)) return -1;
     if (FP_UNLIKELY(generation && fp_generation(word) != generation)) return -1;
@@ -520,9 +529,9 @@ static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation,
     fp_store(&slot->owner, 0, relaxed);
     if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
     uint32_t gate = fp_gate(c); /* after the publish: see the proof at the head of this file */
-    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED))) {
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL))) {
         if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);
-        *swept = (gate & FP_CLOSED) != 0;
+        *told = (gate & (FP_CLOSED | FP_TELL)) != 0;
     }
     return 1;
 }

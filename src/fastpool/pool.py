@@ -1,385 +1,29 @@
-"""The manager behind FastPool: borrowing, returning and lifecycle, where that is not an idle hit.
+"""FastPool, configured: what stands between its options and the manager that keeps them.
 
-One manager per resource pool; the compiled core holds it and asks it.  It never refers to the
-FastPool itself, so that a pool nobody uses is collected at once.  ``lock`` guards its own counters
-and is never held while a hook runs, a resource closes, or the core is waited in; it is re-entrant,
-since a signal handler may return a resource in the middle of anything.
+The compiled type asks ``configure`` once, at construction.  Fork and interpreter exit, which
+concern all pools of the process, are seen to here.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import threading
-import time
 import weakref
 
 from . import _core, _faces, _keeper
-from ._checking import Checking
-from ._closing import Closing
 from ._core import FastPool, Lease
-from ._deadlines import Deadlines
-from ._housekeeping import Housekeeping
-from ._opener import Opener
+from ._manager import Manager
 from ._options import Options, bad_items, parse
-from ._tracking import Tracking
-from ._workers import Workers
-from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
-
-    from .stats import Holder, PoolStats
+    from typing import Any
 
 __all__ = ["FastPool", "Lease"]
 
 INF = float("inf")
-CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when idle
 
-_managers: weakref.WeakSet[Manager] = weakref.WeakSet()
-_orphans: set[Manager] = set()  # of pools that were collected with something lent: leases hold none
-
-
-class Manager:
-    """See the module.  Slots are named by number; a number is valid for whoever owns the slot."""
-
-    def __init__(self, core: _core.Core, options: Options) -> None:
-        self.core = core
-        self.options = options
-        self.hooks = options.hooks
-        self.name = options.name
-        self.maxsize = options.maxsize
-        self.start_anew()
-
-    def start_anew(self) -> None:
-        """Everything that is bound to this process: at first, and in a forked child."""
-        self.lock = threading.RLock()
-        self.news = threading.Condition(self.lock)  # something was closed, opened or came back
-        self.checkers = Workers(f"fastpool-{self.name}-check", min(self.options.max_creating, 64))
-        self.closers = Workers(f"fastpool-{self.name}-close", CLOSERS)
-        self.errands = Workers(f"fastpool-{self.name}-task", 64)  # what tasks have run off the loop
-        self.timeouts = 0
-        self.overloads = 0
-        self.orphaned = False  # the FastPool was collected
-        self.deadlines = Deadlines(self)
-        self.tracking = Tracking(self)
-        self.closing = Closing(self)
-        self.checking = Checking(self)
-        self.opener = Opener(self)
-        self.housekeeping = Housekeeping(self)
-
-    # ---- borrowing -----------------------------------------------------------------------------
-
-    def borrow(
-        self, hand: _core.Hand, reason: str | None, span: float | None, waited: float
-    ) -> None:
-        """The slow path of a get: returns with a slot in hand as LEASED, or raises.  ``reason``:
-        what the core said, as ``Core.take``; None: not asked yet.  What is in hand when a signal
-        handler raises is given back by the caller."""
-        core = self.core
-        start = time.monotonic() - waited
-        in_front = asked = False
-        while reason != "fresh":
-            if reason == "due":
-                if self.checking.examine(hand, start, span):
-                    break
-                in_front = True  # a grant that was no good: the place in line is kept
-            elif reason == "room":
-                if span == 0:
-                    raise self.refusal("timeout", start, span)
-                core.come(hand)
-                in_front, asked = in_front or asked, True
-                _keeper.poke(self.opener.refill)
-            elif reason is not None:
-                raise self.refusal(reason, start, span)
-            left = None if span is None else max(0.0, start + span - time.monotonic())
-            reason = core.take(hand, left, in_front=in_front)
-        if self.tracking.on:
-            self.tracking.note(hand.index)
-
-    def refusal(
-        self, reason: str, start: float, span: float | None, phase: str | None = None
-    ) -> PoolError:
-        """The exception for a borrower who gets nothing."""
-        if reason == "closed":
-            return PoolClosed(self.name, "the pool is closed")
-        if reason == "overloaded":
-            with self.lock:
-                self.overloads += 1
-            most = self.options.max_waiting
-            text = f"{most} callers wait already, and max_waiting is {most}"
-            return PoolOverloaded(self.name, text)
-        if reason == "deadlock":
-            return PoolDeadlock(
-                self.name,
-                f"the caller holds all {self.maxsize} resources in its own `with` blocks and "
-                "would wait for itself; take what you need in one place, or raise maxsize",
-            )
-        if span == 0 and phase is None and self.opener.room():
-            _keeper.poke(self.opener.refill, 1)
-        with self.lock:
-            self.timeouts += 1
-            cause = self.opener.last_failure
-            if phase is None:
-                phase = "create" if self.opener.tries or self.opener.overdue else "wait"
-        error = PoolTimeout(
-            self.name, phase, time.monotonic() - start, self.sizes(), tuple(self.tracking.holders())
-        )
-        error.__cause__ = cause
-        return error
-
-    def sizes(self) -> dict[str, int]:
-        n = self.core.counts()
-        names = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
-        return {name: n[name] for name in names} | {"maxsize": self.maxsize}
-
-    # ---- returning -----------------------------------------------------------------------------
-
-    def settle(self, index: int, error: BaseException | None, discard: bool) -> None:
-        """The slow path of a return: a hook, a limit, an exception, a closed pool, a discard.  The
-        slot is CHECKING and the caller's; it ends idle or closed.  If anything is raised on the
-        way, the caller has the rest done by the pool's threads (``rescue``)."""
-        core = self.core
-        if self.tracking.on:
-            self.tracking.forget(index)
-        why = "discarded" if discard else self.unfit(index, error)
-        if why is None and core.publish(index):
-            if core.waiting:
-                self.changed()
-        else:
-            self.closing.here(index, why or self.why_not_idle(index))
-        if core.closed or self.orphaned:
-            self.sweep()
-
-    def rescue(self, index: int, why: str) -> None:
-        """For the core: a slot whose owner did not get to the end of what it was doing."""
-        self.closing.rescue(index, why)
-
-    def unfit(self, index: int, error: BaseException | None) -> str | None:
-        """Runs the reset hook in the caller's thread; why the resource may not be kept, or None."""
-        core, o = self.core, self.options
-        resource = core.item(index)
-        if error is not None and self.spoils(error, resource):
-            return "error"
-        if core.closed:
-            return "closed"
-        if self.hooks.reset is not None:
-            self.deadlines.begin(index)
-            try:
-                self.hooks.reset(resource)
-            except Exception as failure:
-                self.log("reset failed; the resource is closed", failure)
-                return "reset"
-            finally:
-                self.deadlines.end(index)
-        _, _, _, _, uses, _, retire = core.slot(index)
-        if retire:
-            return "surplus" if self.maxsize and core.open > self.maxsize else "flushed"
-        if uses >= o.max_uses:
-            return "uses"
-        if o.max_idle != INF and not core.waiting and core.counts()["idle"] >= o.max_idle:
-            return "surplus"
-        return None
-
-    def why_not_idle(self, index: int) -> str:
-        _, _, _, dies_at, uses, _, retire = self.core.slot(index)
-        if self.core.closed:
-            return "closed"
-        if retire:
-            return "flushed"
-        return "uses" if uses >= self.options.max_uses else "lifetime"
-
-    def spoils(self, error: BaseException, resource: object) -> bool:
-        """Whether an exception that left a block means that the resource is broken."""
-        if isinstance(error, PoolError):
-            return False
-        rule = self.options.discard_on
-        if callable(rule):
-            try:
-                return bool(rule(error, resource))
-            except Exception as failure:
-                self.log("discard_on raised; the resource is closed", failure)
-                return True
-        return isinstance(error, rule) or not isinstance(error, Exception)
-
-    def misused(self, act: str, resource: object) -> NoReturn:
-        what = f"{type(resource).__name__} object {resource!r:.80}"
-        if self.core.find(resource) < 0:
-            raise ValueError(
-                f"{self.name}: {act}: this pool did not make, or has closed, the {what}"
-            )
-        raise ValueError(f"{self.name}: {act}: not lent out at this moment: the {what}")
-
-    def lost(self, index: int) -> None:
-        """A lease was collected unreleased.  May be in a finaliser: no lock, no hook."""
-        if self.core.claim(index, "leased"):
-            _keeper.poke(self.close_lost, index)
-            taken_at = self.tracking.place(index)
-            import warnings
-
-            hint = "; leak_after= shows where it was taken"
-            place = f", taken at {taken_at}" if taken_at else hint
-            warnings.warn(
-                f"fastpool {self.name!r}: a lease was collected unreleased; its resource is closed"
-                f"{place}",
-                ResourceWarning,
-                stacklevel=2,
-                source=None,
-            )
-
-    def close_lost(self, index: int) -> None:
-        self.tracking.forget(index)
-        self.closing.later(index, "lost")
-
-    # ---- closing -------------------------------------------------------------------------------
-
-    def place_free(self, left: int) -> None:
-        """On the housekeeper: a place under the cap is free.  Others may want it; a closed pool may
-        be empty now."""
-        core = self.core
-        if not core.closed:
-            self.opener.refill()
-        elif not core.open:
-            self.dismiss()
-        self.changed()
-
-    def dismiss(self) -> None:
-        """The pool is closed and nothing is open: its threads end, and a pool that was collected
-        lets go of its manager."""
-        for workers in (self.opener.workers, self.checkers, self.closers, self.errands):
-            workers.stop()
-        if self.orphaned:
-            _orphans.discard(self)
-            self.core.drop_manager()
-
-    def changed(self) -> None:
-        with self.news:
-            self.news.notify_all()
-
-    def sweep(self, later: bool = False) -> None:
-        """Closes everything idle, in this thread or on workers."""
-        self.closing.sweep(later)
-
-    def close(self, timeout: float | None, me: int | None = None) -> bool:
-        if timeout is not None:
-            if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-                raise TypeError(f"{self.name}: close: timeout must be a number, not {timeout!r}")
-            if not timeout >= 0:
-                raise ValueError(
-                    f"{self.name}: close: timeout must be >= 0 or None, not {timeout!r}"
-                )
-        self.core.close()
-        self.sweep()
-        if me is None:  # a task names itself
-            me = threading.get_ident()
-
-        def nobody_else() -> bool:
-            return all(
-                (slot[1] == "leased" and slot[5] & ~1 == me) or slot[1] == "idle"
-                for slot in self.core.slots()
-            )
-
-        with self.news:
-            self.news.wait_for(nobody_else, timeout)
-        self.sweep()
-        if self.core.open:
-            return False
-        self.dismiss()
-        return True
-
-    def abandoned(self) -> None:
-        """The FastPool is being collected."""
-        core = self.core
-        open_ = core.open
-        unclosed = core.close()
-        self.orphaned = True
-        if open_:
-            _orphans.add(self)  # until the last resource is closed; see dismiss
-            _keeper.poke(self.sweep, True)
-            _keeper.poke(self.place_free, 0)  # if the last one was closed just now
-        else:
-            core.drop_manager()
-        if unclosed and open_:  # last: a warning may be an error
-            import warnings
-
-            warnings.warn(
-                f"unclosed fastpool {self.name!r} with {open_} open; use `with` or close()",
-                ResourceWarning,
-                stacklevel=2,
-            )
-
-    # ---- operations ----------------------------------------------------------------------------
-
-    def resize(self, maxsize: Any) -> int:
-        if isinstance(maxsize, bool) or not isinstance(maxsize, int):
-            raise TypeError(f"{self.name}: maxsize must be an int, not {maxsize!r}")
-        if maxsize < 0 or (maxsize and maxsize < self.options.min_idle):
-            raise ValueError(
-                f"{self.name}: maxsize must be 0 (no cap) or at least min_idle "
-                f"({self.options.min_idle}), not {maxsize!r}"
-            )
-        core = self.core
-        with self.lock:
-            self.maxsize = maxsize
-            core.set_limit(maxsize or INF)
-        _keeper.poke(self.opener.refill)
-        if maxsize:
-            idle = sorted(slot[2:3] + slot[:1] for slot in core.slots() if slot[1] == "idle")
-            for _, index in idle:
-                if core.open <= maxsize:
-                    break
-                if core.claim(index):
-                    self.closing.here(index, "surplus")
-            if core.open > maxsize:
-                core.mark_retire(core.open - maxsize)
-        return maxsize
-
-    def flush(self) -> None:
-        self.core.mark_retire()
-        for slot in self.core.slots():
-            if slot[1] == "idle" and slot[6] and self.core.claim(slot[0]):
-                self.closing.here(slot[0], "flushed")
-
-    def suspend(self) -> None:
-        self.core.suspend()
-
-    def resume(self) -> None:
-        self.core.resume()
-        _keeper.poke(self.opener.refill)
-
-    def warm(self, n: Any, timeout: float | None, use_default: bool) -> int:
-        if isinstance(n, bool) or not isinstance(n, int):
-            raise TypeError(f"{self.name}: warm: n must be an int, not {n!r}")
-        if n < 0:
-            raise ValueError(f"{self.name}: warm: n must be 0 or more, not {n!r}")
-        if n and self.hooks.create is None:
-            raise TypeError(f"{self.name}: warm() needs a factory")
-        if use_default:
-            timeout = None if self.options.timeout == INF else self.options.timeout
-        return self.opener.warm(n, timeout)
-
-    # ---- what goes on in it --------------------------------------------------------------------
-
-    def leases(self) -> list[Holder[Any]]:
-        return self.tracking.leases()
-
-    def stats(self) -> PoolStats:
-        from .stats import snapshot
-
-        return snapshot(self)
-
-    def log(self, what: str, error: BaseException) -> None:
-        import logging
-
-        logging.getLogger("fastpool").warning("%s: %s", self.name, what, exc_info=error)
-
-    def tend(self) -> None:
-        """For the manual clock: the time has moved."""
-        self.housekeeping.tend()
-
-
-# ---- Building a pool -----------------------------------------------------------------------------
+_managers: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[int, str]:
@@ -390,33 +34,26 @@ def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[in
     if not o.pool_use:
         core.set_queue(lifo, fair, o.maxsize or INF, span, o.max_waiting)
         return o.maxsize, o.name
-    manager = Manager(core, o)
-    fresh_for = min(o.idle_timeout, o.check_after if o.hooks.check is not None else INF)
-    core.set_pool(
-        manager,
-        lifo=lifo,
-        fair=fair,
-        limit=o.maxsize or INF,
-        span=span,
-        max_waiting=o.max_waiting,
-        fresh_for=fresh_for,
-        timed=o.factory is not None or fresh_for != INF,
-        asks=o.hooks.check is not None,
-        ask_get=manager.tracking.on,
-        ask_put=manager.tracking.on
-        or o.hooks.reset is not None
-        or o.max_idle != INF
-        or o.max_uses != INF,
-        clock=getattr(o.clock, "ticks", o.clock),
-    )
+    manager = _manager_of(core, o)
     _keeper.start()
     _take_in(core, o)
     _managers.add(manager)
     if o.clock is not None and hasattr(o.clock, "managers"):
         o.clock.managers.add(manager)
     if o.min_idle:
-        manager.opener.wish(o.min_idle)
+        manager.wish(o.min_idle)
     return o.maxsize, o.name
+
+
+def _manager_of(core: _core.Core, options: Options) -> Any:
+    """Set up and bound to the core: one for the pool, or with an async factory one per loop."""
+    if options.hooks.awaits:
+        from ._shards import Shards
+
+        return Shards(core, options)
+    manager = Manager(core, options)
+    manager.set_core(options.maxsize or INF, options.max_waiting)
+    return manager
 
 
 def _take_in(core: _core.Core, options: Options) -> None:

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Any
 
-    from .pool import Manager
+    from ._manager import Manager
 
 __all__ = ["Histogram", "Holder", "PoolStats"]
 
 T_co = TypeVar("T_co", covariant=True)
+# What is in a tally beside ``closed``.
+COUNTERS = (
+    "idle", "leased", "creating", "checking", "closing", "open", "waiting", "uses", "created",
+    "create_failures", "timeouts", "overloads", "overdue",
+)  # fmt: skip
+TIMES = ("waits", "creates", "held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +101,51 @@ class Holder(Generic[T_co]):
         return f"{self.thread or 'an unknown thread'} for {self.age:.3g} s{where}"
 
 
-def snapshot(manager: Manager) -> PoolStats:
-    """The stats of the pool behind a manager."""
+def tally(manager: Manager) -> dict[str, Any]:
+    """What one manager has counted: the numbers of PoolStats, and as ``waits``, ``creates`` and
+    ``held`` the times: how many, their sum, the longest, the histogram."""
     opener = manager.opener
     with manager.lock:
-        n = manager.core.counts()
-        waits, held = n.pop("waits"), n.pop("held")
-        created, spent, longest = opener.times
-        return PoolStats(
-            name=manager.name,
-            maxsize=manager.maxsize,
-            **n,
-            created=opener.created,
-            create_failures=opener.failed,
-            timeouts=manager.timeouts,
-            overloads=manager.overloads,
-            overdue=opener.overdue + manager.deadlines.overdue(),
-            wait_time=Histogram(*waits),
-            create_time=Histogram(created, spent, longest, tuple(opener.buckets)),
-            use_time=Histogram(*held),
-        )
+        return manager.core.counts() | {
+            "created": opener.created,
+            "create_failures": opener.failed,
+            "timeouts": manager.timeouts,
+            "overloads": manager.overloads,
+            "overdue": opener.overdue + manager.deadlines.overdue(),
+            "creates": (*opener.times, tuple(opener.buckets)),
+        }
+
+
+def nothing() -> dict[str, Any]:
+    """An empty tally."""
+    times = (0, 0.0, 0.0, (0,) * 32)
+    return dict.fromkeys(COUNTERS, 0) | {"closed": {}} | dict.fromkeys(TIMES, times)
+
+
+def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The sum of two tallies."""
+    closed = dict(one["closed"])
+    for why, n in other["closed"].items():
+        closed[why] = closed.get(why, 0) + n
+    both: dict[str, Any] = {name: one[name] + other[name] for name in COUNTERS}
+    for times in TIMES:
+        (n, total, longest, counts), (m, more, longer, others) = one[times], other[times]
+        summed = tuple(a + b for a, b in zip(counts, others, strict=True))
+        both[times] = (n + m, total + more, max(longest, longer), summed)
+    return both | {"closed": closed}
+
+
+def snapshot(name: str, maxsize: int, counted: dict[str, Any]) -> PoolStats:
+    """The stats of a pool from its tally."""
+    waits, creates, held = (Histogram(*counted.pop(times)) for times in TIMES)
+    return PoolStats(
+        name=name,
+        maxsize=maxsize,
+        **counted,
+        wait_time=waits,
+        create_time=creates,
+        use_time=held,
+    )
 
 
 def call_stack(limit: int = 12) -> tuple[str, ...]:

@@ -952,7 +952,7 @@ class TestHooks:
 
         run(main())
 
-    @pytest.mark.parametrize("hook", ["factory", "close", "check", "reset"])
+    @pytest.mark.parametrize("hook", ["close", "check", "reset"])
     def test_async_hooks_are_refused_at_construction(self, hook: str) -> None:
         """Better a clear error than a coroutine that nobody awaits."""
 

@@ -282,9 +282,9 @@ static void books_of_pool(int expected) {
 }
 
 static void give_back(fp_slot *slot) {
-    int swept = 0;
-    if (fp_pool_return(core, slot, 0, &swept) != 1) close_slot(slot, FP_LEASED);
-    if (swept) /* the pool was closed meanwhile; its sweep may have missed this one */
+    int told = 0;
+    if (fp_pool_return(core, slot, 0, &told) != 1) close_slot(slot, FP_LEASED);
+    if (told) /* the pool was closed meanwhile; its sweep may have missed this one */
         FP_EACH_SLOT(core, idle)
         if (fp_slot_move(idle, FP_IDLE, FP_CHECKING)) close_slot(idle, FP_CHECKING);
 }
@@ -300,8 +300,8 @@ static void take_and_return(worker *me) {
         uint64_t generation = fp_slot_generation(slot);
         hold(me, (resource *)fp_load_item(slot));
         give_back(slot);
-        int swept; /* the lease is over: its generation opens nothing any more */
-        if (dice(8) == 0) EQUAL(fp_pool_return(core, slot, generation, &swept), -1);
+        int told; /* the lease is over: its generation opens nothing any more */
+        if (dice(8) == 0) EQUAL(fp_pool_return(core, slot, generation, &told), -1);
     }
 }
 

@@ -140,8 +140,8 @@ MUTANTS = [
     Mutant(
         "close: return not swept",
         "_waiters.h",
-        "*swept = (gate & FP_CLOSED) != 0;",
-        "*swept = 0;",
+        "*told = (gate & (FP_CLOSED | FP_TELL)) != 0;",
+        "*told = 0;",
         ("close",),
     ),
     Mutant(

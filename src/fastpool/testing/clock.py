@@ -8,7 +8,7 @@ from .._core import Ticks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..pool import Manager
+    from .._manager import Manager
 
 __all__ = ["ManualClock"]
 
@@ -37,5 +37,5 @@ class ManualClock:
         self.ticks.advance(seconds)
         for manager in list(self.managers):
             manager.tend()
-            for workers in (manager.closers, manager.checkers, manager.opener.workers):
+            for workers in manager.workers():
                 workers.settle(settle)

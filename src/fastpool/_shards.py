@@ -1,0 +1,383 @@
+"""The manager of a pool whose factory is asynchronous: one shard per event loop, under one cap.
+
+Resources belong to the loop that made them, so each loop has a core of its own: idle store, line
+and fast path.  What they share is the right to open: every creation of every shard is started here,
+under ``lock``, for the caller who has waited longest, wherever it is.  When the cap is reached, the
+resource that has been idle longest is closed in favour of a loop that waits for a place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from asyncio import _get_running_loop
+
+from . import _aio, _core, _keeper
+from ._manager import warn_unclosed
+from ._options import is_async
+from ._shard import Shard
+from ._workers import Workers
+from .errors import PoolClosed
+from .stats import added, nothing, snapshot, tally
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from ._options import Options
+    from .stats import Holder, PoolStats
+
+__all__ = ["Shards"]
+
+INF = float("inf")
+SIZES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
+
+_core.set_running_loop(_get_running_loop)
+
+
+class Shards:
+    """See the module.  Its own core opens nothing: it says that the pool is closed or suspended,
+    and sends threads here."""
+
+    def __init__(self, core: _core.Core, options: Options) -> None:
+        self.core = core
+        self.options = options
+        self.name = options.name
+        self.maxsize = options.maxsize
+        self.start_anew()
+        core.set_sharded()
+        core.set_pool(
+            self,
+            lifo=True,
+            fair=True,
+            limit=options.maxsize or INF,
+            span=None if options.timeout == INF else options.timeout,
+            max_waiting=INF,
+            fresh_for=INF,
+            timed=False,
+            asks=False,
+            ask_get=True,
+            ask_put=False,
+        )
+
+    def start_anew(self) -> None:
+        """Everything that is bound to this process; a forked child has none of the loops."""
+        self.lock = threading.RLock()
+        self.news = threading.Condition(self.lock)
+        self.errands = Workers(f"fastpool-{self.name}-task", 64)
+        self.closers = Workers(f"fastpool-{self.name}-close", 1)  # for what a closed loop left
+        self.shards: dict[asyncio.AbstractEventLoop, Shard] = {}
+        self.past = nothing()  # the tally of shards whose loop was closed
+        self.hungry = False  # a loop waits for a place
+
+    # ---- which shard ---------------------------------------------------------------------------
+
+    def home(self, loop: asyncio.AbstractEventLoop | None) -> _core.Core:
+        """The core that serves this loop; made when it is first asked for."""
+        if loop is None:
+            raise RuntimeError(f"{self.name}: no running event loop")
+        with self.lock:
+            shard = self.shards.get(loop)
+            if shard is None:
+                if self.core.closed:
+                    raise PoolClosed(self.name, "the pool is closed")
+                _aio.loop_of(loop).pools.add(self)
+                self.forget_closed()
+                shard = self.shards[loop] = Shard(self, loop)
+                if self.core.suspended:
+                    shard.core.suspend()
+                if self.options.min_idle:
+                    _keeper.poke(shard.opener.refill)
+        return shard.core
+
+    def holder(self, resource: object) -> _core.Core:
+        """The core that holds it, or one that holds nothing."""
+        cores = (shard.core for shard in self.everyone())
+        return next((core for core in cores if core.find(resource) >= 0), self.core)
+
+    def everyone(self) -> list[Shard]:
+        with self.lock:
+            return list(self.shards.values())
+
+    def latest(self) -> Shard | None:
+        """Of the loop that used the pool last."""
+
+        def last_use(shard: Shard) -> float:
+            return max((slot[2] for slot in shard.core.slots()), default=0.0)
+
+        return max(reversed(self.everyone()), key=last_use, default=None)
+
+    def forget_closed(self) -> None:
+        """Shards whose loop is closed: what they held is gone, and their places are free."""
+        for shard in self.everyone():
+            if shard.loop.is_closed():
+                self._forget(shard)
+
+    def _forget(self, shard: Shard) -> None:
+        with self.lock:
+            if self.shards.pop(shard.loop, None) is None:
+                return
+            gone = shard.forsake()
+            counted = tally(shard)
+            stranded = counted["checking"] + counted["closing"]  # with tasks that never go on
+            closed = counted["closed"]
+            if stranded:
+                closed["loop"] = closed.get("loop", 0) + stranded
+            counted.update(dict.fromkeys(SIZES, 0))
+            self.past = added(self.past, counted)
+            self.news.notify_all()
+        shard.core.drop_manager()
+        if gone:
+            self.closers.submit(self._part_with, gone)
+        _keeper.poke(self.start)
+
+    def _part_with(self, resources: list[Any]) -> None:
+        """On a worker: what can be closed without a loop."""
+        hook = self.options.hooks.close
+        while resources:
+            resource = resources.pop()
+            close = hook
+            if close is None and not hasattr(resource, "aclose"):
+                close = getattr(type(resource), "close", None)
+            if close is not None and not is_async(close):
+                try:
+                    result = close(resource)
+                    if hasattr(result, "__await__") and hasattr(result, "close"):
+                        result.close()  # a coroutine that cannot be run
+                except Exception:  # its loop is closed
+                    pass
+
+    # ---- places --------------------------------------------------------------------------------
+
+    def room(self) -> bool:
+        """Whether one more may be opened now."""
+        return (not self.maxsize or self._open() < self.maxsize) and not self.core.suspended
+
+    def _open(self) -> int:
+        return sum(shard.core.open for shard in self.everyone())
+
+    def refuses(self, me: int) -> str | None:
+        """Why a caller for whom nothing is idle may not wait, or None.  ``me``: its task."""
+        most = self.options.max_waiting
+        with self.lock:
+            if not self.maxsize or self.room():
+                return None
+            slots = [slot for shard in self.everyone() for slot in shard.core.slots()]
+            mine = sum(slot[1] == "leased" and slot[5] == me | 1 for slot in slots)
+            if mine == len(slots) >= self.maxsize:
+                return "deadlock"
+            counts = self.counts()
+        to_come = counts["creating"] + counts["idle"] + counts["closing"]
+        return "overloaded" if counts["waiting"] >= most + to_come else None
+
+    def start(self) -> None:
+        """Starts as many creations as are wanted and fit under the cap, those who have waited
+        longest first.  Never blocks."""
+        core = self.core
+        with self.lock:
+            if core.closed or core.suspended:
+                return
+            while wanting := self._wanting():
+                shard = min(wanting, key=lambda shard: shard.core.waits_since(shard.opener.tries))
+                if not self.room() or not shard.opener.attempt():
+                    break
+            self._make_room([shard for shard in wanting if shard.core.demand])
+
+    def _wanting(self) -> list[Shard]:
+        """Who could start a creation, if there were a place."""
+        everyone = self.everyone()
+        if sum(shard.opener.tries for shard in everyone) >= self.options.max_creating:
+            return []
+        return [s for s in everyone if s.opener.wanted() and not s.loop.is_closed()]
+
+    def _make_room(self, hungry: list[Shard]) -> None:
+        """Closes what is idle elsewhere for loops whose callers wait for a place.  First the bit,
+        then the look: what comes back later is told of, so nothing is idle unseen."""
+        self.hungry = bool(hungry)
+        for shard in self.everyone():
+            shard.core.tell(any(other is not shard for other in hungry))
+        if not hungry:
+            return
+        counts = self.counts()
+        needed = sum(shard.opener.wanted() for shard in hungry) - counts["closing"]
+        idle = [
+            (not shard.loop.is_running(), slot[2], slot[0], shard)
+            for shard in self.everyone()
+            for slot in shard.core.slots()
+            if slot[1] == "idle" and not shard.core.waiting
+        ]
+        for _, _, index, shard in sorted(idle, key=lambda entry: entry[:3]):
+            if needed <= 0:
+                return
+            if shard.core.claim(index):
+                shard.closing.later(index, "evicted")
+                needed -= 1
+        self._spare_one([shard for shard in hungry if not shard.core.open])
+
+    def _spare_one(self, destitute: list[Shard]) -> None:
+        """A loop that has nothing at all would wait for as long as others are busy: those who have
+        most give up what comes back next."""
+        everyone = self.everyone()
+        slots = [slot for shard in everyone for slot in shard.core.slots()]
+        promised = sum(slot[6] or slot[1] == "closing" for slot in slots)
+        for _ in range(len(destitute) - promised):
+            richest = max(everyone, key=lambda shard: shard.core.open)
+            if richest.core.open > 0:
+                richest.core.mark_retire(1)
+
+    def came_back(self) -> None:
+        """Something is idle, perhaps wanted as a place."""
+        if self.hungry:
+            _keeper.poke(self.start)
+
+    # ---- what the pool asks of it --------------------------------------------------------------
+
+    def borrow(self, hand: _core.Hand, reason: object, span: object, waited: object) -> NoReturn:
+        if self.core.closed:
+            raise PoolClosed(self.name, "the pool is closed")
+        raise TypeError(self._for_tasks("`async with pool.lease()`, aget() or aacquire()"))
+
+    def _for_tasks(self, instead: str) -> str:
+        return (
+            f"{self.name}: the factory is a coroutine function, so its resources belong to event "
+            f"loops and are for tasks alone: use {instead}"
+        )
+
+    def misused(self, act: str, resource: object) -> NoReturn:
+        raise ValueError(
+            f"{self.name}: {act}: this pool did not make, or has closed, the "
+            f"{type(resource).__name__} object {resource!r:.80}"
+        )
+
+    def wish(self, n: int) -> None:
+        """Idle ones are made by the first loop there is."""
+        if _get_running_loop() is not None:
+            self.home(_get_running_loop())
+
+    def warm(self, n: Any, timeout: float | None, use_default: bool) -> NoReturn:
+        raise TypeError(self._for_tasks("`await pool.awarm()`"))
+
+    def resize(self, maxsize: Any) -> int:
+        self.options.check_maxsize(maxsize)
+        with self.lock:
+            self.maxsize = maxsize
+            self.core.set_limit(maxsize or INF)
+            for shard in self.everyone():
+                shard.maxsize = maxsize
+            surplus = self._open() - maxsize if maxsize else 0
+            idle = sorted(
+                (slot[2], slot[0], i)
+                for i, shard in enumerate(self.everyone())
+                for slot in shard.core.slots()
+                if slot[1] == "idle"
+            )
+            for _, index, i in idle[: max(0, surplus)]:
+                shard = self.everyone()[i]
+                if shard.core.claim(index):
+                    shard.closing.later(index, "surplus")
+                    surplus -= 1
+            for shard in self.everyone():
+                if surplus > 0:
+                    surplus -= shard.core.mark_retire(surplus)
+        _keeper.poke(self.start)
+        return int(maxsize)
+
+    def flush(self) -> None:
+        for shard in self.everyone():
+            shard.flush()
+
+    def suspend(self) -> None:
+        with self.lock:
+            self.core.suspend()
+            for shard in self.everyone():
+                shard.core.suspend()
+
+    def resume(self) -> None:
+        with self.lock:
+            self.core.resume()
+            for shard in self.everyone():
+                shard.core.resume()
+        _keeper.poke(self.start)
+
+    # ---- closing -------------------------------------------------------------------------------
+
+    def close(self, timeout: float | None, me: int | None = None) -> bool:
+        """As ``Manager.close``.  In the thread of a running loop it waits for nothing: the loop
+        could not go on meanwhile."""
+        self.options.check_close_timeout(timeout)
+        self.core.close()
+        self.sweep()
+        if _get_running_loop() is None:
+            mine = me or 0
+            with self.news:
+                self.news.wait_for(lambda: all(s.only(mine) for s in self.everyone()), timeout)
+        self.sweep()
+        if self._open():
+            return False
+        self.dismiss_if_empty()
+        return True
+
+    def sweep(self, later: bool = True) -> None:
+        """Closes everything idle, on its own loop."""
+        self.forget_closed()
+        for shard in self.everyone():
+            shard.core.close()
+            shard.sweep(later)
+
+    def returned(self, later: bool = True) -> None:
+        self.sweep(later)
+
+    def dismiss_if_empty(self) -> None:
+        if self.core.closed and not self._open():
+            for workers in (self.errands, self.closers):
+                workers.stop()
+
+    def abandoned(self) -> None:
+        """The FastPool is being collected."""
+        self.forget_closed()
+        open_ = self._open()
+        unclosed = self.core.close()
+        for shard in self.everyone():
+            shard.orphan()
+        self.core.drop_manager()
+        if unclosed and open_:
+            warn_unclosed(self.name, open_)
+
+    # ---- what goes on in it --------------------------------------------------------------------
+
+    def counts(self) -> dict[str, Any]:
+        """The sizes of all shards together: under the lock nothing is opened meanwhile, so the sum
+        is never above the cap."""
+        with self.lock:
+            counted = [shard.core.counts() for shard in self.everyone()]
+        return {name: sum(n[name] for n in counted) for name in SIZES}
+
+    def sizes(self) -> dict[str, int]:
+        return self.counts() | {"maxsize": self.maxsize}
+
+    def idle(self) -> list[Any]:
+        return [resource for shard in self.everyone() for resource in shard.idle()]
+
+    def leases(self) -> list[Holder[Any]]:
+        return [holder for shard in self.everyone() for holder in shard.leases()]
+
+    def stats(self) -> PoolStats:
+        self.forget_closed()
+        with self.lock:
+            counted = self.past
+            for shard in self.everyone():
+                counted = added(counted, tally(shard))
+        return snapshot(self.name, self.maxsize, dict(counted))
+
+    def workers(self) -> tuple[Any, ...]:
+        return *(shard.tasks for shard in self.everyone()), self.closers
+
+    def tend(self) -> None:
+        """For the manual clock: the time has moved."""
+        for shard in self.everyone():
+            shard.tend()
+
+    def log(self, what: str, error: BaseException) -> None:
+        import logging
+
+        logging.getLogger("fastpool").warning("%s: %s", self.name, what, exc_info=error)
