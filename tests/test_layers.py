@@ -33,7 +33,8 @@ ARROWS: dict[str, set[str]] = {
     "stats": set(),
     "_tracking": {"stats"},
     "_housekeeping": {"_policy", "_keeper"},
-    "_aio": {"_core", "_keeper"},
+    "_bell": set(),
+    "_aio": {"_core", "_keeper", "_bell"},
     "_faces": {"_core", "_aio"},
     "_manager": {
         "errors",

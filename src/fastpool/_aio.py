@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import threading
 import time
 import weakref
 from asyncio import _get_running_loop  # None where no loop runs
-from functools import partial
+from collections import deque
 
 from . import _core, _keeper
+from ._bell import Bell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ._manager import Manager
 
-__all__ = ["aclose", "borrow", "enter", "get", "loop_of", "put", "settle", "warm"]
+__all__ = ["aclose", "borrow", "enter", "get", "loop_of", "settle", "warm"]
 
 #: How soon it is found out that a loop was closed while its tasks waited, in seconds.
 LOOK = 0.1
@@ -34,72 +34,101 @@ LOOK = 0.1
 # ---- Mailboxes ---------------------------------------------------------------------------------
 
 
-class Loop:
-    """What is kept for one event loop: its mailbox, and the waits that are under way there."""
+# Not in the records: one may go with its loop in one cycle, and a socket that is collected in it
+# complains before it can be closed.
+_bells: dict[int, Bell] = {}
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        if hasattr(os, "eventfd"):
-            ear = bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            closers: tuple[Callable[[], object], ...] = (partial(os.close, bell),)
-            listen: Callable[[], object] = partial(os.read, ear, 8)
-        else:
-            ends = socket.socketpair()
-            for end in ends:
-                end.setblocking(False)
-            ear, bell = (end.fileno() for end in ends)
-            closers = tuple(end.close for end in ends)
-            listen = partial(ends[0].recv, 4096)
-        this = weakref.ref(loop)
-        self.mailbox = mailbox = _core.Mailbox(bell, lambda: _get_running_loop() is this())
-        weakref.finalize(self, _hang_up, mailbox, closers)
-        self.waits: dict[int, weakref.ref[_core.Wait]] = {}
+
+class Loop(_core.Mailbox):
+    """What is kept for one event loop, as an attribute of it: so it goes when the loop goes, with
+    all that waits there."""
+
+    def __init__(self, rope: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.rope = rope
+        self.loop = loop
+        # uvloop's own clock is that of the start of the iteration; a test's loop may have another
+        self.clock = time.monotonic if abs(loop.time() - time.monotonic()) < 1.0 else loop.time
+        self.errands: dict[int, weakref.ref[Errand]] = {}
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()  # that have resources of this loop
+        self.spans: dict[float, deque[tuple[float, _core.Wait]]] = {}
 
-        def hear() -> None:
-            try:
-                listen()
-            except BlockingIOError:
-                pass
-            mailbox.open()
+    def __del__(self) -> None:
+        self.close()  # first nobody rings any more, then the bell goes
+        bell = _bells.pop(self.rope, None)
+        if bell is not None:
+            bell.close()
 
-        try:
-            loop.add_reader(ear, hear)
-        except NotImplementedError:
-            raise RuntimeError(
-                f"fastpool needs an event loop that can watch a descriptor, and {loop!r} cannot: "
-                "use asyncio.SelectorEventLoop"
-            ) from None
+    def hear(self) -> None:
+        _bells[self.rope].hear()
+        self.open()
+
+    def expire(self, wait: _core.Wait, span: float) -> None:
+        """Has the wait end after ``span`` seconds.  Equal spans end in the order in which they
+        began, so one timer serves them all; most waits are over long before it."""
+        line = self.spans.get(span)
+        at = self.clock() + span
+        if line is None:
+            line = self.spans[span] = deque()
+            self.loop.call_later(span, self._expired, span)
+        while line and not line[0][1].pending:
+            line.popleft()
+        line.append((at, wait))
+
+    def _expired(self, span: float) -> None:
+        line, now = self.spans[span], self.clock()
+        while line and (line[0][0] <= now or not line[0][1].pending):
+            line.popleft()[1].expire()
+        if line:
+            self.loop.call_later(line[0][0] - now, self._expired, span)
+        else:
+            del self.spans[span]
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits there."""
+        return bool(self.waits or self.errands)
 
     def forsake(self) -> None:
         """The loop is closed: what its tasks were granted goes to others."""
-        self.mailbox.close()
-        for found in list(self.waits.values()):
-            wait = found()
-            if wait is not None:
-                wait.abandon()
+        self.close()
+        for wait in list(self.waits):
+            wait.abandon()
+        for found in list(self.errands.values()):
+            errand = found()
+            if errand is not None:
+                errand.abandon()
         for pool in list(self.pools):
             pool.forget_closed()
 
 
-def _hang_up(mailbox: _core.Mailbox, closers: tuple[Callable[[], object], ...]) -> None:
-    """First nobody rings any more, then the bell goes."""
-    mailbox.close()
-    for close in closers:
-        close()
+def _meet(loop: asyncio.AbstractEventLoop) -> Loop:
+    """A record with a bell that the loop listens to."""
+    bell = Bell()
+    _bells[bell.rope] = bell
+    its = Loop(bell.rope, loop)
+    try:
+        loop.add_reader(bell.ear, its.hear)
+    except NotImplementedError:
+        raise RuntimeError(
+            f"fastpool needs an event loop that can watch a descriptor, and {loop!r} cannot: "
+            "use asyncio.SelectorEventLoop"
+        ) from None
+    return its
 
 
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Loop] = weakref.WeakKeyDictionary()
+_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 _lock = threading.Lock()
-_looking = False
 
 
 def loop_of(loop: asyncio.AbstractEventLoop) -> Loop:
     """Its record, made when first asked for."""
-    found = _loops.get(loop)
-    if found is None:
+    try:
+        found: Loop = loop._fastpool  # type: ignore[attr-defined]
+    except AttributeError:
         _forsake_closed()  # a new loop often follows one that was closed
+        found = loop._fastpool = _meet(loop)  # type: ignore[attr-defined]
         with _lock:
-            found = _loops[loop] = Loop(loop)
+            _loops.add(found)
     return found
 
 
@@ -107,38 +136,40 @@ def _forsake_closed() -> bool:
     """True if somebody waits on a loop that is not closed."""
     waits = False
     with _lock:
-        known = list(_loops.items())
-    for loop, its in known:
-        if loop.is_closed():
+        known = list(_loops)
+    for its in known:
+        if its.loop.is_closed():
             its.forsake()
             with _lock:
-                _loops.pop(loop, None)
+                _loops.discard(its)
         else:
-            waits = waits or bool(its.waits)
+            waits = waits or its.busy
     return waits
 
 
 def _look() -> None:
     """On the housekeeper, as long as any task waits."""
-    global _looking
-    _looking = False
+    _core.set_watching(False)
     if _forsake_closed():
-        _look_again()
+        _look_later()
 
 
-def _look_again() -> None:
-    global _looking
-    if not _looking:
-        _looking = True
-        _keeper.watch(time.monotonic() + LOOK, _look)
+def _look_later() -> None:
+    _core.set_watching(True)
+    _keeper.watch(time.monotonic() + LOOK, _look)
+
+
+_core.set_loops(_get_running_loop, loop_of, _look_later)
 
 
 def _after_fork_in_child() -> None:
     """The parent's loops are not this process's: nothing is read from, written to or removed."""
-    global _loops, _lock, _looking
-    for its in _loops.values():
-        its.mailbox.close()
-    _loops, _lock, _looking = weakref.WeakKeyDictionary(), threading.Lock(), False
+    global _loops, _lock
+    for its in _loops:
+        its.close()
+        del its.loop._fastpool  # type: ignore[attr-defined]
+    _loops, _lock = weakref.WeakSet(), threading.Lock()
+    _core.set_watching(False)
 
 
 if hasattr(os, "register_at_fork"):
@@ -153,37 +184,6 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def _outcome(
-    wait: _core.Wait, loop: asyncio.AbstractEventLoop, its: Loop, deadline: float | None
-) -> str:
-    """The outcome of a wait that has joined a line."""
-    timer = None
-    its.waits[id(wait)] = weakref.ref(wait)
-    if not _looking:
-        _look_again()
-    try:
-        while True:
-            future = loop.create_future()
-            if wait.arm(future):
-                if deadline is not None:
-                    timer = loop.call_later(deadline - time.monotonic(), _set, future)
-                await future
-                if timer is not None:
-                    timer.cancel()
-            reason = wait.look()
-            if reason is not None:
-                return reason
-            if deadline is not None and time.monotonic() >= deadline:
-                return wait.leave()
-    except BaseException:
-        wait.abandon()
-        raise
-    finally:
-        del its.waits[id(wait)]
-        if timer is not None:
-            timer.cancel()
-
-
 def _off_loop(
     manager: Manager, undo: Callable[[], object], call: Callable[..., Any], *args: Any
 ) -> Awaitable[Any]:
@@ -191,13 +191,13 @@ def _off_loop(
     and nobody awaits it any more."""
     loop = asyncio.get_running_loop()
     its = loop_of(loop)
-    errand = Errand(loop, loop.create_future(), undo, its.waits)
+    errand = Errand(loop, loop.create_future(), undo, its.errands)
     try:
         manager.errands.submit(errand.run, call, args)
     except BaseException:
         undo()
         raise
-    _look_again()
+    _look_later()
     return errand.awaited()
 
 
@@ -206,11 +206,11 @@ class Errand:
     out, under ``lock``."""
 
     def __init__(
-        self, loop: Any, future: asyncio.Future[Any], undo: Callable[[], object], waits: Any
+        self, loop: Any, future: asyncio.Future[Any], undo: Callable[[], object], errands: Any
     ) -> None:
-        self.loop, self.future, self.undo, self.waits = loop, future, undo, waits
+        self.loop, self.future, self.undo, self.errands = loop, future, undo, errands
         me = id(self)
-        waits[me] = weakref.ref(self, lambda _: waits.pop(me, None))
+        errands[me] = weakref.ref(self, lambda _: errands.pop(me, None))
         self.lock = threading.Lock()
         self.done = self.given_up = False
         self.result: Any = None
@@ -240,7 +240,7 @@ class Errand:
             self.abandon()
             raise
         finally:
-            self.waits.pop(id(self), None)
+            self.errands.pop(id(self), None)
         if self.error is not None:
             raise self.error
         return self.result
@@ -257,13 +257,19 @@ class Errand:
 # ---- Borrowing ---------------------------------------------------------------------------------
 
 
-async def borrow(manager: Any, hand: _core.Hand, reason: str | None, span: float | None) -> None:
-    """As ``Manager.borrow``, for a task.  ``manager``: or a ``Shard``, which awaits its hooks."""
+async def borrow(
+    manager: Any,
+    hand: _core.Hand,
+    reason: str | None,
+    span: float | None,
+    take: Callable[[_core.Hand], Any],
+) -> Any:
+    """As ``Manager.borrow``, for a task; ends with ``take(hand)``.  ``manager``: or a ``Shard``,
+    which awaits its hooks."""
     start = time.monotonic()
     in_front = asked = False
     try:
-        loop = asyncio.get_running_loop()
-        its, me, core = loop_of(loop), _core.task(), manager.core
+        its, me, core = _core.current(), _core.task(), manager.core
         while reason != "fresh":
             if reason == "due" and manager.awaits:
                 if await manager.checking.aexamine(hand, start, span):
@@ -283,49 +289,31 @@ async def borrow(manager: Any, hand: _core.Hand, reason: str | None, span: float
             elif reason is not None:
                 raise manager.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())
-            wait = _core.Wait(core, its.mailbox)
+            wait = _core.Wait(core, its)
             reason = wait.join_pool(hand, me, in_front=in_front, wait=left != 0)
             if reason is None:
-                deadline = None if left is None else start + (span or 0)
-                reason = await _outcome(wait, loop, its, deadline)
+                wait.lined_up(left)
+                await wait
+                reason = wait.outcome
         if manager.tracking.on:
             manager.tracking.note(hand.index)
+        return take(hand)
     except BaseException:
         hand.drop()
         raise
 
 
-async def enter(lease: _core.Lease[Any], hand: _core.Hand, block: bool = True) -> Any:
+def enter(lease: _core.Lease[Any], hand: _core.Hand, block: bool = True) -> Awaitable[Any]:
     """The slow path of ``async with pool.lease()``."""
     manager, reason, span = _core.lease_asks(lease, hand)
-    await borrow(manager, hand, reason, span)
-    return _core.lease_hold(lease, hand, block)
+    return borrow(manager, hand, reason, span, lambda hand: _core.lease_hold(lease, hand, block))
 
 
-async def get(pool: Any, hand: _core.Hand | None, timeout: Any) -> Any:
-    """The slow path of ``aget``."""
+def get(pool: Any, hand: _core.Hand | None, timeout: Any) -> Awaitable[Any]:
+    """The slow path of ``aget`` in pool use."""
     core, manager, span = _core.asks(pool, timeout)
-    if manager is not None:
-        reason = None if hand is None else "due"
-        hand = hand or _core.hand(core)
-        await borrow(manager, hand, reason, span)
-        return hand.give()
-    loop = asyncio.get_running_loop()
-    its = loop_of(loop)
-    wait = _core.Wait(core, its.mailbox)
-    if wait.join_get(span != 0) is None:
-        await _outcome(wait, loop, its, None if span is None else time.monotonic() + span)
-    return wait.item
-
-
-async def put(pool: Any, item: Any, timeout: Any) -> None:
-    """The slow path of ``aput``, queue use."""
-    core, _, span = _core.asks(pool, timeout)
-    loop = asyncio.get_running_loop()
-    its = loop_of(loop)
-    wait = _core.Wait(core, its.mailbox)
-    if wait.join_put(item, span != 0) is None:
-        await _outcome(wait, loop, its, None if span is None else time.monotonic() + span)
+    reason = None if hand is None else "due"
+    return borrow(manager, hand or _core.hand(core), reason, span, _core.Hand.give)
 
 
 # ---- Returning ---------------------------------------------------------------------------------

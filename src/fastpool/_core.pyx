@@ -685,6 +685,7 @@ def _install():
     fp_install_fork()
     global fp_lend_due, fp_tell
     fp_lend_due, fp_tell = lend_due, tell
+    fp_install_next(<PyTypeObject *>Wait, wait_step)
     cdef Store store = Queue()
     cdef Lease lease = Lease.__new__(Lease)
     fp_install_doors(

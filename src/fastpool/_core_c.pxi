@@ -20,6 +20,19 @@ cdef extern from *:
         PyList_SET_ITEM(list, (Py_ssize_t)i, (PyObject *)item);
     }
 
+    /* How an awaitable without a value ends: a StopIteration would cost more than the step. */
+    static PyObject *(*fp_step)(PyObject *);
+    static PyObject *fp_next(PyObject *self) {
+        PyObject *future = fp_step(self);
+        if (future != Py_None) return future;
+        Py_DECREF(future);
+        return NULL;
+    }
+    static void fp_install_next(PyTypeObject *type, PyObject *(*step)(PyObject *)) {
+        fp_step = step;
+        type->tp_iternext = fp_next;
+    }
+
     static int fp_add_methods(PyTypeObject *type, PyObject *methods) {
         if (PyDict_Update(type->tp_dict, methods) < 0) return -1;
         PyType_Modified(type);
@@ -120,6 +133,11 @@ cdef extern from *:
     void fp_mailbox_leave(fp_mailbox *)
     void fp_mailbox_runs_here(fp_mailbox *)
     uintptr_t fp_task_token()
+    const int FREE_THREADED "FP_ATOMIC"
+    fp_mailbox *fp_mailbox_guess(const void *)
+    void fp_mailbox_note(fp_mailbox *, const void *)
+    void fp_mailbox_is_gone()
+    void fp_install_next(PyTypeObject *, object (*)(object))
     void fp_mailbox_init(fp_mailbox *, intptr_t)
     void fp_mailbox_opened(fp_mailbox *)
     void fp_mailbox_forget(fp_mailbox *, fp_waiter *)

@@ -6,11 +6,22 @@ A hit is served without touching the event loop, and asyncio is not imported for
 from __future__ import annotations
 
 from . import _core
-from ._core import DEFAULT, MISSED, Hand, hit, lease_hit, stored
+from ._core import DEFAULT, MISSED, Hand, get_later, hit, is_pool, lease_hit, put_later, stored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+_aio: Any = None  # the module, once it is needed: finding it in a call costs a third of a hand-off
+
+
+def _load() -> Any:
+    global _aio
+    from . import _aio as module
+
+    _aio = module
+    return module
 
 
 async def aget(self: Any, timeout: Any = DEFAULT) -> Any:
@@ -19,19 +30,20 @@ async def aget(self: Any, timeout: Any = DEFAULT) -> Any:
         _core.asks(self, timeout)  # a bad one is an error, before anything is taken
     found = hit(self)
     if found is MISSED or type(found) is Hand:
-        from ._aio import get
-
-        hand: Hand | None = None if found is MISSED else found
-        return await get(self, hand, timeout)
+        aio = _aio or _load()
+        if not is_pool(self):
+            wait = get_later(self, timeout)
+            await wait
+            return wait.item
+        return await aio.get(self, None if found is MISSED else found, timeout)
     return found
 
 
 async def aput(self: Any, item: Any, timeout: Any = DEFAULT) -> None:
     """Queue use: ``put`` for a task."""
     if not stored(self, item):
-        from ._aio import put
-
-        await put(self, item, timeout)
+        _aio or _load()
+        await put_later(self, item, timeout)
 
 
 async def aacquire(self: Any, timeout: Any = DEFAULT) -> Any:
@@ -39,28 +51,26 @@ async def aacquire(self: Any, timeout: Any = DEFAULT) -> Any:
     lease = self.lease(timeout)
     found = lease_hit(lease, False)
     if type(found) is Hand:
-        from ._aio import enter
-
-        await enter(lease, found, False)
+        await (_aio or _load()).enter(lease, found, False)
     return lease
 
 
 async def aclose(self: Any, timeout: float | None = 5.0) -> bool:
     """``close`` for a task: waits for borrowers other than the calling task."""
-    if not _core.is_pool(self):
+    if not is_pool(self):
         self.close()
         return True
-    from ._aio import aclose
-
-    return await aclose(_core.manager(self, "aclose"), timeout)
+    closed: bool = await (_aio or _load()).aclose(_core.manager(self, "aclose"), timeout)
+    return closed
 
 
 async def awarm(self: Any, n: int, timeout: Any = DEFAULT) -> int:
     """``warm`` for a task."""
-    from ._aio import warm
-
     default = timeout is DEFAULT
-    return await warm(_core.asks(self, None)[1], n, None if default else timeout, default)
+    opened: int = await (_aio or _load()).warm(
+        _core.asks(self, None)[1], n, None if default else timeout, default
+    )
+    return opened
 
 
 async def enter_pool(self: Any) -> Any:
@@ -75,17 +85,13 @@ async def enter_lease(self: Any) -> Any:
     """Takes the resource."""
     found = self._hit()
     if type(found) is Hand:
-        from ._aio import enter
-
-        return await enter(self, found)
+        return await (_aio or _load()).enter(self, found)
     return found
 
 
 def settle(manager: Any, index: int, error: BaseException | None, discard: bool) -> Any:
     """The slow path of a return by a task; something to await, or None."""
-    from . import _aio
-
-    return _aio.settle(manager, index, error, discard)
+    return (_aio or _load()).settle(manager, index, error, discard)
 
 
 def install() -> None:

@@ -32,6 +32,27 @@ static _Thread_local int fp_here;                /* how many fp_here_begin have 
 static _Thread_local fp_mailbox *fp_here_mail;   /* the box to be emptied at the end */
 static void (*fp_here_empty)(fp_mailbox *);      /* of _task.pxi */
 
+/* The mailbox whose loop ran in this thread last.  A guess: nobody looks into it before it is known
+ * that its loop runs here now, or, with a GIL, that no mailbox has gone since. */
+static _Thread_local struct {
+    fp_mailbox *box;
+    const void *loop;
+    uint64_t gone;
+} fp_mailbox_last;
+static _Atomic(uint64_t) fp_mailboxes_gone;
+
+static inline fp_mailbox *fp_mailbox_guess(const void *loop) {
+    if (fp_mailbox_last.gone != atomic_load_explicit(&fp_mailboxes_gone, memory_order_acquire))
+        return NULL;
+    return loop == NULL || loop == fp_mailbox_last.loop ? fp_mailbox_last.box : NULL;
+}
+
+static inline void fp_mailbox_note(fp_mailbox *box, const void *loop) {
+    fp_mailbox_last.box = box;
+    fp_mailbox_last.loop = loop;
+    fp_mailbox_last.gone = atomic_load(&fp_mailboxes_gone);
+}
+
 static void fp_mailbox_init(fp_mailbox *box, intptr_t bell) {
     fp_lock_init(&box->lock);
     box->first = box->last = NULL;
@@ -119,6 +140,8 @@ static inline void fp_here_end(void) {
         fp_here_empty(box);
     }
 }
+
+static void fp_mailbox_is_gone(void) { atomic_fetch_add(&fp_mailboxes_gone, 1); }
 
 static void fp_mailbox_close(fp_mailbox *box) {
     fp_lock_take(&box->lock);

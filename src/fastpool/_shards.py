@@ -32,8 +32,6 @@ __all__ = ["Shards"]
 INF = float("inf")
 SIZES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
 
-_core.set_running_loop(_get_running_loop)
-
 
 class Shards:
     """See the module.  Its own core opens nothing: it says that the pool is closed or suspended,

@@ -1,20 +1,27 @@
 # What tasks wait with: the mailbox of an event loop, and a wait that its coroutine drives.
 #
-# Nothing here knows asyncio.  ``_aio.py`` makes the mailboxes and the futures; every method is
-# called in the thread of the loop, but ``abandon`` of a wait whose loop is closed.
+# ``_aio.py`` makes the mailboxes; every method is called in the thread of the loop, but ``abandon`` of
+# a wait whose loop is closed.  A wait is awaited without a coroutine of its own, which would cost as
+# much as the rest of it.
 
+@cython.no_gc_clear
 cdef class Mailbox:
-    """Where the waits of one event loop end; see ``_mailbox.h``.  ``bell``: a descriptor to write to;
-    the loop watches the other end and calls ``open`` when it is readable.  ``running()``: whether the
-    loop runs in the calling thread now."""
+    """Where the waits of one event loop end; see ``_mailbox.h``.  ``_aio.Loop`` is one.  ``bell``: a descriptor to write to;
+    the loop watches the other end and calls ``open`` when it is readable."""
     cdef fp_mailbox box
+    cdef object loop
+    cdef object new_future
+    cdef readonly set waits  # that are under way
+    cdef bint has_thread     # the loop says in which thread it runs
     cdef object __weakref__
-    cdef object running
 
-    def __cinit__(self, intptr_t bell, running):
+    def __cinit__(self, intptr_t bell, loop):
         fp_mailbox_init(&self.box, bell)
         self.box.owner = <void *>self
-        self.running = running
+        self.loop = loop
+        self.new_future = loop.create_future
+        self.waits = set()
+        self.has_thread = hasattr(loop, "_thread_id")
 
     def open(self):
         """The bell was heard: sets the future of every wait that has ended."""
@@ -40,15 +47,38 @@ cdef class Mailbox:
         """The loop is gone: nothing is written to the bell any more."""
         fp_mailbox_close(&self.box)
 
+    cdef bint runs_here(self) except -1:
+        """Whether its loop runs in this thread now."""
+        if self.has_thread:  # as asyncio's own check in debug mode; three times as fast on 3.11
+            thread = self.loop._thread_id
+            return thread is not None and <uintptr_t>thread == fp_thread_token()
+        return running_loop() is self.loop
+
     def __dealloc__(self):
+        fp_mailbox_is_gone()
         fp_mailbox_close(&self.box)
+
+
+cdef Mailbox here():
+    """The mailbox of the running loop."""
+    cdef fp_mailbox *box
+    if FREE_THREADED:
+        loop = running_loop()
+        box = fp_mailbox_guess(<void *>loop)
+        if box != NULL:
+            return <Mailbox>box.owner
+        return loop_of(loop)
+    box = fp_mailbox_guess(NULL)
+    if box != NULL and (<Mailbox>box.owner).runs_here():
+        return <Mailbox>box.owner
+    return loop_of(running_loop())
 
 
 cdef void empty_here(fp_mailbox *box) noexcept:
     """At the end of a call by a task: wakes others of its loop."""
     cdef Mailbox mailbox = <Mailbox>box.owner
     try:
-        if mailbox.running():
+        if mailbox.runs_here():
             mailbox.empty()
         else:  # it has run here before, and now runs elsewhere
             fp_mailbox_leave(box)
@@ -59,16 +89,19 @@ cdef void empty_here(fp_mailbox *box) noexcept:
 
 @cython.no_gc_clear
 cdef class Wait:
-    """One wait of a task in a line.  ``join_...``, then ``arm`` with a future and await it while that
-    says so, then ``look``, until there is an outcome; or ``leave``.  Collected in the middle, as with
-    a task that is never resumed, it gives back what it was granted."""
+    """One wait of a task in a line.  ``join_...``, and if that says so ``await`` it, in the thread of
+    the loop: what ``outcome`` says then is what ``join_...`` would have said.  A coroutine that is
+    cancelled or closed meanwhile, as that of a task that is never resumed, gives back what it was
+    granted."""
     cdef Core core
     cdef Mailbox mailbox
     cdef Hand hand     # pool use: gets the slot
     cdef fp_waiter *w  # while in a line, or settled and not looked at
     cdef fp_line *line
     cdef object future
-    cdef object got    # queue use: the item
+    cdef bint late     # its time is over
+    cdef readonly object outcome
+    cdef readonly object item  # queue use: what the get has brought
     cdef uint64_t forks
     cdef object __weakref__
 
@@ -120,7 +153,8 @@ cdef class Wait:
             return None
         self.drop(w)
         if state == FP_GRANTED:
-            self.got = fp_steal(item)
+            self.item = fp_steal(item)
+            self.outcome = "fresh"
             return "fresh"
         return raise_settled(state, "Empty")
 
@@ -138,6 +172,7 @@ cdef class Wait:
             return None
         self.drop(w)
         if state == FP_GRANTED:
+            self.outcome = "fresh"
             return "fresh"
         Py_DECREF(item)
         return raise_settled(state, "Full")
@@ -156,28 +191,99 @@ cdef class Wait:
         if w != NULL:
             fp_waiter_free(w)
 
-    def arm(self, future):
-        """True: await the future; it is set when something has happened."""
-        self.future = future
-        self.w.future = <void *>future
-        fp_mailbox_runs_here(&self.mailbox.box)
-        return fp_waiter_park(self.w) != 0
+    # -- as an awaitable: what a coroutine object asks of what it awaits --
 
-    def look(self):
-        """After the future was set, or if ``arm`` said that there is no need to wait: the outcome as
-        from ``join``, or None: arm once more."""
-        cdef int state = fp_waiter_state(self.w)
-        if self.forks != fp_forks:
-            return "closed"
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):  # in front of it: fp_next
+        return self.send(None)
+
+    def send(self, value):
+        future = self.step()
+        if future is None:
+            raise StopIteration
+        return future
+
+    def throw(self, kind, error=None, trace=None):
+        self.stop()
+        error = error or (kind() if isinstance(kind, type) else kind)
+        raise error if trace is None else error.with_traceback(trace)
+
+    def close(self):
+        self.stop()
+
+    cdef object step(self):
+        """The future to be awaited next; None when there is an outcome."""
+        if self.outcome is None:
+            if self.future is None:
+                self.mailbox.waits.add(self)
+            try:
+                future = self.armed()
+            except BaseException:
+                self.stop()
+                raise
+            if future is not None:
+                return future
+        self.mailbox.waits.discard(self)
+        return None
+
+    cdef object armed(self):
+        cdef int state
+        while True:
+            self.look()
+            if self.outcome is not None:
+                return None
+            if self.late:
+                self.end(self.settle(self.w))
+                return None
+            self.future = future = self.mailbox.new_future()
+            self.w.future = <void *>future
+            fp_mailbox_runs_here(&self.mailbox.box)
+            fp_mailbox_note(&self.mailbox.box, <void *>self.mailbox.loop)
+            if fp_waiter_park(self.w):  # from here on whoever ends the wait sets the future
+                future._asyncio_future_blocking = True  # it is awaited, and not just yielded
+                return future
+
+    cdef object look(self):
+        """Notes the outcome, if there is one."""
+        cdef int state
+        if self.w == NULL or self.forks != fp_forks:  # its loop is closed, or its line the parent's
+            self.outcome = "closed"
+            return
+        state = fp_waiter_state(self.w)
         if state == FP_NOTIFIED:
             if fp_look(self.core.c, self.line, self.w):
-                return self.end(FP_ROOM)
+                self.end(FP_ROOM)
+                return
             state = fp_waiter_state(self.w)
-        return None if state < FP_GRANTED else self.end(state)
+        if state >= FP_GRANTED:
+            self.end(state)
 
-    def leave(self):
-        """The time is over: the outcome, "timeout" unless it was settled before."""
-        return self.end(self.settle(self.w))
+    cpdef object lined_up(self, span):
+        """It has joined: sees to its time-out, in seconds, and that a closed loop is found out."""
+        if not watching:
+            watch()
+        if span is not None:
+            self.mailbox.expire(self, span)
+
+    @property
+    def pending(self):
+        """Whether it has no outcome yet."""
+        return self.w != NULL
+
+    def expire(self):
+        """Its time is over: "timeout", unless it was settled before."""
+        self.late = True
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+    cdef object stop(self):
+        self.mailbox.waits.discard(self)
+        self.abandon()
 
     def abandon(self):
         """The task does not get through: what it was granted goes back.  By the task, or by whoever
@@ -223,6 +329,7 @@ cdef class Wait:
         self.drop(w)
 
     cdef object end(self, int state):
+        """Notes the outcome, or raises."""
         cdef fp_waiter *w = self.w
         cdef void *grant = w.grant
         cdef void *offer = w.offer
@@ -230,25 +337,26 @@ cdef class Wait:
         if self.hand is not None:
             if state == FP_GRANTED:
                 hand_take(self.hand, <fp_slot *>grant)
-                return "due" if fp_pool_begin(self.core.c, <fp_slot *>grant) else "fresh"
-            if state == FP_FAILED:
+                self.outcome = "due" if fp_pool_begin(self.core.c, <fp_slot *>grant) else "fresh"
+            elif state == FP_FAILED:
                 raise fp_steal(grant)
-            return REASONS[state]
+            else:
+                self.outcome = REASONS[state]
+            return
         if offer != NULL and state != FP_GRANTED:
             Py_DECREF(<object>offer)
-        if state == FP_GRANTED:
-            self.got = None if offer != NULL else fp_steal(grant)
-            return "fresh"
-        return raise_settled(state, "Full" if offer != NULL else "Empty")
-
-    @property
-    def item(self):
-        """Queue use: what the get has brought."""
-        return self.got
+        if state != FP_GRANTED:
+            raise_settled(state, "Full" if offer != NULL else "Empty")
+        self.item = None if offer != NULL else fp_steal(grant)
+        self.outcome = "fresh"
 
     def __dealloc__(self):
         if self.w != NULL:
             self.abandon()
+
+
+cdef object wait_step(object wait):
+    return (<Wait>wait).step()
 
 
 # ---- The faces: hits are served here, the rest by ``_aio.py`` --------------------------------------
@@ -280,13 +388,47 @@ def hand(Core core):
     return hand_of(core.c, NULL)
 
 
-cdef object running_loop = None  # asyncio's, once there is a pool with an async factory
+cdef object running_loop = None  # these three are set by _aio.py
+cdef object loop_of = None
+cdef object watch = None
+cdef bint watching = False
 
 
-def set_running_loop(function):
-    """``asyncio._get_running_loop``: what tells one loop's resources from another's."""
-    global running_loop
-    running_loop = function
+def set_watching(bint on):
+    """Whether somebody is to find out about closed loops already."""
+    global watching
+    watching = on
+
+
+def set_loops(running, of, watch_closed):
+    """``asyncio._get_running_loop``; the record of a loop; who finds out that one was closed."""
+    global running_loop, loop_of, watch
+    running_loop, loop_of, watch = running, of, watch_closed
+
+
+def current():
+    """The record of the running loop."""
+    return here()
+
+
+def get_later(FastPool pool, timeout):
+    """Queue use: a ``Wait`` for the next item."""
+    cdef fp_core *c = pool.c
+    cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
+    cdef Wait wait = Wait.__new__(Wait, pool.core, here())
+    if wait.join_get(span != 0) is None:
+        wait.lined_up(seconds_or_none(span))
+    return wait
+
+
+def put_later(FastPool pool, item, timeout):
+    """Queue use: a ``Wait`` for room for it."""
+    cdef fp_core *c = pool.c
+    cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
+    cdef Wait wait = Wait.__new__(Wait, pool.core, here())
+    if wait.join_put(item, span != 0) is None:
+        wait.lined_up(seconds_or_none(span))
+    return wait
 
 
 cdef fp_core *home(fp_core *c) except NULL:
@@ -337,6 +479,10 @@ def hit(FastPool pool):
     cdef void *item
     if c.use == FP_QUEUE:
         item = fp_queue_get(c, c.lifo)
+        if item == NULL:  # a waiting putter has its turn in the locked path
+            fp_here_begin()
+            fp_queue_get_join(c, NULL, &item)
+            fp_here_end()
         return MISS if item == NULL else fp_steal(item)
     c = home(c)
     slot = fp_pool_hit(c, &due)
@@ -350,7 +496,15 @@ def stored(FastPool pool, item):
     """Whether ``put`` could add the item at once."""
     if pool.c.use == FP_POOL:
         raise TypeError(f"{pool.label}: aput() is for queue use; give a resource back with put()")
-    return fp_queue_put_new(pool.c, <void *>item) != 0
+    if fp_queue_put_new(pool.c, <void *>item):
+        return True
+    Py_INCREF(item)  # a waiting getter has its turn in the locked path
+    fp_here_begin()
+    cdef int state = fp_queue_put_join(pool.c, NULL, <void *>item)
+    fp_here_end()
+    if state != FP_GRANTED:
+        Py_DECREF(item)
+    return state == FP_GRANTED
 
 
 def is_pool(Store pool):

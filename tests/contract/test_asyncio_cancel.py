@@ -634,7 +634,7 @@ class TestClosedLoops:
         ended.start(q.aput("never"))
         ended.loop.run_until_complete(asyncio.sleep(0.001))  # one step brings it into the line
         ended.close()
-        eventually(lambda: ended.loop not in _aio._loops)
+        eventually(lambda: not any(its.loop is ended.loop for its in list(_aio._loops)))
         assert q.get() == 0 and q.empty()
         q.put(1)
         assert q.get() == 1
