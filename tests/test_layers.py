@@ -21,7 +21,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src/fastpool"
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "_types": set(),
-    "_core": {"errors"},
+    "_gevent": set(),
+    "_core": {"errors", "_gevent"},
     "_policy": set(),
     "_options": set(),
     "_keeper": set(),

@@ -45,9 +45,9 @@ HEAD = f"{'interpreter':<15}{'passed':>8} {'failed':>8} {'skipped':>8} {'seconds
 
 
 def extras_for(interpreter: Interpreter) -> list[str]:
-    """What the tests can use there: grpcio, uvloop and the peers publish no wheels for 3.13t."""
+    """What the tests can use there: grpcio, gevent, uvloop and peers have no wheels for 3.13t."""
     if interpreter.free_threaded:
-        return ["test"]
+        return ["test", "anyio"]
     main = interpreter.path == default().path
     return ["test", "demo", "peers", "loops"] + ["lint"] * main
 

@@ -686,7 +686,7 @@ def _install():
     global fp_lend_due, fp_tell
     fp_lend_due, fp_tell = lend_due, tell
     fp_install_next(<PyTypeObject *>Wait, wait_step)
-    cdef Store store = Queue()
+    cdef Store store = Queue.__new__(Queue)
     cdef Lease lease = Lease.__new__(Lease)
     fp_install_doors(
         <PyTypeObject *>Queue, <PyTypeObject *>LifoQueue, <PyTypeObject *>FastPool,

@@ -78,6 +78,7 @@ cdef class FastPool(Store):
     def __init__(self, maxsize=UNSET, **options):
         if self.c.manager != NULL:
             raise RuntimeError("a FastPool is initialised once")
+        mind_gevent(self)
         self.size, self.label = configure(self.core, maxsize, options)
 
     def __del__(self):

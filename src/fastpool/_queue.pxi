@@ -133,7 +133,16 @@ cdef class Store:
         raise AttributeError(NO_SUCH.format(type(self).__name__, "all_tasks_done"))
 
 
+cdef int mind_gevent(Store self) except -1:
+    """At construction: RuntimeError where gevent has made greenlets of all threads."""
+    if "gevent.monkey" in sys.modules:
+        from fastpool._gevent import refuse
+        refuse(type(self).__name__)
+    return 0
+
+
 cdef inline object queue_sizes(Store self, object maxsize, bint lifo):
+    mind_gevent(self)
     if not isinstance(maxsize, int):
         raise TypeError(f"maxsize must be an int, not {maxsize!r}")
     self.size = maxsize
