@@ -120,8 +120,13 @@ _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
-def loop_of(loop: asyncio.AbstractEventLoop) -> Loop:
-    """Its record, made when first asked for."""
+def loop_of(loop: asyncio.AbstractEventLoop | None) -> Loop:
+    """Its record, made when first asked for.  RuntimeError where none runs."""
+    if loop is None:
+        raise RuntimeError(
+            "fastpool: a task waits on asyncio only, and no event loop of asyncio runs in this "
+            "thread; on trio use fastpool.contrib.anyio: async with lease(pool) as resource"
+        )
     try:
         found: Loop = loop._fastpool  # type: ignore[attr-defined]
     except AttributeError:
@@ -189,8 +194,8 @@ def _off_loop(
 ) -> Awaitable[Any]:
     """``call(*args)`` on a worker, begun at once; await its result.  ``undo()``: when it has ended
     and nobody awaits it any more."""
-    loop = asyncio.get_running_loop()
-    its = loop_of(loop)
+    its: Loop = _core.current()
+    loop = its.loop
     errand = Errand(loop, loop.create_future(), undo, its.errands)
     try:
         manager.errands.submit(errand.run, call, args)
@@ -343,6 +348,9 @@ def settle(
             manager.rescue(index, "interrupted")
             raise
 
+    if _get_running_loop() is None:  # trio, which has nothing to wake: it is begun and not awaited
+        manager.errands.submit(end)
+        return None
     return _off_loop(manager, lambda: None, end)
 
 

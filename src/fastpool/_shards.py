@@ -73,7 +73,7 @@ class Shards:
     def home(self, loop: asyncio.AbstractEventLoop | None) -> _core.Core:
         """The core that serves this loop; made when it is first asked for."""
         if loop is None:
-            raise RuntimeError(f"{self.name}: no running event loop")
+            raise TypeError(self._for_tasks("asyncio; none of its event loops runs in this thread"))
         with self.lock:
             shard = self.shards.get(loop)
             if shard is None:

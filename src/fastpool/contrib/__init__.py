@@ -1,0 +1,1 @@
+"""Where fastpool meets other projects; each module needs what its name says."""
