@@ -18,6 +18,12 @@ needs_grpc = pytest.mark.skipif(not HAS_GRPC, reason="grpcio is not installed")
 
 #: Example: what it prints, as a regular expression.
 EXAMPLES = {
+    "asyncio_service": r"200 answers for 200 tasks over ([1-4]) connections\n"
+    r"closed at the end: \1\n",
+    "several_loops": r"two loops at once: 120 leases, 0 still open\n"
+    r"and a third one: 180 leases\nall is closed: True\n",
+    "threads_and_tasks": r"100 turns of threads, 100 turns of tasks\n"
+    r"[12] connections, 0 time-outs\n",
     "tcp_pool": r"200 answers for 16 threads over [1-4] connections\n",
     "xmlrpc_pool": r"fault: integer division or modulo by zero\n"
     r"200 calls by 16 threads through [1-4] clients\nclosed before the end: 0\n",
