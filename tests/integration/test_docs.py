@@ -25,8 +25,10 @@ DOCUMENTS = sorted(
 
 #: Document: modules it needs.
 NEEDS = {
+    "docs/howto/gevent.md": ["gevent"],
     "docs/howto/grpc-channel.md": ["grpc"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
+    "docs/howto/trio.md": ["anyio", "trio"],
 }
 #: Document: address written there, and the fixture that serves it here.
 SERVERS = {
@@ -35,9 +37,11 @@ SERVERS = {
 }
 #: Document: what it prints, as a regular expression; nothing for the others.
 PRINTS = {
-    "docs/howto/asyncio.md": r"190\n\['a', 'from', 'thread'\]",
+    "docs/howto/asyncio.md": r"190\n42\n\['a', 'from', 'thread'\]\n7\n7\n2 \{'loop': 2\}",
+    "docs/howto/gevent.md": r"190",
     "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",
     "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",
+    "docs/howto/trio.md": r"10 turns, True True\n10 turns, True True",
     "docs/howto/resource-pool.md": r"db: the caller holds all 1.*\nhalf of the waits were over.*",
 }
 
