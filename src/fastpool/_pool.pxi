@@ -318,7 +318,7 @@ cdef class Lease:
 
     def __enter__(self):
         if self.of.state != FP_LEASE_FRESH:
-            return lease_again(self)
+            return lease_again(self, fp_thread_token())
         lease_take(&self.of)
         fp_slot_own(self.of.slot, fp_thread_token() | 1)
         return fp_resource(self.of.slot)
@@ -377,10 +377,10 @@ cdef class Lease:
         return f"<Lease {('not entered', 'held', 'released', 'discarded')[self.of.state]}>"
 
 
-cdef object lease_again(Lease self):
+cdef object lease_again(Lease self, uintptr_t me):
     if self.of.state == FP_LEASE_HELD and self.of.slot != NULL:
         if not fp_slot_owner(self.of.slot) & 1:  # acquire()d, and now used as a block
-            fp_slot_own(self.of.slot, fp_thread_token() | 1)
+            fp_slot_own(self.of.slot, me | 1)
             return fp_resource(self.of.slot)
     from fastpool.errors import PoolError
     raise PoolError(lease_pool(self), "this lease was entered before; call lease() for each block")

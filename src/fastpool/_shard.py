@@ -246,8 +246,8 @@ class ShardClosing(Closing):
 
 
 class Shard(Manager):
-    """The manager of one loop's share of a pool.  Its core has no cap of its own: places are given
-    out under the lock of ``Shards``, which all its shards have in common."""
+    """The manager of one loop's share of a pool.  Its core's limit says only when callers ask for
+    a place; places are given out under the lock of ``Shards``, which all its shards share."""
 
     awaits = True
     opener: ShardOpener
@@ -260,7 +260,7 @@ class Shard(Manager):
         self.tasks = Tasks(loop)
         super().__init__(_core.Core(), shards.options)
         self.maxsize = shards.maxsize
-        self.set_core(INF, INF)
+        self.set_core(INF, self.options.max_waiting)
 
     def start_anew(self) -> None:
         self.lock, self.news = self.shards.lock, self.shards.news
@@ -340,7 +340,11 @@ class Shard(Manager):
 
     def why_retired(self) -> str:
         why = super().why_retired()
-        return "evicted" if why == "flushed" and self.shards.hungry else why
+        with self.lock:
+            if why == "flushed" and self.shards.spared:
+                self.shards.spared -= 1
+                return "evicted"
+        return why
 
     def came_back(self) -> None:
         super().came_back()

@@ -67,6 +67,7 @@ class Shards:
         self.shards: dict[asyncio.AbstractEventLoop, Shard] = {}
         self.past = nothing()  # the tally of shards whose loop was closed
         self.hungry = False  # a loop waits for a place
+        self.spared = 0  # marked to be given up in favour of one
 
     # ---- which shard ---------------------------------------------------------------------------
 
@@ -82,6 +83,7 @@ class Shards:
                 _aio.loop_of(loop).pools.add(self)
                 self.forget_closed()
                 shard = self.shards[loop] = Shard(self, loop)
+                self._limit()
                 if self.core.suspended:
                     shard.core.suspend()
                 if self.options.min_idle:
@@ -122,6 +124,7 @@ class Shards:
             if stranded:
                 closed["loop"] = closed.get("loop", 0) + stranded
             counted.update(dict.fromkeys(SIZES, 0))
+            self._limit()
             self.past = added(self.past, counted)
             self.news.notify_all()
         shard.core.drop_manager()
@@ -144,6 +147,13 @@ class Shards:
                         result.close()  # a coroutine that cannot be run
                 except Exception:  # its loop is closed
                     pass
+
+    def _limit(self) -> None:
+        """A loop that is alone with the pool has its whole cap, and its callers line up without
+        asking.  Where there are several, all ask, since something may be idle elsewhere."""
+        alone = len(self.shards) == 1
+        for shard in self.shards.values():
+            shard.core.set_limit(self.maxsize if alone and self.maxsize else INF)
 
     # ---- places --------------------------------------------------------------------------------
 
@@ -221,7 +231,7 @@ class Shards:
         for _ in range(len(destitute) - promised):
             richest = max(everyone, key=lambda shard: shard.core.open)
             if richest.core.open > 0:
-                richest.core.mark_retire(1)
+                self.spared += richest.core.mark_retire(1)
 
     def came_back(self) -> None:
         """Something is idle, perhaps wanted as a place."""
@@ -262,6 +272,7 @@ class Shards:
             self.core.set_limit(maxsize or INF)
             for shard in self.everyone():
                 shard.maxsize = maxsize
+            self._limit()
             surplus = self._open() - maxsize if maxsize else 0
             idle = sorted(
                 (slot[2], slot[0], i)

@@ -517,7 +517,7 @@ cpdef object lease_hit(Lease lease, bint block):
     cdef fp_slot *slot
     cdef fp_slot *due = NULL
     if l.state != FP_LEASE_FRESH:
-        return lease_again(lease)
+        return lease_again(lease, fp_task_token())
     if l.c.sharded and fp_id_of(l.c) == l.id:
         l.c = home(l.c)
         l.id = fp_id_of(l.c)
@@ -546,7 +546,7 @@ def lease_hold(Lease lease, Hand hand, bint block):
     slot, hand.slot = hand.slot, NULL
     if l.state != FP_LEASE_FRESH:  # entered twice, at once, by two tasks
         slot_drop(l.c, slot)
-        return lease_again(lease)
+        return lease_again(lease, fp_task_token())
     l.slot = slot
     l.generation = fp_slot_generation(slot)
     l.state = FP_LEASE_HELD
