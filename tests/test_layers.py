@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "_workers": set(),
     "_deadlines": {"_keeper"},
     "_opener": {"errors", "_policy", "_keeper", "_workers"},
-    "_closing": set(),
+    "_closing": {"_workers"},
     "_checking": {"_policy", "_workers", "_deadlines"},
     "stats": set(),
     "_tracking": {"stats"},

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from operator import methodcaller
 
+from ._workers import on_loop
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._manager import Manager
@@ -29,9 +31,12 @@ class Closing:
         self.deadlines = manager.deadlines
 
     def here(self, index: int, why: str, workers: Workers | None = None) -> None:
-        """Closes a CHECKING slot's resource in this thread; its place is free when that is done.
-        ``workers``: whose thread this is, None for a caller's."""
-        if self.core.retire(index):
+        """Closes a CHECKING slot's resource in this thread, or on a worker if that is an event
+        loop's; its place is free when that is done.  ``workers``: whose thread this is, None for a
+        caller's."""
+        if workers is None and on_loop():
+            self.later(index, why)
+        elif self.core.retire(index):
             self.finish(index, why, workers)
 
     def finish(self, index: int, why: str, workers: Workers | None = None) -> None:
@@ -64,7 +69,7 @@ class Closing:
         try:
             closers.submit(self.on, closers, index, why)
         except RuntimeError:  # no thread to be had
-            self.here(index, why)
+            self.here(index, why, closers)
 
     def rescue(self, index: int, why: str) -> None:
         """On the housekeeper: a slot whose owner did not get to the end of what it was doing."""

@@ -462,11 +462,12 @@ cdef class Core:
         fp_lock_drop(&self.c.lock)
         return -1 if slot == NULL else <int64_t>slot.index
 
-    def mark_retire(self, double most=INFINITY):
-        """RETIRE on up to ``most`` open slots: each is closed when it comes back.  How many."""
+    def mark_retire(self, double most=INFINITY, *, bint lent=False):
+        """RETIRE on up to ``most`` open slots, or on lent ones alone: each is closed when it comes back.
+        How many."""
         cdef fp_core *c = self.c
         fp_lock_take(&c.lock)
-        cdef size_t marked = fp_mark_retire(c, size_of(most))
+        cdef size_t marked = fp_mark_retire(c, size_of(most), lent)
         fp_lock_drop(&c.lock)
         return marked
 

@@ -41,6 +41,8 @@ async def aget(self: Any, timeout: Any = DEFAULT) -> Any:
 
 async def aput(self: Any, item: Any, timeout: Any = DEFAULT) -> None:
     """Queue use: ``put`` for a task."""
+    if timeout is not DEFAULT:
+        _core.asks(self, timeout)
     if not stored(self, item):
         _aio or _load()
         await put_later(self, item, timeout)
@@ -67,6 +69,7 @@ async def aclose(self: Any, timeout: float | None = 5.0) -> bool:
 async def awarm(self: Any, n: int, timeout: Any = DEFAULT) -> int:
     """``warm`` for a task."""
     default = timeout is DEFAULT
+    _core.manager(self, "awarm")
     opened: int = await (_aio or _load()).warm(
         _core.asks(self, None)[1], n, None if default else timeout, default
     )

@@ -18,7 +18,7 @@ from ._deadlines import Deadlines
 from ._housekeeping import Housekeeping
 from ._opener import Opener
 from ._tracking import Tracking
-from ._workers import Workers
+from ._workers import Workers, on_loop
 from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 
 TYPE_CHECKING = False
@@ -181,6 +181,9 @@ class Manager:
         slot is CHECKING and the caller's; it ends idle or closed.  If anything is raised on the
         way, the caller has the rest done by the pool's threads (``rescue``)."""
         core = self.core
+        if self.hooks.reset is not None and on_loop():
+            self.errands.submit(self.settle, index, error, discard)
+            return
         if self.tracking.on:
             self.tracking.forget(index)
         why = "discarded" if discard else self.unfit(index, error)
@@ -322,7 +325,7 @@ class Manager:
         self.closing.sweep(later)
 
     def close(self, timeout: float | None, me: int | None = None) -> bool:
-        self.options.check_close_timeout(timeout)
+        self.options.check_timeout("close", timeout)
         self.core.close()
         self.sweep()
         if me is None:  # a task names itself
@@ -405,6 +408,7 @@ class Manager:
             raise ValueError(f"{self.name}: warm: n must be 0 or more, not {n!r}")
         if n and self.hooks.create is None:
             raise TypeError(f"{self.name}: warm() needs a factory")
+        self.options.check_timeout("warm", timeout)
         if use_default:
             timeout = None if self.options.timeout == INF else self.options.timeout
         return self.opener.warm(n, timeout)

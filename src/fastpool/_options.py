@@ -61,14 +61,14 @@ class Options:
     name: str
     clock: Any
 
-    def check_close_timeout(self, timeout: Any) -> None:
-        """For ``close``: TypeError or ValueError unless it is seconds or None."""
+    def check_timeout(self, act: str, timeout: Any) -> None:
+        """TypeError or ValueError unless it is seconds or None."""
         if timeout is None:
             return
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-            raise TypeError(f"{self.name}: close: timeout must be a number, not {timeout!r}")
+            raise TypeError(f"{self.name}: {act}: timeout must be a number, not {timeout!r}")
         if not timeout >= 0:
-            raise ValueError(f"{self.name}: close: timeout must be >= 0 or None, not {timeout!r}")
+            raise ValueError(f"{self.name}: {act}: timeout must be >= 0 or None, not {timeout!r}")
 
     def check_maxsize(self, maxsize: Any) -> None:
         """For ``resize``: TypeError or ValueError unless it is a good one for this pool."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from asyncio import _get_running_loop
 
 from . import _aio, _core, _keeper
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Shards"]
 
 INF = float("inf")
+# Seconds after which a loop that has nothing gets the place of what others give back.  With less,
+# where loops are more than places, each turn would open and close.
+SPARE_AFTER = 0.05
 SIZES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
 
 
@@ -186,7 +190,7 @@ class Shards:
             if core.closed or core.suspended:
                 return
             while wanting := self._wanting():
-                shard = min(wanting, key=lambda shard: shard.core.waits_since(shard.opener.tries))
+                shard = min(wanting, key=_turn)
                 if not self.room() or not shard.opener.attempt():
                     break
             self._make_room([shard for shard in wanting if shard.core.demand])
@@ -220,18 +224,19 @@ class Shards:
             if shard.core.claim(index):
                 shard.closing.later(index, "evicted")
                 needed -= 1
-        self._spare_one([shard for shard in hungry if not shard.core.open])
+        long_ago = time.monotonic() - SPARE_AFTER
+        starving = [s for s in hungry if not s.core.open and s.core.waits_since(0) < long_ago]
+        self._spare(len(starving))
 
-    def _spare_one(self, destitute: list[Shard]) -> None:
-        """A loop that has nothing at all would wait for as long as others are busy: those who have
+    def _spare(self, starving: int) -> None:
+        """Loops that have nothing at all would wait for as long as others are busy: those who have
         most give up what comes back next."""
         everyone = self.everyone()
         slots = [slot for shard in everyone for slot in shard.core.slots()]
         promised = sum(slot[6] or slot[1] == "closing" for slot in slots)
-        for _ in range(len(destitute) - promised):
+        for _ in range(starving - promised):
             richest = max(everyone, key=lambda shard: shard.core.open)
-            if richest.core.open > 0:
-                self.spared += richest.core.mark_retire(1)
+            self.spared += richest.core.mark_retire(1, lent=True)
 
     def came_back(self) -> None:
         """Something is idle, perhaps wanted as a place."""
@@ -313,7 +318,7 @@ class Shards:
     def close(self, timeout: float | None, me: int | None = None) -> bool:
         """As ``Manager.close``.  In the thread of a running loop it waits for nothing: the loop
         could not go on meanwhile."""
-        self.options.check_close_timeout(timeout)
+        self.options.check_timeout("close", timeout)
         self.core.close()
         self.sweep()
         if _get_running_loop() is None:
@@ -390,3 +395,8 @@ class Shards:
         import logging
 
         logging.getLogger("fastpool").warning("%s: %s", self.name, what, exc_info=error)
+
+
+def _turn(shard: Shard) -> tuple[bool, float]:
+    """Who is next to open: a loop that has nothing, then the caller who has waited longest."""
+    return shard.core.open > 0, shard.core.waits_since(shard.opener.tries)

@@ -40,13 +40,15 @@ static void fp_slot_fill(fp_core *c, fp_slot *slot, int64_t lifetime) {
              once_ != NULL; once_ = NULL)                                                       \
             for (fp_slot *slot = seg_->slots; slot < seg_->slots + seg_->size; slot++)
 
-/* RETIRE on up to `most` open slots that are not idle already marked; how many were marked. */
-static size_t fp_mark_retire(fp_core *c, size_t most) {
+/* RETIRE on up to `most` open slots that are not marked already, or only on lent ones; how many were
+ * marked. */
+static size_t fp_mark_retire(fp_core *c, size_t most, int lent) {
     size_t marked = 0;
     FP_EACH_SLOT(c, slot) {
         uint64_t word = fp_load(&slot->word, relaxed);
-        while (marked < most && fp_state(word) != FP_FREE_SLOT &&
-               fp_state(word) != FP_CLOSING && !(word & FP_RETIRE))
+        while (marked < most && !(word & FP_RETIRE) &&
+               (lent ? fp_state(word) == FP_LEASED
+                     : fp_state(word) != FP_FREE_SLOT && fp_state(word) != FP_CLOSING))
             if (fp_cas(&slot->word, &word, word | FP_RETIRE, acq_rel)) {
                 marked++;
                 break;

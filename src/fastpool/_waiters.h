@@ -266,6 +266,15 @@ static void fp_join(fp_core *c, fp_line *line, fp_waiter *w, int in_front) {
     fp_dispatch(c);
 }
 
+/* A notice is used up, and while it was under way others may have taken what the manager counted upon:
+ * where nothing is idle any more but one may be opened, the next in line is to ask for it. */
+static void fp_pass_on(fp_core *c) {
+    fp_waiter *next = c->getters.first;
+    if (c->use != FP_POOL || c->fair || next == NULL || c->open >= c->limit) return;
+    if (fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || fp_idle_likely(&c->slots)) return;
+    if (atomic_exchange(&next->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(next);
+}
+
 /* The owner was notified: take what is free and leave the line, or go on waiting. */
 static void fp_notified(fp_core *c, fp_waiter *w) {
     if (atomic_load(&w->state) == FP_NOTIFIED) {
@@ -278,14 +287,17 @@ static void fp_notified(fp_core *c, fp_waiter *w) {
             atomic_store(&w->state, FP_WAITING);
         }
         fp_dispatch(c);
+        if (free != NULL) fp_pass_on(c);
     }
 }
 
 /* The owner gives up.  1: it was settled before, and the grant is the owner's to deal with. */
 static int fp_leave(fp_core *c, fp_line *line, fp_waiter *w) {
-    if (atomic_load(&w->state) >= FP_GRANTED) return 1;
+    int state = atomic_load(&w->state);
+    if (state >= FP_GRANTED) return 1;
     fp_line_leave(line, w);
     fp_dispatch(c); /* passes on a notice that it may have had */
+    if (state == FP_NOTIFIED) fp_pass_on(c);
     return 0;
 }
 

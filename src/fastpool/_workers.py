@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from _queue import Empty, SimpleQueue
 from collections import deque
@@ -13,7 +14,13 @@ if TYPE_CHECKING:
 
 LINGER = 2.0  # seconds without work after which a worker ends
 
-__all__ = ["Job", "Workers"]
+__all__ = ["Job", "Workers", "on_loop"]
+
+
+def on_loop() -> bool:
+    """Whether an event loop runs in this thread: then no hook may, for it would stop the loop."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 def _end() -> None:
