@@ -185,6 +185,17 @@ def test_ctrl_c_ends_it_cleanly(moment: str) -> None:
     eventually(lambda: not any(map(running, children)))
 
 
+def test_ctrl_c_within_an_exec_is_as_any_other() -> None:
+    """As when it comes while a module that has a dataclass is imported. CPython 3.13 ended by the
+    signal, though it was handled."""
+    code = "import sys; from fastpool import cli\n"
+    code += "cli._demo = lambda options: exec('raise KeyboardInterrupt')\n"
+    code += "sys.exit(cli.main(['demo']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr == "\ninterrupted; the servers have been stopped\n"
+
+
 @on_posix
 def test_the_servers_die_with_a_killed_parent() -> None:
     process = start("--seconds", "6", "--threads", "4")

@@ -20,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         return code
     except KeyboardInterrupt:
+        # Late releases of CPython 3.13 take an interrupt within exec(text), which is how a
+        # dataclass is made, for one that nobody handles, and end by the signal. Another exec
+        # makes them forget it.
+        exec("")
         print(f"\n{options.interrupted}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # our reader, such as `head`, has seen enough
