@@ -3,6 +3,7 @@
 import gc
 import sys
 import threading
+from time import sleep as pause
 
 import fastpool
 import fastpool.queue
@@ -34,7 +35,8 @@ for make in (fastpool.FastPool, fastpool.queue.Queue, fastpool.queue.LifoQueue):
             item = q.get()
             Returner(lambda item=item: q.put(item))
             while q.empty():  # all six may be garbage: nobody would collect it while all wait
-                gc.collect()
+                gc.collect()  # at once nothing, while another thread is at it
+                pause(0.0005)
 
     crew = Crew()
     crew.together(3, work)
