@@ -84,5 +84,5 @@ class Closing:
     def sweep(self, later: bool = False) -> None:
         """Closes everything idle, in this thread or on workers."""
         for slot in self.core.slots():
-            if slot[1] == "idle" and self.core.claim(slot[0]):
-                (self.later if later else self.here)(slot[0], "closed")
+            if slot[1] == "idle":
+                self.core.end_idle(slot[0], self.later if later else self.here, "closed")

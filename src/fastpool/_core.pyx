@@ -228,6 +228,14 @@ cdef object rescue(fp_core *c, uint32_t index, str why):
         poke((0.0, (<object>c.manager).rescue, (index, why)))
 
 
+cdef object leave(fp_core *c, fp_slot *slot, uint64_t generation, str why):
+    """A call that had this slot CHECKING or CLOSING ends by an exception: if the slot is still that
+    call's, others close it."""
+    if fp_slot_generation(slot) == generation:
+        if fp_slot_state(slot) == FP_CHECKING or fp_slot_state(slot) == FP_CLOSING:
+            rescue(c, slot.index, why)
+
+
 cdef class Core:
     """Owns a block; the manager's way to it.  Private.
 
@@ -397,6 +405,21 @@ cdef class Core:
         if from_ == "idle" and not fp_slot_take(slot, 0):  # a generation of its own
             return False
         return fp_slot_move(slot, FP_LEASED, FP_CHECKING) != 0
+
+    def end_idle(self, uint32_t index, close, str why):
+        """Takes one slot out of IDLE and has it closed by ``close(index, why)``; False if it was
+        not idle.  What that leaves undone, should a signal handler raise, the pool's threads do."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        if not fp_slot_take(slot, 0) or not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
+            return False
+        cdef uint64_t generation = fp_slot_generation(slot)
+        try:
+            close(index, why)
+        except BaseException:
+            leave(c, slot, generation, why)
+            raise
+        return True
 
     def lend(self, uint32_t index):
         """CHECKING -> LEASED, for a borrower whose check went well."""

@@ -378,8 +378,7 @@ class Manager:
             for _, index in idle:
                 if core.open <= maxsize:
                     break
-                if core.claim(index):
-                    self.closing.here(index, "surplus")
+                core.end_idle(index, self.closing.here, "surplus")
             if core.open > maxsize:
                 core.mark_retire(core.open - maxsize)
         return int(maxsize)
@@ -387,8 +386,8 @@ class Manager:
     def flush(self) -> None:
         self.core.mark_retire()
         for slot in self.core.slots():
-            if slot[1] == "idle" and slot[6] and self.core.claim(slot[0]):
-                self.closing.here(slot[0], "flushed")
+            if slot[1] == "idle" and slot[6]:
+                self.core.end_idle(slot[0], self.closing.here, "flushed")
 
     def suspend(self) -> None:
         self.core.suspend()

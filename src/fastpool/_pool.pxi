@@ -51,11 +51,8 @@ cdef object pool_settle(fp_core *c, fp_slot *slot, object error, bint discard):
         fp_pool_sampled(c, slot)
     try:
         manager.settle(slot.index, error, discard)
-    except BaseException:
-        # a signal handler, or a reset hook, raised: if the slot is still this call's, others end it
-        if fp_slot_generation(slot) == generation:
-            if fp_slot_state(slot) == FP_CHECKING or fp_slot_state(slot) == FP_CLOSING:
-                rescue(c, slot.index, "interrupted")
+    except BaseException:  # of a signal handler, or a reset hook
+        leave(c, slot, generation, "interrupted")
         raise
     return True
 

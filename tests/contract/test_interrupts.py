@@ -134,3 +134,32 @@ def test_an_interrupted_discard_can_be_repeated() -> None:
             pool.discard(resource)
         sound(pool, maker)
         assert resource.closed
+
+
+ENDINGS: dict[str, Callable[[Any], Any]] = {
+    "flush": lambda pool: pool.flush(),
+    "resize": lambda pool: pool.resize(1),
+    "close": lambda pool: pool.close(),
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS.keys())
+def test_an_interrupted_end_of_what_is_idle_can_be_repeated(end: Callable[[Any], Any]) -> None:
+    """A resource is idle still, or closed in the end; its place is free when it is."""
+    point, more = 0, True
+    while more:
+        point += 1
+        maker = Maker(cap=2)
+        pool: Any = FastPool(2, factory=maker)
+        both = [pool.get(), pool.get()]
+        for resource in both:
+            pool.put(resource)
+        more = interrupt(point, lambda pool=pool: end(pool))
+        end(pool)
+        if pool.closed:
+            assert pool.close(timeout=PATIENCE) is True
+            eventually(lambda maker=maker: maker.closed == 2)
+        else:
+            eventually(lambda pool=pool: not pool.stats().closing)
+            pool.resize(2)
+            sound(pool, maker)
