@@ -41,8 +41,7 @@ cdef extern from *:
 
     #if !defined(_WIN32)
     #include <pthread.h>
-    #define fp_install_fork() \\
-        pthread_atfork(fp_before_fork, fp_after_fork_in_parent, fp_after_fork_in_child)
+    #define fp_install_fork() pthread_atfork(NULL, NULL, fp_after_fork_in_child)
     #else
     #define fp_install_fork() ((void)0)
     #endif

@@ -490,23 +490,14 @@ static void fp_core_retire(fp_core *c) {
 
 /* ---- Fork ----
  *
- * Only the forking thread lives on.  Locks are taken before, so that no block is caught in the
- * middle of a change; lines are empty in the child, since those who stood in them are gone.  A pool
- * starts with a new table and a new id: the parent's resources stay referenced in the old one, are
- * never used or closed here, and leases of the parent no longer match.
+ * Only the forking thread lives on, and no block is caught in the middle of a change: with a GIL the
+ * forking thread has it, and free-threaded builds stop the world before.  No lock is taken for it.
+ * One may belong to a stopped thread, which was handed it while it slept and has not begun; to wait
+ * for that thread would be to wait for ever.  The child makes its locks anew.  Its lines are empty,
+ * since those who stood in them are gone.  A pool starts with a new table and a new id: the parent's
+ * resources stay referenced in the old one, are never used or closed here, and leases of the parent
+ * no longer match.
  */
-static void fp_before_fork(void) {
-    fp_lock_take(&fp_registry_lock);
-    fp_lock_take(&fp_spare_lock);
-    for (fp_core *c = fp_live; c != NULL; c = c->next) fp_lock_take(&c->lock);
-}
-
-static void fp_after_fork_in_parent(void) {
-    for (fp_core *c = fp_live; c != NULL; c = c->next) fp_lock_drop(&c->lock);
-    fp_lock_drop(&fp_spare_lock);
-    fp_lock_drop(&fp_registry_lock);
-}
-
 static void fp_after_fork_in_child(void) {
     fp_forget_thread();
     fp_forks++;
