@@ -310,13 +310,15 @@ cdef class Core:
     def suspended(self):
         return (fp_gate(self.c) & FP_SUSPENDED) != 0
 
-    def close(self):
-        """Sets the gate and refuses every waiter.  True for the call that did it."""
+    def close(self, *, bint wake=True):
+        """Sets the gate and refuses every waiter, or lets them sleep.  True for the call that did
+        it."""
         cdef fp_core *c = self.c
         fp_lock_take(&c.lock)
         cdef bint first = (fp_gate(c) & FP_CLOSED) == 0
         fp_gate_set(c, FP_CLOSED)
-        fp_refuse_all(&c.getters)
+        if wake:
+            fp_refuse_all(&c.getters)
         fp_gate_refresh(c)
         fp_lock_drop(&c.lock)
         return first

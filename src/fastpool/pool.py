@@ -83,10 +83,11 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    """Interpreter exit: refuse, close what is idle, and wait for nobody."""
+    """Interpreter exit: refuse, close what is idle, and wait for nobody.  Those who wait are daemon
+    threads: they sleep on, since they would have nothing to tell but that they were refused."""
     for manager in list(_managers):
         try:
-            manager.core.close()
+            manager.core.close(wake=False)
             manager.sweep()
         except Exception as error:
             manager.log("closing at interpreter exit failed", error)
