@@ -67,7 +67,7 @@ def accounted() -> Iterator[Callable[..., tuple[Any, Maker]]]:
     At the end of the test each of them must agree with its factory: what was made is closed or
     still open, nothing was closed twice or in use, and the cap was never exceeded.
     """
-    from fastpool import FastPool
+    from faces import FastPool
 
     books: list[tuple[Any, Maker]] = []
 

@@ -15,6 +15,8 @@ from support import PATIENCE
 
 KINDS = ["asyncio", "uvloop"]
 
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
 
 def new_loop(kind: str) -> asyncio.AbstractEventLoop:
     """A fresh event loop; the test is skipped if its package is not there."""

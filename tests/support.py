@@ -17,6 +17,9 @@ GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 #: Longest that a test waits for what must happen; reached only by a bug.
 PATIENCE = 10.0
 
+#: Threads that act for those of the test; one that is parked waits for them to sleep as well.
+helpers: set[threading.Thread] = set()
+
 
 def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
     """Poll until `condition()` is true and return its value; fail after `within` seconds."""
@@ -63,8 +66,9 @@ class Task:
 
     def parked(self) -> Task:
         """Wait until the thread sleeps and stays asleep: its context switches stand still."""
-        status = Path(f"/proc/self/task/{self.thread.native_id}/status")
-        if not status.exists():  # not Linux: give it the time to get there
+        threads = [self.thread, *helpers]
+        statuses = [Path(f"/proc/self/task/{thread.native_id}/status") for thread in threads]
+        if not statuses[-1].parent.parent.exists():  # not Linux: give it the time to get there
             time.sleep(0.05)
             return self
         last, steady = None, 0
@@ -72,11 +76,11 @@ class Task:
         while steady < 3:
             assert self.running and time.monotonic() < deadline, "the thread did not wait"
             try:
-                text = status.read_text()
+                texts = [status.read_text() for status in statuses]
             except (FileNotFoundError, ProcessLookupError):
                 raise AssertionError("the thread ended instead of waiting") from self.error
-            switches = text[text.index("voluntary_ctxt") :]
-            asleep = "State:\tS" in text
+            switches = [text[text.index("voluntary_ctxt") :] for text in texts]
+            asleep = all("State:\tS" in text for text in texts)
             steady = steady + 1 if asleep and switches == last else 0
             last = switches
             time.sleep(0.004)

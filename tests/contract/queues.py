@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import fastpool
 import fastpool.queue
+from faces import FastPool
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Kind:
     make: Callable[..., Any]
     lifo: bool
     control: bool = False  # the standard library's: proves that the test asks what it does
+    for_tasks: bool = False  # has aget and aput: its tests run through every face
 
     def order(self, items: list[Any]) -> list[Any]:
         """The order in which items put one after the other come out."""
@@ -29,12 +30,12 @@ class Kind:
 
 
 def _fifo_pool(maxsize: int = 0) -> Any:
-    return fastpool.FastPool(maxsize, order="fifo")
+    return FastPool(maxsize, order="fifo")
 
 
 OURS = [
-    Kind("FastPool-lifo", fastpool.FastPool, lifo=True),
-    Kind("FastPool-fifo", _fifo_pool, lifo=False),
+    Kind("FastPool-lifo", FastPool, lifo=True, for_tasks=True),
+    Kind("FastPool-fifo", _fifo_pool, lifo=False, for_tasks=True),
     Kind("fastpool.queue.LifoQueue", fastpool.queue.LifoQueue, lifo=True),
     Kind("fastpool.queue.Queue", fastpool.queue.Queue, lifo=False),
 ]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolClosed, PoolError, PoolTimeout
+from faces import FastPool
+from fastpool import PoolClosed, PoolError, PoolTimeout
 from support import Crew, Maker, eventually, states, told, works
 
 NAME = "orders-pool"
@@ -154,6 +155,7 @@ class TestConstruction:
         assert maker.calls == 0 and threading.active_count() == before
 
 
+@pytest.mark.usefixtures("face")
 class TestCalls:
     @pytest.mark.parametrize("act", ["get", "acquire", "lease"])
     @pytest.mark.parametrize(
@@ -165,12 +167,14 @@ class TestCalls:
         self, accounted: Any, act: str, value: Any, error: Any
     ) -> None:
         """The call raises before it takes anything, and names the pool."""
-        pool, _ = accounted(1, name=NAME)
-        pool.put(pool.get())
-        with pytest.raises(error, match="timeout") as caught:
-            getattr(pool, act)(timeout=value)
-        assert NAME in str(caught.value) and str(value) in str(caught.value)
-        assert states(pool) == {"idle": 1}
+        pool, maker = accounted(1, name=NAME)
+        for idle in ({}, {"idle": 1}):
+            with pytest.raises(error, match="timeout") as caught:
+                getattr(pool, act)(timeout=value)
+            assert NAME in str(caught.value) and str(value) in str(caught.value)
+            assert states(pool) == idle
+            pool.put(pool.get())
+        assert maker.made == 1
 
     @pytest.mark.parametrize(
         ("act", "value", "error"),
@@ -203,6 +207,7 @@ class TestCalls:
         works(pool, 3)
 
 
+@pytest.mark.usefixtures("face")
 class TestReturns:
     @pytest.mark.parametrize("act", ["put", "put_nowait", "discard"])
     @pytest.mark.parametrize("what", [None, 3, "string", []], ids=repr)
@@ -250,6 +255,7 @@ class TestReturns:
         works(pool, 1)
 
 
+@pytest.mark.usefixtures("face")
 class TestFactories:
     def test_a_factory_that_returns_none_is_an_error(self, accounted: Any) -> None:
         """None cannot be told from nothing."""
@@ -315,6 +321,7 @@ class TestFactories:
         works(pool, 2)
 
 
+@pytest.mark.usefixtures("face")
 class TestChecks:
     def test_a_raising_check_is_not_the_borrowers_problem(self, accounted: Any) -> None:
         """Its exception closes the resource and the borrower gets another one."""
@@ -347,6 +354,7 @@ class TestChecks:
         works(pool, 2)
 
 
+@pytest.mark.usefixtures("face")
 class TestAfterTheEnd:
     @pytest.mark.parametrize(
         "act",

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolTimeout
+from faces import FastPool
+from fastpool import PoolTimeout
 from support import Crew, eventually, states, works
+
+pytestmark = pytest.mark.usefixtures("face")
 
 
 class TestCreation:
@@ -58,14 +61,15 @@ class TestCreation:
         assert maker.made == 1
 
     def test_a_creation_whose_demand_has_gone_is_skipped(self, accounted: Any, crew: Crew) -> None:
-        """A try that waits its turn is not made when its borrower was served otherwise."""
+        """A try that waits its turn is not made when its borrower has given up."""
         pool, maker = accounted(5, max_creating=1)
         maker.gate.clear()
-        tasks = [crew.start(self._give_up, pool) for _ in range(4)]
+        first = crew.start(pool.get)
         eventually(lambda: maker.running == 1)
-        for task in tasks:
+        for task in [crew.start(self._give_up, pool) for _ in range(3)]:
             task.result()
         maker.gate.set()
+        pool.put(first.result())
         eventually(lambda: states(pool) == {"idle": 1})
         assert maker.calls == 1
 

@@ -13,6 +13,8 @@ import fastpool
 from fastpool import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from fastpool.queue import ShutDown
 
+pytestmark = pytest.mark.usefixtures("face")
+
 ALL = [PoolError, PoolTimeout, PoolClosed, PoolOverloaded, PoolDeadlock]
 SIZES = {"idle", "leased", "creating", "checking", "closing", "open", "maxsize", "waiting"}
 
@@ -41,6 +43,7 @@ def caught_from_pool(kind: type[PoolError], accounted: Any) -> PoolError:
     return caught.value
 
 
+@pytest.mark.threads_only("there is no call in it")
 def test_the_family() -> None:
     """Each error can be caught by the classes that its users already catch."""
     assert PoolTimeout.__bases__ == (PoolError, TimeoutError, queue.Empty)
@@ -49,6 +52,7 @@ def test_the_family() -> None:
     assert issubclass(PoolError, Exception)
 
 
+@pytest.mark.threads_only("there is no call in it")
 def test_they_are_public_under_the_package() -> None:
     """A traceback shows fastpool.PoolTimeout, and that is where it can be imported from."""
     for kind in ALL:

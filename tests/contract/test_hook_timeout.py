@@ -17,6 +17,8 @@ import pytest
 from fastpool import PoolTimeout
 from support import PATIENCE, Crew, eventually, states
 
+pytestmark = pytest.mark.usefixtures("face")
+
 option = pytest.mark.option
 
 SHORT = 0.02  # a deadline that is to be missed
@@ -175,6 +177,7 @@ def test_a_check_left_by_its_borrower_counts_from_then_on(accounted: Any, gates:
     assert pool.stats().overdue == 0
 
 
+@pytest.mark.threads_only("a signal handler never raises inside a task")
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signal to a thread here")
 def test_an_interrupted_check_leaves_no_trace(accounted: Any, gates: Any) -> None:
     """Its borrower is gone before the deadline: nothing is overdue, and no worker is missed."""

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolClosed, PoolTimeout
+from faces import FastPool
+from fastpool import PoolClosed, PoolTimeout
 from support import Crew, consistent, eventually, states, works
+
+pytestmark = pytest.mark.usefixtures("face")
 
 
 class TestClose:

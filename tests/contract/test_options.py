@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolOverloaded, PoolTimeout
+from faces import FastPool
+from fastpool import PoolOverloaded, PoolTimeout
 from support import GIL, Crew, Maker, eventually, states, works
+
+pytestmark = pytest.mark.usefixtures("face")
 
 option = pytest.mark.option
 
@@ -31,6 +34,7 @@ def _shown(module: Any) -> Iterator[str]:
                 yield from mark.args
 
 
+@pytest.mark.threads_only("there is no call in it")
 def test_every_option_of_the_table_is_shown() -> None:
     """No option of the contract is without a test of its effect."""
     import test_options_of_time
@@ -176,6 +180,7 @@ def test_max_creating_is_four_by_default(accounted: Any, crew: Crew) -> None:
     assert maker.peak == 4
 
 
+@pytest.mark.threads_only("the end of a task's block has its hooks run by a worker")
 @option("reset")
 def test_reset_runs_at_every_return(accounted: Any) -> None:
     """The hook cleans the resource before anybody else sees it, in the thread that returns it."""
@@ -275,6 +280,7 @@ def test_fair_hands_over_to_the_waiter(accounted: Any, crew: Crew) -> None:
         pool.put(waiter.result())
 
 
+@pytest.mark.threads_only("the loop decides whose turn it is before the pool does")
 @option("fairness")
 def test_throughput_lets_runs_grow_longer_than_fair_does(crew: Crew) -> None:
     """With barging a thread that returns and takes again keeps the resource for many turns."""
@@ -322,6 +328,7 @@ def test_throughput_starves_nobody(accounted: Any, crew: Crew) -> None:
     crew.finish()
 
 
+@pytest.mark.threads_only("about a thread that does not let go of the GIL")
 @option("fairness")
 @pytest.mark.skipif(not GIL, reason="without a GIL the head runs as soon as it is told to look")
 @pytest.mark.parametrize("use", ["queue", "pool"])

@@ -11,6 +11,8 @@ import pytest
 from fastpool import PoolTimeout
 from support import Crew, eventually, states
 
+pytestmark = pytest.mark.usefixtures("face")
+
 option = pytest.mark.option
 
 
@@ -287,6 +289,7 @@ def test_max_lifetime_is_spread(clock: Any, accounted: Any) -> None:
     assert sum(deaths) == 30 and max(deaths) < 30, deaths
 
 
+@pytest.mark.threads_only("a task is named by its own stack: see test_asyncio_hooks.py")
 @option("leak_after")
 def test_leak_after_logs_a_long_hold_once(
     clock: Any, accounted: Any, caplog: pytest.LogCaptureFixture
@@ -307,6 +310,7 @@ def test_leak_after_logs_a_long_hold_once(
     assert "leaky" in text and "test_options_of_time.py" in text
 
 
+@pytest.mark.threads_only("a task is named by its own stack: see test_asyncio_hooks.py")
 @option("leak_after")
 def test_leases_lists_the_holders(clock: Any, accounted: Any) -> None:
     """leases() names resource, age and, with tracking on, the stack of every holder."""
@@ -322,6 +326,7 @@ def test_leases_lists_the_holders(clock: Any, accounted: Any) -> None:
     assert list(pool.leases()) == []
 
 
+@pytest.mark.threads_only("a task is named by its own stack: see test_asyncio_hooks.py")
 @option("leak_after")
 def test_a_timeout_names_the_holders_when_tracking_is_on(accounted: Any) -> None:
     """Whoever gets nothing is told who has it."""

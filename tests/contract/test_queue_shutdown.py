@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-import fastpool
+from faces import FastPool
 from fastpool.queue import ShutDown
 from queues import CLOSABLE, EVERY, Kind
 from support import Crew
+
+pytestmark = pytest.mark.usefixtures("face")
 
 every = pytest.mark.parametrize("kind", EVERY, ids=repr)
 closable = pytest.mark.parametrize("kind", CLOSABLE, ids=repr)
@@ -131,7 +133,7 @@ class TestShutdown:
 
     def test_close_is_immediate_shutdown(self) -> None:
         """close() on a FastPool in queue use drops the items and refuses everything after."""
-        q = fastpool.FastPool(2)
+        q = FastPool(2)
         q.put(1)
         assert q.close() is True
         assert q.is_shutdown and q.qsize() == 0
@@ -140,6 +142,6 @@ class TestShutdown:
 
     def test_leaving_the_with_block_closes(self) -> None:
         """`with FastPool() as q` ends in close()."""
-        with fastpool.FastPool() as q:
+        with FastPool() as q:
             q.put(1)
         assert q.is_shutdown

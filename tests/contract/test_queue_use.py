@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 import fastpool
+from faces import FastPool
 from queues import CLOSABLE, EVERY, OURS, Kind
 from support import Crew, eventually
+
+pytestmark = pytest.mark.usefixtures("face")
 
 every = pytest.mark.parametrize("kind", EVERY, ids=repr)
 ours = pytest.mark.parametrize("kind", OURS, ids=repr)
@@ -94,6 +97,7 @@ class TestItems:
         collect()
         assert gone() is None
 
+    @pytest.mark.threads_only("about the type")
     @every
     def test_an_empty_queue_is_true_and_can_be_weakly_referenced(self, kind: Kind) -> None:
         """`queue or default` picks the queue, and finalisers can watch it."""
@@ -242,6 +246,7 @@ class TestRefusals:
             q.get(timeout=0.05)
         assert time.monotonic() - start >= 0.049
 
+    @pytest.mark.threads_only("about the type")
     @ours
     @pytest.mark.parametrize("name", ["mutex", "not_empty", "not_full", "all_tasks_done", "_put"])
     def test_internals_of_the_standard_class_say_why_they_are_missing(
@@ -252,6 +257,7 @@ class TestRefusals:
             getattr(kind.make(), name)
         assert len(str(caught.value)) > len(f"'FastPool' object has no attribute '{name}'")
 
+    @pytest.mark.threads_only("about the type")
     @ours
     def test_overriding_the_hooks_of_the_standard_class_is_refused(self, kind: Kind) -> None:
         """A subclass with a _put of its own would never be asked: it cannot be made or used."""
@@ -259,6 +265,7 @@ class TestRefusals:
         with pytest.raises((TypeError, AttributeError)):
             type("Own", (base,), {"_put": lambda self, item: None})()
 
+    @pytest.mark.threads_only("about the type")
     @ours
     def test_a_queue_cannot_be_pickled(self, kind: Kind) -> None:
         """A queue lives in one process, as the standard library's."""
@@ -270,6 +277,7 @@ class TestRefusals:
                 act(kind.make())
 
 
+@pytest.mark.threads_only("about the type")
 def test_fastpool_can_be_subscripted() -> None:
     """FastPool[T] is usable in annotations and calls at run time."""
     assert fastpool.FastPool[int] is not None
@@ -278,9 +286,10 @@ def test_fastpool_can_be_subscripted() -> None:
     assert q.get() == 1
 
 
+@pytest.mark.threads_only("threads race for the items; tasks of a loop take turns")
 def test_empty_is_never_said_while_an_item_is_there(crew: Crew, fast_switching: None) -> None:
     """Four threads with one item each at most never find four items gone."""
-    for make in (fastpool.FastPool, OURS[1].make):
+    for make in (FastPool, OURS[1].make):
         q = make()
         for item in range(4):
             q.put(item)

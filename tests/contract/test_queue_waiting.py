@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-import fastpool
+from faces import FastPool
 from queues import EVERY, OURS, Kind
 from support import Crew
+
+pytestmark = pytest.mark.usefixtures("face")
 
 every = pytest.mark.parametrize("kind", EVERY, ids=repr)
 ours = pytest.mark.parametrize("kind", OURS, ids=repr)
@@ -51,7 +53,7 @@ class TestGetters:
         self, order: Any, crew: Crew
     ) -> None:
         """With fairness="fair" the k-th waiting getter receives the k-th item."""
-        q: Any = fastpool.FastPool(order=order, fairness="fair")
+        q: Any = FastPool(order=order, fairness="fair")
         getters = [crew.start(q.get).parked() for _ in range(4)]
         for item in range(4):
             q.put(item)
@@ -60,7 +62,7 @@ class TestGetters:
     @orders
     def test_a_newcomer_does_not_overtake_in_fair_mode(self, order: Any, crew: Crew) -> None:
         """An item put while somebody waits is already his: the putter itself finds it empty."""
-        q: Any = fastpool.FastPool(order=order, fairness="fair")
+        q: Any = FastPool(order=order, fairness="fair")
         for item in range(50):
             getter = crew.start(q.get).parked()
             q.put(item)
@@ -173,6 +175,7 @@ def alarm() -> Iterator[Callable[[Callable[[], Any]], None]]:
 class TestReentry:
     """A put from a finaliser or a signal handler inside a get. queue.Queue deadlocks on these."""
 
+    @pytest.mark.threads_only("a signal handler runs in a wait of the main thread")
     @ours
     def test_a_signal_handler_may_put_into_a_waiting_get(self, kind: Kind, alarm: Any) -> None:
         """The handler runs while the main thread waits, and the get returns what it put."""
@@ -180,6 +183,7 @@ class TestReentry:
         alarm(lambda: q.put("from the handler"))
         assert q.get(timeout=10) == "from the handler"
 
+    @pytest.mark.threads_only("a signal handler runs in a wait of the main thread")
     @ours
     def test_a_signal_handler_may_get_inside_a_waiting_put(self, kind: Kind, alarm: Any) -> None:
         """The room that the handler makes is the room that the put waits for."""
@@ -190,6 +194,7 @@ class TestReentry:
         q.put("second", timeout=10)
         assert taken == ["first"] and q.get() == "second"
 
+    @pytest.mark.threads_only("a signal handler never raises inside a task")
     @ours
     def test_an_exception_of_a_handler_leaves_the_get(
         self, kind: Kind, alarm: Any, crew: Crew
@@ -269,7 +274,7 @@ class TestReentry:
 
 def test_threads_that_wait_do_not_hold_up_the_collector(crew: Crew) -> None:
     """A waiting get is detached from the interpreter: gc and other threads run on."""
-    q = fastpool.FastPool()
+    q = FastPool()
     getters = [crew.start(q.get).parked() for _ in range(3)]
     gc.collect()
     assert all(getter.running for getter in getters)

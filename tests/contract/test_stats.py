@@ -11,6 +11,8 @@ import pytest
 from fastpool import PoolTimeout
 from support import Crew, consistent, eventually, states
 
+pytestmark = pytest.mark.usefixtures("face")
+
 
 class TestStats:
     def test_a_snapshot_cannot_be_changed(self, accounted: Any) -> None:

@@ -1,0 +1,66 @@
+"""The contract through every face: which tests run through which, see ``faces.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import faces
+from loops import KINDS, Run, new_loop, run_in
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "threads_only(reason): why a test of a module with faces has no twin for tasks"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Where ``pytestmark`` uses ``face``, a test runs through all that make a difference to it."""
+    if not any("face" in mark.args for mark in metafunc.definition.iter_markers("usefixtures")):
+        return
+    chosen = [faces.THREADS]
+    only = metafunc.definition.get_closest_marker("threads_only")
+    if only is None:
+        chosen += faces.TASKS
+        if "crew" in metafunc.fixturenames:  # several callers
+            chosen += faces.MIXED
+    elif not only.args:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: threads_only wants a reason")
+    metafunc.parametrize("face", chosen, indirect=True, ids=str)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A queue that has no methods for tasks is for threads."""
+
+    def can_be(item: pytest.Item) -> bool:
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if params.get("face", faces.THREADS) is faces.THREADS:
+            return True
+        return getattr(params.get("kind"), "for_tasks", True)
+
+    items[:] = [item for item in items if can_be(item)]
+
+
+@pytest.fixture
+def face(request: pytest.FixtureRequest) -> Iterator[faces.Face]:
+    """Modules use it by ``pytestmark``; their pools are made by ``faces.FastPool``."""
+    stage = faces.begin(request.param)
+    yield request.param
+    if stage is not None:
+        faces.begin(faces.THREADS)
+        stage.end()
+
+
+@pytest.fixture(params=KINDS)
+def loop_kind(request: pytest.FixtureRequest) -> str:
+    """A make of event loop, for ``loops.run_in``."""
+    new_loop(request.param).close()  # skips when it is not installed
+    return str(request.param)
+
+
+@pytest.fixture
+def run(loop_kind: str) -> Run:
+    """``asyncio.run`` with a deadline, on each make of loop."""
+    return lambda main: run_in(loop_kind, main)
