@@ -1,0 +1,226 @@
+"""Threads and the tasks of any number of loops stand in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import pytest
+
+from fastpool import FastPool, PoolTimeout
+from loops import Run, eventually, lined_up, new_loop, queued, run_in
+from support import PATIENCE, Crew
+from support import eventually as soon
+
+both = pytest.mark.parametrize("fairness", ["fair", "throughput"])
+
+
+class TestLine:
+    @both
+    def test_tasks_are_served_in_the_order_of_their_arrival(
+        self, run: Run, accounted: Any, fairness: str
+    ) -> None:
+        """Many tasks of one loop in line for one resource: first come, first served."""
+        pool, _ = accounted(1, fairness=fairness)
+        order: list[int] = []
+
+        async def work(number: int) -> None:
+            async with pool.lease(timeout=PATIENCE):
+                order.append(number)
+                await asyncio.sleep(0)
+
+        async def main() -> None:
+            first = await pool.aacquire()
+            tasks = [await queued(pool, n + 1, work(n)) for n in range(10)]
+            first.release()
+            await asyncio.gather(*tasks)
+
+        run(main())
+        assert order == list(range(10))
+
+    @both
+    def test_threads_and_tasks_stand_in_one_line(
+        self, run: Run, accounted: Any, crew: Crew, fairness: str
+    ) -> None:
+        """Alternately a thread and a task: served in the order of their arrival."""
+        pool, _ = accounted(1, fairness=fairness)
+        order: list[int] = []
+
+        async def task(number: int) -> None:
+            async with pool.lease(timeout=PATIENCE):
+                order.append(number)
+
+        def thread(number: int) -> None:
+            with pool.lease(timeout=PATIENCE):
+                order.append(number)
+
+        async def main() -> None:
+            first = await pool.aacquire()
+            tasks = []
+            for n in range(0, 10, 2):
+                tasks.append(await queued(pool, n + 1, task(n)))
+                crew.start(thread, n + 1)
+                await eventually(lambda n=n: pool.stats().waiting == n + 2)
+            first.release()
+            await asyncio.gather(*tasks)
+
+        run(main())
+        crew.finish()
+        assert order == list(range(10))
+
+    def test_a_newcomer_does_not_overtake_in_fair_mode(self, run: Run, accounted: Any) -> None:
+        """What was given back is the waiting task's, though it has not run yet."""
+        pool, _ = accounted(1)
+
+        async def main() -> None:
+            for _ in range(20):
+                first = await pool.aacquire()
+                waiter = await queued(pool, 1, pool.aacquire())
+                first.release()
+                with pytest.raises(PoolTimeout):
+                    await pool.aget(timeout=0)
+                with pytest.raises(PoolTimeout):
+                    pool.get(timeout=0)
+                (await waiter).release()
+
+        run(main())
+
+    def test_a_throughput_head_is_handed_over_when_it_has_waited(
+        self, run: Run, accounted: Any
+    ) -> None:
+        """A loop that takes and gives back all the time does not starve a task in line."""
+        pool, _ = accounted(1, fairness="throughput")
+
+        async def main() -> None:
+            first = await pool.aacquire()
+
+            async def work() -> None:
+                async with pool.lease(timeout=PATIENCE):
+                    pass
+
+            waiter = await queued(pool, 1, work())
+            first.release()
+            while not waiter.done():
+                async with pool.lease(timeout=PATIENCE):
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            await waiter
+
+        run(main())
+
+
+class TestLoops:
+    def test_several_loops_share_a_pool(self, loop_kind: str, accounted: Any, crew: Crew) -> None:
+        """Three loops in three threads: each is served, one holder at a time."""
+        pool, _ = accounted(2)
+        turns = [0, 0, 0]
+
+        async def work(index: int) -> None:
+            for _ in range(30):
+                async with pool.lease(timeout=PATIENCE) as resource:
+                    assert resource.holder is None
+                    resource.holder = index
+                    await asyncio.sleep(0)
+                    resource.holder = None
+                turns[index] += 1
+
+        async def main(index: int) -> None:
+            await asyncio.gather(*(work(index) for _ in range(4)))
+
+        crew.together(3, lambda index: run_in(loop_kind, main(index)))
+        crew.finish()
+        assert turns == [120, 120, 120]
+
+    def test_several_loops_wait_in_one_line(
+        self, loop_kind: str, accounted: Any, crew: Crew
+    ) -> None:
+        """Tasks of different loops are served in the order of their arrival."""
+        pool, _ = accounted(1)
+        order: list[int] = []
+        first = pool.acquire()
+
+        async def main(number: int) -> None:
+            async with pool.lease(timeout=PATIENCE):
+                order.append(number)
+
+        for number in range(5):
+            crew.start(run_in, loop_kind, main(number))
+            soon(lambda number=number: pool.stats().waiting == number + 1)
+        first.release()
+        crew.finish()
+        assert order == list(range(5))
+
+    def test_one_run_after_the_other(self, run: Run, accounted: Any) -> None:
+        """The pool belongs to no loop: a second asyncio.run waits and is served as the first."""
+        pool, maker = accounted(1)
+
+        async def main() -> None:
+            first = await pool.aacquire()
+            waiter = await queued(pool, 1, pool.aacquire())
+            first.release()
+            (await waiter).release()
+
+        for _ in range(5):
+            run(main())
+        assert maker.made == 1
+
+    def test_a_loop_that_moves_to_another_thread(
+        self, loop_kind: str, accounted: Any, crew: Crew
+    ) -> None:
+        """The thread that first ran the loop gives back: the loop, asleep elsewhere, wakes up."""
+        pool, _ = accounted(1)
+        first = pool.acquire()
+        loop = new_loop(loop_kind)
+
+        async def work() -> None:
+            async with pool.lease(timeout=PATIENCE):
+                pass
+
+        task = loop.create_task(work())
+        loop.run_until_complete(eventually(lambda: pool.stats().waiting == 1))
+        elsewhere = crew.start(loop.run_until_complete, asyncio.wait([task], timeout=3)).parked()
+        start = time.monotonic()
+        first.release()
+        elsewhere.result()
+        loop.close()
+        assert time.monotonic() - start < 1.0
+        assert task.done() and task.exception() is None
+
+    def test_two_loops_of_one_thread_are_served_by_one_call(self, loop_kind: str) -> None:
+        """One put lets in a putter of one loop, and an item reaches a getter of the other."""
+        q: Any = FastPool(1)
+        one, other = new_loop(loop_kind), new_loop(loop_kind)
+        tasks = [one.create_task(q.aget()), other.create_task(q.aget())]
+        one.run_until_complete(asyncio.sleep(0.001))
+        other.run_until_complete(asyncio.sleep(0.001))
+        assert lined_up(q) == 2
+        q.put(1)
+        q.put(2)
+        got = [
+            loop.run_until_complete(asyncio.wait_for(task, PATIENCE))
+            for loop, task in ((other, tasks[1]), (one, tasks[0]))
+        ]
+        one.close()
+        other.close()
+        assert sorted(got) == [1, 2]
+
+
+@pytest.mark.parametrize("bell", ["eventfd", "socketpair"])
+def test_either_bell_is_heard(loop_kind: str, bell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads wake tasks by an eventfd where there is one, else by a pair of sockets."""
+    if bell == "socketpair":
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    elif not hasattr(os, "eventfd"):
+        pytest.skip("this system has no eventfd")
+
+    async def main() -> None:
+        pool: Any = FastPool()
+        for item in range(50):
+            task = asyncio.create_task(pool.aget())
+            await eventually(lambda: lined_up(pool) == 1)
+            await asyncio.to_thread(pool.put, item)
+            assert await task == item
+
+    run_in(loop_kind, main())

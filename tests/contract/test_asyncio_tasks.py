@@ -1,0 +1,236 @@
+"""What tasks alone can do: hit without a suspension, be cancelled, be in two places at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fastpool import FastPool, PoolError, PoolTimeout
+from loops import Run, eventually, lined_up, queued
+from support import PATIENCE, Crew, states, works
+from support import eventually as soon
+
+
+class TestHits:
+    def test_a_hit_does_not_suspend(self, accounted: Any) -> None:
+        """What is idle is taken and given back without the event loop: there is none here."""
+        pool, _ = accounted(1)
+        works(pool, 1)
+
+        async def main() -> Any:
+            async with pool.lease() as first:
+                pass
+            second = await pool.aget()
+            pool.put(second)
+            lease = await pool.aacquire()
+            third = lease.resource
+            lease.release()
+            return first, second, third
+
+        coroutine = main()
+        with pytest.raises(StopIteration) as end:
+            coroutine.send(None)
+        assert len(set(map(id, end.value.value))) == 1
+
+    def test_a_lease_is_entered_once(self, run: Run, accounted: Any) -> None:
+        """Also when two tasks enter it at the same time: one of them gets the error."""
+        pool, _ = accounted(2)
+
+        async def use(lease: Any) -> None:
+            async with lease:
+                await asyncio.sleep(0)
+
+        async def main() -> None:
+            lease = pool.lease()
+            outcomes = await asyncio.gather(use(lease), use(lease), return_exceptions=True)
+            assert sorted(type(outcome) for outcome in outcomes if outcome) == [PoolError]
+            with pytest.raises(PoolError, match="entered before"):
+                await use(lease)
+
+        run(main())
+        soon(lambda: pool.stats().leased == 0)
+        works(pool, 2)
+
+    def test_a_cancelled_block_closes(self, run: Run, accounted: Any) -> None:
+        """CancelledError is no Exception: nobody knows how far the conversation had come."""
+        pool, maker = accounted(1)
+
+        async def main() -> None:
+            inside = asyncio.Event()
+
+            async def work() -> None:
+                async with pool.lease():
+                    inside.set()
+                    await asyncio.Event().wait()
+
+            task = asyncio.create_task(work())
+            await inside.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        run(main())
+        soon(lambda: maker.closed == 1)
+        works(pool, 1)
+
+    def test_aput_is_for_queues(self, run: Run, accounted: Any) -> None:
+        """A resource goes back with put, which does not wait."""
+        pool, _ = accounted(1)
+
+        async def main() -> None:
+            resource = await pool.aget()
+            with pytest.raises(TypeError, match="put"):
+                await pool.aput(resource)
+            pool.put(resource)
+
+        run(main())
+
+
+class TestTimeouts:
+    def test_zero_never_waits(self, run: Run, accounted: Any) -> None:
+        """timeout=0: what is idle or an error, without one turn of the loop; a creation starts."""
+        pool, maker = accounted(1)
+
+        async def main() -> None:
+            turns = 0
+
+            def turn() -> None:
+                nonlocal turns
+                turns += 1
+
+            with pytest.raises(PoolTimeout):
+                await pool.aget(timeout=0)
+            await eventually(lambda: pool.stats().idle == 1)
+            resource = await pool.aget(timeout=0)
+            asyncio.get_running_loop().call_soon(turn)
+            with pytest.raises(PoolTimeout):
+                await pool.aget(timeout=0)
+            assert turns == 0
+            pool.put(resource)
+
+        run(main())
+        assert maker.made == 1
+
+    def test_asyncio_timeout_around_it(self, run: Run, accounted: Any) -> None:
+        """asyncio's own time-outs work by cancelling: the place in line is left."""
+        pool, _ = accounted(1)
+
+        async def main() -> None:
+            first = await pool.aacquire()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await pool.aget()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(pool.aget(), 0.01)
+            assert pool.stats().waiting == 0
+            first.release()
+
+        run(main())
+        works(pool, 1)
+
+
+class TestIdentity:
+    @pytest.mark.parametrize("how", ["lease", "aacquire", "aget", "waited"])
+    def test_aclose_does_not_wait_for_the_calling_task(
+        self, run: Run, accounted: Any, how: str
+    ) -> None:
+        """However it took what it holds; that is closed when it comes back."""
+        pool, maker = accounted(1)
+
+        async def main() -> None:
+            if how == "lease":
+                async with pool.lease():
+                    assert await self._in_no_time(pool) is False
+            elif how == "aacquire":
+                lease = await pool.aacquire()
+                assert await self._in_no_time(pool) is False
+                lease.release()
+            else:
+                if how == "waited":
+                    first = await pool.aacquire()
+                    asyncio.get_running_loop().call_later(0.01, first.release)
+                resource = await pool.aget()
+                assert await self._in_no_time(pool) is False
+                pool.put(resource)
+            await eventually(lambda: maker.closed == 1)
+
+        run(main())
+
+    @staticmethod
+    async def _in_no_time(pool: Any) -> Any:
+        async with asyncio.timeout(2):
+            return await pool.aclose(timeout=5)
+
+    def test_what_was_handed_on_does_not_count(self, run: Run, accounted: Any) -> None:
+        """The block was left: its resource is the next task's, even before that one runs."""
+        pool, _ = accounted(1)
+
+        async def main() -> None:
+            async with pool.lease():
+                waiter = await queued(pool, 1, pool.aacquire())
+            with pytest.raises(PoolTimeout):
+                await pool.aget(timeout=0.02)
+            (await waiter).release()
+
+        run(main())
+
+
+class TestAcrossFaces:
+    def test_what_a_thread_took_a_task_gives_back(self, run: Run, accounted: Any) -> None:
+        """And the other way round, by every form."""
+        pool, _ = accounted(1)
+
+        async def main() -> None:
+            pool.put(await asyncio.to_thread(pool.get))
+            (await asyncio.to_thread(pool.acquire)).release()
+            await asyncio.to_thread(pool.put, await pool.aget())
+            await asyncio.to_thread((await pool.aacquire()).release)
+            async with await asyncio.to_thread(pool.acquire):
+                pass
+            with await pool.aacquire():
+                pass
+
+        run(main())
+        assert states(pool) == {"idle": 1}
+
+    def test_a_thread_waits_for_a_task_and_a_task_for_a_thread(
+        self, run: Run, accounted: Any, crew: Crew
+    ) -> None:
+        """A hand-off in both directions."""
+        pool, _ = accounted(1)
+
+        async def main() -> None:
+            for _ in range(20):
+                lease = await pool.aacquire()
+                thread = crew.start(pool.acquire)
+                await eventually(lambda: pool.stats().waiting == 1)
+                lease.release()
+                other = await asyncio.to_thread(thread.result)
+                task = await queued(pool, 1, pool.aacquire(timeout=PATIENCE))
+                crew.start(other.release)
+                (await task).release()
+
+        run(main())
+
+
+@pytest.mark.parametrize("order", ["lifo", "fifo"])
+def test_an_item_of_a_cancelled_getter_stays(run: Run, order: str) -> None:
+    """Granted and then cancelled, before or after a shutdown that lets the rest be taken."""
+
+    async def main() -> None:
+        for shut in (False, True):
+            q: Any = FastPool(order=order)
+            task = asyncio.create_task(q.aget())
+            await eventually(lambda q=q: lined_up(q) == 1)
+            q.put("item")
+            if shut:
+                q.shutdown()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert list(q.queue) == ["item"]
+            assert await q.aget() == "item"
+
+    run(main())
