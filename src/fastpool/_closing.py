@@ -43,6 +43,7 @@ class Closing:
         """A CLOSING slot: the hook, unless an interrupted call has got to it already; then the
         place."""
         core, hook = self.core, self.hook
+        use = core.generation(index)  # an interrupted caller may have had it finished twice
         try:
             if hook is None and hasattr(core.item(index), "close"):
                 hook = _close
@@ -53,7 +54,7 @@ class Closing:
             self.manager.log("close failed", failure)
         finally:
             self.deadlines.end(index)  # before the place is free: then the number is another's
-        core.free(index, why)
+        core.free(index, why, use)
 
     def on(self, workers: Workers, index: int, why: str) -> None:
         """In a thread of the pool: whatever the hook raises, the place is free in the end."""

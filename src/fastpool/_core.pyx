@@ -444,15 +444,25 @@ cdef class Core:
         slot.sampled = HOOK_CALLED
         hook(fp_resource(slot))
 
-    def free(self, uint32_t index, str why=None):
+    def generation(self, uint32_t index):
+        """Names this use of the slot; see ``free``."""
+        return fp_slot_generation(fp_slots_at(&self.c.slots, index))
+
+    def free(self, uint32_t index, str why=None, generation=None):
         """Gives a CREATING or CLOSING slot back: the place is free once more.  ``why`` its resource
-        was closed is counted.  The manager is told on the housekeeper."""
+        was closed is counted.  The manager is told on the housekeeper.  ``generation``: nothing is
+        done if somebody else has freed it since."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = fp_slots_at(&c.slots, index)
         cdef void *item
         cdef size_t left
         cdef int number = -1 if why is None else CLOSED_FOR.index(why)
+        cdef bint any_use = generation is None
+        cdef uint64_t use = 0 if any_use else generation
         fp_lock_take(&c.lock)
+        if not any_use and fp_slot_generation(slot) != use:
+            fp_lock_drop(&c.lock)
+            return
         item = fp_load_item(slot)
         if fp_slot_state(slot) == FP_CREATING:
             c.creating -= 1

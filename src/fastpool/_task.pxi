@@ -320,6 +320,8 @@ cdef class Wait:
         cdef bint settled = fp_leave(c, self.line, w)
         fp_lock_drop(&c.lock)
         fp_here_end()
+        if fp_gate(c) & FP_TELL and c.manager != NULL:  # what it was notified of is idle still
+            poke((0.0, (<object>c.manager).returned, (True,)))
         return fp_waiter_state(w) if settled else FP_WAITING
 
     cdef void over(self, fp_waiter *w) noexcept:

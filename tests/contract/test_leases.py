@@ -76,14 +76,14 @@ class TestBlocks:
         lease = pool.lease()
         with lease as resource:
             lease.discard()
-            assert resource.closed
+            eventually(lambda: resource.closed)  # a task's is closed on a worker
         with pool.lease() as resource:
             pool.discard(resource)
-            assert resource.closed
+            eventually(lambda: resource.closed)
         with pytest.raises(OSError), pool.lease() as resource:
             pool.discard(resource)
             raise OSError
-        assert maker.closed == 3 and states(pool) == {}
+        eventually(lambda: maker.closed == 3 and states(pool) == {})
 
     def test_the_end_of_a_block_leaves_the_next_borrower_alone(
         self, accounted: Any, crew: Crew
