@@ -210,6 +210,32 @@ class Maker:
         return len(self.all) - len(self.closings)
 
 
+class Flaky(Maker):
+    """One call in ten fails."""
+
+    class Failure(Exception):
+        pass
+
+    def __call__(self) -> Any:
+        if self.calls % 10 == 7:
+            self.script.append(self.Failure())
+        return super().__call__()
+
+
+def ailing(resource: Resource) -> None:
+    """A check: one resource in seven fails it, always."""
+    assert not resource.closed and resource.holder is None
+    if resource.number % 7 == 3:
+        raise OSError
+
+
+def unresettable(resource: Resource) -> None:
+    """A reset: one resource in eleven fails it, always."""
+    assert not resource.closed
+    if resource.number % 11 == 5:
+        raise OSError
+
+
 def told(error: BaseException) -> str:
     """All that a traceback says of the error itself: its text and its notes."""
     return "\n".join([str(error), *getattr(error, "__notes__", [])])

@@ -19,7 +19,7 @@ import pytest
 
 from fastpool import FastPool, PoolOverloaded, PoolTimeout
 from loops import KINDS, new_loop, run_in
-from support import Crew, Maker, Resource, eventually
+from support import Crew, Flaky, Resource, ailing, eventually, unresettable
 
 OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "12000"))
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
@@ -33,30 +33,6 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 def _tell() -> None:
     print(f"FASTPOOL_STRESS_OPS={OPS} FASTPOOL_STRESS_SEED={SEED}")  # shown when it fails
-
-
-class _Flaky(Maker):
-    """One call in ten fails."""
-
-    class Failure(Exception):
-        pass
-
-    def __call__(self) -> Any:
-        if self.calls % 10 == 7:
-            self.script.append(self.Failure())
-        return super().__call__()
-
-
-def _check(resource: Resource) -> None:
-    assert not resource.closed and resource.holder is None
-    if resource.number % 7 == 3:
-        raise OSError
-
-
-def _reset(resource: Resource) -> None:
-    assert not resource.closed
-    if resource.number % 11 == 5:
-        raise OSError
 
 
 def _begin(resource: Resource, who: Any) -> None:
@@ -111,7 +87,7 @@ def _use_in_thread(pool: Any, who: Any, dice: random.Random) -> None:
         _end(resource, who)
 
 
-ENDS = (PoolTimeout, PoolOverloaded, _Flaky.Failure, ZeroDivisionError, queue.Empty, queue.Full)
+ENDS = (PoolTimeout, PoolOverloaded, Flaky.Failure, ZeroDivisionError, queue.Empty, queue.Full)
 
 
 async def _worker(act: Any, who: Any, done: Counter[Any]) -> None:
@@ -179,14 +155,14 @@ def test_threads_and_tasks_keep_the_books(
     """Leases, gets, discards, failures, checks and resets, cut off by cancels and time-outs."""
     caplog.set_level(logging.CRITICAL, "fastpool")
     pool, maker = accounted(
-        maker=_Flaky(cap=4),
+        maker=Flaky(cap=4),
         maxsize=4,
         fairness=fairness,
         max_uses=50,
         max_waiting=12,
-        check=_check,
+        check=ailing,
         check_after=0.001,
-        reset=_reset,
+        reset=unresettable,
         discard_on=ZeroDivisionError,
     )
     done = _run(kind, crew, lambda *a: _use(pool, *a), lambda *a: _use_in_thread(pool, *a))

@@ -19,7 +19,7 @@ import pytest
 
 import fastpool.queue
 from fastpool import FastPool, PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
-from support import GIL, Crew, Maker, Resource, consistent, eventually
+from support import GIL, Crew, Flaky, Resource, ailing, consistent, eventually, unresettable
 
 OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "50000"))
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
@@ -104,7 +104,7 @@ def test_a_pool_keeps_its_books(
 ) -> None:
     """Gets, leases, discards, failures, time-outs, flushes, resizes and pauses at random."""
     caplog.set_level(logging.CRITICAL, "fastpool")  # each failing reset is a line
-    maker = _Flaky(cap=4)
+    maker = Flaky(cap=4)
     pool, _ = accounted(
         maker=maker,
         maxsize=4,
@@ -113,9 +113,9 @@ def test_a_pool_keeps_its_books(
         max_idle=3,
         max_uses=50,
         max_waiting=6,
-        check=_check,
+        check=ailing,
         check_after=0.001,
-        reset=_reset,
+        reset=unresettable,
         max_lifetime=0.5,
         idle_timeout=0.2,
         discard_on=ZeroDivisionError,
@@ -152,7 +152,7 @@ def test_a_pool_keeps_its_books(
                 stats = pool.stats()
                 assert (stats.open <= 4 and consistent(stats)) or stats.maxsize < 4, stats
             turns[index] += 1
-        except (PoolTimeout, PoolOverloaded, _Flaky.Failure, ZeroDivisionError):
+        except (PoolTimeout, PoolOverloaded, Flaky.Failure, ZeroDivisionError):
             pass
 
     _run(crew, act)
@@ -162,36 +162,12 @@ def test_a_pool_keeps_its_books(
     assert maker.made > 10
 
 
-class _Flaky(Maker):
-    """One call in ten fails."""
-
-    class Failure(Exception):
-        pass
-
-    def __call__(self) -> Any:
-        if self.calls % 10 == 7:
-            self.script.append(self.Failure())
-        return super().__call__()
-
-
-def _check(resource: Resource) -> None:
-    assert not resource.closed and resource.holder is None
-    if resource.number % 7 == 3:
-        raise OSError
-
-
-def _reset(resource: Resource) -> None:
-    assert not resource.closed
-    if resource.number % 11 == 5:
-        raise OSError
-
-
 def test_closing_in_the_middle_loses_nothing(crew: Crew, fast_switching: None) -> None:
     """Pool after pool is closed under load: all is closed once, everybody leaves, in time."""
     rounds = max(5, OPS // 2000)
 
     def one_round(number: int) -> None:
-        maker = _Flaky(cap=3)
+        maker = Flaky(cap=3)
         pool: Any = FastPool(3, factory=maker, max_waiting=20)
         threads = Crew()
         go = threading.Barrier(5)
@@ -207,7 +183,7 @@ def test_closing_in_the_middle_loses_nothing(crew: Crew, fast_switching: None) -
                             pool.discard(resource)
                 except PoolClosed:
                     return
-                except _Flaky.Failure:
+                except Flaky.Failure:
                     pass
 
         tasks = [threads.start(work, index) for index in range(4)]
