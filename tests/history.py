@@ -1,0 +1,241 @@
+"""What happened in a small run, one event after the other, and what may never happen.
+
+``History`` is filled by those who act and by ``watched``, which looks over the shoulder of every
+task that joins a line.  ``faults`` reads it: it knows no pool, only events.
+
+| event | who | item | state |
+|---|---|---|---|
+| dial, fail | | | the factory was entered; it raised |
+| make | | number | it returned |
+| close, closed | | number | the resource's close was called; it has returned |
+| ask | who | | a call that takes begins; ``state``: its name |
+| give, back | who | number | somebody holds it from here; to here |
+| join | who | | into a line; ``state``: front or end, how many it has now, which line (a pool with
+async resources has one for each event loop) |
+| leave | who | | out of it; ``state``: why, how many it has now, which line |
+| quiet | | | nobody can run; ``state``: waiting, idle, room: what the pool says of itself |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fastpool import _core
+
+GRANTED = ("fresh", "due")
+
+
+class Event(NamedTuple):
+    kind: str
+    who: str = ""
+    item: int = -1
+    state: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        number = f" #{self.item}" if self.item >= 0 else ""
+        return f"{self.kind:<6}{self.who}{number} {' '.join(map(str, self.state))}".rstrip()
+
+
+class History:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def note(self, kind: str, who: str = "", item: int = -1, *state: Any) -> None:
+        self.events.append(Event(kind, who, item, state))
+
+    def __str__(self) -> str:
+        return "\n".join(f"{n:>4} {event}" for n, event in enumerate(self.events))
+
+
+def faults(events: list[Event], *, cap: float, fair: bool, over: bool = True) -> list[str]:
+    """What is wrong, each with the number of the event that shows it.  ``over``: the pool was
+    closed at the end, and all that was made must be closed too."""
+    book = _Book(cap, fair)
+    for number, event in enumerate(events):
+        found = len(book.found)
+        getattr(book, event.kind)(event)
+        book.found[found:] = [f"event {number} ({event}): {text}" for text in book.found[found:]]
+    if over:
+        book.over()
+    return book.found
+
+
+class _Book:
+    """One method for each kind of event."""
+
+    def __init__(self, cap: float, fair: bool) -> None:
+        self.cap, self.fair = cap, fair
+        self.found: list[str] = []
+        self.dialing = 0
+        self.open: set[int] = set()  # until its close has returned
+        self.closing: set[int] = set()  # from the call on
+        self.holders: dict[int, str] = {}
+        self.lines: dict[str, dict[str, set[str]]] = {}  # who joined, and who stands before them
+
+    def fault_if(self, wrong: object, text: str) -> None:
+        if wrong:
+            self.found.append(text)
+
+    def dial(self, event: Event) -> None:
+        self.dialing += 1
+        self.fault_if(
+            self.dialing + len(self.open) > self.cap,
+            f"{self.dialing} being made and {len(self.open)} open exceed the cap {self.cap}",
+        )
+
+    def fail(self, event: Event) -> None:
+        self.dialing -= 1
+
+    def make(self, event: Event) -> None:
+        self.dialing -= 1
+        self.fault_if(event.item in self.open | self.closing, "made twice")
+        self.open.add(event.item)
+
+    def close(self, event: Event) -> None:
+        self.fault_if(event.item in self.closing, "closed twice")
+        self.fault_if(event.item not in self.open | self.closing, "closed, but never made")
+        holder = self.holders.get(event.item)
+        self.fault_if(holder is not None, f"closed while {holder} holds it")
+        self.closing.add(event.item)
+
+    def closed(self, event: Event) -> None:
+        self.fault_if(event.item not in self.closing, "its close has ended, but never begun")
+        self.open.discard(event.item)
+
+    def ask(self, event: Event) -> None:
+        pass
+
+    def give(self, event: Event) -> None:
+        holder = self.holders.get(event.item)
+        self.fault_if(holder is not None, f"given to two: {holder} holds it")
+        self.fault_if(event.item in self.closing, "given after its close")
+        self.fault_if(event.item not in self.open | self.closing, "given, but never made")
+        self.holders[event.item] = event.who
+
+    def back(self, event: Event) -> None:
+        holder = self.holders.pop(event.item, None)
+        self.fault_if(holder != event.who, f"given back, but {holder} holds it")
+
+    def join(self, event: Event) -> None:
+        """At the end: behind all that are in the line.  In front: before all, if none of them has
+        its grant already and does not know it; else nothing is said of their order."""
+        place, waiting, which = event.state
+        line = self.lines.setdefault(which, {})
+        self.fault_if(event.who in line, "stands in the line twice")
+        self.fault_if(waiting > len(line) + 1, f"{waiting} wait, and {len(line) + 1} have joined")
+        if place == "end":
+            line[event.who] = set(line)
+        else:
+            if waiting == len(line) + 1:
+                for before in line.values():
+                    before.add(event.who)
+            line[event.who] = set()
+
+    def leave(self, event: Event) -> None:
+        """A grant is seen when its waiter runs, which may be late.  By then as many have got theirs
+        as have joined and not left, less those that still stand in the line; all that stood before
+        this one are among them."""
+        why, waiting, which = event.state
+        line = self.lines.get(which, {})
+        if event.who not in line:
+            self.found.append("left a line in which it did not stand")
+            return
+        settled, before = len(line) - waiting, line.pop(event.who)
+        for others in line.values():
+            others.discard(event.who)  # it may come back, to another place
+        self.fault_if(settled < 1, f"{waiting} wait still, of {len(line)} that have joined")
+        if self.fair and why in GRANTED:
+            self.fault_if(
+                len(before) >= settled,
+                f"served before its turn: {sorted(before)} came first, and "
+                f"{settled - 1} of them are served",
+            )
+
+    def quiet(self, event: Event) -> None:
+        waiting, idle, room = event.state
+        self.fault_if(waiting and idle, f"{waiting} wait beside {idle} idle")
+        self.fault_if(waiting and room, f"{waiting} wait, and there is room to open {room}")
+
+    def over(self) -> None:
+        self.fault_if(self.open, f"at the end: never closed: {sorted(self.open)}")
+        self.fault_if(self.dialing, f"at the end: {self.dialing} never made")
+        self.fault_if(self.holders, f"at the end: still held: {self.holders}")
+        lined = [who for line in self.lines.values() for who in line]
+        self.fault_if(lined, f"at the end: still in line: {lined}")
+
+
+# ---- Who joins a line, and who leaves it -------------------------------------------------------
+
+
+def watched(history: History) -> Any:
+    """A stand-in for the module ``fastpool._core`` as ``_aio.py`` sees it, whose waits tell."""
+
+    lines: dict[int, str] = {}
+
+    class Core:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(_core, name)
+
+    class Wait:
+        """A ``_core.Wait`` to get something, and what the history is to know of it."""
+
+        def __init__(self, core: Any, mailbox: Any) -> None:
+            self.core, self.wait = core, _core.Wait(core, mailbox)
+            self.joined = False
+            self.line = lines.setdefault(id(core), f"line-{len(lines)}")
+            task = asyncio.current_task()
+            self.who = task.get_name() if task is not None else "?"
+
+        @property
+        def item(self) -> Any:
+            return self.wait.item
+
+        def join_pool(self, hand: Any, task: int, *, in_front: bool, wait: bool) -> Any:
+            reason = self.wait.join_pool(hand, task, in_front=in_front, wait=wait)
+            return self._joined(reason, "front" if in_front else "end")
+
+        def join_get(self, wait: bool) -> Any:
+            return self._joined(self.wait.join_get(wait), "end")
+
+        def join_put(self, item: Any, wait: bool) -> Any:
+            return self.wait.join_put(item, wait)
+
+        def _joined(self, reason: Any, place: str) -> Any:
+            if reason is None:
+                self.joined = True
+                history.note("join", self.who, -1, place, int(self.core.waiting), self.line)
+            return reason
+
+        def _left(self, reason: str) -> None:
+            if self.joined:
+                self.joined = False
+                history.note("leave", self.who, -1, reason, int(self.core.waiting), self.line)
+
+        def arm(self, future: Any) -> bool:
+            return bool(self.wait.arm(future))
+
+        def look(self) -> Any:
+            return self._settled(self.wait.look)
+
+        def leave(self) -> Any:
+            return self._settled(self.wait.leave)
+
+        def _settled(self, end: Callable[[], Any]) -> Any:
+            try:
+                reason = end()
+            except BaseException:
+                self._left("error")
+                raise
+            if reason is not None:
+                self._left(reason)
+            return reason
+
+        def abandon(self) -> None:
+            self.wait.abandon()
+            self._left("abandoned")
+
+    core: Any = Core()
+    core.Wait = Wait
+    return core
