@@ -37,6 +37,40 @@ class Gate:
 
 
 class TestHooks:
+    @pytest.mark.parametrize(
+        ("hook", "how"),
+        [("reset", "put"), ("reset", "release")]
+        + [("close", how) for how in ("put", "discard", "release", "lease.discard", "flush")],
+    )
+    def test_plain_calls_of_a_task_run_no_hook_on_its_loop(
+        self, run: Run, accounted: Any, how: str, hook: str
+    ) -> None:
+        """They return at once; a worker runs the hook."""
+        gate = Gate()
+
+        def close(resource: Any) -> None:
+            gate(resource)
+            resource.close()
+
+        pool, _ = accounted(1, **({"reset": gate} if hook == "reset" else {"close": close}))
+
+        async def main() -> None:
+            lease = await pool.aacquire()
+            resource = lease.resource
+            if hook == "close" and how in ("put", "release"):
+                pool.flush()  # so that the return closes it
+            {
+                "put": lambda: pool.put(resource),
+                "discard": lambda: pool.discard(resource),
+                "release": lease.release,
+                "lease.discard": lease.discard,
+                "flush": lambda: (lease.release(), pool.flush()),
+            }[how]()
+            await gate.pass_through()
+            await eventually(lambda: states(pool) == ({"idle": 1} if hook == "reset" else {}))
+
+        run(main())
+
     def test_creation_is_off_the_loop(self, run: Run, accounted: Any) -> None:
         """The factory blocks; the loop runs, and lets it go on."""
         pool, maker = accounted(1)

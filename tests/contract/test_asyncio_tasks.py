@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolError, PoolTimeout
+from fastpool import FastPool, PoolDeadlock, PoolError, PoolTimeout
 from loops import Run, eventually, lined_up, queued
 from support import PATIENCE, Crew, states, works
 from support import eventually as soon
@@ -132,7 +133,7 @@ class TestTimeouts:
 
 
 class TestIdentity:
-    @pytest.mark.parametrize("how", ["lease", "aacquire", "aget", "waited"])
+    @pytest.mark.parametrize("how", ["lease", "entered", "aacquire", "aget", "waited"])
     def test_aclose_does_not_wait_for_the_calling_task(
         self, run: Run, accounted: Any, how: str
     ) -> None:
@@ -142,6 +143,9 @@ class TestIdentity:
         async def main() -> None:
             if how == "lease":
                 async with pool.lease():
+                    assert await self._in_no_time(pool) is False
+            elif how == "entered":
+                async with await pool.aacquire():
                     assert await self._in_no_time(pool) is False
             elif how == "aacquire":
                 lease = await pool.aacquire()
@@ -163,6 +167,17 @@ class TestIdentity:
         async with asyncio.timeout(2):
             return await pool.aclose(timeout=5)
 
+    def test_an_acquired_lease_used_as_a_block_is_the_tasks(self, run: Run, accounted: Any) -> None:
+        """So a further wait inside it would never end."""
+        pool, _ = accounted(1)
+
+        async def main() -> None:
+            async with await pool.aacquire():
+                with pytest.raises(PoolDeadlock):
+                    await pool.aget(timeout=PATIENCE)
+
+        run(main())
+
     def test_what_was_handed_on_does_not_count(self, run: Run, accounted: Any) -> None:
         """The block was left: its resource is the next task's, even before that one runs."""
         pool, _ = accounted(1)
@@ -175,6 +190,36 @@ class TestIdentity:
             (await waiter).release()
 
         run(main())
+
+
+def test_nobody_waits_beside_room_that_a_newcomer_has_left(run: Run, accounted: Any) -> None:
+    """Two wait, two are idle for them and one may be opened, so nothing is; a newcomer then takes
+    one of the two.  Whoever comes too late has the third one opened."""
+    pool, _ = accounted(3, fairness="throughput")
+
+    async def round_() -> bool:
+        held = [pool.get() for _ in range(3)]
+        waiters = [asyncio.create_task(pool.aget(timeout=2)) for _ in range(2)]
+        await asyncio.sleep(0)
+        pool.put(held[0])
+        pool.put(held[1])
+        pool.discard(held[2])
+        time.sleep(0.0002)  # the housekeeper looks
+        try:
+            taken = pool.get_nowait()
+        except PoolTimeout:  # the head has waited for more than its 1 ms
+            taken = None
+        for waiter in waiters:
+            pool.put(await waiter)
+        if taken is not None:
+            pool.put(taken)
+        return taken is not None
+
+    async def main() -> None:
+        barged = [await round_() for _ in range(200)]
+        assert any(barged)
+
+    run(main())
 
 
 class TestAcrossFaces:
