@@ -93,7 +93,15 @@ MUSTS: tuple[Must, ...] = (
     Must("P4d", "urllib3 get+put / lease()", ">=", "x", (12, 12, None)),
     Must("P4e", "DBUtils connection+close / lease()", ">=", "x", (14, 14, None)),
     # The same for a task.
+    Must("P5a", "psycopg async connection() / lease()", ">=", "x", (22, 22, None)),
+    Must("P5b", "asyncpg acquire(timeout=) / lease()", ">=", "x", (65, 65, None)),
+    Must("P5c", "redis.asyncio blocking get+release / same", ">=", "x", (38, 38, None)),
     Must("P5d", "async with lease() / asyncio.Lock", "<=", "x", _all(0.75)),
+    Must("P5e", "SQLAlchemy async connect+close / lease()", "", "x", NOTHING),
+    Must("P5f", "aiologic SimpleLifoQueue pair / lease()", "", "x", NOTHING),
+    Must("P5g", "culsans LifoQueue pair / lease()", "", "x", NOTHING),
+    Must("P5h", "generic-connection-pool / lease()", "", "x", NOTHING),
+    Must("P5i", "async factory: lease() / asyncio.Lock", "", "x", NOTHING),
     # Two threads really at once; methods bound once per thread unless said.
     Must("P6a", "pool use, 2 threads / 1 thread", ">=", "x", (None, None, 1.9)),
     Must("P6b", "2 threads: pool use / SimpleQueue", ">=", "x", (None, None, 3.0)),
@@ -127,6 +135,19 @@ MUSTS: tuple[Must, ...] = (
     Must("P10b", "hand-off / SimpleQueue's, bounded spin", "<=", "x", _all(0.5)),
     Must("P10c", "hand-off: CPU, ours", "", "us", NOTHING),
     Must("P10d", "hand-off: CPU, SimpleQueue", "", "us", NOTHING),
+    Must("P10e", "task hand-off, 2 queues / a bare future's", "<=", "x", _all(1.3)),
+    Must("P10f", "same over one resource, with lease()", "", "x", NOTHING),
+    Must("P10g", "same over 2 asyncio.Queues", "", "x", NOTHING),
+    Must("P10h", "hand-off from loop to loop, 2 queues", "", "us", NOTHING),
+    Must("P10i", "floor: call_soon_threadsafe, bare futures", "", "us", NOTHING),
+    Must("P10j", "hand-off thread to task and back, each", "", "us", NOTHING),
+    # A thousand tasks, fifty resources, 1 ms each.
+    Must("P11a", "tasks, fair: wait, p99.9 / p50", "<=", "x", _all(1.4)),
+    Must("P11b", "fair: p50 / asyncio.Semaphore's p50", "<=", "x", _all(1.1)),
+    Must("P11c", "throughput: p99.9 / p50", "", "x", NOTHING),
+    Must("P11d", "throughput: p50 / asyncio.Semaphore's p50", "", "x", NOTHING),
+    Must("P11e", "asyncio.Semaphore: p99.9 / p50", "", "x", NOTHING),
+    Must("P11f", "fair: p50", "", "ms", NOTHING),
     # A million resources.
     Must("P12a", "queue, lifo: pair at 10^6 / at 16", "<=", "x", _all(1.1)),
     Must("P12b", "queue, fifo: pair at 10^6 / at 16", "<=", "x", _all(1.1)),
@@ -147,6 +168,11 @@ MUSTS: tuple[Must, ...] = (
     Must("P14c", "SQLAlchemy: queries/s ours / own", ">=", "x", _all(0.98)),
     Must("P15a", "import fastpool over a bare interpreter", "<=", "ms", _all(10)),
     Must("P15b", "wheel size", "<=", "MB", _all(1)),
+    # Very many waits that time out at one instant.
+    Must("R1a", "20,000 tasks time out: goodput / without", ">=", "", _all(0.9)),
+    Must("R1b", "1,000 threads time out: goodput / without", ">=", "", _all(0.9)),
+    Must("R1c", "same, 20,000 time-outs beside the pool", "", "", NOTHING),
+    Must("R1d", "cost of a return: 20,000 wait / 200 wait", "<=", "x", _all(1.1)),
 )
 
 BY_KEY = {must.key: must for must in MUSTS}

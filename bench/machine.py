@@ -17,7 +17,9 @@ from typing import Any
 from bench import peers
 from bench.budget import free_threaded, interpreter
 from bench.measure import NotRun
+from bench.peers import PEERS
 from bench.subject import fastpool
+from bench.task_peers import TASK_PEERS
 
 
 def cpu_model() -> str:
@@ -110,7 +112,7 @@ def describe() -> dict[str, Any]:
         "nice": os.nice(0) if hasattr(os, "nice") else 0,
         "fastpool": package_version(),
         "Cython": version_of("Cython"),
-        "peers": peers.versions(),
+        "peers": peers.versions(peer.distribution for peer in (*PEERS, *TASK_PEERS)),
     }
 
 

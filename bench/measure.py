@@ -2,9 +2,9 @@
 
 Two instruments and nothing else, so that each figure of the suite can be traced to one of them:
 
-* `pair_times` - CPU time of one statement in one thread. Every case gets a generated loop with
-  everything it touches in locals; the cases take turns inside a round, the empty loop is a case
-  like any other, and its median is subtracted from the rest.
+* `pair_times` - CPU time of one statement in one thread, or in one task. Every case gets a
+  generated loop with everything it touches in locals; the cases take turns inside a round, the
+  empty loop is a case like any other, and its median is subtracted from the rest.
 * `parallel_rates` - statements per second of several threads that really run at once. Short
   windows, each thread pinned to a CPU of its own; a window in which the scheduler took any of the
   threads off its CPU is thrown away, whatever it says.
@@ -23,7 +23,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from textwrap import indent
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 try:
     import resource
@@ -97,13 +100,14 @@ def unpaired_ratio(above: Series, below: Series) -> tuple[float, float, float]:
 UNROLLED = 8
 
 
-def timed_loop(case: Case) -> Callable[[int], int]:
+def timed_loop(case: Case, runner: asyncio.Runner | None = None) -> Callable[[int], int]:
     """A function of n that runs the statement UNROLLED * n times and returns the nanoseconds.
 
-    Its clock is the thread's own CPU time: waiting for a CPU does not count.
+    Its clock is the thread's own CPU time: waiting for a CPU does not count. With a runner the
+    loop is a coroutine, whose statement may await, and each call is one task on its event loop.
     """
     arguments = ", ".join(["n", *(f"{name}={name}" for name in case.names)])
-    lines = [f"def loop({arguments}):"]
+    lines = [f"{'async ' if runner else ''}def loop({arguments}):"]
     lines += [f"    {line}" for line in case.setup]
     lines += ["    clock = thread_time_ns", "    turns = repeat(None, n)", "    start = clock()"]
     lines += ["    for _ in turns:"]
@@ -112,7 +116,8 @@ def timed_loop(case: Case) -> Callable[[int], int]:
     scope: dict[str, Any] = dict(case.names)
     scope.update(thread_time_ns=time.thread_time_ns, repeat=repeat)
     exec("\n".join(lines), scope)
-    return scope["loop"]
+    loop = scope["loop"]
+    return loop if runner is None else lambda n: runner.run(loop(n))
 
 
 def calibrated(loop: Callable[[int], int], sample_ns: int) -> int:
@@ -135,16 +140,20 @@ def settle_interpreter() -> None:
 
 
 def pair_times(
-    cases: Mapping[str, Case], *, rounds: int = 41, sample_ns: int = 1_000_000
+    cases: Mapping[str, Case],
+    *,
+    rounds: int = 41,
+    sample_ns: int = 1_000_000,
+    runner: asyncio.Runner | None = None,
 ) -> dict[str, Series]:
     """Nanoseconds of CPU per statement of each case, the cost of the loop itself subtracted.
 
     Two extra rounds at the start warm caches and the adaptive interpreter, and are dropped.
-    The collector is off inside a sample and on between samples.
+    The collector is off inside a sample and on between samples. `runner`: the statements await.
     """
     settle_interpreter()
-    loops = {name: timed_loop(case) for name, case in cases.items()}
-    loops[""] = timed_loop(Case("pass"))
+    loops = {name: timed_loop(case, runner) for name, case in cases.items()}
+    loops[""] = timed_loop(Case("pass"), runner)
     turns = {name: calibrated(loop, sample_ns) for name, loop in loops.items()}
     taken: dict[str, list[float]] = {name: [] for name in loops}
     order = list(loops)

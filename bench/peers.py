@@ -11,7 +11,7 @@ connection costs to open: nothing, but for the spike of P13.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -252,12 +252,12 @@ PEERS: tuple[Peer, ...] = (
 PEER = {peer.name: peer for peer in PEERS}
 
 
-def versions() -> dict[str, str | None]:
-    """Version of each rival's distribution, None where it is not installed."""
+def versions(distributions: Iterable[str]) -> dict[str, str | None]:
+    """Version of each of them, None where it is not installed."""
     found: dict[str, str | None] = {}
-    for peer in PEERS:
+    for distribution in distributions:
         try:
-            found[peer.distribution] = metadata.version(peer.distribution)
+            found[distribution] = metadata.version(distribution)
         except metadata.PackageNotFoundError:
-            found[peer.distribution] = None
+            found[distribution] = None
     return found

@@ -69,10 +69,12 @@ ROWS: dict[str, tuple[str, str]] = {
     "P8": ("contention", "p8"),
     "P9": ("contention", "p9"),
     "P10": ("handoff", "p10"),
+    "P11": ("turns", "p11"),
     "P12": ("capacity", "p12"),
     "P13": ("spike", "p13"),
     "P14": ("servers", "p14"),
     "P15": ("startup", "p15"),
+    "R1": ("storm", "r1"),
 }
 
 

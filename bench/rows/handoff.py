@@ -1,5 +1,7 @@
 """P10: from one thread's put to another thread's get, as a ping-pong over two queues.
 
+The tasks' half of the row is in `task_handoff.py`.
+
 Wall time per hand-off, threads not pinned. The bounded spin is off on one CPU, so the figure
 without it comes from a child process that may use only one; SimpleQueue plays there too.
 """
@@ -18,6 +20,7 @@ from typing import Any
 from bench import child
 from bench.measure import NotRun, Series
 from bench.rows import Effort, Figure, of_ratio
+from bench.rows.task_handoff import p10_tasks
 from bench.subject import fastpool
 
 TURNS = 1000
@@ -68,6 +71,7 @@ def series(played: dict[str, list[tuple[float, float]]], name: str, which: int) 
 
 
 def p10(effort: Effort) -> Iterator[Figure]:
+    yield from p10_tasks(effort)
     single = play_on_one_cpu(effort.rounds // 2)
     yield of_ratio("P10a", series(single, "ours", 0), series(single, "SimpleQueue", 0))
     if len(os.sched_getaffinity(0)) < 2:

@@ -1,80 +1,76 @@
-"""P5: `async with pool.lease()` with something idle, against the least that a task can hold.
+"""P5: `async with pool.lease()` with something idle, against what the rivals ask for the same.
 
-One task, CPU time of its thread, `asyncio.Lock` and the pool turn by turn. The cost of the loop is
-taken off both, and that of fetching the lock off its time; making the lease is part of ours.
+One task, CPU time of its thread, all pools full of idle dummies on one event loop, turn by turn.
+`asyncio.Lock` is the least that a task can hold. The lease is made and entered inside the time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import statistics
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from bench.measure import Series
+from bench.measure import Case, NotRun, pair_times
 from bench.rows import Effort, Figure, of_ratio
-from bench.subject import pool_use
+from bench.subject import SIZE, Thing, fastpool, pool_use
+from bench.task_peers import TASK_PEERS, TaskPeer
 
-TURNS = 2000
-
-
-async def over(make: Callable[[], Any]) -> int:
-    """Nanoseconds of CPU of TURNS blocks."""
-    clock = time.thread_time_ns
-    start = clock()
-    for _ in range(TURNS):
-        async with make():
-            pass
-    return clock() - start
-
-
-async def over_fetching(make: Callable[[], Any]) -> int:
-    clock = time.thread_time_ns
-    start = clock()
-    for _ in range(TURNS):
-        make()
-    return clock() - start
+LEASE = "async with pool.lease() as resource: pass"
+LOCK = "async with lock: pass"
+KEYS = {
+    "psycopg_pool": "P5a",
+    "asyncpg": "P5b",
+    "redis": "P5c",
+    "SQLAlchemy": "P5e",
+    "aiologic": "P5f",
+    "culsans": "P5g",
+    "generic-connection-pool": "P5h",
+}
 
 
-async def over_nothing(make: Callable[[], Any]) -> int:
-    clock = time.thread_time_ns
-    start = clock()
-    for _ in range(TURNS):
-        pass
-    return clock() - start
+async def create() -> Thing:
+    return Thing()
 
 
-async def block_times(rounds: int) -> dict[str, Series]:
-    pool, lock = pool_use(), asyncio.Lock()
-    blocks: dict[str, tuple[Callable[..., Awaitable[int]], Callable[[], Any]]] = {
-        "lease": (over, pool.lease),
-        "Lock": (over, lambda: lock),
-        "fetching": (over_fetching, lambda: lock),
-        "nothing": (over_nothing, int),
-    }
-    taken: dict[str, list[float]] = {name: [] for name in blocks}
-    order = list(blocks)
-    try:
-        for round_ in range(rounds + 2):
-            for name in order:
-                measure, make = blocks[name]
-                gc.disable()
-                took = await measure(make)
-                gc.enable()
-                if round_ >= 2:  # the first two only warm
-                    taken[name].append(took / TURNS)
-            order.append(order.pop(0))
-    finally:
-        pool.close()
-    off = {"lease": "nothing", "Lock": "fetching"}
-    return {
-        name: Series(tuple(t - statistics.median(taken[less]) for t in taken[name]))
-        for name, less in off.items()
-    }
+async def loop_pool() -> Any:
+    """A warm pool whose factory is a coroutine function: its resources belong to this loop."""
+    pool = fastpool().FastPool(SIZE, factory=create)
+    held = [await pool.aget() for _ in range(SIZE)]
+    for each in held:
+        pool.put(each)
+    return pool
+
+
+async def close(pool: Any) -> None:
+    await pool.aclose()
 
 
 def p5(effort: Effort) -> Iterator[Figure]:
-    times = asyncio.run(block_times(effort.rounds))
-    yield of_ratio("P5d", times["lease"], times["Lock"])
+    pool = pool_use()
+    rivals: list[tuple[TaskPeer, Any]] = []
+    with asyncio.Runner() as runner:
+        ours = runner.run(loop_pool())
+        try:
+            cases = {
+                "lease": Case(LEASE, {"pool": pool}),
+                "loop's": Case(LEASE, {"pool": ours}),
+                "Lock": Case(LOCK, {"lock": asyncio.Lock()}),
+            }
+            for peer in TASK_PEERS:
+                try:
+                    rival = runner.run(peer.warm(SIZE))
+                except NotRun as reason:
+                    yield Figure(KEYS[peer.name], None, note=str(reason))
+                    continue
+                rivals.append((peer, rival))
+                cases[peer.name] = Case(peer.pair, peer.names(rival))
+            times = pair_times(cases, rounds=effort.rounds, runner=runner)
+            for peer, _ in rivals:
+                yield of_ratio(KEYS[peer.name], times[peer.name], times["lease"])
+            yield of_ratio("P5d", times["lease"], times["Lock"])
+            yield of_ratio("P5i", times["loop's"], times["Lock"])
+        finally:
+            for peer, rival in rivals:
+                runner.run(peer.close(rival))
+            runner.run(close(ours))
+            pool.close()
