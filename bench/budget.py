@@ -138,9 +138,10 @@ MUSTS: tuple[Must, ...] = (
     Must("P10e", "task hand-off, 2 queues / a bare future's", "<=", "x", _all(1.3)),
     Must("P10f", "same over one resource, with lease()", "", "x", NOTHING),
     Must("P10g", "same over 2 asyncio.Queues", "", "x", NOTHING),
-    Must("P10h", "hand-off from loop to loop, 2 queues", "", "us", NOTHING),
-    Must("P10i", "floor: call_soon_threadsafe, bare futures", "", "us", NOTHING),
-    Must("P10j", "hand-off thread to task and back, each", "", "us", NOTHING),
+    Must("P10h", "floor: bare futures in two coroutines", "", "x", NOTHING),
+    Must("P10i", "hand-off from loop to loop, 2 queues", "", "us", NOTHING),
+    Must("P10j", "floor: call_soon_threadsafe, bare futures", "", "us", NOTHING),
+    Must("P10k", "hand-off thread to task and back, each", "", "us", NOTHING),
     # A thousand tasks, fifty resources, 1 ms each.
     Must("P11a", "tasks, fair: wait, p99.9 / p50", "<=", "x", _all(1.4)),
     Must("P11b", "fair: p50 / asyncio.Semaphore's p50", "<=", "x", _all(1.1)),
@@ -168,11 +169,12 @@ MUSTS: tuple[Must, ...] = (
     Must("P14c", "SQLAlchemy: queries/s ours / own", ">=", "x", _all(0.98)),
     Must("P15a", "import fastpool over a bare interpreter", "<=", "ms", _all(10)),
     Must("P15b", "wheel size", "<=", "MB", _all(1)),
-    # Very many waits that time out at one instant.
+    # Very many waits that time out at one instant. A return that looked through the line would cost
+    # a hundred times more there; what 1.5 allows for is a head that no cache holds.
     Must("R1a", "20,000 tasks time out: goodput / without", ">=", "", _all(0.9)),
     Must("R1b", "1,000 threads time out: goodput / without", ">=", "", _all(0.9)),
     Must("R1c", "same, 20,000 time-outs beside the pool", "", "", NOTHING),
-    Must("R1d", "cost of a return: 20,000 wait / 200 wait", "<=", "x", _all(1.1)),
+    Must("R1d", "cost of a return: 20,000 wait / 200 wait", "<=", "x", _all(1.5)),
 )
 
 BY_KEY = {must.key: must for must in MUSTS}

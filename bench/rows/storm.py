@@ -84,7 +84,7 @@ def goodput(storm: Storm | None, many: int, patience: float) -> float:
     """Turns per second of the borrowers on their own loop, from the instant on."""
     pool = pool_use(RESOURCES)
     held = [pool.get() for _ in range(RESOURCES)]
-    until = clock() + (patience if storm else 0.3)
+    until = clock() + (patience if storm else 1.0)
     turns = 0
 
     async def borrower() -> None:
@@ -167,7 +167,7 @@ def r1(effort: Effort) -> Iterator[Figure]:
         "threads": (late_threads, THREADS),
     }
     runs: dict[str, list[float]] = {name: [] for name in storms}
-    for _ in range(min(effort.repeats, 3)):
+    for _ in range((effort.repeats + 1) // 2):
         for name, (storm, many) in storms.items():
             while True:
                 try:

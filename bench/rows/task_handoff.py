@@ -41,6 +41,27 @@ async def futures() -> None:
     await asyncio.gather(player(0, 1), player(1, 0))
 
 
+async def wrapped_futures() -> None:
+    """The same inside two coroutine functions, as any get and put for tasks are: also a floor."""
+    loop = asyncio.get_running_loop()
+    balls = [loop.create_future(), loop.create_future()]
+
+    async def get(me: int) -> Any:
+        item = await balls[me]
+        balls[me] = loop.create_future()
+        return item
+
+    async def put(other: int, item: Any) -> None:
+        balls[other].set_result(item)
+
+    async def player(me: int, other: int) -> None:
+        for _ in range(TURNS):
+            await put(other, await get(me))
+
+    balls[0].set_result(None)
+    await asyncio.gather(player(0, 1), player(1, 0))
+
+
 async def queues() -> None:
     there, back = fastpool().FastPool(), fastpool().FastPool()
 
@@ -83,6 +104,7 @@ async def one_resource() -> None:
 
 GAMES: dict[str, Game] = {
     "future": futures,
+    "wrapped": wrapped_futures,
     "ours": queues,
     "resource": one_resource,
     "asyncio.Queue": asyncio_queues,
@@ -189,7 +211,8 @@ def p10_tasks(effort: Effort) -> Iterator[Figure]:
     yield of_ratio("P10e", times["ours"], times["future"])
     yield of_ratio("P10f", times["resource"], times["future"])
     yield of_ratio("P10g", times["asyncio.Queue"], times["future"])
+    yield of_ratio("P10h", times["wrapped"], times["future"])
     rounds = max(3, effort.rounds // 6)
-    yield across("P10h", loop_to_loop, rounds)
-    yield across("P10i", calls_between_loops, rounds)
-    yield across("P10j", thread_to_task, rounds)
+    yield across("P10i", loop_to_loop, rounds)
+    yield across("P10j", calls_between_loops, rounds)
+    yield across("P10k", thread_to_task, rounds)
