@@ -14,7 +14,7 @@ import pytest
 import fastpool  # noqa: F401 - without the package every guard would skip
 from bench import machine
 from bench.budget import BY_KEY, MUSTS, Must
-from bench.report import number, verdict
+from bench.report import notes, number, verdict
 from bench.rows import GUARD, ROWS, Figure, measure
 
 GUARDED = ("P1", "P2", "P3", "P4", "P5", "P6", "P8")
@@ -48,26 +48,25 @@ def lost(best: dict[str, Figure]) -> list[str]:
 @pytest.mark.parametrize("row", GUARDED)
 def test_the_advantage_is_kept(row: str) -> None:
     best: dict[str, Figure] = {}
-    reasons: dict[str, str] = {}
+    missing: dict[str, Figure] = {}
     others = machine.watch()
     for _ in range(ATTEMPTS):
         for figure in measure(row, GUARD):
             if figure.value is None:
-                reasons[figure.key] = figure.note
+                missing[figure.key] = figure
             elif better(figure, best.get(figure.key)):
                 best[figure.key] = figure
         if best and not lost(best):
             break
-    broken = {reason for reason in reasons.values() if reason.startswith("failed:")}
+    broken = [reason for reason in notes([*missing.values()]) if ": failed: " in reason]
     assert not broken, "\n".join(broken)
     taken = others.share() if others else 0.0
     if lost(best) and row in NEEDS_EVERY_CPU and taken > 0.25:
         pytest.skip(f"other programs took {taken:.0%} of the CPUs: {'; '.join(lost(best))}")
     assert not lost(best), "\n".join(lost(best))
-    unguarded = [key for key in reasons if key not in best and BY_KEY[key].guarded_at()]
+    unguarded = [missing[key] for key in missing if key not in best and BY_KEY[key].guarded_at()]
     if unguarded or not best:  # what was measured is as it should be
-        missing = {reasons[key]: key for key in unguarded or reasons}
-        pytest.skip("; ".join(f"{key}: {reason}" for reason, key in missing.items()))
+        pytest.skip("; ".join(notes(unguarded or [*missing.values()])))
 
 
 def test_every_promise_belongs_to_a_row_that_exists() -> None:
