@@ -295,9 +295,8 @@ async def borrow(
                 raise manager.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())
             wait = _core.Wait(core, its)
-            reason = wait.join_pool(hand, me, in_front=in_front, wait=left != 0)
+            reason = wait.join_pool(hand, me, left, in_front=in_front)
             if reason is None:
-                wait.lined_up(left)
                 await wait
                 reason = wait.outcome
         if manager.tracking.on:

@@ -79,7 +79,7 @@ cdef object raise_queue(str name):
 
 
 cdef object raise_settled(int state, str empty):
-    if state == FP_WAITING:
+    if state == FP_WAITING or state == FP_EXPIRED:
         raise_queue(empty)
     elif state == FP_REFUSED:
         raise_queue("ShutDown")
@@ -667,7 +667,7 @@ cdef tuple CLOSED_FOR = (
 )
 cdef tuple STATES = ("free", "creating", "idle", "leased", "checking", "closing")
 cdef dict REASONS = {
-    FP_WAITING: "timeout", FP_REFUSED: "closed", FP_OVERLOADED: "overloaded",
+    FP_WAITING: "timeout", FP_EXPIRED: "timeout", FP_REFUSED: "closed", FP_OVERLOADED: "overloaded",
     FP_DEADLOCK: "deadlock", FP_ROOM: "room",
 }
 

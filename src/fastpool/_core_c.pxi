@@ -99,7 +99,7 @@ cdef extern from *:
     const int FP_QUEUE, FP_POOL
     const int FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
     const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL
-    const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED
+    const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED, FP_EXPIRED
     const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_MEMORY
 
     int fp_add_methods(PyTypeObject *, dict) except -1
@@ -148,6 +148,7 @@ cdef extern from *:
         void *future
         fp_mailbox *mailbox
     int fp_waiter_park(fp_waiter *)
+    int64_t fp_due(fp_waiter *, int64_t)
     int fp_waiter_state(fp_waiter *)
     int fp_look(fp_core *, fp_line *, fp_waiter *)
     int fp_leave(fp_core *, fp_line *, fp_waiter *)

@@ -81,6 +81,7 @@ static fp_waiter *fp_waiter_new(void) {
     }
     w->prev = w->next = NULL;
     w->offer = w->grant = w->future = NULL;
+    w->until = 0;
     w->mailbox = NULL;
     w->asleep = 0;
     return w;
@@ -206,7 +207,7 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
         int state = atomic_load(&w->state);
         if (state >= FP_NOTIFIED) {
             fp_consume(w);
-            if (state != FP_NOTIFIED) return state;
+            if (state != FP_NOTIFIED) return state == FP_EXPIRED ? FP_WAITING : state;
             int room = fp_look(c, line, w);
             if (room) return FP_ROOM;
             continue;
@@ -222,7 +223,15 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
     int settled = fp_leave(c, line, w);
     fp_lock_drop(&c->lock);
     fp_consume(w);
-    return settled ? atomic_load(&w->state) : FP_WAITING;
+    int state = settled ? atomic_load(&w->state) : FP_WAITING;
+    return state == FP_EXPIRED ? FP_WAITING : state;
+}
+
+/* When a wait of `span` that begins now is over; noted in the record, if there is one. */
+static int64_t fp_due(fp_waiter *w, int64_t span) {
+    int64_t until = fp_later(fp_clock_precise(), span);
+    if (w != NULL) w->until = until == FP_NEVER ? 0 : until;
+    return until;
 }
 
 /* ---- Blocking queue operations ---- */
@@ -286,11 +295,11 @@ static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interru
     *interrupted = 0;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
     if (span != 0 && w == NULL) return FP_MEMORY;
+    int64_t deadline = fp_due(w, span);
     fp_here_begin();
     int state = fp_queue_get_join(c, w, item);
     fp_here_end();
     if (w != NULL && state == FP_WAITING) {
-        int64_t deadline = fp_later(fp_clock_precise(), span);
         state = fp_wait(c, &c->getters, w, deadline, interrupted);
         *item = w->grant;
     }
@@ -304,11 +313,12 @@ static int fp_queue_put_slow(fp_core *c, void *item, int64_t span, int *interrup
     *interrupted = 0;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
     if (span != 0 && w == NULL) return FP_MEMORY;
+    int64_t deadline = fp_due(w, span);
     fp_here_begin();
     int state = fp_queue_put_join(c, w, item);
     fp_here_end();
     if (w != NULL && state == FP_WAITING)
-        state = fp_wait(c, &c->putters, w, fp_later(fp_clock_precise(), span), interrupted);
+        state = fp_wait(c, &c->putters, w, deadline, interrupted);
     if (w != NULL) fp_waiter_free(w);
     return state;
 }
@@ -408,9 +418,10 @@ static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_sl
     *slot = NULL;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new(), *spare;
     if (span != 0 && w == NULL) return FP_MEMORY;
+    int64_t deadline = fp_due(w, span);
     int state = fp_pool_join(c, w, fp_thread_token(), asked, in_front, slot, error, &spare);
     if (w != NULL && state == FP_WAITING) {
-        state = fp_wait(c, &c->getters, w, fp_later(fp_clock_precise(), span), interrupted);
+        state = fp_wait(c, &c->getters, w, deadline, interrupted);
         if (state == FP_GRANTED) *slot = (fp_slot *)w->grant;
         if (state == FP_FAILED) *error = w->grant;
         fp_waited(c, w);

@@ -110,16 +110,18 @@ cdef class Wait:
         self.mailbox = mailbox
         self.forks = fp_forks
 
-    def join_pool(self, Hand hand, task, *, bint in_front, bint wait):
-        """As ``Core.take``; None: it has joined the line.  ``task``: an int that names it."""
+    def join_pool(self, Hand hand, task, span, *, bint in_front):
+        """As ``Core.take``; None: it has joined the line.  ``task``: an int that names it; ``span``:
+        seconds to wait, None for ever, 0 to try."""
         cdef fp_core *c = self.core.c
         cdef fp_slot *slot = NULL
         cdef void *error = NULL
         cdef fp_waiter *spare = NULL
         cdef fp_waiter *w = NULL
         cdef bint asked = hand.coming
-        if wait:
-            w = self.record()
+        cdef int64_t ns = span_of(c, span)
+        if ns != 0:
+            w = self.record(ns)
         self.hand = hand
         hand.coming = False
         self.line = &c.getters
@@ -129,7 +131,8 @@ cdef class Wait:
         if state == FP_GRANTED:
             hand_take(hand, slot)
         fp_drop_failure(spare)
-        if state == FP_WAITING and wait:
+        if state == FP_WAITING and w != NULL:
+            self.lined_up(ns)
             return None
         self.drop(w)
         if state == FP_FAILED:
@@ -138,18 +141,19 @@ cdef class Wait:
             return "due" if fp_pool_begin(c, slot) else "fresh"
         return REASONS[state]
 
-    def join_get(self, bint wait):
+    cdef object join_get(self, int64_t span):
         """Queue use, likewise; the item is ``item``."""
         cdef fp_core *c = self.core.c
         cdef void *item = NULL
         cdef fp_waiter *w = NULL
-        if wait:
-            w = self.record()
+        if span != 0:
+            w = self.record(span)
         self.line = &c.getters
         fp_here_begin()
         cdef int state = fp_queue_get_join(c, w, &item)
         fp_here_end()
-        if state == FP_WAITING and wait:
+        if state == FP_WAITING and w != NULL:
+            self.lined_up(span)
             return None
         self.drop(w)
         if state == FP_GRANTED:
@@ -158,17 +162,18 @@ cdef class Wait:
             return "fresh"
         return raise_settled(state, "Empty")
 
-    def join_put(self, item, bint wait):
+    cdef object join_put(self, object item, int64_t span):
         cdef fp_core *c = self.core.c
         cdef fp_waiter *w = NULL
-        if wait:
-            w = self.record()
+        if span != 0:
+            w = self.record(span)
         self.line = &c.putters
         Py_INCREF(item)
         fp_here_begin()
         cdef int state = fp_queue_put_join(c, w, <void *>item)
         fp_here_end()
-        if state == FP_WAITING and wait:
+        if state == FP_WAITING and w != NULL:
+            self.lined_up(span)
             return None
         self.drop(w)
         if state == FP_GRANTED:
@@ -177,10 +182,11 @@ cdef class Wait:
         Py_DECREF(item)
         return raise_settled(state, "Full")
 
-    cdef fp_waiter *record(self) except NULL:
+    cdef fp_waiter *record(self, int64_t span) except NULL:
         cdef fp_waiter *w = fp_waiter_new()
         if w == NULL:
             raise MemoryError
+        fp_due(w, span)
         w.mailbox = &self.mailbox.box
         self.w = w
         return w
@@ -263,12 +269,12 @@ cdef class Wait:
         if state >= FP_GRANTED:
             self.end(state)
 
-    cpdef object lined_up(self, span):
-        """It has joined: sees to its time-out, in seconds, and that a closed loop is found out."""
+    cdef object lined_up(self, int64_t span):
+        """It has joined: sees to its time-out, and that a closed loop is found out."""
         if not watching:
             watch()
-        if span is not None:
-            self.mailbox.expire(self, span)
+        if span != FP_NEVER:
+            self.mailbox.expire(self, span * 1e-9)
 
     @property
     def pending(self):
@@ -418,8 +424,7 @@ def get_later(FastPool pool, timeout):
     cdef fp_core *c = pool.c
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
     cdef Wait wait = Wait.__new__(Wait, pool.core, here())
-    if wait.join_get(span != 0) is None:
-        wait.lined_up(seconds_or_none(span))
+    wait.join_get(span)
     return wait
 
 
@@ -428,8 +433,7 @@ def put_later(FastPool pool, item, timeout):
     cdef fp_core *c = pool.c
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
     cdef Wait wait = Wait.__new__(Wait, pool.core, here())
-    if wait.join_put(item, span != 0) is None:
-        wait.lined_up(seconds_or_none(span))
+    wait.join_put(item, span)
     return wait
 
 

@@ -41,6 +41,7 @@ enum fp_waiter_state {
     FP_GRANTED,  /* out of the line; `grant` is the owner's */
     FP_FAILED,   /* out of the line; `grant` is an exception */
     FP_REFUSED,  /* out of the line; the pool or queue was closed */
+    FP_EXPIRED,  /* out of the line; its time was over before its owner could say so */
 };
 
 typedef struct fp_waiter {
@@ -54,6 +55,7 @@ typedef struct fp_waiter {
     struct fp_waiter *mail_prev, *mail_next; /* under the mailbox's lock */
     int mailed;                    /* likewise: lies in the mailbox */
     int64_t since;                 /* precise ns; when it joined */
+    int64_t until;                 /* likewise; when its time is over; 0: never */
     uint64_t ticket;               /* names this wait for those outside the lock */
     int tried;                     /* a creation has been started for this one */
     int asleep;                    /* owner only: a wake-up has to be consumed */
@@ -205,6 +207,16 @@ static void fp_refuse_all(fp_line *line) {
     }
 }
 
+/* Takes the head out if its time is over: the owner, one of many perhaps that have to find out in one
+ * thread or loop, would only give back what it is given. */
+static int fp_expired(fp_line *line) {
+    fp_waiter *w = line->first;
+    if (w == NULL || w->until == 0 || w->until > fp_clock_coarse()) return 0;
+    fp_line_leave(line, w);
+    fp_settle(w, FP_EXPIRED, NULL);
+    return 1;
+}
+
 static void *fp_take_any(fp_core *c) {
     if (c->use == FP_POOL) return fp_idle_take(&c->slots, c->lifo);
     if (c->items.count == 0) return NULL;
@@ -214,6 +226,7 @@ static void *fp_take_any(fp_core *c) {
 static void fp_dispatch(fp_core *c) {
     fp_waiter *w;
     for (;;) {
+        while (fp_expired(&c->getters) || fp_expired(&c->putters)) {}
         fp_gate_refresh(c);
         uint32_t gate = fp_gate(c);
         if (c->use == FP_QUEUE && (w = c->putters.first) != NULL && c->items.count < c->limit) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from typing import Any
 
@@ -224,3 +225,29 @@ def test_either_bell_is_heard(loop_kind: str, bell: str, monkeypatch: pytest.Mon
             assert await task == item
 
     run_in(loop_kind, main())
+
+
+def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, crew: Crew) -> None:
+    """The task's loop stands still beyond its time-out.  What comes back meanwhile goes to the
+    thread behind it in line, and does not wait for the loop to find out."""
+    pool, _ = accounted(1)
+    held = pool.get()
+    served = threading.Event()
+
+    def behind() -> None:
+        resource = pool.get(timeout=PATIENCE)
+        served.set()
+        pool.put(resource)
+
+    async def main() -> None:
+        late = await queued(pool, 1, pool.aget(timeout=0.05))
+        thread = crew.start(behind).parked()
+        await asyncio.sleep(0)
+        time.sleep(0.1)
+        pool.put(held)
+        assert served.wait(PATIENCE), "the loop stands still, and the resource is stuck in it"
+        with pytest.raises(PoolTimeout):
+            await late
+        await asyncio.to_thread(thread.result)
+
+    run(main())

@@ -119,8 +119,8 @@ MUTANTS = [
     Mutant(
         "line: grant dropped at the time-out",
         "_waiters.h",
-        "if (atomic_load(&w->state) >= FP_GRANTED) return 1;",
-        "if (atomic_load(&w->state) >= FP_GRANTED) return 0;",
+        "if (state >= FP_GRANTED) return 1;",
+        "if (state >= FP_GRANTED) return 0;",
         ("line-fair", "line-throughput"),
     ),
     Mutant(
