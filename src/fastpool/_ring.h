@@ -436,6 +436,7 @@ static fp_slot *fp_slots_reserve(fp_slots *t) {
     fp_slot *slot = fp_slots_at(t, t->free_head - 1);
     t->free_head = (uint32_t)fp_load(&slot->owner, relaxed);
     fp_store(&slot->owner, 0, relaxed);
+    fp_store(&slot->uses, 0, relaxed); /* those of the last resource have been counted */
     int moved = fp_slot_move(slot, FP_FREE_SLOT, FP_CREATING);
     FP_ASSERT(moved);
     (void)moved;

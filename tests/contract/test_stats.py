@@ -92,3 +92,17 @@ class TestStats:
             stop.set()
         for task in tasks:
             task.result(20)
+
+    def test_uses_are_counted_once(self, accounted: Any, crew: Crew) -> None:
+        """Also while a new resource is being made in the place of one that was used."""
+        pool, maker = accounted(1)
+        for _ in range(5):
+            pool.put(pool.get())
+        pool.flush()
+        maker.gate.clear()
+        getter = crew.start(pool.get)
+        eventually(lambda: pool.stats().creating == 1)
+        assert pool.stats().uses == 5
+        maker.gate.set()
+        pool.put(getter.result())
+        assert pool.stats().uses == 6
