@@ -345,6 +345,13 @@ cdef class Core:
         else:
             fp_gate_clear(self.c, FP_TELL)
 
+    def ask_put(self, bint on):
+        """Whether every return asks the manager."""
+        if on:
+            fp_gate_set(self.c, FP_ASK_PUT)
+        else:
+            fp_gate_clear(self.c, FP_ASK_PUT)
+
     def set_limit(self, double limit):
         fp_lock_take(&self.c.lock)
         self.c.limit = size_of(limit)
@@ -695,6 +702,11 @@ cdef class Ticks:
     @property
     def seconds(self):
         return self.now * 1e-9
+
+
+def keep(thing):
+    """Keeps it until the process ends: it is not even finalised then."""
+    Py_INCREF(thing)
 
 
 def after_fork_in_child():

@@ -65,11 +65,15 @@ class Manager:
             timed=o.factory is not None or fresh_for != INF,
             asks=o.hooks.check is not None,
             ask_get=self.tracking.on,
-            ask_put=self.tracking.on
-            or o.hooks.reset is not None
-            or o.max_idle != INF
-            or o.max_uses != INF,
+            ask_put=self.asks_put(),
             clock=getattr(o.clock, "ticks", o.clock),
+        )
+
+    def asks_put(self) -> bool:
+        """Whether every return has to be looked at."""
+        o = self.options
+        return bool(
+            self.tracking.on or o.hooks.reset is not None or o.max_idle != INF or o.max_uses != INF
         )
 
     def start_anew(self) -> None:
