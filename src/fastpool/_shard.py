@@ -8,21 +8,22 @@ and are when their time is over.  How many may be open is for ``_shards.py`` to 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import time
 from asyncio import _get_running_loop
 from functools import partial
 
-from . import _core, _policy
+from . import _core, _keeper, _policy
 from ._checking import Checking
 from ._closing import Closing
+from ._housekeeping import Housekeeping
 from ._manager import Manager
 from ._opener import Opener, Try
+from ._tasks import Tasks, called, within
 from .errors import PoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable
     from typing import Any
 
     from ._shards import Shards
@@ -30,64 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Shard"]
 
 INF = float("inf")
-
-
-async def called(hook: Callable[..., Any], *args: Any) -> Any:
-    """The result of a hook, which may be a plain function too."""
-    result = hook(*args)
-    return await result if hasattr(type(result), "__await__") else result
-
-
-def _within(seconds: float) -> asyncio.Timeout:
-    return asyncio.timeout(None if seconds == INF else seconds)
-
-
-class Tasks:
-    """In the place of ``Workers``: runs coroutine functions as tasks of one loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._context = contextvars.copy_context()  # a borrower's is not the pool's
-        self._under_way: set[asyncio.Task[Any]] = set()  # a loop keeps no task alive
-
-    def submit(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Never runs it at once: the caller may hold the manager's lock.  RuntimeError: the loop is
-        closed."""
-        if _get_running_loop() is self.loop:
-            self.loop.call_soon(self.begin, call, *args)
-        else:
-            self.loop.call_soon_threadsafe(self.begin, call, *args)
-
-    def begin(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> asyncio.Task[Any]:
-        """In the loop's own thread: begun, and to be awaited by who wants to."""
-        task = self.loop.create_task(call(*args), context=self._context.copy())
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # may end with its loop
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return task
-
-    def excuse(self, tasks: int = 1) -> None:
-        """Nothing: tasks stand in nobody's way."""
-
-    def stop(self) -> None:
-        """Nothing: what is under way ends by itself."""
-
-    def settle(self, timeout: float) -> bool:
-        """Waits, in another thread than the loop's, until nothing is under way."""
-        if _get_running_loop() is self.loop or not self.loop.is_running():
-            return not self._under_way
-
-        async def ended() -> None:
-            await asyncio.sleep(0)  # what was submitted before begins before this goes on
-            while self._under_way:
-                await asyncio.wait(list(self._under_way))
-
-        bounded = asyncio.wait_for(ended(), timeout)
-        try:
-            asyncio.run_coroutine_threadsafe(bounded, self.loop).result()
-        except TimeoutError:
-            return False
-        return True
 
 
 class ShardOpener(Opener):
@@ -101,8 +44,14 @@ class ShardOpener(Opener):
     def room(self) -> bool:
         return self.shards.room()
 
-    def missing(self) -> int:
-        return super().missing() if self.shards.latest() is self.manager else 0
+    def refill(self, more: int = 0) -> None:
+        """As ``Opener.refill``; what ``min_idle`` lacks is wished for on the loop that used the
+        pool last."""
+        with self.manager.lock:
+            self.wishes = max(self.wishes, more)
+            if self.manager.options.min_idle:
+                self.shards.refill()
+            self.start()
 
     def start(self) -> None:
         self.shards.start()
@@ -165,26 +114,37 @@ class ShardChecking(Checking):
                 hand.receive(away)
             else:
                 task.add_done_callback(partial(self._checked, index))
-        if not task.done():
+        answer = self._answer_of(task) if task.done() else "late"
+        if answer == "late":  # by its own time-out or by ours, whichever the loop saw first
+            if task.done():
+                self.core.condemn(hand, "check")
             raise manager.refusal("timeout", start, span, "check")
-        return None if task.result() else "check"
+        return answer
 
-    async def _check(self, index: int) -> bool:
-        """The hook's answer; False also if it raised, or was cancelled."""
+    async def _check(self, index: int) -> str | None:
+        """None for a good one; "check" also if the hook raised or was cancelled, but "late" if that
+        was for its time-out."""
         self.deadlines.begin(index)
+        limit = within(self.options.hook_timeout)
         try:
-            async with _within(self.options.hook_timeout):
+            async with limit:
                 answer = await called(self.hook, self.core.item(index))
-            return answer is None or bool(answer)
+            return None if answer is None or answer else "check"
         except (Exception, asyncio.CancelledError):
-            return False
+            return "late" if limit.expired() else "check"
         finally:
             self.deadlines.end(index)
 
-    def _checked(self, index: int, task: asyncio.Task[bool]) -> None:
+    @staticmethod
+    def _answer_of(task: asyncio.Task[str | None]) -> str | None:
+        if task.cancelled() or task.exception() is not None:  # before it began; SystemExit
+            return "check"
+        return task.result()
+
+    def _checked(self, index: int, task: asyncio.Task[str | None]) -> None:
         """A check without a borrower is over."""
         self.core.freshen(index)
-        good = not task.cancelled() and task.exception() is None and task.result()
+        good = self._answer_of(task) is None
         if good and self.core.publish(index, used=False):
             self.manager.came_back()
         else:
@@ -192,8 +152,8 @@ class ShardChecking(Checking):
 
     async def keep_alive(self, index: int) -> None:  # type: ignore[override]
         task = self.manager.tasks.begin(self._check, index)
+        task.add_done_callback(partial(self._checked, index))  # whoever cancels this one
         await asyncio.wait({task})
-        self._checked(index, task)
         self.manager.housekeeping.tend_soon()
 
 
@@ -214,7 +174,13 @@ class ShardClosing(Closing):
             try:
                 self.manager.tasks.submit(self.end, index, why)
             except RuntimeError:
-                self.core.free(index, "loop")
+                self.drop(index)
+
+    def drop(self, index: int) -> None:
+        """A CLOSING slot of a loop that is closed."""
+        resource = self.core.item(index)
+        self.core.free(index, "loop")
+        self.manager.shards.part_with([resource])
 
     def rescue(self, index: int, why: str) -> None:
         if self.core.slot(index)[1] == "checking":
@@ -225,7 +191,7 @@ class ShardClosing(Closing):
         """A CLOSING slot: its hook, and then the place."""
         self.deadlines.begin(index)
         try:
-            async with _within(self.manager.options.hook_timeout):
+            async with within(self.manager.options.hook_timeout):
                 await self._close(self.core.item(index))
         except Exception as failure:
             self.manager.log("close failed", failure)
@@ -245,6 +211,16 @@ class ShardClosing(Closing):
             await called(resource.close)
 
 
+class ShardHousekeeping(Housekeeping):
+    manager: Shard
+
+    def tend(self) -> None:
+        if self.manager.loop.is_closed():
+            self.manager.shards.forget_closed()
+        else:
+            super().tend()
+
+
 class Shard(Manager):
     """The manager of one loop's share of a pool.  Its core's limit says only when callers ask for
     a place; places are given out under the lock of ``Shards``, which all its shards share."""
@@ -257,7 +233,8 @@ class Shard(Manager):
     def __init__(self, shards: Shards, loop: asyncio.AbstractEventLoop) -> None:
         self.shards = shards
         self.loop = loop  # kept alive: the core tells loops apart by their addresses
-        self.tasks = Tasks(loop)
+        self.tasks = Tasks(loop, shards.context)
+        self.used_at = 0.0  # as far as is known: what is closed takes its own time along
         super().__init__(_core.Core(), shards.options)
         self.maxsize = shards.maxsize
         self.set_core(INF, self.options.max_waiting)
@@ -273,14 +250,24 @@ class Shard(Manager):
         self.closing = ShardClosing(self)
         self.checking = ShardChecking(self)
         self.opener = ShardOpener(self)
+        self.housekeeping = ShardHousekeeping(self)
+
+    def last_use(self) -> float:
+        """When a resource was last given back here, or one more was asked for."""
+        self.used_at = max([self.used_at, *(slot[2] for slot in self.core.slots())])
+        return self.used_at
 
     # ---- borrowing -----------------------------------------------------------------------------
 
     def come(self, hand: _core.Hand, start: float, span: float | None) -> None:
-        refused = self.shards.refuses(_core.task())
+        with self.lock:  # one step for whoever comes at the same time on another loop
+            refused = self.shards.refuses(_core.task())
+            if refused is None:
+                self.core.come(hand)
+                self.used_at = self.core.now()
         if refused is not None:
             raise self.refusal(refused, start, span)
-        super().come(hand, start, span)
+        _keeper.poke(self.opener.refill)
 
     def counts(self) -> dict[str, Any]:
         return self.shards.counts()
@@ -293,11 +280,12 @@ class Shard(Manager):
             self.tasks.submit(self.asettle, index, error, discard)
         except RuntimeError:  # the loop is closed
             if self.core.retire(index):
-                self.core.free(index, "loop")
+                self.closing.drop(index)
 
     async def asettle(self, index: int, error: BaseException | None, discard: bool) -> None:
         """As ``Manager.settle``."""
         core = self.core
+        self.used_at = core.now()
         try:
             if self.tracking.on:
                 self.tracking.forget(index)
@@ -319,10 +307,13 @@ class Shard(Manager):
             return None
         self.deadlines.begin(index)
         try:
-            async with _within(self.options.hook_timeout):
+            async with within(self.options.hook_timeout):
                 await called(self.hooks.reset, self.core.item(index))
-        except (Exception, asyncio.CancelledError) as failure:
+        except Exception as failure:
             self.log("reset failed; the resource is closed", failure)
+            return "reset"
+        except asyncio.CancelledError:
+            self.log("reset failed; it was cancelled, most likely with its event loop", None)
             return "reset"
         finally:
             self.deadlines.end(index)
@@ -336,15 +327,10 @@ class Shard(Manager):
         if _get_running_loop() is not self.loop:
             self.settle(index, error, discard)
             return None
-        return asyncio.shield(self.tasks.begin(self.asettle, index, error, discard))
+        return asyncio.shield(self.tasks.insist(self.asettle, index, error, discard))
 
-    def why_retired(self) -> str:
-        why = super().why_retired()
-        with self.lock:
-            if why == "flushed" and self.shards.spared:
-                self.shards.spared -= 1
-                return "evicted"
-        return why
+    def worn(self, index: int) -> str | None:
+        return super().worn(index) or ("evicted" if self.shards.owes(self) else None)
 
     def came_back(self) -> None:
         super().came_back()
@@ -368,6 +354,7 @@ class Shard(Manager):
         hook was running for stay with the task of that hook, which is never resumed."""
         core = self.core
         core.close()
+        self.tasks.forget()
         gone = []
         for index, state, *_ in core.slots():
             if state in ("idle", "leased") and core.claim(index, state):

@@ -9,6 +9,7 @@ resource that has been idle longest is closed in favour of a loop that waits for
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from asyncio import _get_running_loop
@@ -34,7 +35,7 @@ INF = float("inf")
 # Seconds after which a loop that has nothing gets the place of what others give back.  With less,
 # where loops are more than places, each turn would open and close.
 SPARE_AFTER = 0.05
-SIZES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
+GAUGES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting", "overdue")
 
 
 class Shards:
@@ -46,6 +47,8 @@ class Shards:
         self.options = options
         self.name = options.name
         self.maxsize = options.maxsize
+        self.context = contextvars.copy_context()  # for hooks: a borrower's is not the pool's
+        self.shards: dict[asyncio.AbstractEventLoop, Shard] = {}
         self.start_anew()
         core.set_sharded()
         core.set_pool(
@@ -68,10 +71,11 @@ class Shards:
         self.news = threading.Condition(self.lock)
         self.errands = Workers(f"fastpool-{self.name}-task", 64)
         self.closers = Workers(f"fastpool-{self.name}-close", 1)  # for what a closed loop left
-        self.shards: dict[asyncio.AbstractEventLoop, Shard] = {}
+        if self.shards:  # the parent's: hooks under way must not be ended here, not even at exit,
+            _core.keep(self.shards)  # for that would run what stands in their ``finally`` blocks
+        self.shards = {}
         self.past = nothing()  # the tally of shards whose loop was closed
-        self.hungry = False  # a loop waits for a place
-        self.spared = 0  # marked to be given up in favour of one
+        self.hungry: list[Shard] = []  # loops that wait for a place
 
     # ---- which shard ---------------------------------------------------------------------------
 
@@ -79,12 +83,13 @@ class Shards:
         """The core that serves this loop; made when it is first asked for."""
         if loop is None:
             raise TypeError(self._for_tasks("asyncio; none of its event loops runs in this thread"))
+        its = _aio.loop_of(loop)  # before the lock: it may have other pools forget closed loops
         with self.lock:
             shard = self.shards.get(loop)
             if shard is None:
                 if self.core.closed:
                     raise PoolClosed(self.name, "the pool is closed")
-                _aio.loop_of(loop).pools.add(self)
+                its.pools.add(self)
                 self.forget_closed()
                 shard = self.shards[loop] = Shard(self, loop)
                 self._limit()
@@ -104,12 +109,12 @@ class Shards:
             return list(self.shards.values())
 
     def latest(self) -> Shard | None:
-        """Of the loop that used the pool last."""
-
-        def last_use(shard: Shard) -> float:
-            return max((slot[2] for slot in shard.core.slots()), default=0.0)
-
-        return max(reversed(self.everyone()), key=last_use, default=None)
+        """Of the loop that used the pool last, one that runs if possible."""
+        return max(
+            reversed(self.everyone()),
+            key=lambda shard: (shard.loop.is_running(), shard.last_use()),
+            default=None,
+        )
 
     def forget_closed(self) -> None:
         """Shards whose loop is closed: what they held is gone, and their places are free."""
@@ -127,14 +132,18 @@ class Shards:
             closed = counted["closed"]
             if stranded:
                 closed["loop"] = closed.get("loop", 0) + stranded
-            counted.update(dict.fromkeys(SIZES, 0))
+            counted.update(dict.fromkeys(GAUGES, 0))
             self._limit()
             self.past = added(self.past, counted)
             self.news.notify_all()
         shard.core.drop_manager()
-        if gone:
-            self.closers.submit(self._part_with, gone)
-        _keeper.poke(self.start)
+        self.part_with(gone)
+        _keeper.poke(shard.opener.refill)
+
+    def part_with(self, resources: list[Any]) -> None:
+        """Of a loop that is closed."""
+        if resources:
+            self.closers.submit(self._part_with, resources)
 
     def _part_with(self, resources: list[Any]) -> None:
         """On a worker: what can be closed without a loop."""
@@ -169,18 +178,33 @@ class Shards:
         return sum(shard.core.open for shard in self.everyone())
 
     def refuses(self, me: int) -> str | None:
-        """Why a caller for whom nothing is idle may not wait, or None.  ``me``: its task."""
-        most = self.options.max_waiting
-        with self.lock:
-            if not self.maxsize or self.room():
-                return None
-            slots = [slot for shard in self.everyone() for slot in shard.core.slots()]
-            mine = sum(slot[1] == "leased" and slot[5] == me | 1 for slot in slots)
-            if mine == len(slots) >= self.maxsize:
-                return "deadlock"
-            counts = self.counts()
-        to_come = counts["creating"] + counts["idle"] + counts["closing"]
-        return "overloaded" if counts["waiting"] >= most + to_come else None
+        """Why a caller for whom nothing is idle may not wait, or None.  ``me``: its task.  Under
+        the lock, until it has come."""
+        if not self.maxsize:
+            return None
+        everyone = self.everyone()
+        slots = [slot for shard in everyone for slot in shard.core.slots()]
+        mine = sum(slot[1] == "leased" and slot[5] == me | 1 for slot in slots)
+        if mine == len(slots) >= self.maxsize:
+            return "deadlock"
+        if self.options.max_waiting == INF:
+            return None
+        callers = places = 0  # that come free, or are to be had
+        for shard in everyone:
+            counts, demand = shard.core.counts(), shard.core.demand
+            callers += demand
+            places += counts["creating"] + counts["closing"] + (0 if demand else counts["idle"])
+        places += max(0, self.maxsize - len(slots))
+        return "overloaded" if callers >= self.options.max_waiting + places else None
+
+    def refill(self) -> None:
+        """Wishes for what ``min_idle`` lacks.  Under the lock."""
+        latest = self.latest()
+        if latest is not None:
+            running = [shard for shard in self.everyone() if shard.loop.is_running()]
+            others = sum(shard.opener.wishes for shard in running if shard is not latest)
+            opener = latest.opener
+            opener.wishes = max(opener.wishes, opener.missing() - others)
 
     def start(self) -> None:
         """Starts as many creations as are wanted and fit under the cap, those who have waited
@@ -191,27 +215,32 @@ class Shards:
                 return
             while wanting := self._wanting():
                 shard = min(wanting, key=_turn)
-                if not self.room() or not shard.opener.attempt():
+                if not self.room():
+                    break
+                if not shard.opener.attempt() and not shard.loop.is_closed():
                     break
             self._make_room([shard for shard in wanting if shard.core.demand])
 
     def _wanting(self) -> list[Shard]:
-        """Who could start a creation, if there were a place."""
+        """Who could start a creation, if there were a place.  A loop that does not run stands in
+        nobody's way."""
         everyone = self.everyone()
-        if sum(shard.opener.tries for shard in everyone) >= self.options.max_creating:
+        tries = sum(shard.opener.tries for shard in everyone if shard.loop.is_running())
+        if tries >= self.options.max_creating:
             return []
         return [s for s in everyone if s.opener.wanted() and not s.loop.is_closed()]
 
     def _make_room(self, hungry: list[Shard]) -> None:
-        """Closes what is idle elsewhere for loops whose callers wait for a place.  First the bit,
+        """Closes what is idle elsewhere for loops whose callers wait for a place.  First the bits,
         then the look: what comes back later is told of, so nothing is idle unseen."""
-        self.hungry = bool(hungry)
+        self.hungry = hungry
+        destitute = [shard for shard in hungry if not shard.core.open]
         for shard in self.everyone():
             shard.core.tell(any(other is not shard for other in hungry))
+            shard.core.ask_put(shard.asks_put() or any(other is not shard for other in destitute))
         if not hungry:
             return
-        counts = self.counts()
-        needed = sum(shard.opener.wanted() for shard in hungry) - counts["closing"]
+        needed = sum(shard.opener.wanted() for shard in hungry) - self._promised()
         idle = [
             (not shard.loop.is_running(), slot[2], slot[0], shard)
             for shard in self.everyone()
@@ -224,19 +253,28 @@ class Shards:
             if shard.core.claim(index):
                 shard.closing.later(index, "evicted")
                 needed -= 1
-        long_ago = time.monotonic() - SPARE_AFTER
-        starving = [s for s in hungry if not s.core.open and s.core.waits_since(0) < long_ago]
-        self._spare(len(starving))
 
-    def _spare(self, starving: int) -> None:
-        """Loops that have nothing at all would wait for as long as others are busy: those who have
-        most give up what comes back next."""
-        everyone = self.everyone()
-        slots = [slot for shard in everyone for slot in shard.core.slots()]
-        promised = sum(slot[6] or slot[1] == "closing" for slot in slots)
-        for _ in range(starving - promised):
-            richest = max(everyone, key=lambda shard: shard.core.open)
-            self.spared += richest.core.mark_retire(1, lent=True)
+    def _promised(self) -> int:
+        """How many places are about to be free; not those of a loop that does not run."""
+        running = [shard for shard in self.everyone() if shard.loop.is_running()]
+        return sum(slot[1] == "closing" for shard in running for slot in shard.core.slots())
+
+    def owes(self, shard: Shard) -> bool:
+        """Whether this loop has to give up the place of what it gets back: to a loop that has
+        nothing at all, and would wait for as long as others are busy.  Not at once, and not while
+        callers of its own have waited longer."""
+        if not self.hungry:
+            return False
+        with self.lock:
+            before = min(shard.core.waits_since(0), time.monotonic() - SPARE_AFTER)
+            older = sum(
+                other.core.demand > 0
+                and other.core.open == 0
+                and other.core.waits_since(0) < before
+                for other in self.hungry
+                if other is not shard
+            )
+            return older > self._promised()
 
     def came_back(self) -> None:
         """Something is idle, perhaps wanted as a place."""
@@ -278,12 +316,14 @@ class Shards:
             for shard in self.everyone():
                 shard.maxsize = maxsize
             self._limit()
-            surplus = self._open() - maxsize if maxsize else 0
+            slots = [slot for shard in self.everyone() for slot in shard.core.slots()]
+            going = sum(slot[1] == "closing" or slot[6] for slot in slots)
+            surplus = len(slots) - going - maxsize if maxsize else 0
             idle = sorted(
                 (slot[2], slot[0], i)
                 for i, shard in enumerate(self.everyone())
                 for slot in shard.core.slots()
-                if slot[1] == "idle"
+                if slot[1] == "idle" and not slot[6]
             )
             for _, index, i in idle[: max(0, surplus)]:
                 shard = self.everyone()[i]
@@ -364,7 +404,7 @@ class Shards:
         is never above the cap."""
         with self.lock:
             counted = [shard.core.counts() for shard in self.everyone()]
-        return {name: sum(n[name] for n in counted) for name in SIZES}
+        return {name: sum(n[name] for n in counted) for name in GAUGES[:-1]}
 
     def sizes(self) -> dict[str, int]:
         return self.counts() | {"maxsize": self.maxsize}
