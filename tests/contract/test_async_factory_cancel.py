@@ -218,6 +218,24 @@ class TestCancelledAtEveryAwait:
         with accounted(1) as (pool, maker):
             run_in(kind, main(pool, maker))
 
+    @kinds
+    def test_what_is_being_reset_stays(self, kind: str) -> None:
+        """The borrower is cancelled at the end of its block; the reset goes on."""
+
+        async def main(pool: Any, maker: AsyncMaker) -> None:
+            hang = Hang()
+            maker.script["reset"].append(hang)
+            task = asyncio.ensure_future(lease(pool))
+            await aeventually(hang.begun.is_set)
+            task.cancel()
+            await asyncio.wait({task})
+            assert task.cancelled() and states(pool) == {"checking": 1} and not hang.cancelled
+            hang.let_go()
+            await aeventually(lambda: states(pool) == {"idle": 1})
+
+        with accounted(1) as (pool, maker):
+            run_in(kind, main(pool, maker))
+
 
 class TestTheEndOfALoop:
     """asyncio.run ends while much is under way; or the loop is closed without it."""
@@ -323,10 +341,11 @@ class TestTheEndOfALoop:
                 told.append(f"finalised in {os.getpid()}")
 
         class Factory:
-            hang = False
+            hang = begun = False
 
             async def create(self) -> Thing:
                 if self.hang:
+                    self.begun = True
                     try:
                         await asyncio.Event().wait()
                     finally:
@@ -343,7 +362,7 @@ class TestTheEndOfALoop:
             held, other = await pool.aacquire(), await pool.aacquire()
             factory.hang = True
             served = asyncio.ensure_future(lease(pool))
-            await aeventually(lambda: states(pool).get("creating") == 1)
+            await aeventually(lambda: factory.begun)
             other.release()
             await served
             assert states(pool) == {"leased": 1, "idle": 1, "creating": 1}

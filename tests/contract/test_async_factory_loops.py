@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from async_maker import PAUSE, AsyncMaker, Hang, Thing, accounted, borrowed, threads, watched
-from fastpool import FastPool, PoolDeadlock, PoolOverloaded, PoolTimeout
-from loops import KINDS, new_loop, queued, run_in
+from fastpool import FastPool, PoolDeadlock, PoolOverloaded, PoolTimeout, _core
+from loops import KINDS, queued, run_in
 from loops import eventually as aeventually
 from support import PATIENCE, Crew, eventually, states
 
@@ -172,7 +172,7 @@ class TestEviction:
             lease = one.run(pool.aacquire())
             still.stop()
             waits = other.start(use(pool))
-            eventually(lambda: pool.stats().waiting == 1)
+            eventually(lambda: states(pool) == {"leased": 1, "closing": 1})
             one.call(lease.release)
             assert waits.result(PATIENCE).loop is other.loop
             assert maker.closings[-1].loop is one.loop
@@ -241,6 +241,7 @@ class TestOptions:
             mine = other.run(pool.aacquire())
             assert maker.made == 4  # no more: two are idle still
             one.call(held.discard)
+            eventually(lambda: states(pool) == {"leased": 1, "idle": 2})
             other.call(mine.release)
             eventually(lambda: states(pool) == {"idle": 3})
             pool.resize(2)
@@ -295,7 +296,7 @@ class TestOptions:
             one.run(use(pool))  # evicts that one
             one.call(first.release)
 
-    def test_max_waiting_is_exact(self, crew: Crew) -> None:
+    def test_max_waiting_is_exact(self, crew: Crew, fast_switching: None) -> None:
         """Callers of several loops that come at the same time: not one too many waits."""
         with accounted(1, max_waiting=2) as (pool, _), threads("asyncio", 4) as loops:
             lease = loops[0].run(pool.aacquire())
@@ -598,7 +599,8 @@ class TestLosses:
             await round_(5000)
             gc.collect()
             after = sys.getrefcount(thing), sys.getrefcount(pool), len(gc.get_objects())
-            assert after[:2] == counts[:2] and after[2] - counts[2] < 200, (counts, after)
+            assert after[0] <= counts[0] and after[1] <= counts[1], (counts, after)
+            assert after[2] - counts[2] < 200, (counts, after)
 
         maker = AsyncMaker()
         with accounted(2, maker, factory=maker.create, close=maker.close) as (pool, _):
@@ -661,20 +663,18 @@ class TestOrder:
                 looker.join(PATIENCE)
             assert not faults, faults[:2]
 
-    def test_loops_that_begin_at_the_same_time(self, crew: Crew) -> None:
-        """Two pools, first used by new loops while an old one that used both has just been closed:
-        no lock of one is waited for with that of the other held."""
+    def test_no_lock_is_waited_for_with_that_of_another_pool(self, crew: Crew) -> None:
+        """A new loop finds that an old one has been closed, which other pools have to know."""
         with accounted(2) as (a, _), accounted(2) as (b, _):
 
-            def begin(index: int) -> None:
-                async def main() -> None:
-                    for pool in (a, b) if index else (b, a):
-                        await use(pool)
+            async def both() -> None:
+                await use(a)
+                await use(b)
 
-                for _ in range(40):
-                    loop = new_loop("asyncio")
-                    loop.run_until_complete(main())
-                    loop.close()
-
-            for task in crew.together(2, begin):
-                task.result(3 * PATIENCE)
+            run_in("asyncio", both())
+            locks = [_core.manager(pool, "test").lock for pool in (a, b)]
+            with locks[0]:
+                waits = crew.start(lambda: run_in("asyncio", use(b))).parked()
+                assert locks[1].acquire(timeout=PATIENCE / 5)
+                locks[1].release()
+            assert waits.result().number == 1
