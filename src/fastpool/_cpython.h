@@ -514,6 +514,7 @@ static void fp_after_fork_in_child(void) {
     fp_forks++;
     fp_here = 0;
     fp_here_mail = NULL;
+    fp_mailbox_is_gone(); /* the loop that ran here is the parent's */
     fp_lock_init(&fp_registry_lock);
     fp_lock_init(&fp_spare_lock);
     fp_spare = NULL;
