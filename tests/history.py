@@ -19,7 +19,6 @@ async resources has one for each event loop) |
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastpool import _core
@@ -178,63 +177,29 @@ def watched(history: History) -> Any:
         def __getattr__(self, name: str) -> Any:
             return getattr(_core, name)
 
-    class Wait:
-        """A ``_core.Wait`` to get something, and what the history is to know of it."""
+    class Wait(_core.Wait):
+        """A wait for a resource, and what the history is to know of it."""
 
         def __init__(self, core: Any, mailbox: Any) -> None:
-            self.core, self.wait = core, _core.Wait(core, mailbox)
-            self.joined = False
-            self.line = lines.setdefault(id(core), f"line-{len(lines)}")
+            self.watched = core
+            self.which = lines.setdefault(id(core), f"line-{len(lines)}")
             task = asyncio.current_task()
             self.who = task.get_name() if task is not None else "?"
 
-        @property
-        def item(self) -> Any:
-            return self.wait.item
-
         def join_pool(self, hand: Any, task: int, *, in_front: bool, wait: bool) -> Any:
-            reason = self.wait.join_pool(hand, task, in_front=in_front, wait=wait)
-            return self._joined(reason, "front" if in_front else "end")
-
-        def join_get(self, wait: bool) -> Any:
-            return self._joined(self.wait.join_get(wait), "end")
-
-        def join_put(self, item: Any, wait: bool) -> Any:
-            return self.wait.join_put(item, wait)
-
-        def _joined(self, reason: Any, place: str) -> Any:
+            reason = super().join_pool(hand, task, in_front=in_front, wait=wait)
             if reason is None:
-                self.joined = True
-                history.note("join", self.who, -1, place, int(self.core.waiting), self.line)
+                self._note("join", "front" if in_front else "end")
             return reason
 
-        def _left(self, reason: str) -> None:
-            if self.joined:
-                self.joined = False
-                history.note("leave", self.who, -1, reason, int(self.core.waiting), self.line)
-
-        def arm(self, future: Any) -> bool:
-            return bool(self.wait.arm(future))
-
-        def look(self) -> Any:
-            return self._settled(self.wait.look)
-
-        def leave(self) -> Any:
-            return self._settled(self.wait.leave)
-
-        def _settled(self, end: Callable[[], Any]) -> Any:
+        def __await__(self) -> Any:
             try:
-                reason = end()
-            except BaseException:
-                self._left("error")
-                raise
-            if reason is not None:
-                self._left(reason)
-            return reason
+                yield from super().__await__()
+            finally:  # cancelled, with what it waited for, or with the error of a creation
+                self._note("leave", self.outcome or "nothing")
 
-        def abandon(self) -> None:
-            self.wait.abandon()
-            self._left("abandoned")
+        def _note(self, kind: str, how: str) -> None:
+            history.note(kind, self.who, -1, how, int(self.watched.waiting), self.which)
 
     core: Any = Core()
     core.Wait = Wait

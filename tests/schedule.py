@@ -9,8 +9,9 @@ on and there is no deadline, or only the housekeeping of somebody who waits for 
 stuck, and an error says who waits for what.
 
 What the schedule cannot see is the core's own locks: no actor may park there.  Tasks may wait; a
-thread asks with ``timeout=0``.  And the core's patience before hand-off ("throughput") is 1 ms of
-real time, so that such a run repeats itself only if the machine lets it.
+thread asks with ``timeout=0``.  Nor does it rule the core's own clock.  Its patience before
+hand-off ("throughput") is 1 ms of real time, so that such a run repeats itself only if the machine
+lets it.  And whether a loop has had nothing for long is for the dice to say, each time.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ class Schedule:
 
     def _install(self) -> None:
         assert _shards  # imported on first need, which would be too late
-        eventually(lambda: not _aio._looking)  # by the real housekeeper, for tests before this one
+        eventually(_unwatched)  # by the real housekeeper, for tests before this one
         outside = _keeper._inbox
         inbox = Queue(self, outside)
 
@@ -230,8 +231,10 @@ class Schedule:
         self.put_in(_keeper, "_thread", None)
         self.put_in(_keeper, "_starting", Lock(self))
         self.put_in(_policy, "_random", random.Random(self.dice.random()))
-        self.put_in(_aio, "_loops", weakref.WeakKeyDictionary())
-        self.put_in(_aio, "_looking", False)
+        self.put_in(_aio, "_loops", weakref.WeakSet())
+        long_or_not = made(lambda: self.dice.choice([INF, -INF]), time.monotonic)
+        self.put_in(_shards, "time", Names(time, monotonic=long_or_not))
+        self._undo.callback(_core.set_watching, False)
         self._undo.callback(_core.bind, pool.configure, outside.put)
         _core.bind(pool.configure, inbox.put)
 
@@ -239,6 +242,18 @@ class Schedule:
         """Until the end of the schedule."""
         self._undo.callback(setattr, owner, name, getattr(owner, name))
         setattr(owner, name, value)
+
+
+def _unwatched() -> bool:
+    """Whether nobody is to find out about closed loops: then who lines up has that begun."""
+    begun: list[bool] = []
+    mailbox = _core.Mailbox(-1, Names(None, create_future=None))
+    _core.set_loops(_aio._get_running_loop, _aio.loop_of, lambda: begun.append(True))
+    try:
+        _core.Wait(_core.Core(), mailbox).lined_up(None)
+    finally:
+        _core.set_loops(_aio._get_running_loop, _aio.loop_of, _aio._look_later)
+    return bool(begun)
 
 
 # ---- The standard library's, for actors --------------------------------------------------------
