@@ -247,13 +247,15 @@ class World:
 
     async def whole(self) -> None:
         """Nothing was lost: as many as the cap are given at once, and come back."""
-        leases = []
-        for number in range(self.plan.cap):
-            leases.append(await self.pool.aacquire(60.0))
-            self.give(leases[-1].resource, f"last.{number}")
-        for number, lease in enumerate(leases):
-            self.back(lease.resource, f"last.{number}")
-            lease.release()
+        leases: list[Any] = []
+        try:
+            for number in range(self.plan.cap):
+                leases.append(await self.pool.aacquire(60.0))
+                self.give(leases[-1].resource, f"last.{number}")
+        finally:  # a close that its task did not await may come in between
+            for number, lease in enumerate(leases):
+                self.back(lease.resource, f"last.{number}")
+                lease.release()
 
     async def side(self, loop: int) -> None:
         """What runs on another loop.  Async resources belong to it: it is there until the end."""
