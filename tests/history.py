@@ -186,8 +186,8 @@ def watched(history: History) -> Any:
             task = asyncio.current_task()
             self.who = task.get_name() if task is not None else "?"
 
-        def join_pool(self, hand: Any, task: int, *, in_front: bool, wait: bool) -> Any:
-            reason = super().join_pool(hand, task, in_front=in_front, wait=wait)
+        def join_pool(self, hand: Any, task: int, span: Any, *, in_front: bool) -> Any:
+            reason = super().join_pool(hand, task, span, in_front=in_front)
             if reason is None:
                 self._note("join", "front" if in_front else "end")
             return reason

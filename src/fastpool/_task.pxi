@@ -408,6 +408,10 @@ def set_watching(bint on):
     watching = on
 
 
+def is_watching():
+    return watching
+
+
 def set_loops(running, of, watch_closed):
     """``asyncio._get_running_loop``; the record of a loop; who finds out that one was closed."""
     global running_loop, loop_of, watch
