@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from async_maker import PAUSE, AsyncMaker, Hang, Thing, accounted, borrowed, threads, watched
 from fastpool import FastPool, PoolDeadlock, PoolOverloaded, PoolTimeout, _core
+from fastpool._shards import SPARE_AFTER
 from loops import KINDS, queued, run_in
 from loops import eventually as aeventually
 from support import PATIENCE, Crew, eventually, states
@@ -140,6 +142,7 @@ class TestEviction:
             ):
                 waits.append(loop.start(taking(name)))
                 eventually(lambda n=number: pool.stats().waiting == n + 1)
+            time.sleep(1.2 * SPARE_AFTER)  # for loops with nothing to be entitled to a place
             one.call(lease.release)
             for wait in waits:
                 wait.result(PATIENCE)
@@ -588,7 +591,7 @@ class TestLosses:
                     if i % 10 == 0:  # one that waits
                         lease = await pool.aacquire()
                         pool.resize(1)
-                        other = asyncio.ensure_future(use(pool))
+                        other = asyncio.ensure_future(use(pool, timeout=None))
                         await asyncio.sleep(0)
                         lease.release()
                         await other
@@ -600,7 +603,7 @@ class TestLosses:
             gc.collect()
             after = sys.getrefcount(thing), sys.getrefcount(pool), len(gc.get_objects())
             assert after[0] <= counts[0] and after[1] <= counts[1], (counts, after)
-            assert after[2] - counts[2] < 200, (counts, after)
+            assert after[2] - counts[2] < 500, (counts, after)
 
         maker = AsyncMaker()
         with accounted(2, maker, factory=maker.create, close=maker.close) as (pool, _):
