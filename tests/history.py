@@ -181,14 +181,17 @@ def watched(history: History) -> Any:
         """A wait for a resource, and what the history is to know of it."""
 
         def __init__(self, core: Any, mailbox: Any) -> None:
-            self.watched = core
+            self.watched, self.its = core, mailbox
             self.which = lines.setdefault(id(core), f"line-{len(lines)}")
             task = asyncio.current_task()
             self.who = task.get_name() if task is not None else "?"
 
         def join_pool(self, hand: Any, task: int, span: Any, *, in_front: bool) -> Any:
-            reason = super().join_pool(hand, task, span, in_front=in_front)
+            # the core would see by its own clock, not by the schedule's, that a time is over
+            reason = super().join_pool(hand, task, None if span else span, in_front=in_front)
             if reason is None:
+                if span is not None:
+                    self.its.expire(self, span)
                 self._note("join", "front" if in_front else "end")
             return reason
 

@@ -378,13 +378,17 @@ class Manager:
             core.set_limit(maxsize or INF)
         _keeper.poke(self.opener.refill)
         if maxsize:
-            idle = sorted(slot[2:3] + slot[:1] for slot in core.slots() if slot[1] == "idle")
+            slots = core.slots()
+            going = sum(slot[1] == "closing" or slot[6] for slot in slots)  # by an earlier resize
+            surplus = len(slots) - going - maxsize
+            idle = sorted(slot[2:3] + slot[:1] for slot in slots if slot[1] == "idle")
             for _, index in idle:
-                if core.open <= maxsize:
+                if surplus <= 0:
                     break
-                core.end_idle(index, self.closing.here, "surplus")
-            if core.open > maxsize:
-                core.mark_retire(core.open - maxsize)
+                if core.end_idle(index, self.closing.here, "surplus"):
+                    surplus -= 1
+            if surplus > 0:
+                core.mark_retire(surplus)
         return int(maxsize)
 
     def flush(self) -> None:

@@ -239,6 +239,17 @@ class TestResize:
         maker.cap = 1
         works(pool, 1)
 
+    def test_shrinking_twice_retires_no_more_than_once(self, accounted: Any) -> None:
+        """What the first resize has marked counts for the second."""
+        pool, maker = accounted(4)
+        held = [pool.get() for _ in range(4)]
+        pool.resize(3)
+        pool.resize(2)
+        for resource in held:
+            pool.put(resource)
+        eventually(lambda: maker.closed == 2)
+        assert pool.stats().open == 2
+
     def test_assigning_maxsize_is_resizing(self, accounted: Any) -> None:
         """The attribute of the standard queue is the pool's cap."""
         pool, maker = accounted(1)
