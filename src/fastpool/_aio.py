@@ -299,6 +299,8 @@ async def borrow(
             if reason is None:
                 await wait
                 reason = wait.outcome
+                if manager.awaits:  # of two that it was notified of, another loop may want one
+                    manager.shards.came_back()
         if manager.tracking.on:
             manager.tracking.note(hand.index)
         return take(hand)
