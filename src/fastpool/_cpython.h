@@ -229,8 +229,9 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
 
 /* When a wait of `span` that begins now is over; noted in the record, if there is one. */
 static int64_t fp_due(fp_waiter *w, int64_t span) {
+    if (span == FP_NEVER) return FP_NEVER; /* a new record says so */
     int64_t until = fp_later(fp_clock_precise(), span);
-    if (w != NULL) w->until = until == FP_NEVER ? 0 : until;
+    if (w != NULL) w->until = until;
     return until;
 }
 

@@ -31,11 +31,11 @@ async def aget(self: Any, timeout: Any = DEFAULT) -> Any:
     found = hit(self)
     if found is MISSED or type(found) is Hand:
         aio = _aio or _load()
-        if not is_pool(self):
-            wait = get_later(self, timeout)
-            await wait
-            return wait.item
-        return await aio.get(self, None if found is MISSED else found, timeout)
+        wait = get_later(self, timeout)
+        if wait is None:
+            return await aio.get(self, None if found is MISSED else found, timeout)
+        await wait
+        return wait.item
     return found
 
 

@@ -40,8 +40,11 @@ cdef class Mailbox:
             if w == NULL:
                 break
             future = <object>w.future
-            if not future.done():
+            try:
                 future.set_result(None)
+            except Exception:
+                if not future.done():  # else its time was over, or it was cancelled
+                    raise
 
     def close(self):
         """The loop is gone: nothing is written to the bell any more."""
@@ -424,8 +427,10 @@ def current():
 
 
 def get_later(FastPool pool, timeout):
-    """Queue use: a ``Wait`` for the next item."""
+    """Queue use: a ``Wait`` for the next item; None in pool use."""
     cdef fp_core *c = pool.c
+    if c.use == FP_POOL:
+        return None
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
     cdef Wait wait = Wait.__new__(Wait, pool.core, here())
     wait.join_get(span)
@@ -489,7 +494,7 @@ def hit(FastPool pool):
     cdef void *item
     if c.use == FP_QUEUE:
         item = fp_queue_get(c, c.lifo)
-        if item == NULL:  # a waiting putter has its turn in the locked path
+        if item == NULL and fp_gate(c) & FP_PUTTERS:  # a waiting putter has its turn in the locked path
             fp_here_begin()
             fp_queue_get_join(c, NULL, &item)
             fp_here_end()
