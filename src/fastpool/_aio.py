@@ -29,6 +29,7 @@ __all__ = ["aclose", "borrow", "enter", "get", "loop_of", "settle", "warm"]
 
 #: How soon it is found out that a loop was closed while its tasks waited, in seconds.
 LOOK = 0.1
+ROOM = ("room", "room at head")  # of what a wait ends with: one more may be opened
 
 
 # ---- Mailboxes ---------------------------------------------------------------------------------
@@ -72,6 +73,8 @@ class Loop(_core.Mailbox):
             self.loop.call_later(span, self._expired, span)
         while line and not line[0][1].pending:
             line.popleft()
+        if len(line) > 2 * len(self.waits) + 64:  # ended ones behind one that lasts
+            line = self.spans[span] = deque(entry for entry in line if entry[1].pending)
         line.append((at, wait))
 
     def _expired(self, span: float) -> None:
@@ -171,7 +174,7 @@ def _after_fork_in_child() -> None:
     """The parent's loops are not this process's: nothing is read from, written to or removed."""
     global _loops, _lock
     for its in _loops:
-        its.close()
+        its.forked()
         del its.loop._fastpool  # type: ignore[attr-defined]
     _loops, _lock = weakref.WeakSet(), threading.Lock()
     _core.set_watching(False)
@@ -273,6 +276,7 @@ async def borrow(
     which awaits its hooks."""
     start = time.monotonic()
     in_front = asked = False
+    wait = None
     try:
         its, me, core = _core.current(), _core.task(), manager.core
         while reason != "fresh":
@@ -286,11 +290,11 @@ async def borrow(
                     hand.receive(away)
                     break
                 in_front = True
-            elif reason == "room":
+            elif reason in ROOM:
                 if span == 0:
                     raise manager.refusal("timeout", start, span)
                 manager.come(hand, start, span)
-                in_front, asked = in_front or asked, True
+                in_front, asked = in_front or asked or reason == "room at head", True
             elif reason is not None:
                 raise manager.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())
@@ -305,6 +309,8 @@ async def borrow(
             manager.tracking.note(hand.index)
         return take(hand)
     except BaseException:
+        if wait is not None:
+            wait.close()  # a signal handler may have raised between the line and the await
         hand.drop()
         raise
 

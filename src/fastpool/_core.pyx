@@ -598,7 +598,7 @@ cdef class Core:
 
         Returns "fresh"; "due": the manager has to look at it first; or why there is none: "timeout",
         "closed", "overloaded", "deadlock" or "room": one more may be opened, so ``come``, start a
-        creation and take once more.  Raises the factory's own failure for the one waiter it was
+        creation and take once more; "room at head": likewise, and its place in line is kept.  Raises the factory's own failure for the one waiter it was
         tried for, and whatever a signal handler raises.
         """
         cdef fp_core *c = self.c
@@ -675,7 +675,7 @@ cdef tuple CLOSED_FOR = (
 cdef tuple STATES = ("free", "creating", "idle", "leased", "checking", "closing")
 cdef dict REASONS = {
     FP_WAITING: "timeout", FP_EXPIRED: "timeout", FP_REFUSED: "closed", FP_OVERLOADED: "overloaded",
-    FP_DEADLOCK: "deadlock", FP_ROOM: "room",
+    FP_DEADLOCK: "deadlock", FP_ROOM: "room", FP_ROOM_AT_HEAD: "room at head",
 }
 
 

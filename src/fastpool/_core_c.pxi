@@ -101,7 +101,7 @@ cdef extern from *:
     const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL
     const int FP_PUTTERS
     const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED, FP_EXPIRED
-    const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_MEMORY
+    const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY
 
     int fp_add_methods(PyTypeObject *, dict) except -1
     object fp_steal(void *)
@@ -133,7 +133,7 @@ cdef extern from *:
     void fp_mailbox_leave(fp_mailbox *)
     void fp_mailbox_runs_here(fp_mailbox *)
     uintptr_t fp_task_token()
-    const int FREE_THREADED "FP_ATOMIC"
+    const int ASKING_IS_CHEAP "(FP_ATOMIC || PY_VERSION_HEX >= 0x030C0000)"
     fp_mailbox *fp_mailbox_guess(const void *)
     void fp_mailbox_note(fp_mailbox *, const void *)
     void fp_mailbox_is_gone()

@@ -184,7 +184,7 @@ static void fp_consume(fp_waiter *w) {
 }
 
 /* How a slow path may end, beside the states of a waiter. */
-enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_MEMORY };
+enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY };
 
 /* A waiter that was notified looks for itself.  1: somebody was faster, but the manager may open one
  * more for it: it has left the line. */
@@ -209,7 +209,7 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
             fp_consume(w);
             if (state != FP_NOTIFIED) return state == FP_EXPIRED ? FP_WAITING : state;
             int room = fp_look(c, line, w);
-            if (room) return FP_ROOM;
+            if (room) return FP_ROOM_AT_HEAD;
             continue;
         }
         if (deadline != FP_NEVER && fp_clock_precise() >= deadline) break;

@@ -35,7 +35,7 @@ async def aget(self: Any, timeout: Any = DEFAULT) -> Any:
         if wait is None:
             return await aio.get(self, None if found is MISSED else found, timeout)
         await wait
-        return wait.item
+        return wait.claim()
     return found
 
 

@@ -99,7 +99,7 @@ def _keep(inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]]) -> None:
         if call is not None:
             try:
                 call(*args)
-            except Exception:
+            except BaseException:  # all pools of the process live by this thread
                 import logging
 
                 logging.getLogger("fastpool").exception("housekeeping failed; it goes on")

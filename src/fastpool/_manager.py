@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Manager"]
 
 INF = float("inf")
+ROOM = ("room", "room at head")  # of what Core.take says: one more may be opened
 CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when idle
 
 _orphans: set[Manager] = set()  # of pools that were collected with something lent: leases hold none
@@ -119,11 +120,11 @@ class Manager:
                 if self.checking.examine(hand, start, span):
                     break
                 in_front = True  # a grant that was no good: the place in line is kept
-            elif reason == "room":
+            elif reason in ROOM:
                 if span == 0:
                     raise self.refusal("timeout", start, span)
                 self.come(hand, start, span)
-                in_front, asked = in_front or asked, True
+                in_front, asked = in_front or asked or reason == "room at head", True
             elif reason is not None:
                 raise self.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())

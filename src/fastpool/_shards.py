@@ -327,8 +327,7 @@ class Shards:
             )
             for _, index, i in idle[: max(0, surplus)]:
                 shard = self.everyone()[i]
-                if shard.core.claim(index):
-                    shard.closing.later(index, "surplus")
+                if shard.core.end_idle(index, shard.closing.later, "surplus"):
                     surplus -= 1
             for shard in self.everyone():
                 if surplus > 0:

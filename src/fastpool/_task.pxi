@@ -46,8 +46,16 @@ cdef class Mailbox:
                 if not future.done():  # else its time was over, or it was cancelled
                     raise
 
+    def forked(self):
+        """In a forked child: the lock may be held by a thread that is not there, and the bell is the
+        parent's."""
+        fp_mailbox_init(&self.box, -1)
+        self.box.owner = <void *>self
+
     def close(self):
-        """The loop is gone: nothing is written to the bell any more."""
+        """The loop is gone: nothing is written to the bell any more, and no thread takes this for the
+        mailbox of its loop, while what hangs on it is taken apart."""
+        fp_mailbox_is_gone()
         fp_mailbox_close(&self.box)
 
     cdef bint runs_here(self) except -1:
@@ -63,14 +71,14 @@ cdef class Mailbox:
 
 
 cdef Mailbox here():
-    """The mailbox of the running loop."""
+    """The mailbox of the running loop.  Python 3.11 makes a system call to say which that is, so there
+    the loop is asked for its thread: a loop that runs inside another, which asyncio forbids, would be
+    taken for that one."""
     cdef fp_mailbox *box
-    if FREE_THREADED:
+    if ASKING_IS_CHEAP:
         loop = running_loop()
         box = fp_mailbox_guess(<void *>loop)
-        if box != NULL:
-            return <Mailbox>box.owner
-        return loop_of(loop)
+        return loop_of(loop) if box == NULL else <Mailbox>box.owner
     box = fp_mailbox_guess(NULL)
     if box != NULL and (<Mailbox>box.owner).runs_here():
         return <Mailbox>box.owner
@@ -104,7 +112,7 @@ cdef class Wait:
     cdef object future
     cdef bint late     # its time is over
     cdef readonly object outcome
-    cdef readonly object item  # queue use: what the get has brought
+    cdef object item   # queue use: what the get has brought
     cdef uint64_t forks
     cdef object __weakref__
 
@@ -230,6 +238,8 @@ cdef class Wait:
         if self.outcome is None:
             if self.future is None:
                 self.mailbox.waits.add(self)
+                if not watching:  # after it was added: whoever stops watching has a look before
+                    watch()
             try:
                 future = self.armed()
             except BaseException:
@@ -262,22 +272,31 @@ cdef class Wait:
         cdef int state
         if self.w == NULL or self.forks != fp_forks:  # its loop is closed, or its line the parent's
             self.outcome = "closed"
+            if self.hand is None:
+                raise_queue("ShutDown")
             return
         state = fp_waiter_state(self.w)
         if state == FP_NOTIFIED:
             if fp_look(self.core.c, self.line, self.w):
-                self.end(FP_ROOM)
+                self.end(FP_ROOM_AT_HEAD)
                 return
             state = fp_waiter_state(self.w)
         if state >= FP_GRANTED:
             self.end(state)
 
     cdef object lined_up(self, int64_t span):
-        """It has joined: sees to its time-out, and that a closed loop is found out."""
-        if not watching:
-            watch()
+        """It has joined: sees to its time-out."""
         if span != FP_NEVER:
-            self.mailbox.expire(self, span * 1e-9)
+            try:
+                self.mailbox.expire(self, span * 1e-9)
+            except BaseException:
+                self.abandon()
+                raise
+
+    def claim(self):
+        """Queue use: what the get has brought; once, since its time-out may keep the wait."""
+        item, self.item = self.item, None
+        return item
 
     @property
     def pending(self):

@@ -209,9 +209,10 @@ static void fp_refuse_all(fp_line *line) {
 
 /* Takes the head out if its time is over: the owner, one of many perhaps that have to find out in one
  * thread or loop, would only give back what it is given. */
-static int fp_expired(fp_line *line) {
+static int fp_expired(fp_line *line, int *noticed) {
     fp_waiter *w = line->first;
     if (w == NULL || w->until == 0 || w->until > fp_clock_coarse()) return 0;
+    if (atomic_load_explicit(&w->state, memory_order_relaxed) == FP_NOTIFIED) *noticed = 1;
     fp_line_leave(line, w);
     fp_settle(w, FP_EXPIRED, NULL);
     return 1;
@@ -223,10 +224,10 @@ static void *fp_take_any(fp_core *c) {
     return c->lifo ? fp_deque_pop_tail(&c->items) : fp_deque_pop_head(&c->items);
 }
 
-static void fp_dispatch(fp_core *c) {
+static void fp_match(fp_core *c, int *noticed) {
     fp_waiter *w;
     for (;;) {
-        while (fp_expired(&c->getters) || fp_expired(&c->putters)) {}
+        while (fp_expired(&c->getters, noticed) || fp_expired(&c->putters, noticed)) {}
         fp_gate_refresh(c);
         uint32_t gate = fp_gate(c);
         if (c->use == FP_QUEUE && (w = c->putters.first) != NULL && c->items.count < c->limit) {
@@ -251,6 +252,21 @@ static void fp_dispatch(fp_core *c) {
             if (atomic_exchange(&w->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(w);
         }
     }
+}
+
+/* A notice is used up, and while it was under way others may have taken what the manager counted upon:
+ * where nothing is idle any more but one may be opened, the next in line is to ask for it. */
+static void fp_pass_on(fp_core *c) {
+    fp_waiter *next = c->getters.first;
+    if (c->use != FP_POOL || c->fair || next == NULL || c->open >= c->limit) return;
+    if (fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || fp_idle_likely(&c->slots)) return;
+    if (atomic_exchange(&next->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(next);
+}
+
+static void fp_dispatch(fp_core *c) {
+    int noticed = 0; /* and gone, since its time was over */
+    fp_match(c, &noticed);
+    if (noticed) fp_pass_on(c);
 }
 
 /* Whether the head, which has had a notice, has waited long enough to be handed what comes back. */
@@ -279,15 +295,6 @@ static void fp_join(fp_core *c, fp_line *line, fp_waiter *w, int in_front) {
     fp_dispatch(c);
 }
 
-/* A notice is used up, and while it was under way others may have taken what the manager counted upon:
- * where nothing is idle any more but one may be opened, the next in line is to ask for it. */
-static void fp_pass_on(fp_core *c) {
-    fp_waiter *next = c->getters.first;
-    if (c->use != FP_POOL || c->fair || next == NULL || c->open >= c->limit) return;
-    if (fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || fp_idle_likely(&c->slots)) return;
-    if (atomic_exchange(&next->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(next);
-}
-
 /* The owner was notified: take what is free and leave the line, or go on waiting. */
 static void fp_notified(fp_core *c, fp_waiter *w) {
     if (atomic_load(&w->state) == FP_NOTIFIED) {
@@ -300,7 +307,8 @@ static void fp_notified(fp_core *c, fp_waiter *w) {
             atomic_store(&w->state, FP_WAITING);
         }
         fp_dispatch(c);
-        if (free != NULL) fp_pass_on(c);
+        /* granted, or out of time just now; else it asks for room itself */
+        if (atomic_load(&w->state) != FP_WAITING) fp_pass_on(c);
     }
 }
 

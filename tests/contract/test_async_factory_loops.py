@@ -603,7 +603,7 @@ class TestLosses:
             gc.collect()
             after = sys.getrefcount(thing), sys.getrefcount(pool), len(gc.get_objects())
             assert after[0] <= counts[0] and after[1] <= counts[1], (counts, after)
-            assert after[2] - counts[2] < 500, (counts, after)
+            assert after[2] - counts[2] < 2500, (counts, after)  # half an object a round
 
         maker = AsyncMaker()
         with accounted(2, maker, factory=maker.create, close=maker.close) as (pool, _):

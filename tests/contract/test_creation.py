@@ -141,8 +141,9 @@ class TestCreation:
                 seen.append("close")
 
         pool: Any = FastPool(1, factory=Factory(), check_after=0)
-        pool.put(pool.get())
-        pool.put(pool.get())
+        for turn in (1, 2):
+            pool.put(pool.get())
+            eventually(lambda turn=turn: seen.count("reset") == turn)  # a task's: on a worker
         pool.close()
         assert seen == ["create", "reset", "check", "reset", "close"]
 

@@ -7,6 +7,7 @@ at the second, and so on until the call gets through.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,12 @@ from fastpool import FastPool
 from support import PATIENCE, Maker, eventually
 
 HOME = str(Path(fastpool.__file__).parent)
+
+
+@pytest.fixture(autouse=True)
+def swept() -> None:
+    """What earlier tests left is not collected, and interrupted, in the middle of this one."""
+    gc.collect()
 
 
 class Interrupted(BaseException):
