@@ -551,13 +551,14 @@ static void lease_or_create(worker *me) {
     for (int i = 0; i < 100; i++) {
         fp_slot *due, *slot = fp_pool_hit(core, &due);
         int64_t span = some_span();
-        for (int asked = 0; slot == NULL;) {
+        for (int asked = 0, in_front = 0; slot == NULL;) {
             void *error = NULL;
             int interrupted;
-            int state = fp_pool_wait(core, span, asked, 0, &slot, &error, &interrupted);
+            int state = fp_pool_wait(core, span, asked, in_front, &slot, &error, &interrupted);
             stepped(me);
             asked = 0;
-            if (state == FP_ROOM) {
+            in_front = state == FP_ROOM_AT_HEAD; /* it keeps its place in the line */
+            if (state == FP_ROOM || in_front) {
                 come(1);
                 start_tries();
                 asked = 1;
