@@ -44,6 +44,8 @@ class Loop(_core.Mailbox):
     """What is kept for one event loop, as an attribute of it: so it goes when the loop goes, with
     all that waits there."""
 
+    rope = -1  # of one that is not made to the end
+
     def __init__(self, rope: int, loop: asyncio.AbstractEventLoop) -> None:
         self.rope = rope
         self.loop = loop
@@ -107,8 +109,8 @@ class Loop(_core.Mailbox):
 def _meet(loop: asyncio.AbstractEventLoop) -> Loop:
     """A record with a bell that the loop listens to."""
     bell = Bell()
-    _bells[bell.rope] = bell
     its = Loop(bell.rope, loop)
+    _bells[bell.rope] = bell
     try:
         loop.add_reader(bell.ear, its.hear)
     except NotImplementedError:

@@ -100,8 +100,9 @@ cdef void empty_here(fp_mailbox *box) noexcept:
 
 @cython.no_gc_clear
 cdef class Wait:
-    """One wait of a task in a line.  ``join_...``, and if that says so ``await`` it, in the thread of
-    the loop: what ``outcome`` says then is what ``join_...`` would have said.  A coroutine that is
+    """One wait of a task in a line, in the thread of its loop.  Pool use: ``join_pool``, and if that
+    says so ``await`` it: what ``outcome`` says then is what ``join_pool`` would have said.  Queue use:
+    ``await`` it.  A coroutine that is
     cancelled or closed meanwhile, as that of a task that is never resumed, gives back what it was
     granted."""
     cdef Core core
@@ -110,9 +111,11 @@ cdef class Wait:
     cdef fp_waiter *w  # while in a line, or settled and not looked at
     cdef fp_line *line
     cdef object future
+    cdef bint begun    # it has joined the line, or tried to
     cdef bint late     # its time is over
     cdef readonly object outcome
-    cdef object item   # queue use: what the get has brought
+    cdef object item   # queue use: what the put brings, and what the get has brought
+    cdef int64_t span  # likewise: ns to wait, from the first step on
     cdef uint64_t forks
     cdef object __weakref__
 
@@ -133,6 +136,7 @@ cdef class Wait:
         cdef int64_t ns = span_of(c, span)
         if ns != 0:
             w = self.record(ns)
+        self.begun = True
         self.hand = hand
         hand.coming = False
         self.line = &c.getters
@@ -152,14 +156,16 @@ cdef class Wait:
             return "due" if fp_pool_begin(c, slot) else "fresh"
         return REASONS[state]
 
-    cdef object join_get(self, int64_t span):
-        """Queue use, likewise; the item is ``item``."""
+    cdef object join_get(self):
+        """Queue use, likewise, in the first step: a signal handler that raises on the way there
+        leaves nobody in line.  The item is ``item``."""
         cdef fp_core *c = self.core.c
+        cdef int64_t span = self.span
         cdef void *item = NULL
         cdef fp_waiter *w = NULL
+        self.begun = True
         if span != 0:
             w = self.record(span)
-        self.line = &c.getters
         fp_here_begin()
         cdef int state = fp_queue_get_join(c, w, &item)
         fp_here_end()
@@ -173,12 +179,14 @@ cdef class Wait:
             return "fresh"
         return raise_settled(state, "Empty")
 
-    cdef object join_put(self, object item, int64_t span):
+    cdef object join_put(self):
         cdef fp_core *c = self.core.c
+        cdef int64_t span = self.span
         cdef fp_waiter *w = NULL
+        self.begun = True
         if span != 0:
             w = self.record(span)
-        self.line = &c.putters
+        item, self.item = self.item, None
         Py_INCREF(item)
         fp_here_begin()
         cdef int state = fp_queue_put_join(c, w, <void *>item)
@@ -237,6 +245,13 @@ cdef class Wait:
         """The future to be awaited next; None when there is an outcome."""
         if self.outcome is None:
             if self.future is None:
+                if not self.begun:
+                    if self.line == &self.core.c.getters:
+                        self.join_get()
+                    else:
+                        self.join_put()
+                    if self.outcome is not None:
+                        return None
                 self.mailbox.waits.add(self)
                 if not watching:  # after it was added: whoever stops watching has a look before
                     watch()
@@ -452,7 +467,8 @@ def get_later(FastPool pool, timeout):
         return None
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
     cdef Wait wait = Wait.__new__(Wait, pool.core, here())
-    wait.join_get(span)
+    wait.line = &c.getters
+    wait.span = span
     return wait
 
 
@@ -461,7 +477,9 @@ def put_later(FastPool pool, item, timeout):
     cdef fp_core *c = pool.c
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
     cdef Wait wait = Wait.__new__(Wait, pool.core, here())
-    wait.join_put(item, span)
+    wait.line = &c.putters
+    wait.item = item
+    wait.span = span
     return wait
 
 

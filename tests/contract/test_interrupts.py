@@ -7,9 +7,10 @@ at the second, and so on until the call gets through.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,23 +19,28 @@ import pytest
 
 import fastpool
 from fastpool import FastPool
+from loops import lined_up
 from support import PATIENCE, Maker, eventually
 
 HOME = str(Path(fastpool.__file__).parent)
 
 
 @pytest.fixture(autouse=True)
-def swept() -> None:
-    """What earlier tests left is not collected, and interrupted, in the middle of this one."""
+def swept() -> Iterator[None]:
+    """What was left before is not collected, and interrupted, in the middle of something else."""
     gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class Interrupted(BaseException):
     """What the handler raises; like KeyboardInterrupt no Exception."""
 
 
-def interrupt(point: int, call: Callable[[], Any]) -> bool:
-    """Make the call and interrupt it at the given point; False if it has fewer points."""
+def interrupt(point: int, call: Callable[[], Any], kept: list[BaseException] | None = None) -> bool:
+    """Make the call and interrupt it at the given point; False if it has fewer points.  ``kept``:
+    for the error, with every frame of the call."""
     passed = 0
 
     def profile(frame: FrameType, event: str, argument: object) -> None:
@@ -48,7 +54,9 @@ def interrupt(point: int, call: Callable[[], Any]) -> bool:
     sys.setprofile(profile)
     try:
         call()
-    except Interrupted:
+    except Interrupted as error:
+        if kept is not None:
+            kept.append(error)
         return True
     finally:
         sys.setprofile(None)
@@ -141,6 +149,43 @@ def test_an_interrupted_discard_can_be_repeated() -> None:
             pool.discard(resource)
         sound(pool, maker)
         assert resource.closed
+
+
+@pytest.mark.parametrize("use", ["aget", "aacquire", "lease", "queue get", "queue put"])
+def test_an_interrupted_wait_of_a_task_leaves_the_line(use: str) -> None:
+    """On its way to the first suspension, wherever that is; though the error, and with it every
+    frame of the call, is kept."""
+
+    def begin(pool: Any) -> Any:
+        if use == "aget":
+            return pool.aget(PATIENCE)
+        if use == "aacquire":
+            return pool.aacquire(PATIENCE)
+        if use == "lease":
+            return pool.lease(PATIENCE).__aenter__()
+        return pool.aget(PATIENCE) if use == "queue get" else pool.aput(2, PATIENCE)
+
+    async def main(point: int) -> bool:
+        pool: Any = FastPool(1) if "queue" in use else FastPool(1, factory=object)
+        if use == "queue put":
+            pool.put(1)
+        held = None if "queue" in use else pool.get()
+        wait, suspended = begin(pool), []
+        kept: list[BaseException] = []
+        more = interrupt(point, lambda: suspended.append(wait.send(None)), kept)
+        if suspended:
+            wait.close()
+        assert lined_up(pool) == 0
+        if held is not None:
+            pool.put(held)
+            assert pool.get_nowait() is held
+        pool.close()
+        return more
+
+    point = 1
+    while asyncio.run(main(point)):
+        point += 1
+    assert point > 3
 
 
 ENDINGS: dict[str, Callable[[Any], Any]] = {
