@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
+import weakref
 from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolTimeout
+from fastpool import FastPool, PoolTimeout, _aio, _core, _keeper
+from fastpool.queue import ShutDown
 from loops import Run, eventually, lined_up, new_loop, queued, run_in
-from support import PATIENCE, Crew
+from support import PATIENCE, Crew, housekept
 from support import eventually as soon
 
 both = pytest.mark.parametrize("fairness", ["fair", "throughput"])
@@ -251,3 +254,74 @@ def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, crew: Crew)
         await asyncio.to_thread(thread.result)
 
     run(main())
+
+
+class TestWatching:
+    """The housekeeper comes by for as long as anybody waits on a loop that might be closed."""
+
+    def test_a_wait_is_watched_whenever_the_last_look_was(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It comes by, and finds nobody, when a task has joined the line and does not wait yet."""
+        dates: list[Any] = []
+        expire = _aio.Loop.expire
+
+        def come_by() -> None:
+            due = dates.copy()
+            dates.clear()
+            for look in due:
+                look()
+
+        def joined(its: Any, wait: Any, span: float) -> None:
+            expire(its, wait, span)
+            come_by()
+
+        async def main() -> None:
+            pool: Any = FastPool()
+            task = asyncio.create_task(pool.aget(timeout=PATIENCE))
+            await asyncio.sleep(0)
+            assert dates, "nobody will find out if this loop is closed"
+            come_by()
+            assert dates, "it comes again while somebody waits"
+            task.cancel()
+            await asyncio.wait([task])
+            come_by()
+            assert not dates, "nobody waits any more"
+
+        gc.collect()
+        monkeypatch.setattr(_aio.Loop, "expire", joined)
+        monkeypatch.setattr(_aio, "_loops", weakref.WeakSet())  # those of other tests are not seen
+        monkeypatch.setattr(_keeper, "watch", lambda at, call: dates.append(call))
+        _core.set_watching(False)
+        try:
+            asyncio.run(main())
+        finally:
+            monkeypatch.undo()
+            _aio._look_later()
+
+    def test_a_get_whose_loop_was_closed_says_so(self) -> None:
+        """Queue use: a coroutine that is resumed all the same has no item to return."""
+        q: Any = FastPool()
+        loop = new_loop("asyncio")
+        wait = q.aget()
+
+        async def main() -> None:
+            wait.send(None)
+
+        loop.run_until_complete(main())
+        loop.close()
+        soon(lambda: lined_up(q) == 0)
+        with pytest.raises(ShutDown):
+            wait.send(None)
+
+
+def test_the_housekeeper_survives_whatever_is_raised_on_it(caplog: Any) -> None:
+    """Every pool of the process lives by it, and a signal handler or an exit may end anything."""
+    for error in (ValueError, SystemExit, KeyboardInterrupt, GeneratorExit):
+
+        def fail(error: type[BaseException] = error) -> None:
+            raise error
+
+        _keeper.poke(fail)
+        housekept()
+    assert caplog.text.count("housekeeping failed") == 4
