@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pytest
 
 from async_maker import AsyncMaker, threads
 from async_maker import accounted as async_accounted
-from fastpool import PoolTimeout
+from fastpool import PoolTimeout, _core, _keeper
 from loops import KINDS, Run
 from loops import eventually as aeventually
 from support import GIL, PATIENCE, Crew, Maker, eventually, housekept
@@ -99,8 +100,8 @@ class TestOutrun:
             scene.pool.put(scene.taken[0])
             with pytest.raises(PoolTimeout):
                 await scene.line[0]
-            for task in scene.line[1:]:
-                scene.pool.put(await task)
+            for resource in [await task for task in scene.line[1:]]:
+                scene.pool.put(resource)
 
         run(main())
 
@@ -145,42 +146,42 @@ def test_what_a_told_task_leaves_goes_to_another_loop(kind: str) -> None:
 @pytest.mark.skipif(not GIL, reason="without a GIL the head runs as soon as it is told to look")
 def test_a_thread_keeps_its_place_too(accounted: Any, crew: Crew) -> None:
     """The same in threads: the first is told, and this thread, which keeps the GIL, is faster."""
-    order: list[int] = []
 
-    def outrun() -> bool:
-        pool, maker = accounted(2, fairness="throughput")
+    def outrun() -> list[int] | None:
+        pool, _ = accounted(2, fairness="throughput")
+        manager = _core.manager(pool, "this test")
+        asked, go_on, order = threading.Event(), threading.Event(), []
+        come = manager.come
+        manager.come = lambda *args: (come(*args), asked.set())
         held = [pool.get(), pool.get()]
-        maker.gate.clear()
+        asked.clear()
 
         def turn(number: int) -> None:
             with pool.lease():
                 order.append(number)
 
+        turns = []
         for number in range(2):
-            crew.start(turn, number)
+            turns.append(crew.start(turn, number))
             while pool.stats().waiting <= number:
                 time.sleep(0)
         pool.put(held[0])
         told = pool.stats().idle == 1
         if told:
             assert pool.get_nowait() is held[0]
+            _keeper.poke(go_on.wait, PATIENCE)  # else it might see the place before
         pool.discard(held[1])
         if told:
-            eventually(lambda: maker.running == 1 and pool.stats().waiting == 2)
-        maker.gate.set()
+            assert asked.wait(PATIENCE)
+            turns[0].parked()
+        go_on.set()
         crew.finish()
-        pool.close(0)
-        return told
+        return order if told else None
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(30)
     try:
-        for _ in range(50):
-            order.clear()
-            if outrun():
-                break
-        else:
-            raise AssertionError("never told of anything within its patience")
+        orders = (outrun() for _ in range(50))
+        assert next((order for order in orders if order), None) == [0, 1]
     finally:
         sys.setswitchinterval(interval)
-    assert order == [0, 1]
