@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 import fastpool
-from fastpool import FastPool
+from async_maker import AsyncMaker, threads
+from async_maker import accounted as async_accounted
+from fastpool import FastPool, _core
 from loops import lined_up
-from support import PATIENCE, Maker, eventually
+from support import PATIENCE, Crew, Maker, eventually, works
 
 HOME = str(Path(fastpool.__file__).parent)
 
@@ -215,3 +217,44 @@ def test_an_interrupted_end_of_what_is_idle_can_be_repeated(end: Callable[[Any],
             eventually(lambda pool=pool: not pool.stats().closing)
             pool.resize(2)
             sound(pool, maker)
+
+
+@pytest.mark.parametrize("name", ["flush", "resize"])
+def test_an_interrupted_end_of_what_a_loop_has_idle(name: str) -> None:
+    """The same of resources that are closed by tasks of their loop."""
+    end = ENDINGS[name]
+    point, more = 0, True
+    with threads("asyncio", 1) as (loop,):
+        while more:
+            point += 1
+            maker = AsyncMaker()
+            hooks = {"factory": maker.create, "close": maker.close}
+            with async_accounted(2, maker, **hooks) as (pool, _):
+                loop.run(pool.awarm(2))
+                more = interrupt(point, lambda pool=pool: end(pool))
+                eventually(lambda pool=pool: not pool.stats().closing)
+                end(pool)
+                eventually(lambda pool=pool: not pool.stats().closing)
+                pool.resize(2)
+                assert loop.run(pool.awarm(2)) == 2
+
+
+@pytest.mark.parametrize("hook", ["its own", "a function"])
+def test_a_close_under_way_is_not_ended_twice(accounted: Any, crew: Crew, hook: str) -> None:
+    """Its caller was interrupted after a worker had begun, and asks for the rest: the place is free
+    when the hook has returned, not before."""
+    options: dict[str, Any] = {} if hook == "its own" else {"close": lambda thing: thing.close()}
+    pool, maker = accounted(1, **options)
+    manager = _core.manager(pool, "this test")
+    resource = pool.get()
+    maker.close_gate.clear()
+    crew.start(pool.discard, resource)
+    eventually(lambda: pool.stats().closing == 1)
+    for _ in range(3):
+        manager.rescue(0, "interrupted")
+    assert manager.closers.settle(PATIENCE)
+    assert pool.stats().closing == pool.stats().open == 1
+    maker.close_gate.set()
+    crew.finish()
+    assert pool.stats().open == 0 and maker.closed == 1
+    works(pool, 1)
