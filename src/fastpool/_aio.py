@@ -13,7 +13,8 @@ import threading
 import time
 import weakref
 from asyncio import _get_running_loop  # None where no loop runs
-from collections import deque
+from heapq import heapify, heappop, heappush
+from itertools import count
 
 from . import _core, _keeper
 from ._bell import Bell
@@ -53,7 +54,10 @@ class Loop(_core.Mailbox):
         self.clock = time.monotonic if abs(loop.time() - time.monotonic()) < 1.0 else loop.time
         self.errands: dict[int, weakref.ref[Errand]] = {}
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()  # that have resources of this loop
-        self.spans: dict[float, deque[tuple[float, _core.Wait]]] = {}
+        self.ends: list[tuple[float, int, _core.Wait]] = []  # when waits are out of time; a heap
+        self.turn = count()
+        self.timer: asyncio.TimerHandle | None = None
+        self.timer_at = 0.0
 
     def __del__(self) -> None:
         self.close()  # first nobody rings any more, then the bell goes
@@ -66,27 +70,31 @@ class Loop(_core.Mailbox):
         self.open()
 
     def expire(self, wait: _core.Wait, span: float) -> None:
-        """Has the wait end after ``span`` seconds.  Equal spans end in the order in which they
-        began, so one timer serves them all; most waits are over long before it."""
-        line = self.spans.get(span)
+        """Has the wait end after ``span`` seconds.  One timer serves all waits of the loop, since
+        most are over long before their time."""
+        ends = self.ends
+        while ends and not ends[0][2].pending:
+            heappop(ends)
+        if len(ends) > 2 * len(self.waits) + 64:  # ended ones behind one that lasts
+            ends[:] = [entry for entry in ends if entry[2].pending]
+            heapify(ends)
         at = self.clock() + span
-        if line is None:
-            line = self.spans[span] = deque()
-            self.loop.call_later(span, self._expired, span)
-        while line and not line[0][1].pending:
-            line.popleft()
-        if len(line) > 2 * len(self.waits) + 64:  # ended ones behind one that lasts
-            line = self.spans[span] = deque(entry for entry in line if entry[1].pending)
-        line.append((at, wait))
+        heappush(ends, (at, next(self.turn), wait))
+        if self.timer is None or at < self.timer_at:
+            self._wake(at, span)
 
-    def _expired(self, span: float) -> None:
-        line, now = self.spans[span], self.clock()
-        while line and (line[0][0] <= now or not line[0][1].pending):
-            line.popleft()[1].expire()
-        if line:
-            self.loop.call_later(line[0][0] - now, self._expired, span)
-        else:
-            del self.spans[span]
+    def _wake(self, at: float, span: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer, self.timer_at = self.loop.call_later(span, self._expired), at
+
+    def _expired(self) -> None:
+        ends, now = self.ends, self.clock()
+        self.timer = None
+        while ends and (ends[0][0] <= now or not ends[0][2].pending):
+            heappop(ends)[2].expire()
+        if ends and self.timer is None:
+            self._wake(ends[0][0], ends[0][0] - now)
 
     @property
     def busy(self) -> bool:

@@ -170,8 +170,8 @@ class ShardClosing(Closing):
         self.later(index, why)
 
     def later(self, index: int, why: str) -> None:
-        use = self.core.generation(index)
         try:
+            use = self.core.generation(index)
             if self.core.retire(index):
                 self.submit(index, why, use)
         except BaseException:  # a signal handler's, anywhere in between

@@ -6,14 +6,16 @@
 
 @cython.no_gc_clear
 cdef class Mailbox:
-    """Where the waits of one event loop end; see ``_mailbox.h``.  ``_aio.Loop`` is one.  ``bell``: a descriptor to write to;
-    the loop watches the other end and calls ``open`` when it is readable."""
+    """Where the waits of one event loop end; see ``_mailbox.h``.  ``bell``: a descriptor to write to;
+    the loop watches the other end and calls ``open`` when it is readable.
+
+    ``_aio.Loop`` is one.  Weak references are its own, not of this base: they would end after its
+    attributes, and on a free-threaded build give away what is being taken apart."""
     cdef fp_mailbox box
     cdef object loop
     cdef object new_future
     cdef readonly set waits  # that are under way
     cdef bint has_thread     # the loop says in which thread it runs
-    cdef object __weakref__
 
     def __cinit__(self, intptr_t bell, loop):
         fp_mailbox_init(&self.box, bell)

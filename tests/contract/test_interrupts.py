@@ -11,6 +11,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -237,6 +238,24 @@ def test_an_interrupted_end_of_what_a_loop_has_idle(name: str) -> None:
                 eventually(lambda pool=pool: not pool.stats().closing)
                 pool.resize(2)
                 assert loop.run(pool.awarm(2)) == 2
+
+
+def test_an_interrupted_close_on_a_loop_is_done_all_the_same() -> None:
+    """Asked for by who took the resource out of what is idle, and sees to no more than the call."""
+    point, more = 1, True  # 1: the call
+    with threads("asyncio", 1) as (loop,):
+        while more:
+            point += 1
+            with async_accounted(1) as (pool, maker):
+                loop.run(pool.awarm(1))
+                (shard,) = _core.manager(pool, "this test").everyone()
+                ((index, *_),) = shard.core.slots()
+                assert shard.core.claim(index)
+                close = partial(shard.closing.later, index, "idle")
+                more = interrupt(point, close)
+                eventually(lambda pool=pool: pool.stats().open == 0)
+                assert len(maker.closings) == 1
+    assert point > 3
 
 
 @pytest.mark.parametrize("hook", ["its own", "a function"])

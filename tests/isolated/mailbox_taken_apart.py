@@ -1,17 +1,9 @@
 """The mailbox of a closed loop goes while the next loop runs in its thread: what its end sets off
-asks for the mailbox of the loop that runs now, not for the one that is being taken apart.
-
-Not without a GIL: there the weak reference that names the mailbox's loop outlives what it holds.
-"""
+waits on the loop that runs now, and comes upon nothing of the one that is being taken apart."""
 
 import asyncio
-import sys
 
 from fastpool import FastPool
-from support import GIL
-
-if not GIL:
-    sys.exit()
 
 seen = []
 
