@@ -207,8 +207,8 @@ def _off_loop(
 ) -> Awaitable[Any]:
     """``call(*args)`` on a worker, begun at once; await its result.  ``undo()``: when it has ended
     and nobody awaits it any more."""
-    its: Loop = _core.current()
-    loop = its.loop
+    loop: Any = _get_running_loop()
+    its = loop_of(loop)
     errand = Errand(loop, loop.create_future(), undo, its.errands)
     try:
         manager.errands.submit(errand.run, call, args)

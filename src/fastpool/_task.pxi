@@ -74,8 +74,8 @@ cdef class Mailbox:
 
 cdef Mailbox here():
     """The mailbox of the running loop.  Python 3.11 makes a system call to say which that is, so there
-    the loop is asked for its thread: a loop that runs inside another, which asyncio forbids, would be
-    taken for that one."""
+    the loop is asked for its thread: a loop that runs inside another, which asyncio forbids, is taken
+    for that one until it says that it is not; see ``Wait.moved``."""
     cdef fp_mailbox *box
     if ASKING_IS_CHEAP:
         loop = running_loop()
@@ -236,12 +236,34 @@ cdef class Wait:
         return future
 
     def throw(self, kind, error=None, trace=None):
+        if (kind is RuntimeError or isinstance(kind, RuntimeError)) and self.moved():
+            return self.send(None)
         self.stop()
         error = error or (kind() if isinstance(kind, type) else kind)
         raise error if trace is None else error.with_traceback(trace)
 
     def close(self):
         self.stop()
+
+    cdef bint moved(self) except -1:
+        """Asyncio has refused the future, since it is that of another loop, the one around the running
+        one: it is in line still, and goes on with the mailbox of its own."""
+        cdef Mailbox wrong = self.mailbox
+        loop = running_loop()
+        if self.w == NULL or self.forks != fp_forks or loop is None or loop is wrong.loop:
+            return False
+        cdef Mailbox right = loop_of(loop)
+        cdef int64_t until = self.w.until
+        wrong.waits.discard(self)
+        fp_lock_take(&self.core.c.lock)  # whoever ends the wait holds it while it is posted
+        fp_mailbox_forget(&wrong.box, self.w)
+        self.w.mailbox = &right.box
+        fp_lock_drop(&self.core.c.lock)
+        self.mailbox = right
+        self.future = None
+        if until != 0:
+            right.expire(self, max(0, until - fp_clock_precise()) * 1e-9)
+        return True
 
     cdef object step(self):
         """The future to be awaited next; None when there is an outcome."""

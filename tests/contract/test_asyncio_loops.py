@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import queue
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -254,6 +256,71 @@ def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, crew: Crew)
         await asyncio.to_thread(thread.result)
 
     run(main())
+
+
+class TestNested:
+    """One loop runs inside another's callback: asyncio forbids it, and tools do it all the same."""
+
+    @staticmethod
+    def nested(inner: Any) -> Any:
+        outside = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            return run_in("asyncio", inner)
+        finally:
+            asyncio._set_running_loop(outside)
+
+    @pytest.mark.parametrize("when", ["soon", "at once", "never"])
+    def test_its_tasks_wait_on_their_own_loop(self, run: Run, when: str) -> None:
+        """And those outside go on as before."""
+        q: Any = FastPool()
+
+        async def inner() -> Any:
+            task = asyncio.create_task(q.aget(timeout=0.01 if when == "never" else PATIENCE))
+            if when == "soon":
+                asyncio.get_running_loop().call_later(0.001, q.put, "inside")
+            elif when == "at once":
+                asyncio.get_running_loop().call_soon(q.put, "inside")
+            with suppress(queue.Empty):
+                return await task
+            assert when == "never" and lined_up(q) == 0
+            return "inside"
+
+        async def outer() -> None:
+            other: Any = FastPool()
+            waits = asyncio.create_task(other.aget())
+            await asyncio.sleep(0)
+            assert self.nested(inner()) == "inside"
+            assert self.nested(inner()) == "inside"
+            other.put("outside")
+            assert await waits == "outside"
+            assert lined_up(q) == lined_up(other) == 0
+
+        run(outer())
+
+    def test_leases_hooks_and_cancelling(self, run: Run, accounted: Any) -> None:
+        """Waits of pool use, and what is done on workers."""
+        pool, _ = accounted(1, check=lambda resource: None, check_after=0)
+
+        async def use() -> None:
+            async with pool.lease(timeout=PATIENCE):
+                await asyncio.sleep(0)
+
+        async def inner() -> None:
+            await asyncio.gather(*(use() for _ in range(5)))
+            held = await pool.aacquire()
+            task = await queued(pool, 1, pool.aget(timeout=PATIENCE))
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled() and pool.stats().waiting == 0
+            held.release()
+
+        async def outer() -> None:
+            await asyncio.gather(use(), use())  # its loop waits first in this thread
+            self.nested(inner())
+            await asyncio.gather(use(), use())
+
+        run(outer())
 
 
 class TestWatching:
