@@ -79,7 +79,8 @@ class AsyncMaker:
         self.faults: list[str] = []
         self.calls = 0
         self._creating: list[asyncio.AbstractEventLoop] = []  # where creations are under way
-        self._lock = threading.Lock()
+        # reentrant: a collection may end the hooks of a closed loop in the midst of another hook
+        self._lock = threading.RLock()
 
     # ---- the hooks ----
 

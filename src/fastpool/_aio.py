@@ -130,7 +130,7 @@ def _meet(loop: asyncio.AbstractEventLoop) -> Loop:
 
 
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
-_lock = threading.Lock()
+_lock = threading.RLock()  # what is collected inside it may ask for a record, too
 
 
 def loop_of(loop: asyncio.AbstractEventLoop | None) -> Loop:
@@ -186,7 +186,7 @@ def _after_fork_in_child() -> None:
     for its in _loops:
         its.forked()
         del its.loop._fastpool  # type: ignore[attr-defined]
-    _loops, _lock = weakref.WeakSet(), threading.Lock()
+    _loops, _lock = weakref.WeakSet(), threading.RLock()
     _core.set_watching(False)
 
 

@@ -240,9 +240,6 @@ class TestCancelledAtEveryAwait:
 class TestTheEndOfALoop:
     """asyncio.run ends while much is under way; or the loop is closed without it."""
 
-    @pytest.mark.skip(
-        reason="known: on a busy machine it may not end, one run in ten; see CHANGELOG"
-    )
     @kinds
     @pytest.mark.parametrize("seed", range(12))
     @pytest.mark.parametrize("cancelled", [True, False])
