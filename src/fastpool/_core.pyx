@@ -68,59 +68,7 @@ cdef inline int64_t wait_span(fp_core *c, object block, object timeout) except -
     return c.span if timeout is UNSET else span_of(c, timeout)
 
 
-# ---- What a queue raises, looked up when raised -------------------------------------------------
-
-cdef object raise_queue(str name):
-    import queue
-    error = getattr(queue, name, None)
-    if error is None:  # ShutDown before Python 3.13
-        from fastpool.errors import ShutDown as error
-    raise error
-
-
-cdef object raise_settled(int state, str empty):
-    if state == FP_WAITING or state == FP_EXPIRED:
-        raise_queue(empty)
-    elif state == FP_REFUSED:
-        raise_queue("ShutDown")
-    elif state == FP_OVERLOADED:
-        from fastpool.errors import PoolOverloaded
-        raise PoolOverloaded("queue", "more than max_waiting callers would wait")
-    raise MemoryError
-
-
-# ---- Queue use: shared by Queue, LifoQueue and FastPool -----------------------------------------
-
-cdef object queue_get_slow(fp_core *c, int64_t span):
-    cdef void *item = NULL
-    cdef int interrupted, state
-    state = fp_queue_get_slow(c, span, &item, &interrupted)
-    if interrupted:
-        return fp_pending()
-    if state == FP_GRANTED:
-        return fp_steal(item)
-    return raise_settled(state, "Empty")
-
-
-cdef object queue_put_slow(fp_core *c, object item, int64_t span):
-    cdef int interrupted, state
-    Py_INCREF(item)
-    state = fp_queue_put_slow(c, <void *>item, span, &interrupted)
-    if state != FP_GRANTED:
-        Py_DECREF(item)
-    if interrupted:
-        return fp_pending()
-    if state == FP_GRANTED:
-        return None
-    return raise_settled(state, "Full")
-
-
-cdef inline object queue_put(fp_core *c, object item, object block, object timeout):
-    if timeout is not None:
-        wait_span(c, block, timeout)  # a bad one is an error even if nobody has to wait
-    if fp_queue_put_new(c, <void *>item):
-        return None
-    return queue_put_slow(c, item, wait_span(c, block, timeout))
+include "_hand.pxi"
 
 
 # ---- The block and its owner --------------------------------------------------------------------
@@ -131,109 +79,6 @@ cdef size_t locked_size(fp_core *c, size_t *size):
     cdef size_t n = size[0]
     fp_lock_drop(&c.lock)
     return n
-
-
-cdef class Hand:
-    """What a borrower on the slow path has in hand: a slot, or a promise to come to the line.
-
-    Changed in C together with what it stands for, so that a signal handler that raises anywhere in
-    the manager's Python code cannot make a slot nobody's; see ``hand_drop``.
-    """
-    cdef fp_core *c
-    cdef fp_slot *slot
-    cdef uint64_t generation
-    cdef bint coming
-
-    @property
-    def index(self):
-        """The number of the slot, -1 for none."""
-        return -1 if self.slot == NULL else <int64_t>self.slot.index
-
-    def drop(self):
-        """See ``hand_drop``."""
-        hand_drop(self)
-
-    def move(self):
-        """A new hand with the slot; this one is empty."""
-        cdef Hand other = hand_of(self.c, self.slot)
-        self.slot = NULL
-        return other
-
-    def receive(self, Hand other):
-        """What the other had."""
-        hand_take(self, other.slot)
-        other.slot = NULL
-
-    def give(self):
-        """The resource; it is the caller's to put back."""
-        cdef fp_slot *slot
-        slot, self.slot = self.slot, NULL
-        fp_slot_own(slot, fp_task_token())
-        return fp_resource(slot)
-
-
-cdef Hand hand_of(fp_core *c, fp_slot *slot):
-    cdef Hand hand = Hand.__new__(Hand)
-    hand.c = c
-    hand_take(hand, slot)
-    return hand
-
-
-cdef void hand_take(Hand self, fp_slot *slot) noexcept:
-    self.slot = slot
-    self.generation = 0 if slot == NULL else fp_slot_generation(slot)
-
-
-cdef object hand_drop(Hand self):
-    """The borrower does not get through: nobody else may be the poorer for it."""
-    cdef fp_core *c = self.c
-    cdef fp_slot *slot = self.slot
-    cdef fp_waiter *failure
-    self.slot = NULL
-    if self.coming:
-        self.coming = False
-        fp_lock_take(&c.lock)
-        c.coming -= 1
-        failure = fp_spare_failure(c)
-        fp_lock_drop(&c.lock)
-        if failure != NULL:
-            Py_DECREF(<object>failure.grant)
-            fp_waiter_free(failure)
-    if slot != NULL and fp_slot_generation(slot) == self.generation:
-        slot_drop(c, slot)
-
-
-cdef object slot_drop(fp_core *c, fp_slot *slot):
-    """A LEASED or CHECKING slot that its owner is not going to use: back to the others, or closed
-    when it may not be idle any more."""
-    if fp_slot_state(slot) == FP_LEASED:
-        if not fp_gate(c) & FP_CLOSED and fp_pool_publish(
-            c, slot, FP_LEASED, fp_slot_word(slot)
-        ):
-            fp_dispatch_locked(c)
-            if fp_gate(c) & FP_TELL and c.manager != NULL:
-                poke((0.0, (<object>c.manager).returned, (True,)))
-            # a close that came in between may have swept already: help it
-            if not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
-                return
-        else:
-            fp_slot_move(slot, FP_LEASED, FP_CHECKING)
-    rescue(c, slot.index, "interrupted")
-
-
-cdef object rescue(fp_core *c, uint32_t index, str why):
-    """Has a slot that is nobody's any more closed by the pool's own threads.  One C call, so it
-    cannot be interrupted half way."""
-    if c.manager != NULL:
-        poke((0.0, (<object>c.manager).rescue, (index, why)))
-
-
-cdef object leave(fp_core *c, fp_slot *slot, uint64_t generation, str why):
-    """A call that had this slot CHECKING or CLOSING ends by an exception: if the slot is still that
-    call's, others close it."""
-    if fp_slot_generation(slot) == generation:
-        if fp_slot_state(slot) == FP_CHECKING or fp_slot_state(slot) == FP_CLOSING:
-            rescue(c, slot.index, why)
 
 
 cdef class Core:
@@ -668,28 +513,6 @@ cdef class Core:
         return told != 0
 
 
-cdef int pool_wait(fp_core *c, int64_t span, bint asked, bint in_front,
-                   fp_slot **slot) except -1:
-    """fp_pool_wait with its errors raised."""
-    cdef void *error = NULL
-    cdef int interrupted
-    cdef int state = fp_pool_wait(c, span, asked, in_front, slot, &error, &interrupted)
-    if state == FP_FAILED:
-        failure = fp_steal(error)
-        if not interrupted:
-            raise failure
-    if interrupted:
-        try:
-            fp_pending()
-        except BaseException:
-            if slot[0] != NULL:  # granted while the handler ran
-                slot_drop(c, slot[0])
-            raise
-    if state == FP_MEMORY:
-        raise MemoryError
-    return state
-
-
 cdef enum:
     IN_HOOK = -1    # in `sampled` of a CLOSING slot
     HOOK_OVER = -2
@@ -748,6 +571,7 @@ def after_fork_in_child():
 
 include "_queue.pxi"
 include "_pool.pxi"
+include "_wait.pxi"
 include "_task.pxi"
 
 

@@ -1,5 +1,62 @@
 # Queue use: Queue and LifoQueue, and what FastPool shares with them.
 
+# ---- What it raises, looked up when raised ------------------------------------------------------
+
+cdef object raise_queue(str name):
+    import queue
+    error = getattr(queue, name, None)
+    if error is None:  # ShutDown before Python 3.13
+        from fastpool.errors import ShutDown as error
+    raise error
+
+
+cdef object raise_settled(int state, str empty):
+    if state == FP_WAITING or state == FP_EXPIRED:
+        raise_queue(empty)
+    elif state == FP_REFUSED:
+        raise_queue("ShutDown")
+    elif state == FP_OVERLOADED:
+        from fastpool.errors import PoolOverloaded
+        raise PoolOverloaded("queue", "more than max_waiting callers would wait")
+    raise MemoryError
+
+
+# ---- What waits -----------------------------------------------------------------------------------
+
+cdef object queue_get_slow(fp_core *c, int64_t span):
+    cdef void *item = NULL
+    cdef int interrupted, state
+    state = fp_queue_get_slow(c, span, &item, &interrupted)
+    if interrupted:
+        return fp_pending()
+    if state == FP_GRANTED:
+        return fp_steal(item)
+    return raise_settled(state, "Empty")
+
+
+cdef object queue_put_slow(fp_core *c, object item, int64_t span):
+    cdef int interrupted, state
+    Py_INCREF(item)
+    state = fp_queue_put_slow(c, <void *>item, span, &interrupted)
+    if state != FP_GRANTED:
+        Py_DECREF(item)
+    if interrupted:
+        return fp_pending()
+    if state == FP_GRANTED:
+        return None
+    return raise_settled(state, "Full")
+
+
+cdef inline object queue_put(fp_core *c, object item, object block, object timeout):
+    if timeout is not None:
+        wait_span(c, block, timeout)  # a bad one is an error even if nobody has to wait
+    if fp_queue_put_new(c, <void *>item):
+        return None
+    return queue_put_slow(c, item, wait_span(c, block, timeout))
+
+
+# ---- The types ------------------------------------------------------------------------------------
+
 cdef str NO_SUCH = (
     "{} has no {!r}: its ring is guarded by the core, not by a Python lock, and cannot be overridden "
     "piecewise; use queue.Queue from the standard library where you need that"

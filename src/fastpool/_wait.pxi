@@ -1,0 +1,428 @@
+# What tasks wait with: the mailbox of an event loop, and a wait that its coroutine drives.
+#
+# ``_aio.py`` makes the mailboxes; every method is called in the thread of the loop, but ``abandon`` of
+# a wait whose loop is closed.  A wait is awaited without a coroutine of its own, which would cost as
+# much as the rest of it.
+
+@cython.no_gc_clear
+cdef class Mailbox:
+    """Where the waits of one event loop end; see ``_mailbox.h``.  ``bell``: a descriptor to write to;
+    the loop watches the other end and calls ``open`` when it is readable.
+
+    ``_aio.Loop`` is one.  Weak references are its own, not of this base: they would end after its
+    attributes, and on a free-threaded build give away what is being taken apart."""
+    cdef fp_mailbox box
+    cdef object loop
+    cdef object new_future
+    cdef readonly set waits  # that are under way
+    cdef bint has_thread     # the loop says in which thread it runs
+
+    def __cinit__(self, intptr_t bell, loop):
+        fp_mailbox_init(&self.box, bell)
+        self.box.owner = <void *>self
+        self.loop = loop
+        self.new_future = loop.create_future
+        self.waits = set()
+        self.has_thread = hasattr(loop, "_thread_id")
+
+    def open(self):
+        """The bell was heard: sets the future of every wait that has ended."""
+        fp_mailbox_opened(&self.box)
+        try:
+            self.empty()
+        except BaseException:  # a signal handler's: the rest when the loop goes on
+            fp_mailbox_leave(&self.box)
+            raise
+
+    cdef object empty(self):
+        """The same for what lies there now."""
+        cdef fp_waiter *w
+        while True:
+            w = fp_mailbox_pop(&self.box)
+            if w == NULL:
+                break
+            future = <object>w.future
+            try:
+                future.set_result(None)
+            except Exception:
+                if not future.done():  # else its time was over, or it was cancelled
+                    raise
+
+    def forked(self):
+        """In a forked child: the lock may be held by a thread that is not there, and the bell is the
+        parent's."""
+        fp_mailbox_init(&self.box, -1)
+        self.box.owner = <void *>self
+
+    def close(self):
+        """The loop is gone: nothing is written to the bell any more, and no thread takes this for the
+        mailbox of its loop, while what hangs on it is taken apart."""
+        fp_mailbox_is_gone()
+        fp_mailbox_close(&self.box)
+
+    cdef bint runs_here(self) except -1:
+        """Whether its loop runs in this thread now."""
+        if self.has_thread:  # as asyncio's own check in debug mode; three times as fast on 3.11
+            thread = self.loop._thread_id
+            return thread is not None and <uintptr_t>thread == fp_thread_token()
+        return running_loop() is self.loop
+
+    def __dealloc__(self):
+        fp_mailbox_is_gone()
+        fp_mailbox_close(&self.box)
+
+
+cdef Mailbox here():
+    """The mailbox of the running loop.  Python 3.11 makes a system call to say which that is, so there
+    the loop is asked for its thread: a loop that runs inside another, which asyncio forbids, is taken
+    for that one until it says that it is not; see ``Wait.moved``."""
+    cdef fp_mailbox *box
+    if ASKING_IS_CHEAP:
+        loop = running_loop()
+        box = fp_mailbox_guess(<void *>loop)
+        return loop_of(loop) if box == NULL else <Mailbox>box.owner
+    box = fp_mailbox_guess(NULL)
+    if box != NULL and (<Mailbox>box.owner).runs_here():
+        return <Mailbox>box.owner
+    return loop_of(running_loop())
+
+
+cdef void empty_here(fp_mailbox *box) noexcept:
+    """At the end of a call by a task: wakes others of its loop."""
+    cdef Mailbox mailbox = <Mailbox>box.owner
+    try:
+        if mailbox.runs_here():
+            mailbox.empty()
+        else:  # it has run here before, and now runs elsewhere
+            fp_mailbox_leave(box)
+    except BaseException:  # a signal handler's, or of a loop that is closed: the loop does the rest
+        fp_mailbox_leave(box)
+        raise
+
+
+@cython.no_gc_clear
+cdef class Wait:
+    """One wait of a task in a line, in the thread of its loop.  Pool use: ``join_pool``, and if that
+    says so ``await`` it: what ``outcome`` says then is what ``join_pool`` would have said.  Queue use:
+    ``await`` it.  A coroutine that is
+    cancelled or closed meanwhile, as that of a task that is never resumed, gives back what it was
+    granted."""
+    cdef Core core
+    cdef Mailbox mailbox
+    cdef Hand hand     # pool use: gets the slot
+    cdef fp_waiter *w  # while in a line, or settled and not looked at
+    cdef fp_line *line
+    cdef object future
+    cdef bint begun    # it has joined the line, or tried to
+    cdef bint late     # its time is over
+    cdef readonly object outcome
+    cdef object item   # queue use: what the put brings, and what the get has brought
+    cdef int64_t span  # likewise: ns to wait, from the first step on
+    cdef uint64_t forks
+    cdef object __weakref__
+
+    def __cinit__(self, Core core, Mailbox mailbox):
+        self.core = core
+        self.mailbox = mailbox
+        self.forks = fp_forks
+
+    def join_pool(self, Hand hand, task, span, *, bint in_front):
+        """As ``Core.take``; None: it has joined the line.  ``task``: an int that names it; ``span``:
+        seconds to wait, None for ever, 0 to try."""
+        cdef fp_core *c = self.core.c
+        cdef fp_slot *slot = NULL
+        cdef void *error = NULL
+        cdef fp_waiter *spare = NULL
+        cdef fp_waiter *w = NULL
+        cdef bint asked = hand.coming
+        cdef int64_t ns = span_of(c, span)
+        if ns != 0:
+            w = self.record(ns)
+        self.begun = True
+        self.hand = hand
+        hand.coming = False
+        self.line = &c.getters
+        cdef int state = fp_pool_join(
+            c, w, <uintptr_t>task, asked, in_front, &slot, &error, &spare
+        )
+        if state == FP_GRANTED:
+            hand_take(hand, slot)
+        fp_drop_failure(spare)
+        if state == FP_WAITING and w != NULL:
+            self.lined_up(ns)
+            return None
+        self.drop(w)
+        if state == FP_FAILED:
+            raise fp_steal(error)
+        if state == FP_GRANTED:
+            return "due" if fp_pool_begin(c, slot) else "fresh"
+        return REASONS[state]
+
+    cdef object join_get(self):
+        """Queue use, likewise, in the first step: a signal handler that raises on the way there
+        leaves nobody in line.  The item is ``item``."""
+        cdef fp_core *c = self.core.c
+        cdef int64_t span = self.span
+        cdef void *item = NULL
+        cdef fp_waiter *w = NULL
+        self.begun = True
+        if span != 0:
+            w = self.record(span)
+        fp_here_begin()
+        cdef int state = fp_queue_get_join(c, w, &item)
+        fp_here_end()
+        if state == FP_WAITING and w != NULL:
+            self.lined_up(span)
+            return None
+        self.drop(w)
+        if state == FP_GRANTED:
+            self.item = fp_steal(item)
+            self.outcome = "fresh"
+            return "fresh"
+        return raise_settled(state, "Empty")
+
+    cdef object join_put(self):
+        cdef fp_core *c = self.core.c
+        cdef int64_t span = self.span
+        cdef fp_waiter *w = NULL
+        self.begun = True
+        if span != 0:
+            w = self.record(span)
+        item, self.item = self.item, None
+        Py_INCREF(item)
+        fp_here_begin()
+        cdef int state = fp_queue_put_join(c, w, <void *>item)
+        fp_here_end()
+        if state == FP_WAITING and w != NULL:
+            self.lined_up(span)
+            return None
+        self.drop(w)
+        if state == FP_GRANTED:
+            self.outcome = "fresh"
+            return "fresh"
+        Py_DECREF(item)
+        return raise_settled(state, "Full")
+
+    cdef fp_waiter *record(self, int64_t span) except NULL:
+        cdef fp_waiter *w = fp_waiter_new()
+        if w == NULL:
+            raise MemoryError
+        fp_due(w, span)
+        w.mailbox = &self.mailbox.box
+        self.w = w
+        return w
+
+    cdef void drop(self, fp_waiter *w) noexcept:
+        self.w = NULL
+        self.future = None
+        if w != NULL:
+            fp_waiter_free(w)
+
+    # -- as an awaitable: what a coroutine object asks of what it awaits --
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):  # in front of it: fp_next
+        return self.send(None)
+
+    def send(self, value):
+        future = self.step()
+        if future is None:
+            raise StopIteration
+        return future
+
+    def throw(self, kind, error=None, trace=None):
+        if (kind is RuntimeError or isinstance(kind, RuntimeError)) and self.moved():
+            return self.send(None)
+        self.stop()
+        error = error or (kind() if isinstance(kind, type) else kind)
+        raise error if trace is None else error.with_traceback(trace)
+
+    def close(self):
+        self.stop()
+
+    cdef bint moved(self) except -1:
+        """Asyncio has refused the future, since it is that of another loop, the one around the running
+        one: it is in line still, and goes on with the mailbox of its own."""
+        cdef Mailbox wrong = self.mailbox
+        loop = running_loop()
+        if self.w == NULL or self.forks != fp_forks or loop is None or loop is wrong.loop:
+            return False
+        cdef Mailbox right = loop_of(loop)
+        cdef int64_t until = self.w.until
+        wrong.waits.discard(self)
+        fp_lock_take(&self.core.c.lock)  # whoever ends the wait holds it while it is posted
+        fp_mailbox_forget(&wrong.box, self.w)
+        self.w.mailbox = &right.box
+        fp_lock_drop(&self.core.c.lock)
+        self.mailbox = right
+        self.future = None
+        if until != 0:
+            right.expire(self, max(0, until - fp_clock_precise()) * 1e-9)
+        return True
+
+    cdef object step(self):
+        """The future to be awaited next; None when there is an outcome."""
+        if self.outcome is None:
+            if self.future is None:
+                if not self.begun:
+                    if self.line == &self.core.c.getters:
+                        self.join_get()
+                    else:
+                        self.join_put()
+                    if self.outcome is not None:
+                        return None
+                self.mailbox.waits.add(self)
+                if not watching:  # after it was added: whoever stops watching has a look before
+                    watch()
+            try:
+                future = self.armed()
+            except BaseException:
+                self.stop()
+                raise
+            if future is not None:
+                return future
+        self.mailbox.waits.discard(self)
+        return None
+
+    cdef object armed(self):
+        cdef int state
+        while True:
+            self.look()
+            if self.outcome is not None:
+                return None
+            if self.late:
+                self.end(self.settle(self.w))
+                return None
+            self.future = future = self.mailbox.new_future()
+            self.w.future = <void *>future
+            fp_mailbox_runs_here(&self.mailbox.box)
+            fp_mailbox_note(&self.mailbox.box, <void *>self.mailbox.loop)
+            if fp_waiter_park(self.w):  # from here on whoever ends the wait sets the future
+                future._asyncio_future_blocking = True  # it is awaited, and not just yielded
+                return future
+
+    cdef object look(self):
+        """Notes the outcome, if there is one."""
+        cdef int state
+        if self.w == NULL or self.forks != fp_forks:  # its loop is closed, or its line the parent's
+            self.outcome = "closed"
+            if self.hand is None:
+                raise_queue("ShutDown")
+            return
+        state = fp_waiter_state(self.w)
+        if state == FP_NOTIFIED:
+            if fp_look(self.core.c, self.line, self.w):
+                self.end(FP_ROOM_AT_HEAD)
+                return
+            state = fp_waiter_state(self.w)
+        if state >= FP_GRANTED:
+            self.end(state)
+
+    cdef object lined_up(self, int64_t span):
+        """It has joined: sees to its time-out."""
+        if span != FP_NEVER:
+            try:
+                self.mailbox.expire(self, span * 1e-9)
+            except BaseException:
+                self.abandon()
+                raise
+
+    def claim(self):
+        """Queue use: what the get has brought; once, since its time-out may keep the wait."""
+        item, self.item = self.item, None
+        return item
+
+    @property
+    def pending(self):
+        """Whether it has no outcome yet."""
+        return self.w != NULL
+
+    def expire(self):
+        """Its time is over: "timeout", unless it was settled before."""
+        self.late = True
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+    cdef object stop(self):
+        self.mailbox.waits.discard(self)
+        self.abandon()
+
+    def abandon(self):
+        """The task does not get through: what it was granted goes back.  By the task, or by whoever
+        finds out that its loop is closed; the second call does nothing."""
+        cdef fp_core *c = self.core.c
+        cdef fp_waiter *w
+        fp_lock_take(&c.lock)
+        w, self.w = self.w, NULL
+        fp_lock_drop(&c.lock)
+        if w == NULL:
+            return
+        if self.forks != fp_forks:  # the line is the parent's
+            return
+        cdef int state = self.settle(w)
+        cdef void *grant = w.grant
+        cdef void *offer = w.offer
+        self.over(w)
+        if offer != NULL:
+            if state != FP_GRANTED:
+                Py_DECREF(<object>offer)
+        elif state == FP_FAILED:
+            Py_DECREF(<object>grant)
+        elif state == FP_GRANTED:
+            if self.hand is not None:
+                slot_drop(c, <fp_slot *>grant)
+            elif not fp_queue_put_back(c, grant):
+                Py_DECREF(<object>grant)
+
+    cdef int settle(self, fp_waiter *w) noexcept:
+        """Leaves the line; the state."""
+        cdef fp_core *c = self.core.c
+        fp_here_begin()
+        fp_lock_take(&c.lock)
+        cdef bint settled = fp_leave(c, self.line, w)
+        fp_lock_drop(&c.lock)
+        fp_here_end()
+        if fp_gate(c) & FP_TELL and c.manager != NULL:  # what it was notified of is idle still
+            poke((0.0, (<object>c.manager).returned, (True,)))
+        return fp_waiter_state(w) if settled else FP_WAITING
+
+    cdef void over(self, fp_waiter *w) noexcept:
+        fp_waited(self.core.c, w)  # takes the lock: whoever has settled it has posted it by now
+        fp_mailbox_forget(&self.mailbox.box, w)
+        w.mailbox = NULL
+        self.drop(w)
+
+    cdef object end(self, int state):
+        """Notes the outcome, or raises."""
+        cdef fp_waiter *w = self.w
+        cdef void *grant = w.grant
+        cdef void *offer = w.offer
+        self.over(w)
+        if self.hand is not None:
+            if state == FP_GRANTED:
+                hand_take(self.hand, <fp_slot *>grant)
+                self.outcome = "due" if fp_pool_begin(self.core.c, <fp_slot *>grant) else "fresh"
+            elif state == FP_FAILED:
+                raise fp_steal(grant)
+            else:
+                self.outcome = REASONS[state]
+            return
+        if offer != NULL and state != FP_GRANTED:
+            Py_DECREF(<object>offer)
+        if state != FP_GRANTED:
+            raise_settled(state, "Full" if offer != NULL else "Empty")
+        self.item = None if offer != NULL else fp_steal(grant)
+        self.outcome = "fresh"
+
+    def __dealloc__(self):
+        if self.w != NULL:
+            self.abandon()
+
+
+cdef object wait_step(object wait):
+    return (<Wait>wait).step()
