@@ -13,11 +13,10 @@ import threading
 import time
 import weakref
 from asyncio import _get_running_loop  # None where no loop runs
-from heapq import heapify, heappop, heappush
-from itertools import count
 
 from . import _core, _keeper
 from ._bell import Bell
+from ._expiry import Expiry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,13 +50,11 @@ class Loop(_core.Mailbox):
         self.rope = rope
         self.loop = loop
         # uvloop's own clock is that of the start of the iteration; a test's loop may have another
-        self.clock = time.monotonic if abs(loop.time() - time.monotonic()) < 1.0 else loop.time
+        clock = time.monotonic if abs(loop.time() - time.monotonic()) < 1.0 else loop.time
         self.errands: dict[int, weakref.ref[Errand]] = {}
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()  # that have resources of this loop
-        self.ends: list[tuple[float, int, _core.Wait]] = []  # when waits are out of time; a heap
-        self.turn = count()
-        self.timer: asyncio.TimerHandle | None = None
-        self.timer_at = 0.0
+        self.own_time = clock is not time.monotonic
+        self.expire = Expiry(loop, clock, self.waits).add
 
     def __del__(self) -> None:
         self.close()  # first nobody rings any more, then the bell goes
@@ -68,33 +65,6 @@ class Loop(_core.Mailbox):
     def hear(self) -> None:
         _bells[self.rope].hear()
         self.open()
-
-    def expire(self, wait: _core.Wait, span: float) -> None:
-        """Has the wait end after ``span`` seconds.  One timer serves all waits of the loop, since
-        most are over long before their time."""
-        ends = self.ends
-        while ends and not ends[0][2].pending:
-            heappop(ends)
-        if len(ends) > 2 * len(self.waits) + 64:  # ended ones behind one that lasts
-            ends[:] = [entry for entry in ends if entry[2].pending]
-            heapify(ends)
-        at = self.clock() + span
-        heappush(ends, (at, next(self.turn), wait))
-        if self.timer is None or at < self.timer_at:
-            self._wake(at, span)
-
-    def _wake(self, at: float, span: float) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        self.timer, self.timer_at = self.loop.call_later(span, self._expired), at
-
-    def _expired(self) -> None:
-        ends, now = self.ends, self.clock()
-        self.timer = None
-        while ends and (ends[0][0] <= now or not ends[0][2].pending):
-            heappop(ends)[2].expire()
-        if ends and self.timer is None:
-            self._wake(ends[0][0], ends[0][0] - now)
 
     @property
     def busy(self) -> bool:

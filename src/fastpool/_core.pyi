@@ -387,6 +387,7 @@ DEFAULT: Any
 class Mailbox:
     """Where the waits of one event loop end."""
 
+    own_time: bool
     @property
     def waits(self) -> set[Wait]: ...
     def __new__(cls, bell: int, loop: object) -> Self: ...

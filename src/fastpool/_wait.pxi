@@ -15,6 +15,7 @@ cdef class Mailbox:
     cdef object loop
     cdef object new_future
     cdef readonly set waits  # that are under way
+    cdef public bint own_time  # the loop's clock is not the core's, which then ends no wait
     cdef bint has_thread     # the loop says in which thread it runs
 
     def __cinit__(self, intptr_t bell, loop):
@@ -207,7 +208,8 @@ cdef class Wait:
         cdef fp_waiter *w = fp_waiter_new()
         if w == NULL:
             raise MemoryError
-        fp_due(w, span)
+        if not self.mailbox.own_time:
+            fp_due(w, span)
         w.mailbox = &self.mailbox.box
         self.w = w
         return w
