@@ -23,7 +23,7 @@ from fastpool import PoolOverloaded, PoolTimeout
 from loops import KINDS, new_loop, run_in
 from support import Crew, Flaky, Maker, Resource, ailing, eventually, unresettable, works
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "12000"))
+OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "6000"))
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 LOOPS, TASKS, THREADS = 3, 4, 4
 CAP = 4

@@ -20,7 +20,7 @@ from history import Event
 from plans import Plan
 from world import World
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "3000"))
+OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "1200"))
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 WORLDS = max(5, OPS // 10)  # ten operations each, about
 
