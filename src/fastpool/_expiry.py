@@ -33,25 +33,27 @@ class Expiry:
         self.loop, self.clock, self.waits = loop, clock, waits
         self._entries: list[tuple[float, int, _core.Wait]] = []  # a heap
         self._order = count()
-        self._timer = INF  # when the one that counts goes off
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = INF
 
     def add(self, wait: _core.Wait, span: float) -> None:
         """Has the wait end after ``span`` seconds."""
         at = self.clock() + span
         if len(self._entries) > 2 * len(self.waits) + 64:  # most waits end long before
-            self._entries = [entry for entry in self._entries if entry[2].pending]
+            self._entries[:] = [entry for entry in self._entries if entry[2].pending]
             heapify(self._entries)
         heappush(self._entries, (at, next(self._order), wait))
-        if at < self._timer:
+        if at < self._timer_at:
             self._set_timer(at)
 
     def _set_timer(self, at: float) -> None:
-        self._timer = at
-        self.loop.call_later(max(0.0, at - self.clock()), self._tell, at)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(max(0.0, at - self.clock()), self._tell)
+        self._timer_at = at
 
-    def _tell(self, at: float) -> None:
-        if at != self._timer:  # an earlier one was set after this
-            return
+    def _tell(self) -> None:
+        self._timer, self._timer_at = None, INF
         entries, now, left = self._entries, self.clock(), AT_ONCE
         try:
             while entries and left and (entries[0][0] <= now or not entries[0][2].pending):
@@ -60,6 +62,5 @@ class Expiry:
                     left -= 1
                     wait.expire()
         finally:  # a signal handler may raise above
-            self._timer = INF
             if entries:
                 self._set_timer(entries[0][0])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, PoolTimeout, _aio, _core, _keeper
+from fastpool._expiry import Expiry
 from fastpool.queue import ShutDown
 from loops import Run, eventually, lined_up, new_loop, queued, run_in
 from support import PATIENCE, Crew, housekept
@@ -331,7 +332,7 @@ class TestWatching:
     ) -> None:
         """It comes by, and finds nobody, when a task has joined the line and does not wait yet."""
         dates: list[Any] = []
-        expire = _aio.Loop.expire
+        add = Expiry.add
 
         def come_by() -> None:
             due = dates.copy()
@@ -340,7 +341,7 @@ class TestWatching:
                 look()
 
         def joined(its: Any, wait: Any, span: float) -> None:
-            expire(its, wait, span)
+            add(its, wait, span)
             come_by()
 
         async def main() -> None:
@@ -356,7 +357,7 @@ class TestWatching:
             assert not dates, "nobody waits any more"
 
         gc.collect()
-        monkeypatch.setattr(_aio.Loop, "expire", joined)
+        monkeypatch.setattr(Expiry, "add", joined)
         monkeypatch.setattr(_aio, "_loops", weakref.WeakSet())  # those of other tests are not seen
         monkeypatch.setattr(_keeper, "watch", lambda at, call: dates.append(call))
         _core.set_watching(False)
