@@ -309,6 +309,12 @@ def threads(kind: str, n: int) -> Iterator[list[LoopThread]]:
     assert not any(one.noise for one in loops), [one.noise for one in loops]
 
 
+async def use(pool: Any, **options: Any) -> Any:
+    """One lease; the resource."""
+    async with pool.lease(**options) as thing:
+        return thing
+
+
 async def borrowed(pool: Any, maker: AsyncMaker, until: Callable[[], Any], **options: Any) -> Thing:
     """A lease that is held until a condition holds; the resource."""
     async with pool.lease(**options) as thing:

@@ -24,6 +24,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "option(name): shows the effect of an option of FastPool")
 
 
+def pytest_collection_finish() -> None:
+    # What was imported and collected stays to the end.  Hundreds of tests run the garbage collector
+    # to see what becomes of their own objects: it need not walk these each time.
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # what plugins import at the end may ask the collector who refers to what
+
+
 @pytest.fixture(autouse=True)
 def hard_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     """pytest-timeout ends a test that waits; this ends the run if even that does not help."""

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastpool import FastPool, PoolOverloaded, PoolTimeout
+from fastpool import PoolOverloaded, PoolTimeout
 from support import Maker, Resource
 
 if TYPE_CHECKING:
@@ -142,16 +142,3 @@ class AsyncFactory(Factory):
     async def alinger(self) -> None:
         if self.world.chance(self.dice, self.world.plan.slow):
             await asyncio.sleep(self.dice.random() * 0.01)
-
-
-def serves_async_factories() -> bool:
-    """Whether the pool takes a coroutine function for a factory."""
-
-    async def create() -> object:
-        return object()
-
-    try:
-        FastPool(1, factory=create).close(timeout=0)
-    except TypeError:
-        return False
-    return True

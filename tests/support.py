@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastpool import _keeper
+
 #: False on a free-threaded build that really runs without the GIL.
 GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -30,6 +32,13 @@ def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
         time.sleep(pause)
         pause = min(2 * pause, 0.01)
     return value
+
+
+def housekept() -> None:
+    """Wait until the housekeeper has done what it was told to before."""
+    done = threading.Event()
+    _keeper.poke(done.set)
+    assert done.wait(PATIENCE), "the housekeeper is stuck"
 
 
 class Task:

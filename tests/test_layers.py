@@ -35,7 +35,8 @@ ARROWS: dict[str, set[str]] = {
     "_tracking": {"stats"},
     "_housekeeping": {"_policy", "_keeper"},
     "_bell": set(),
-    "_aio": {"_core", "_keeper", "_bell"},
+    "_expiry": {"_core"},
+    "_aio": {"_core", "_keeper", "_bell", "_expiry"},
     "_faces": {"_core", "_aio"},
     "_manager": {
         "errors",

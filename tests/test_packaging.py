@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = [
+    pytest.mark.once,  # each interpreter builds in place; wheels.yml tries the wheel of each
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(

@@ -2,9 +2,10 @@
 
     python3 tools/run_tests.py [--on 3.11,3.13t | --on all] [--debug] [pytest arguments]
 
-The first is the interpreter that runs this script. Each gets an environment of its own and takes
-its turn alone, since some tests measure. Ends with a table and a line that adds it up; exits with
-a status other than 0 if anything failed, or if nothing ran.
+The first is the interpreter that runs this script; only there are tests run that are marked `once`,
+since they do not depend on the interpreter. Each gets an environment of its own and takes its turn
+alone, since some tests measure. Ends with a table and a line that adds it up; exits with a status
+other than 0 if anything failed, or if nothing ran.
 """
 
 from __future__ import annotations
@@ -52,17 +53,19 @@ def extras_for(interpreter: Interpreter) -> list[str]:
     return ["test", "demo", "peers", "loops"] + ["lint"] * main
 
 
-def run(interpreter: Interpreter, arguments: list[str], *, debug: bool) -> Outcome:
+def run(interpreter: Interpreter, arguments: list[str], *, first: bool, debug: bool) -> Outcome:
     outcome = Outcome(interpreter.version + " debug" * debug)
     venv = Venv(interpreter)
     environment = dict(os.environ)
+    spared = ["ratio", "slow"] * debug + ["once"] * (not first)
+    if spared:
+        arguments = ["-m", " and ".join(f"not {mark}" for mark in spared), *arguments]
     try:
         venv.ready(extras_for(interpreter))
         venv.build()
         if debug:
             library = venv.build_flavour("debug", FASTPOOL_DEBUG="1")
             environment["PYTHONPATH"] = str(library)
-            arguments = ["-m", "not ratio and not slow", *arguments]
     except SetupError as error:
         print(error)
         outcome.failed, outcome.note = 1, "could not be set up"
@@ -118,14 +121,16 @@ def main() -> int:
     parser.add_argument("--debug", action="store_true", help="test the FASTPOOL_DEBUG build")
     options, arguments = parser.parse_known_args()
 
-    outcomes = []
+    outcomes: list[Outcome] = []
+    first = True
     for label, interpreter in choose(labels_of(options.on)):
         if interpreter is None or interpreter.lack:
             reason = interpreter.lack if interpreter else "not found"
             outcomes.append(Outcome(label, note=f"not run: {reason}"))
             continue
         print(f"\nPython {interpreter.version}: {interpreter.path}", flush=True)
-        outcomes.append(run(interpreter, arguments, debug=options.debug))
+        outcomes.append(run(interpreter, arguments, first=first, debug=options.debug))
+        first = False
 
     print(f"\n{HEAD}")
     for outcome in outcomes:

@@ -13,10 +13,10 @@ import threading
 import time
 import weakref
 from asyncio import _get_running_loop  # None where no loop runs
-from collections import deque
 
 from . import _core, _keeper
 from ._bell import Bell
+from ._expiry import Expiry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,14 +44,17 @@ class Loop(_core.Mailbox):
     """What is kept for one event loop, as an attribute of it: so it goes when the loop goes, with
     all that waits there."""
 
+    rope = -1  # of one that is not made to the end
+
     def __init__(self, rope: int, loop: asyncio.AbstractEventLoop) -> None:
         self.rope = rope
         self.loop = loop
         # uvloop's own clock is that of the start of the iteration; a test's loop may have another
-        self.clock = time.monotonic if abs(loop.time() - time.monotonic()) < 1.0 else loop.time
+        clock = time.monotonic if abs(loop.time() - time.monotonic()) < 1.0 else loop.time
         self.errands: dict[int, weakref.ref[Errand]] = {}
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()  # that have resources of this loop
-        self.spans: dict[float, deque[tuple[float, _core.Wait]]] = {}
+        self.own_time = clock is not time.monotonic
+        self.expire = Expiry(loop, clock, self.waits).add
 
     def __del__(self) -> None:
         self.close()  # first nobody rings any more, then the bell goes
@@ -62,29 +65,6 @@ class Loop(_core.Mailbox):
     def hear(self) -> None:
         _bells[self.rope].hear()
         self.open()
-
-    def expire(self, wait: _core.Wait, span: float) -> None:
-        """Has the wait end after ``span`` seconds.  Equal spans end in the order in which they
-        began, so one timer serves them all; most waits are over long before it."""
-        line = self.spans.get(span)
-        at = self.clock() + span
-        if line is None:
-            line = self.spans[span] = deque()
-            self.loop.call_later(span, self._expired, span)
-        while line and not line[0][1].pending:
-            line.popleft()
-        if len(line) > 2 * len(self.waits) + 64:  # ended ones behind one that lasts
-            line = self.spans[span] = deque(entry for entry in line if entry[1].pending)
-        line.append((at, wait))
-
-    def _expired(self, span: float) -> None:
-        line, now = self.spans[span], self.clock()
-        while line and (line[0][0] <= now or not line[0][1].pending):
-            line.popleft()[1].expire()
-        if line:
-            self.loop.call_later(line[0][0] - now, self._expired, span)
-        else:
-            del self.spans[span]
 
     @property
     def busy(self) -> bool:
@@ -107,8 +87,8 @@ class Loop(_core.Mailbox):
 def _meet(loop: asyncio.AbstractEventLoop) -> Loop:
     """A record with a bell that the loop listens to."""
     bell = Bell()
-    _bells[bell.rope] = bell
     its = Loop(bell.rope, loop)
+    _bells[bell.rope] = bell
     try:
         loop.add_reader(bell.ear, its.hear)
     except NotImplementedError:
@@ -197,8 +177,8 @@ def _off_loop(
 ) -> Awaitable[Any]:
     """``call(*args)`` on a worker, begun at once; await its result.  ``undo()``: when it has ended
     and nobody awaits it any more."""
-    its: Loop = _core.current()
-    loop = its.loop
+    loop: Any = _get_running_loop()
+    its = loop_of(loop)
     errand = Errand(loop, loop.create_future(), undo, its.errands)
     try:
         manager.errands.submit(errand.run, call, args)

@@ -39,17 +39,23 @@ class Closing:
         elif self.core.retire(index):
             self.finish(index, why, workers)
 
-    def finish(self, index: int, why: str, workers: Workers | None = None) -> None:
+    def finish(
+        self, index: int, why: str, workers: Workers | None = None, use: int | None = None
+    ) -> None:
         """A CLOSING slot: the hook, unless an interrupted call has got to it already; then the
-        place."""
+        place.  ``use``: of the slot, when this was decided."""
         core, hook = self.core, self.hook
-        use = core.generation(index)  # an interrupted caller may have had it finished twice
+        if use is None:
+            use = core.generation(index)
+        elif not core.is_ending(index, use):  # for an interrupted caller, who was at it already
+            return
         try:
             if hook is None and hasattr(core.item(index), "close"):
                 hook = _close
             if hook is not None:
                 self.deadlines.begin(index, workers)
-                core.close_resource(index, hook)
+                if not core.close_resource(index, hook, use):
+                    return
         except Exception as failure:
             self.manager.log("close failed", failure)
         finally:
@@ -75,12 +81,13 @@ class Closing:
     def rescue(self, index: int, why: str) -> None:
         """On the housekeeper: a slot whose owner did not get to the end of what it was doing."""
         closers = self.manager.closers
+        use = self.core.generation(index)
         state = self.core.slot(index)[1]
         if state == "checking":
             self.manager.tracking.forget(index)
             self.later(index, why)
         elif state == "closing":
-            closers.submit(self.finish, index, why, closers)
+            closers.submit(self.finish, index, why, closers, use)
 
     def sweep(self, later: bool = False) -> None:
         """Closes everything idle, in this thread or on workers."""

@@ -288,13 +288,37 @@ cdef class Core:
         """CHECKING -> CLOSING; False if somebody else did that."""
         return fp_slot_move(fp_slots_at(&self.c.slots, index), FP_CHECKING, FP_CLOSING) != 0
 
-    def close_resource(self, uint32_t index, hook):
-        """Calls the close hook of a CLOSING slot's resource, once and no more."""
+    def begin_close(self, uint32_t index, use):
+        """The right to call the close hook of a CLOSING slot's resource: once and no more, and in
+        this use of the slot."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        cdef uint64_t generation = use
+        fp_lock_take(&c.lock)
+        cdef bint first = (
+            fp_slot_generation(slot) == generation
+            and fp_slot_state(slot) == FP_CLOSING
+            and slot.sampled >= 0
+        )
+        if first:
+            slot.sampled = IN_HOOK
+        fp_lock_drop(&c.lock)
+        return first
+
+    def close_resource(self, uint32_t index, hook, use):
+        """Calls the close hook, if that was not done before: one call, which no signal handler can
+        split.  False: another call of it is under way, or the slot is another's by now."""
+        if self.begin_close(index, use):
+            try:
+                hook(self.item(index))
+            finally:
+                fp_slots_at(&self.c.slots, index).sampled = HOOK_OVER
+        return self.is_ending(index, use)
+
+    def is_ending(self, uint32_t index, use):
+        """Whether this use of the slot is to be ended by the caller: no close hook is under way."""
         cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
-        if slot.sampled == HOOK_CALLED:
-            return
-        slot.sampled = HOOK_CALLED
-        hook(fp_resource(slot))
+        return fp_slot_generation(slot) == <uint64_t>use and slot.sampled != IN_HOOK
 
     def generation(self, uint32_t index):
         """Names this use of the slot; see ``free``."""
@@ -443,8 +467,9 @@ cdef class Core:
 
         Returns "fresh"; "due": the manager has to look at it first; or why there is none: "timeout",
         "closed", "overloaded", "deadlock" or "room": one more may be opened, so ``come``, start a
-        creation and take once more; "room at head": likewise, and its place in line is kept.  Raises the factory's own failure for the one waiter it was
-        tried for, and whatever a signal handler raises.
+        creation and take once more; "room at head": likewise, and its place in line is kept.  Raises
+        the factory's own failure for the one waiter it was tried for, and whatever a signal handler
+        raises.
         """
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
@@ -489,7 +514,8 @@ cdef class Core:
 
 
 cdef enum:
-    HOOK_CALLED = -1  # in `sampled` of a CLOSING slot
+    IN_HOOK = -1    # in `sampled` of a CLOSING slot
+    HOOK_OVER = -2
 
 cdef tuple CLOSED_FOR = (
     "discarded", "error", "reset", "check", "lifetime", "idle", "uses", "surplus", "flushed", "closed",

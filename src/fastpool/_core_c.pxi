@@ -147,6 +147,7 @@ cdef extern from *:
         void *grant
         void *offer
         void *future
+        int64_t until
         fp_mailbox *mailbox
     int fp_waiter_park(fp_waiter *)
     int64_t fp_due(fp_waiter *, int64_t)

@@ -170,25 +170,41 @@ class ShardClosing(Closing):
         self.later(index, why)
 
     def later(self, index: int, why: str) -> None:
-        if self.core.retire(index):
-            try:
-                self.manager.tasks.submit(self.end, index, why)
-            except RuntimeError:
-                self.drop(index)
+        try:
+            use = self.core.generation(index)
+            if self.core.retire(index):
+                self.submit(index, why, use)
+        except BaseException:  # a signal handler's, anywhere in between
+            _keeper.poke(self.rescue, index, why)
+            raise
 
-    def drop(self, index: int) -> None:
+    def submit(self, index: int, why: str, use: int) -> None:
+        """A CLOSING slot's end, on its loop; done twice, it ends once."""
+        try:
+            self.manager.tasks.submit(self.end, index, why, use)
+        except RuntimeError:
+            self.drop(index, use)
+
+    def drop(self, index: int, use: int) -> None:
         """A CLOSING slot of a loop that is closed."""
         resource = self.core.item(index)
-        self.core.free(index, "loop")
-        self.manager.shards.part_with([resource])
+        if self.core.begin_close(index, use):
+            self.core.free(index, "loop")
+            self.manager.shards.part_with([resource])
 
     def rescue(self, index: int, why: str) -> None:
-        if self.core.slot(index)[1] == "checking":
+        use = self.core.generation(index)
+        state = self.core.slot(index)[1]
+        if state == "checking":
             self.manager.tracking.forget(index)
             self.later(index, why)
+        elif state == "closing":
+            self.submit(index, why, use)
 
-    async def end(self, index: int, why: str) -> None:
+    async def end(self, index: int, why: str, use: int) -> None:
         """A CLOSING slot: its hook, and then the place."""
+        if not self.core.begin_close(index, use):
+            return
         self.deadlines.begin(index)
         try:
             async with within(self.manager.options.hook_timeout):
@@ -280,7 +296,7 @@ class Shard(Manager):
             self.tasks.submit(self.asettle, index, error, discard)
         except RuntimeError:  # the loop is closed
             if self.core.retire(index):
-                self.closing.drop(index)
+                self.closing.drop(index, self.core.generation(index))
 
     async def asettle(self, index: int, error: BaseException | None, discard: bool) -> None:
         """As ``Manager.settle``."""
@@ -298,7 +314,8 @@ class Shard(Manager):
         if kept:
             self.came_back()
         elif core.retire(index):
-            await self.closing.end(index, why or self.why_not_idle(index))
+            why = why or self.why_not_idle(index)
+            await self.closing.end(index, why, core.generation(index))
         if core.closed:
             self.sweep()
 

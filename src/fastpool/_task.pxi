@@ -61,7 +61,8 @@ def get_later(FastPool pool, timeout):
         return None
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
     cdef Wait wait = Wait.__new__(Wait, pool.core, here())
-    wait.join_get(span)
+    wait.line = &c.getters
+    wait.span = span
     return wait
 
 
@@ -70,7 +71,9 @@ def put_later(FastPool pool, item, timeout):
     cdef fp_core *c = pool.c
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
     cdef Wait wait = Wait.__new__(Wait, pool.core, here())
-    wait.join_put(item, span)
+    wait.line = &c.putters
+    wait.item = item
+    wait.span = span
     return wait
 
 

@@ -6,14 +6,17 @@
 
 @cython.no_gc_clear
 cdef class Mailbox:
-    """Where the waits of one event loop end; see ``_mailbox.h``.  ``_aio.Loop`` is one.  ``bell``: a descriptor to write to;
-    the loop watches the other end and calls ``open`` when it is readable."""
+    """Where the waits of one event loop end; see ``_mailbox.h``.  ``bell``: a descriptor to write to;
+    the loop watches the other end and calls ``open`` when it is readable.
+
+    ``_aio.Loop`` is one.  Weak references are its own, not of this base: they would end after its
+    attributes, and on a free-threaded build give away what is being taken apart."""
     cdef fp_mailbox box
     cdef object loop
     cdef object new_future
     cdef readonly set waits  # that are under way
+    cdef public bint own_time  # the loop's clock is not the core's, which then ends no wait
     cdef bint has_thread     # the loop says in which thread it runs
-    cdef object __weakref__
 
     def __cinit__(self, intptr_t bell, loop):
         fp_mailbox_init(&self.box, bell)
@@ -72,8 +75,8 @@ cdef class Mailbox:
 
 cdef Mailbox here():
     """The mailbox of the running loop.  Python 3.11 makes a system call to say which that is, so there
-    the loop is asked for its thread: a loop that runs inside another, which asyncio forbids, would be
-    taken for that one."""
+    the loop is asked for its thread: a loop that runs inside another, which asyncio forbids, is taken
+    for that one until it says that it is not; see ``Wait.moved``."""
     cdef fp_mailbox *box
     if ASKING_IS_CHEAP:
         loop = running_loop()
@@ -100,8 +103,9 @@ cdef void empty_here(fp_mailbox *box) noexcept:
 
 @cython.no_gc_clear
 cdef class Wait:
-    """One wait of a task in a line.  ``join_...``, and if that says so ``await`` it, in the thread of
-    the loop: what ``outcome`` says then is what ``join_...`` would have said.  A coroutine that is
+    """One wait of a task in a line, in the thread of its loop.  Pool use: ``join_pool``, and if that
+    says so ``await`` it: what ``outcome`` says then is what ``join_pool`` would have said.  Queue use:
+    ``await`` it.  A coroutine that is
     cancelled or closed meanwhile, as that of a task that is never resumed, gives back what it was
     granted."""
     cdef Core core
@@ -110,9 +114,11 @@ cdef class Wait:
     cdef fp_waiter *w  # while in a line, or settled and not looked at
     cdef fp_line *line
     cdef object future
+    cdef bint begun    # it has joined the line, or tried to
     cdef bint late     # its time is over
     cdef readonly object outcome
-    cdef object item   # queue use: what the get has brought
+    cdef object item   # queue use: what the put brings, and what the get has brought
+    cdef int64_t span  # likewise: ns to wait, from the first step on
     cdef uint64_t forks
     cdef object __weakref__
 
@@ -133,6 +139,7 @@ cdef class Wait:
         cdef int64_t ns = span_of(c, span)
         if ns != 0:
             w = self.record(ns)
+        self.begun = True
         self.hand = hand
         hand.coming = False
         self.line = &c.getters
@@ -152,14 +159,16 @@ cdef class Wait:
             return "due" if fp_pool_begin(c, slot) else "fresh"
         return REASONS[state]
 
-    cdef object join_get(self, int64_t span):
-        """Queue use, likewise; the item is ``item``."""
+    cdef object join_get(self):
+        """Queue use, likewise, in the first step: a signal handler that raises on the way there
+        leaves nobody in line.  The item is ``item``."""
         cdef fp_core *c = self.core.c
+        cdef int64_t span = self.span
         cdef void *item = NULL
         cdef fp_waiter *w = NULL
+        self.begun = True
         if span != 0:
             w = self.record(span)
-        self.line = &c.getters
         fp_here_begin()
         cdef int state = fp_queue_get_join(c, w, &item)
         fp_here_end()
@@ -173,12 +182,14 @@ cdef class Wait:
             return "fresh"
         return raise_settled(state, "Empty")
 
-    cdef object join_put(self, object item, int64_t span):
+    cdef object join_put(self):
         cdef fp_core *c = self.core.c
+        cdef int64_t span = self.span
         cdef fp_waiter *w = NULL
+        self.begun = True
         if span != 0:
             w = self.record(span)
-        self.line = &c.putters
+        item, self.item = self.item, None
         Py_INCREF(item)
         fp_here_begin()
         cdef int state = fp_queue_put_join(c, w, <void *>item)
@@ -197,7 +208,8 @@ cdef class Wait:
         cdef fp_waiter *w = fp_waiter_new()
         if w == NULL:
             raise MemoryError
-        fp_due(w, span)
+        if not self.mailbox.own_time:
+            fp_due(w, span)
         w.mailbox = &self.mailbox.box
         self.w = w
         return w
@@ -226,6 +238,8 @@ cdef class Wait:
         return future
 
     def throw(self, kind, error=None, trace=None):
+        if (kind is RuntimeError or isinstance(kind, RuntimeError)) and self.moved():
+            return self.send(None)
         self.stop()
         error = error or (kind() if isinstance(kind, type) else kind)
         raise error if trace is None else error.with_traceback(trace)
@@ -233,10 +247,37 @@ cdef class Wait:
     def close(self):
         self.stop()
 
+    cdef bint moved(self) except -1:
+        """Asyncio has refused the future, since it is that of another loop, the one around the running
+        one: it is in line still, and goes on with the mailbox of its own."""
+        cdef Mailbox wrong = self.mailbox
+        loop = running_loop()
+        if self.w == NULL or self.forks != fp_forks or loop is None or loop is wrong.loop:
+            return False
+        cdef Mailbox right = loop_of(loop)
+        cdef int64_t until = self.w.until
+        wrong.waits.discard(self)
+        fp_lock_take(&self.core.c.lock)  # whoever ends the wait holds it while it is posted
+        fp_mailbox_forget(&wrong.box, self.w)
+        self.w.mailbox = &right.box
+        fp_lock_drop(&self.core.c.lock)
+        self.mailbox = right
+        self.future = None
+        if until != 0:
+            right.expire(self, max(0, until - fp_clock_precise()) * 1e-9)
+        return True
+
     cdef object step(self):
         """The future to be awaited next; None when there is an outcome."""
         if self.outcome is None:
             if self.future is None:
+                if not self.begun:
+                    if self.line == &self.core.c.getters:
+                        self.join_get()
+                    else:
+                        self.join_put()
+                    if self.outcome is not None:
+                        return None
                 self.mailbox.waits.add(self)
                 if not watching:  # after it was added: whoever stops watching has a look before
                     watch()

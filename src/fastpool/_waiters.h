@@ -208,13 +208,15 @@ static void fp_refuse_all(fp_line *line) {
 }
 
 /* Takes the head out if its time is over: the owner, one of many perhaps that have to find out in one
- * thread or loop, would only give back what it is given. */
+ * thread or loop, would only give back what it is given.  A task is not woken: the timer of its loop
+ * does that, for a few at a time. */
 static int fp_expired(fp_line *line, int *noticed) {
     fp_waiter *w = line->first;
-    if (w == NULL || w->until == 0 || w->until > fp_clock_coarse()) return 0;
+    if (w == NULL || w->until == 0 || w->until > fp_clock_precise()) return 0;
     if (atomic_load_explicit(&w->state, memory_order_relaxed) == FP_NOTIFIED) *noticed = 1;
     fp_line_leave(line, w);
-    fp_settle(w, FP_EXPIRED, NULL);
+    int sleeps_on = w->mailbox != NULL; /* read before: a thread's record may be gone after */
+    if (atomic_exchange(&w->state, FP_EXPIRED) == FP_PARKED && !sleeps_on) fp_unpark(w);
     return 1;
 }
 

@@ -10,77 +10,26 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import threading
-import types
-from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
 
-from async_maker import AsyncMaker, Hang, accounted, quiet, threads, watched
+from async_maker import AsyncMaker, Hang, accounted, quiet
 from fastpool import FastPool, PoolClosed, PoolError, _core
 from loops import KINDS, new_loop, run_in
 from loops import eventually as aeventually
-from support import PATIENCE, eventually, states
+from striking import Blow, Strike, after, before, every_suspension
+from support import PATIENCE, states
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 SIZE = 2
 
 
-# ---- The driver --------------------------------------------------------------------------------
-
-
-@types.coroutine
-def _observed(
-    coroutine: Coroutine[Any, Any, Any], suspended: Callable[[Any], None]
-) -> Generator[Any, Any, Any]:
-    """Runs it and calls ``suspended(what it waits for)`` before each of its suspensions."""
-    thrown: BaseException | None = None
-    while True:
-        try:
-            awaited = coroutine.send(None) if thrown is None else coroutine.throw(thrown)
-        except StopIteration as end:
-            return end.value
-        suspended(awaited)
-        thrown = None
-        try:
-            yield awaited
-        except BaseException as error:
-            thrown = error
-
-
-class Strike:
-    """Acts at suspension number ``at``."""
-
-    def __init__(self, at: int, act: Callable[[Any], None]) -> None:
-        self.at, self.act, self.seen, self.hit = at, act, 0, False
-
-    def __call__(self, awaited: Any) -> None:
-        if self.seen == self.at:
-            self.hit = True
-            self.act(awaited)
-        self.seen += 1
-
-
-def _before(task: asyncio.Task[Any], awaited: Any) -> None:
-    """Cancelled while what it waits for has not come."""
-    asyncio.get_running_loop().call_soon(task.cancel)
-
-
-def _after(task: asyncio.Task[Any], awaited: Any) -> None:
-    """Cancelled when it has come, and the task has not run yet."""
-    if asyncio.isfuture(awaited):
-        awaited.add_done_callback(lambda _: task.cancel())
-    else:
-        _before(task, awaited)
-
-
 def _everybody(task: asyncio.Task[Any], awaited: Any) -> None:
     """All tasks of the loop but the test's own, as services do when they end."""
-    spared = {asyncio.current_task(), *_spared}
 
     def cancel() -> None:
-        for each in asyncio.all_tasks() - spared | {task}:
+        for each in asyncio.all_tasks() - _spared:
             each.cancel()
 
     asyncio.get_running_loop().call_soon(cancel)
@@ -139,99 +88,79 @@ class TestCancelledAtEveryAwait:
     """By itself; the pool's own tasks go on."""
 
     @kinds
-    @pytest.mark.parametrize("strike", [_before, _after, _everybody])
+    @pytest.mark.parametrize("blow", [before, after, _everybody])
     @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
     @pytest.mark.parametrize("idle", [0, 1, SIZE])
-    def test_nothing_is_lost(self, kind: str, strike: Any, act: Any, idle: int) -> None:
+    def test_nothing_is_lost(self, kind: str, blow: Blow, act: Any, idle: int) -> None:
         async def main(pool: Any, maker: AsyncMaker, at: int) -> bool:
             _spared.clear()
             _spared.update(asyncio.all_tasks())
             await pool.awarm(idle)
-            task: Any = None
-            blow = Strike(at, lambda awaited: strike(task, awaited))
-            task = asyncio.ensure_future(_observed(act(pool), blow))  # type: ignore[arg-type]
+            strike = Strike(at, blow)
+            task = asyncio.ensure_future(strike.over(act(pool)))
             await asyncio.wait({task})
             if not task.cancelled() and task.exception() is not None:
-                assert strike is _everybody and isinstance(task.exception(), PoolError), task
+                assert blow is _everybody and isinstance(task.exception(), PoolError), task
             for _ in range(2):  # the pool works
                 async with pool.lease(PATIENCE) as one, pool.lease(PATIENCE) as other:
                     assert one is not other and not one.closed and not other.closed
             await aeventually(lambda: "leased" not in states(pool))
             assert await pool.aclose(), pool.stats()
             assert maker.made == len(maker.closings), (maker.all, pool.stats())
-            return blow.hit
+            return strike.hit
 
-        for at in range(30):
+        def play(at: int) -> bool:
             maker = AsyncMaker(SIZE)
             pool: Any = FastPool(SIZE, factory=maker, check_after=0)
             with quiet():
-                hit = run_in(kind, main(pool, maker, at))
+                hit: bool = run_in(kind, main(pool, maker, at))
             assert not maker.faults, maker.faults
-            if not hit:
-                break
-        else:
-            pytest.fail("it never gets through")
+            return hit
+
+        every_suspension(play)
 
     @kinds
-    @pytest.mark.parametrize("strike", [_before, _after])
-    def test_aclose(self, kind: str, strike: Any) -> None:
+    @pytest.mark.parametrize("blow", [before, after])
+    def test_aclose(self, kind: str, blow: Blow) -> None:
         """Given up at any point, the pool closes all the same."""
 
         async def main(pool: Any, maker: AsyncMaker, at: int) -> bool:
             await pool.awarm(SIZE)
-            task: Any = None
-            blow = Strike(at, lambda awaited: strike(task, awaited))
-            task = asyncio.ensure_future(_observed(pool.aclose(), blow))  # type: ignore[arg-type]
+            strike = Strike(at, blow)
+            task = asyncio.ensure_future(strike.over(pool.aclose()))
             await asyncio.wait({task})
             await aeventually(lambda: states(pool) == {})
             with pytest.raises(PoolClosed):
                 await pool.aget()
             assert len(maker.closings) == SIZE
-            return blow.hit
+            return strike.hit
 
-        for at in range(10):
+        def play(at: int) -> bool:
             maker = AsyncMaker(SIZE)
             pool: Any = FastPool(SIZE, factory=maker)
             with quiet():
-                if not run_in(kind, main(pool, maker, at)):
-                    break
-        else:
-            pytest.fail("it never gets through")
+                return bool(run_in(kind, main(pool, maker, at)))
+
+        assert every_suspension(play) >= 1
 
     @kinds
-    def test_what_is_being_made_stays(self, kind: str) -> None:
-        """The borrower goes; the creation goes on, and the next one gets its resource."""
+    @pytest.mark.parametrize(("hook", "state"), [("create", "creating"), ("reset", "checking")])
+    def test_a_hook_under_way_goes_on(self, kind: str, hook: str, state: str) -> None:
+        """The borrower goes while its resource is made, or reset at the end of its block; the next
+        one gets it."""
 
         async def main(pool: Any, maker: AsyncMaker) -> None:
             hang = Hang()
-            maker.script["create"].append(hang)
+            maker.script[hook].append(hang)
             task = asyncio.ensure_future(lease(pool))
             await aeventually(hang.begun.is_set)
             task.cancel()
             await asyncio.wait({task})
-            assert states(pool) == {"creating": 1} and not hang.cancelled
+            assert task.cancelled() and states(pool) == {state: 1} and not hang.cancelled
             hang.let_go()
             await aeventually(lambda: states(pool) == {"idle": 1})
             await lease(pool)
             assert maker.made == 1
-
-        with accounted(1) as (pool, maker):
-            run_in(kind, main(pool, maker))
-
-    @kinds
-    def test_what_is_being_reset_stays(self, kind: str) -> None:
-        """The borrower is cancelled at the end of its block; the reset goes on."""
-
-        async def main(pool: Any, maker: AsyncMaker) -> None:
-            hang = Hang()
-            maker.script["reset"].append(hang)
-            task = asyncio.ensure_future(lease(pool))
-            await aeventually(hang.begun.is_set)
-            task.cancel()
-            await asyncio.wait({task})
-            assert task.cancelled() and states(pool) == {"checking": 1} and not hang.cancelled
-            hang.let_go()
-            await aeventually(lambda: states(pool) == {"idle": 1})
 
         with accounted(1) as (pool, maker):
             run_in(kind, main(pool, maker))
@@ -395,69 +324,3 @@ class TestTheEndOfALoop:
 
         assert run_in("asyncio", parent()) == 0
         assert pool.close()
-
-
-class TestRaces:
-    """Loops in threads, and chance."""
-
-    @pytest.mark.parametrize("seed", range(6))
-    def test_three_loops(self, seed: int, fast_switching: None) -> None:
-        """20 tasks each over cap 4, struck at random; the pool may be closed in the middle."""
-        chance = random.Random(seed)
-        maker = AsyncMaker(4, steps=chance.randrange(3))
-        options: dict[str, Any] = {"check_after": chance.choice([0, None])}
-        if seed % 2:
-            options["max_uses"] = chance.randrange(1, 9)
-        over = threading.Event()
-        faults: list[str] = []
-
-        async def user(pool: Any, name: object, luck: random.Random) -> None:
-            for _ in range(12):
-                act = luck.random()
-                try:
-                    async with pool.lease(luck.choice([0.0005, 0.01, 10, 10])) as thing:
-                        maker.hold(thing, name)
-                        try:
-                            await asyncio.sleep(0 if act < 0.8 else 0.0005)
-                        finally:
-                            maker.hold(thing, None)
-                        if act < 0.1:
-                            raise OSError
-                        if act < 0.2:
-                            pool.discard(thing)
-                except PoolClosed:
-                    return
-                except (PoolError, OSError):
-                    pass
-
-        async def loop_main(pool: Any, number: int) -> None:
-            luck = random.Random(seed * 10 + number)
-            tasks = [asyncio.ensure_future(user(pool, (number, n), luck)) for n in range(20)]
-            left = set(tasks)
-            while left:
-                _, left = await asyncio.wait(left, timeout=luck.random() * 0.002)
-                if left and luck.random() < 0.3:
-                    luck.choice(sorted(left, key=tasks.index)).cancel()
-            for task in tasks:
-                if not task.cancelled() and task.exception() is not None:
-                    faults.append(repr(task.exception()))
-
-        with accounted(4, maker, **options) as (pool, _):
-            looker = threading.Thread(target=lambda: faults.extend(watched(pool, over)))
-            looker.start()
-            try:
-                with threads("asyncio", 3) as loops:
-                    done = [loop.start(loop_main(pool, n)) for n, loop in enumerate(loops)]
-                    if seed % 3 == 2:
-                        eventually(lambda: maker.made > 6 or all(each.done() for each in done))
-                        pool.close(timeout=0)
-                    if seed % 3 == 1:
-                        done.pop().result(2 * PATIENCE)
-                        loops[2].end()
-                    for each in done:
-                        each.result(2 * PATIENCE)
-                    assert pool.close()
-            finally:
-                over.set()
-                looker.join(PATIENCE)
-            assert not faults, faults[:3]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import queue
 import threading
 import time
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolTimeout
+from fastpool import FastPool, PoolTimeout, _aio, _core, _keeper
+from fastpool._expiry import Expiry
+from fastpool.queue import ShutDown
 from loops import Run, eventually, lined_up, new_loop, queued, run_in
-from support import PATIENCE, Crew
+from support import PATIENCE, Crew, housekept
 from support import eventually as soon
 
 both = pytest.mark.parametrize("fairness", ["fair", "throughput"])
@@ -251,3 +257,139 @@ def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, crew: Crew)
         await asyncio.to_thread(thread.result)
 
     run(main())
+
+
+class TestNested:
+    """One loop runs inside another's callback: asyncio forbids it, and tools do it all the same."""
+
+    @staticmethod
+    def nested(inner: Any) -> Any:
+        outside = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            return run_in("asyncio", inner)
+        finally:
+            asyncio._set_running_loop(outside)
+
+    @pytest.mark.parametrize("when", ["soon", "at once", "never"])
+    def test_its_tasks_wait_on_their_own_loop(self, run: Run, when: str) -> None:
+        """And those outside go on as before."""
+        q: Any = FastPool()
+
+        async def inner() -> Any:
+            task = asyncio.create_task(q.aget(timeout=0.01 if when == "never" else PATIENCE))
+            if when == "soon":
+                asyncio.get_running_loop().call_later(0.001, q.put, "inside")
+            elif when == "at once":
+                asyncio.get_running_loop().call_soon(q.put, "inside")
+            with suppress(queue.Empty):
+                return await task
+            assert when == "never" and lined_up(q) == 0
+            return "inside"
+
+        async def outer() -> None:
+            other: Any = FastPool()
+            waits = asyncio.create_task(other.aget())
+            await asyncio.sleep(0)
+            assert self.nested(inner()) == "inside"
+            assert self.nested(inner()) == "inside"
+            other.put("outside")
+            assert await waits == "outside"
+            assert lined_up(q) == lined_up(other) == 0
+
+        run(outer())
+
+    def test_leases_hooks_and_cancelling(self, run: Run, accounted: Any) -> None:
+        """Waits of pool use, and what is done on workers."""
+        pool, _ = accounted(1, check=lambda resource: None, check_after=0)
+
+        async def use() -> None:
+            async with pool.lease(timeout=PATIENCE):
+                await asyncio.sleep(0)
+
+        async def inner() -> None:
+            await asyncio.gather(*(use() for _ in range(5)))
+            held = await pool.aacquire()
+            task = await queued(pool, 1, pool.aget(timeout=PATIENCE))
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled() and pool.stats().waiting == 0
+            held.release()
+
+        async def outer() -> None:
+            await asyncio.gather(use(), use())  # its loop waits first in this thread
+            self.nested(inner())
+            await asyncio.gather(use(), use())
+
+        run(outer())
+
+
+class TestWatching:
+    """The housekeeper comes by for as long as anybody waits on a loop that might be closed."""
+
+    def test_a_wait_is_watched_whenever_the_last_look_was(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It comes by, and finds nobody, when a task has joined the line and does not wait yet."""
+        dates: list[Any] = []
+        add = Expiry.add
+
+        def come_by() -> None:
+            due = dates.copy()
+            dates.clear()
+            for look in due:
+                look()
+
+        def joined(its: Any, wait: Any, span: float) -> None:
+            add(its, wait, span)
+            come_by()
+
+        async def main() -> None:
+            pool: Any = FastPool()
+            task = asyncio.create_task(pool.aget(timeout=PATIENCE))
+            await asyncio.sleep(0)
+            assert dates, "nobody will find out if this loop is closed"
+            come_by()
+            assert dates, "it comes again while somebody waits"
+            task.cancel()
+            await asyncio.wait([task])
+            come_by()
+            assert not dates, "nobody waits any more"
+
+        gc.collect()
+        monkeypatch.setattr(Expiry, "add", joined)
+        monkeypatch.setattr(_aio, "_loops", weakref.WeakSet())  # those of other tests are not seen
+        monkeypatch.setattr(_keeper, "watch", lambda at, call: dates.append(call))
+        _core.set_watching(False)
+        try:
+            asyncio.run(main())
+        finally:
+            monkeypatch.undo()
+            _aio._look_later()
+
+    def test_a_get_whose_loop_was_closed_says_so(self) -> None:
+        """Queue use: a coroutine that is resumed all the same has no item to return."""
+        q: Any = FastPool()
+        loop = new_loop("asyncio")
+        wait = q.aget()
+
+        async def main() -> None:
+            wait.send(None)
+
+        loop.run_until_complete(main())
+        loop.close()
+        soon(lambda: lined_up(q) == 0)
+        with pytest.raises(ShutDown):
+            wait.send(None)
+
+
+def test_the_housekeeper_survives_whatever_is_raised_on_it(caplog: Any) -> None:
+    """Every pool of the process lives by it, and a signal handler or an exit may end anything."""
+    for error in (ValueError, SystemExit, KeyboardInterrupt, GeneratorExit):
+
+        def fail(error: type[BaseException] = error) -> None:
+            raise error
+
+        _keeper.poke(fail)
+        housekept()
+    assert caplog.text.count("housekeeping failed") == 4

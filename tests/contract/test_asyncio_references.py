@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolTimeout
+from fastpool import FastPool, PoolTimeout, _core
 from loops import Run, eventually, queued, run_in
 from support import eventually as soon
 
@@ -85,6 +85,43 @@ class TestReferences:
 
         gone = run(main())
         soon(lambda: [gc.collect(), [ref() for ref in gone] == [None] * 3][1])
+
+    def test_items_are_released_before_their_time_outs(self, run: Run) -> None:
+        """A wait that is over may be known to its timer for an hour, but not with what it got."""
+        q: Any = FastPool()
+
+        class Item:
+            pass
+
+        async def main() -> None:
+            task = asyncio.create_task(q.aget(timeout=3600))
+            await asyncio.sleep(0)
+            q.put(Item())
+            gone = weakref.ref(await task)
+            del task
+            await eventually(lambda: [gc.collect(), gone() is None][1])
+
+        run(main())
+
+    def test_waits_that_are_over_are_forgotten(self, run: Run) -> None:
+        """A thousand, one after the other, behind one that lasts: not all are kept for an hour."""
+        lasting: Any = FastPool()
+        q: Any = FastPool()
+
+        async def main() -> None:
+            first = asyncio.create_task(lasting.aget(timeout=3600))
+            await asyncio.sleep(0)
+            for item in range(1000):
+                task = asyncio.create_task(q.aget(timeout=3600))
+                await asyncio.sleep(0)
+                q.put(item)
+                assert await task == item
+            waits = sum(type(thing) is _core.Wait for thing in gc.get_objects())
+            assert waits < 200, waits
+            first.cancel()
+
+        gc.collect()
+        run(main())
 
     def test_a_lease_collected_in_a_task_warns(self, run: Run, accounted: Any) -> None:
         """As in a thread: the resource is closed, ResourceWarning."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import time
 from typing import Any
 
 import pytest
 
 from fastpool import FastPool, PoolDeadlock, PoolError, PoolTimeout
-from loops import Run, eventually, lined_up, queued
+from loops import Run, eventually, lined_up, queued, run_in
 from support import PATIENCE, Crew, states, works
 from support import eventually as soon
 
@@ -130,6 +131,39 @@ class TestTimeouts:
 
         run(main())
         works(pool, 1)
+
+    def test_one_timer_serves_all_time_outs(self, accounted: Any) -> None:
+        """Of pools and queues, of any length; what is earlier is served earlier."""
+        pool, _ = accounted(1)
+        q: Any = FastPool()
+        order: list[str] = []
+
+        async def wait(name: str, take: Any) -> None:
+            with pytest.raises((PoolTimeout, queue.Empty)):
+                await take
+            order.append(name)
+
+        async def main() -> None:
+            loop: Any = asyncio.get_running_loop()
+            held = await pool.aget()
+            others = [asyncio.create_task(pool.aget(timeout=PATIENCE)) for _ in range(50)]
+            spans = {"last": 0.03, "first": 0.01, "second": 0.02}
+            waits = [
+                asyncio.create_task(wait(name, take(timeout=span)))
+                for take in (pool.aget, q.aget)
+                for name, span in spans.items()
+            ]
+            await asyncio.sleep(0)
+            timers = [timer for timer in loop._scheduled if not timer.cancelled()]
+            assert len(timers) == 2, timers  # one is that of the whole run
+            await asyncio.gather(*waits)
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+            pool.put(held)
+
+        run_in("asyncio", main())
+        assert order == sorted(order, key=["first", "second", "last"].index)
 
 
 class TestIdentity:

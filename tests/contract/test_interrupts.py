@@ -7,9 +7,11 @@ at the second, and so on until the call gets through.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,24 +19,31 @@ from typing import Any
 import pytest
 
 import fastpool
-from fastpool import FastPool
-from support import PATIENCE, Maker, eventually
+from async_maker import AsyncMaker, threads
+from async_maker import accounted as async_accounted
+from fastpool import FastPool, _core
+from loops import lined_up
+from support import PATIENCE, Crew, Maker, eventually, works
 
 HOME = str(Path(fastpool.__file__).parent)
 
 
 @pytest.fixture(autouse=True)
-def swept() -> None:
-    """What earlier tests left is not collected, and interrupted, in the middle of this one."""
+def swept() -> Iterator[None]:
+    """What was left before is not collected, and interrupted, in the middle of something else."""
     gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class Interrupted(BaseException):
     """What the handler raises; like KeyboardInterrupt no Exception."""
 
 
-def interrupt(point: int, call: Callable[[], Any]) -> bool:
-    """Make the call and interrupt it at the given point; False if it has fewer points."""
+def interrupt(point: int, call: Callable[[], Any], kept: list[BaseException] | None = None) -> bool:
+    """Make the call and interrupt it at the given point; False if it has fewer points.  ``kept``:
+    for the error, with every frame of the call."""
     passed = 0
 
     def profile(frame: FrameType, event: str, argument: object) -> None:
@@ -48,7 +57,9 @@ def interrupt(point: int, call: Callable[[], Any]) -> bool:
     sys.setprofile(profile)
     try:
         call()
-    except Interrupted:
+    except Interrupted as error:
+        if kept is not None:
+            kept.append(error)
         return True
     finally:
         sys.setprofile(None)
@@ -143,6 +154,43 @@ def test_an_interrupted_discard_can_be_repeated() -> None:
         assert resource.closed
 
 
+@pytest.mark.parametrize("use", ["aget", "aacquire", "lease", "queue get", "queue put"])
+def test_an_interrupted_wait_of_a_task_leaves_the_line(use: str) -> None:
+    """On its way to the first suspension, wherever that is; though the error, and with it every
+    frame of the call, is kept."""
+
+    def begin(pool: Any) -> Any:
+        if use == "aget":
+            return pool.aget(PATIENCE)
+        if use == "aacquire":
+            return pool.aacquire(PATIENCE)
+        if use == "lease":
+            return pool.lease(PATIENCE).__aenter__()
+        return pool.aget(PATIENCE) if use == "queue get" else pool.aput(2, PATIENCE)
+
+    async def main(point: int) -> bool:
+        pool: Any = FastPool(1) if "queue" in use else FastPool(1, factory=object)
+        if use == "queue put":
+            pool.put(1)
+        held = None if "queue" in use else pool.get()
+        wait, suspended = begin(pool), []
+        kept: list[BaseException] = []
+        more = interrupt(point, lambda: suspended.append(wait.send(None)), kept)
+        if suspended:
+            wait.close()
+        assert lined_up(pool) == 0
+        if held is not None:
+            pool.put(held)
+            assert pool.get_nowait() is held
+        pool.close()
+        return more
+
+    point = 1
+    while asyncio.run(main(point)):
+        point += 1
+    assert point > 3
+
+
 ENDINGS: dict[str, Callable[[Any], Any]] = {
     "flush": lambda pool: pool.flush(),
     "resize": lambda pool: pool.resize(1),
@@ -170,3 +218,62 @@ def test_an_interrupted_end_of_what_is_idle_can_be_repeated(end: Callable[[Any],
             eventually(lambda pool=pool: not pool.stats().closing)
             pool.resize(2)
             sound(pool, maker)
+
+
+@pytest.mark.parametrize("name", ["flush", "resize"])
+def test_an_interrupted_end_of_what_a_loop_has_idle(name: str) -> None:
+    """The same of resources that are closed by tasks of their loop."""
+    end = ENDINGS[name]
+    point, more = 0, True
+    with threads("asyncio", 1) as (loop,):
+        while more:
+            point += 1
+            maker = AsyncMaker()
+            hooks = {"factory": maker.create, "close": maker.close}
+            with async_accounted(2, maker, **hooks) as (pool, _):
+                loop.run(pool.awarm(2))
+                more = interrupt(point, lambda pool=pool: end(pool))
+                eventually(lambda pool=pool: not pool.stats().closing)
+                end(pool)
+                eventually(lambda pool=pool: not pool.stats().closing)
+                pool.resize(2)
+                assert loop.run(pool.awarm(2)) == 2
+
+
+def test_an_interrupted_close_on_a_loop_is_done_all_the_same() -> None:
+    """Asked for by who took the resource out of what is idle, and sees to no more than the call."""
+    point, more = 1, True  # 1: the call
+    with threads("asyncio", 1) as (loop,):
+        while more:
+            point += 1
+            with async_accounted(1) as (pool, maker):
+                loop.run(pool.awarm(1))
+                (shard,) = _core.manager(pool, "this test").everyone()
+                ((index, *_),) = shard.core.slots()
+                assert shard.core.claim(index)
+                close = partial(shard.closing.later, index, "idle")
+                more = interrupt(point, close)
+                eventually(lambda pool=pool: pool.stats().open == 0)
+                assert len(maker.closings) == 1
+    assert point > 3
+
+
+@pytest.mark.parametrize("hook", ["its own", "a function"])
+def test_a_close_under_way_is_not_ended_twice(accounted: Any, crew: Crew, hook: str) -> None:
+    """Its caller was interrupted after a worker had begun, and asks for the rest: the place is free
+    when the hook has returned, not before."""
+    options: dict[str, Any] = {} if hook == "its own" else {"close": lambda thing: thing.close()}
+    pool, maker = accounted(1, **options)
+    manager = _core.manager(pool, "this test")
+    resource = pool.get()
+    maker.close_gate.clear()
+    crew.start(pool.discard, resource)
+    eventually(lambda: pool.stats().closing == 1)
+    for _ in range(3):
+        manager.rescue(0, "interrupted")
+    assert manager.closers.settle(PATIENCE)
+    assert pool.stats().closing == pool.stats().open == 1
+    maker.close_gate.set()
+    crew.finish()
+    assert pool.stats().open == 0 and maker.closed == 1
+    works(pool, 1)

@@ -63,7 +63,7 @@ class TestGetters:
     def test_a_newcomer_does_not_overtake_in_fair_mode(self, order: Any, crew: Crew) -> None:
         """An item put while somebody waits is already his: the putter itself finds it empty."""
         q: Any = FastPool(order=order, fairness="fair")
-        for item in range(50):
+        for item in range(10):
             getter = crew.start(q.get).parked()
             q.put(item)
             with pytest.raises(queue.Empty):

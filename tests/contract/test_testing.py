@@ -18,6 +18,7 @@ from fastpool.testing import OK, Call, Hang, ManualClock, Resource, ScriptedFact
 from support import Crew, states, works
 
 HOME = Path(fastpool.__file__).resolve().parent.parent
+PLAIN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # pytest and the fixture: nobody else's plugins
 
 
 # ---- The scripted factory -----------------------------------------------------------------------
@@ -238,7 +239,7 @@ def run(tmp_path: Path) -> Run:
         return subprocess.run(
             [sys.executable, "-m", "pytest", "-q", *ignore, str(tmp_path)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(HOME), "COLUMNS": "200"},
+            env={**os.environ, **PLAIN, "PYTHONPATH": str(HOME), "COLUMNS": "200"},
             capture_output=True,
             text=True,
             timeout=50,

@@ -85,7 +85,7 @@ def test_it_is_readable_at_80_columns_and_says_what_it_means(
 def test_ctrl_c_ends_it_cleanly(stage: str) -> None:
     """Whatever it was doing: exit code 130, one word, no traceback."""
     process = subprocess.Popen(
-        [*COMMAND, "--seconds", "6"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "--seconds", "3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     for line in process.stderr:

@@ -11,6 +11,7 @@ import pytest
 import run as native  # beside this file
 
 pytestmark = [
+    pytest.mark.once,  # a stand-in takes the place of Python
     pytest.mark.skipif(native.compiler() is None, reason="there is no C compiler"),
     pytest.mark.skipif(sys.platform == "win32", reason="the harness uses POSIX threads"),
 ]

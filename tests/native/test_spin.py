@@ -16,6 +16,7 @@ import pytest
 MODELS = Path(__file__).resolve().parent / "spin"
 
 pytestmark = [
+    pytest.mark.once,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not shutil.which("spin"), reason="spin is not installed"),
     pytest.mark.skipif(not shutil.which("gcc"), reason="spin's verifier wants gcc"),

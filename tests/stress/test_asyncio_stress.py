@@ -21,7 +21,7 @@ from fastpool import FastPool, PoolOverloaded, PoolTimeout
 from loops import KINDS, new_loop, run_in
 from support import Crew, Flaky, Resource, ailing, eventually, unresettable
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "12000"))
+OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "6000"))
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 LOOPS, TASKS, THREADS = 3, 4, 4
 SHARE = OPS // (LOOPS * TASKS + THREADS)
@@ -264,7 +264,7 @@ def test_threads_and_tasks_get_equal_turns(kind: str, accounted: Any, crew: Crew
 
     async def main() -> None:
         await asyncio.to_thread(start.wait, 10)
-        asyncio.get_running_loop().call_later(3.0, over.set)
+        asyncio.get_running_loop().call_later(1.5, over.set)
         await asyncio.gather(*(task(12 + n) for n in range(12)))
 
     for index in range(12):

@@ -17,30 +17,20 @@ from typing import Any
 import pytest
 
 from history import Event
-from plans import Plan, serves_async_factories
+from plans import Plan
 from world import World
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "3000"))
+OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "1200"))
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 WORLDS = max(5, OPS // 10)  # ten operations each, about
 
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 100)]
 modes = pytest.mark.parametrize("fair", [True, False], ids=["fair", "throughput"])
-factories = pytest.mark.parametrize(
-    "asynchronous", [False, True], ids=["plain", "async"], indirect=True
-)
 
 
 @pytest.fixture(autouse=True)
 def _hushed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "fastpool")  # each failing reset is a line
-
-
-@pytest.fixture
-def asynchronous(request: pytest.FixtureRequest) -> bool:
-    if request.param and not serves_async_factories():
-        pytest.skip("the pool does not serve async factories")
-    return bool(request.param)
 
 
 def _judge(world: World, how: str) -> list[Event]:
@@ -61,44 +51,38 @@ def _judge(world: World, how: str) -> list[Event]:
     return events
 
 
-SHAPES: dict[str, dict[str, int]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "one loop": {},
     "loop and threads": {"threads": 2, "tasks": 3},
     "three loops": {"loops": 3, "threads": 1, "tasks": 2},
+    "one loop, async": {"asynchronous": True},  # threads are refused there
+    "three loops, async": {"asynchronous": True, "loops": 3, "tasks": 2},
 }
 
 
 @modes
-@factories
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_world_goes_wrong(shape: str, fair: bool, asynchronous: bool) -> None:
+def test_no_world_goes_wrong(shape: str, fair: bool) -> None:
     """Cancels, time-outs, discards, flushes, closes, failing and slow hooks in small worlds: one
     holder at a time, the cap, the line, nobody waits beside what is free, all is closed."""
     kinds: Counter[str] = Counter()
-    fixed: dict[str, Any] = dict(SHAPES[shape])
-    if asynchronous:
-        fixed.update(threads=0)  # they are refused
     for seed in range(SEED, SEED + WORLDS):
-        world = World(seed, Plan.by_chance(seed, fair=fair, asynchronous=asynchronous, **fixed))
+        world = World(seed, Plan.by_chance(seed, fair=fair, **SHAPES[shape]))
         kinds.update(event.kind for event in _judge(world, f"{shape} fair={fair}"))
     for kind in ("give", "join", "leave", "fail", "close", "quiet"):
         assert kinds[kind] > WORLDS / 10, f"hardly a world had a {kind}: {kinds}"
 
 
 @modes
-@factories
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_seed_repeats_itself(shape: str, fair: bool, asynchronous: bool) -> None:
+def test_a_seed_repeats_itself(shape: str, fair: bool) -> None:
     """The same seed, the same history, event for event.  Hand-off after 1 ms is the core's own, in
     real time: a "throughput" world may need more than two runs to show two that are the same."""
-    fixed: dict[str, Any] = dict(SHAPES[shape])
-    if asynchronous:
-        fixed.update(threads=0)
     different = set()
     for seed in range(SEED, SEED + max(5, WORLDS // 20)):
 
         def played(seed: int = seed) -> tuple[Event, ...]:
-            plan = Plan.by_chance(seed, fair=fair, asynchronous=asynchronous, **fixed)
+            plan = Plan.by_chance(seed, fair=fair, **SHAPES[shape])
             return tuple(_judge(World(seed, plan), f"{shape} fair={fair}"))
 
         histories = [played(), played()]
@@ -148,7 +132,7 @@ HOOKS: dict[str, dict[str, Any]] = {
 
 
 @modes
-@factories
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("hooks", HOOKS)
 @pytest.mark.parametrize("act", [_get, _lease, _acquire, _warm, _close, _block])
 def test_cancelled_at_every_step(act: Any, hooks: str, fair: bool, asynchronous: bool) -> None:

@@ -1,0 +1,140 @@
+"""Loops in threads that come to one pool of coroutines at the same time, and chance."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from typing import Any
+
+import pytest
+
+from async_maker import PAUSE, AsyncMaker, Thing, accounted, threads, watched
+from fastpool import PoolClosed, PoolError
+from loops import KINDS
+from support import PATIENCE, Crew, eventually
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+class TestRaces:
+    """The cap, the sums and the accounts hold in every snapshot."""
+
+    def test_max_waiting_is_exact(self, crew: Crew, fast_switching: None) -> None:
+        """Callers of several loops that come at the same time: not one too many waits."""
+        with accounted(1, max_waiting=2) as (pool, _), threads("asyncio", 4) as loops:
+            lease = loops[0].run(pool.aacquire())
+            for _ in range(30):
+                barrier = threading.Barrier(4)
+
+                def come(index: int, barrier: threading.Barrier = barrier) -> Any:
+                    async def waits() -> None:
+                        barrier.wait(PATIENCE)
+                        async with pool.lease(timeout=0.02):
+                            pass
+
+                    return loops[index].start(waits()).exception(PATIENCE)
+
+                tasks = crew.together(4, come)
+                kinds_ = [type(task.result()) for task in tasks]
+                assert sorted(kind.__name__ for kind in kinds_) == [
+                    *["PoolOverloaded"] * 2,
+                    *["PoolTimeout"] * 2,
+                ]
+            loops[0].call(lease.release)
+
+    @kinds
+    def test_loops_at_once(self, kind: str) -> None:
+        """Four loops, cap 3: hooks and borrowers find what is their loop's; the cap and the sums
+        hold in every snapshot, over the end of a loop too."""
+        over = threading.Event()
+
+        async def work(turns: int) -> None:
+            async def one() -> None:
+                for _ in range(turns):
+                    async with pool.lease() as thing:
+                        assert isinstance(thing, Thing)
+                        maker.hold(thing, asyncio.current_task())
+                        await asyncio.sleep(PAUSE)
+                        maker.hold(thing, None)
+
+            await asyncio.gather(*(one() for _ in range(4)))
+
+        with accounted(3, check_after=0) as (pool, maker):
+            faults: list[str] = []
+            looker = threading.Thread(target=lambda: faults.extend(watched(pool, over)))
+            looker.start()
+            try:
+                with threads(kind, 4) as loops:
+                    for loop in loops[:2]:
+                        loop.start(work(5)).result(3 * PATIENCE)
+                    loops[0].end()
+                    done = [loop.start(work(10)) for loop in loops[1:]]
+                    for each in done:
+                        each.result(3 * PATIENCE)
+            finally:
+                over.set()
+                looker.join(PATIENCE)
+            assert not faults, faults[:2]
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_three_loops(self, seed: int, fast_switching: None) -> None:
+        """20 tasks each over cap 4, struck at random; the pool may be closed in the middle."""
+        chance = random.Random(seed)
+        maker = AsyncMaker(4, steps=chance.randrange(3))
+        options: dict[str, Any] = {"check_after": chance.choice([0, None])}
+        if seed % 2:
+            options["max_uses"] = chance.randrange(1, 9)
+        over = threading.Event()
+        faults: list[str] = []
+
+        async def user(pool: Any, name: object, luck: random.Random) -> None:
+            for _ in range(12):
+                act = luck.random()
+                try:
+                    async with pool.lease(luck.choice([0.0005, 0.01, 10, 10])) as thing:
+                        maker.hold(thing, name)
+                        try:
+                            await asyncio.sleep(0 if act < 0.8 else 0.0005)
+                        finally:
+                            maker.hold(thing, None)
+                        if act < 0.1:
+                            raise OSError
+                        if act < 0.2:
+                            pool.discard(thing)
+                except PoolClosed:
+                    return
+                except (PoolError, OSError):
+                    pass
+
+        async def loop_main(pool: Any, number: int) -> None:
+            luck = random.Random(seed * 10 + number)
+            tasks = [asyncio.ensure_future(user(pool, (number, n), luck)) for n in range(20)]
+            left = set(tasks)
+            while left:
+                _, left = await asyncio.wait(left, timeout=luck.random() * 0.002)
+                if left and luck.random() < 0.3:
+                    luck.choice(sorted(left, key=tasks.index)).cancel()
+            for task in tasks:
+                if not task.cancelled() and task.exception() is not None:
+                    faults.append(repr(task.exception()))
+
+        with accounted(4, maker, **options) as (pool, _):
+            looker = threading.Thread(target=lambda: faults.extend(watched(pool, over)))
+            looker.start()
+            try:
+                with threads("asyncio", 3) as loops:
+                    done = [loop.start(loop_main(pool, n)) for n, loop in enumerate(loops)]
+                    if seed % 3 == 2:
+                        eventually(lambda: maker.made > 6 or all(each.done() for each in done))
+                        pool.close(timeout=0)
+                    if seed % 3 == 1:
+                        done.pop().result(2 * PATIENCE)
+                        loops[2].end()
+                    for each in done:
+                        each.result(2 * PATIENCE)
+                    assert pool.close()
+            finally:
+                over.set()
+                looker.join(PATIENCE)
+            assert not faults, faults[:3]
