@@ -271,7 +271,8 @@ class Names:
 
 
 class Lock:
-    """Others may come in before it is taken, never while it is given back."""
+    """Others may come in before it is taken, never while it is given back.  When the schedule has
+    ended it is a real one, for finalisers and the housekeeper may come at the same time."""
 
     again = False  # whether its holder may take it once more
 
@@ -279,9 +280,12 @@ class Lock:
         self.schedule = schedule
         self.holder: Actor | None = None
         self.times = 0
+        self.real = threading.RLock()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         schedule = self.schedule
+        if schedule.ended:
+            return self.real.acquire(blocking, timeout)
         if not (self.again and self.holder is schedule.current):
             if blocking:
                 schedule.maybe()
@@ -294,6 +298,9 @@ class Lock:
         return True
 
     def release(self) -> None:
+        if self.schedule.ended:
+            self.real.release()
+            return
         if self.holder is None or (self.again and self.holder is not self.schedule.current):
             raise RuntimeError("released by who does not hold it")
         self.times -= 1

@@ -1,5 +1,5 @@
 # cython: language_level=3, freethreading_compatible=True, binding=False
-# cython: embedsignature=True, boundscheck=False, wraparound=False
+# cython: embedsignature=True, boundscheck=False, wraparound=False, unraisable_tracebacks=False
 """The compiled core: hits are served here, everything else is asked of the pool's manager.
 
 Layers: ``_ring.h`` (storage), ``_waiters.h`` (the gate and the one locked slow path), ``_cpython.h``
