@@ -375,6 +375,17 @@ def test_verdicts_say_who_was_faster(ours: Any, rival: Any, says: str) -> None:
     assert judge.verdict(result("ours", *ours), result("rival", *rival)) == says
 
 
+@pytest.mark.parametrize(
+    ("opened", "rivals", "held"), [(8, 9, True), (3, 4, True), (4, 3, None), (9, 9, False)]
+)
+def test_connections_are_compared_when_there_were_enough(
+    opened: int, rivals: int, held: bool | None
+) -> None:
+    """A turn on a busy machine may end after the rival's first calls."""
+    ours, rival = result("ours", 1, opened), result("rival", 1, rivals)
+    assert judge.fewer_connections(ours, rival, 8).held is held
+
+
 def test_rows_stay_in_their_columns() -> None:
     row = Row("queue.LifoQueue, 8 channels", 123456.7, 0.0123, 1.23456, 123456, 123456, 0.5)
     view = Said()

@@ -41,7 +41,7 @@ def pool_checks(ours: Result, rival: Result, size: int) -> list[Check]:
         no_errors(ours.errors),
         cap_kept([turn.peak for turn in ours.turns], size),
         *audit([turn.books for turn in ours.turns if turn.books]),
-        _fewer_connections(ours, rival),
+        fewer_connections(ours, rival, size),
     ]
 
 
@@ -60,8 +60,10 @@ def channel_checks(ours: Result, rival: Result, size: int) -> list[Check]:
     ]
 
 
-def _fewer_connections(ours: Result, rival: Result) -> Check:
+def fewer_connections(ours: Result, rival: Result, size: int) -> Check:
+    """Not to be told while the rival has not opened more than a pool may hold."""
+    fewer = ours.opened < rival.opened
     return Check(
         f"fewer connections than with {rival.way.name}: {ours.opened:,}, not {rival.opened:,}",
-        ours.opened < rival.opened,
+        fewer if fewer or rival.opened > size else None,
     )
