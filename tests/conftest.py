@@ -105,6 +105,38 @@ def accounted() -> Iterator[Callable[..., tuple[Any, Maker]]]:
 
 
 @pytest.fixture
+def shared() -> Iterator[Callable[..., tuple[Any, Maker]]]:
+    """Make shared pools whose resources are counted: `pool, maker = shared((least, most), slots)`.
+
+    At the end of the test every slot must be free, or held by the test's own doing, and what was
+    made must be closed or still in use.  Twice the cap may be open: those that drain are extra.
+    """
+    from faces import SharedPool
+
+    books: list[tuple[Any, Maker]] = []
+
+    def make(items: Any = (1, 8), slots: int = 50, maker: Any = None, **options: Any) -> Any:
+        maker = maker or Maker()
+        most = items if isinstance(items, int) else items[1]
+        maker.cap = 2 * most if most else float("inf")
+        pool = SharedPool(maker, items=items, slots=slots, **options)
+        books.append((pool, maker))
+        return pool, maker
+
+    yield make
+    for pool, maker in books:
+        maker.gate.set()
+        maker.close_gate.set()
+        pool.close(timeout=0)
+        eventually(lambda maker=maker: not maker.running)
+        eventually(lambda pool=pool: pool.stats().open == pool.stats().leased)
+        stats = pool.stats()
+        assert (stats.leases > 0) == (stats.leased > 0) and stats.leased == stats.draining, stats
+        eventually(lambda maker=maker, n=stats.leased: maker.made == maker.closed + n)
+        assert not maker.faults, maker.faults
+
+
+@pytest.fixture
 def collect() -> Callable[[], None]:
     """Run the garbage collector until nothing more falls out of it."""
 

@@ -55,6 +55,12 @@ def FastPool(*args: Any, **options: Any) -> Any:
     return stand_in(fastpool.FastPool(*args, **options), is_queue)
 
 
+def SharedPool(*args: Any, **options: Any) -> Any:
+    """The same of a ``fastpool.SharedPool``."""
+    pool = fastpool.SharedPool(*args, **options)
+    return pool if _stage is None else Shared(_stage, pool)
+
+
 def stand_in(pool: Any, is_queue: bool = False) -> Any:
     """The pool itself for a test that runs through threads."""
     return pool if _stage is None else Pool(_stage, pool, is_queue)
@@ -296,3 +302,36 @@ class Pool(StandIn):
     @maxsize.setter
     def maxsize(self, value: Any) -> None:
         self._real.maxsize = value
+
+
+class SharedLease(Lease):
+    """The lease of a stand-in for a shared pool."""
+
+    __class__ = property(lambda self: fastpool.SharedLease)  # type: ignore[assignment]
+
+    def penalize(self) -> None:
+        self._give(self._real.penalize)
+
+
+class Shared(Pool):
+    """A SharedPool, likewise."""
+
+    def __init__(self, stage: Stage, real: Any) -> None:
+        super().__init__(stage, real, is_queue=False)
+
+    def get(self, *timeout: Any, **named: Any) -> Any:  # type: ignore[override]
+        real = self._real
+        return self._call(partial(real.get, **named), partial(real.aget, **named), *timeout)
+
+    def acquire(self, *timeout: Any, **named: Any) -> SharedLease:
+        taken = super().acquire(*timeout, **named)
+        return SharedLease(self._stage, taken._real)
+
+    def lease(self, *timeout: Any, **named: Any) -> SharedLease:
+        return SharedLease(self._stage, self._real.lease(*timeout, **named))
+
+    def put(self, resource: Any) -> None:  # type: ignore[override]
+        self._give(self._real.put, resource)
+
+    def drain(self, resource: Any) -> None:
+        self._give(self._real.drain, resource)

@@ -76,7 +76,19 @@ ARROWS: dict[str, set[str]] = {
     },
     "pool": {"_core", "_options", "_keeper", "_faces", "_manager", "_shards"},
     "queue": {"errors", "_core"},
-    "shared": {"errors", "pool"},
+    "_shared_options": {"errors", "_options"},
+    "_sharing": {
+        "_policy",
+        "_keeper",
+        "_opener",
+        "_closing",
+        "stats",
+        "_tracking",
+        "_housekeeping",
+        "_manager",
+        "_shared_options",
+    },
+    "shared": {"_core", "pool", "_shared_options", "_sharing"},
     "keyed": {"errors", "pool"},
     "cache": set(),
     "limits": {"errors", "_core"},
@@ -97,16 +109,18 @@ USERS = ("grpc", "rpc", "contrib", "cli", "__main__")
 HEADERS: dict[str, set[str]] = {
     "_clock.h": set(),
     "_ring.h": set(),
-    "_waiters.h": {"_clock.h", "_ring.h"},
+    "_loads.h": {"_clock.h", "_ring.h"},
+    "_waiters.h": {"_clock.h", "_ring.h", "_loads.h"},
     "_mailbox.h": {"_waiters.h"},
     "_slots_view.h": {"_waiters.h"},
+    "_shared.h": {"_waiters.h"},
     "_home.h": {"_waiters.h"},
-    "_cpython.h": {"_waiters.h", "_mailbox.h", "_slots_view.h", "_home.h"},
+    "_cpython.h": {"_waiters.h", "_mailbox.h", "_slots_view.h", "_shared.h", "_home.h"},
     "_doors.h": {"_cpython.h"},
 }
 
 #: These are built without Python: by the C harness, and by whoever wants to read them alone.
-PLAIN_C = ("_clock.h", "_ring.h", "_waiters.h", "_slots_view.h")
+PLAIN_C = ("_clock.h", "_ring.h", "_loads.h", "_waiters.h", "_slots_view.h", "_shared.h")
 
 SOURCES = (".py", ".pyx", ".pxi")
 

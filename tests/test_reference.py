@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import fastpool
-from fastpool import FastPool
+from fastpool import FastPool, _shared_options
 from fastpool._options import NAMES, Options, parse
 from fastpool.testing import ManualClock
 
@@ -79,7 +79,7 @@ def stub_members(name: str) -> set[str]:
 
 def public_members() -> Iterator[tuple[type, str]]:
     """(class, name) of every public method and attribute of the compiled types."""
-    for name in ("FastPool", "Lease", "Queue", "LifoQueue"):
+    for name in ("FastPool", "Lease", "Queue", "LifoQueue", "SharedPool", "SharedLease"):
         kind = getattr(fastpool._core, name)
         yield from ((kind, member) for member in sorted(stub_members(name)))
 
@@ -91,6 +91,16 @@ def public_names() -> Iterator[tuple[str, Any]]:
             value = getattr(importlib.import_module(module), name)
             if value.__module__.startswith("fastpool"):
                 yield f"{module}.{name}", value
+
+
+def shared_options() -> dict[str, Any]:
+    """The options of SharedPool in the stub, with their defaults."""
+    for node in stub_classes()["SharedPool"].body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            given = node.args
+            defaults = [None if one is None else ast.literal_eval(one) for one in given.kw_defaults]
+            return dict(zip((one.arg for one in given.kwonlyargs), defaults))
+    raise LookupError
 
 
 def stub_options() -> dict[str, dict[str, Any]]:
@@ -161,14 +171,17 @@ def test_every_public_name_is_in_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), MEMBERS, ids=str)
 def test_every_public_member_is_in_its_page(kind: type, name: str) -> None:
-    page = PAGES["queue" if kind.__name__.endswith("Queue") else "fastpool"]
+    name_of_page = "queue" if kind.__name__.endswith("Queue") else "fastpool"
+    page = PAGES["shared" if kind.__name__.startswith("Shared") else name_of_page]
     assert re.search(rf"`{name}\b", page)
 
 
-@pytest.mark.parametrize("kind", ["PoolStats", "Histogram", "Holder"])
+@pytest.mark.parametrize("kind", ["PoolStats", "SharedStats", "Histogram", "Holder"])
 def test_every_field_is_in_the_reference(kind: str) -> None:
     section = PAGES["stats"].partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
     members = [name for name in dir(getattr(fastpool.stats, kind)) if not name.startswith("_")]
+    if kind == "SharedStats":
+        members = [name for name in members if not hasattr(fastpool.stats.PoolStats, name)]
     assert members
     assert [name for name in members if not re.search(rf"`{name}\b", section)] == []
 
@@ -239,3 +252,30 @@ def test_an_option_is_in_the_reference_with_its_defaults(name: str) -> None:
 def test_a_queue_refuses_what_is_not_for_it(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} means nothing without a factory"):
         FastPool(**{name: OTHER[name]})
+
+
+# ---- Options of SharedPool ----------------------------------------------------------------------
+
+
+def test_the_stub_has_every_option_of_a_shared_pool() -> None:
+    refused = {"factory", *_shared_options.NOT_SHARED}
+    assert {*shared_options()} == {*_shared_options.OWN, *NAMES} - refused
+
+
+@pytest.mark.parametrize("name", shared_options())
+def test_an_option_of_a_shared_pool_is_in_the_reference(name: str) -> None:
+    """With its default, which is the real one."""
+    page = PAGES["shared"].partition("| option | default | unit or values | effect |")[2]
+    rows = page.partition("\n\n")[0].splitlines()
+    (row,) = [row for row in rows if re.match(rf"\| [^|]*`{name}`[^|]*\|", row)]
+    told = row.split("|")[2].strip().strip("`")
+    default = shared_options()[name]
+    if name == "name":
+        assert told == '"pool-N"'
+    elif default is ...:
+        assert told
+    else:
+        assert ast.literal_eval(told) == default
+        options = _shared_options.parse_shared(object, _Unset, {})
+        real = (options.least, options.maxsize) if name == "items" else as_given(options, name)
+        assert real == default

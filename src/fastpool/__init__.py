@@ -2,6 +2,7 @@
 
 from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from .pool import FastPool, Lease
+from .shared import SharedLease, SharedPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,4 +28,6 @@ __all__ = [
     "PoolError",
     "PoolOverloaded",
     "PoolTimeout",
+    "SharedLease",
+    "SharedPool",
 ]

@@ -286,7 +286,7 @@ async def borrow(
                 if manager.awaits:  # of two that it was notified of, another loop may want one
                     manager.shards.came_back()
         if manager.tracking.on:
-            manager.tracking.note(hand.index)
+            manager.tracking.note(hand)
         return take(hand)
     except BaseException:
         if wait is not None:
@@ -295,7 +295,9 @@ async def borrow(
         raise
 
 
-def enter(lease: _core.Lease[Any], hand: _core.Hand, block: bool = True) -> Awaitable[Any]:
+def enter(
+    lease: _core.Lease[Any] | _core.SharedLease[Any], hand: _core.Hand, block: bool = True
+) -> Awaitable[Any]:
     """The slow path of ``async with pool.lease()``."""
     manager, reason, span = _core.lease_asks(lease, hand)
     return borrow(manager, hand, reason, span, lambda hand: _core.lease_hold(lease, hand, block))

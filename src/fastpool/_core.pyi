@@ -1,11 +1,11 @@
-"""Types of the compiled core: what FastPool, Lease, Queue and LifoQueue offer, option by option."""
+"""Types of the compiled core: what its pools, leases and queues offer, option by option."""
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
 
 from ._types import AsyncFactory, Factory
-from .stats import Holder, PoolStats
+from .stats import Holder, PoolStats, SharedStats
 from .testing import ManualClock
 
 _T = TypeVar("_T")
@@ -22,7 +22,10 @@ _DiscardOn: TypeAlias = (
 
 # ---- Queues and pools ---------------------------------------------------------------------------
 
-class Store(Generic[_T]):
+class Owner(Generic[_T]):
+    """Who owns a block: all pools and queues.  Private."""
+
+class Store(Owner[_T]):
     """What the queue faces of Queue, LifoQueue and FastPool have in common.  Private."""
 
     def qsize(self) -> int:
@@ -359,6 +362,174 @@ class Lease(Generic[_T_co]):
     def discard(self) -> None:
         """Closes the resource instead of giving it back; once, PoolError after that."""
 
+class SharedPool(Owner[_T]):
+    """A pool of resources that many callers use at once."""
+
+    def __init__(
+        self,
+        # Makes one resource, on a worker of the pool; a callable, or an object with create().
+        factory: Callable[[], _T] | Factory[_T],
+        *,
+        # (least, most) resources, or one number for both; most None: no cap.  The least are kept
+        # open; more are opened when all slots are taken.
+        items: int | tuple[int, int | None] = (1, 8),
+        # Leases of one resource at most.
+        slots: int = 50,
+        # Seconds after which a resource is closed without which there was room for all the leases
+        # under way; one at a time.  None: never.
+        shrink_after: float | None = 60,
+        # As how many leases an error counts when the least loaded resource is looked for, and for
+        # how many seconds.
+        penalty: int = 10,
+        penalty_time: float = 5,
+        # Exceptions that leave a block and count so; default: TimeoutError.
+        penalize_on: _DiscardOn[_T] = ...,
+        # As those of FastPool.  The check runs when nobody has used the resource for check_after.
+        close: Callable[[_T], object] | None = None,
+        check: Callable[[_T], object] | None = None,
+        timeout: float | None = 30,
+        create_timeout: float | None = 30,
+        hook_timeout: float | None = 5,
+        max_creating: int | None = 4,
+        check_after: float | None = 0.5,
+        keepalive: float | None = None,
+        idle_timeout: float | None = 600,
+        # Then another is opened in its place first, and it is closed when its last lease ends.
+        max_lifetime: float | None = 1800,
+        max_uses: int | None = None,
+        max_waiting: int | None = None,
+        fairness: _Fairness = "fair",
+        leak_after: float | None = None,
+        # Exceptions that leave a block and take the resource out of service; default: OSError but
+        # not TimeoutError, and EOFError.
+        discard_on: _DiscardOn[_T] = ...,
+        name: str | None = None,
+        clock: ManualClock | Ticks | None = None,
+    ) -> None: ...
+    def lease(self, timeout: float | None = ...) -> SharedLease[_T]:
+        """``with pool.lease() as resource:`` - entering takes one slot of the least loaded
+        resource, the end gives it back."""
+
+    def acquire(self, timeout: float | None = ...) -> SharedLease[_T]:
+        """Takes a slot at once and returns its lease, for holds that no block can express."""
+
+    def get(self, timeout: float | None = ...) -> _T:
+        """The least loaded resource, with one slot of it taken; give it back with ``put``, once."""
+
+    def put(self, resource: _T, /) -> None:
+        """Gives back one slot taken by ``get``; ValueError if none is taken."""
+
+    async def aget(self, timeout: float | None = ...) -> _T:
+        """``get`` for a task; cancelled, it takes nothing."""
+
+    async def aacquire(self, timeout: float | None = ...) -> SharedLease[_T]:
+        """``acquire`` for a task."""
+
+    async def aclose(self, timeout: float | None = 5.0) -> bool:
+        """``close`` for a task."""
+
+    async def awarm(self, n: int, timeout: float | None = ...) -> int:
+        """``warm`` for a task."""
+
+    def drain(self, resource: _T) -> None:
+        """Takes a resource out of service: no more leases, and closed when the last one ends."""
+
+    def replace(self, resource: _T | None = None) -> None:
+        """As ``drain``, but first another one is opened in its place; None: for every resource."""
+
+    def penalize(self, resource: _T) -> None:
+        """For ``penalty_time`` seconds it counts as loaded with ``penalty`` more leases."""
+
+    def resize(self, items: int | tuple[int, int | None]) -> None:
+        """New numbers of resources: (least, most), or one number for both."""
+
+    def flush(self) -> None:
+        """Drains every open resource: those not in use are closed now."""
+
+    def suspend(self) -> None:
+        """Leases wait until ``resume``; returns work as ever."""
+
+    def resume(self) -> None:
+        """Ends ``suspend``."""
+
+    def warm(self, n: int, timeout: float | None = ...) -> int:
+        """Opens resources until ``n`` are open and waits for them; returns how many are open."""
+
+    def leases(self) -> list[Holder[_T]]:
+        """Who holds what, one a lease."""
+
+    def stats(self) -> SharedStats:
+        """An immutable snapshot."""
+
+    def close(self, timeout: float | None = 5.0) -> bool:
+        """Refuses new work, wakes every waiter, closes what is not in use, waits up to ``timeout``
+        seconds for the leases that are under way; True when all is closed."""
+
+    @property
+    def items(self) -> tuple[int, int | None]:
+        """(least, most) resources; the most is None where there is no cap."""
+
+    @property
+    def slots(self) -> int:
+        """Leases of one resource at most."""
+
+    @property
+    def name(self) -> str:
+        """The name in errors, logs and metrics."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+class SharedLease(Generic[_T_co]):
+    """The right to one slot: made by ``SharedPool.lease`` and ``SharedPool.acquire``."""
+
+    def __enter__(self) -> _T_co: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+    async def __aenter__(self) -> _T_co: ...
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> Awaitable[None]: ...
+    @property
+    def resource(self) -> _T_co:
+        """The resource, while the lease is held; PoolError before and after."""
+
+    def release(self) -> None:
+        """Gives the slot back; once, PoolError after that."""
+
+    def discard(self) -> None:
+        """Gives the slot back and takes the resource out of service; once."""
+
+    def penalize(self) -> None:
+        """``SharedPool.penalize`` of its resource."""
+
 # ---- Between the core and its manager: private --------------------------------------------------
 
 _State: TypeAlias = Literal["creating", "idle", "leased", "checking", "closing"]
@@ -369,7 +540,13 @@ _Taken: TypeAlias = Literal[
     "fresh", "due", "timeout", "closed", "overloaded", "deadlock", "room", "room at head"
 ]
 
+_AnyLease: TypeAlias = Lease[Any] | SharedLease[Any]
+
 class Hand:
+    @property
+    def ticket(self) -> int: ...
+    @ticket.setter
+    def ticket(self, number: int) -> None: ...
     """What a borrower on the slow path has in hand: a slot, or a promise to come to the line."""
 
     @property
@@ -424,8 +601,8 @@ class Wait(Awaitable[None]):
 
 def task() -> int: ...
 def hand(core: Core) -> Hand: ...
-def asks(pool: Store[Any], timeout: object) -> tuple[Core, Any, float | None]: ...
-def manager(pool: Store[Any], act: str) -> Any: ...
+def asks(pool: Owner[Any], timeout: object) -> tuple[Core, Any, float | None]: ...
+def manager(pool: Owner[Any], act: str) -> Any: ...
 def set_loops(
     running: Callable[[], object],
     of: Callable[[Any], Mailbox],
@@ -436,12 +613,15 @@ def is_watching() -> bool: ...
 def current() -> Any: ...
 def get_later(pool: Any, timeout: object) -> Wait | None: ...
 def put_later(pool: Any, item: object, timeout: object) -> Wait: ...
-def is_pool(pool: Store[Any]) -> bool: ...
+def is_pool(pool: Owner[Any]) -> bool: ...
 def hit(pool: FastPool[Any]) -> Any: ...
 def stored(pool: FastPool[Any], item: object) -> bool: ...
 def lease_hit(lease: Lease[Any], block: bool) -> Any: ...
-def lease_asks(lease: Lease[Any], hand: Hand) -> tuple[Any, _Taken | None, float | None]: ...
-def lease_hold(lease: Lease[Any], hand: Hand, block: bool) -> Any: ...
+def share_lease_hit(lease: SharedLease[Any], block: bool) -> Any: ...
+def shared_hit(pool: SharedPool[Any]) -> Any: ...
+def lease_asks(lease: _AnyLease, hand: Hand) -> tuple[Any, _Taken | None, float | None]: ...
+def lease_hold(lease: _AnyLease, hand: Hand, block: bool) -> Any: ...
+def add_shared_faces(pool: dict[str, Any], lease: dict[str, Any]) -> None: ...
 def add_faces(pool: dict[str, Any], lease: dict[str, Any], settle: Callable[..., Any]) -> None: ...
 
 # ---- Between the core and its manager -----------------------------------------------------------
@@ -468,6 +648,12 @@ class Core:
         ask_put: bool,
         clock: Ticks | None = None,
     ) -> None: ...
+    def set_sharing(self, *, slots: int, most_uses: float, penalty: int) -> None: ...
+    def set_renewing(self, n: int) -> None: ...
+    def room(self) -> bool: ...
+    def shun(self, index: int, seconds: float) -> None: ...
+    def load(self, index: int) -> int: ...
+    def peak(self, index: int) -> int: ...
     def drop_manager(self) -> None: ...
     def now(self) -> float: ...
     def add_held(self, seconds: float) -> None: ...
@@ -528,5 +714,6 @@ def bind(
     configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[int, str]],
     put_into_inbox: Callable[..., object],
 ) -> object: ...
+def bind_shared(configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[Any, str]]) -> None: ...
 def keep(thing: object) -> None: ...
 def after_fork_in_child() -> list[Any]: ...

@@ -25,6 +25,7 @@ include "_core_c.pxi"
 
 cdef object UNSET = type("Unset", (), {"__repr__": lambda self: "<the pool's own>"})()
 cdef object configure = None  # these two are set by pool.py; makes the manager of a FastPool
+cdef object configure_shared = None  # by shared.py; likewise of a SharedPool
 cdef object poke = None       # puts a call into the housekeeper's inbox; runs no Python code
 cdef object is_finalizing = sys.is_finalizing
 cdef object generic_alias = type(list[int])
@@ -36,6 +37,12 @@ def bind(configure_pool, put_into_inbox):
     global configure, poke
     configure, poke = configure_pool, put_into_inbox
     return UNSET
+
+
+def bind_shared(configure_pool):
+    """The same for SharedPool, by ``fastpool.shared``."""
+    global configure_shared
+    configure_shared = configure_pool
 
 
 # ---- Time spans -------------------------------------------------------------------------------
@@ -126,6 +133,40 @@ cdef class Core:
         Py_INCREF(manager)
         c.manager = <void *>manager
 
+    def set_sharing(self, *, uint32_t slots, double most_uses, uint32_t penalty):
+        """After ``set_pool``: many leases of one resource, ``slots`` at most, ``most_uses`` in all; an
+        error counts as ``penalty`` of them."""
+        cdef fp_core *c = self.c
+        c.loads.slots, c.loads.penalty = slots, penalty
+        c.loads.most_uses = <uint32_t>min(most_uses, 4294967295.0)
+        c.use = FP_SHARING
+
+    def set_renewing(self, size_t n):
+        """So many resources will take no more leases once another is open in their place, which may
+        be opened beyond the limit."""
+        fp_lock_take(&self.c.lock)
+        self.c.renewing = n
+        fp_lock_drop(&self.c.lock)
+
+    def room(self):
+        """Whether one more may be opened."""
+        fp_lock_take(&self.c.lock)
+        cdef bint room = fp_room(self.c)
+        fp_lock_drop(&self.c.lock)
+        return room
+
+    def shun(self, uint32_t index, double seconds):
+        """For so long it counts as more loaded than it is."""
+        fp_sharing_shun(self.c, fp_slots_at(&self.c.slots, index), ns_of(seconds))
+
+    def load(self, uint32_t index):
+        """How many leases there are of it."""
+        return fp_slot_leases(self.c, fp_slots_at(&self.c.slots, index))
+
+    def peak(self, uint32_t index):
+        """How many there were at most since this was asked last."""
+        return fp_sharing_peak(fp_slots_at(&self.c.slots, index))
+
     def drop_manager(self):
         """The pool is gone and nothing is open: undoes the cycle block - manager - block."""
         fp_lock_take(&self.c.lock)
@@ -209,11 +250,13 @@ cdef class Core:
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
         fp_lock_take(&c.lock)
-        if c.open < c.limit and not fp_gate(c) & FP_CLOSED:
+        if fp_room(c) and not fp_gate(c) & FP_CLOSED:
             slot = fp_slots_reserve(&c.slots)
             if slot != NULL:
                 c.open += 1
                 c.creating += 1
+                if c.use == FP_SHARING:
+                    fp_sharing_reserved(c, slot)
         fp_check(c)
         fp_lock_drop(&c.lock)
         return -1 if slot == NULL else <int64_t>slot.index
@@ -244,6 +287,8 @@ cdef class Core:
         pool is closed; the slot is the caller's still.  ``used``: counts as a return."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        if c.use == FP_SHARING:
+            return share_lend(c, slot, 0)
         if fp_gate(c) & FP_CLOSED or (used and not fp_pool_end(c, slot)):
             return False
         fp_slot_own(slot, 0)
@@ -256,16 +301,21 @@ cdef class Core:
     def claim(self, uint32_t index, from_="idle"):
         """Takes one slot out of IDLE or LEASED as CHECKING; False if it was not in that state."""
         cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
+        if self.c.use == FP_SHARING and from_ == "idle":
+            return fp_sharing_claim(slot) != 0
         if from_ == "idle" and not fp_slot_take(slot, 0):  # a generation of its own
             return False
         return fp_slot_move(slot, FP_LEASED, FP_CHECKING) != 0
 
     def end_idle(self, uint32_t index, close, str why):
         """Takes one slot out of IDLE and has it closed by ``close(index, why)``; False if it was
-        not idle.  What that leaves undone, should a signal handler raise, the pool's threads do."""
+        not idle; in a shared pool one that is in use takes no more leases.  What that leaves undone, should a signal handler raise, the pool's threads do."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = fp_slots_at(&c.slots, index)
-        if not fp_slot_take(slot, 0) or not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
+        if c.use == FP_SHARING:
+            if not share_bar(c, slot):
+                return False
+        elif not fp_slot_take(slot, 0) or not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
             return False
         cdef uint64_t generation = fp_slot_generation(slot)
         try:
@@ -278,6 +328,9 @@ cdef class Core:
     def lend(self, uint32_t index):
         """CHECKING -> LEASED, for a borrower whose check went well."""
         cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
+        if self.c.use == FP_SHARING:
+            share_lend(self.c, slot, 1)  # one that takes no more is lent this once
+            return True
         return fp_slot_move(slot, FP_CHECKING, FP_LEASED) != 0
 
     def freshen(self, uint32_t index):
@@ -343,7 +396,7 @@ cdef class Core:
         if fp_slot_state(slot) == FP_CREATING:
             c.creating -= 1
         if item != NULL:
-            c.retired_uses += fp_slot_uses(slot)
+            c.retired_uses += fp_slot_uses(c, slot)
         if number >= 0:
             c.closed_for[number] += 1
         fp_slots_forget(&c.slots, slot)
@@ -360,7 +413,7 @@ cdef class Core:
     def slot(self, uint32_t index):
         """One entry of ``slots()``."""
         cdef fp_view view
-        fp_view_of(fp_slots_at(&self.c.slots, index), &view)
+        fp_view_of(self.c, fp_slots_at(&self.c.slots, index), &view)
         return view_tuple(&view)
 
     def item(self, uint32_t index):
@@ -413,6 +466,7 @@ cdef class Core:
         fp_lock_take(&c.lock)
         fp_count(c, &n)
         fp_lock_drop(&c.lock)
+        shared = {"leases": n.leases, "draining": n.draining} if c.use == FP_SHARING else {}
         return {
             "idle": n.by_state[FP_IDLE], "leased": n.by_state[FP_LEASED],
             "creating": n.by_state[FP_CREATING], "checking": n.by_state[FP_CHECKING],
@@ -420,7 +474,7 @@ cdef class Core:
             "uses": n.uses, "closed": {
                 CLOSED_FOR[i]: n.closed_for[i] for i in range(len(CLOSED_FOR)) if n.closed_for[i]
             }, "waits": times_of(&n.waits), "held": times_of(&n.held),
-        }
+        } | shared
 
     @property
     def open(self):
@@ -479,7 +533,7 @@ cdef class Core:
         cdef int state = pool_wait(c, ns, asked, in_front, &slot)
         if state == FP_GRANTED:
             hand_take(hand, slot)
-            return "due" if fp_pool_begin(c, slot) else "fresh"
+            return "due" if fp_begin(c, slot) else "fresh"
         return REASONS[state]
 
     def waits_since(self, size_t skip):
@@ -572,6 +626,7 @@ def after_fork_in_child():
 include "_queue.pxi"
 include "_pool.pxi"
 include "_wait.pxi"
+include "_shared.pxi"
 include "_task.pxi"
 
 
@@ -584,6 +639,12 @@ def _install():
     global fp_lend_due, fp_tell
     fp_lend_due, fp_tell = lend_due, tell
     fp_install_next(<PyTypeObject *>Wait, wait_step)
+    global fp_share_ended
+    fp_share_ended = share_ended
+    cdef SharedLease share = SharedLease.__new__(SharedLease)
+    fp_install_shared_door(
+        <PyTypeObject *>SharedLease, <size_t>(<char *>&share.of - <char *><PyObject *>share)
+    )
     cdef Store store = Queue.__new__(Queue)
     cdef Lease lease = Lease.__new__(Lease)
     fp_install_doors(

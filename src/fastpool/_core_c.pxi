@@ -65,6 +65,8 @@ cdef extern from *:
         pass
     ctypedef struct fp_slots:
         pass
+    ctypedef struct fp_loads:
+        uint32_t slots, most_uses, penalty
     ctypedef struct fp_core:
         uint64_t id
         int use, lifo, fair, timed, asks, sharded
@@ -75,7 +77,8 @@ cdef extern from *:
         void *manager
         fp_lock lock
         fp_line getters, putters, joiners
-        size_t open, creating, coming, unfinished, max_waiting
+        size_t open, creating, renewing, coming, unfinished, max_waiting
+        fp_loads loads
         uint64_t retired_uses
         uint64_t closed_for[16]
         fp_deque items
@@ -84,19 +87,20 @@ cdef extern from *:
         fp_core *next
     ctypedef struct fp_view:
         uint32_t index, uses
+        uint32_t leases
         int state, retire
         int64_t since, dies_at, stale_at
         uintptr_t owner
     ctypedef struct fp_counts:
         size_t by_state[6]
-        size_t open, waiting
+        size_t open, waiting, leases, draining
         uint64_t uses
         uint64_t closed_for[16]
         fp_times waits, held
 
     const int FP_TIMES
     const int64_t FP_NEVER
-    const int FP_QUEUE, FP_POOL
+    const int FP_QUEUE, FP_POOL, FP_SHARING, FP_MOST_SLOTS
     const int FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
     const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL
     const int FP_PUTTERS
@@ -191,18 +195,29 @@ cdef extern from *:
     int fp_slot_move(fp_slot *, unsigned, unsigned)
     fp_slot *fp_pool_hit(fp_core *, fp_slot **)
     int fp_pool_begin(fp_core *, fp_slot *)
+    int fp_begin(fp_core *, fp_slot *)
     void fp_pool_sampled(fp_core *, fp_slot *)
     int fp_pool_end(fp_core *, fp_slot *)
     int fp_pool_publish(fp_core *, fp_slot *, unsigned, uint64_t)
     int fp_pool_return(fp_core *, fp_slot *, uint64_t, int *)
     fp_slot *fp_pool_find(fp_core *, void *)
+    int fp_room(fp_core *)
+    fp_slot *fp_sharing_hit(fp_core *, fp_slot **)
+    int fp_sharing_return(fp_core *, fp_slot *, int *)
+    int fp_sharing_lend(fp_core *, fp_slot *, unsigned, uint32_t)
+    int fp_sharing_bar(fp_core *, fp_slot *)
+    int fp_sharing_claim(fp_slot *)
+    void fp_sharing_reserved(fp_core *, fp_slot *)
+    uint32_t fp_sharing_peak(fp_slot *)
+    void fp_sharing_shun(fp_core *, fp_slot *, int64_t)
+    uint32_t fp_slot_leases(fp_core *, fp_slot *)
     int fp_pool_wait(fp_core *, int64_t, int, int, fp_slot **, void **, int *)
 
     void *fp_load_item(fp_slot *)
     unsigned fp_slot_state(fp_slot *)
     uint64_t fp_slot_word(fp_slot *)
     uint64_t fp_slot_generation(fp_slot *)
-    uint32_t fp_slot_uses(fp_slot *)
+    uint32_t fp_slot_uses(fp_core *, fp_slot *)
     uintptr_t fp_slot_owner(fp_slot *)
     int fp_slot_holds(fp_slot *, uint64_t)
     void fp_slot_own(fp_slot *, uintptr_t)
@@ -212,7 +227,7 @@ cdef extern from *:
     fp_view *fp_views_new(size_t)
     void fp_views_free(fp_view *)
     size_t fp_views_fill(fp_core *, fp_view *, size_t)
-    void fp_view_of(fp_slot *, fp_view *)
+    void fp_view_of(fp_core *, fp_slot *, fp_view *)
     void fp_count(fp_core *, fp_counts *)
 
     fp_core *fp_live
@@ -238,8 +253,20 @@ cdef extern from *:
     object fp_resource(fp_slot *)
     object (*fp_lend_due)(fp_core *, fp_slot *)
     object (*fp_tell)(fp_core *)
+    ctypedef struct fp_share:
+        fp_core *c
+        uint64_t id, ticket
+        int64_t span
+        int64_t since
+        int state, block
+    int fp_share_enter(fp_share *, fp_slot **)
+    void fp_share_hold(fp_share *, fp_slot *)
+    fp_slot *fp_share_slot(fp_share *)
+    fp_slot *fp_share_end(fp_share *, int)
+    object (*fp_share_ended)(fp_core *, fp_slot *, int)
     fp_core *fp_home_guess(fp_core *, void *)
     void fp_home_note(fp_core *, void *, fp_core *)
     int fp_install_doors(
         PyTypeObject *, PyTypeObject *, PyTypeObject *, PyTypeObject *, size_t, size_t
     ) except -1
+    int fp_install_shared_door(PyTypeObject *, size_t) except -1

@@ -49,6 +49,7 @@ static inline uintptr_t fp_thread_token(void) { /* what pthread_self() reads, wi
 #include "_waiters.h"
 #include "_mailbox.h"
 #include "_slots_view.h"
+#include "_shared.h"
 #include "_home.h"
 
 static void fp_unpark(fp_waiter *w) {
@@ -191,7 +192,7 @@ enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY };
 static int fp_look(fp_core *c, fp_line *line, fp_waiter *w) {
     fp_lock_take(&c->lock);
     fp_notified(c, w);
-    int room = c->use == FP_POOL && c->open < c->limit && !(fp_gate(c) & FP_SUSPENDED) &&
+    int room = c->use != FP_QUEUE && fp_room(c) && !(fp_gate(c) & FP_SUSPENDED) &&
                atomic_load(&w->state) == FP_WAITING;
     if (room) (void)fp_leave(c, line, w);
     fp_lock_drop(&c->lock);
@@ -359,6 +360,12 @@ static int fp_holds_all(fp_core *c, uintptr_t me) {
     return mine != 0 && mine >= c->limit;
 }
 
+/* How many callers are going to be served by what is being opened, or may be. */
+static size_t fp_places_coming(fp_core *c) {
+    size_t resources = c->creating + (c->limit > c->open ? c->limit - c->open : 0);
+    return c->use == FP_SHARING ? resources * c->loads.slots : resources;
+}
+
 /* The first half of a wait, for threads and tasks: an idle slot, or a place in the line for `w`
  * (NULL: only try).  `asked`: the manager was asked for one more, and the caller is one of `coming`.
  * `in_front`: a waiter whose grant was no good.  FP_ROOM: ask the manager, one more may be opened;
@@ -377,18 +384,18 @@ static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int i
     if (gate & FP_CLOSED)
         state = FP_REFUSED;
     else if (!(gate & (FP_HANDOFF | FP_SUSPENDED)) &&
-             (*slot = fp_idle_take(&c->slots, c->lifo)) != NULL)
+             (*slot = (fp_slot *)fp_take_any(c)) != NULL)
         state = FP_GRANTED;
     else if (failure != NULL) { /* the try for this caller was over before it got here */
         state = FP_FAILED;
         *error = failure->grant;
         failure->grant = NULL;
-    } else if (!asked && c->open < c->limit)
+    } else if (!asked && fp_room(c))
         state = FP_ROOM;
     else if (w != NULL && !in_front && c->max_waiting != SIZE_MAX && c->limit != SIZE_MAX &&
-             c->getters.count >= c->max_waiting + c->creating + (c->limit > c->open ? c->limit - c->open : 0))
+             c->getters.count >= c->max_waiting + fp_places_coming(c))
         state = FP_OVERLOADED;
-    else if (w != NULL && c->open >= c->limit && fp_holds_all(c, me))
+    else if (w != NULL && c->use == FP_POOL && c->open >= c->limit && fp_holds_all(c, me))
         state = FP_DEADLOCK;
     else if (w != NULL)
         fp_join(c, &c->getters, w, in_front);
@@ -525,10 +532,11 @@ static void fp_after_fork_in_child(void) {
         memset(&c->getters, 0, 4 * sizeof(fp_line));
         c->coming = 0;
         fp_gate_clear(c, FP_LINE_BITS);
-        if (c->use == FP_POOL) {
+        if (c->use != FP_QUEUE) {
             fp_store(&c->id, ++fp_ids, relaxed);
             c->last = NULL;
-            c->open = c->creating = 0;
+            c->open = c->creating = c->renewing = 0;
+            fp_store(&c->loads.top, 0, relaxed);
             c->retired_uses = 0;
             memset(c->closed_for, 0, sizeof c->closed_for);
             memset(&c->waits, 0, sizeof c->waits);

@@ -146,6 +146,80 @@ static PyObject *fp_exit_door(PyObject *self, PyObject *const *args, Py_ssize_t 
     return fp_exit_parsed(self, args, n, names);
 }
 
+/* ---- Leases of a shared pool ---- */
+
+/* What such a lease holds; the only field of the Cython type. */
+typedef struct {
+    fp_core *c;
+    FP_SHARED(fp_slot *) slot; /* while held; taken out by who ends it, in one step, and so once */
+    uint64_t id;               /* of the pool; another id in the block: that pool is gone */
+    uint64_t ticket;           /* under which the manager knows it; 0: it does not */
+    int64_t span;              /* ns to wait at most */
+    int64_t since;             /* precise ns; start of a use that is measured here, else 0 */
+    int state;                 /* as of other leases */
+    int block;                 /* it is held by a `with` block */
+} fp_share;
+
+#define FP_SHARE_OF(self) ((fp_share *)((char *)(self) + sizeof(PyObject)))
+
+static PyObject *(*fp_share_ended)(fp_core *, fp_slot *, int); /* of _shared.pxi */
+static fp_call fp_share_exit_parsed;
+
+static inline fp_slot *fp_share_slot(fp_share *l) { return fp_load(&l->slot, acquire); }
+
+static inline void fp_share_hold(fp_share *l, fp_slot *slot) {
+    uint32_t uses = fp_uses_of(fp_load(&slot->load, relaxed));
+    l->since = FP_UNLIKELY(uses % FP_SAMPLE == 1 && l->ticket == 0) ? fp_clock_precise() : 0;
+    l->state = FP_LEASE_HELD;
+    fp_store(&l->slot, slot, release);
+}
+
+/* The whole of `__enter__` on a hit; 0: slow path, *due as for fp_sharing_hit. */
+static inline int fp_share_enter(fp_share *l, fp_slot **due) {
+    if (FP_UNLIKELY(fp_id_of(l->c) != l->id)) return 0;
+    fp_slot *slot = fp_sharing_hit(l->c, due);
+    if (FP_UNLIKELY(slot == NULL)) return 0;
+    fp_share_hold(l, slot);
+    return FP_LIKELY(fp_id_of(l->c) == l->id); /* else the block has gone to another pool meanwhile */
+}
+
+static FP_COLD void fp_share_measured(fp_share *l) {
+    int64_t used = fp_clock_precise() - l->since;
+    fp_lock_take(&l->c->lock);
+    fp_times_add(&l->c->held, used);
+    fp_lock_drop(&l->c->lock);
+}
+
+/* Ends the lease: its slot, which is the caller's to give back, or NULL: it has been ended before, or
+ * its pool is gone. */
+static inline fp_slot *fp_share_end(fp_share *l, int state) {
+#if FP_ATOMIC
+    fp_slot *slot = atomic_exchange_explicit(&l->slot, NULL, memory_order_acq_rel);
+#else
+    fp_slot *slot = l->slot;
+    l->slot = NULL;
+#endif
+    if (FP_UNLIKELY(slot == NULL)) return NULL;
+    l->state = state;
+    if (FP_UNLIKELY(fp_id_of(l->c) != l->id)) return NULL;
+    if (FP_UNLIKELY(l->since != 0)) fp_share_measured(l);
+    return slot;
+}
+
+static PyObject *fp_share_exit_door(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                                    PyObject *names) {
+    fp_share *l = FP_SHARE_OF(self);
+    if (FP_LIKELY(n == 3 && names == NULL && args[1] == Py_None && l->ticket == 0)) {
+        int told = 0;
+        fp_slot *slot = fp_share_end(l, FP_LEASE_RELEASED);
+        if (FP_UNLIKELY(slot == NULL)) return fp_none();
+        int given = fp_sharing_return(l->c, slot, &told);
+        if (FP_LIKELY(given == 1 && !told)) return fp_none();
+        return fp_share_ended(l->c, slot, given);
+    }
+    return fp_share_exit_parsed(self, args, n, names);
+}
+
 /* Puts `door` in front of a method; -1 when there is no such method of the expected kind. */
 static int fp_install_door(PyTypeObject *type, const char *name, int flags, void *door,
                            void **behind) {
@@ -180,6 +254,15 @@ static int fp_install_doors(PyTypeObject *queue, PyTypeObject *lifo, PyTypeObjec
                         (void **)&fp_exit_parsed) < 0)
         return -1;
     return 0;
+}
+
+static int fp_install_shared_door(PyTypeObject *lease, size_t at) {
+    if (at != sizeof(PyObject)) {
+        PyErr_SetString(PyExc_SystemError, "fastpool: a lease is not laid out as expected");
+        return -1;
+    }
+    return fp_install_door(lease, "__exit__", FP_PARSED, (void *)fp_share_exit_door,
+                           (void **)&fp_share_exit_parsed);
 }
 
 #endif

@@ -6,7 +6,19 @@ A hit is served without touching the event loop, and asyncio is not imported for
 from __future__ import annotations
 
 from . import _core
-from ._core import DEFAULT, MISSED, Hand, get_later, hit, is_pool, lease_hit, put_later, stored
+from ._core import (
+    DEFAULT,
+    MISSED,
+    Hand,
+    get_later,
+    hit,
+    is_pool,
+    lease_hit,
+    put_later,
+    share_lease_hit,
+    shared_hit,
+    stored,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,9 +104,35 @@ async def enter_lease(self: Any) -> Any:
     return found
 
 
+async def share_get(self: Any, timeout: Any = DEFAULT) -> Any:
+    """``get`` for a task: waits without blocking the event loop.  Cancelled, it takes nothing."""
+    if timeout is not DEFAULT:
+        _core.asks(self, timeout)
+    found = shared_hit(self)
+    if found is MISSED or type(found) is Hand:
+        aio = _aio or _load()
+        return await aio.get(self, None if found is MISSED else found, timeout)
+    return found
+
+
+async def share_acquire(self: Any, timeout: Any = DEFAULT) -> Any:
+    """``acquire`` for a task."""
+    lease = self.lease(timeout)
+    found = share_lease_hit(lease, False)
+    if type(found) is Hand:
+        await (_aio or _load()).enter(lease, found, False)
+    return lease
+
+
 def settle(manager: Any, index: int, error: BaseException | None, discard: bool) -> Any:
     """The slow path of a return by a task; something to await, or None."""
     return (_aio or _load()).settle(manager, index, error, discard)
+
+
+def named(function: Any, name: str) -> Any:
+    """The function with the name that it has in the type."""
+    function.__name__ = function.__qualname__ = name
+    return function
 
 
 def install() -> None:
@@ -111,4 +149,15 @@ def install() -> None:
         },
         {"__aenter__": enter_lease},
         settle,
+    )
+    _core.add_shared_faces(
+        {
+            "aget": named(share_get, "aget"),
+            "aacquire": named(share_acquire, "aacquire"),
+            "aclose": aclose,
+            "awarm": awarm,
+            "__aenter__": enter_pool,
+            "__aexit__": exit_pool,
+        },
+        {"__aenter__": enter_lease},
     )

@@ -10,6 +10,7 @@ cdef class Hand:
     cdef fp_slot *slot
     cdef uint64_t generation
     cdef bint coming
+    cdef public uint64_t ticket  # shared pools: the manager's name of the lease; 0: it has none
 
     @property
     def index(self):
@@ -30,12 +31,14 @@ cdef class Hand:
         """What the other had."""
         hand_take(self, other.slot)
         other.slot = NULL
+        self.ticket = other.ticket
 
     def give(self):
         """The resource; it is the caller's to put back."""
         cdef fp_slot *slot
         slot, self.slot = self.slot, NULL
-        fp_slot_own(slot, fp_task_token())
+        if self.c.use == FP_POOL:
+            fp_slot_own(slot, fp_task_token())
         return fp_resource(slot)
 
 
@@ -73,6 +76,8 @@ cdef object hand_drop(Hand self):
 cdef object slot_drop(fp_core *c, fp_slot *slot):
     """A LEASED or CHECKING slot that its owner is not going to use: back to the others, or closed
     when it may not be idle any more."""
+    if c.use == FP_SHARING:
+        return share_drop(c, slot)
     if fp_slot_state(slot) == FP_LEASED:
         if not fp_gate(c) & FP_CLOSED and fp_pool_publish(
             c, slot, FP_LEASED, fp_slot_word(slot)

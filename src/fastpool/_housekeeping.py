@@ -68,7 +68,11 @@ class Housekeeping:
                     next_at = min(next_at, now + 1.0)
             if manager.tracking.taken:
                 next_at = min(next_at, manager.tracking.report_leaks(now))
-        if o.clock is None and next_at != INF:
+        self._come_by(now, next_at)
+
+    def _come_by(self, now: float, next_at: float) -> None:
+        """The housekeeper's next visit, ``next_at`` of the pool's clock."""
+        if self.options.clock is None and next_at != INF:
             delay = max(next_at - now, 0.01)
             at = time.monotonic() + delay
             if at < self.next_at or self.next_at <= time.monotonic():

@@ -130,7 +130,7 @@ class Manager:
             left = None if span is None else max(0.0, start + span - time.monotonic())
             reason = core.take(hand, left, in_front=in_front)
         if self.tracking.on:
-            self.tracking.note(hand.index)
+            self.tracking.note(hand)
 
     def come(self, hand: _core.Hand, start: float, span: float | None) -> None:
         """Nothing is idle and there is room: has one more opened for a caller on its way to the

@@ -120,7 +120,7 @@ class Opener:
             wishes = self.wishes if now >= self.paused_until else 0
             if core.suspended:
                 return
-            wanted = _policy.tries_wanted(core.demand, wishes, self.tries, self.most)
+            wanted = _policy.tries_wanted(self.goal(wishes), self.tries, self.most)
             while wanted > 0 and self.attempt():
                 wanted -= 1
 
@@ -141,7 +141,12 @@ class Opener:
 
     def _wanted(self) -> bool:
         core = self.manager.core
-        return not core.closed and self.tries <= core.demand + self.wishes
+        return not core.closed and self.tries <= self.goal(self.wishes)
+
+    def goal(self, wishes: int) -> int:
+        """How many tries there is a use for: one for every caller who waits or is about to, and one
+        for every resource wished for in the background."""
+        return self.manager.core.demand + wishes
 
     def _run(self, attempt: Try) -> Any:
         """On a worker: one creation, from elision to delivery."""

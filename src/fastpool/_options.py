@@ -81,14 +81,16 @@ class Options:
             )
 
 
-def parse(maxsize: Any, unset: object, given: dict[str, Any]) -> Options:
-    """Checks what was given and fills in the defaults.  TypeError or ValueError says which option,
-    what was given and what is allowed."""
+def parse(
+    maxsize: Any, unset: object, given: dict[str, Any], kind: type[Options] = Options
+) -> Options:
+    """Checks what was given and fills in the defaults, in an object of that kind.  TypeError or
+    ValueError says which option, what was given and what is allowed."""
     global _pools
     unknown = given.keys() - set(NAMES)
     if unknown:
         raise TypeError(_unknown(given.get("name") or "FastPool", sorted(unknown)[0]))
-    o = Options()
+    o = kind()
     _pools += 1
     o.name = given.get("name") or f"pool-{_pools}"
     if not isinstance(o.name, str):
@@ -163,7 +165,7 @@ def parse(maxsize: Any, unset: object, given: dict[str, Any]) -> Options:
     o.max_lifetime = number("max_lifetime", 1800.0 if ages else inf)
     o.max_uses = number("max_uses", inf, least=1, whole=True, most=2**32 - 1)
     o.leak_after = number("leak_after", inf)
-    o.discard_on = _discard_on(where, given.get("discard_on", unset), unset)
+    o.discard_on = errors_rule(where + "discard_on", given.get("discard_on", unset), unset)
     o.clock = given.get("clock")
     return o
 
@@ -232,7 +234,8 @@ def _hooks(where: str, factory: Any, given: dict[str, Any]) -> Hooks:
     return hooks
 
 
-def _discard_on(where: str, rule: Any, unset: object) -> Any:
+def errors_rule(option: str, rule: Any, unset: object) -> Any:
+    """Exception classes as a tuple, or a callable."""
     if rule is unset:
         return (OSError, EOFError)
     if rule is None:
@@ -242,11 +245,10 @@ def _discard_on(where: str, rule: Any, unset: object) -> Any:
     if isinstance(rule, (tuple, list, set, frozenset)):
         for kind in rule:
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TypeError(f"{where}discard_on takes exception classes, not {kind!r}")
+                raise TypeError(f"{option} takes exception classes, not {kind!r}")
         return tuple(rule)
     if callable(rule):
         return rule
     raise TypeError(
-        f"{where}discard_on must be exception classes or a callable (exc, resource) -> bool, "
-        f"not {rule!r}"
+        f"{option} must be exception classes or a callable (exc, resource) -> bool, not {rule!r}"
     )

@@ -36,10 +36,10 @@ def check_due(now: float, since: float, check_after: float, uses: int) -> bool:
     return idle >= check_after and not (uses <= 1 and idle < JUST_MADE)
 
 
-def tries_wanted(demand: int, wishes: int, running: int, most: float) -> int:
-    """How many more creations to start: one for every caller who waits or is about to, and for
-    every resource wished for in the background, at most ``most`` at a time."""
-    return max(0, int(min(demand + wishes, most)) - running)
+def tries_wanted(goal: int, running: int, most: float) -> int:
+    """How many more creations to start, where there is a use for ``goal`` and at most ``most``
+    may be under way."""
+    return max(0, int(min(goal, most)) - running)
 
 
 def backoff(failures: int) -> float:

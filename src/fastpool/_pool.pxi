@@ -17,14 +17,16 @@ cdef inline object seconds_or_none(int64_t span):
 
 
 # A lease by the slow path: waits here when the pool is full, asks the manager for everything else.
-cdef fp_slot *pool_lend(fp_core *c, int64_t span, fp_slot *due) except NULL:
+cdef fp_slot *pool_lend(
+    fp_core *c, int64_t span, fp_slot *due, uint64_t *ticket=NULL
+) except NULL:
     cdef fp_slot *slot = due
     cdef int64_t start = fp_clock_precise()
     cdef int state = FP_GRANTED
     if slot == NULL and not fp_gate(c) & FP_ASK_GET:
         state = pool_wait(c, span, False, False, &slot)
         if slot != NULL:
-            if not fp_pool_begin(c, slot):
+            if not fp_begin(c, slot):
                 return slot
             due = slot
     reason = "due" if due != NULL else REASONS.get(state)
@@ -37,6 +39,8 @@ cdef fp_slot *pool_lend(fp_core *c, int64_t span, fp_slot *due) except NULL:
         hand_drop(hand)
         raise
     slot, hand.slot = hand.slot, NULL
+    if ticket != NULL:
+        ticket[0] = hand.ticket
     return slot
 
 

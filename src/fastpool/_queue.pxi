@@ -65,8 +65,8 @@ cdef tuple UNSHARED = ("mutex", "not_empty", "not_full", "all_tasks_done", "_ini
                        "_get")
 
 
-cdef class Store:
-    """What the queue faces of Queue, LifoQueue and FastPool have in common; all of it cold."""
+cdef class Owner:
+    """Who owns a block: all pools and queues."""
     cdef fp_core *c
     cdef Core core
     cdef object size   # maxsize as it was given
@@ -76,13 +76,19 @@ cdef class Store:
     def __cinit__(self, *args, **options):
         self.core = Core()
         self.c = self.core.c
-        for name in UNSHARED:
-            if getattr(type(self), name, None) is not getattr(Store, name, None):
-                raise TypeError(NO_SUCH.format(type(self).__name__, name))
 
     @classmethod
     def __class_getitem__(cls, item):
         return generic_alias(cls, item)
+
+
+cdef class Store(Owner):
+    """What the queue faces of Queue, LifoQueue and FastPool have in common; all of it cold."""
+
+    def __cinit__(self, *args, **options):
+        for name in UNSHARED:
+            if getattr(type(self), name, None) is not getattr(Store, name, None):
+                raise TypeError(NO_SUCH.format(type(self).__name__, name))
 
     def qsize(self):
         """Items in the queue, or idle resources in the pool, at some instant of the call."""
@@ -190,7 +196,7 @@ cdef class Store:
         raise AttributeError(NO_SUCH.format(type(self).__name__, "all_tasks_done"))
 
 
-cdef int mind_gevent(Store self) except -1:
+cdef int mind_gevent(Owner self) except -1:
     """At construction: RuntimeError where gevent has made greenlets of all threads."""
     if "gevent.monkey" in sys.modules:
         from fastpool._gevent import refuse

@@ -193,10 +193,20 @@ typedef struct fp_slot {
                                     borrower has to have it checked, if there is a check hook */
     FP_SHARED(int64_t) dies_at;  /* ns; end of life, set when filled */
     FP_SHARED(int64_t) since;    /* ns; when last returned, or filled; read by snapshots */
-    FP_SHARED(uintptr_t) owner;  /* the borrower's thread, bit 0: in a `with` block; 0 once it is back;
-                                    of a FREE slot: the next free one */
-    int64_t sampled;             /* ns, precise; start of a use that is measured, else 0; holder */
-    FP_SHARED(uint32_t) uses;    /* leases of this resource so far; writer: the holder */
+    union {
+        FP_SHARED(uintptr_t) owner; /* the borrower's thread, bit 0: in a `with` block; 0 once it is
+                                       back; of a FREE slot: the next free one */
+        FP_SHARED(uint64_t) load;   /* of a shared resource: see _loads.h; anyone, by CAS */
+    };
+    union {
+        int64_t sampled;            /* ns, precise; start of a use that is measured, else 0; holder */
+        FP_SHARED(int64_t) shunned_until; /* of a shared resource: ns; until then it counts as more
+                                       loaded than it is; anyone */
+    };
+    union {
+        FP_SHARED(uint32_t) uses;   /* leases of this resource so far; writer: the holder */
+        FP_SHARED(uint32_t) peak;   /* of a shared resource: most leases at once since last looked at */
+    };
     uint32_t index;              /* own number, fixed */
 } fp_slot;
 
@@ -226,6 +236,12 @@ static inline int fp_slot_move(fp_slot *slot, unsigned from, unsigned to) {
         if (fp_state(word) != from) return 0;
     } while (!fp_cas(&slot->word, &word, (word & ~FP_STATE) | to, acq_rel));
     return 1;
+}
+
+/* To be closed when it comes back. */
+static inline void fp_slot_retire(fp_slot *slot) {
+    uint64_t word = fp_load(&slot->word, relaxed);
+    while (!fp_cas(&slot->word, &word, word | FP_RETIRE, acq_rel)) {}
 }
 
 /* Publishes the slot as idle.  `word`: as the caller has read it; another lease since then is found

@@ -59,7 +59,7 @@ class ShardOpener(Opener):
     def wanted(self) -> int:
         """How many more tries this loop could do with: for callers, and by wishes."""
         wishes = self.wishes if time.monotonic() >= self.paused_until else 0
-        return _policy.tries_wanted(self.manager.core.demand, wishes, self.tries, INF)
+        return _policy.tries_wanted(self.goal(wishes), self.tries, INF)
 
     async def _run(self, attempt: Try) -> None:
         attempt.task = asyncio.current_task()

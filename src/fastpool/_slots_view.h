@@ -10,7 +10,14 @@ static inline uint64_t fp_slot_word(fp_slot *s) { return fp_load(&s->word, acqui
 static inline uint64_t fp_slot_generation(fp_slot *s) {
     return fp_generation(fp_load(&s->word, acquire));
 }
-static inline uint32_t fp_slot_uses(fp_slot *s) { return fp_load(&s->uses, relaxed); }
+static inline uint32_t fp_slot_uses(fp_core *c, fp_slot *s) {
+    return c->use == FP_SHARING ? fp_uses_of(fp_load(&s->load, relaxed)) : fp_load(&s->uses, relaxed);
+}
+/* How many leases there are of it. */
+static inline uint32_t fp_slot_leases(fp_core *c, fp_slot *s) {
+    if (c->use == FP_SHARING) return fp_load_of(fp_load(&s->load, relaxed));
+    return fp_state(fp_load(&s->word, relaxed)) == FP_LEASED;
+}
 static inline void fp_slot_own(fp_slot *s, uintptr_t token) { fp_store(&s->owner, token, relaxed); }
 static inline uintptr_t fp_slot_owner(fp_slot *s) { return fp_load(&s->owner, relaxed); }
 static inline int fp_slot_holds(fp_slot *s, uint64_t generation) {
@@ -27,10 +34,10 @@ static void fp_slot_freshen(fp_core *c, fp_slot *slot) {
 /* A new resource; the slot is the caller's and not yet published. */
 static void fp_slot_fill(fp_core *c, fp_slot *slot, int64_t lifetime) {
     int64_t now = fp_now(c);
-    fp_store(&slot->uses, 0, relaxed);
+    fp_store(&slot->uses, 0, relaxed); /* or the peak */
     fp_store(&slot->since, now, relaxed);
     fp_store(&slot->dies_at, fp_later(now, lifetime), relaxed);
-    slot->sampled = 0;
+    fp_store(&slot->shunned_until, 0, relaxed); /* or `sampled` */
     fp_slot_freshen(c, slot);
 }
 
@@ -62,18 +69,21 @@ typedef struct {
     int state, retire;
     int64_t since, dies_at, stale_at;
     uintptr_t owner;
+    uint32_t leases;
 } fp_view;
 
-static void fp_view_of(fp_slot *slot, fp_view *view) {
+static void fp_view_of(fp_core *c, fp_slot *slot, fp_view *view) {
     uint64_t word = fp_load(&slot->word, acquire);
     view->index = slot->index;
     view->state = (int)fp_state(word);
     view->retire = (word & FP_RETIRE) != 0;
-    view->uses = fp_load(&slot->uses, relaxed);
+    view->uses = fp_slot_uses(c, slot);
+    view->leases = fp_slot_leases(c, slot);
     view->since = fp_load(&slot->since, relaxed);
     view->dies_at = fp_load(&slot->dies_at, relaxed);
     view->stale_at = fp_load(&slot->stale_at, relaxed);
-    view->owner = fp_load(&slot->owner, relaxed);
+    view->owner = c->use == FP_SHARING ? 0 : fp_load(&slot->owner, relaxed);
+    if (view->state == FP_IDLE && view->leases != 0) view->state = FP_LEASED;
 }
 
 static fp_view *fp_views_new(size_t n) { return (fp_view *)FP_MALLOC((n + 1) * sizeof(fp_view)); }
@@ -84,7 +94,7 @@ static size_t fp_views_fill(fp_core *c, fp_view *views, size_t room) {
     size_t n = 0;
     FP_EACH_SLOT(c, slot)
     if (fp_state(fp_load(&slot->word, relaxed)) != FP_FREE_SLOT) {
-        if (n < room) fp_view_of(slot, &views[n]);
+        if (n < room) fp_view_of(c, slot, &views[n]);
         n++;
     }
     return n;
@@ -93,6 +103,7 @@ static size_t fp_views_fill(fp_core *c, fp_view *views, size_t room) {
 typedef struct {
     size_t by_state[FP_STATES];
     size_t open, waiting;
+    size_t leases, draining; /* sharing: leases under way; resources in use that take no more */
     uint64_t uses;
     uint64_t closed_for[16]; /* resources, by the number of the reason */
     fp_times waits, held;
@@ -103,9 +114,20 @@ static void fp_count(fp_core *c, fp_counts *n) {
     memset(n, 0, sizeof *n);
     n->uses = c->retired_uses;
     FP_EACH_SLOT(c, slot) {
-        unsigned state = fp_state(fp_load(&slot->word, relaxed));
+        uint64_t word = fp_load(&slot->word, relaxed);
+        unsigned state = fp_state(word);
+        if (c->use == FP_SHARING && state != FP_FREE_SLOT) {
+            uint64_t load = fp_load(&slot->load, relaxed); /* once: it changes meanwhile */
+            n->uses += fp_uses_of(load);
+            if (state == FP_IDLE && fp_load_of(load) != 0) {
+                state = FP_LEASED;
+                n->leases += fp_load_of(load);
+                n->draining += word & FP_RETIRE && !(load & FP_OPEN);
+            }
+        } else if (state != FP_FREE_SLOT) {
+            n->uses += fp_load(&slot->uses, relaxed);
+        }
         n->by_state[state]++;
-        if (state != FP_FREE_SLOT) n->uses += fp_load(&slot->uses, relaxed);
     }
     n->open = c->open;
     n->waiting = c->getters.count;

@@ -102,12 +102,12 @@ cdef fp_core *holder(fp_core *c, object resource) except NULL:
     return (<Core?>manager_of(c, "put").holder(resource)).c
 
 
-def manager(Store pool, str act):
+def manager(Owner pool, str act):
     """The manager of the whole pool; TypeError in queue use."""
     return manager_of(pool.c, act)
 
 
-def asks(Store pool, timeout):
+def asks(Owner pool, timeout):
     """(core, manager or None for queue use, seconds to wait or None)"""
     cdef fp_core *c = pool.c
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
@@ -153,8 +153,8 @@ def stored(FastPool pool, item):
     return state == FP_GRANTED
 
 
-def is_pool(Store pool):
-    return pool.c.use == FP_POOL
+def is_pool(Owner pool):
+    return pool.c.use != FP_QUEUE
 
 
 cpdef object lease_hit(Lease lease, bint block):
@@ -179,14 +179,22 @@ cpdef object lease_hit(Lease lease, bint block):
     return hand_of(l.c, due)
 
 
-def lease_asks(Lease lease, Hand hand):
+def lease_asks(lease, Hand hand):
     """(manager, what the hand has, seconds to wait or None)"""
-    cdef fp_core *c = lease.of.c
-    return manager_of(c, "lease"), None if hand.slot == NULL else "due", seconds_or_none(lease.of.span)
+    cdef int64_t span = (
+        (<SharedLease>lease).of.span if type(lease) is SharedLease else (<Lease?>lease).of.span
+    )
+    return manager_of(hand.c, "lease"), None if hand.slot == NULL else "due", seconds_or_none(span)
 
 
-def lease_hold(Lease lease, Hand hand, bint block):
+def lease_hold(lease, Hand hand, bint block):
     """Moves the slot from the hand to the lease."""
+    if type(lease) is SharedLease:
+        return share_hold(<SharedLease>lease, hand, block)
+    return held_by(<Lease?>lease, hand, block)
+
+
+cdef object held_by(Lease lease, Hand hand, bint block):
     cdef fp_lease *l = &lease.of
     cdef fp_slot *slot
     slot, hand.slot = hand.slot, NULL
@@ -231,6 +239,12 @@ cdef object lease_aexit(Lease lease, object error):
 
 
 cdef object settle_for_task = None  # of _faces.py
+
+
+def add_shared_faces(dict pool_methods, dict lease_methods):
+    """The same for shared pools."""
+    fp_add_methods(<PyTypeObject *>SharedPool, pool_methods)
+    fp_add_methods(<PyTypeObject *>SharedLease, lease_methods)
 
 
 def add_faces(dict pool_methods, dict lease_methods, settle):

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from . import _core
     from ._manager import Manager
     from .stats import Holder
 
@@ -26,12 +27,14 @@ class Tracking:
         self.on = self.leak_after != INF
         self.taken: dict[int, list[Any]] = {}  # by slot: time, thread, stack, whether reported
 
-    def note(self, index: int) -> None:
-        """It is lent."""
+    def note(self, hand: _core.Hand) -> None:
+        """What is in hand is lent."""
+        self.taken[hand.index] = self.entry()
+
+    def entry(self) -> list[Any]:
         from .stats import call_stack
 
-        thread = threading.current_thread().name
-        self.taken[index] = [self.core.now(), thread, call_stack(), False]
+        return [self.core.now(), threading.current_thread().name, call_stack(), False]
 
     def forget(self, index: int) -> None:
         """It came back, or nobody has it any more."""
@@ -67,7 +70,7 @@ class Tracking:
         """Logs, once each, what is held for too long; when the next will be."""
         next_at = INF
         for entry in list(self.taken.values()):
-            taken, thread, stack, reported = entry
+            taken, thread, stack, reported = entry[:4]
             if reported:
                 continue
             if now - taken >= self.leak_after:

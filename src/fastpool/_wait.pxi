@@ -156,7 +156,7 @@ cdef class Wait:
         if state == FP_FAILED:
             raise fp_steal(error)
         if state == FP_GRANTED:
-            return "due" if fp_pool_begin(c, slot) else "fresh"
+            return "due" if fp_begin(c, slot) else "fresh"
         return REASONS[state]
 
     cdef object join_get(self):
@@ -408,7 +408,7 @@ cdef class Wait:
         if self.hand is not None:
             if state == FP_GRANTED:
                 hand_take(self.hand, <fp_slot *>grant)
-                self.outcome = "due" if fp_pool_begin(self.core.c, <fp_slot *>grant) else "fresh"
+                self.outcome = "due" if fp_begin(self.core.c, <fp_slot *>grant) else "fresh"
             elif state == FP_FAILED:
                 raise fp_steal(grant)
             else:

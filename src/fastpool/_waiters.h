@@ -28,6 +28,7 @@
 #define FASTPOOL_WAITERS_H
 
 #include "_clock.h"
+#include "_loads.h"
 #include "_ring.h"
 
 #define FP_PATIENCE 1000000 /* ns before the head of a "throughput" line asks for hand-off */
@@ -117,13 +118,13 @@ enum {
     FP_PUT_SLOW = FP_CLOSED | FP_SHUT | FP_GETTERS | FP_PUTTERS | FP_ASK_PUT,
 };
 
-enum { FP_QUEUE, FP_POOL };
+enum { FP_QUEUE, FP_POOL, FP_SHARING };
 
 typedef struct fp_core {
     /* read-mostly */
     _Alignas(FP_LINE) FP_SHARED(uint64_t) id; /* never used twice; 0 for a block out of use */
     _Atomic(uint32_t) gate; /* writers: under the lock, by RMW; readers: every operation */
-    int use;                /* FP_QUEUE or FP_POOL */
+    int use;                /* FP_QUEUE, FP_POOL or FP_SHARING: several leases of one resource */
     int lifo, fair;
     int timed;           /* returns read the clock: idle time or life time is limited, or checks */
     int asks;            /* leases read it too: there is a check hook */
@@ -131,6 +132,7 @@ typedef struct fp_core {
     int64_t *clock;      /* a manual clock for tests, or NULL */
     int64_t fresh_for;   /* ns an idle resource needs no question: min of idle time, check_after */
     FP_SHARED(int64_t) hand_over_at; /* ns, valid with NOTICE: the head's patience ends; lock */
+    fp_loads loads;      /* sharing */
     size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
     int64_t span;        /* ns a call waits at most unless it says otherwise */
     void *manager;       /* pool use: who is asked for everything that is not a hit */
@@ -141,6 +143,7 @@ typedef struct fp_core {
     fp_line failures;    /* of creations, for callers who are still on their way to the line */
     size_t open;         /* slots that are not FREE: what the cap counts */
     size_t creating;     /* slots in CREATING */
+    size_t renewing;     /* sharing: resources that will take no more leases once another is open */
     size_t coming;       /* callers who have asked for a creation and are about to join the line */
     size_t unfinished;   /* queue: items put and not yet task_done() */
     size_t max_waiting;  /* SIZE_MAX: no limit */
@@ -220,10 +223,36 @@ static int fp_expired(fp_line *line, int *noticed) {
     return 1;
 }
 
+/* A lease of the least loaded resource, or NULL. */
+static inline fp_slot *fp_sharing_take(fp_core *c) {
+    int64_t now = 0;
+    if (FP_UNLIKELY(c->asks || fp_load(&c->loads.shun_until, relaxed) != 0)) {
+        now = fp_now(c);
+        if (now >= fp_load(&c->loads.shun_until, relaxed) && !c->asks)
+            fp_store(&c->loads.shun_until, 0, relaxed); /* one that comes in between is lost */
+    }
+    return fp_least_take(&c->slots, &c->loads, now, c->asks ? now : 0);
+}
+
 static void *fp_take_any(fp_core *c) {
     if (c->use == FP_POOL) return fp_idle_take(&c->slots, c->lifo);
+    if (c->use == FP_SHARING) return fp_sharing_take(c);
     if (c->items.count == 0) return NULL;
     return c->lifo ? fp_deque_pop_tail(&c->items) : fp_deque_pop_head(&c->items);
+}
+
+static int fp_any_likely(fp_core *c) {
+    uint64_t load;
+    if (c->use == FP_POOL) return fp_idle_likely(&c->slots);
+    if (c->use == FP_SHARING) return fp_least_loaded(&c->slots, &c->loads, 0, &load) != NULL;
+    return c->items.count != 0;
+}
+
+/* Whether one more resource may be opened. */
+static int fp_room(fp_core *c) {
+    if (c->use != FP_SHARING || c->limit == SIZE_MAX) return c->open < c->limit;
+    size_t spared = c->renewing + fp_draining(&c->slots, &c->loads);
+    return c->open < c->limit + spared && c->open < 2 * c->limit;
 }
 
 static void fp_match(fp_core *c, int *noticed) {
@@ -250,7 +279,7 @@ static void fp_match(fp_core *c, int *noticed) {
             fp_settle(w, FP_GRANTED, free);
         } else {
             if ((gate & FP_GETTERS) == 0) return; /* notified already; it will look for itself */
-            if (!(c->use == FP_POOL ? fp_idle_likely(&c->slots) : c->items.count != 0)) return;
+            if (!fp_any_likely(c)) return;
             if (atomic_exchange(&w->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(w);
         }
     }
@@ -260,8 +289,8 @@ static void fp_match(fp_core *c, int *noticed) {
  * where nothing is idle any more but one may be opened, the next in line is to ask for it. */
 static void fp_pass_on(fp_core *c) {
     fp_waiter *next = c->getters.first;
-    if (c->use != FP_POOL || c->fair || next == NULL || c->open >= c->limit) return;
-    if (fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || fp_idle_likely(&c->slots)) return;
+    if (c->use == FP_QUEUE || c->fair || next == NULL || !fp_room(c)) return;
+    if (fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || fp_any_likely(c)) return;
     if (atomic_exchange(&next->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(next);
 }
 
@@ -365,10 +394,19 @@ static fp_waiter *fp_spare_failure(fp_core *c) {
     return failure;
 }
 
+/* The same in a shared pool: resources that they could do with, beside those that are being looked at
+ * and will be lent again. */
+static size_t fp_sharing_demand(fp_core *c, size_t callers) {
+    size_t coming, free = fp_free_slots(&c->slots, &c->loads, callers, &coming);
+    free += coming;
+    return callers <= free ? 0 : (callers - free + c->loads.slots - 1) / c->loads.slots;
+}
+
 /* Callers for whom nothing is idle: those in the line and those on their way, less the idle resources
  * that they will find, or have been notified of, and less those who will be told of a failure. */
 static size_t fp_demand(fp_core *c) {
     size_t callers = c->getters.count + c->coming - c->failures.count, idle = 0;
+    if (c->use == FP_SHARING) return fp_sharing_demand(c, callers);
     if (callers != 0 && fp_idle_likely(&c->slots)) {
         uint32_t used = fp_load(&c->slots.used, acquire);
         for (uint32_t k = 0; k < used && idle < callers; k++) {

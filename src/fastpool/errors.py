@@ -68,12 +68,21 @@ class PoolTimeout(PoolError, TimeoutError, queue.Empty):
         """The message without the pool's name; made when it is shown."""
         n = self.sizes
         cap = n.get("maxsize") or "unbounded"
+        if "slots" in n:
+            return "\n  ".join([self._shared(n, cap), *(f"held by {one}" for one in self.holders)])
         text = (
             f"no resource within {self.waited:.3g} s (phase: {self.phase}); "
             f"{n.get('idle', 0)} idle, {n.get('leased', 0)} leased, "
             f"{n.get('creating', 0)} creating of maxsize {cap}, {n.get('waiting', 0)} waiting"
         )
         return "\n  ".join([text, *(f"held by {holder}" for holder in self.holders)])
+
+    def _shared(self, n: dict[str, int], cap: object) -> str:
+        return (
+            f"no slot within {self.waited:.3g} s (phase: {self.phase}); {n['leases']} leases on "
+            f"{n['open']} resources of at most {cap}, {n['slots']} slots each, "
+            f"{n['creating']} creating, {n['waiting']} waiting"
+        )
 
 
 class PoolClosed(PoolError, ShutDown):

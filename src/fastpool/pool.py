@@ -35,14 +35,20 @@ def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[in
         core.set_queue(lifo, fair, o.maxsize or INF, span, o.max_waiting)
         return o.maxsize, o.name
     manager = _manager_of(core, o)
-    _keeper.start()
     _take_in(core, o)
-    _managers.add(manager)
-    if o.clock is not None and hasattr(o.clock, "managers"):
-        o.clock.managers.add(manager)
+    adopt(manager)
     if o.min_idle:
         manager.wish(o.min_idle)
     return o.maxsize, o.name
+
+
+def adopt(manager: Any) -> None:
+    """From here on fork, interpreter exit and a manual clock see to this pool."""
+    clock = manager.options.clock
+    _keeper.start()
+    _managers.add(manager)
+    if clock is not None and hasattr(clock, "managers"):
+        clock.managers.add(manager)
 
 
 def _manager_of(core: _core.Core, options: Options) -> Any:

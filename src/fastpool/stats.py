@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ._manager import Manager
 
-__all__ = ["Histogram", "Holder", "PoolStats"]
+__all__ = ["Histogram", "Holder", "PoolStats", "SharedStats"]
 
 T_co = TypeVar("T_co", covariant=True)
 # What is in a tally beside ``closed``.
@@ -87,6 +87,19 @@ class PoolStats:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedStats(PoolStats):
+    """Of a SharedPool.  ``idle``: resources that nobody uses, ``leased``: those in use.
+
+    ``slots``: leases of one resource at most; ``leases``: under way; ``draining``: resources in use
+    that take no more leases.  ``open - draining <= maxsize`` unless the pool has just been shrunk.
+    """
+
+    slots: int
+    leases: int
+    draining: int
+
+
+@dataclass(frozen=True, slots=True)
 class Holder(Generic[T_co]):
     """One lease under way: the resource, its age in seconds, the thread's name if it is known, and
     with ``leak_after`` on the stack that took it, innermost call first."""
@@ -135,10 +148,12 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return both | {"closed": closed}
 
 
-def snapshot(name: str, maxsize: int, counted: dict[str, Any]) -> PoolStats:
-    """The stats of a pool from its tally."""
+def snapshot(
+    name: str, maxsize: int, counted: dict[str, Any], kind: type[PoolStats] = PoolStats
+) -> PoolStats:
+    """The stats of a pool from its tally, and what else this kind wants."""
     waits, creates, held = (Histogram(*counted.pop(times)) for times in TIMES)
-    return PoolStats(
+    return kind(
         name=name,
         maxsize=maxsize,
         **counted,

@@ -615,6 +615,8 @@ static void test_creation(void) {
     }
 }
 
+#include "sharing.h"
+
 /* ---- Queue use ---- */
 
 enum { PUTTERS = 3, GETTERS = 3, ITEMS = 300 };
@@ -754,6 +756,14 @@ static const struct {
     {"line-signals", test_line_signals},
     {"close", test_close},
     {"creation", test_creation},
+    {"shared", test_shared},
+    {"shared-exact", test_shared_exact},
+    {"shared-line", test_shared_line},
+    {"shared-signals", test_shared_signals},
+    {"shared-duel", test_shared_duel},
+    {"shared-drain", test_shared_drain},
+    {"shared-alone", test_shared_alone},
+    {"shared-close", test_shared_close},
     {"queue-fifo", test_queue_fifo},
     {"queue-lifo", test_queue_lifo},
     {"queue-signals", test_queue_signals},

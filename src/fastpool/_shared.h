@@ -1,0 +1,111 @@
+/* Leases of a shared pool: many of one resource, counted when it is picked; the gate and the line are
+ * those of every pool (_waiters.h), the counts are in _loads.h.
+ */
+#ifndef FASTPOOL_SHARED_H
+#define FASTPOOL_SHARED_H
+
+#include "_waiters.h"
+
+/* A slot of the least loaded resource that costs one look at the gate, one at each resource and one
+ * compare-and-swap.  NULL: take the slow path; *due is a resource taken alone, about which the manager
+ * has to be asked before others may share it. */
+static inline fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
+    if (FP_UNLIKELY(fp_gate(c) & FP_GET_SLOW)) return NULL;
+    fp_slot *slot = fp_sharing_take(c);
+    if (FP_UNLIKELY(slot == NULL)) return NULL;
+#if !FP_ATOMIC
+    c->last = slot;
+#endif
+    if (FP_UNLIKELY(c->asks) && fp_state(fp_load(&slot->word, acquire)) == FP_LEASED) {
+        *due = slot;
+        return NULL;
+    }
+    return slot;
+}
+
+/* The whole of a return, by whoever has one lease of it.  1: done; 0: it was the last one of a resource
+ * that takes no more, which is CHECKING now and the caller's to close; -1: nobody has a lease of it.
+ * *told: the manager has to know, since the pool was closed or a resource takes no more leases. */
+static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *told) {
+    if (FP_LIKELY(c->timed)) {
+        int64_t now = fp_now(c); /* before it may be somebody else's */
+        if (FP_UNLIKELY((fp_load(&slot->load, relaxed) & FP_LOAD) == 0)) return -1;
+        fp_store(&slot->since, now, relaxed);
+        if (c->asks) fp_store(&slot->stale_at, fp_later(now, c->fresh_for), relaxed);
+    }
+    int given = fp_load_give(slot);
+    if (FP_UNLIKELY(given <= 0)) {
+        if (given == 0) (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
+        return given;
+    }
+    uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in _waiters.h */
+    if (FP_UNLIKELY(given == 2)) *told = 1;
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL))) {
+        if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);
+        *told |= (gate & (FP_CLOSED | FP_TELL)) != 0;
+    }
+    return 1;
+}
+
+/* What a borrower in the slow path has been granted: 1 when the manager has to look at it first. */
+static inline int fp_sharing_due(fp_slot *slot) {
+    return fp_state(fp_load(&slot->word, acquire)) == FP_LEASED;
+}
+
+static inline int fp_begin(fp_core *c, fp_slot *slot) {
+    return c->use == FP_SHARING ? fp_sharing_due(slot) : fp_pool_begin(c, slot);
+}
+
+/* Lends a CHECKING resource, or one taken alone, with so many leases of it taken already, and serves the
+ * line.  Under the lock.  0: it is to be closed, or the pool is; with no lease of it it is the caller's
+ * still, else that of whoever gives the last one back. */
+static int fp_sharing_lend(fp_core *c, fp_slot *slot, unsigned from, uint32_t leases) {
+    uint64_t word = fp_load(&slot->word, relaxed);
+    int good = !(word & FP_RETIRE) && !(fp_gate(c) & FP_CLOSED);
+    if (good && fp_uses_of(fp_load(&slot->load, relaxed)) >= c->loads.most_uses) {
+        fp_slot_retire(slot);
+        good = 0;
+    }
+    if (!good && leases == 0) return 0;
+    if (!fp_slot_move(slot, from, FP_IDLE)) return 0;
+    fp_load_open(slot, leases, good);
+    if (good) fp_dispatch(c);
+    return good;
+}
+
+/* From here on it takes no more leases.  1: it has none, and is CHECKING now and the caller's; 0: others
+ * see to it.  Under the lock, or it might be lent just after it was looked at. */
+static int fp_sharing_bar(fp_core *c, fp_slot *slot) {
+    unsigned state = fp_state(fp_load(&slot->word, relaxed));
+    if (state == FP_FREE_SLOT || state == FP_CLOSING) return 0;
+    fp_slot_retire(slot);
+    return fp_load_bar(slot) && fp_slot_move(slot, FP_IDLE, FP_CHECKING);
+}
+
+/* A resource that nobody uses, for whoever has to look at it: CHECKING, and the caller's; or 0. */
+static inline int fp_sharing_claim(fp_slot *slot) {
+    return fp_load_shut(slot) && fp_slot_move(slot, FP_IDLE, FP_CHECKING);
+}
+
+/* A reserved slot will be looked at by those who pick.  Under the lock. */
+static inline void fp_sharing_reserved(fp_core *c, fp_slot *slot) {
+    if (slot->index >= fp_load(&c->loads.top, relaxed))
+        fp_store(&c->loads.top, slot->index + 1, release); /* pairs with the acquire of a pick */
+}
+
+/* How many leases there were of it at most since this was asked last. */
+static inline uint32_t fp_sharing_peak(fp_slot *slot) {
+    uint32_t peak = fp_load(&slot->peak, relaxed);
+    fp_store(&slot->peak, fp_load_of(fp_load(&slot->load, relaxed)), relaxed);
+    return peak;
+}
+
+/* Until then it counts as more loaded than it is. */
+static inline void fp_sharing_shun(fp_core *c, fp_slot *slot, int64_t span) {
+    int64_t until = fp_later(fp_now(c), span);
+    fp_store(&slot->shunned_until, until, relaxed);
+    if (until > fp_load(&c->loads.shun_until, relaxed))
+        fp_store(&c->loads.shun_until, until, relaxed);
+}
+
+#endif

@@ -1,0 +1,114 @@
+"""The options of SharedPool: those of FastPool that mean something for it, and its own."""
+
+from __future__ import annotations
+
+from math import inf, isnan
+
+from ._options import Options, errors_rule, parse
+from .errors import PoolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["NOT_SHARED", "OWN", "SharedOptions", "bounds", "matches", "parse_shared"]
+
+MOST_SLOTS = 2**30
+OWN = ("items", "slots", "shrink_after", "penalty", "penalty_time", "penalize_on")
+
+#: Options of FastPool: why a SharedPool has none of that name.
+NOT_SHARED = {
+    "maxsize": "say items=(least, most)",
+    "min_idle": "the least of items is kept open",
+    "max_idle": "resources that are not needed are closed by shrink_after",
+    "order": "leases go to the resource that carries least",
+    "reset": "others use the resource when one lease ends",
+}
+
+
+class SharedOptions(Options):
+    """Checked options; times in seconds, inf where the user said None."""
+
+    __slots__ = (*OWN[1:], "least")
+    least: int
+    slots: int
+    shrink_after: float
+    penalty: int
+    penalty_time: float
+    penalize_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
+
+
+def broken(error: BaseException, resource: object) -> bool:
+    """The default of ``discard_on``: what says that the resource does not work, for others either.
+    A time-out may be the caller's own, and one who is cancelled has just gone away."""
+    return isinstance(error, (OSError, EOFError)) and not isinstance(error, TimeoutError)
+
+
+def bounds(where: str, items: Any) -> tuple[int, int | None]:
+    """(least, most) of what was given; TypeError or ValueError."""
+    least, most = items if isinstance(items, (tuple, list)) and len(items) == 2 else (items, items)
+    for n in (least, most):
+        if isinstance(n, bool) or not isinstance(n, int | None) or least is None:
+            raise TypeError(
+                f"{where}items must be a number of resources or (least, most), not {items!r}"
+            )
+    if least < 0 or (most is not None and most < max(1, least)):
+        raise ValueError(f"{where}items must be 0 <= least <= most, 1 <= most, not {items!r}")
+    return least, most
+
+
+def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOptions:
+    """As ``parse``."""
+    who = given.get("name") or "SharedPool"
+    for name in given:
+        if name in NOT_SHARED:
+            raise TypeError(f"{who}: SharedPool has no option {name!r}: {NOT_SHARED[name]}")
+    if factory is None:
+        raise TypeError(f"{who}: SharedPool needs a factory")
+    if getattr(factory, "reset", None) is not None and hasattr(factory, "create"):
+        raise TypeError(f"{who}: SharedPool calls no reset(): {NOT_SHARED['reset']}")
+    own = {name: given.pop(name) for name in OWN if name in given}
+    least, most = bounds(f"{who}: ", own.get("items", (1, 8)))
+    given.setdefault("discard_on", broken)
+    o: Any = parse(most or 0, unset, {"factory": factory, **given}, SharedOptions)
+    where = f"{o.name}: "
+    if o.hooks.awaits:
+        raise TypeError(
+            f"{where}SharedPool takes no coroutine function as its factory: make the resource in a "
+            "plain function, or have it made by the event loop that it belongs to"
+        )
+    o.least = least
+    o.slots = _number(where, "slots", own.get("slots", 50), 1, MOST_SLOTS, whole=True)
+    o.shrink_after = _number(where, "shrink_after", own.get("shrink_after", 60.0), 1e-3)
+    o.penalty = _number(where, "penalty", own.get("penalty", 10), 0, MOST_SLOTS, whole=True)
+    o.penalty_time = _number(where, "penalty_time", own.get("penalty_time", 5.0), 0)
+    rule = own.get("penalize_on", TimeoutError)
+    o.penalize_on = errors_rule(where + "penalize_on", rule, unset)
+    if o.penalty == inf or o.slots == inf:
+        raise TypeError(f"{where}slots and penalty must be ints")
+    if o.penalty_time == inf:
+        raise TypeError(f"{where}penalty_time must be a number of seconds, not None")
+    shared: SharedOptions = o
+    return shared
+
+
+def _number(
+    where: str, name: str, value: Any, least: float, most: float = inf, whole: bool = False
+) -> Any:
+    if value is None:
+        return inf
+    kind = "an int" if whole else "a number"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise TypeError(f"{where}{name} must be {kind}, not {value!r}")
+    if isnan(value) or not least <= value <= most:
+        raise ValueError(f"{where}{name} must be {kind} >= {least:g}, not {value!r}")
+    return value
+
+
+def matches(rule: Any, error: BaseException, resource: object) -> bool:
+    """Whether an exception that left a block is one of those that a rule names.  A PoolError, of
+    whatever pool, says nothing about the resource."""
+    if isinstance(error, PoolError):
+        return False
+    return bool(rule(error, resource)) if not isinstance(rule, tuple) else isinstance(error, rule)

@@ -1,0 +1,377 @@
+"""The manager behind a shared pool: what it does otherwise than that of a FastPool.
+
+A resource is closed in two steps here: first it takes no more leases (it drains), and whoever gives
+back the last one closes it.  Until then the cap does not count it, so that calls which take long
+stand in nobody's way.  ``reasons`` remembers why each is being drained.
+"""
+
+from __future__ import annotations
+
+from . import _keeper, _policy
+from ._closing import Closing
+from ._housekeeping import Housekeeping
+from ._manager import Manager
+from ._opener import Opener, Try
+from ._shared_options import bounds, matches
+from ._tracking import Tracking
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from . import _core
+    from ._shared_options import SharedOptions
+    from .stats import Holder, PoolStats
+
+__all__ = ["SharedManager"]
+
+INF = float("inf")
+
+
+class SharedOpener(Opener):
+    """Wishes for what the least number lacks, and for what is to take another's place."""
+
+    manager: SharedManager
+
+    def __init__(self, manager: SharedManager) -> None:
+        super().__init__(manager)
+        self.replaces: dict[Try, tuple[int, str]] = {}  # the slot that a creation stands in for
+
+    def room(self) -> bool:
+        core = self.manager.core
+        return core.room() and not core.suspended
+
+    def missing(self) -> int:
+        manager = self.manager
+        return max(0, manager.least - manager.live()) + len(manager.renewing)
+
+    def goal(self, wishes: int) -> int:
+        """What is opened for a caller serves as one of the least number too."""
+        renewals = min(len(self.manager.renewing), wishes)
+        return max(self.manager.core.demand + renewals, wishes)
+
+    def _take_in(self, attempt: Try, resource: Any) -> None:
+        super()._take_in(attempt, resource)
+        self.replaces[attempt] = self.manager.next_to_renew()
+
+    def _finish(self, attempt: Try, error: BaseException | None) -> None:
+        super()._finish(attempt, error)
+        index, why = self.replaces.pop(attempt, (-1, ""))
+        if index >= 0:
+            self.manager.drain(index, why)
+
+
+class SharedClosing(Closing):
+    manager: SharedManager
+
+    def finish(self, index: int, why: str, workers: Any = None) -> None:
+        self.manager.parted(index)
+        super().finish(index, why, workers)
+
+    def sweep(self, later: bool = False) -> None:
+        close = self.later if later else self.here
+        for slot in self.core.slots():
+            if slot[1] in ("idle", "leased"):
+                self.manager.reasons.setdefault(slot[0], "closed")
+                self.core.end_idle(slot[0], close, "closed")
+
+
+class SharedHousekeeping(Housekeeping):
+    """Renews what is too old, closes what is not needed."""
+
+    manager: SharedManager
+    look_at = INF  # when the peaks are looked at; of the pool's clock
+    kept_since = 0.0
+
+    def tend(self) -> None:
+        manager, core, o = self.manager, self.core, self.options
+        if core.closed:
+            return
+        now = core.now()
+        with self.tending:
+            next_at = self._renew(now)
+            next_at = min(next_at, self._shrink(now))
+            slots = core.slots()
+            if o.keepalive != INF and slots:
+                idle = [slot for slot in slots if slot[1] == "idle" and not slot[6]]
+                ages = [(max(s[2], self.kept_alive.get(s[0], s[2])), s[0]) for s in idle]
+                oldest = min(ages)[::-1] if ages else None
+                next_at = min(next_at, self._keep_alive(now, oldest))
+            if manager.opener.missing():
+                manager.opener.refill()
+            if manager.tracking.taken:
+                next_at = min(next_at, manager.tracking.report_leaks(now))
+        self._come_by(now, next_at)
+
+    def _renew(self, now: float) -> float:
+        """Resources at the end of their time, and those that nobody has used for long; when the
+        next one will be."""
+        manager, core, o = self.manager, self.core, self.options
+        next_at = INF
+        live = manager.live()
+        for index, state, since, dies_at, _, _, retire in core.slots():
+            if retire or state not in ("idle", "leased") or index in manager.renewing:
+                continue
+            why = _policy.expiry(now, since if state == "idle" else now, dies_at, o.idle_timeout)
+            if why == "idle" and live > manager.least:
+                manager.drain(index, why)
+                live -= 1
+            elif why is not None:
+                manager.renew(index, why)
+            else:
+                next_at = min(next_at, dies_at, max(since, now) + o.idle_timeout)
+                if state == "idle":
+                    next_at = min(next_at, since + o.idle_timeout)
+        return next_at
+
+    def _shrink(self, now: float) -> float:
+        """One resource goes when all that was under way at any time of the last period would have
+        had room in the others."""
+        manager, core = self.manager, self.core
+        live = [s for s in core.slots() if s[1] in ("idle", "leased") and not s[6]]
+        after = manager.shrink_after
+        if len(live) <= manager.least or after == INF:
+            self.look_at = INF
+            return INF
+        if now >= self.look_at or self.look_at == INF:
+            peaks = sum(core.peak(slot[0]) for slot in live)
+            if self.look_at != INF and peaks <= (len(live) - 1) * manager.slots:
+                spare = min(live, key=lambda slot: (core.load(slot[0]), -slot[0]))
+                manager.drain(spare[0], "surplus")
+            self.look_at = now + after
+        return self.look_at
+
+
+class SharedTracking(Tracking):
+    """By lease: a ticket names each."""
+
+    def __init__(self, manager: SharedManager) -> None:
+        super().__init__(manager)
+        self.tickets = 2**32  # none is the number of a slot, which others ask to forget
+
+    def note(self, hand: _core.Hand) -> None:
+        with self.manager.lock:
+            self.tickets += 1
+            hand.ticket = self.tickets
+        self.taken[hand.ticket] = [*self.entry(), hand.index]
+
+    def of(self, index: int) -> list[int]:
+        """The leases of one resource, the oldest first."""
+        return [ticket for ticket, entry in list(self.taken.items()) if entry[4] == index]
+
+    def leases(self) -> list[Holder[Any]]:
+        from .stats import Holder
+
+        core, now = self.core, self.core.now()
+        if self.on:
+            return [
+                Holder(core.item(index), max(0.0, now - taken), thread, tuple(stack))
+                for taken, thread, stack, _, index in list(self.taken.values())
+            ]
+        found = []
+        for index, state, since, *_ in core.slots():
+            if state == "leased":
+                holder = Holder(core.item(index), max(0.0, now - since), None, ())
+                found += [holder] * core.load(index)
+        return found
+
+
+class SharedManager(Manager):
+    """See the module."""
+
+    options: SharedOptions
+    opener: SharedOpener
+    tracking: SharedTracking
+
+    def __init__(self, core: _core.Core, options: SharedOptions) -> None:
+        self.least = options.least
+        self.slots = options.slots
+        self.shrink_after = options.shrink_after
+        super().__init__(core, options)
+
+    def set_core(self, limit: float, max_waiting: float) -> None:
+        o = self.options
+        super().set_core(limit, max_waiting)
+        self.core.set_sharing(slots=o.slots, most_uses=o.max_uses, penalty=o.penalty)
+
+    def asks_put(self) -> bool:
+        return self.tracking.on
+
+    def equip(self) -> None:
+        super().equip()
+        self.reasons: dict[int, str] = {}  # why the resource of a slot is being drained
+        self.renewing: dict[int, str] = {}  # likewise, of those that are to be replaced
+        self.tracking = SharedTracking(self)
+        self.closing = SharedClosing(self)
+        self.opener = SharedOpener(self)
+        self.housekeeping = SharedHousekeeping(self)
+
+    def live(self) -> int:
+        """How many take leases, or are about to."""
+        n = self.counts()
+        live: int = n["idle"] + n["leased"] + n["checking"] - n["draining"]
+        return live
+
+    def sizes(self) -> dict[str, int]:
+        return super().sizes() | {"slots": self.slots, "leases": int(self.counts()["leases"])}
+
+    # ---- returning -----------------------------------------------------------------------------
+
+    def judge(self, index: int, ticket: int, error: BaseException | None, discard: bool) -> None:
+        """For the core: a lease is about to be given back, by other than the plain way."""
+        if ticket:
+            self.tracking.forget(ticket)
+        if discard:
+            self.drain(index, "discarded")
+        elif error is not None:
+            resource = self.core.item(index)
+            if self.spoils(error, resource):
+                self.drain(index, "error")
+            elif self.says(self.options.penalize_on, error, resource):
+                self.shun(index)
+
+    def spoils(self, error: BaseException, resource: object) -> bool:
+        return self.says(self.options.discard_on, error, resource)
+
+    def says(self, rule: Any, error: BaseException, resource: object) -> bool:
+        try:
+            return matches(rule, error, resource)
+        except Exception as failure:
+            self.log("discard_on or penalize_on raised; nothing is done", failure)
+            return False
+
+    def last_out(self, index: int) -> None:
+        """For the core: the last lease of a resource that takes no more has been given back; the
+        slot is CHECKING and the caller's."""
+        self.closing.here(index, self.why_not_idle(index))
+
+    def why_not_idle(self, index: int) -> str:
+        if index in self.reasons:
+            return self.reasons[index]
+        if self.core.closed:
+            return "closed"
+        return "uses" if self.core.slot(index)[4] >= self.options.max_uses else "flushed"
+
+    def rescue(self, index: int, why: str) -> None:
+        super().rescue(index, self.reasons.get(index) or why)
+
+    def returned(self, later: bool = False) -> None:
+        """For the core: a lease of a closed pool came back, or of a resource that takes no more."""
+        if self.core.closed:
+            self.changed()
+        elif self.core.demand:
+            _keeper.poke(self.opener.refill)
+
+    def lost(self, ticket: int) -> None:
+        """A lease was collected unreleased; its slot has been given back.  May be in a finaliser:
+        no lock, no hook."""
+        import warnings
+
+        taken_at = self.tracking.place(ticket)
+        self.tracking.taken.pop(ticket, None)
+        place = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
+        warnings.warn(
+            f"fastpool {self.name!r}: a lease was collected unreleased; its slot is free again"
+            f"{place}",
+            ResourceWarning,
+            stacklevel=2,
+            source=None,
+        )
+
+    def forget_oldest(self, index: int) -> None:
+        """For the core: a slot of it is given back by whoever has got it without a lease."""
+        for ticket in self.tracking.of(index)[:1]:
+            self.tracking.forget(ticket)
+
+    def misused(self, act: str, resource: object) -> Any:
+        if self.core.find(resource) >= 0:
+            what = f"{type(resource).__name__} object {resource!r:.80}"
+            raise ValueError(f"{self.name}: {act}: no slot of it is taken: the {what}")
+        super().misused(act, resource)
+
+    def only(self, me: int) -> bool:
+        return all(slot[1] == "idle" for slot in self.core.slots())
+
+    # ---- taking out of service -----------------------------------------------------------------
+
+    def drain(self, index: int, why: str) -> None:
+        """It takes no more leases; closed here and now if it has none."""
+        with self.lock:
+            self.reasons.setdefault(index, why)
+            self.renewing.pop(index, None)
+            self.core.set_renewing(len(self.renewing))
+        if not self.core.end_idle(index, self.closing.here, why):
+            _keeper.poke(self.opener.refill)  # its place is free already
+
+    def parted(self, index: int) -> None:
+        """Its resource is being closed."""
+        with self.lock:
+            self.reasons.pop(index, None)
+            self.renewing.pop(index, None)
+            self.core.set_renewing(len(self.renewing))
+
+    def renew(self, index: int, why: str) -> None:
+        """It is drained as soon as another is open in its place."""
+        with self.lock:
+            if index not in self.renewing:
+                self.renewing[index] = why
+                self.core.set_renewing(len(self.renewing))
+        _keeper.poke(self.opener.refill)
+
+    def next_to_renew(self) -> tuple[int, str]:
+        """One more is about to be open: the slot that it stands in for, -1 for none, and why."""
+        with self.lock:
+            for index, why in self.renewing.items():
+                del self.renewing[index]
+                self.core.set_renewing(len(self.renewing))
+                return index, why
+        return -1, ""
+
+    def index_of(self, act: str, resource: object) -> int:
+        index = self.core.find(resource)
+        if index < 0:
+            self.misused(act, resource)
+        return index
+
+    def drain_resource(self, resource: object) -> None:
+        self.drain(self.index_of("drain", resource), "flushed")
+
+    def replace(self, resource: object) -> None:
+        if resource is not None:
+            self.renew(self.index_of("replace", resource), "flushed")
+            return
+        for index, state, *_, retire in self.core.slots():
+            if state in ("idle", "leased", "checking") and not retire:
+                self.renew(index, "flushed")
+
+    def flush(self) -> None:
+        self.core.mark_retire()
+        for index, state, *_ in self.core.slots():
+            if state in ("idle", "leased"):
+                self.drain(index, "flushed")
+
+    def penalize(self, resource: object) -> None:
+        self.shun(self.index_of("penalize", resource))
+
+    def shun(self, index: int) -> None:
+        self.core.shun(index, self.options.penalty_time)
+
+    # ---- operations ----------------------------------------------------------------------------
+
+    def resize(self, items: Any) -> Any:
+        least, most = bounds(f"{self.name}: ", items)
+        with self.lock:
+            self.least, self.maxsize = least, most or 0
+            self.core.set_limit(most or INF)
+        _keeper.poke(self.opener.refill)
+        live = [s for s in self.core.slots() if s[1] in ("idle", "leased") and not s[6]]
+        live.sort(key=lambda slot: (self.core.load(slot[0]), -slot[0]))
+        for slot in live[: max(0, len(live) - (most or len(live)))]:
+            self.drain(slot[0], "surplus")
+        return least, most
+
+    def stats(self) -> PoolStats:
+        from .stats import SharedStats, snapshot, tally
+
+        counted = tally(self) | {"slots": self.slots}
+        return snapshot(self.name, self.maxsize, counted, SharedStats)
