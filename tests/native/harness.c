@@ -764,6 +764,8 @@ static const struct {
     {"shared-drain", test_shared_drain},
     {"shared-alone", test_shared_alone},
     {"shared-close", test_shared_close},
+    {"shared-retire", test_shared_retire},
+    {"shared-room", test_shared_room},
     {"queue-fifo", test_queue_fifo},
     {"queue-lifo", test_queue_lifo},
     {"queue-signals", test_queue_signals},

@@ -201,6 +201,75 @@ MUTANTS = [
         ("queue-lifo", "queue-fifo"),
     ),
     Mutant(
+        "shared: counted after the choice",
+        "_loads.h",
+        "if (!fp_cas(&slot->load, load, next, acq_rel)) return 0;",
+        "fp_store(&slot->load, next, release);",
+        ("shared", "shared-exact"),
+    ),
+    Mutant(
+        "shared: gate read before the lease is given back",
+        "_shared.h",
+        """    int given = fp_load_give(slot);
+    if (FP_UNLIKELY(given <= 0)) {
+        if (given == 0) (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
+        return given;
+    }
+    uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in _waiters.h */
+""",
+        """    uint32_t gate = fp_gate(c);
+    int given = fp_load_give(slot);
+    if (FP_UNLIKELY(given <= 0)) {
+        if (given == 0) (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
+        return given;
+    }
+""",
+        ("shared-duel",),
+    ),
+    Mutant(
+        "shared: closed while it is in use",
+        "_loads.h",
+        "return fp_load_of(load) == 0;",
+        "return 1;",
+        ("shared-drain", "shared-close"),
+    ),
+    Mutant(
+        "shared: the last one out leaves it",
+        "_loads.h",
+        "return FP_LIKELY(load & FP_OPEN) ? 1 : fp_load_of(load) == 1 ? 0 : 2;",
+        "return FP_LIKELY(load & FP_OPEN) ? 1 : 2;",
+        ("shared-drain", "shared-close"),
+    ),
+    Mutant(
+        "shared: looked at while others use it",
+        "_loads.h",
+        "if ((load & (FP_OPEN | FP_LOAD)) != FP_OPEN) return 0;",
+        "if (!(load & FP_OPEN)) return 0;",
+        ("shared-alone",),
+    ),
+    Mutant(
+        "shared: lent after it was to be closed",
+        "_shared.h",
+        "int good = !(word & FP_RETIRE) && !(fp_gate(c) & FP_CLOSED);",
+        "int good = word != 0 && !(fp_gate(c) & FP_CLOSED);",
+        ("shared-retire",),
+    ),
+    Mutant(
+        "shared: what drains is counted by the cap",
+        "_waiters.h",
+        "size_t spared = c->renewing + fp_draining(&c->slots, &c->loads);",
+        "size_t spared = c->renewing;",
+        ("shared-room",),
+    ),
+    Mutant(
+        "ordering: lease given back without release",
+        "_loads.h",
+        "} while (!fp_cas(&slot->load, &load, load - 1, seq_cst));",
+        "} while (!fp_cas(&slot->load, &load, load - 1, relaxed));",
+        ("shared-drain", "shared-close"),
+        tsan=True,
+    ),
+    Mutant(
         "ordering: slot taken without acquire",
         "_ring.h",
         "if (fp_cas(&slot->word, &word, next, acq_rel)) return idle;",
