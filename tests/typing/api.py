@@ -20,8 +20,10 @@ from fastpool import (
     PoolError,
     PoolOverloaded,
     PoolTimeout,
+    SharedLease,
+    SharedPool,
 )
-from fastpool.stats import Histogram, Holder
+from fastpool.stats import Histogram, Holder, SharedStats
 from fastpool.testing import ManualClock
 
 
@@ -217,3 +219,27 @@ def generic(shared: FastPool[Any]) -> None:
 
 
 generic(pool)
+
+
+def shared_use() -> None:
+    pool = SharedPool(connect, items=(1, None), slots=10, discard_on=broken, check=healthy)
+    assert_type(pool, SharedPool[Connection])
+    with pool, pool.lease(timeout=1) as connection:
+        assert_type(connection, Connection)
+    lease = pool.acquire()
+    assert_type(lease, SharedLease[Connection])
+    assert_type(lease.resource, Connection)
+    pool.put(pool.get())
+    pool.replace()
+    assert_type(pool.items, tuple[int, int | None])
+    assert_type(pool.stats(), SharedStats)
+    assert_type(pool.leases(), list[Holder[Connection]])
+    SharedPool(Connector(), items=4)
+
+
+async def shared_use_by_tasks(pool: SharedPool[Connection]) -> None:
+    async with pool, pool.lease() as connection:
+        assert_type(connection, Connection)
+    assert_type(await pool.aacquire(), SharedLease[Connection])
+    assert_type(await pool.aget(), Connection)
+    assert_type(await pool.aclose(), bool)
