@@ -92,7 +92,7 @@ ARROWS: dict[str, set[str]] = {
     "keyed": {"errors", "pool"},
     "cache": set(),
     "limits": {"errors", "_core"},
-    "calls": {"errors"},  # the call layer knows no pool
+    "calls": {"errors", "_core"},  # knows no pool; its line is the core's
     "fastpool": {"errors", "_types", "pool", "shared", "keyed", "cache", "limits"},
     "testing": {"fastpool", "errors", "_core", "pool"},  # the core's clock; all pools there are
     # Users of the pool: the public surface and public modules, nothing that begins with "_".

@@ -1,0 +1,35 @@
+"""The call layer: time, retries, circuit breakers and limits around any call.
+
+`CallPolicy` is a decorator for functions and coroutine functions, and wraps gRPC channels. It knows
+no pool and needs nothing but the standard library; grpcio is used where a channel is given.
+"""
+
+from ._breaker import BreakerStats, CircuitBreaker
+from ._budget import budget, remaining
+from ._call import CallStats
+from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
+from ._limit import Limit, LimitStats
+from ._policy import CallPolicy
+from ._retry import Retry, RetryThrottle
+
+__all__ = [
+    "BreakerStats",
+    "CallError",
+    "CallPolicy",
+    "CallStats",
+    "CircuitBreaker",
+    "CircuitOpen",
+    "DeadlineExceeded",
+    "Limit",
+    "LimitStats",
+    "Overloaded",
+    "Retry",
+    "RetryThrottle",
+    "budget",
+    "remaining",
+]
+
+_ours = (BreakerStats, CallPolicy, CallStats, CircuitBreaker, Limit, LimitStats)
+for _public in (*_ours, Retry, RetryThrottle, budget, remaining):
+    _public.__module__ = __name__
+del _ours, _public

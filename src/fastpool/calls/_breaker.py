@@ -1,0 +1,307 @@
+"""The circuit breaker: after too many failures, calls are refused without a try for a while.
+
+States, as in Nygard's "Release It!": closed, open, half-open.  Failures are counted in a window
+that slides in steps, as resilience4j's and gobreaker's do.  The lock guards counting alone: it is
+never held during a call, a callback or a log record.  It is re-entrant, since a finaliser may run
+in the middle and call something that goes through this very breaker; each step below is whole
+before the next begins, so that the worst this does is to count in a neighbouring bucket.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal, TypeAlias
+
+from ._errors import CircuitOpen
+from ._failures import CHANNEL_CODES, TRANSPORT, Failing, Failures, cancelled
+from ._time import Clock, named, reader
+
+__all__ = ["BreakerStats", "CircuitBreaker"]
+
+State: TypeAlias = Literal["closed", "open", "half-open"]
+
+BUCKETS = 10
+_numbers = count(1)
+_all: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStats:
+    """One breaker at one moment.
+
+    ``calls`` and ``failures``: in the window, as long as it is closed; ``retry_after``: seconds
+    until the next probe, 0 when closed; ``opened``: how often it opened; ``refused``: calls refused
+    so far.
+    """
+
+    name: str
+    state: State
+    calls: int
+    failures: int
+    retry_after: float
+    opened: int
+    refused: int
+
+
+class CircuitBreaker:
+    """Stops calls to what does not answer.
+
+    **closed**: calls go through.  When ``failure_ratio`` of the calls of the last ``window``
+    seconds have failed, and those were ``min_calls`` at least, it opens.  **open**: every call is
+    refused with CircuitOpen for ``open_for`` seconds.  **half-open**: then one call, and one only,
+    goes through as a probe.  If it goes well the breaker closes with an empty window, if it fails
+    it opens again; if it is cancelled the next call is the probe, and so it is if it is still under
+    way after another ``open_for`` seconds.  What was begun in an earlier state changes nothing.
+
+    ``failures`` (exception classes, or a callable) and ``codes`` (names of gRPC status codes) say
+    which exceptions count: by default broken connections and time-outs, and the codes UNAVAILABLE,
+    DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED.  Any other exception is an answer, so it counts as
+    success.  Cancelling counts as neither.
+
+    ``on_change(breaker, before, after)`` is told each change of state, in order, in the thread
+    whose call caused it, under no lock; each is logged as well, on the logger ``fastpool``.  What
+    it raises is logged.
+
+    One object may serve any number of policies, threads and event loops: they share its state.  A
+    call through a closed breaker costs some 0.3 us.  ``clock`` is for tests.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        failure_ratio: float = 0.5,
+        min_calls: int = 10,
+        window: float = 30.0,
+        open_for: float = 5.0,
+        failures: Failing = TRANSPORT,
+        codes: Collection[str] = CHANNEL_CODES,
+        on_change: Callable[[CircuitBreaker, State, State], object] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if not 0 < failure_ratio <= 1:
+            raise ValueError(f"failure_ratio must be above 0 and at most 1, not {failure_ratio!r}")
+        if not min_calls >= 1:
+            raise ValueError(f"min_calls must be at least 1, not {min_calls!r}")
+        if on_change is not None and not callable(on_change):
+            raise TypeError(f"on_change must be a callable or None, not {on_change!r}")
+        self._name = f"breaker-{next(_numbers)}" if name is None else name
+        self._ratio = failure_ratio
+        self._least = min_calls
+        self._step = named(window, "window") / BUCKETS
+        self._open_for = named(open_for, "open_for")
+        self._failures = Failures("failures", failures, codes)
+        self._on_change = on_change
+        self._now = reader(clock)
+        # All below is written under the lock.
+        self._lock = threading.RLock()
+        self._state: State = "closed"
+        # Each change of state, and each probe, begins a new generation.  Who is admitted gets its
+        # number as a ticket, and an outcome with an older number is of another time.
+        self._generation = 1
+        self._door = 1  # the generation while closed, else 0; read without the lock, in one step
+        self._until = 0.0  # open: when a probe may start; half-open: when the next one may
+        self._opened = self._refused = 0
+        self._why = ""
+        self._empty(self._now())
+        # Changes not told yet; whoever gets hold of the baton tells them, without waiting for it.
+        self._changes: deque[tuple[State, State, str]] = deque()
+        self._baton = threading.Lock()
+        _all.add(self)
+
+    def __repr__(self) -> str:
+        return f"<CircuitBreaker {self._name!r}: {self._state}>"
+
+    @property
+    def name(self) -> str:
+        """As in errors and logs; "breaker-N" where none was given."""
+        return self._name
+
+    @property
+    def state(self) -> State:
+        """ "closed", "open" or "half-open".  An open breaker whose time is over is open until a
+        call comes, which is the probe."""
+        return self._state
+
+    def stats(self) -> BreakerStats:
+        """An immutable snapshot."""
+        now = self._now()
+        with self._lock:
+            self._roll(now)
+            return BreakerStats(
+                name=self._name,
+                state=self._state,
+                calls=self._calls,
+                failures=self._failed,
+                retry_after=0.0 if self._door else max(0.0, self._until - now),
+                opened=self._opened,
+                refused=self._refused,
+            )
+
+    def trip(self) -> None:
+        """Opens it now, for ``open_for`` seconds from now."""
+        now = self._now()
+        with self._lock:
+            self._open(now, "tripped by hand")
+        self._tell()
+
+    def reset(self) -> None:
+        """Closes it now and forgets what it has counted in the window."""
+        now = self._now()
+        with self._lock:
+            self._close(now, "reset by hand")
+        self._tell()
+
+    # ---- a call: admitted, then over ------------------------------------------------------------
+
+    def admit(self, call: str) -> int:
+        """A ticket for one call, to be handed to ``record`` or ``forget`` once; or CircuitOpen."""
+        ticket = self._door
+        if ticket:
+            return ticket
+        now = self._now()
+        with self._lock:
+            if self._door:
+                return self._door
+            if now >= self._until:  # this call is the probe
+                ticket = self._generation = self._generation + 1
+                self._until = now + self._open_for
+                self._become("half-open", "a probe is under way")
+            else:
+                self._refused += 1
+                wait, why = self._until - now, self._why
+        if ticket:
+            self._tell()
+            return ticket
+        raise CircuitOpen(call, self._name, wait, why)
+
+    def succeeded(self, ticket: int) -> None:
+        """The call went well, or was answered with an error that does not count."""
+        now = self._now()
+        with self._lock:
+            if ticket != self._generation:
+                return
+            if self._door:
+                if now >= self._ends:
+                    self._roll(now)
+                self._bucket[0] += 1
+                self._calls += 1
+                return
+            if self._state == "half-open":
+                self._close(now, "the probe went well")
+        self._tell()
+
+    def failed(self, ticket: int, error: BaseException) -> None:
+        """The call ended with this exception."""
+        if cancelled(error):
+            self.forget(ticket)
+        elif self._failures.match(error):
+            self._count_failure(ticket, error)
+        else:
+            self.succeeded(ticket)
+
+    def forget(self, ticket: int) -> None:
+        """The call ended in a way that says nothing: cancelled, or never sent."""
+        with self._lock:
+            if ticket == self._generation and self._state == "half-open":
+                self._until = self._now()  # the next call is the probe
+
+    def _count_failure(self, ticket: int, error: BaseException) -> None:
+        now = self._now()
+        with self._lock:
+            if ticket != self._generation:
+                return
+            if self._state == "half-open":
+                self._open(now, f"the probe failed: {type(error).__name__}")
+            elif self._door:
+                self._roll(now)
+                self._bucket[0] += 1
+                self._bucket[1] += 1
+                self._calls += 1
+                self._failed += 1
+                if self._calls >= self._least and self._failed >= self._ratio * self._calls:
+                    self._open(now, f"{self._failed} of {self._calls} calls failed")
+        self._tell()
+
+    # ---- under the lock -------------------------------------------------------------------------
+
+    def _empty(self, now: float) -> None:
+        self._calls = self._failed = 0
+        self._bucket = [0, 0]  # calls, failures
+        self._buckets = deque([self._bucket])
+        self._ends = now + self._step  # of the last bucket
+
+    def _roll(self, now: float) -> None:
+        """Begins the bucket of this moment, and lets those go that are out of the window."""
+        if now < self._ends:
+            return
+        steps = int((now - self._ends) / self._step) + 1
+        self._ends += steps * self._step
+        for _ in range(min(steps, BUCKETS)):
+            self._bucket = [0, 0]
+            self._buckets.append(self._bucket)
+        while len(self._buckets) > BUCKETS:
+            calls, failed = self._buckets.popleft()
+            self._calls -= calls
+            self._failed -= failed
+
+    def _open(self, now: float, why: str) -> None:
+        self._generation += 1
+        self._door = 0
+        self._until = now + self._open_for
+        self._opened += 1
+        self._empty(now)
+        self._become("open", why)
+
+    def _close(self, now: float, why: str) -> None:
+        self._generation += 1
+        self._empty(now)
+        self._become("closed", why)
+        self._door = self._generation
+
+    def _become(self, state: State, why: str) -> None:
+        before, self._state, self._why = self._state, state, why
+        if before != state:
+            self._changes.append((before, state, why))
+
+    # ---- told under no lock ---------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Each change once and in order: one thread at a time tells, and none waits to."""
+        while self._changes and self._baton.acquire(blocking=False):
+            try:
+                while self._changes:
+                    self._tell_one(*self._changes.popleft())
+            finally:
+                self._baton.release()
+
+    def _tell_one(self, before: State, after: State, why: str) -> None:
+        import logging
+
+        log = logging.getLogger("fastpool")
+        level = logging.WARNING if after == "open" else logging.INFO
+        log.log(level, "circuit breaker %s: %s -> %s, %s", self._name, before, after, why)
+        if self._on_change is not None:
+            try:
+                self._on_change(self, before, after)
+            except Exception:
+                log.exception("circuit breaker %s: on_change failed", self._name)
+
+
+def _after_fork_in_child() -> None:
+    """Whoever held a lock, or was the probe, may be a thread that does not exist here."""
+    for breaker in list(_all):
+        breaker._lock = threading.RLock()
+        breaker._baton = threading.Lock()
+        if breaker._state == "half-open":
+            breaker._until = float("-inf")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,274 @@
+"""One call under a policy: what is decided before, between and after its tries.
+
+It waits for nothing and calls nothing: the functions in ``_plain.py`` and the channels in
+``_grpc*.py`` do that, each in its own way, and all of them go by this.  The order is the same
+everywhere: the budget first, then the breaker, then try by try the retry and the limit.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ._breaker import BreakerStats, CircuitBreaker
+from ._budget import CURRENT, inherited
+from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
+from ._failures import cancelled, pushback_of
+from ._limit import Limit, LimitStats
+from ._retry import Retry
+
+__all__ = ["CallStats"]
+
+NOTE = "fastpool.calls: "
+
+
+@dataclass(frozen=True, slots=True)
+class CallStats:
+    """What a policy has seen end so far, over all functions and channels that it is applied to.
+
+    ``calls`` is ``succeeded + failed + cancelled``.  Of the failed: ``refused`` by a breaker,
+    ``overloaded``: turned away by the limit, ``expired``: out of time by the policy's own count.
+    ``retries``: tries after the first; ``throttled``: calls that were not tried again because too
+    much fails.  ``breakers``: each breaker by its name; ``limit``: None without one.  Counters
+    never go back.
+    """
+
+    name: str
+    succeeded: int
+    failed: int
+    cancelled: int
+    refused: int
+    overloaded: int
+    expired: int
+    retries: int
+    throttled: int
+    breakers: dict[str, BreakerStats]
+    limit: LimitStats | None
+
+    @property
+    def calls(self) -> int:
+        """Calls that have ended."""
+        return self.succeeded + self.failed + self.cancelled
+
+
+class Ledger:
+    """The counters of a policy.  Exact on every build, so under a lock; it is re-entrant, since a
+    finaliser may make a call of the same policy in the middle."""
+
+    NAMES = (
+        "succeeded", "failed", "cancelled", "refused", "overloaded", "expired", "retries",
+        "throttled",
+    )  # fmt: skip
+    __slots__ = (*NAMES, "__weakref__", "lock")
+
+    succeeded: int
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        for name in self.NAMES:
+            setattr(self, name, 0)
+        _ledgers.add(self)
+
+    def add(self, *names: str) -> None:
+        with self.lock:
+            for name in names:
+                setattr(self, name, getattr(self, name) + 1)
+
+    def counts(self) -> dict[str, int]:
+        with self.lock:
+            return {name: getattr(self, name) for name in self.NAMES}
+
+
+_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for ledger in list(_ledgers):  # the holder may be a thread that does not exist here
+        ledger.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for one function or method: the policy, seen from there."""
+
+    name: str
+    timeout: float | None
+    retry: Retry | None
+    breaker: CircuitBreaker | None
+    limit: Limit | None
+    idempotent: bool
+    now: Callable[[], float]
+    advance: Callable[[float], object] | None  # moves a clock that stands; None: real time
+    ledger: Ledger
+
+
+class Call:
+    """One call, from its begin to its end.  Belongs to one thread or task at a time.
+
+    Begun, it ends by exactly one of ``succeeded``, ``cancelled``, and ``failed`` with a None for an
+    answer; what raises in ``__init__`` never began.
+    """
+
+    __slots__ = ("attempts", "began", "ends", "last", "repeatable", "rules", "ticket", "why")
+
+    def __init__(self, rules: Rules, timeout: float | None = None) -> None:
+        self.rules = rules
+        self.attempts = 1
+        self.repeatable = True  # whether the request is there to be sent a second time
+        self.last: BaseException | None = None
+        self.ticket = 0
+        self.why = ""  # there is no other try
+        self.began = began = rules.now()
+        if rules.timeout is not None and (timeout is None or rules.timeout < timeout):
+            timeout = rules.timeout
+        if CURRENT.get() is not None:
+            left = inherited(began, rules.now)
+            if left is not None and (timeout is None or left < timeout):
+                timeout = left
+        self.ends: float | None = None
+        if timeout is not None:
+            self.ends = began + timeout
+            if not timeout > 0:
+                rules.ledger.add("failed", "expired")
+                raise DeadlineExceeded(rules.name, "start", timeout, 0.0, 0)
+        if rules.breaker is not None:
+            try:
+                self.ticket = rules.breaker.admit(rules.name)
+            except CircuitOpen:
+                rules.ledger.add("failed", "refused")
+                raise
+
+    # ---- time -----------------------------------------------------------------------------------
+
+    def left(self) -> float | None:
+        """Seconds for all that is still to come; DeadlineExceeded when there are none."""
+        if self.ends is None:
+            return None
+        left = self.ends - self.rules.now()
+        if left > 0:
+            return left
+        raise self.expired("limit") from self.last
+
+    def try_ends(self) -> float | None:
+        """When the try that begins now has to be over; None: whenever."""
+        retry = self.rules.retry
+        if retry is not None and retry.attempt_timeout is not None:
+            ends = self.rules.now() + retry.attempt_timeout
+            return ends if self.ends is None or ends < self.ends else self.ends
+        return self.ends
+
+    def expired(self, phase: str) -> DeadlineExceeded:
+        """The error of a call whose time is over."""
+        now = self.rules.now()
+        given = (self.ends if self.ends is not None else now) - self.began
+        return DeadlineExceeded(self.rules.name, phase, given, now - self.began, self.attempts)
+
+    def overloaded(self) -> Overloaded:
+        """The error of a call that may not even wait."""
+        limit = self.rules.limit
+        assert limit is not None
+        return Overloaded(self.rules.name, limit.size, limit.max_waiting or 0)
+
+    # ---- the end of a try -----------------------------------------------------------------------
+
+    def succeeded(self) -> None:
+        """It went well: the end of the call."""
+        rules = self.rules
+        if rules.breaker is not None and self.ticket:
+            rules.breaker.succeeded(self.ticket)
+        if rules.retry is not None and rules.retry.throttle is not None:
+            rules.retry.throttle.succeeded()
+        ledger = rules.ledger
+        with ledger.lock:
+            ledger.succeeded += 1
+
+    def cancelled(self) -> None:
+        """Whoever wanted it has gone: the end of the call."""
+        self._end(GeneratorExit())
+
+    def heard(self) -> None:
+        """The first of several answers is there: the other side is well, and the call goes on."""
+        self.repeatable = False
+        if self.rules.breaker is not None:
+            self.rules.breaker.succeeded(self.ticket)
+            self.ticket = 0  # told once
+
+    def failed(self, error: BaseException) -> float | None:
+        """A try ended with this: the seconds until the next one, or None at the end of the call,
+        when ``error`` is to be raised."""
+        retry = self.rules.retry
+        if self.repeatable and retry is not None and isinstance(error, Exception):
+            pause = self._pause(retry, error)
+            if pause is not None:
+                self.last = error
+                self.attempts += 1
+                self.rules.ledger.add("retries")
+                return pause
+        self._end(error)
+        return None
+
+    def _pause(self, retry: Retry, error: Exception) -> float | None:
+        if _unsent(error) or not retry.wants(error, self.rules.idempotent):
+            return None
+        pushback = pushback_of(error)
+        may = retry.throttle is None or retry.throttle.failed()
+        if self.attempts >= retry.attempts:
+            return None
+        if not may:
+            self.rules.ledger.add("throttled")
+            self.why = "; not again, since too many calls fail (RetryThrottle)"
+            return None
+        breaker = self.rules.breaker
+        if breaker is not None and breaker.state == "open":  # others have seen enough meanwhile
+            return None
+        if pushback is not None and pushback < 0:
+            self.why = "; not again, since the server asks not to"
+            return None
+        pause = retry.pause(self.attempts) if pushback is None else pushback
+        left = None if self.ends is None else self.ends - self.rules.now()
+        if left is not None and pause >= left:
+            self.why = f"; not again, since the {left:.3g} s left end before the next try"
+            return None
+        return pause
+
+    def _end(self, error: BaseException) -> None:
+        rules = self.rules
+        if rules.breaker is not None and self.ticket:
+            if _unsent(error) and self.last is not None:
+                rules.breaker.failed(self.ticket, self.last)  # it speaks of the try before
+            elif _unsent(error):
+                rules.breaker.forget(self.ticket)
+            else:
+                rules.breaker.failed(self.ticket, error)
+        if self.attempts > 1 or self.why:
+            times = "once" if self.attempts == 1 else f"{self.attempts} times"
+            took = rules.now() - self.began
+            _note(error, f"{rules.name} was tried {times} in {took:.3g} s{self.why}")
+        if cancelled(error):
+            rules.ledger.add("cancelled")
+        elif isinstance(error, Overloaded) and error.call == rules.name:
+            rules.ledger.add("failed", "overloaded")
+        elif isinstance(error, DeadlineExceeded) and error.call == rules.name:
+            rules.ledger.add("failed", "expired")
+        else:
+            rules.ledger.add("failed")
+
+
+def _note(error: BaseException, text: str) -> None:
+    """In place of an older note: an exception object may be raised more than once."""
+    notes = [note for note in getattr(error, "__notes__", ()) if not note.startswith(NOTE)]
+    error.__notes__ = [*notes, NOTE + text]
+
+
+def _unsent(error: BaseException) -> bool:
+    """Whether it is this layer's own word that nothing was sent."""
+    if isinstance(error, DeadlineExceeded):
+        return error.phase != "call"
+    return isinstance(error, CallError)

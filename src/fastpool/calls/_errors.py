@@ -1,0 +1,107 @@
+"""What the call layer raises of its own.  All of it pickles."""
+
+from __future__ import annotations
+
+__all__ = ["CallError", "CircuitOpen", "DeadlineExceeded", "Overloaded"]
+
+
+class CallError(Exception):
+    """Base of the errors that a policy raises by itself; ``.call`` is the name of what was called.
+
+    What the called function raises is passed on as it is.
+    """
+
+    __module__ = "fastpool.calls"
+
+    def __init__(self, call: str, text: str) -> None:
+        super().__init__(call, text)
+        self.call = call
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.call}: {self.text}"
+
+
+class DeadlineExceeded(CallError, TimeoutError):
+    """The time for the call was over.
+
+    ``.phase`` is where it ended: "start" (it was over before anything was done), "limit" (in line
+    for a place), or "call" (the call itself was cut off, or a wait inside it).  After the first
+    two nothing was sent by this try.  ``.timeout``: the seconds that the call was given in all;
+    ``.elapsed``: how many it took; ``.attempts``: tries begun.  ``__cause__``: the failure of the
+    last try before, if there was one.
+    """
+
+    __module__ = "fastpool.calls"
+
+    def __init__(
+        self, call: str, phase: str, timeout: float, elapsed: float, attempts: int = 1
+    ) -> None:
+        Exception.__init__(self, call, phase, timeout, elapsed, attempts)
+        self.call = call
+        self.phase = phase
+        self.timeout = timeout
+        self.elapsed = elapsed
+        self.attempts = attempts
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        """The message without the name of the call."""
+        given = f"{max(self.timeout, 0):.3g} s"
+        if self.phase == "start":
+            return f"not begun: no time was left (of {given})"
+        if self.phase == "limit":
+            return (
+                f"{given} were over after {self.elapsed:.3g} s in line for a place of its limit"
+                f" (try {self.attempts}); raise the limit, or send less at once"
+            )
+        return f"{given} were over after {self.elapsed:.3g} s (try {self.attempts})"
+
+
+class CircuitOpen(CallError):
+    """Refused without a try: the circuit breaker is open.
+
+    ``.retry_after``: seconds until a probe is let through, 0 when it may be at any moment;
+    ``.breaker``: its name.
+    """
+
+    __module__ = "fastpool.calls"
+
+    def __init__(self, call: str, breaker: str, retry_after: float, why: str = "") -> None:
+        Exception.__init__(self, call, breaker, retry_after, why)
+        self.call = call
+        self.breaker = breaker
+        self.retry_after = retry_after
+        self.why = why
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        """The message without the name of the call."""
+        why = f" ({self.why})" if self.why else ""
+        return (
+            f"not tried: circuit breaker {self.breaker!r} is open{why};"
+            f" the next probe in {self.retry_after:.3g} s"
+        )
+
+
+class Overloaded(CallError):
+    """Refused without a try: as many callers wait for a place of the limit as may.
+
+    ``.size``: calls at once; ``.max_waiting``: callers in line.
+    """
+
+    __module__ = "fastpool.calls"
+
+    def __init__(self, call: str, size: int, max_waiting: int) -> None:
+        Exception.__init__(self, call, size, max_waiting)
+        self.call = call
+        self.size = size
+        self.max_waiting = max_waiting
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        """The message without the name of the call."""
+        return (
+            f"not tried: {self.size} calls are under way and {self.max_waiting} wait in line,"
+            " which is all that its limit allows; try again later, or raise max_waiting"
+        )

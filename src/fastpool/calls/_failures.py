@@ -1,0 +1,115 @@
+"""What an exception says of the other side: that it cannot be reached, or nothing of the kind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from typing import Any, TypeAlias
+
+from ..errors import PoolError
+from ._errors import CallError, DeadlineExceeded
+
+Matching: TypeAlias = type[BaseException] | Collection[type[BaseException]]
+Failing: TypeAlias = Matching | Callable[[Exception], bool]
+
+#: The connection broke or did not answer.  Narrower than OSError, to which a missing file belongs.
+TRANSPORT: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError, EOFError)
+
+#: Of these an application has no part in: what they mean is that the channel failed.
+CHANNEL_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
+
+CODES = frozenset({
+    "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
+    "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+})  # fmt: skip
+
+
+class Failures:
+    """Which exceptions count: by class or by a callable, and gRPC's by the name of their code.
+
+    A PoolError or a CallError says what this side did, so none counts unless its class is named;
+    but a DeadlineExceeded that cut off a call under way counts as the TimeoutError that it is.
+    What is no Exception (a cancelled task, Ctrl-C) never counts.
+    """
+
+    def __init__(self, what: str, on: Failing, codes: Collection[str] | str) -> None:
+        self.codes = frozenset((codes,) if isinstance(codes, str) else codes)
+        if unknown := sorted(map(str, self.codes - CODES)):
+            raise ValueError(f"{what}: no gRPC status code is called {', '.join(unknown)}")
+        self.asks: Callable[[Exception], bool] | None = None
+        self.classes: tuple[type[BaseException], ...] = ()
+        self.ours: tuple[type[BaseException], ...] = ()
+        if isinstance(on, type) and issubclass(on, BaseException):
+            on = (on,)
+        if isinstance(on, Collection) and all(_is_class(one) for one in on):
+            self.classes = tuple(on)
+            self.ours = tuple(one for one in on if issubclass(one, (PoolError, CallError)))
+        elif callable(on) and not isinstance(on, type):
+            self.asks = on
+        else:
+            raise TypeError(
+                f"{what} must be an exception class, a collection of them, or a callable"
+                f" (error) -> bool, not {on!r}"
+            )
+
+    def match(self, error: BaseException) -> bool:
+        if not isinstance(error, Exception) or cancelled(error):
+            return False
+        code = code_of(error)
+        if code is not None and not isinstance(error, CallError):
+            return code in self.codes
+        if self.asks is not None:
+            return bool(self.asks(error))
+        if isinstance(error, (PoolError, CallError)):
+            cut_off = isinstance(error, DeadlineExceeded) and error.phase == "call"
+            return isinstance(error, self.classes if cut_off else self.ours)
+        return isinstance(error, self.classes)
+
+
+def _is_class(one: Any) -> bool:
+    return isinstance(one, type) and issubclass(one, BaseException)
+
+
+def cancelled(error: BaseException) -> bool:
+    """Whether it says that somebody here has given up: never a word about the other side."""
+    if not isinstance(error, Exception):
+        return True
+    futures = sys.modules.get("concurrent.futures")
+    if futures is not None and isinstance(error, futures.CancelledError):
+        return True
+    return code_of(error) == "CANCELLED"
+
+
+def code_of(error: BaseException) -> str | None:
+    """The name of the status code of an exception of gRPC; None for any other."""
+    grpc = sys.modules.get("grpc")  # whoever raised it has imported it
+    if grpc is None or not isinstance(error, getattr(grpc, "RpcError", ())):
+        return None
+    code = getattr(error, "code", None)
+    status = code() if callable(code) else None
+    return getattr(status, "name", "UNKNOWN")
+
+
+def pushback_of(error: BaseException) -> float | None:
+    """What the server asks for in ``grpc-retry-pushback-ms``: seconds until the next try, a
+    negative number for never; None where it says nothing."""
+    trailing = getattr(error, "trailing_metadata", None)
+    if code_of(error) is None or not callable(trailing):
+        return None
+    for key, value in trailing() or ():
+        if key == "grpc-retry-pushback-ms":
+            try:
+                return int(value) / 1000
+            except ValueError:  # what cannot be read means never, says gRPC's design A6
+                return -1.0
+    return None
+
+
+def never_sent(error: BaseException) -> bool:
+    """Whether gRPC says that there was no connection to send the call on.  It has no code of its
+    own for that; its text is as old as its public releases."""
+    details = getattr(error, "details", None)
+    if code_of(error) != "UNAVAILABLE" or not callable(details):
+        return False
+    return str(details()).startswith("failed to connect to all addresses")

@@ -1,0 +1,375 @@
+"""A `grpc.Channel` whose calls go by a policy."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from ._call import Call, Rules
+from ._errors import CallError
+from ._grpc_errors import as_rpc_error
+from ._waits import sleep, take
+
+RulesOf = Callable[[str], Rules]
+
+
+class PolicyChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
+    """What ``policy.wrap(channel)`` returns for a channel of threads."""
+
+    def __init__(self, channel: grpc.Channel, rules: RulesOf) -> None:
+        self._channel = channel
+        self._rules = rules
+        # grpc's table of registered methods is not thread-safe.
+        self._binding = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<{self._channel!r} under a policy>"
+
+    def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
+        self._channel.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Any) -> None:
+        self._channel.unsubscribe(callback)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> PolicyChannel:
+        self._channel.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: Any) -> Any:
+        return self._channel.__exit__(*exc_info)
+
+    def _bound(
+        self, kind: str, method: str, serializer: Any, deserializer: Any, registered: Any
+    ) -> tuple[Any, Rules]:
+        # Passed on only when set: generated stubs set it, and not every channel has the parameter.
+        more = {"_registered_method": True} if registered else {}
+        with self._binding:
+            inner = getattr(self._channel, kind)(method, serializer, deserializer, **more)
+        return inner, self._rules(method)
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.UnaryUnaryMultiCallable:
+        args = (method, request_serializer, response_deserializer, _registered_method)
+        return UnaryUnary(*self._bound("unary_unary", *args))
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.UnaryStreamMultiCallable:
+        args = (method, request_serializer, response_deserializer, _registered_method)
+        return UnaryStream(*self._bound("unary_stream", *args))
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.StreamUnaryMultiCallable:
+        args = (method, request_serializer, response_deserializer, _registered_method)
+        return StreamUnary(*self._bound("stream_unary", *args))
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.StreamStreamMultiCallable:
+        args = (method, request_serializer, response_deserializer, _registered_method)
+        return StreamStream(*self._bound("stream_stream", *args))
+
+
+# ---- methods ------------------------------------------------------------------------------------
+
+
+class _Method:
+    repeatable = True  # whether the request is there to be sent a second time
+
+    def __init__(self, inner: Any, rules: Rules) -> None:
+        self._inner = inner
+        self._rules = rules
+
+    def _begin(self, timeout: float | None) -> Call:
+        try:
+            return Call(self._rules, timeout)
+        except CallError as error:
+            _raise(error)
+
+    def _start(self, call: Call, send: Any, args: Any, kwargs: Any) -> tuple[Any, _Place]:
+        """One try of a call that is still under way when this returns."""
+        rules = self._rules
+        place = _Place(call, None if rules.limit is None else take(rules.limit, call))
+        try:
+            inner = send(args[0], _left(call), *args[1:], **kwargs)
+        except BaseException:
+            place.give_back()
+            raise
+        place.follow(inner)
+        return inner, place
+
+
+class _OneAnswer(_Method):
+    def __call__(
+        self, request: Any, timeout: float | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        return self._run(self._inner, timeout, (request, *args), kwargs)
+
+    def with_call(
+        self, request: Any, timeout: float | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        return self._run(self._inner.with_call, timeout, (request, *args), kwargs)
+
+    def _run(self, send: Any, timeout: float | None, args: Any, kwargs: Any) -> Any:
+        rules = self._rules
+        limit = rules.limit
+        call = self._begin(timeout)
+        call.repeatable = self.repeatable
+        pause = 0.0
+        while True:
+            try:
+                if pause:
+                    sleep(rules, pause)
+                permits = None if limit is None else take(limit, call)
+                try:
+                    answer = send(args[0], _left(call), *args[1:], **kwargs)
+                finally:
+                    if permits is not None:
+                        permits.put_nowait(True)
+            except BaseException as error:
+                again = call.failed(error)
+                if again is None:
+                    _raise(error)
+                pause = again
+            else:
+                call.succeeded()
+                return answer
+
+    def future(self, request: Any, timeout: float | None = None, *args: Any, **kwargs: Any) -> Any:
+        call = self._begin(timeout)
+        call.repeatable = False
+        try:
+            future, _ = self._start(call, self._inner.future, (request, *args), kwargs)
+        except BaseException as error:
+            call.failed(error)
+            _raise(error)
+        return future
+
+
+class _Answers(_Method):
+    def __call__(
+        self, request: Any, timeout: float | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        call = self._begin(timeout)
+        call.repeatable = self.repeatable
+        return Stream(self, call, (request, *args), kwargs)
+
+
+class UnaryUnary(_OneAnswer, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
+    pass
+
+
+class StreamUnary(_OneAnswer, grpc.StreamUnaryMultiCallable):  # type: ignore[misc]
+    repeatable = False
+
+
+class UnaryStream(_Answers, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]
+    pass
+
+
+class StreamStream(_Answers, grpc.StreamStreamMultiCallable):  # type: ignore[misc]
+    repeatable = False
+
+
+def _left(call: Call) -> float | None:
+    ends = call.try_ends()
+    return None if ends is None else ends - call.rules.now()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    if isinstance(error, CallError):
+        raise as_rpc_error(error) from error.__cause__
+    raise error
+
+
+# ---- calls that go on after they were begun -----------------------------------------------------
+
+
+class _Place:
+    """One try under way: it gives its place back and tells the call when it is over.
+
+    grpc says so in a thread of its own.  It is asked by `add_callback`, and what it calls holds no
+    reference to grpc's object: otherwise the two would keep each other alive, and a stream that the
+    user has dropped would run on for ever.  What an interceptor put in place of grpc's object may
+    not have that method: then whoever uses it up finds out.
+    """
+
+    def __init__(self, call: Call, permits: Any) -> None:
+        self._call = call
+        self._permits = permits
+        self.over = threading.Event()
+        self.followed = True
+        self.pause: float | None = None  # the seconds until another try, when this one has failed
+
+    def follow(self, inner: Any) -> None:
+        add_callback = getattr(inner, "add_callback", None)
+        if add_callback is None:
+            self.followed = False
+            return
+        seen = weakref.ref(inner)
+        if not add_callback(lambda: self._look(seen())):
+            self._look(inner)  # it is over already
+
+    def give_back(self) -> None:
+        permits, self._permits = self._permits, None
+        if permits is not None:
+            permits.put_nowait(True)
+
+    def _look(self, inner: Any) -> None:
+        if inner is None:
+            self.end(GeneratorExit())
+        else:
+            self.end(None if inner.code() is grpc.StatusCode.OK else inner)
+
+    def end(self, error: BaseException | None) -> None:
+        """None: it went well."""
+        try:
+            self.give_back()
+            if error is None:
+                self._call.succeeded()
+            else:
+                self.pause = self._call.failed(error)
+        finally:
+            self.over.set()
+
+
+class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
+    """The answers to one call, as grpc gives them; another try may follow before the first."""
+
+    def __init__(self, method: _Method, call: Call, args: Any, kwargs: Any) -> None:
+        self._method = method
+        self._call = call
+        self._args = (args, kwargs)
+        self._heard = False
+        self._inner: Any = None
+        self._try()
+
+    def _try(self) -> None:
+        try:
+            self._inner, self._place = self._method._start(
+                self._call, self._method._inner, *self._args
+            )
+        except BaseException as error:
+            self._call.repeatable = False
+            self._call.failed(error)
+            _raise(error)
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            try:
+                message = next(self._inner)
+            except StopIteration:
+                if not self._place.followed:
+                    self._place.end(None)
+                raise
+            except Exception as error:
+                if not self._place.followed:
+                    self._place.end(error)
+                self._another_try(error)
+                continue
+            if not self._heard:
+                self._heard = True
+                self._call.heard()
+            return message
+
+    def _another_try(self, error: Exception) -> None:
+        """Begins it, or raises the error if there is none."""
+        place = self._place
+        place.over.wait()
+        pause, place.pause = place.pause, None
+        if pause is None:
+            raise error
+        if self._heard:  # it was decided before the first message was taken, but here it is
+            self._call.repeatable = False
+            self._call.failed(error)
+            raise error
+        sleep(self._call.rules, pause)
+        self._try()
+
+    def __del__(self) -> None:
+        place = getattr(self, "_place", None)
+        if place is None:
+            return
+        if place.pause is not None:  # it was to go on, but nobody wants it
+            self._call.cancelled()
+        elif not place.followed and not place.over.is_set():
+            place.end(GeneratorExit())
+
+    # As on grpc's own; they speak of the try that is under way, or was the last.
+
+    def initial_metadata(self) -> Any:
+        return self._inner.initial_metadata()
+
+    def trailing_metadata(self) -> Any:
+        return self._inner.trailing_metadata()
+
+    def code(self) -> Any:
+        return self._inner.code()
+
+    def details(self) -> Any:
+        return self._inner.details()
+
+    def is_active(self) -> Any:
+        return self._inner.is_active()
+
+    def time_remaining(self) -> Any:
+        return self._inner.time_remaining()
+
+    def add_callback(self, callback: Any) -> Any:
+        return self._inner.add_callback(callback)
+
+    def cancel(self) -> Any:
+        self._call.repeatable = False
+        return self._inner.cancel()
+
+    def cancelled(self) -> Any:
+        return self._inner.cancelled()
+
+    def running(self) -> Any:
+        return self._inner.running()
+
+    def done(self) -> Any:
+        return self._inner.done()
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self._inner.result(timeout)
+
+    def exception(self, timeout: float | None = None) -> Any:
+        return self._inner.exception(timeout)
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        return self._inner.traceback(timeout)
+
+    def add_done_callback(self, fn: Any) -> None:
+        self._inner.add_done_callback(lambda _: fn(self))
+
+    def debug_error_string(self) -> Any:
+        return self._inner.debug_error_string()

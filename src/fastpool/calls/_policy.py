@@ -1,0 +1,190 @@
+"""CallPolicy: time, retries, a breaker and a limit for calls of whatever kind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from itertools import count
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from ._breaker import CircuitBreaker
+from ._call import CallStats, Ledger, Rules
+from ._limit import Limit
+from ._retry import Retry
+from ._time import Clock, reader, seconds
+
+__all__ = ["CallPolicy"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_C = TypeVar("_C")
+
+_numbers = count(1)
+
+
+class Decorator(Protocol):
+    """Gives a function back with its own signature."""
+
+    def __call__(self, function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+class CallPolicy:
+    """How calls are made: a decorator for functions and coroutine functions, ``wrap`` for channels.
+
+    All parts are optional, and they apply in this order, outermost first:
+
+    ``timeout``: seconds for the whole call, its retries, pauses and waits included.  A call inside
+    a call has what is left of the outer one if that is less (see `budget`, `remaining`).  A
+    coroutine function is cancelled when they are over, and a gRPC call ended.  A plain function
+    cannot be interrupted: no try is begun or waited for beyond them, and it can read
+    ``remaining()``, or be given the seconds by ``timeout_arg``.
+    ``breaker``: a CircuitBreaker, which all that the policy is applied to shares; or a callable
+    such as the class itself, which is called with a name and makes one for each function or method.
+    ``retry``: a Retry.  ``limit``: a Limit; each try takes a place of its own.
+
+    ``name`` is for ``stats()``; ``clock`` for tests.  TypeError or ValueError for parts that are
+    not what they should be.  Immutable; safe in any number of threads and event loops at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+        breaker: CircuitBreaker | Callable[[str], CircuitBreaker] | None = None,
+        limit: Limit | None = None,
+        name: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        for what, part, kind in (("retry", retry, Retry), ("limit", limit, Limit)):
+            if not (part is None or isinstance(part, kind)):
+                raise TypeError(f"{what} must be a {kind.__name__} or None, not {part!r}")
+        if not (breaker is None or isinstance(breaker, CircuitBreaker) or callable(breaker)):
+            raise TypeError(
+                f"breaker must be a CircuitBreaker, a callable that makes one, or None,"
+                f" not {breaker!r}"
+            )
+        self._timeout = seconds(timeout, "timeout")
+        self._retry = retry
+        self._breaker = breaker
+        self._limit = limit
+        self._name = f"policy-{next(_numbers)}" if name is None else name
+        self._advance = None if clock is None else clock.advance
+        self._now = reader(clock)
+        self._ledger = Ledger()
+        self._lock = threading.RLock()  # of the table below
+        self._breakers: dict[str, CircuitBreaker] = {}
+
+    def __repr__(self) -> str:
+        parts = ("timeout", self._timeout), ("retry", self._retry), ("breaker", self._breaker)
+        given = [f"{what}={part!r}" for what, part in (*parts, ("limit", self._limit)) if part]
+        return f"<CallPolicy {self._name!r}: {', '.join(given) or 'nothing'}>"
+
+    @property
+    def name(self) -> str:
+        """The name; "policy-N" where none was given."""
+        return self._name
+
+    @overload
+    def __call__(self, function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+    @overload
+    def __call__(
+        self,
+        /,
+        *,
+        idempotent: bool = False,
+        timeout_arg: str | None = None,
+        name: str | None = None,
+    ) -> Decorator: ...
+    def __call__(
+        self,
+        function: Callable[_P, _R] | None = None,
+        /,
+        *,
+        idempotent: bool = False,
+        timeout_arg: str | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """``@policy`` or ``@policy(...)``: the function under this policy, of its own kind and with
+        its own signature.
+
+        ``idempotent``: that it does no harm to call it again, without which only what was refused
+        before it was sent is tried again.  ``timeout_arg``: the name of a keyword of the function
+        that is given the seconds left for each try; a caller's own value for it counts as a
+        time-out for the whole call.  ``name`` is for errors (default: the function's own).
+
+        TypeError for generator functions, and when a function returns something to be awaited: of
+        those a policy cannot tell when the call is over.
+        """
+        if function is None:
+            return lambda function: self._around(function, idempotent, timeout_arg, name)
+        return self._around(function, idempotent, timeout_arg, name)
+
+    def _around(
+        self, function: Any, idempotent: bool, timeout_arg: str | None, name: str | None
+    ) -> Any:
+        from ._plain import wrapped
+
+        if not callable(function):
+            raise TypeError(f"a policy is put on a function, not on {function!r}")
+        name = name or getattr(function, "__qualname__", None) or repr(function)
+        return wrapped(function, self.rules(name, idempotent), timeout_arg)
+
+    def wrap(self, channel: _C, *, idempotent: bool | Collection[str] = ()) -> _C:
+        """A gRPC channel whose calls go by this policy, for stubs as the channel itself: a
+        ``grpc.Channel`` for one, a ``grpc.aio.Channel`` for the other.
+
+        ``idempotent``: the methods that may be tried again, "/package.Service/Method" or
+        "package.Service" for all of one; True: every method.  A call's own ``timeout`` counts
+        where it is less.  What this side refuses is raised as an RpcError, too, with a status code:
+        CircuitOpen as UNAVAILABLE, Overloaded as RESOURCE_EXHAUSTED, DeadlineExceeded as its
+        namesake.
+
+        A stream of answers holds its place until it ends, and is told to the breaker by its first
+        message or its end; it is tried again only before its first message.  Calls that send a
+        stream are made once.  So are sync calls by ``.future()``, which also wait for their place
+        before they return.  Closing the wrapped channel closes the one inside.
+        """
+        from ._channels import wrapped
+
+        return wrapped(self, channel, idempotent)  # type: ignore[no-any-return]
+
+    def stats(self) -> CallStats:
+        """An immutable snapshot."""
+        with self._lock:
+            breakers = list(self._breakers.values())
+        if isinstance(self._breaker, CircuitBreaker):
+            breakers = [self._breaker]
+        return CallStats(
+            name=self._name,
+            **self._ledger.counts(),
+            breakers={breaker.name: breaker.stats() for breaker in breakers},
+            limit=None if self._limit is None else self._limit.stats(),
+        )
+
+    def rules(self, name: str, idempotent: bool) -> Rules:
+        """The policy, as it holds for what has this name."""
+        return Rules(
+            name=name,
+            timeout=self._timeout,
+            retry=self._retry,
+            breaker=self._breaker_of(name),
+            limit=self._limit,
+            idempotent=idempotent,
+            now=self._now,
+            advance=self._advance,
+            ledger=self._ledger,
+        )
+
+    def _breaker_of(self, name: str) -> CircuitBreaker | None:
+        if self._breaker is None or isinstance(self._breaker, CircuitBreaker):
+            return self._breaker
+        with self._lock:
+            breaker = self._breakers.get(name)
+        if breaker is None:
+            made = self._breaker(name)
+            if not isinstance(made, CircuitBreaker):
+                raise TypeError(f"breaker({name!r}) must return a CircuitBreaker, not {made!r}")
+            with self._lock:
+                breaker = self._breakers.setdefault(name, made)
+        return breaker

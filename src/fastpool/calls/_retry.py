@@ -1,0 +1,129 @@
+"""When to try again, and after how long; and what keeps retries from multiplying an outage."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Collection
+from random import random  # of the module's own generator, which is seeded anew after a fork
+from typing import Literal
+
+from ._failures import TRANSPORT, Failing, Failures, never_sent
+from ._time import named, seconds
+
+__all__ = ["Retry", "RetryThrottle"]
+
+_all: weakref.WeakSet[RetryThrottle] = weakref.WeakSet()
+
+
+class RetryThrottle:
+    """Stops retrying while much fails: gRPC's retryThrottling, for all that shares the object.
+
+    It holds ``tokens`` at first and at most.  Each failed try that could be retried takes one, each
+    call that goes well gives ``ratio`` of one back, and there are retries only while more than half
+    are left.  So in a lasting outage some ``ratio`` of the calls is retried once, whatever
+    ``attempts`` says.  Thread-safe; costs nothing while nothing fails.
+    """
+
+    def __init__(self, tokens: float = 10.0, ratio: float = 0.1) -> None:
+        if not 0 < tokens <= 1000:
+            raise ValueError(f"tokens must be above 0 and at most 1000, not {tokens!r}")
+        if not ratio > 0:
+            raise ValueError(f"ratio must be above 0, not {ratio!r}")
+        self._most = float(tokens)
+        self._ratio = float(ratio)
+        # Written under the lock.  A late look at it costs one retry too many or too few.
+        self._left = self._most
+        self._lock = threading.RLock()  # a finaliser may call something that goes through here
+        _all.add(self)
+
+    def __repr__(self) -> str:
+        return f"<RetryThrottle: {self._left:.3g} of {self._most:.3g} tokens left>"
+
+    @property
+    def tokens(self) -> float:
+        """How many are left."""
+        return self._left
+
+    def succeeded(self) -> None:
+        """A call went well."""
+        if self._left < self._most:
+            with self._lock:
+                self._left = min(self._most, self._left + self._ratio)
+
+    def failed(self) -> bool:
+        """A try failed in a way that could be retried; whether it may be."""
+        with self._lock:
+            self._left = max(0.0, self._left - 1)
+            return self._left > self._most / 2
+
+
+class Retry:
+    """How often and when a call is tried again.
+
+    Only what is idempotent is: what the user has named so (``policy(idempotent=True)``,
+    ``policy.wrap(channel, idempotent=[...])``).  Of anything else, a try is repeated only after an
+    error of ``refused``, which says that the other side never saw it, or after one by which gRPC
+    says that it could not connect.
+
+    ``attempts``: tries in all, the first one included.  ``backoff``: seconds; the pause before try
+    n + 1 is drawn between 0 and ``backoff * 2 ** (n - 1)``, at most ``max_backoff``: full jitter,
+    so that callers who failed together do not come back together.  A pause for which the time left
+    does not suffice is not begun: the failure is raised at once.  A gRPC server's pushback takes
+    the place of the pause.  ``attempt_timeout``: seconds for one try, so that a hanging one leaves
+    time for another; it bounds what `CallPolicy` bounds.  ``on`` (exception classes, or a callable)
+    and ``codes`` (names of gRPC status codes): which failures are worth another try.
+    ``throttle``: stops retries while much fails; "own": a new RetryThrottle, None: nothing does.
+
+    One object may serve any number of policies, which then share its throttle.
+    """
+
+    def __init__(
+        self,
+        attempts: int = 3,
+        *,
+        backoff: float = 0.1,
+        max_backoff: float = 5.0,
+        attempt_timeout: float | None = None,
+        on: Failing = TRANSPORT,
+        codes: Collection[str] = ("UNAVAILABLE",),
+        refused: Failing = ConnectionRefusedError,
+        throttle: RetryThrottle | Literal["own"] | None = "own",
+    ) -> None:
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+            raise ValueError(f"attempts must be a whole number of at least 1, not {attempts!r}")
+        if throttle == "own":
+            throttle = RetryThrottle()
+        if not (throttle is None or isinstance(throttle, RetryThrottle)):
+            raise TypeError(f'throttle must be a RetryThrottle, "own" or None, not {throttle!r}')
+        self.attempts = attempts
+        self.backoff = named(backoff, "backoff")
+        self.max_backoff = named(max_backoff, "max_backoff")
+        self.attempt_timeout = seconds(attempt_timeout, "attempt_timeout")
+        self.throttle = throttle
+        self._on = Failures("on", on, codes)
+        self._refused = Failures("refused", refused, ())
+
+    def __repr__(self) -> str:
+        return f"<Retry: {self.attempts} attempts>"
+
+    def wants(self, error: BaseException, idempotent: bool) -> bool:
+        """Whether the failure is worth another try, and safe to try again."""
+        if idempotent and self._on.match(error):
+            return True
+        return self._refused.match(error) or never_sent(error)
+
+    def pause(self, failed: int) -> float:
+        """Seconds before the next try after so many that failed."""
+        # The exponent is bounded: no float holds 2 ** 1024.
+        return random() * min(self.max_backoff, self.backoff * 2.0 ** min(failed - 1, 64))
+
+
+def _after_fork_in_child() -> None:
+    for throttle in list(_all):  # the holder may be a thread that does not exist here
+        throttle._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
