@@ -304,7 +304,10 @@ class _Read(_Held):
         self._messages = _messages(self._course)
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return self._messages
+        return self  # so that a loop over it keeps it
+
+    def __anext__(self) -> Any:
+        return self._messages.__anext__()
 
     async def read(self) -> Any:
         """The next answer, or ``grpc.aio.EOF``."""
