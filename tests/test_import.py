@@ -77,8 +77,19 @@ def test_the_import_brings_only_what_it_needs(interpreter: list[str]) -> None:
     foreign = {name for name in loaded if not name.startswith(ours)}
     assert not {name.partition(".")[0] for name in foreign} & NEVER
     assert not foreign - MAY_LOAD
-    optional = ("fastpool.grpc", "fastpool.rpc", "fastpool.cli", "fastpool._aio")
+    optional = ("fastpool.grpc", "fastpool.rpc", "fastpool.cli", "fastpool.calls", "fastpool._aio")
     assert not {name for name in loaded if name.startswith(optional)}
+
+
+def test_the_call_layer_imports_no_grpc_and_no_asyncio(interpreter: list[str]) -> None:
+    """A policy around a plain function needs neither, and its first call does not import them."""
+    code = (
+        "from fastpool.calls import *; assert CallPolicy(timeout=1, retry=Retry(), limit=Limit(1),"
+    )
+    code += " breaker=CircuitBreaker())(len)('ab') == 2; print(*sys.modules)"
+    loaded = set(child(interpreter, code, "-S").split())
+    assert "fastpool.calls" in loaded
+    assert not loaded & {"grpc", "asyncio", "concurrent.futures", "logging"}
 
 
 @pytest.mark.skipif(not hasattr(sys, "_is_gil_enabled"), reason="older than free threading")

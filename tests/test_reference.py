@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import fastpool
+import fastpool.calls
 from fastpool import FastPool, _shared_options
 from fastpool._options import NAMES, Options, parse
 from fastpool.testing import ManualClock
@@ -25,7 +27,14 @@ PAGES = {page.stem: page.read_text(encoding="utf-8") for page in REFERENCE.glob(
 SOURCE = Path(__file__).resolve().parent.parent / "src/fastpool"
 STUB = SOURCE / "_core.pyi"
 
-MODULES = ("fastpool", "fastpool.errors", "fastpool.queue", "fastpool.stats", "fastpool.testing")
+MODULES = (
+    "fastpool",
+    "fastpool.errors",
+    "fastpool.queue",
+    "fastpool.stats",
+    "fastpool.calls",
+    "fastpool.testing",
+)
 #: Use of FastPool: what makes it this use. The order is that of the columns in fastpool.md.
 USES: dict[str, dict[str, Any]] = {"factory": {"factory": object}, "items": {"items": [[]]}, "": {}}
 HOOKS = ("close", "check", "reset")
@@ -184,6 +193,37 @@ def test_every_field_is_in_the_reference(kind: str) -> None:
         members = [name for name in members if not hasattr(fastpool.stats.PoolStats, name)]
     assert members
     assert [name for name in members if not re.search(rf"`{name}\b", section)] == []
+
+
+@pytest.mark.parametrize("kind", ["CallStats", "BreakerStats", "LimitStats"])
+def test_every_field_of_calls_is_in_the_reference(kind: str) -> None:
+    section = PAGES["calls"].partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
+    members = [name for name in dir(getattr(fastpool.calls, kind)) if not name.startswith("_")]
+    assert members
+    assert [name for name in members if not re.search(rf"`{name}\b", section)] == []
+
+
+CALLS = ("CallPolicy", "Retry", "RetryThrottle", "CircuitBreaker", "Limit")
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_every_option_of_calls_is_in_the_reference_with_its_default(kind: str) -> None:
+    given = inspect.signature(getattr(fastpool.calls, kind)).parameters.values()
+    call = re.search(rf"`{kind}\(([^`]*)\)`", PAGES["calls"])
+    assert call
+    written = ast.parse(f"def f({call[1].replace('(...)', '...')}): pass").body[0]
+    assert isinstance(written, ast.FunctionDef)
+    args = written.args
+    told = dict(zip([one.arg for one in args.args][::-1], args.defaults[::-1]))
+    told |= {one.arg: default for one, default in zip(args.kwonlyargs, args.kw_defaults) if default}
+    names = [one.arg for one in (*args.args, *args.kwonlyargs)]
+    assert names == [one.name for one in given]
+    for one in given:
+        default = told.get(one.name)
+        if default is None:
+            assert one.default is one.empty
+        elif ast.unparse(default) != "...":
+            assert eval(ast.unparse(default)) == one.default, one.name
 
 
 def test_every_reason_of_a_close_is_in_the_reference() -> None:

@@ -25,6 +25,7 @@ DOCUMENTS = sorted(
 
 #: Document: modules it needs.
 NEEDS = {
+    "docs/howto/calls-grpc.md": ["grpc"],
     "docs/howto/gevent.md": ["gevent"],
     "docs/howto/grpc-channel.md": ["grpc"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
@@ -32,11 +33,15 @@ NEEDS = {
 }
 #: Document: address written there, and the fixture that serves it here.
 SERVERS = {
+    "docs/howto/calls-grpc.md": ("localhost:50051", "greeter"),
     "docs/howto/grpc-channel.md": ("localhost:50051", "greeter"),
     "docs/howto/replace-a-queue.md": ("8000", "web_server"),
 }
 #: Document: what it prints, as a regular expression; nothing for the others.
 PRINTS = {
+    "docs/howto/calls.md": r"circuit breaker stock: closed -> open, 4 of 4 calls failed\n"
+    r"stock: not tried: circuit breaker 'stock' is open .* probe in 30 s\n"
+    r"circuit breaker breaker-1: closed -> open, tripped by hand",
     "docs/howto/asyncio.md": r"190\n42\n\['a', 'from', 'thread'\]\n7\n7\n2 \{'loop': 2\}",
     "docs/howto/gevent.md": r"190",
     "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",

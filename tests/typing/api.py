@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import queue as stdlib_queue
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, assert_type
 
 import fastpool.queue as queue
@@ -22,6 +23,22 @@ from fastpool import (
     PoolTimeout,
     SharedLease,
     SharedPool,
+)
+from fastpool.calls import (
+    BreakerStats,
+    CallError,
+    CallPolicy,
+    CallStats,
+    CircuitBreaker,
+    CircuitOpen,
+    DeadlineExceeded,
+    Limit,
+    LimitStats,
+    Overloaded,
+    Retry,
+    RetryThrottle,
+    budget,
+    remaining,
 )
 from fastpool.stats import Histogram, Holder, SharedStats
 from fastpool.testing import ManualClock
@@ -243,3 +260,60 @@ async def shared_use_by_tasks(pool: SharedPool[Connection]) -> None:
     assert_type(await pool.aacquire(), SharedLease[Connection])
     assert_type(await pool.aget(), Connection)
     assert_type(await pool.aclose(), bool)
+
+
+# fastpool.calls: a decorated function has the type that it had.
+
+policy = CallPolicy(
+    timeout=2.0,
+    retry=Retry(3, backoff=0.1, on=(OSError, EOFError), codes=["UNAVAILABLE"], throttle=None),
+    breaker=CircuitBreaker("db", failures=lambda error: "gone" in str(error), codes=()),
+    limit=Limit(10, max_waiting=20),
+    name="db",
+    clock=ManualClock(),
+)
+each = CallPolicy(breaker=CircuitBreaker, retry=Retry(throttle=RetryThrottle(20, 0.2)))
+made = CallPolicy(breaker=partial(CircuitBreaker, open_for=1.0))
+
+
+@policy
+def look_up(key: str, *, default: int = 0) -> int:
+    return len(key) or default
+
+
+@policy(idempotent=True, timeout_arg="timeout", name="fetch")
+async def fetch(url: str, timeout: float | None = None) -> bytes:
+    return url.encode()
+
+
+class Service:
+    @policy
+    def method(self, n: int) -> str:
+        return str(n)
+
+
+plain: Callable[[str], int] = look_up
+assert_type(look_up("key", default=3), int)
+fetched: Callable[[str], Coroutine[Any, Any, bytes]] = fetch
+assert_type(Service().method(3), str)
+assert_type(policy(connect)(), Connection)
+
+
+async def awaited() -> None:
+    assert_type(await fetch("url", timeout=1.0), bytes)
+
+
+with budget(2.0), budget(None):
+    assert_type(remaining(), float | None)
+assert_type(policy.stats(), CallStats)
+assert_type(policy.stats().breakers["db"], BreakerStats)
+assert_type(policy.stats().limit, LimitStats | None)
+refusals: list[type[CallError]] = [CircuitOpen, DeadlineExceeded, Overloaded]
+expired: type[TimeoutError] = DeadlineExceeded
+
+
+def told(breaker: CircuitBreaker, before: str, after: str) -> None:
+    breaker.reset()
+
+
+CircuitBreaker(on_change=told, window=10).trip()

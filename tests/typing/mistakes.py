@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fastpool.queue as queue
 from fastpool import FastPool
+from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 
 
 class Connection:
@@ -31,3 +32,26 @@ with pool.lease() as connection:
 pool.stats().idle = 3  # error
 letters: queue.Queue[str] = queue.Queue()
 letters.put(1)  # error
+
+
+@CallPolicy(timeout=1)
+def look_up(key: str) -> int:
+    return len(key)
+
+
+@CallPolicy()(idempotent=True)
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+look_up(3)  # error
+look_up("key").missing()  # error
+fetch(key="url")  # error
+CallPolicy(retry=3)  # error
+CallPolicy(limit=50)  # error
+CallPolicy(breaker=Limit)  # error
+CallPolicy(5)  # error
+CallPolicy()(idempotent="yes")  # error
+Retry(throttle="none")  # error
+CircuitBreaker(failures="OSError")  # error
+Limit(1).stats().in_use = 3  # error
