@@ -175,6 +175,15 @@ MUSTS: tuple[Must, ...] = (
     Must("R1b", "1,000 threads time out: goodput / without", ">=", "", _all(0.9)),
     Must("R1c", "same, 20,000 time-outs beside the pool", "", "", NOTHING),
     Must("R1d", "cost of a return: 20,000 wait / 200 wait", "<=", "x", _all(1.5)),
+    # A call under a policy, with nothing wrong. Times are of the whole call.
+    Must("C1a", "a function that does nothing", "", "us", NOTHING),
+    Must("C1b", "same, all four parts of a policy", "", "us", NOTHING),
+    Must("C1c", "tenacity, 3 tries / Retry(3)", "", "x", NOTHING),
+    Must("C1d", "pybreaker / CircuitBreaker", "", "x", NOTHING),
+    Must("C1e", "a coroutine function that does nothing", "", "us", NOTHING),
+    Must("C1f", "same, all four parts of a policy", "", "us", NOTHING),
+    Must("C1g", "tenacity, 3 tries / Retry(3), async", "", "x", NOTHING),
+    Must("C1h", "timeout=2, async / asyncio.timeout(2)", "", "x", NOTHING),
 )
 
 BY_KEY = {must.key: must for must in MUSTS}

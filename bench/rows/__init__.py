@@ -75,6 +75,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "P14": ("servers", "p14"),
     "P15": ("startup", "p15"),
     "R1": ("storm", "r1"),
+    "C1": ("calls", "c1"),
 }
 
 

@@ -222,6 +222,46 @@ def test_a_cancelled_task_is_cancelled_and_not_late(run: Callable[..., Any]) -> 
     assert (stats.cancelled, stats.failed, stats.retries) == (1, 0, 0)
 
 
+def test_who_is_cancelled_at_the_deadline_is_cancelled(run: Callable[..., Any]) -> None:
+    """Both at once: as with `asyncio.timeout`, the cancellation from outside wins."""
+
+    @CallPolicy(timeout=0.01)
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await asyncio.sleep(1)  # ended by the second one
+
+    async def main() -> None:
+        nonlocal task
+        task = asyncio.create_task(slow())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    task: asyncio.Task[None]
+    run(main())
+
+
+def test_a_result_in_spite_of_the_deadline_is_a_result(run: Callable[..., Any]) -> None:
+    @CallPolicy(timeout=0.01)
+    async def stubborn() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        return "done"
+
+    async def main() -> None:
+        assert await stubborn() == "done"
+        task = asyncio.current_task()
+        assert task is not None and task.cancelling() == 0  # and no trace is left
+        await asyncio.sleep(0)
+
+    run(main())
+
+
 def test_a_time_out_of_the_function_itself_is_passed_on(run: Callable[..., Any]) -> None:
     own = TimeoutError("mine")
 

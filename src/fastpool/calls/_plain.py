@@ -82,7 +82,9 @@ def _of_tasks(
     rules: Rules,
     timeout_arg: str | None,
 ) -> Callable[..., Awaitable[Any]]:
-    import asyncio
+    from asyncio import CancelledError
+
+    from ._cut import Cut
 
     limit, now = rules.limit, rules.now
 
@@ -104,13 +106,18 @@ def _of_tasks(
                         if timeout_arg is not None:
                             kwargs[timeout_arg] = left
                         token = CURRENT.set((ends, now))
+                        cut = Cut(left)
                         try:
-                            async with asyncio.timeout(left) as scope:
-                                result = await function(*args, **kwargs)
-                        except TimeoutError as error:
-                            if not scope.expired():  # the function's own
+                            result = await function(*args, **kwargs)
+                        except CancelledError as error:
+                            if not cut.stop():  # somebody else wants it to end
                                 raise
-                            raise call.expired("call") from (call.last or error.__cause__)
+                            raise call.expired("call") from (call.last or error)
+                        except BaseException:
+                            cut.stop()
+                            raise
+                        else:
+                            cut.stop()
                         finally:
                             CURRENT.reset(token)
                 finally:
