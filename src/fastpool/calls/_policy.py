@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection
 from itertools import count
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
@@ -72,8 +71,7 @@ class CallPolicy:
         self._advance = None if clock is None else clock.advance
         self._now = reader(clock)
         self._ledger = Ledger()
-        self._lock = threading.RLock()  # of the table below
-        self._breakers: dict[str, CircuitBreaker] = {}
+        self._breakers: dict[str, CircuitBreaker] = {}  # under the lock of the ledger
 
     def __repr__(self) -> str:
         parts = ("timeout", self._timeout), ("retry", self._retry), ("breaker", self._breaker)
@@ -151,7 +149,7 @@ class CallPolicy:
 
     def stats(self) -> CallStats:
         """An immutable snapshot."""
-        with self._lock:
+        with self._ledger.lock:
             breakers = list(self._breakers.values())
         if isinstance(self._breaker, CircuitBreaker):
             breakers = [self._breaker]
@@ -179,12 +177,12 @@ class CallPolicy:
     def _breaker_of(self, name: str) -> CircuitBreaker | None:
         if self._breaker is None or isinstance(self._breaker, CircuitBreaker):
             return self._breaker
-        with self._lock:
+        with self._ledger.lock:
             breaker = self._breakers.get(name)
         if breaker is None:
             made = self._breaker(name)
             if not isinstance(made, CircuitBreaker):
                 raise TypeError(f"breaker({name!r}) must return a CircuitBreaker, not {made!r}")
-            with self._lock:
+            with self._ledger.lock:
                 breaker = self._breakers.setdefault(name, made)
         return breaker
