@@ -50,7 +50,7 @@ def extras_for(interpreter: Interpreter) -> list[str]:
     if interpreter.free_threaded:
         return ["test", "anyio"]
     main = interpreter.path == default().path
-    return ["test", "demo", "peers", "loops"] + ["lint"] * main
+    return ["test", "demo", "grpc-test", "peers", "loops"] + ["lint"] * main
 
 
 def run(interpreter: Interpreter, arguments: list[str], *, first: bool, debug: bool) -> Outcome:

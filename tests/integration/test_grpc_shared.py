@@ -6,7 +6,6 @@ import gc
 import os
 import pickle
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -94,10 +93,9 @@ def test_many_handles_and_threads_share_one_connection(server: GrpcServer, crew:
     eventually(lambda: no_connection(server))
 
 
-def test_over_tls_handles_share_what_plain_channels_do_not(tmp_path: Path) -> None:
-    key, certificate = make_certificate(tmp_path)
-    server = GrpcServer((key, certificate))
-    credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+def test_over_tls_handles_share_what_plain_channels_do_not(certificate: tuple[Path, Path]) -> None:
+    server = GrpcServer(certificate)
+    credentials = grpc.ssl_channel_credentials(certificate[1].read_bytes())
     try:
         plain = [grpc.secure_channel(server.target, credentials) for _ in range(3)]
         for channel in plain:
@@ -117,21 +115,6 @@ def test_over_tls_handles_share_what_plain_channels_do_not(tmp_path: Path) -> No
         eventually(lambda: no_connection(server))
     finally:
         server.close()
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command to make a certificate")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    command += " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    subprocess.run(
-        [openssl, *command.split(), "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )
-    return key, certificate
 
 
 def test_what_differs_is_not_shared(echo: GrpcServer) -> None:

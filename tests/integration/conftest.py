@@ -1,0 +1,18 @@
+"""What the tests with real servers share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.grpc.certificate import NoCertificate, make_certificate
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A key and a certificate for localhost, two PEM files."""
+    try:
+        return make_certificate(tmp_path_factory.mktemp("certificate"))
+    except NoCertificate as reason:
+        pytest.skip(str(reason))
