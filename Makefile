@@ -13,7 +13,7 @@ VENV   := .venv/bin
 READY   = @$(PYTHON) tools/venvs.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build debug stress tsan bench lint wheel verify clean python
+.PHONY: help demo test build debug stress tsan bench bench-grpc lint wheel verify clean python
 
 help:
 	@echo "make demo     real servers under load, pooled and not, in one table"
@@ -23,6 +23,7 @@ help:
 	@echo "make stress   random operations under a conservation check, at length"
 	@echo "make tsan     the C harness and the extension under ThreadSanitizer"
 	@echo "make bench    all measurements, with what each must reach"
+	@echo "make bench-grpc  what sharing gRPC channels must reach, beside bare grpcio"
 	@echo "make lint     style and types"
 	@echo "make wheel    sdist and wheel, in dist/"
 	@echo "make verify   all of that, on every interpreter known: the long run"
@@ -50,6 +51,10 @@ tsan: python
 
 bench: python
 	@$(PYTHON) tools/run_bench.py --on "$(ON)" $(ARGS)
+
+bench-grpc: python
+	$(READY) grpc-test
+	@$(VENV)/python -m bench.grpc $(ARGS)
 
 lint: python
 	$(READY) lint

@@ -9,7 +9,7 @@ Clients need no generated code: requests and replies are bytes.
     Say     replies with the request
     Wait    the same after as many milliseconds as the request says
     Count   a stream of as many messages as the request has bytes; b"..." never ends
-    Pour    "N SIZE": a stream of N messages of SIZE bytes; N = 0 never ends
+    Pour    "N SIZE MS": a stream of N messages of SIZE bytes, MS apart; N = 0 never ends
     Join    takes a stream, replies with all of it
     Chat    a stream back for a stream
 """
@@ -216,12 +216,13 @@ def handlers(ledger: Ledger) -> dict[str, Any]:
 
     async def pour(request: bytes, context: Any) -> Any:
         with ledger.enter(context):
-            number, size = map(int, request.split())
+            number, size, apart = map(int, request.split())
             message = bytes(size)
             poured = 0
             while not number or poured < number:
                 yield message
                 poured += 1
+                await asyncio.sleep(apart / 1000)
 
     async def join(requests: Any, context: Any) -> bytes:
         with ledger.enter(context):

@@ -39,7 +39,7 @@ def test_its_methods(stack: ExitStack) -> None:
     assert channel.unary_unary(path + "Wait")(b"30", timeout=10) == b"30"
     assert time.monotonic() - begun >= 0.03
     assert list(channel.unary_stream(path + "Count")(b"abc", timeout=10)) == [b"a", b"b", b"c"]
-    assert list(channel.unary_stream(path + "Pour")(b"2 3", timeout=10)) == [b"\0\0\0"] * 2
+    assert list(channel.unary_stream(path + "Pour")(b"2 3 0", timeout=10)) == [b"\0\0\0"] * 2
     assert channel.stream_unary(path + "Join")(iter([b"a", b"b"]), timeout=10) == b"ab"
     assert list(channel.stream_stream(path + "Chat")(iter([b"a", b"b"]), timeout=10)) == [
         b"a",

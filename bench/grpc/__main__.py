@@ -1,0 +1,75 @@
+"""`python -m bench.grpc`: the twelve measurements of shared gRPC channels, beside bare grpcio.
+
+Progress goes to standard error, the table to standard output. The exit code is 0 when everything
+asked for ran to its end, whatever the verdicts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+# grpc reads it when it is imported. Servers that are killed on purpose are not news.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+from bench import machine
+from bench.grpc import report
+from bench.grpc.rows import FULL, QUICK, ROWS, Figure, measure
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.grpc", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--quick", action="store_true", help="shorter runs, noisier figures")
+    parser.add_argument("--only", metavar="ROWS", help="comma-separated rows, as in G1,G4")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    parsed = parser.parse_args()
+    parsed.rows = [row.upper() for row in (parsed.only or ",".join(ROWS)).split(",")]
+    if unknown := [row for row in parsed.rows if row not in ROWS]:
+        parser.error(f"no such row: {', '.join(unknown)} (there are {', '.join(ROWS)})")
+    return parsed
+
+
+def progress(text: str, end: str = "\n") -> None:
+    print(text, end=end, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    asked = arguments()
+    effort = QUICK if asked.quick else FULL
+    described = machine.describe()
+    described["peers"] = {"grpcio": machine.version_of("grpcio")}
+    print("\n".join(machine.in_words(described)), end="\n\n", flush=True)
+
+    figures: list[Figure] = []
+    begun = time.monotonic()
+    busy: dict[str, float | None] = {}
+    for row in asked.rows:
+        progress(f"{row:<4} ", end="")
+        row_begun, others = time.monotonic(), machine.watch()
+        found = list(measure(row, effort))
+        figures += found
+        busy[row] = others.share() if others else None
+        progress(f"{time.monotonic() - row_begun:6.1f} s  {report.summary(found)}")
+    progress(f"all  {time.monotonic() - begun:6.1f} s\n")
+    described["busy_elsewhere"] = busy
+
+    print(report.table(figures, busy))
+    if not asked.no_write:
+        kind = "quick" if asked.quick else "full"
+        written = report.write(asked.out, figures, described, busy, kind)
+        print("written: " + ", ".join(path.name for path in written))
+    return 1 if any("failed" in (each.bare.lack, each.ours.lack) for each in figures) else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
