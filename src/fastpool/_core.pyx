@@ -157,7 +157,9 @@ cdef class Core:
 
     def shun(self, uint32_t index, double seconds):
         """For so long it counts as more loaded than it is."""
+        fp_lock_take(&self.c.lock)
         fp_sharing_shun(self.c, fp_slots_at(&self.c.slots, index), ns_of(seconds))
+        fp_lock_drop(&self.c.lock)
 
     def load(self, uint32_t index):
         """How many leases there are of it."""
@@ -309,7 +311,8 @@ cdef class Core:
 
     def end_idle(self, uint32_t index, close, str why):
         """Takes one slot out of IDLE and has it closed by ``close(index, why)``; False if it was
-        not idle; in a shared pool one that is in use takes no more leases.  What that leaves undone, should a signal handler raise, the pool's threads do."""
+        not idle; in a shared pool one that is in use takes no more leases, nor one that is being
+        made.  What that leaves undone, should a signal handler raise, the pool's threads do."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = fp_slots_at(&c.slots, index)
         if c.use == FP_SHARING:
@@ -417,7 +420,13 @@ cdef class Core:
         return view_tuple(&view)
 
     def item(self, uint32_t index):
-        return <object>fp_load_item(fp_slots_at(&self.c.slots, index))
+        """The resource in a slot; None if it is gone by now."""
+        fp_lock_take(&self.c.lock)  # whoever takes it out of the slot releases it after that
+        cdef void *item = fp_load_item(fp_slots_at(&self.c.slots, index))
+        if item != NULL:
+            Py_INCREF(<object>item)
+        fp_lock_drop(&self.c.lock)
+        return None if item == NULL else fp_steal(item)
 
     def find(self, item):
         """The number of the slot that holds this object, or -1."""

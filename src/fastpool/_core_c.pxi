@@ -260,7 +260,7 @@ cdef extern from *:
         int64_t since
         int state, block
     int fp_share_enter(fp_share *, fp_slot **)
-    void fp_share_hold(fp_share *, fp_slot *)
+    int fp_share_hold(fp_share *, fp_slot *)
     fp_slot *fp_share_slot(fp_share *)
     fp_slot *fp_share_end(fp_share *, int)
     object (*fp_share_ended)(fp_core *, fp_slot *, int)

@@ -362,8 +362,11 @@ static int fp_holds_all(fp_core *c, uintptr_t me) {
 
 /* How many callers are going to be served by what is being opened, or may be. */
 static size_t fp_places_coming(fp_core *c) {
-    size_t resources = c->creating + (c->limit > c->open ? c->limit - c->open : 0);
-    return c->use == FP_SHARING ? resources * c->loads.slots : resources;
+    size_t most = fp_most_open(c), looked_at = 0;
+    size_t resources = c->creating + (most > c->open ? most - c->open : 0);
+    if (c->use != FP_SHARING) return resources;
+    (void)fp_free_slots(&c->slots, &c->loads, SIZE_MAX, &looked_at);
+    return resources * c->loads.slots + looked_at;
 }
 
 /* The first half of a wait, for threads and tasks: an idle slot, or a place in the line for `w`
@@ -397,8 +400,13 @@ static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int i
         state = FP_OVERLOADED;
     else if (w != NULL && c->use == FP_POOL && c->open >= c->limit && fp_holds_all(c, me))
         state = FP_DEADLOCK;
-    else if (w != NULL)
+    else if (w != NULL) {
         fp_join(c, &c->getters, w, in_front);
+        /* a hit that saw nobody in line may have been the last of a resource: see fp_ask_for_more */
+        if (!asked && c->use == FP_SHARING && fp_room(c) && !fp_leave(c, &c->getters, w))
+            state = FP_ROOM;
+    }
+    if (FP_UNLIKELY(c->spent)) fp_ask_for_more(c);
     fp_check(c);
     fp_lock_drop(&c->lock);
     *spare = failure;

@@ -167,11 +167,14 @@ static fp_call fp_share_exit_parsed;
 
 static inline fp_slot *fp_share_slot(fp_share *l) { return fp_load(&l->slot, acquire); }
 
-static inline void fp_share_hold(fp_share *l, fp_slot *slot) {
+/* 0: somebody else has entered the same lease meanwhile; the slot is the caller's still. */
+static inline int fp_share_hold(fp_share *l, fp_slot *slot) {
+    if (FP_UNLIKELY(l->state != FP_LEASE_FRESH)) return 0;
     uint32_t uses = fp_uses_of(fp_load(&slot->load, relaxed));
     l->since = FP_UNLIKELY(uses % FP_SAMPLE == 1 && l->ticket == 0) ? fp_clock_precise() : 0;
     l->state = FP_LEASE_HELD;
     fp_store(&l->slot, slot, release);
+    return 1;
 }
 
 /* The whole of `__enter__` on a hit; 0: slow path, *due as for fp_sharing_hit. */
@@ -179,7 +182,7 @@ static inline int fp_share_enter(fp_share *l, fp_slot **due) {
     if (FP_UNLIKELY(fp_id_of(l->c) != l->id)) return 0;
     fp_slot *slot = fp_sharing_hit(l->c, due);
     if (FP_UNLIKELY(slot == NULL)) return 0;
-    fp_share_hold(l, slot);
+    (void)fp_share_hold(l, slot); /* its callers have looked whether the lease is fresh */
     return FP_LIKELY(fp_id_of(l->c) == l->id); /* else the block has gone to another pool meanwhile */
 }
 

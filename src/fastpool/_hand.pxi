@@ -36,6 +36,8 @@ cdef class Hand:
     def give(self):
         """The resource; it is the caller's to put back."""
         cdef fp_slot *slot
+        if self.ticket != 0:
+            manager_of(self.c, "get").taken_without_lease(self.ticket)
         slot, self.slot = self.slot, NULL
         if self.c.use == FP_POOL:
             fp_slot_own(slot, fp_task_token())
@@ -71,6 +73,8 @@ cdef object hand_drop(Hand self):
             fp_waiter_free(failure)
     if slot != NULL and fp_slot_generation(slot) == self.generation:
         slot_drop(c, slot)
+    if self.ticket != 0 and c.manager != NULL:
+        poke((0.0, (<object>c.manager).forget, (self.ticket,)))
 
 
 cdef object slot_drop(fp_core *c, fp_slot *slot):

@@ -39,6 +39,12 @@ typedef struct {
     FP_SHARED(int64_t) shun_until; /* ns; the latest end of a penalty; 0: there never was one */
 } fp_loads;
 
+/* Notes the most leases at once.  A mark that is overwritten by a lower one at the same moment costs a
+ * resource that is closed a period earlier than it would have been. */
+static inline void fp_load_peak(fp_slot *slot, uint32_t n) {
+    if (n > fp_load(&slot->peak, relaxed)) fp_store(&slot->peak, n, relaxed);
+}
+
 /* Takes one slot of a resource if it has the load that the caller saw; else `*load` is its load now.
  * The last use that it is good for closes it to others, and after that it is one of those that drain.
  * acquire: pairs with the release of fp_load_open, behind which the resource was written. */
@@ -47,11 +53,16 @@ static inline int fp_load_take(fp_loads *l, fp_slot *slot, uint64_t *load) {
     if (FP_UNLIKELY(fp_uses_of(next) >= l->most_uses)) next &= ~FP_OPEN;
     if (!fp_cas(&slot->load, load, next, acq_rel)) return 0;
     if (FP_UNLIKELY(!(next & FP_OPEN))) fp_slot_retire(slot);
-    uint32_t n = fp_load_of(next);
-    /* a mark that is overwritten by a lower one at the same moment costs a resource that could have
-     * been closed a period earlier */
-    if (n > fp_load(&slot->peak, relaxed)) fp_store(&slot->peak, n, relaxed);
+    fp_load_peak(slot, fp_load_of(next));
     return 1;
+}
+
+/* Whether the lease that the caller has just taken was the last one that the resource is good for.  May
+ * say yes for one that was taken out of service in between. */
+static inline int fp_is_spent(fp_loads *l, fp_slot *slot) {
+    if (FP_LIKELY(l->most_uses == UINT32_MAX)) return 0;
+    uint64_t load = fp_load(&slot->load, relaxed);
+    return !(load & FP_OPEN) && fp_load_of(load) != 0;
 }
 
 /* Takes a resource that nobody uses out of what is lent: OPEN goes and the slot is the caller's. */
@@ -78,6 +89,7 @@ static inline int fp_load_bar(fp_slot *slot) {
 static inline void fp_load_open(fp_slot *slot, uint64_t leases, int open) {
     uint64_t load = fp_load(&slot->load, relaxed);
     load = (load & ~(FP_OPEN | FP_LOAD)) | leases | (open ? FP_OPEN : 0);
+    fp_load_peak(slot, (uint32_t)leases);
     fp_store(&slot->load, load, seq_cst);
 }
 

@@ -425,7 +425,8 @@ class Manager:
 
     def idle(self) -> list[Any]:
         """The idle resources."""
-        return [self.core.item(slot[0]) for slot in self.core.slots() if slot[1] == "idle"]
+        found = (self.core.item(slot[0]) for slot in self.core.slots() if slot[1] == "idle")
+        return [resource for resource in found if resource is not None]  # None: gone meanwhile
 
     def leases(self) -> list[Holder[Any]]:
         return self.tracking.leases()

@@ -84,25 +84,38 @@ class Opener:
         n = min(n, manager.maxsize) if manager.maxsize else n
         failed_before = self.failed
 
-        def ready() -> int:
-            counts = manager.counts()
-            return int(counts["idle"] + counts["leased"])
+        def ready() -> bool:
+            lacking = n - self.usable()
+            if (
+                lacking > self.tries
+            ):  # at first, and when one that was under way has come to nothing
+                self.wish(lacking - self.for_callers())
+            return lacking <= 0
 
         with manager.news:
-            self.wish(max(0, n - ready() - self.tries))
             done = manager.news.wait_for(
-                lambda: ready() >= n or self.failed > failed_before or core.closed, timeout
+                lambda: self.failed > failed_before or core.closed or ready(), timeout
             )
-            if ready() < n:
+            enough = self.usable() >= n
+            if not enough:
                 self.wishes = 0
             failure = self.last_failure
-        if ready() >= n:
+        if enough:
             return int(manager.counts()["open"])
         if core.closed:
             raise manager.refusal("closed", start, timeout)
         if done and failure is not None:
             raise failure
         raise manager.refusal("timeout", start, timeout, "create")
+
+    def usable(self) -> int:
+        """How many are open that serve callers."""
+        n = self.manager.counts()
+        return int(n["idle"] + n["leased"])
+
+    def for_callers(self) -> int:
+        """How many of the tries under way were started for callers, beside all wishes."""
+        return max(0, self.tries - self.wishes)
 
     def wish(self, n: int) -> None:
         """Wants ``n`` more in the background, the ones wished for before included."""
@@ -214,12 +227,13 @@ class Opener:
                 self.last_failure = error
         if error is None:
             why = None
-            if attempt.given_up and not self._late_is_wanted():
+            if attempt.given_up and not self._late_is_wanted(attempt):
                 why = "overdue"
             elif not core.publish(attempt.index, used=False):
                 why = "closed" if core.closed else "flushed"
             self._permit_back(attempt)  # before a close, which may take what it likes
             if why is None:
+                self._arrived(attempt)
                 manager.changed()
                 manager.housekeeping.tend_soon()
             else:
@@ -254,7 +268,10 @@ class Opener:
                 self.paused_until = time.monotonic() + pause
                 _keeper.watch(self.paused_until, self.start)
 
-    def _late_is_wanted(self) -> bool:
+    def _arrived(self, attempt: Try) -> None:
+        """What it has made is lent from here on: for those who have more to do then."""
+
+    def _late_is_wanted(self, attempt: Try) -> bool:
         core = self.manager.core
         idle: int = self.manager.counts()["idle"]
         return core.waiting > 0 or idle < max(1, self.manager.options.min_idle)

@@ -1,5 +1,8 @@
 # FastPool: a queue, or a pool of resources with a manager behind it; and Lease.
 
+cdef str ENTERED = "this lease was entered before; call lease() for each block"
+
+
 cdef object manager_of(fp_core *c, str act):
     if c.manager == NULL:
         if c.use == FP_QUEUE:
@@ -35,6 +38,8 @@ cdef fp_slot *pool_lend(
         manager_of(c, "get").borrow(
             hand, reason, seconds_or_none(span), (fp_clock_precise() - start) * 1e-9
         )
+        if ticket == NULL and hand.ticket != 0:
+            manager_of(c, "get").taken_without_lease(hand.ticket)
     except BaseException:
         hand_drop(hand)
         raise
@@ -298,6 +303,10 @@ cdef int lease_take(fp_lease *l) except -1:
         from fastpool.errors import PoolClosed
         raise PoolClosed("a pool", "the pool of this lease is gone")
     slot = pool_lend(l.c, l.span, due)
+    if l.state != FP_LEASE_FRESH:  # two threads have waited with the same lease
+        slot_drop(l.c, slot)
+        from fastpool.errors import PoolError
+        raise PoolError("a pool", ENTERED)
     l.slot = slot
     l.generation = fp_slot_generation(slot)
     l.state = FP_LEASE_HELD
@@ -384,7 +393,7 @@ cdef object lease_again(Lease self, uintptr_t me):
             fp_slot_own(self.of.slot, me | 1)
             return fp_resource(self.of.slot)
     from fastpool.errors import PoolError
-    raise PoolError(lease_pool(self), "this lease was entered before; call lease() for each block")
+    raise PoolError(lease_pool(self), ENTERED)
 
 
 cdef int lease_held(Lease self, str act) except -1:

@@ -6,6 +6,16 @@
 
 #include "_waiters.h"
 
+/* The same outside the lock: somebody waits, and a caller who was faster has had the last lease of a
+ * resource. */
+static FP_COLD void fp_spent_locked(fp_core *c) {
+    fp_here_begin();
+    fp_lock_take(&c->lock);
+    fp_ask_for_more(c);
+    fp_lock_drop(&c->lock);
+    fp_here_end();
+}
+
 /* A slot of the least loaded resource that costs one look at the gate, one at each resource and one
  * compare-and-swap.  NULL: take the slow path; *due is a resource taken alone, about which the manager
  * has to be asked before others may share it. */
@@ -20,6 +30,7 @@ static inline fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
         *due = slot;
         return NULL;
     }
+    if (FP_UNLIKELY(fp_is_spent(&c->loads, slot)) && fp_gate(c) & FP_LINE_BITS) fp_spent_locked(c);
     return slot;
 }
 
@@ -100,12 +111,14 @@ static inline uint32_t fp_sharing_peak(fp_slot *slot) {
     return peak;
 }
 
-/* Until then it counts as more loaded than it is. */
+/* Until then it counts as more loaded than it is.  Under the lock: while it is being closed the same
+ * word says how far that has come. */
 static inline void fp_sharing_shun(fp_core *c, fp_slot *slot, int64_t span) {
-    int64_t until = fp_later(fp_now(c), span);
+    unsigned state = fp_state(fp_load(&slot->word, relaxed));
+    int64_t until = fp_later(fp_now(c), span), was = fp_load(&c->loads.shun_until, relaxed);
+    if (state == FP_FREE_SLOT || state == FP_CLOSING) return;
     fp_store(&slot->shunned_until, until, relaxed);
-    if (until > fp_load(&c->loads.shun_until, relaxed))
-        fp_store(&c->loads.shun_until, until, relaxed);
+    while (was < until && !fp_cas(&c->loads.shun_until, &was, until, relaxed)) {}
 }
 
 #endif

@@ -1,5 +1,6 @@
 # SharedPool: several leases of one resource; and SharedLease.
 
+
 # Gives a lease back.  False: nobody has one.
 cdef object share_give(fp_core *c, fp_slot *slot):
     cdef int told = 0
@@ -17,8 +18,9 @@ cdef object share_ended(fp_core *c, fp_slot *slot, int given):
     if given != 0:
         return None if c.manager == NULL else (<object>c.manager).returned()
     cdef uint64_t generation = fp_slot_generation(slot)
+    manager = manager_of(c, "release")  # kept: with it goes the block, once all is closed
     try:
-        manager_of(c, "release").last_out(slot.index)
+        manager.last_out(slot.index)
     except BaseException:  # of a signal handler
         leave(c, slot, generation, "interrupted")
         raise
@@ -221,11 +223,21 @@ cdef class SharedPool(Owner):
 
 cdef int share_take(fp_share *l) except -1:
     cdef fp_slot *due = NULL
+    cdef fp_slot *slot
+    cdef uint64_t ticket = 0
     if fp_share_enter(l, &due):
         return 0
     share_miss(l, due)
-    fp_share_hold(l, pool_lend(l.c, l.span, due, &l.ticket))
-    return 0
+    slot = pool_lend(l.c, l.span, due, &ticket)
+    if l.state == FP_LEASE_FRESH:
+        l.ticket = ticket
+        fp_share_hold(l, slot)
+        return 0
+    share_drop(l.c, slot)  # two threads have waited with the same lease
+    if ticket != 0:
+        poke((0.0, manager_of(l.c, "lease").forget, (ticket,)))
+    from fastpool.errors import PoolError
+    raise PoolError("a pool", ENTERED)
 
 
 cdef int share_miss(fp_share *l, fp_slot *due) except -1:
@@ -321,6 +333,10 @@ cdef object share_close(SharedLease self, object error, int state):
         return
     try:
         manager_of(l.c, "release").judge(slot.index, ticket, error, state == FP_LEASE_DISCARDED)
+    except BaseException:  # of a signal handler: nobody has it, whatever is noted
+        if ticket != 0 and l.c.manager != NULL:
+            poke((0.0, (<object>l.c.manager).forget, (ticket,)))
+        raise
     finally:
         share_give(l.c, slot)
 
@@ -329,11 +345,11 @@ cdef object share_hold(SharedLease lease, Hand hand, bint block):
     """Moves the slot from the hand to the lease."""
     cdef fp_share *l = &lease.of
     cdef fp_slot *slot
-    slot, hand.slot = hand.slot, NULL
     if l.state != FP_LEASE_FRESH:  # entered twice, at once, by two tasks
-        share_drop(l.c, slot)
+        hand_drop(hand)
         return share_again(lease)
-    l.ticket = hand.ticket
+    slot, hand.slot = hand.slot, NULL
+    l.ticket, hand.ticket = hand.ticket, 0
     l.block = block
     fp_share_hold(l, slot)
     return fp_resource(slot)
@@ -342,12 +358,11 @@ cdef object share_hold(SharedLease lease, Hand hand, bint block):
 cdef object share_again(SharedLease self):
     cdef fp_slot *slot = fp_share_slot(&self.of)
     if slot != NULL and not self.of.block:  # acquire()d, and now used as a block
+        share_held(self, "enter")  # in a forked child it is the parent's
         self.of.block = True
         return fp_resource(slot)
     from fastpool.errors import PoolError
-    raise PoolError(
-        share_pool(self), "this lease was entered before; call lease() for each block"
-    )
+    raise PoolError(share_pool(self), ENTERED)
 
 
 cdef fp_slot *share_held(SharedLease self, str act) except NULL:

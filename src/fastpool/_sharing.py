@@ -13,7 +13,7 @@ from ._housekeeping import Housekeeping
 from ._manager import Manager
 from ._opener import Opener, Try
 from ._shared_options import bounds, matches
-from ._tracking import Tracking
+from ._tickets import SharedTracking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
     from . import _core
     from ._shared_options import SharedOptions
-    from .stats import Holder, PoolStats
+    from .stats import PoolStats
 
 __all__ = ["SharedManager"]
 
 INF = float("inf")
+NOTHING = (-1, 0, "")  # of what a creation stands in for: slot, its use, and why
+GONE = ("free", "closing")
 
 
 class SharedOpener(Opener):
@@ -35,7 +37,7 @@ class SharedOpener(Opener):
 
     def __init__(self, manager: SharedManager) -> None:
         super().__init__(manager)
-        self.replaces: dict[Try, tuple[int, str]] = {}  # the slot that a creation stands in for
+        self.replaces: dict[Try, tuple[int, int, str]] = {}  # what a creation stands in for
 
     def room(self) -> bool:
         core = self.manager.core
@@ -50,23 +52,41 @@ class SharedOpener(Opener):
         renewals = min(len(self.manager.renewing), wishes)
         return max(self.manager.core.demand + renewals, wishes)
 
+    def usable(self) -> int:
+        return super().usable() - int(self.manager.counts()["draining"])
+
+    def for_callers(self) -> int:
+        return 0  # a wish is for what callers open as well: see goal
+
     def _take_in(self, attempt: Try, resource: Any) -> None:
         super()._take_in(attempt, resource)
         self.replaces[attempt] = self.manager.next_to_renew()
 
+    def _late_is_wanted(self, attempt: Try) -> bool:
+        manager = self.manager
+        stands_in = self.replaces[attempt][0] >= 0
+        return stands_in or manager.live() <= manager.least or super()._late_is_wanted(attempt)
+
+    def _arrived(self, attempt: Try) -> None:
+        index, use, why = self.replaces.pop(attempt)
+        if index >= 0 and self.manager.core.generation(index) == use:
+            self.manager.drain(index, why, later=True)
+
     def _finish(self, attempt: Try, error: BaseException | None) -> None:
         super()._finish(attempt, error)
-        index, why = self.replaces.pop(attempt, (-1, ""))
-        if index >= 0:
-            self.manager.drain(index, why)
+        index, _, why = self.replaces.pop(attempt, NOTHING)
+        if index >= 0:  # what was to take its place is not lent, so it stays in service
+            self.manager.renew(index, why)
 
 
 class SharedClosing(Closing):
     manager: SharedManager
 
-    def finish(self, index: int, why: str, workers: Any = None) -> None:
-        self.manager.parted(index)
-        super().finish(index, why, workers)
+    def finish(self, index: int, why: str, workers: Any = None, use: int | None = None) -> None:
+        why = self.manager.reasons.get(index, why)
+        if use is None or self.core.is_ending(index, use):
+            self.manager.parted(index)
+        super().finish(index, why, workers, use)
 
     def sweep(self, later: bool = False) -> None:
         close = self.later if later else self.here
@@ -114,7 +134,7 @@ class SharedHousekeeping(Housekeeping):
                 continue
             why = _policy.expiry(now, since if state == "idle" else now, dies_at, o.idle_timeout)
             if why == "idle" and live > manager.least:
-                manager.drain(index, why)
+                manager.drain(index, why, later=True)
                 live -= 1
             elif why is not None:
                 manager.renew(index, why)
@@ -137,43 +157,9 @@ class SharedHousekeeping(Housekeeping):
             peaks = sum(core.peak(slot[0]) for slot in live)
             if self.look_at != INF and peaks <= (len(live) - 1) * manager.slots:
                 spare = min(live, key=lambda slot: (core.load(slot[0]), -slot[0]))
-                manager.drain(spare[0], "surplus")
+                manager.drain(spare[0], "surplus", later=True)
             self.look_at = now + after
         return self.look_at
-
-
-class SharedTracking(Tracking):
-    """By lease: a ticket names each."""
-
-    def __init__(self, manager: SharedManager) -> None:
-        super().__init__(manager)
-        self.tickets = 2**32  # none is the number of a slot, which others ask to forget
-
-    def note(self, hand: _core.Hand) -> None:
-        with self.manager.lock:
-            self.tickets += 1
-            hand.ticket = self.tickets
-        self.taken[hand.ticket] = [*self.entry(), hand.index]
-
-    def of(self, index: int) -> list[int]:
-        """The leases of one resource, the oldest first."""
-        return [ticket for ticket, entry in list(self.taken.items()) if entry[4] == index]
-
-    def leases(self) -> list[Holder[Any]]:
-        from .stats import Holder
-
-        core, now = self.core, self.core.now()
-        if self.on:
-            return [
-                Holder(core.item(index), max(0.0, now - taken), thread, tuple(stack))
-                for taken, thread, stack, _, index in list(self.taken.values())
-            ]
-        found = []
-        for index, state, since, *_ in core.slots():
-            if state == "leased":
-                holder = Holder(core.item(index), max(0.0, now - since), None, ())
-                found += [holder] * core.load(index)
-        return found
 
 
 class SharedManager(Manager):
@@ -283,6 +269,14 @@ class SharedManager(Manager):
         for ticket in self.tracking.of(index)[:1]:
             self.tracking.forget(ticket)
 
+    def taken_without_lease(self, ticket: int) -> None:
+        """For the core: what this ticket names is given back by ``put``."""
+        self.tracking.loosen(ticket)
+
+    def forget(self, ticket: int) -> None:
+        """For the core, on the housekeeper: a caller did not get through with what this names."""
+        self.tracking.taken.pop(ticket, None)
+
     def misused(self, act: str, resource: object) -> Any:
         if self.core.find(resource) >= 0:
             what = f"{type(resource).__name__} object {resource!r:.80}"
@@ -290,42 +284,52 @@ class SharedManager(Manager):
         super().misused(act, resource)
 
     def only(self, me: int) -> bool:
-        return all(slot[1] == "idle" for slot in self.core.slots())
+        return {slot[1] for slot in self.core.slots()} <= {"idle"}
 
     # ---- taking out of service -----------------------------------------------------------------
 
-    def drain(self, index: int, why: str) -> None:
-        """It takes no more leases; closed here and now if it has none."""
+    def drain(self, index: int, why: str, later: bool = False) -> None:
+        """It takes no more leases; if it has none it is closed, here and now or by the pool's own
+        threads.  One that is being made or looked at will not be lent any more."""
+        core = self.core
         with self.lock:
+            if core.slot(index)[1] in GONE:
+                return
             self.reasons.setdefault(index, why)
-            self.renewing.pop(index, None)
-            self.core.set_renewing(len(self.renewing))
-        if not self.core.end_idle(index, self.closing.here, why):
+            self._renewed(index)
+        if not core.end_idle(index, self.closing.later if later else self.closing.here, why):
+            with self.lock:
+                self._renewed(index)  # that was asked for in between
             _keeper.poke(self.opener.refill)  # its place is free already
 
     def parted(self, index: int) -> None:
         """Its resource is being closed."""
         with self.lock:
             self.reasons.pop(index, None)
-            self.renewing.pop(index, None)
-            self.core.set_renewing(len(self.renewing))
+            self._renewed(index)
 
     def renew(self, index: int, why: str) -> None:
         """It is drained as soon as another is open in its place."""
         with self.lock:
-            if index not in self.renewing:
-                self.renewing[index] = why
-                self.core.set_renewing(len(self.renewing))
+            _, state, *_, retire = self.core.slot(index)
+            if retire or state in GONE:  # it goes as it is, and is replaced if need be
+                return
+            self.renewing.setdefault(index, why)
+            self.core.set_renewing(len(self.renewing))
         _keeper.poke(self.opener.refill)
 
-    def next_to_renew(self) -> tuple[int, str]:
-        """One more is about to be open: the slot that it stands in for, -1 for none, and why."""
+    def _renewed(self, index: int) -> str | None:
+        """Why it was to be renewed, and is not any more."""
+        why = self.renewing.pop(index, None)
+        self.core.set_renewing(len(self.renewing))
+        return why
+
+    def next_to_renew(self) -> tuple[int, int, str]:
+        """One more is about to be open: the slot that it stands in for, that use of it, and why."""
         with self.lock:
-            for index, why in self.renewing.items():
-                del self.renewing[index]
-                self.core.set_renewing(len(self.renewing))
-                return index, why
-        return -1, ""
+            for index in self.renewing:
+                return index, self.core.generation(index), self._renewed(index) or ""
+        return NOTHING
 
     def index_of(self, act: str, resource: object) -> int:
         index = self.core.find(resource)
@@ -345,10 +349,8 @@ class SharedManager(Manager):
                 self.renew(index, "flushed")
 
     def flush(self) -> None:
-        self.core.mark_retire()
-        for index, state, *_ in self.core.slots():
-            if state in ("idle", "leased"):
-                self.drain(index, "flushed")
+        for index, *_ in self.core.slots():
+            self.drain(index, "flushed")
 
     def penalize(self, resource: object) -> None:
         self.shun(self.index_of("penalize", resource))
@@ -364,9 +366,12 @@ class SharedManager(Manager):
             self.least, self.maxsize = least, most or 0
             self.core.set_limit(most or INF)
         _keeper.poke(self.opener.refill)
-        live = [s for s in self.core.slots() if s[1] in ("idle", "leased") and not s[6]]
-        live.sort(key=lambda slot: (self.core.load(slot[0]), -slot[0]))
-        for slot in live[: max(0, len(live) - (most or len(live)))]:
+        slots = [s for s in self.core.slots() if s[1] != "closing" and not s[6]]
+        made = sum(slot[1] == "creating" for slot in slots)
+        surplus = len(slots) - min(made, len(self.renewing)) - (most or len(slots))
+        # what is being made goes first, then the least loaded
+        slots.sort(key=lambda s: (s[1] != "creating", self.core.load(s[0]), -s[0]))
+        for slot in slots[: max(0, surplus)]:
             self.drain(slot[0], "surplus")
         return least, most
 

@@ -58,12 +58,10 @@ class Tracking:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         found = []
         for index, state, since, _, _, owner, _ in self.core.slots():
-            if state == "leased":
+            if state == "leased" and (resource := self.core.item(index)) is not None:
                 entry = self.taken.get(index)
                 taken, thread, stack = entry[:3] if entry else (since, names.get(owner & ~1), ())
-                found.append(
-                    Holder(self.core.item(index), max(0.0, now - taken), thread, tuple(stack))
-                )
+                found.append(Holder(resource, max(0.0, now - taken), thread, tuple(stack)))
         return found
 
     def report_leaks(self, now: float) -> float:

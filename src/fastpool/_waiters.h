@@ -144,6 +144,7 @@ typedef struct fp_core {
     size_t open;         /* slots that are not FREE: what the cap counts */
     size_t creating;     /* slots in CREATING */
     size_t renewing;     /* sharing: resources that will take no more leases once another is open */
+    int spent;           /* sharing: a resource was lent for the last time; see fp_ask_for_more */
     size_t coming;       /* callers who have asked for a creation and are about to join the line */
     size_t unfinished;   /* queue: items put and not yet task_done() */
     size_t max_waiting;  /* SIZE_MAX: no limit */
@@ -228,15 +229,20 @@ static inline fp_slot *fp_sharing_take(fp_core *c) {
     int64_t now = 0;
     if (FP_UNLIKELY(c->asks || fp_load(&c->loads.shun_until, relaxed) != 0)) {
         now = fp_now(c);
-        if (now >= fp_load(&c->loads.shun_until, relaxed) && !c->asks)
-            fp_store(&c->loads.shun_until, 0, relaxed); /* one that comes in between is lost */
+        int64_t until = fp_load(&c->loads.shun_until, relaxed);
+        if (now >= until) /* a later one that comes in between stays */
+            (void)fp_cas(&c->loads.shun_until, &until, 0, relaxed);
     }
     return fp_least_take(&c->slots, &c->loads, now, c->asks ? now : 0);
 }
 
 static void *fp_take_any(fp_core *c) {
     if (c->use == FP_POOL) return fp_idle_take(&c->slots, c->lifo);
-    if (c->use == FP_SHARING) return fp_sharing_take(c);
+    if (c->use == FP_SHARING) {
+        fp_slot *slot = fp_sharing_take(c);
+        if (slot != NULL && fp_is_spent(&c->loads, slot)) c->spent = 1;
+        return slot;
+    }
     if (c->items.count == 0) return NULL;
     return c->lifo ? fp_deque_pop_tail(&c->items) : fp_deque_pop_head(&c->items);
 }
@@ -248,12 +254,16 @@ static int fp_any_likely(fp_core *c) {
     return c->items.count != 0;
 }
 
-/* Whether one more resource may be opened. */
-static int fp_room(fp_core *c) {
-    if (c->use != FP_SHARING || c->limit == SIZE_MAX) return c->open < c->limit;
+/* So many resources may be open: in a shared pool what is on its way out is not counted, up to as many
+ * again. */
+static size_t fp_most_open(fp_core *c) {
+    if (c->use != FP_SHARING || c->limit == SIZE_MAX) return c->limit;
     size_t spared = c->renewing + fp_draining(&c->slots, &c->loads);
-    return c->open < c->limit + spared && c->open < 2 * c->limit;
+    return c->limit + (spared < c->limit ? spared : c->limit);
 }
+
+/* Whether one more resource may be opened. */
+static int fp_room(fp_core *c) { return c->open < fp_most_open(c); }
 
 static void fp_match(fp_core *c, int *noticed) {
     fp_waiter *w;
@@ -294,10 +304,20 @@ static void fp_pass_on(fp_core *c) {
     if (atomic_exchange(&next->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(next);
 }
 
+/* A resource was lent for the last time.  That makes room for another one, and the manager does not
+ * know: the head of the line, if somebody waits, is to ask for it. */
+static FP_COLD void fp_ask_for_more(fp_core *c) {
+    fp_waiter *head = c->getters.first;
+    c->spent = 0;
+    if (head == NULL || fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || !fp_room(c)) return;
+    if (atomic_exchange(&head->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(head);
+}
+
 static void fp_dispatch(fp_core *c) {
     int noticed = 0; /* and gone, since its time was over */
     fp_match(c, &noticed);
     if (noticed) fp_pass_on(c);
+    if (FP_UNLIKELY(c->spent)) fp_ask_for_more(c);
 }
 
 /* Whether the head, which has had a notice, has waited long enough to be handed what comes back. */

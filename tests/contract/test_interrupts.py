@@ -1,31 +1,24 @@
 """A signal handler may raise at any moment of a call. Wherever it does, no place is lost.
 
-The interpreter runs handlers after calls of C functions and on entering Python functions. Each test
-makes the same call again and again, and interrupts it at the first such point inside fastpool, then
-at the second, and so on until the call gets through.
+See ``interrupting.py`` for the moments.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
-import fastpool
 from async_maker import AsyncMaker, threads
 from async_maker import accounted as async_accounted
 from fastpool import FastPool, _core
+from interrupting import interrupt
 from loops import lined_up
 from support import PATIENCE, Crew, Maker, eventually, works
-
-HOME = str(Path(fastpool.__file__).parent)
 
 
 @pytest.fixture(autouse=True)
@@ -35,35 +28,6 @@ def swept() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-class Interrupted(BaseException):
-    """What the handler raises; like KeyboardInterrupt no Exception."""
-
-
-def interrupt(point: int, call: Callable[[], Any], kept: list[BaseException] | None = None) -> bool:
-    """Make the call and interrupt it at the given point; False if it has fewer points.  ``kept``:
-    for the error, with every frame of the call."""
-    passed = 0
-
-    def profile(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal passed
-        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(HOME):
-            passed += 1
-            if passed == point:
-                sys.setprofile(None)
-                raise Interrupted
-
-    sys.setprofile(profile)
-    try:
-        call()
-    except Interrupted as error:
-        if kept is not None:
-            kept.append(error)
-        return True
-    finally:
-        sys.setprofile(None)
-    return False
 
 
 def sound(pool: Any, maker: Maker) -> None:
