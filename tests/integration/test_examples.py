@@ -28,6 +28,8 @@ EXAMPLES = {
     "calls_tenacity": r"circuit breaker stock: closed -> open, 4 of 4 calls failed\n"
     r"stock: 42, sent 5 times, breaker closed\nrefused meanwhile: 1, opened: 1\n",
     "calls_stamina": r"20 answers, 4 questions at once\nsome were asked again: True\n",
+    "shared_wire": r"320 answers, all of them right: True\n"
+    r"[1-4] connections for 32 threads\nnever more than 8 calls on one: True\n",
     "grpc_shared": r"10 handles of one insecure channel\nchannels left: 0\n",
 }
 
