@@ -96,13 +96,13 @@ class _OneAnswer(_Course):
         while True:
             try:
                 if pause:
-                    await asleep(rules, pause)
-                permits = None if rules.limit is None else await atake(rules.limit, call)
+                    await asleep(call, pause)
+                place = None if rules.limit is None else await atake(rules.limit, call)
                 try:
                     answer = await self.start(call)
                 finally:
-                    if permits is not None:
-                        permits.put_nowait(True)
+                    if place is not None:
+                        place.give_back()
             except BaseException as error:
                 again = call.failed(error)
                 if again is None:
@@ -118,7 +118,7 @@ class _Answers(_Course):
 
     def __init__(self, *args: Any) -> None:
         self.heard = False
-        self.permits: Any = None
+        self.place: Any = None
         self.over: asyncio.Future[None] | None = None  # of the try under way
         self.pause: float | None = None
         super().__init__(*args)
@@ -130,8 +130,8 @@ class _Answers(_Course):
         rules = self.rules
         try:
             if pause:
-                await asleep(rules, pause)
-            self.permits = None if rules.limit is None else await atake(rules.limit, call)
+                await asleep(call, pause)
+            self.place = None if rules.limit is None else await atake(rules.limit, call)
             self.over = self.loop.create_future()
             inner = self.start(call)
         except BaseException as error:
@@ -143,9 +143,9 @@ class _Answers(_Course):
         inner.add_done_callback(self._end)
 
     def give_back(self) -> None:
-        permits, self.permits = self.permits, None
-        if permits is not None:
-            permits.put_nowait(True)
+        place, self.place = self.place, None
+        if place is not None:
+            place.give_back()
 
     def _end(self, inner: Any) -> None:
         over, self.over = self.over, None

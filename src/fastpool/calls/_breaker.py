@@ -225,7 +225,7 @@ class CircuitBreaker:
                 self._bucket[1] += 1
                 self._calls += 1
                 self._failed += 1
-                if self._calls >= self._least and self._failed >= self._ratio * self._calls:
+                if self._calls >= self._least and self._failed / self._calls >= self._ratio:
                     self._open(now, f"{self._failed} of {self._calls} calls failed")
         self._tell()
 

@@ -40,11 +40,12 @@ def budget(timeout: float | None) -> Iterator[None]:
     the block is interrupted by it: policies refuse to begin, and bound what they call.
     """
     seconds(timeout, "budget() timeout", zero=True)
-    token = CURRENT.set(None if timeout is None else bounded(timeout, time.monotonic))
-    try:
+    before = CURRENT.get()
+    try:  # a signal handler that raises after the set finds the way back
+        CURRENT.set(None if timeout is None else bounded(timeout, time.monotonic))
         yield
     finally:
-        CURRENT.reset(token)
+        CURRENT.set(before)
 
 
 def bounded(timeout: float, now: Callable[[], float]) -> tuple[float, Callable[[], float]]:

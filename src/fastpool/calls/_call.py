@@ -156,6 +156,12 @@ class Call:
             return left
         raise self.expired("limit") from self.last
 
+    def still(self) -> None:
+        """DeadlineExceeded if the time was over before the try that was to begin now."""
+        if self.ends is not None and self.ends <= self.rules.now():
+            self.attempts -= 1
+            raise self.expired("start") from self.last
+
     def try_ends(self) -> float | None:
         """When the try that begins now has to be over; None: whenever."""
         retry = self.rules.retry

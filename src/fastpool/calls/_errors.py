@@ -25,7 +25,7 @@ class CallError(Exception):
 class DeadlineExceeded(CallError, TimeoutError):
     """The time for the call was over.
 
-    ``.phase`` is where it ended: "start" (it was over before anything was done), "limit" (in line
+    ``.phase`` is where it ended: "start" (it was over before this try was begun), "limit" (in line
     for a place), or "call" (the call itself was cut off, or a wait inside it).  After the first
     two nothing was sent by this try.  ``.timeout``: the seconds that the call was given in all;
     ``.elapsed``: how many it took; ``.attempts``: tries begun.  ``__cause__``: the failure of the

@@ -144,13 +144,13 @@ class _OneAnswer(_Method):
         while True:
             try:
                 if pause:
-                    sleep(rules, pause)
-                permits = None if limit is None else take(limit, call)
+                    sleep(call, pause)
+                place = None if limit is None else take(limit, call)
                 try:
                     answer = send(args[0], _left(call), *args[1:], **kwargs)
                 finally:
-                    if permits is not None:
-                        permits.put_nowait(True)
+                    if place is not None:
+                        place.give_back()
             except BaseException as error:
                 again = call.failed(error)
                 if again is None:
@@ -219,9 +219,9 @@ class _Place:
     not have that method: then whoever uses it up finds out.
     """
 
-    def __init__(self, call: Call, permits: Any) -> None:
+    def __init__(self, call: Call, place: Any) -> None:
         self._call = call
-        self._permits = permits
+        self._place = place
         self.over = threading.Event()
         self.followed = True
         self.pause: float | None = None  # the seconds until another try, when this one has failed
@@ -236,9 +236,9 @@ class _Place:
             self._look(inner)  # it is over already
 
     def give_back(self) -> None:
-        permits, self._permits = self._permits, None
-        if permits is not None:
-            permits.put_nowait(True)
+        place, self._place = self._place, None
+        if place is not None:
+            place.give_back()
 
     def _look(self, inner: Any) -> None:
         if inner is None:
@@ -267,10 +267,12 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
         self._args = (args, kwargs)
         self._heard = False
         self._inner: Any = None
-        self._try()
+        self._try(0.0)
 
-    def _try(self) -> None:
+    def _try(self, pause: float) -> None:
         try:
+            if pause:
+                sleep(self._call, pause)
             self._inner, self._place = self._method._start(
                 self._call, self._method._inner, *self._args
             )
@@ -311,8 +313,7 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
             self._call.repeatable = False
             self._call.failed(error)
             raise error
-        sleep(self._call.rules, pause)
-        self._try()
+        self._try(pause)
 
     def __del__(self) -> None:
         place = getattr(self, "_place", None)

@@ -12,7 +12,7 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from .._core import FastPool
+from .._core import FastPool, asks
 from ..errors import PoolOverloaded
 
 __all__ = ["Limit", "LimitStats"]
@@ -22,6 +22,32 @@ _all: weakref.WeakSet[Limit] = weakref.WeakSet()
 
 class LineFull(Exception):
     """As many wait as may."""
+
+
+class Place:
+    """The right to one call at a time; in the line while nobody has it.
+
+    One that is dropped goes back by itself: a signal handler may raise between the moment when it
+    was taken and the one when its taker could say so.
+    """
+
+    __slots__ = ("_line", "out")
+
+    def __init__(self, line: weakref.ref[FastPool[Any]]) -> None:
+        self._line = line
+        self.out = False
+
+    def give_back(self) -> None:
+        """To the line that it was taken from; once."""
+        line = self._line()
+        if self.out and line is not None:
+            self.out = False
+            line.put_nowait(self)
+
+    def __del__(self) -> None:
+        line = self._line()
+        if line is not None:  # nobody has it, and the line has not
+            line.put_nowait(Place(self._line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +79,8 @@ class Limit:
                 )
         self._size = size
         self._max_waiting = max_waiting
-        # Only those who find no free place are counted: under the lock.
         self._lock = threading.RLock()  # a finaliser may call something that goes through here
-        self._waiting = self._overloads = 0
+        self._overloads = 0
         self._permits = self._fresh()
         _all.add(self)
 
@@ -64,8 +89,9 @@ class Limit:
 
     def _fresh(self) -> FastPool[Any]:
         permits: FastPool[Any] = FastPool(fairness="fair", max_waiting=self._max_waiting)
+        line = weakref.ref(permits)
         for _ in range(self._size):
-            permits.put_nowait(True)
+            permits.put_nowait(Place(line))
         return permits
 
     @property
@@ -82,46 +108,36 @@ class Limit:
         """An immutable snapshot."""
         with self._lock:
             in_use = max(0, self._size - self._permits.qsize())
-            return LimitStats(self._size, in_use, self._waiting, self._overloads)
+            waiting = int(asks(self._permits, None)[0].waiting)
+            return LimitStats(self._size, in_use, waiting, self._overloads)
 
-    # ---- a place: taken, then given back to where it was taken from ------------------------------
+    # ---- a place: taken, then given back by itself -----------------------------------------------
 
-    def take_nowait(self) -> FastPool[Any]:
-        """A free place, or Empty.  Returns the line that the place goes back to:
-        ``line.put_nowait(True)``."""
-        permits = self._permits
-        permits.get_nowait()
-        return permits
+    def take_nowait(self) -> Place:
+        """A free place, or Empty."""
+        place: Place = self._permits.get_nowait()
+        place.out = True
+        return place
 
-    def take(self, timeout: float | None) -> FastPool[Any]:
+    def take(self, timeout: float | None) -> Place:
         """A place.  Empty after ``timeout`` seconds, LineFull at once."""
-        permits = self._permits
-        self._count(+1)
         try:
-            permits.get(True, timeout)
+            place: Place = self._permits.get(True, timeout)
         except PoolOverloaded:
             self._refuse()
             raise LineFull from None
-        finally:
-            self._count(-1)
-        return permits
+        place.out = True
+        return place
 
-    async def atake(self, timeout: float | None) -> FastPool[Any]:
+    async def atake(self, timeout: float | None) -> Place:
         """``take`` for a task."""
-        permits = self._permits
-        self._count(+1)
         try:
-            await permits.aget(timeout)
+            place: Place = await self._permits.aget(timeout)
         except PoolOverloaded:
             self._refuse()
             raise LineFull from None
-        finally:
-            self._count(-1)
-        return permits
-
-    def _count(self, n: int) -> None:
-        with self._lock:
-            self._waiting += n
+        place.out = True
+        return place
 
     def _refuse(self) -> None:
         with self._lock:
@@ -133,7 +149,6 @@ def _after_fork_in_child() -> None:
     thread still has under way goes back to the old line, which nobody uses any more."""
     for limit in list(_all):
         limit._lock = threading.RLock()
-        limit._waiting = 0
         limit._permits = limit._fresh()
 
 

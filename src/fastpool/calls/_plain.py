@@ -46,8 +46,8 @@ def _of_threads(
         while True:
             try:
                 if pause:
-                    sleep(rules, pause)
-                permits = None if limit is None else take(limit, call)
+                    sleep(call, pause)
+                place = None if limit is None else take(limit, call)
                 try:
                     ends = call.try_ends()
                     if ends is None:
@@ -55,14 +55,15 @@ def _of_threads(
                     else:
                         if timeout_arg is not None:
                             kwargs[timeout_arg] = ends - now()
-                        token = CURRENT.set((ends, now))
-                        try:
+                        before = CURRENT.get()
+                        try:  # a signal handler that raises after the set finds the way back
+                            CURRENT.set((ends, now))
                             result = function(*args, **kwargs)
                         finally:
-                            CURRENT.reset(token)
+                            CURRENT.set(before)
                 finally:
-                    if permits is not None:
-                        permits.put_nowait(True)
+                    if place is not None:
+                        place.give_back()
                 if type(result) not in PLAIN and _is_lazy(result):
                     raise _not_over(rules.name, result)
             except BaseException as error:
@@ -95,8 +96,8 @@ def _of_tasks(
         while True:
             try:
                 if pause:
-                    await asleep(rules, pause)
-                permits = None if limit is None else await atake(limit, call)
+                    await asleep(call, pause)
+                place = None if limit is None else await atake(limit, call)
                 try:
                     ends = call.try_ends()
                     if ends is None:
@@ -105,9 +106,10 @@ def _of_tasks(
                         left = ends - now()
                         if timeout_arg is not None:
                             kwargs[timeout_arg] = left
-                        token = CURRENT.set((ends, now))
                         cut = Cut(left)
+                        before = CURRENT.get()
                         try:
+                            CURRENT.set((ends, now))
                             result = await function(*args, **kwargs)
                         except CancelledError as error:
                             if not cut.stop():  # somebody else wants it to end
@@ -119,10 +121,10 @@ def _of_tasks(
                         else:
                             cut.stop()
                         finally:
-                            CURRENT.reset(token)
+                            CURRENT.set(before)
                 finally:
-                    if permits is not None:
-                        permits.put_nowait(True)
+                    if place is not None:
+                        place.give_back()
             except BaseException as error:
                 again = call.failed(error)
                 if again is None:

@@ -6,26 +6,31 @@ import time
 from queue import Empty
 from typing import Any
 
-from ._call import Call, Rules
+from ._call import Call
 from ._limit import Limit, LineFull
 
 
-def sleep(rules: Rules, pause: float) -> None:
-    """The pause between two tries; a clock that stands is moved by it."""
-    if rules.advance is not None:
-        rules.advance(pause)
+def sleep(call: Call, pause: float) -> None:
+    """The pause before another try, which is not begun if the time is over then: whoever sleeps may
+    wake late.  A clock that stands is moved by it."""
+    advance = call.rules.advance
+    if advance is not None:
+        advance(pause)
     else:
         time.sleep(pause)
+    call.still()
 
 
-async def asleep(rules: Rules, pause: float) -> None:
+async def asleep(call: Call, pause: float) -> None:
     """``sleep`` for a task."""
     import asyncio
 
-    if rules.advance is not None:
-        rules.advance(pause)
+    advance = call.rules.advance
+    if advance is not None:
+        advance(pause)
         pause = 0
     await asyncio.sleep(pause)
+    call.still()
 
 
 def take(limit: Limit, call: Call) -> Any:
@@ -43,7 +48,7 @@ def take(limit: Limit, call: Call) -> Any:
 
 
 async def atake(limit: Limit, call: Call) -> Any:
-    """``_take`` for a task."""
+    """``take`` for a task."""
     try:
         return limit.take_nowait()
     except Empty:
