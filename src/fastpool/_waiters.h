@@ -299,7 +299,8 @@ static void fp_match(fp_core *c, int *noticed) {
  * where nothing is idle any more but one may be opened, the next in line is to ask for it. */
 static void fp_pass_on(fp_core *c) {
     fp_waiter *next = c->getters.first;
-    if (c->use == FP_QUEUE || c->fair || next == NULL || !fp_room(c)) return;
+    if (c->use == FP_QUEUE || next == NULL || !fp_room(c)) return;
+    if (c->use == FP_POOL && c->fair) return; /* nobody has a notice there */
     if (fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || fp_any_likely(c)) return;
     if (atomic_exchange(&next->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(next);
 }
