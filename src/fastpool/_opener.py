@@ -85,18 +85,19 @@ class Opener:
         failed_before = self.failed
 
         def ready() -> bool:
-            lacking = n - self.usable()
-            if (
-                lacking > self.tries
-            ):  # at first, and when one that was under way has come to nothing
+            counts = manager.counts()
+            usable = self.usable(counts)
+            # A new one is CHECKING until it is lent: not wished for any more, and not usable yet.
+            lacking = n - usable - counts["checking"]
+            if lacking > 0:  # more than at first, if one that was under way came to nothing
                 self.wish(lacking - self.for_callers())
-            return lacking <= 0
+            return usable >= n
 
         with manager.news:
             done = manager.news.wait_for(
                 lambda: self.failed > failed_before or core.closed or ready(), timeout
             )
-            enough = self.usable() >= n
+            enough = self.usable(manager.counts()) >= n
             if not enough:
                 self.wishes = 0
             failure = self.last_failure
@@ -108,10 +109,9 @@ class Opener:
             raise failure
         raise manager.refusal("timeout", start, timeout, "create")
 
-    def usable(self) -> int:
+    def usable(self, counts: dict[str, Any]) -> int:
         """How many are open that serve callers."""
-        n = self.manager.counts()
-        return int(n["idle"] + n["leased"])
+        return int(counts["idle"] + counts["leased"])
 
     def for_callers(self) -> int:
         """How many of the tries under way were started for callers, beside all wishes."""

@@ -52,8 +52,8 @@ class SharedOpener(Opener):
         renewals = min(len(self.manager.renewing), wishes)
         return max(self.manager.core.demand + renewals, wishes)
 
-    def usable(self) -> int:
-        return super().usable() - int(self.manager.counts()["draining"])
+    def usable(self, counts: dict[str, Any]) -> int:
+        return super().usable(counts) - int(counts["draining"])
 
     def for_callers(self) -> int:
         return 0  # a wish is for what callers open as well: see goal
