@@ -209,3 +209,35 @@ def test_one_probe_of_sixteen_threads(crew: Crew) -> None:
         gate.set()
         assert sum(task.result() for task in tasks) == 1
         assert breaker.state == "closed" and breaker.stats().refused == 15
+
+
+def test_an_old_success_is_of_another_time() -> None:
+    """It closes no breaker that has opened since, is no probe's, and counts in no later window."""
+    clock = ManualClock()
+    breaker = CircuitBreaker(open_for=1.0, clock=clock)
+    old = breaker.admit("x")
+    breaker.trip()
+    breaker.succeeded(old)
+    assert breaker.state == "open"
+    clock.advance(2.0)
+    probe = breaker.admit("x")
+    breaker.succeeded(old)
+    assert breaker.state == "half-open"
+    breaker.succeeded(probe)
+    breaker.succeeded(old)
+    assert breaker.state == "closed" and breaker.stats().calls == 0
+
+
+def test_a_task_waits_in_line_no_longer_than_its_time() -> None:
+    """What it calls is not begun; its place in line is gone."""
+    limit = Limit(1)
+    held = limit.take_nowait()
+
+    @CallPolicy(timeout=0.01, limit=limit)
+    async def call() -> None:
+        pytest.fail("it was called")
+
+    with pytest.raises(DeadlineExceeded) as caught:
+        asyncio.run(asyncio.wait_for(call(), PATIENCE))
+    assert caught.value.phase == "limit" and limit.stats().waiting == 0
+    held.give_back()
