@@ -63,21 +63,14 @@ class TestReplacing:
         eventually(lambda: maker.made == 3 and pool.stats().idle == 1)
         assert manager.drain_at == [2]
 
-    @pytest.mark.parametrize("going", ["draining", "closed"])
-    def test_what_is_on_its_way_out_is_not_replaced_twice(self, shared: Any, going: str) -> None:
+    def test_what_drains_is_not_replaced_a_second_time(self, shared: Any) -> None:
         """Its place is free already: another one beside that would be beyond the cap."""
         pool, _ = shared(2, slots=1)
         pool.warm(2)
         leases = [pool.acquire(), pool.acquire()]
         old = leases[0].resource
-        index = manager_of(pool).core.find(old)
         pool.drain(old)
-        if going == "draining":
-            pool.replace(old)
-        else:
-            leases.pop(0).release()
-            eventually(lambda: old.closed)
-            manager_of(pool).renew(index, "lifetime")  # decided before, by the housekeeper
+        pool.replace(old)
         eventually(lambda: live(pool) == 2)
         housekept()
         assert pool.stats().creating == 0 and live(pool) == 2
@@ -87,6 +80,19 @@ class TestReplacing:
         assert live(pool) == 2
         for lease in leases:
             lease.release()
+
+    def test_nor_is_what_is_being_closed(self, shared: Any, crew: Crew) -> None:
+        """The housekeeper, or a caller of replace(), has decided on it a moment before."""
+        pool, maker = shared(1, slots=1)
+        lease = pool.acquire()
+        old = lease.resource
+        maker.close_gate.clear()
+        crew.start(lease.discard)
+        eventually(lambda: pool.stats().closing == 1)
+        pool.replace(old)
+        assert manager_of(pool).renewing == {}
+        maker.close_gate.set()
+        crew.finish()
 
 
 class TestCap:
