@@ -32,9 +32,10 @@ is a small part of it. P14 measures whole queries. A pool matters when many thre
 resources (P8, P9), when demand comes all at once (P13), and when its own cost is paid a million
 times a second (P1 to P4, P6).
 
-How an interpreter was built matters too: with profile-guided optimisation, what is written in Python
-is faster, and the ratio to it smaller. Debian's CPython 3.11.2 is built so, and there P1a was 54x,
-P1b 41x, P2a 1.71x and P3b 29x: all four below what is promised for the plain builds measured here.
+How an interpreter was built matters too: with profile-guided optimisation, what is written in
+Python is faster, and the ratio to it smaller. Debian's CPython 3.11.2 is built so, and there P1a
+was 54x, P1b 41x, P2a 1.71x and P3b 29x: all four below what is promised for the plain builds
+measured here.
 """
 
 
