@@ -96,15 +96,15 @@ ARROWS: dict[str, set[str]] = {
     "calls": {"errors", "_core"},  # knows no pool; its line is the core's
     "fastpool": {"errors", "_types", "pool", "shared", "keyed", "cache", "limits"},
     "testing": {"fastpool", "errors", "_core", "pool"},  # the core's clock; all pools there are
+    "grpc": {"fastpool", "errors", "calls", "_core"},  # its calls are made by the core
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
-    "grpc": {"fastpool", "errors", "calls"},
     "rpc": {"fastpool", "errors", "calls"},
     "contrib": {"fastpool", "errors", "queue"},
     "cli": {"fastpool", "errors", "queue", "grpc", "rpc"},
     "__main__": {"cli"},
 }
 
-USERS = ("grpc", "rpc", "contrib", "cli", "__main__")
+USERS = ("rpc", "contrib", "cli", "__main__")
 
 #: Header: what it includes of ours.
 HEADERS: dict[str, set[str]] = {

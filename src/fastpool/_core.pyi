@@ -530,6 +530,38 @@ class SharedLease(Generic[_T_co]):
     def penalize(self) -> None:
         """``SharedPool.penalize`` of its resource."""
 
+# ---- Calls on shared connections: private, used by fastpool.grpc --------------------------------
+
+class Carrier:
+    """A resource of a SharedPool on which calls are made: ``calls[n]`` is that of method ``n``."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    @property
+    def calls(self) -> list[Callable[..., Any] | None]: ...
+    def set_call(self, number: int, call: Callable[..., Any] | None) -> None: ...
+
+class Latch:
+    """Open until it is shut: one for all the calls of a handle."""
+
+    @property
+    def shut(self) -> bool: ...
+    @shut.setter
+    def shut(self, shut: bool) -> None: ...
+
+class UnaryCall:
+    """Passes its arguments on to ``calls[number]`` of the least loaded Carrier."""
+
+    def __init__(
+        self, pool: SharedPool[Any], latch: Latch, number: int, method: Any, /
+    ) -> None: ...
+    @property
+    def method(self) -> Any: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def with_call(self, *args: Any, **kwargs: Any) -> Any: ...
+    def future(self, *args: Any, **kwargs: Any) -> Any: ...
+
+def let_go(pool: SharedPool[Any]) -> None: ...
+
 # ---- Between the core and its manager: private --------------------------------------------------
 
 _State: TypeAlias = Literal["creating", "idle", "leased", "checking", "closing"]

@@ -636,6 +636,7 @@ include "_queue.pxi"
 include "_pool.pxi"
 include "_wait.pxi"
 include "_shared.pxi"
+include "_call.pxi"
 include "_task.pxi"
 
 
@@ -653,6 +654,11 @@ def _install():
     cdef SharedLease share = SharedLease.__new__(SharedLease)
     fp_install_shared_door(
         <PyTypeObject *>SharedLease, <size_t>(<char *>&share.of - <char *><PyObject *>share)
+    )
+    cdef UnaryCall call = UnaryCall.__new__(UnaryCall)
+    fp_install_vectorcall(
+        <PyTypeObject *>UnaryCall,
+        <Py_ssize_t>(<char *>&call.vectorcall - <char *><PyObject *>call),
     )
     cdef Store store = Queue.__new__(Queue)
     cdef Lease lease = Lease.__new__(Lease)

@@ -33,6 +33,35 @@ cdef extern from *:
         type->tp_iternext = fp_next;
     }
 
+    /* Of _call.pxi.  What stands behind a vectorcall goes on to the next with the caller's own array of
+     * arguments: nothing is packed and nothing parsed. */
+    typedef PyObject *(*fp_vectorcall)(PyObject *, void **, size_t, void *);
+    #define FP_ARGUMENTS_OFFSET PY_VECTORCALL_ARGUMENTS_OFFSET
+    #define fp_call(call, args, n, names)                                                         \
+        PyObject_Vectorcall((call), (PyObject *const *)(args), (n), (PyObject *)(names))
+    #define fp_call_vector(callee, args, kwargs) PyVectorcall_Call((callee), (args), (kwargs))
+
+    static void fp_install_vectorcall(PyTypeObject *type, Py_ssize_t offset) {
+        type->tp_vectorcall_offset = offset;
+        type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+    }
+
+    /* An element of a list to which others may append; None where there is none. */
+    static inline PyObject *fp_list_ref(PyObject *list, Py_ssize_t i) {
+    #ifdef Py_GIL_DISABLED
+        PyObject *item = PyList_GetItemRef(list, i);
+        if (item != NULL) return item;
+        PyErr_Clear();
+    #else
+        if (i < PyList_GET_SIZE(list)) {
+            PyObject *item = PyList_GET_ITEM(list, i);
+            Py_INCREF(item);
+            return item;
+        }
+    #endif
+        return fp_none();
+    }
+
     static int fp_add_methods(PyTypeObject *type, PyObject *methods) {
         if (PyDict_Update(type->tp_dict, methods) < 0) return -1;
         PyType_Modified(type);
@@ -106,6 +135,13 @@ cdef extern from *:
     const int FP_PUTTERS
     const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED, FP_EXPIRED
     const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY
+
+    ctypedef object (*fp_vectorcall)(object, void **, size_t, void *)
+    const size_t FP_ARGUMENTS_OFFSET
+    object fp_call(object, void **, size_t, void *)
+    object fp_call_vector(object, tuple, dict)
+    object fp_list_ref(list, Py_ssize_t)
+    void fp_install_vectorcall(PyTypeObject *, Py_ssize_t)
 
     int fp_add_methods(PyTypeObject *, dict) except -1
     object fp_steal(void *)

@@ -397,6 +397,13 @@ cpdef object share_lease_hit(SharedLease lease, bint block):
     return hand_of(l.c, due)
 
 
+def let_go(SharedPool pool):
+    """Closes it as if it had been collected, with no warning: nothing new begins, what is in use goes on
+    and is closed at its end.  Never blocks, so it may be called by a finaliser."""
+    if pool.c.manager != NULL:
+        (<object>pool.c.manager).orphan()
+
+
 def shared_hit(SharedPool pool):
     """What ``get`` returns at once; a Hand with a slot that is due; or MISS."""
     cdef fp_core *c = home(pool.c)

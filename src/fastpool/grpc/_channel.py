@@ -7,9 +7,14 @@ from typing import Any
 
 import grpc
 
-from . import _registry
-from ._methods import StreamStream, StreamUnary, UnaryStream, UnaryUnary
-from ._registry import Entry, Key, closed_error
+from .._core import Latch
+from . import _calls, _registry
+from ._connection import Method
+from ._connections import Connections
+from ._errors import closed_error
+from ._key import Key
+from ._options import checked_basics, checked_target, parse
+from ._registry import Entry
 
 Callback = Callable[[grpc.ChannelConnectivity], Any]
 Transcoder = Callable[[Any], Any] | None
@@ -21,51 +26,52 @@ def shared(
     credentials: grpc.ChannelCredentials | None = None,
     options: Iterable[tuple[str, Any]] = (),
     compression: grpc.Compression | None = None,
+    connections: int | tuple[int, int] | str = (1, 8),
+    streams_per_connection: int | None = 50,
+    queue_timeout: float | None = None,
+    max_queue: int | None = 1_000,
+    bulk: Iterable[str] = (),
+    shrink_after: float | None = 60.0,
+    max_age: float | None = None,
+    drain_timeout: float | None = 30.0,
+    reconnect_backoff: tuple[float, float] = (0.1, 5.0),
+    keepalive: float | None = None,
+    retry: Iterable[str] = (),
+    health: str | None = None,
+    load_balancing: str = "pick_first",
 ) -> SharedChannel:
     """A handle of the one channel to `target`, made now if nobody holds it yet.
 
-    Callers who name the same `target` (spelt alike), the same `credentials` object, equal `options`
-    in the same order and the same `compression` share one channel, in one process. Without
-    credentials it is insecure. All arguments mean what they mean to `grpc.insecure_channel` and
-    `grpc.secure_channel`; nothing is connected until the first call or `wait_ready`.
+    Callers who name the same `target` (spelt alike), the same `credentials` object and otherwise
+    equal arguments share one channel, in one process. Without credentials it is insecure. The first
+    four arguments mean what they mean to `grpc.insecure_channel` and `grpc.secure_channel`; nothing
+    is connected until the first call or `wait_ready`.
 
     Use the handle as any grpc channel, for any number of stubs, from any thread, and `close()` it
     (or leave its `with` block) when done. Costs about as much as a dictionary look-up when the
     channel exists. Raises TypeError or ValueError for arguments that no channel can be made of.
     """
-    if not isinstance(target, str):
-        raise TypeError(f"shared() target must be a str such as 'host:port', not {target!r}")
-    if not target:
-        raise ValueError("shared() target is empty; give it a target such as 'host:port'")
-    if not (credentials is None or isinstance(credentials, grpc.ChannelCredentials)):
-        raise TypeError(
-            f"shared({target!r}) credentials must be grpc.ChannelCredentials or None,"
-            f" not {credentials!r}"
-        )
-    if not (compression is None or isinstance(compression, grpc.Compression)):
-        raise TypeError(
-            f"shared({target!r}) compression must be a grpc.Compression or None,"
-            f" not {compression!r}"
-        )
-    key = Key(target, credentials, _checked_options(target, options), compression)
-    return SharedChannel(_registry.acquire(key))
-
-
-def _checked_options(
-    target: str, options: Iterable[tuple[str, Any]]
-) -> tuple[tuple[str, Any], ...]:
-    try:
-        pairs = tuple((name, value) for name, value in options)
-        hash(pairs)
-        if all(isinstance(name, str) for name, _ in pairs):
-            return pairs
-        problem = None
-    except (TypeError, ValueError) as error:
-        problem = error
-    raise TypeError(
-        f"shared({target!r}) options must be (name, value) pairs, names str and values hashable,"
-        f" not {options!r}"
-    ) from problem
+    checked_target("shared", target)
+    who = f"shared({target!r})"
+    pairs = checked_basics(who, credentials, options, compression)
+    parameters = parse(
+        who,
+        connections=connections,
+        streams_per_connection=streams_per_connection,
+        queue_timeout=queue_timeout,
+        max_queue=max_queue,
+        bulk=bulk,
+        shrink_after=shrink_after,
+        max_age=max_age,
+        drain_timeout=drain_timeout,
+        reconnect_backoff=reconnect_backoff,
+        keepalive=keepalive,
+        retry=retry,
+        health=health,
+        load_balancing=load_balancing,
+    )
+    key = Key("sync", target, credentials, pairs, compression, parameters)
+    return SharedChannel(_registry.acquire(key, Connections))
 
 
 class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
@@ -75,23 +81,23 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
     take it. What is particular to it:
 
     - `close()` ends this handle alone: its stubs then raise ValueError, its subscriptions end, and
-      nobody else notices. The last handle's close is the channel's: calls that still run on it are
-      cancelled, as grpc does.
+      nobody else notices. The last handle's close is the channel's.
     - A handle that is collected unclosed is released; stubs made from it keep it alive.
     - In a forked child the handle, and stubs made before the fork, connect anew on first use. The
-      parent's connection is never used or closed there. Subscriptions are not carried over.
+      parent's connections are never used or closed there. Subscriptions are not carried over.
 
-    Thread-safe. A call through it costs two Python calls more than on a plain channel.
+    Thread-safe.
     """
 
     # The instance's own from `__init__` until `close` or `__del__` takes it out.
-    _entry: Entry | None = None
+    _entry: Entry[Connections] | None = None
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry[Connections]) -> None:
         if not isinstance(entry, Entry):
             raise TypeError("a SharedChannel is made by fastpool.grpc.shared(target)")
         self._target = entry.key.target
-        self._subscriptions: list[tuple[grpc.Channel, Callback]] = []
+        self._latch = Latch()
+        self._subscriptions: list[tuple[Any, Callback]] = []
         self._entry = entry
 
     def __repr__(self) -> str:
@@ -107,28 +113,32 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
         """Whether this handle is closed. The channel may live on for others."""
         return self._entry is None
 
-    def close(self) -> None:
+    def close(self, grace: float | None = None) -> None:
         """Release this handle's reference; the last release closes the channel. Idempotent.
 
-        The last one takes some 20 us, or up to 0.2 s shortly after a `subscribe`, while grpc ends
-        the thread that watched the channel.
+        When it is the last one, calls that still run have `grace` seconds to end, and are cancelled
+        then, as grpc does at once; None is at once. Returns when they have ended.
         """
         entry = self._give_up()
         if entry is not None:
-            self._end_subscriptions(entry)
-            _registry.release(entry)
+            self._end_subscriptions()
+            last = _registry.release(entry)
+            if last is not None:
+                last.close(grace)
 
     def __del__(self) -> None:
         entry = self._give_up()
         if entry is not None:
             _registry.drop(entry)
 
-    def _give_up(self) -> Entry | None:
+    def _give_up(self) -> Entry[Connections] | None:
         """Take the entry out of the instance. That is one atomic step, so of several threads that
         close at once one gets it; everybody sees the class's None from then on. A lock would not do
         here: a forked child could inherit it locked."""
         own = self.__dict__
-        entry: Entry | None = own.pop("_entry", None)  # pyright: ignore[reportAttributeAccessIssue]
+        entry: Entry[Connections] | None = own.pop("_entry", None)  # pyright: ignore
+        if entry is not None:
+            self._latch.shut = True
         return entry
 
     def __enter__(self) -> SharedChannel:
@@ -138,43 +148,45 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _live(self) -> Entry:
+    def _live(self) -> Connections:
         entry = self._entry
         if entry is None:
             raise closed_error()
-        return entry
+        return entry.connections
 
     # -- connectivity ------------------------------------------------------------------------------
 
     def subscribe(self, callback: Callback, try_to_connect: bool = False) -> None:
         """As on any channel. `close` of this handle ends the subscription."""
-        entry = self._live()
-        channel = entry.open()
-        channel.subscribe(callback, try_to_connect)
-        self._subscriptions.append((channel, callback))
+        connections = self._live()
+        lease = connections.enter(connections.pool, None)
+        channel = lease.resource.channel
+        try:
+            channel.subscribe(callback, try_to_connect)
+            self._subscriptions.append((channel, callback))
+        finally:
+            lease.release()
         if self._entry is None:  # closed meanwhile, too early to see this subscription
-            self._end_subscriptions(entry)
+            self._end_subscriptions()
 
     def unsubscribe(self, callback: Callback) -> None:
         """As on any channel: nothing happens if the callback is not subscribed."""
-        entry = self._entry
         for subscription in tuple(self._subscriptions):
-            if subscription[1] == callback and entry is not None:
-                self._end(subscription, entry)
+            if subscription[1] == callback and self._entry is not None:
+                self._end(subscription)
                 return
 
-    def _end_subscriptions(self, entry: Entry) -> None:
+    def _end_subscriptions(self) -> None:
         for subscription in tuple(self._subscriptions):
-            self._end(subscription, entry)
+            self._end(subscription)
 
-    def _end(self, subscription: tuple[grpc.Channel, Callback], entry: Entry) -> None:
+    def _end(self, subscription: tuple[Any, Callback]) -> None:
         try:
             self._subscriptions.remove(subscription)
         except ValueError:  # another thread was first
             return
         channel, callback = subscription
-        if channel is entry.channel:  # after a fork it is the parent's, which is not to be touched
-            channel.unsubscribe(callback)  # type: ignore[union-attr]
+        channel.unsubscribe(callback)
 
     # -- methods, as on any channel ----------------------------------------------------------------
 
@@ -185,8 +197,8 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
         response_deserializer: Transcoder = None,
         _registered_method: bool | None = False,
     ) -> grpc.UnaryUnaryMultiCallable:
-        args = (method, request_serializer, response_deserializer)
-        return UnaryUnary(self, "unary_unary", args, _registered_method)
+        args = (method, request_serializer, response_deserializer, bool(_registered_method))
+        return _calls.unary_unary(self, Method("unary_unary", *args))
 
     def unary_stream(
         self,
@@ -195,8 +207,8 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
         response_deserializer: Transcoder = None,
         _registered_method: bool | None = False,
     ) -> grpc.UnaryStreamMultiCallable:
-        args = (method, request_serializer, response_deserializer)
-        return UnaryStream(self, "unary_stream", args, _registered_method)
+        args = (method, request_serializer, response_deserializer, bool(_registered_method))
+        return _calls.UnaryStream(self, Method("unary_stream", *args))
 
     def stream_unary(
         self,
@@ -205,8 +217,8 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
         response_deserializer: Transcoder = None,
         _registered_method: bool | None = False,
     ) -> grpc.StreamUnaryMultiCallable:
-        args = (method, request_serializer, response_deserializer)
-        return StreamUnary(self, "stream_unary", args, _registered_method)
+        args = (method, request_serializer, response_deserializer, bool(_registered_method))
+        return _calls.StreamUnary(self, Method("stream_unary", *args))
 
     def stream_stream(
         self,
@@ -215,5 +227,5 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
         response_deserializer: Transcoder = None,
         _registered_method: bool | None = False,
     ) -> grpc.StreamStreamMultiCallable:
-        args = (method, request_serializer, response_deserializer)
-        return StreamStream(self, "stream_stream", args, _registered_method)
+        args = (method, request_serializer, response_deserializer, bool(_registered_method))
+        return _calls.StreamStream(self, Method("stream_stream", *args))

@@ -9,14 +9,11 @@ from typing import Any
 import grpc
 from grpc import ChannelConnectivity
 
+from .. import PoolTimeout
 from ..errors import PoolError
 from ._channel import SharedChannel
-
-# grpc's public way to follow a channel's state, `subscribe`, costs a thread per channel that looks
-# every 0.2 s, makes a close within that time wait for it, and has no answer for a timeout of 0. So
-# the state is read directly where the channel is grpcio's own, at these intervals in seconds: often
-# at first, since a connection on the local network takes a millisecond.
-_FIRST_INTERVAL, _LAST_INTERVAL = 0.0005, 0.02
+from ._connections import NotConnected
+from ._state import FIRST_INTERVAL, IDLE, LAST_INTERVAL, READY, innermost, state_of
 
 
 class NotReady(PoolError, TimeoutError):
@@ -40,7 +37,10 @@ class NotReady(PoolError, TimeoutError):
 
 
 def wait_ready(
-    channels: grpc.Channel | Iterable[grpc.Channel], timeout: float | None = None
+    channels: grpc.Channel | Iterable[grpc.Channel],
+    timeout: float | None = None,
+    *,
+    connections: int | None = None,
 ) -> None:
     """Connect a channel, or all of several, and return when every one has been READY.
 
@@ -50,34 +50,81 @@ def wait_ready(
     channel is closed before or meanwhile. A channel whose connection is refused tries again by
     itself, with grpc's backoff, until the deadline.
 
+    `connections`: how many of each shared channel; they are opened if there are fewer. None = as
+    many as it keeps open, at least one.
+
     Thread-safe. Blocks the calling thread and, for grpcio's own channels, starts no other.
     """
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"wait_ready() timeout must be None or at least 0 s, not {timeout!r}")
+    if not (connections is None or (type(connections) is int and connections > 0)):
+        raise ValueError(f"wait_ready() connections must be None or > 0, not {connections!r}")
     pending = [channels] if isinstance(channels, grpc.Channel) else list(channels)
     for channel in pending:
         if not isinstance(channel, grpc.Channel):
             raise TypeError(f"wait_ready() takes grpc channels, not {channel!r}")
     begun = time.monotonic()
-    interval = _FIRST_INTERVAL
-    probes: list[_Reader | _Subscriber] = []
+    interval = FIRST_INTERVAL
+    probes: list[_Shared | _Reader | _Subscriber] = []
     try:
         for channel in pending:
-            probes.append(_Reader(channel) if _core(channel) else _Subscriber(channel))
+            probes.append(_probe(channel, connections))
         missing = probes
         while True:
             states = {probe: probe.state() for probe in missing}
-            missing = [probe for probe in missing if states[probe] is not ChannelConnectivity.READY]
+            missing = [probe for probe in missing if states[probe] is not READY]
             if not missing:
                 return
             waited = time.monotonic() - begun
             if timeout is not None and waited >= timeout:
                 raise NotReady({probe.target: states[probe].name for probe in missing}, waited)
             time.sleep(interval if timeout is None else min(interval, timeout - waited))
-            interval = min(interval * 2, _LAST_INTERVAL)
+            interval = min(interval * 2, LAST_INTERVAL)
     finally:
         for probe in probes:
             probe.stop()
+
+
+def _probe(channel: Any, connections: int | None) -> _Shared | _Reader | _Subscriber:
+    if inner := _shared_of(channel):
+        return _Shared(inner, connections)
+    return _Reader(channel) if innermost(channel) else _Subscriber(channel)
+
+
+def _shared_of(channel: Any) -> SharedChannel | None:
+    """The shared channel that an intercepted one is made of."""
+    while channel is not None and not isinstance(channel, SharedChannel):
+        channel = getattr(channel, "_channel", None)
+    return channel
+
+
+class _Shared:
+    """Looks at the connections of a shared channel, and has as many opened as are wanted."""
+
+    def __init__(self, channel: SharedChannel, wanted: int | None) -> None:
+        self.target = channel.target
+        self._channel = channel
+        least, most = channel._live().pool.items
+        self._wanted = min(wanted or max(1, least), most or 1)
+
+    def state(self) -> ChannelConnectivity:
+        """READY if so many are; else that of the one that is furthest from it."""
+        connections = self._channel._live()
+        live = connections.connected()
+        states = [state_of(each.channel, connect=True) or READY for each in live]
+        ready = [each for each in states if each is READY]
+        if len(ready) >= self._wanted:
+            return READY
+        if len(states) < self._wanted:
+            try:
+                connections.pool.warm(self._wanted, 0)
+            except (PoolTimeout, NotConnected):
+                pass  # under way, or tried again
+        missing = [each for each in states if each is not READY]
+        return max(missing, key=lambda state: int(state.value[0]), default=IDLE)
+
+    def stop(self) -> None:
+        pass
 
 
 class _Reader:
@@ -88,7 +135,7 @@ class _Reader:
         self._channel = channel
 
     def state(self) -> ChannelConnectivity:
-        return _STATES[_core(self._channel).check_connectivity_state(True)]
+        return state_of(self._channel, connect=True) or IDLE
 
     def stop(self) -> None:
         pass
@@ -111,19 +158,6 @@ class _Subscriber:
 
     def stop(self) -> None:
         self._channel.unsubscribe(self._report)
-
-
-# Number of a state in grpc's core -> its public name.
-_STATES = {state.value[0]: state for state in ChannelConnectivity}
-
-
-def _core(channel: Any) -> Any:
-    """The innermost channel, which can be asked for its state; None if there is none such."""
-    while channel is not None and not hasattr(channel, "check_connectivity_state"):
-        if isinstance(channel, SharedChannel):
-            channel = channel._live().open()
-        channel = getattr(channel, "_channel", None)
-    return channel
 
 
 def _target(channel: Any) -> str:

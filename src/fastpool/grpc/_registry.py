@@ -1,4 +1,5 @@
-"""The registry behind `shared()`: which channels are open, and how many handles each has.
+"""The registry behind `shared()` and `aio_shared()`: which channels are open, and how many handles
+each has.
 
 One lock guards the table and every reference count. Nothing of grpc and nothing of the user's runs
 under it: channels are made before it is taken and closed after it is let go. A collected handle may
@@ -10,29 +11,28 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-import grpc
+from ._key import Key
 
 
-class Key(NamedTuple):
-    """What makes two requests the same channel. Credentials compare by identity, and the key keeps
-    them alive: grpc, too, shares a TLS connection only between users of one credentials object."""
+class Shareable(Protocol):
+    """What handles share: the connections of one channel."""
 
-    target: str
-    credentials: grpc.ChannelCredentials | None
-    options: tuple[tuple[str, Any], ...]
-    compression: grpc.Compression | None
+    key: Key
 
-    def dial(self) -> grpc.Channel:
-        """Make the channel. By attribute of `grpc`, so that tools which patch it take part."""
-        # grpc lets equal channels share connections, and in a forked child even with channels of
-        # the parent. An argument of no meaning to grpc makes the child's unequal to those.
-        options = (*self.options, ("fastpool.forks", _forks)) if _forks else self.options
-        if self.credentials is None:
-            return grpc.insecure_channel(self.target, options, self.compression)
-        return grpc.secure_channel(self.target, self.credentials, options, self.compression)
+    @property
+    def opened(self) -> bool: ...
+    def usage(self) -> Any: ...
+    def close(self, grace: float | None) -> None: ...
+    def let_go(self) -> None: ...
+    def forked(self) -> list[Any]: ...
+
+
+T = TypeVar("T", bound=Shareable)
 
 
 class ChannelStats(NamedTuple):
@@ -45,60 +45,38 @@ class ChannelStats(NamedTuple):
     """Handles not yet released."""
     opened: bool
     """False in a forked child until the channel is first used there."""
+    connections: int
+    """Those that are open, draining ones included."""
+    in_use: int
+    """Slots that calls hold."""
+    waiting: int
+    """Calls in line for a slot."""
 
 
-class Entry:
-    """One channel and the number of its handles.
+class Entry(Generic[T]):
+    """One channel and the number of its handles, which is written under the registry's lock."""
 
-    `references` and `channel` are written under the registry's lock. Calls read `channel` without
-    it, for which a late look is as good as an early one: they only ask whether it is still the
-    channel that they were made on. `binding` is held while a method is looked up, since grpc's
-    table of registered methods is not thread-safe; no other lock is taken inside it.
-    """
+    __slots__ = ("key", "connections", "references", "__weakref__")
 
-    __slots__ = ("key", "channel", "references", "binding")
-
-    def __init__(self, key: Key, channel: grpc.Channel) -> None:
+    def __init__(self, key: Key, connections: T) -> None:
         self.key = key
-        self.channel: grpc.Channel | None = channel
+        self.connections = connections
         self.references = 0
-        self.binding = threading.Lock()
-
-    def open(self) -> grpc.Channel:
-        """The live channel, made now if this process has none yet (after a fork)."""
-        channel = self.channel
-        if channel is not None:
-            return channel
-        fresh = self.key.dial()
-        with _lock:
-            if self.channel is None and self.references:
-                self.channel = fresh
-            channel = self.channel
-        _settle()
-        if channel is not fresh:  # another thread was first, or the last handle has gone
-            fresh.close()
-        if channel is None:
-            raise closed_error()
-        return channel
-
-
-def closed_error() -> ValueError:
-    """The error that a closed grpc channel raises, word for word."""
-    return ValueError("Cannot invoke RPC on closed channel!")
+        _all.add(self)
 
 
 _lock = threading.Lock()
-_entries: dict[Key, Entry] = {}
-_dropped: deque[Entry] = deque()
-_forks = 0  # how many forks lie between this process and the first one
-# Channels of the process that we were forked from. Kept so that nothing of theirs is finalised
-# here: their sockets are still the parent's, and a farewell on them would end its calls.
-_inherited: list[grpc.Channel] = []
+_entries: dict[Key, Entry[Any]] = {}
+_dropped: deque[Entry[Any]] = deque()
+_all: weakref.WeakSet[Entry[Any]] = weakref.WeakSet()
+# Of the process that we were forked from. Kept so that nothing of theirs is finalised here: their
+# sockets are still the parent's, and a farewell on them would end its calls.
+_inherited: list[Any] = []
 
 
-def acquire(key: Key) -> Entry:
-    """Count one more handle on the channel for `key`, making the channel if there is none."""
-    spare: grpc.Channel | None = None
+def acquire(key: Key, make: Callable[[Key], T]) -> Entry[T]:
+    """Count one more handle on the channel for `key`, making it if there is none."""
+    spare: T | None = None
     while True:
         with _lock:
             entry = _entries.get(key)
@@ -108,28 +86,26 @@ def acquire(key: Key) -> Entry:
             if entry is not None:
                 entry.references += 1
                 break
-        spare = key.dial()
+        spare = make(key)
     _settle()
     if spare is not None:  # another thread was first
-        spare.close()
+        spare.close(None)
     return entry
 
 
-def release(entry: Entry) -> None:
-    """Give back one handle; the last one closes the channel, in the calling thread."""
+def release(entry: Entry[T]) -> T | None:
+    """Give back one handle; what is to be closed if it was the last one."""
     with _lock:
-        channel = _forget_one(entry)
+        last = _forget_one(entry)
     _settle()
-    if channel is not None:
-        channel.close()
+    return last
 
 
-def drop(entry: Entry) -> None:
+def drop(entry: Entry[Any]) -> None:
     """Give back a handle that was collected unreleased. Callable from a finaliser at any point.
 
-    The last one does not close the channel but lets go of it. grpc then closes the connection as
-    soon as no call uses it any more, so a stream that outlives its stub runs on, as it does on a
-    plain channel.
+    The last one does not close the channel but lets go of it: a stream that outlives its stub runs
+    on, as it does on a plain channel, and the connection is closed when it ends.
     """
     _dropped.append(entry)
     _settle()
@@ -138,7 +114,7 @@ def drop(entry: Entry) -> None:
 def _settle() -> None:
     """Count the dropped handles. Called after every letting go of the lock, so that no note stays:
     who cannot have the lock here leaves its notes to the holder, who comes by afterwards."""
-    gone = []  # emptied after the lock is let go, as destroying a channel runs grpc's code
+    gone = []  # emptied after the lock is let go
     while _dropped and _lock.acquire(blocking=False):
         try:
             while _dropped:
@@ -146,32 +122,35 @@ def _settle() -> None:
                 gone.append((entry, _forget_one(entry)))
         finally:
             _lock.release()
+    for _, last in gone:
+        if last is not None:
+            last.let_go()
 
 
-def _forget_one(entry: Entry) -> grpc.Channel | None:
-    """Under the lock: one reference less; the channel to let go of if it was the last."""
+def _forget_one(entry: Entry[T]) -> T | None:
+    """Under the lock: one reference less; what is to be closed if it was the last."""
     entry.references -= 1
     if entry.references:
         return None
     del _entries[entry.key]
-    channel, entry.channel = entry.channel, None
-    return channel
+    return entry.connections
 
 
 def stats() -> tuple[ChannelStats, ...]:
     """Every shared channel of this process, oldest first. Thread-safe; reads counters only."""
     with _lock:
-        snapshot = tuple(
-            ChannelStats(
-                entry.key.target,
-                "insecure" if entry.key.credentials is None else "secure",
-                entry.references,
-                entry.channel is not None,
-            )
-            for entry in _entries.values()
-        )
+        entries = [(entry, entry.references) for entry in _entries.values()]
     _settle()
-    return snapshot
+    return tuple(
+        ChannelStats(
+            entry.key.target,
+            "insecure" if entry.key.credentials is None else "secure",
+            references,
+            entry.connections.opened,
+            *entry.connections.usage(),
+        )
+        for entry, references in entries
+    )
 
 
 def _unlock_after_fork() -> None:
@@ -180,14 +159,10 @@ def _unlock_after_fork() -> None:
 
 
 def _start_afresh() -> None:
-    """In a forked child: the counts stay, since the handles were inherited too; the channels go."""
-    global _forks
-    _forks += 1
-    for entry in _entries.values():
-        if entry.channel is not None:
-            _inherited.append(entry.channel)
-            entry.channel = None
-        entry.binding = threading.Lock()  # its holder may be a thread that does not exist here
+    """In a forked child: the counts stay, since the handles were inherited too; the connections
+    go."""
+    for entry in list(_all):
+        _inherited.append(entry.connections.forked())
     _unlock_after_fork()
 
 

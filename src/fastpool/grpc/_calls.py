@@ -1,0 +1,136 @@
+"""The methods that a SharedChannel hands to stubs: each call takes a slot of a connection first.
+
+A blocking unary call is made by the core, which asks here when no slot is free (`miss`) and tells
+of errors (`failed`). Everything else goes through `_Method.enter`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from .._core import UnaryCall
+from ._connection import Connection, Method
+from ._errors import LocalError, closed_error
+from ._stream import Stream
+
+if TYPE_CHECKING:
+    from .. import SharedLease
+    from ._channel import SharedChannel
+
+# What a call without slots of its own has as its first positional parameters.
+TIMEOUT_AT = 1
+
+grpc.UnaryUnaryMultiCallable.register(UnaryCall)
+
+
+class _Method:
+    """One method on one handle."""
+
+    def __init__(self, channel: SharedChannel, method: Method) -> None:
+        connections = channel._live()
+        self.channel = channel  # keeps it open for as long as the stub lives
+        self.latch = channel._latch
+        self.path = method.path
+        self.connections = connections
+        self.pool = connections.lane(method.path)
+        self.number = connections.number(method)
+
+    def __repr__(self) -> str:
+        return f"{self.path} on {self.channel!r}"
+
+    def closed(self) -> Any:
+        raise closed_error()
+
+    def failed(self, connection: Connection, error: BaseException) -> None:
+        self.connections.failed(connection, error)
+
+    def enter(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[SharedLease[Connection], tuple[Any, ...], dict[str, Any]]:
+        """A slot, and the arguments with what is left of the call's time. Waits in line if there is
+        none. ValueError, LocalError, or what the factory of connections raised."""
+        if self.latch.shut:
+            raise closed_error()
+        timeout = args[TIMEOUT_AT] if len(args) > TIMEOUT_AT else kwargs.get("timeout")
+        if timeout is None:
+            return self.connections.enter(self.pool, None), args, kwargs
+        begun = time.monotonic()
+        lease = self.connections.enter(self.pool, timeout)
+        left = timeout - (time.monotonic() - begun)
+        if left <= 0 < timeout:  # granted at the last moment: it would not be sent in time
+            lease.release()
+            raise LocalError(*too_late(self.connections.target))
+        if len(args) > TIMEOUT_AT:
+            args = (*args[:TIMEOUT_AT], left, *args[TIMEOUT_AT + 1 :])
+        else:
+            kwargs = {**kwargs, "timeout": left}
+        return lease, args, kwargs
+
+    def blocking(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that ends before it returns. `name`: of the multi-callable's method."""
+        lease, args, kwargs = self.enter(args, kwargs)
+        try:
+            connection = lease.resource
+            try:
+                inner = connection.multicallable(self.number)
+                return getattr(inner, name)(*args, **kwargs)
+            except BaseException as error:
+                self.failed(connection, error)
+                raise
+        finally:
+            lease.release()
+
+    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream:
+        """A call that goes on; its slot is given back when it has ended."""
+        lease, args, kwargs = self.enter(args, kwargs)
+        try:
+            inner = getattr(lease.resource.multicallable(self.number), name)
+            return Stream(inner(*args, **kwargs), lease, self.connections)
+        except BaseException:
+            lease.release()
+            raise
+
+    def miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.blocking("__call__", args, kwargs)
+
+    def with_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.blocking("with_call", args, kwargs)
+
+    def future(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream:
+        return self.begin("future", args, kwargs)
+
+
+def too_late(target: str) -> tuple[grpc.StatusCode, str]:
+    return (
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        f"Deadline Exceeded in line to {target}: the call was not sent",
+    )
+
+
+class StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[misc] # no types
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.blocking("__call__", args, kwargs)
+
+    def with_call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.blocking("with_call", args, kwargs)
+
+    def future(self, *args: Any, **kwargs: Any) -> Any:
+        return self.begin("future", args, kwargs)
+
+
+class UnaryStream(_Method, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.begin("__call__", args, kwargs)
+
+
+class StreamStream(_Method, grpc.StreamStreamMultiCallable):  # type: ignore[misc]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.begin("__call__", args, kwargs)
+
+
+def unary_unary(channel: SharedChannel, method: Method) -> UnaryCall:
+    own = _Method(channel, method)
+    return UnaryCall(own.pool, own.latch, own.number, own)

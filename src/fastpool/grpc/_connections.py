@@ -1,0 +1,172 @@
+"""The connections of one shared channel, for threads: two pools of them, and what they count."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import grpc
+
+from .. import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
+from .._core import let_go
+from ._connection import Connection, Method, Methods
+from ._errors import LocalError, closed_error, refusal
+from ._key import Key
+from ._state import READY, state_of, wait_connected
+
+MOST_STREAMS = 2**30  # of a connection without a cap
+CONNECT_TIMEOUT = 20.0  # seconds; grpc's own for one attempt
+
+
+class NotConnected(Exception):
+    """One more connection could not be made; those that there are go on."""
+
+
+class Usage(NamedTuple):
+    connections: int
+    in_use: int
+    waiting: int
+
+
+class Connections:
+    """Opened by the pools on their own threads, used by `_calls.py`, shared by the handles."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.target = key.target
+        self.methods = Methods()
+        self.live: set[Connection] = set()  # added to by the pool's threads; see `opened`
+        self._lock = threading.Lock()
+        # Made here, so that bad arguments are this caller's to see. The first connection takes it.
+        self._spare: list[Any] = [key.dial()]
+        o = key.parameters
+        self.pool = self._pool("", o.least, o.most)
+        self.bulk = self._pool(", bulk", 0, 1) if o.bulk else self.pool
+
+    def _pool(self, name: str, least: int, most: int) -> SharedPool[Connection]:
+        o = self.key.parameters
+        return SharedPool(
+            partial(self.open, bulk=bool(name)),
+            name=f"grpc {self.target}{name}",
+            items=(least, most),
+            slots=o.streams or MOST_STREAMS,
+            timeout=None,
+            max_waiting=o.max_queue,
+            shrink_after=o.shrink_after,
+            max_lifetime=o.max_age,
+            idle_timeout=None,
+            close=self.discard,
+            discard_on=None,
+            penalize_on=None,
+        )
+
+    def lane(self, path: str) -> SharedPool[Connection]:
+        """The pool whose connections carry calls of this method."""
+        return self.bulk if path in self.key.parameters.bulk else self.pool
+
+    # -- hooks of the pools ------------------------------------------------------------------------
+
+    def open(self, bulk: bool = False) -> Connection:
+        """A connection to be used from now on. The first ones connect with their first call, as
+        channels do; one that is to take load off others, or their place, is connected before."""
+        with self._lock:
+            channel = self._spare.pop() if self._spare else None
+            others = [each for each in self.live if each.bulk is bulk]
+        connection = Connection(channel or self.key.dial(), self.methods, bulk)
+        if any(state_of(each.channel) is READY for each in others):
+            if not wait_connected(connection.channel, CONNECT_TIMEOUT, lambda: self.pool.closed):
+                connection.channel.close()
+                raise NotConnected(self.target)
+        with self._lock:
+            self.live.add(connection)
+        return connection
+
+    def discard(self, connection: Connection) -> None:
+        """Ends it, and what runs on it. Idempotent."""
+        with self._lock:
+            self.live.discard(connection)
+        connection.channel.close()
+
+    # -- slots -------------------------------------------------------------------------------------
+
+    def enter(self, pool: SharedPool[Connection], timeout: float | None) -> SharedLease[Connection]:
+        """A slot for a call with this time-out, waiting in line at most so long."""
+        limit = self.key.parameters.queue_timeout
+        own = timeout is not None and (limit is None or timeout <= limit)
+        most = timeout if own else limit
+        deadline = None if most is None else time.monotonic() + max(0.0, most)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                return pool.acquire(left)
+            except NotConnected:
+                continue  # others may have room in time
+            except (PoolTimeout, PoolOverloaded) as error:
+                raise LocalError(*refusal(self.target, error, own)) from None
+            except PoolClosed:
+                raise closed_error() from None
+
+    def failed(self, connection: Connection, error: BaseException) -> None:
+        """A call ended so. One that fails fast must not attract calls."""
+        if isinstance(error, grpc.RpcError) and not isinstance(error, LocalError):
+            code = getattr(error, "code", None)
+            if code is not None and code() is grpc.StatusCode.UNAVAILABLE:
+                self.shun(connection)
+
+    def shun(self, connection: Connection) -> None:
+        for pool in {self.pool, self.bulk}:
+            try:
+                pool.penalize(connection)
+            except (ValueError, PoolClosed):
+                pass  # the other's, or gone
+
+    def number(self, method: Method) -> int:
+        return self.methods.number(method)
+
+    # -- the whole ---------------------------------------------------------------------------------
+
+    def connected(self) -> list[Connection]:
+        """Those of the main lane that are open."""
+        with self._lock:
+            return [each for each in self.live if not each.bulk]
+
+    @property
+    def opened(self) -> bool:
+        return bool(self.live or self._spare)
+
+    def usage(self) -> Usage:
+        counted = [pool.stats() for pool in {self.pool, self.bulk}]
+        return Usage(
+            len(self.live),
+            sum(each.leases for each in counted),
+            sum(each.waiting for each in counted),
+        )
+
+    def close(self, grace: float | None) -> None:
+        """No new calls; those that run have so many seconds and are cancelled then."""
+        end = None if grace is None else time.monotonic() + grace
+        for pool in (self.pool, self.bulk):
+            pool.close(0 if end is None else max(0.0, end - time.monotonic()))
+        with self._lock:
+            left = [*self.live]
+            spare, self._spare = self._spare, []
+        for connection in left:
+            self.discard(connection)
+        for channel in spare:
+            channel.close()
+
+    def let_go(self) -> None:
+        """No new calls; each connection is closed when its last call ends. For finalisers."""
+        for pool in {self.pool, self.bulk}:
+            let_go(pool)
+        self._spare = []
+
+    def forked(self) -> list[Any]:
+        """In a forked child: nothing of the parent's is used or finalised here; what to keep."""
+        inherited = [self._spare, self.live]
+        self._lock = threading.Lock()
+        self.methods.renew_lock()
+        self._spare, self.live = [], set()
+        return inherited

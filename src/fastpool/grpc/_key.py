@@ -1,0 +1,43 @@
+"""What makes two requests the same shared channel, and how its connections are made."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import grpc
+
+from ._arguments import arguments
+from ._options import Options, Pairs
+
+_forks = 0  # how many lie between this process and the first one
+
+
+class Key(NamedTuple):
+    """Credentials compare by identity, and the key keeps them alive: grpc, too, shares a TLS
+    connection only between users of one credentials object."""
+
+    kind: str
+    """"sync" or "aio"."""
+    target: str
+    credentials: grpc.ChannelCredentials | None
+    options: Pairs
+    compression: grpc.Compression | None
+    parameters: Options
+
+    def dial(self) -> Any:
+        """Make a channel. By attribute of `grpc`, so that tools which patch it take part."""
+        module: Any = grpc if self.kind == "sync" else grpc.aio
+        given = arguments(self.target, self.parameters, self.options, _forks)
+        if self.credentials is None:
+            return module.insecure_channel(self.target, given, self.compression)
+        return module.secure_channel(self.target, self.credentials, given, self.compression)
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)

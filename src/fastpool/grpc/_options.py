@@ -1,0 +1,197 @@
+"""The parameters of shared channels, checked: for threads and for tasks alike.
+
+`Options` is hashable: two requests for the same options share a channel. What grpc itself is told
+of them is in `_arguments.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isfinite
+from typing import Any, NamedTuple
+
+import grpc
+
+NATIVE = "native"
+PICKS = ("pick_first", "round_robin")
+LEAST_KEEPALIVE = 10.0  # seconds; servers answer more frequent pings with too_many_pings
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+class Options(NamedTuple):
+    """Checked; times in seconds, None = no limit or off."""
+
+    least: int  # connections
+    most: int
+    native: bool
+    streams: int | None  # of one connection
+    queue_timeout: float | None
+    max_queue: int | None
+    bulk: frozenset[str]
+    shrink_after: float | None
+    max_age: float | None
+    drain_timeout: float | None
+    reconnect_backoff: tuple[float, float]
+    keepalive: float | None
+    retry: frozenset[str]
+    health: str | None
+    load_balancing: str
+
+    @property
+    def several(self) -> bool:
+        """Whether there may be more than one connection at a time."""
+        return self.most > 1 or bool(self.bulk) or self.max_age is not None
+
+
+def parse(
+    who: str,
+    *,
+    connections: int | tuple[int, int] | str = (1, 8),
+    streams_per_connection: int | None = 50,
+    queue_timeout: float | None = None,
+    max_queue: int | None = 1_000,
+    bulk: Iterable[str] = (),
+    shrink_after: float | None = 60.0,
+    max_age: float | None = None,
+    drain_timeout: float | None = 30.0,
+    reconnect_backoff: tuple[float, float] = (0.1, 5.0),
+    keepalive: float | None = None,
+    retry: Iterable[str] = (),
+    health: str | None = None,
+    load_balancing: str = "pick_first",
+) -> Options:
+    """`who`: begins the message of each error, a TypeError or a ValueError."""
+    least, most = _connections(who, connections)
+    native = connections == NATIVE
+    if native and streams_per_connection is not None:
+        streams_per_connection = None  # grpc's own connections are not ours to count on
+    first, longest = _backoff(who, reconnect_backoff)
+    if load_balancing not in PICKS:
+        raise ValueError(f"{who} load_balancing must be one of {PICKS}, not {load_balancing!r}")
+    if not (health is None or isinstance(health, str)):
+        raise TypeError(
+            f"{who} health must be the name of a service ('' is the server as a whole) or None,"
+            f" not {health!r}"
+        )
+    return Options(
+        least=least,
+        most=most,
+        native=native,
+        streams=_whole(who, "streams_per_connection", streams_per_connection, 1),
+        queue_timeout=_seconds(who, "queue_timeout", queue_timeout, 0),
+        max_queue=_whole(who, "max_queue", max_queue, 0),
+        bulk=_methods(who, "bulk", bulk),
+        shrink_after=_seconds(who, "shrink_after", shrink_after, 0.001),
+        max_age=_seconds(who, "max_age", max_age, 0.001),
+        drain_timeout=_seconds(who, "drain_timeout", drain_timeout, 0),
+        reconnect_backoff=(first, longest),
+        keepalive=_seconds(who, "keepalive", keepalive, LEAST_KEEPALIVE),
+        retry=_methods(who, "retry", retry, services=True),
+        health=health,
+        load_balancing=load_balancing,
+    )
+
+
+def _connections(who: str, given: Any) -> tuple[int, int]:
+    if given == NATIVE:
+        if _version() < (1, 84):
+            raise ValueError(
+                f"{who} connections='native' needs grpcio 1.84 or newer, and this is"
+                f" {grpc.__version__}"
+            )
+        return 1, 1
+    least, most = given if isinstance(given, tuple) and len(given) == 2 else (given, given)
+    if any(isinstance(n, bool) or not isinstance(n, int) for n in (least, most)):
+        raise TypeError(
+            f"{who} connections must be a number, (fewest, most) or 'native', not {given!r}"
+        )
+    if not 0 <= least <= most or not most:
+        raise ValueError(f"{who} connections must be 0 <= fewest <= most, 1 <= most, not {given!r}")
+    return least, most
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in grpc.__version__.split(".")[:2])
+
+
+def _whole(who: str, name: str, value: Any, least: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{who} {name} must be an int or None, not {value!r}")
+    if value < least:
+        raise ValueError(f"{who} {name} must be at least {least} or None, not {value!r}")
+    return value
+
+
+def _seconds(who: str, name: str, value: Any, least: float) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{who} {name} must be a number of seconds or None, not {value!r}")
+    if not least <= value or not isfinite(value):
+        raise ValueError(f"{who} {name} must be at least {least:g} s or None, not {value!r}")
+    return float(value)
+
+
+def _backoff(who: str, given: Any) -> tuple[float, float]:
+    pair = given if isinstance(given, tuple) and len(given) == 2 else (None, None)
+    first, longest = (_seconds(who, "reconnect_backoff", each, 0.001) for each in pair)
+    if first is None or longest is None:
+        raise TypeError(
+            f"{who} reconnect_backoff must be (first, longest) in seconds, not {given!r}"
+        )
+    if first > longest:
+        raise ValueError(f"{who} reconnect_backoff must be first <= longest, not {given!r}")
+    return first, longest
+
+
+def _methods(who: str, name: str, given: Any, services: bool = False) -> frozenset[str]:
+    """Names of methods as stubs have them, "/package.Service/Method"; with `services` also all of
+    a service, "/package.Service/*"."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"{who} {name} must be several names of methods, not {given!r}")
+    names = frozenset(given)
+    for each in names:
+        if not isinstance(each, str):
+            raise TypeError(f"{who} {name} must be names of methods, not {each!r}")
+        root, _, method = each.rpartition("/")
+        if not (root.startswith("/") and len(root) > 1 and method) or (
+            method == "*" and not services
+        ):
+            raise ValueError(f"{who} {name} must be like '/package.Service/Method', not {each!r}")
+    return names
+
+
+def checked_target(who: str, target: Any) -> str:
+    if not isinstance(target, str):
+        raise TypeError(f"{who}() target must be a str such as 'host:port', not {target!r}")
+    if not target:
+        raise ValueError(f"{who}() target is empty; give it a target such as 'host:port'")
+    return target
+
+
+def checked_basics(
+    who: str, credentials: Any, options: Iterable[tuple[str, Any]], compression: Any
+) -> Pairs:
+    """grpc's own parameters; the options as a tuple of pairs."""
+    if not (credentials is None or isinstance(credentials, grpc.ChannelCredentials)):
+        raise TypeError(
+            f"{who} credentials must be grpc.ChannelCredentials or None, not {credentials!r}"
+        )
+    if not (compression is None or isinstance(compression, grpc.Compression)):
+        raise TypeError(
+            f"{who} compression must be a grpc.Compression or None, not {compression!r}"
+        )
+    problem = None
+    try:
+        pairs = tuple((name, value) for name, value in options)
+        hash(pairs)
+        if all(isinstance(name, str) for name, _ in pairs):
+            return pairs
+    except (TypeError, ValueError) as error:
+        problem = error
+    raise TypeError(
+        f"{who} options must be (name, value) pairs, names str and values hashable, not {options!r}"
+    ) from problem
