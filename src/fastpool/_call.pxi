@@ -34,10 +34,12 @@ cdef class UnaryCall:
     cdef Latch latch
     cdef Py_ssize_t number
     cdef readonly object method
+    cdef object owner  # lives as long as this
     cdef object __weakref__
 
-    def __init__(self, SharedPool pool not None, Latch latch not None, Py_ssize_t number, method):
+    def __init__(self, SharedPool pool not None, Latch latch not None, Py_ssize_t number, method, owner):
         self.pool, self.latch, self.number, self.method = pool, latch, number, method
+        self.owner = owner
         self.vectorcall = <fp_vectorcall>unary_call
 
     def __call__(self, *args, **kwargs):
@@ -45,10 +47,14 @@ cdef class UnaryCall:
 
     def with_call(self, *args, **kwargs):
         """The reply and the call; see grpc.UnaryUnaryMultiCallable."""
+        if self.latch.shut:
+            return self.method.closed()
         return self.method.with_call(args, kwargs)
 
     def future(self, *args, **kwargs):
         """The call, which is a future too; see grpc.UnaryUnaryMultiCallable."""
+        if self.latch.shut:
+            return self.method.closed()
         return self.method.future(args, kwargs)
 
     def __repr__(self):

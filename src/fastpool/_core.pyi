@@ -384,6 +384,10 @@ class SharedPool(Owner[_T]):
         penalty_time: float = 5,
         # Exceptions that leave a block and count so; default: TimeoutError.
         penalize_on: _DiscardOn[_T] = ...,
+        # Seconds after which abort ends what still uses a resource that takes no more leases; on a
+        # thread of the pool.
+        drain_timeout: float | None = None,
+        abort: Callable[[_T], object] | None = None,
         # As those of FastPool.  The check runs when nobody has used the resource for check_after.
         close: Callable[[_T], object] | None = None,
         check: Callable[[_T], object] | None = None,
@@ -430,6 +434,9 @@ class SharedPool(Owner[_T]):
 
     async def awarm(self, n: int, timeout: float | None = ...) -> int:
         """``warm`` for a task."""
+
+    def add(self, resource: _T) -> bool:
+        """Takes in a resource made elsewhere, as if the factory had made it; False: no room."""
 
     def drain(self, resource: _T) -> None:
         """Takes a resource out of service: no more leases, and closed when the last one ends."""
@@ -552,7 +559,7 @@ class UnaryCall:
     """Passes its arguments on to ``calls[number]`` of the least loaded Carrier."""
 
     def __init__(
-        self, pool: SharedPool[Any], latch: Latch, number: int, method: Any, /
+        self, pool: SharedPool[Any], latch: Latch, number: int, method: Any, owner: object, /
     ) -> None: ...
     @property
     def method(self) -> Any: ...

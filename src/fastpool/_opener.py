@@ -191,7 +191,6 @@ class Opener:
 
     def _take_in(self, attempt: Try, resource: Any) -> None:
         """Puts what the factory returned into its slot, or says what is wrong with it."""
-        manager, core = self.manager, self.manager.core
         if resource is None:
             raise TypeError("the factory returned None instead of a resource")
         if hasattr(type(resource), "__await__"):
@@ -201,15 +200,22 @@ class Opener:
                 "the factory returned an awaitable, but is no coroutine function: write it as "
                 "`async def` with `return await ...`, then its resources belong to event loops"
             )
-        most = manager.options.max_lifetime
-        lifetime = _policy.lifetime(most) if most < 1e300 else most
-        with manager.lock:  # one step for whoever counts what is still missing
-            if core.fill(attempt.index, resource, lifetime):
-                self.wishes = max(0, self.wishes - 1)
-                return
+        if self.adopt(attempt.index, resource):
+            return
         raise ValueError(
             f"the factory returned an object that the pool already holds: {resource!r:.100}"
         )
+
+    def adopt(self, index: int, resource: Any) -> bool:
+        """A reserved slot gets its resource, as CHECKING; False: the pool holds it already."""
+        manager = self.manager
+        most = manager.options.max_lifetime
+        lifetime = _policy.lifetime(most) if most < 1e300 else most
+        with manager.lock:  # one step for whoever counts what is still missing
+            if not manager.core.fill(index, resource, lifetime):
+                return False
+            self.wishes = max(0, self.wishes - 1)
+            return True
 
     def _finish(self, attempt: Try, error: BaseException | None) -> None:
         manager, core = self.manager, self.manager.core

@@ -132,6 +132,12 @@ cdef class SharedPool(Owner):
 
     # -- the rest asks the manager --
 
+    def add(self, resource):
+        """Takes in a resource that was made elsewhere, by an event loop for instance, as if the factory
+        had made it.  False: there is no room for it, or the pool is closed, and it stays the caller's.
+        Does not wait."""
+        return manager_of(self.c, "add").add(resource)
+
     def drain(self, resource):
         """Takes a resource out of service: no more leases, and it is closed when the last one ends.
         ValueError if it is not the pool's."""

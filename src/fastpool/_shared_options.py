@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["NOT_SHARED", "OWN", "SharedOptions", "bounds", "matches", "parse_shared"]
 
 MOST_SLOTS = 2**30
-OWN = ("items", "slots", "shrink_after", "penalty", "penalty_time", "penalize_on")
+OWN = (
+    "items",
+    "slots",
+    "shrink_after",
+    "penalty",
+    "penalty_time",
+    "penalize_on",
+    "drain_timeout",
+    "abort",
+)
 
 #: Options of FastPool: why a SharedPool has none of that name.
 NOT_SHARED = {
@@ -37,6 +46,8 @@ class SharedOptions(Options):
     penalty: int
     penalty_time: float
     penalize_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
+    drain_timeout: float
+    abort: Callable[[Any], object] | None
 
 
 def broken(error: BaseException, resource: object) -> bool:
@@ -85,6 +96,12 @@ def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOp
     o.penalty_time = _number(where, "penalty_time", own.get("penalty_time", 5.0), 0)
     rule = own.get("penalize_on", TimeoutError)
     o.penalize_on = errors_rule(where + "penalize_on", rule, unset)
+    o.drain_timeout = _number(where, "drain_timeout", own.get("drain_timeout"), 0)
+    o.abort = own.get("abort")
+    if not (o.abort is None or callable(o.abort)):
+        raise TypeError(f"{where}abort must be a callable, not {o.abort!r}")
+    if (o.abort is None) != (o.drain_timeout == inf):
+        raise TypeError(f"{where}drain_timeout and abort go together: when, and what is done then")
     if o.penalty == inf or o.slots == inf:
         raise TypeError(f"{where}slots and penalty must be ints")
     if o.penalty_time == inf:

@@ -28,6 +28,7 @@ __all__ = ["SharedManager"]
 INF = float("inf")
 NOTHING = (-1, 0, "")  # of what a creation stands in for: slot, its use, and why
 GONE = ("free", "closing")
+LINGER = 0.1  # seconds that an idle worker waits for work: there are few resources, so that is rare
 
 
 class SharedOpener(Opener):
@@ -103,6 +104,12 @@ class SharedHousekeeping(Housekeeping):
     look_at = INF  # when the peaks are looked at; of the pool's clock
     kept_since = 0.0
 
+    def __init__(self, manager: SharedManager) -> None:
+        super().__init__(manager)
+        self.options: SharedOptions = manager.options
+        # A slot and its use: when abort is called; inf: it was.
+        self.draining: dict[tuple[int, int], float] = {}
+
     def tend(self) -> None:
         manager, core, o = self.manager, self.core, self.options
         if core.closed:
@@ -110,7 +117,7 @@ class SharedHousekeeping(Housekeeping):
         now = core.now()
         with self.tending:
             next_at = self._renew(now)
-            next_at = min(next_at, self._shrink(now))
+            next_at = min(next_at, self._shrink(now), self._abort(now))
             slots = core.slots()
             if o.keepalive != INF and slots:
                 idle = [slot for slot in slots if slot[1] == "idle" and not slot[6]]
@@ -143,6 +150,31 @@ class SharedHousekeeping(Housekeeping):
                 if state == "idle":
                     next_at = min(next_at, since + o.idle_timeout)
         return next_at
+
+    def _abort(self, now: float) -> float:
+        """What still uses a resource that takes no more leases is ended after ``drain_timeout``."""
+        manager, core, o = self.manager, self.core, self.options
+        if o.abort is None:
+            return INF
+        before, self.draining = self.draining, {}
+        for index, state, *_, retire in core.slots():
+            if state != "leased" or not retire:
+                continue
+            which = index, core.generation(index)
+            at = before.get(which, now + o.drain_timeout)
+            if at <= now:
+                at = INF
+                manager.closers.submit(self._call_abort, core.item(index))
+            self.draining[which] = at
+        return min(self.draining.values(), default=INF)
+
+    def _call_abort(self, resource: Any) -> None:
+        """On a worker."""
+        try:
+            if resource is not None and self.options.abort is not None:
+                self.options.abort(resource)
+        except Exception as failure:
+            self.manager.log("abort failed", failure)
 
     def _shrink(self, now: float) -> float:
         """One resource goes when all that was under way at any time of the last period would have
@@ -191,6 +223,8 @@ class SharedManager(Manager):
         self.closing = SharedClosing(self)
         self.opener = SharedOpener(self)
         self.housekeeping = SharedHousekeeping(self)
+        for workers in self.workers():
+            workers.linger = LINGER
 
     def live(self) -> int:
         """How many take leases, or are about to."""
@@ -200,6 +234,22 @@ class SharedManager(Manager):
 
     def sizes(self) -> dict[str, int]:
         return super().sizes() | {"slots": self.slots, "leases": int(self.counts()["leases"])}
+
+    def add(self, resource: object) -> bool:
+        """As if the factory had made it; False: there is no room, and it is the caller's still."""
+        index = self.core.reserve()
+        if index < 0:
+            return False
+        if not self.opener.adopt(index, resource):
+            self.core.free(index)
+            raise ValueError(f"{self.name}: add: the pool holds it already: {resource!r:.80}")
+        with self.lock:
+            self.opener.created += 1
+        if not self.core.publish(index, used=False):  # closed meanwhile: as if it came too late
+            self.closing.here(index, self.why_not_idle(index))
+        self.changed()
+        self.housekeeping.tend_soon()
+        return True
 
     # ---- returning -----------------------------------------------------------------------------
 
@@ -301,6 +351,7 @@ class SharedManager(Manager):
             with self.lock:
                 self._renewed(index)  # that was asked for in between
             _keeper.poke(self.opener.refill)  # its place is free already
+            self.housekeeping.tend_soon()  # it has a time to drain
 
     def parted(self, index: int) -> None:
         """Its resource is being closed."""

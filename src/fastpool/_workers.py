@@ -51,6 +51,7 @@ class Workers:
     def __init__(self, name: str, limit: float) -> None:
         self.name = name
         self.limit = limit
+        self.linger = LINGER
         self._lock = threading.RLock()  # a signal handler may submit inside submit
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._idle = 0
@@ -140,7 +141,7 @@ class Workers:
                     return
                 self._idle += 1
             try:
-                call, args = self._inbox.get(timeout=LINGER)
+                call, args = self._inbox.get(timeout=self.linger)
                 if call is _end:  # stop() has counted this worker out
                     return
             except Empty:

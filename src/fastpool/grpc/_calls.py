@@ -19,6 +19,7 @@ from ._stream import Stream
 if TYPE_CHECKING:
     from .. import SharedLease
     from ._channel import SharedChannel
+    from ._connections import Connections
 
 # What a call without slots of its own has as its first positional parameters.
 TIMEOUT_AT = 1
@@ -26,20 +27,24 @@ TIMEOUT_AT = 1
 grpc.UnaryUnaryMultiCallable.register(UnaryCall)
 
 
-class _Method:
-    """One method on one handle."""
+class Bound:
+    """One method on the connections of a channel, for the stubs of all its handles."""
 
-    def __init__(self, channel: SharedChannel, method: Method) -> None:
-        connections = channel._live()
-        self.channel = channel  # keeps it open for as long as the stub lives
-        self.latch = channel._latch
-        self.path = method.path
+    __slots__ = ("__weakref__", "connections", "number", "path", "pool")
+
+    def __init__(self, connections: Connections, method: Method) -> None:
         self.connections = connections
+        self.path = method.path
         self.pool = connections.lane(method.path)
         self.number = connections.number(method)
 
+    def __del__(self) -> None:
+        number = getattr(self, "number", None)
+        if number is not None:
+            self.connections.methods.leave(number)
+
     def __repr__(self) -> str:
-        return f"{self.path} on {self.channel!r}"
+        return f"{self.path} to {self.connections.target}"
 
     def closed(self) -> Any:
         raise closed_error()
@@ -52,8 +57,6 @@ class _Method:
     ) -> tuple[SharedLease[Connection], tuple[Any, ...], dict[str, Any]]:
         """A slot, and the arguments with what is left of the call's time. Waits in line if there is
         none. ValueError, LocalError, or what the factory of connections raised."""
-        if self.latch.shut:
-            raise closed_error()
         timeout = args[TIMEOUT_AT] if len(args) > TIMEOUT_AT else kwargs.get("timeout")
         if timeout is None:
             return self.connections.enter(self.pool, None), args, kwargs
@@ -110,27 +113,43 @@ def too_late(target: str) -> tuple[grpc.StatusCode, str]:
     )
 
 
+class _Method:
+    """One method on one handle."""
+
+    def __init__(self, channel: SharedChannel, method: Method) -> None:
+        self._channel = channel  # keeps it open for as long as the stub lives
+        self._bound = channel._live().bound(method)
+
+    def _open(self) -> Bound:
+        if self._channel._latch.shut:
+            raise closed_error()
+        return self._bound
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._bound!r}>"
+
+
 class StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[misc] # no types
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.blocking("__call__", args, kwargs)
+        return self._open().blocking("__call__", args, kwargs)
 
     def with_call(self, *args: Any, **kwargs: Any) -> Any:
-        return self.blocking("with_call", args, kwargs)
+        return self._open().blocking("with_call", args, kwargs)
 
     def future(self, *args: Any, **kwargs: Any) -> Any:
-        return self.begin("future", args, kwargs)
+        return self._open().begin("future", args, kwargs)
 
 
 class UnaryStream(_Method, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.begin("__call__", args, kwargs)
+        return self._open().begin("__call__", args, kwargs)
 
 
 class StreamStream(_Method, grpc.StreamStreamMultiCallable):  # type: ignore[misc]
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.begin("__call__", args, kwargs)
+        return self._open().begin("__call__", args, kwargs)
 
 
 def unary_unary(channel: SharedChannel, method: Method) -> UnaryCall:
-    own = _Method(channel, method)
-    return UnaryCall(own.pool, own.latch, own.number, own)
+    bound = channel._live().bound(method)
+    return UnaryCall(bound.pool, channel._latch, bound.number, bound, channel)

@@ -15,8 +15,8 @@ from ._errors import closed_error
 from ._key import Key
 from ._options import checked_basics, checked_target, parse
 from ._registry import Entry
+from ._subscriptions import Callback, Subscription
 
-Callback = Callable[[grpc.ChannelConnectivity], Any]
 Transcoder = Callable[[Any], Any] | None
 
 
@@ -97,7 +97,6 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
             raise TypeError("a SharedChannel is made by fastpool.grpc.shared(target)")
         self._target = entry.key.target
         self._latch = Latch()
-        self._subscriptions: list[tuple[Any, Callback]] = []
         self._entry = entry
 
     def __repr__(self) -> str:
@@ -121,7 +120,7 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
         """
         entry = self._give_up()
         if entry is not None:
-            self._end_subscriptions()
+            entry.connections.subscriptions.end(self._latch)
             last = _registry.release(entry)
             if last is not None:
                 last.close(grace)
@@ -157,36 +156,18 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
     # -- connectivity ------------------------------------------------------------------------------
 
     def subscribe(self, callback: Callback, try_to_connect: bool = False) -> None:
-        """As on any channel. `close` of this handle ends the subscription."""
+        """As on any channel; the state is that of one of the connections. `close` of this handle
+        ends the subscription."""
         connections = self._live()
-        lease = connections.enter(connections.pool, None)
-        channel = lease.resource.channel
-        try:
-            channel.subscribe(callback, try_to_connect)
-            self._subscriptions.append((channel, callback))
-        finally:
-            lease.release()
+        connections.subscribe(Subscription(self._latch, callback, try_to_connect))
         if self._entry is None:  # closed meanwhile, too early to see this subscription
-            self._end_subscriptions()
+            connections.subscriptions.end(self._latch)
 
     def unsubscribe(self, callback: Callback) -> None:
         """As on any channel: nothing happens if the callback is not subscribed."""
-        for subscription in tuple(self._subscriptions):
-            if subscription[1] == callback and self._entry is not None:
-                self._end(subscription)
-                return
-
-    def _end_subscriptions(self) -> None:
-        for subscription in tuple(self._subscriptions):
-            self._end(subscription)
-
-    def _end(self, subscription: tuple[Any, Callback]) -> None:
-        try:
-            self._subscriptions.remove(subscription)
-        except ValueError:  # another thread was first
-            return
-        channel, callback = subscription
-        channel.unsubscribe(callback)
+        entry = self._entry
+        if entry is not None:
+            entry.connections.subscriptions.end(self._latch, callback)
 
     # -- methods, as on any channel ----------------------------------------------------------------
 

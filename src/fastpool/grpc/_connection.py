@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .._core import Carrier
@@ -28,20 +30,39 @@ class Method(NamedTuple):
 
 
 class Methods:
-    """The methods that the stubs of one shared channel use, numbered. Thread-safe."""
+    """The methods that the stubs of one shared channel use now, numbered: `calls[n]` of each
+    connection belongs to the method with the number n.
+
+    A number is its holder's while the holder lives, and another's after that, so that a program
+    which makes stubs anew for each call keeps nothing. Thread-safe; `leave` is for finalisers.
+    """
 
     def __init__(self) -> None:
-        self.all: list[Method] = []  # only grows
-        self._numbers: dict[Method, int] = {}
+        self.all: list[Method | None] = []
+        self._free: list[int] = []
+        self._left: deque[int] = deque()  # to be freed by whoever comes next
         self._lock = threading.Lock()
 
-    def number(self, method: Method) -> int:
+    def enter(self, method: Method, connections: Iterable[Connection]) -> int:
+        """A number for it. `connections`: all there are, where the number may stand for something
+        else still."""
         with self._lock:
-            number = self._numbers.get(method)
-            if number is None:
-                number = self._numbers[method] = len(self.all)
+            while self._left:
+                number = self._left.popleft()
+                self.all[number] = None
+                for connection in connections:
+                    connection.forget(number)
+                self._free.append(number)
+            if self._free:
+                number = self._free.pop()
+                self.all[number] = method
+            else:
+                number = len(self.all)
                 self.all.append(method)
             return number
+
+    def leave(self, number: int) -> None:
+        self._left.append(number)
 
     def renew_lock(self) -> None:
         """In a forked child: its holder may be a thread that does not exist there."""
@@ -71,7 +92,14 @@ class Connection(Carrier):
             with self._looking_up:
                 found = self.inner.get(number)
                 if found is None:
-                    found = self.methods.all[number].look_up(self.channel)
+                    method = self.methods.all[number]
+                    assert method is not None, "its holder is calling"
+                    found = method.look_up(self.channel)
                     self.set_call(number, found.__call__)
                     self.inner[number] = found
         return found
+
+    def forget(self, number: int) -> None:
+        """Nobody uses that method any more."""
+        if self.inner.pop(number, None) is not None:
+            self.set_call(number, None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+import weakref
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,10 +13,12 @@ import grpc
 
 from .. import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
 from .._core import let_go
+from ._calls import Bound
 from ._connection import Connection, Method, Methods
 from ._errors import LocalError, closed_error, refusal
 from ._key import Key
 from ._state import READY, state_of, wait_connected
+from ._subscriptions import Subscription, Subscriptions
 
 MOST_STREAMS = 2**30  # of a connection without a cap
 CONNECT_TIMEOUT = 20.0  # seconds; grpc's own for one attempt
@@ -39,10 +43,17 @@ class Connections:
         self.methods = Methods()
         self.live: set[Connection] = set()  # added to by the pool's threads; see `opened`
         self._lock = threading.Lock()
-        # Made here, so that bad arguments are this caller's to see. The first connection takes it.
-        self._spare: list[Any] = [key.dial()]
+        self.subscriptions = Subscriptions()
+        self._bound: weakref.WeakValueDictionary[Method, Bound] = weakref.WeakValueDictionary()
+        # The first ones are made here: bad arguments are this caller's to see, no thread is needed,
+        # and nothing is connected before the first call.
         o = key.parameters
-        self.pool = self._pool("", o.least, o.most)
+        first = [Connection(key.dial(), self.methods) for _ in range(max(1, o.least))]
+        self.pool = self._pool("", 0, o.most)
+        for connection in first:
+            self.take_in(connection)
+        if o.least:
+            self.pool.resize((o.least, o.most))
         self.bulk = self._pool(", bulk", 0, 1) if o.bulk else self.pool
 
     def _pool(self, name: str, least: int, most: int) -> SharedPool[Connection]:
@@ -57,6 +68,8 @@ class Connections:
             shrink_after=o.shrink_after,
             max_lifetime=o.max_age,
             idle_timeout=None,
+            drain_timeout=o.drain_timeout,
+            abort=None if o.drain_timeout is None else self.abort,
             close=self.discard,
             discard_on=None,
             penalize_on=None,
@@ -72,9 +85,8 @@ class Connections:
         """A connection to be used from now on. The first ones connect with their first call, as
         channels do; one that is to take load off others, or their place, is connected before."""
         with self._lock:
-            channel = self._spare.pop() if self._spare else None
             others = [each for each in self.live if each.bulk is bulk]
-        connection = Connection(channel or self.key.dial(), self.methods, bulk)
+        connection = Connection(self.key.dial(), self.methods, bulk)
         if any(state_of(each.channel) is READY for each in others):
             if not wait_connected(connection.channel, CONNECT_TIMEOUT, lambda: self.pool.closed):
                 connection.channel.close()
@@ -83,11 +95,45 @@ class Connections:
             self.live.add(connection)
         return connection
 
+    def take_in(self, connection: Connection) -> None:
+        with self._lock:
+            self.live.add(connection)
+        if not self.pool.add(connection):  # closed, or others were quicker
+            self.discard(connection)
+
+    def abort(self, connection: Connection) -> None:
+        """Its calls have had their time to drain."""
+        logging.getLogger("fastpool").warning(
+            "grpc %s: calls still run on a connection that was to drain within %g s; they are"
+            " cancelled",
+            self.target,
+            self.key.parameters.drain_timeout,
+        )
+        connection.channel.close()
+
     def discard(self, connection: Connection) -> None:
         """Ends it, and what runs on it. Idempotent."""
         with self._lock:
             self.live.discard(connection)
+        moving = self.subscriptions.of(connection)
         connection.channel.close()
+        for subscription in moving:
+            try:
+                self.subscribe(subscription)
+            except (ValueError, LocalError):
+                pass  # there is no other: the channel is being closed
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Waits for no slot: to be told is no call."""
+        while True:
+            connection = next(iter(self.connected()), None)
+            if connection is None:
+                lease = self.enter(self.pool, CONNECT_TIMEOUT)
+                connection = lease.resource
+                lease.release()
+            self.subscriptions.begin(subscription, connection)
+            if connection in self.live or not self.subscriptions.of(connection):
+                return
 
     # -- slots -------------------------------------------------------------------------------------
 
@@ -97,6 +143,8 @@ class Connections:
         own = timeout is not None and (limit is None or timeout <= limit)
         most = timeout if own else limit
         deadline = None if most is None else time.monotonic() + max(0.0, most)
+        if not self.live and pool is self.pool:  # in a forked child; no thread is needed for it
+            self.take_in(Connection(self.key.dial(), self.methods))
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
@@ -123,7 +171,19 @@ class Connections:
                 pass  # the other's, or gone
 
     def number(self, method: Method) -> int:
-        return self.methods.number(method)
+        with self._lock:
+            known = [*self.live]
+        return self.methods.enter(method, known)
+
+    def bound(self, method: Method) -> Bound:
+        """The one for all stubs that are alike."""
+        try:
+            found = self._bound.get(method)
+        except TypeError:  # a serializer that cannot be hashed
+            return Bound(self, method)
+        if found is None:
+            found = self._bound.setdefault(method, Bound(self, method))
+        return found
 
     # -- the whole ---------------------------------------------------------------------------------
 
@@ -134,7 +194,7 @@ class Connections:
 
     @property
     def opened(self) -> bool:
-        return bool(self.live or self._spare)
+        return bool(self.live)
 
     def usage(self) -> Usage:
         counted = [pool.stats() for pool in {self.pool, self.bulk}]
@@ -151,22 +211,19 @@ class Connections:
             pool.close(0 if end is None else max(0.0, end - time.monotonic()))
         with self._lock:
             left = [*self.live]
-            spare, self._spare = self._spare, []
         for connection in left:
             self.discard(connection)
-        for channel in spare:
-            channel.close()
 
     def let_go(self) -> None:
         """No new calls; each connection is closed when its last call ends. For finalisers."""
         for pool in {self.pool, self.bulk}:
             let_go(pool)
-        self._spare = []
 
     def forked(self) -> list[Any]:
         """In a forked child: nothing of the parent's is used or finalised here; what to keep."""
-        inherited = [self._spare, self.live]
+        inherited = [self.live]
         self._lock = threading.Lock()
         self.methods.renew_lock()
-        self._spare, self.live = [], set()
+        self.subscriptions = Subscriptions()
+        self.live = set()
         return inherited
