@@ -14,7 +14,7 @@ import grpc
 from .._core import UnaryCall
 from ._connection import Connection, Method
 from ._errors import LocalError, closed_error
-from ._stream import Stream
+from ._open_call import OpenCall
 
 if TYPE_CHECKING:
     from .. import SharedLease
@@ -86,15 +86,18 @@ class Bound:
         finally:
             lease.release()
 
-    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream:
+    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall:
         """A call that goes on; its slot is given back when it has ended."""
         lease, args, kwargs = self.enter(args, kwargs)
         try:
-            inner = getattr(lease.resource.multicallable(self.number), name)
-            return Stream(inner(*args, **kwargs), lease, self.connections)
+            connection = lease.resource
+            inner = getattr(connection.multicallable(self.number), name)
+            call = inner(*args, **kwargs)
         except BaseException:
             lease.release()
             raise
+        end = lease.release if name == "future" else self.connections.holds.begin(lease)
+        return OpenCall(call, self.connections, connection, end)
 
     def miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.blocking("__call__", args, kwargs)
@@ -102,7 +105,7 @@ class Bound:
     def with_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.blocking("with_call", args, kwargs)
 
-    def future(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream:
+    def future(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall:
         return self.begin("future", args, kwargs)
 
 

@@ -7,7 +7,8 @@ import threading
 import time
 import weakref
 from functools import partial
-from typing import Any, NamedTuple
+from math import inf
+from typing import Any
 
 import grpc
 
@@ -16,7 +17,9 @@ from .._core import let_go
 from ._calls import Bound
 from ._connection import Connection, Method, Methods
 from ._errors import LocalError, closed_error, refusal
+from ._holds import Holds
 from ._key import Key
+from ._registry import Usage
 from ._state import READY, state_of, wait_connected
 from ._subscriptions import Subscription, Subscriptions
 
@@ -26,12 +29,6 @@ CONNECT_TIMEOUT = 20.0  # seconds; grpc's own for one attempt
 
 class NotConnected(Exception):
     """One more connection could not be made; those that there are go on."""
-
-
-class Usage(NamedTuple):
-    connections: int
-    in_use: int
-    waiting: int
 
 
 class Connections:
@@ -44,6 +41,8 @@ class Connections:
         self.live: set[Connection] = set()  # added to by the pool's threads; see `opened`
         self._lock = threading.Lock()
         self.subscriptions = Subscriptions()
+        slots = key.parameters.streams or inf
+        self.holds = Holds(self.target, key.parameters.most * slots)
         self._bound: weakref.WeakValueDictionary[Method, Bound] = weakref.WeakValueDictionary()
         # The first ones are made here: bad arguments are this caller's to see, no thread is needed,
         # and nothing is connected before the first call.
@@ -202,6 +201,8 @@ class Connections:
             len(self.live),
             sum(each.leases for each in counted),
             sum(each.waiting for each in counted),
+            len(self.holds.open),
+            self.holds.long(),
         )
 
     def close(self, grace: float | None) -> None:
@@ -226,4 +227,5 @@ class Connections:
         self.methods.renew_lock()
         self.subscriptions = Subscriptions()
         self.live = set()
+        self.holds.open = {}
         return inherited

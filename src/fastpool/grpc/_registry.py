@@ -19,6 +19,16 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from ._key import Key
 
 
+class Usage(NamedTuple):
+    """What is in use of a channel; see ChannelStats."""
+
+    connections: int
+    in_use: int
+    waiting: int
+    streams: int
+    long_streams: int
+
+
 class Shareable(Protocol):
     """What handles share: the connections of one channel."""
 
@@ -26,7 +36,7 @@ class Shareable(Protocol):
 
     @property
     def opened(self) -> bool: ...
-    def usage(self) -> Any: ...
+    def usage(self) -> Usage: ...
     def close(self, grace: float | None) -> None: ...
     def let_go(self) -> None: ...
     def forked(self) -> list[Any]: ...
@@ -51,6 +61,10 @@ class ChannelStats(NamedTuple):
     """Slots that calls hold."""
     waiting: int
     """Calls in line for a slot."""
+    streams: int
+    """Of the slots in use, those that streams hold."""
+    long_streams: int
+    """Of the streams, those that have been open for more than 10 s."""
 
 
 class Entry(Generic[T]):

@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 if TYPE_CHECKING:
-    from .. import SharedLease
     from ._connection import Connection
     from ._connections import Connections
 
 
-class Stream(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no types
+class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no types
     """grpc's own call, and a slot that is given back once, when the call has its status.
 
     Dropped before that it is cancelled. grpc does so by itself, but not where a done callback was
     added: the call then refers to itself and is never collected. This object does not.
     """
 
-    def __init__(self, call: Any, lease: SharedLease[Connection], connections: Connections) -> None:
+    def __init__(
+        self, call: Any, connections: Connections, connection: Connection, end: Callable[[], Any]
+    ) -> None:
+        """`end` is called once, by whoever brings the status; at once if it is there."""
         self._call = call
-        self._connection = lease.resource
         self._connections = connections
+        self._connection = connection
         # The nullary callback: the other kind would hold the call.
         add = getattr(call, "add_callback", None)
-        if add is None or not add(lease.release):
-            lease.release()  # ended already
+        if add is None or not add(end):
+            end()
 
     def __del__(self) -> None:
         call = self.__dict__.get("_call")
