@@ -161,6 +161,13 @@ cdef class Core:
         fp_sharing_shun(self.c, fp_slots_at(&self.c.slots, index), ns_of(seconds))
         fp_lock_drop(&self.c.lock)
 
+    def avoid(self, uint32_t index, bint on):
+        """No leases of it from here on, or again."""
+        fp_lock_take(&self.c.lock)
+        fp_sharing_avoid(self.c, fp_slots_at(&self.c.slots, index), on)
+        fp_check(self.c)
+        fp_lock_drop(&self.c.lock)
+
     def load(self, uint32_t index):
         """How many leases there are of it."""
         return fp_slot_leases(self.c, fp_slots_at(&self.c.slots, index))

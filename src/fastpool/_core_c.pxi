@@ -246,6 +246,7 @@ cdef extern from *:
     void fp_sharing_reserved(fp_core *, fp_slot *)
     uint32_t fp_sharing_peak(fp_slot *)
     void fp_sharing_shun(fp_core *, fp_slot *, int64_t)
+    void fp_sharing_avoid(fp_core *, fp_slot *, int)
     uint32_t fp_slot_leases(fp_core *, fp_slot *)
     int fp_pool_wait(fp_core *, int64_t, int, int, fp_slot **, void **, int *)
 

@@ -111,14 +111,44 @@ static inline uint32_t fp_sharing_peak(fp_slot *slot) {
     return peak;
 }
 
-/* Until then it counts as more loaded than it is.  Under the lock: while it is being closed the same
- * word says how far that has come. */
-static inline void fp_sharing_shun(fp_core *c, fp_slot *slot, int64_t span) {
+static inline void fp_sharing_shun_until(fp_core *c, int64_t until) {
+    int64_t latest = fp_load(&c->loads.shun_until, relaxed);
+    while (latest < until && !fp_cas(&c->loads.shun_until, &latest, until, relaxed)) continue;
+}
+
+/* While it is being closed, and after that, the word of the penalty says other things. */
+static inline int fp_sharing_is_gone(fp_slot *slot) {
     unsigned state = fp_state(fp_load(&slot->word, relaxed));
-    int64_t until = fp_later(fp_now(c), span), was = fp_load(&c->loads.shun_until, relaxed);
-    if (state == FP_FREE_SLOT || state == FP_CLOSING) return;
+    return state == FP_FREE_SLOT || state == FP_CLOSING;
+}
+
+/* Until then it counts as more loaded than it is.  Under the lock. */
+static inline void fp_sharing_shun(fp_core *c, fp_slot *slot, int64_t span) {
+    int64_t until = fp_later(fp_now(c), span);
+    if (until == FP_NEVER) until--; /* that means another thing */
+    if (fp_sharing_is_gone(slot) || fp_load(&slot->shunned_until, relaxed) == FP_NEVER) return;
     fp_store(&slot->shunned_until, until, relaxed);
-    while (was < until && !fp_cas(&c->loads.shun_until, &was, until, relaxed)) {}
+    fp_sharing_shun_until(c, until);
+}
+
+/* No leases of it from here on, or again.  Under the lock; who joins the line does so under it too, and
+ * so either finds it lent again or is served by this dispatch. */
+static void fp_sharing_avoid(fp_core *c, fp_slot *slot, int on) {
+    if (fp_sharing_is_gone(slot)) return;
+    fp_store(&slot->shunned_until, on ? FP_NEVER : 0, relaxed);
+    if (on) {
+        fp_sharing_shun_until(c, FP_NEVER);
+        return;
+    }
+    int64_t latest = 0;
+    uint32_t top = fp_load(&c->loads.top, relaxed);
+    for (uint32_t i = 0; i < top; i++) {
+        fp_slot *other = fp_slots_at(&c->slots, i);
+        int64_t until = fp_sharing_is_gone(other) ? 0 : fp_load(&other->shunned_until, relaxed);
+        if (until > latest) latest = until;
+    }
+    fp_store(&c->loads.shun_until, latest, relaxed); /* penalties come under the lock too */
+    fp_dispatch(c);
 }
 
 #endif

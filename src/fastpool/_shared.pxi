@@ -153,6 +153,11 @@ cdef class SharedPool(Owner):
         with ``penalty`` more leases, so that one which fails fast does not attract calls."""
         manager_of(self.c, "penalize").penalize(resource)
 
+    def avoid(self, resource, on=True):
+        """Gives no more leases of this resource until ``avoid(resource, False)``.  It stays open and
+        counts under the cap; those who hold a lease go on."""
+        manager_of(self.c, "avoid").avoid(resource, bool(on))
+
     def resize(self, items):
         """New numbers of resources: (least, most), or one number for both.  Growing serves waiters at
         once; surplus resources are drained, the least loaded first."""

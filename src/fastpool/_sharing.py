@@ -406,6 +406,11 @@ class SharedManager(Manager):
     def penalize(self, resource: object) -> None:
         self.shun(self.index_of("penalize", resource))
 
+    def avoid(self, resource: object, on: bool) -> None:
+        self.core.avoid(self.index_of("avoid", resource), on)
+        if on:
+            _keeper.poke(self.opener.refill)  # those who wait may want another one
+
     def shun(self, index: int) -> None:
         self.core.shun(index, self.options.penalty_time)
 

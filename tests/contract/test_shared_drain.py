@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import SharedPool
+from fastpool import PoolTimeout, SharedPool
 from support import Maker, eventually
 
 pytestmark = pytest.mark.usefixtures("face")
@@ -119,3 +119,58 @@ class TestDrainTimeout:
             SharedPool(Maker, drain_timeout=1.0, abort=5)
         with pytest.raises(ValueError, match="drain_timeout"):
             SharedPool(Maker, drain_timeout=-1, abort=print)
+
+
+class TestAvoid:
+    def test_no_leases_of_it_until_it_is_lent_again(self, shared: Any) -> None:
+        pool, maker = shared((0, 2), slots=4)
+        one, other = maker(), maker()
+        pool.add(one)
+        pool.add(other)
+        with pool.lease() as held:
+            pool.avoid(held)
+            rest = other if held is one else one
+            leases = [pool.acquire(timeout=10) for _ in range(4)]
+            assert {id(lease.resource) for lease in leases} == {id(rest)}
+            with pytest.raises(PoolTimeout):
+                pool.get(timeout=0)
+            pool.penalize(held)  # does not make it eligible again
+            with pytest.raises(PoolTimeout):
+                pool.get(timeout=0)
+            pool.avoid(held, False)
+            pool.put(pool.get(timeout=0))
+            for lease in leases:
+                lease.release()
+        assert pool.stats().leases == 0 and maker.closed == 0
+
+    def test_those_who_wait_are_served_when_it_is_lent_again(self, shared: Any, crew: Any) -> None:
+        pool, maker = shared((0, 1), slots=4)
+        one = maker()
+        pool.add(one)
+        pool.avoid(one)
+        waiting = crew.start(pool.acquire, 10)
+        eventually(lambda: pool.stats().waiting == 1)
+        pool.avoid(one, False)
+        waiting.result().release()
+
+    def test_another_is_opened_in_its_stead(self, shared: Any) -> None:
+        pool, maker = shared((0, 2), slots=4)
+        one = maker()
+        pool.add(one)
+        pool.avoid(one)
+        lease = pool.acquire(timeout=10)
+        assert lease.resource is not one and pool.stats().open == 2
+        pool.drain(one)  # and it can be closed
+        eventually(lambda: maker.closed == 1)
+        lease.release()
+
+    def test_the_next_in_its_place_is_not_avoided(self, shared: Any) -> None:
+        pool, maker = shared((0, 1), slots=4)
+        one = maker()
+        pool.add(one)
+        pool.avoid(one)
+        pool.drain(one)
+        eventually(lambda: maker.closed == 1)
+        pool.acquire(timeout=10).release()
+        with pytest.raises(ValueError, match="avoid"):
+            pool.avoid(one)
