@@ -17,11 +17,13 @@ from .._core import let_go
 from ._calls import Bound
 from ._connection import Connection, Method, Methods
 from ._errors import LocalError, closed_error, refusal
+from ._health import Verdicts
 from ._holds import Holds
 from ._key import Key
 from ._registry import Usage
 from ._state import READY, state_of, wait_connected
 from ._subscriptions import Subscription, Subscriptions
+from ._watch import Watch
 
 MOST_STREAMS = 2**30  # of a connection without a cap
 CONNECT_TIMEOUT = 20.0  # seconds; grpc's own for one attempt
@@ -43,6 +45,8 @@ class Connections:
         self.subscriptions = Subscriptions()
         slots = key.parameters.streams or inf
         self.holds = Holds(self.target, key.parameters.most * slots)
+        self.verdicts = Verdicts(self.connected, self.avoid)
+        self._watches: dict[Connection, Watch] = {}
         self._bound: weakref.WeakValueDictionary[Method, Bound] = weakref.WeakValueDictionary()
         # The first ones are made here: bad arguments are this caller's to see, no thread is needed,
         # and nothing is connected before the first call.
@@ -90,13 +94,20 @@ class Connections:
             if not wait_connected(connection.channel, CONNECT_TIMEOUT, lambda: self.pool.closed):
                 connection.channel.close()
                 raise NotConnected(self.target)
-        with self._lock:
-            self.live.add(connection)
+        self._enter(connection)
         return connection
 
-    def take_in(self, connection: Connection) -> None:
+    def _enter(self, connection: Connection) -> None:
+        """It is one of those there are."""
+        o = self.key.parameters
         with self._lock:
             self.live.add(connection)
+        if o.health is not None and o.load_balancing == "pick_first" and not connection.bulk:
+            self._watches[connection] = Watch(connection, o.health, self.verdicts)
+            self.verdicts.settle()
+
+    def take_in(self, connection: Connection) -> None:
+        self._enter(connection)
         if not self.pool.add(connection):  # closed, or others were quicker
             self.discard(connection)
 
@@ -114,6 +125,10 @@ class Connections:
         """Ends it, and what runs on it. Idempotent."""
         with self._lock:
             self.live.discard(connection)
+        watch = self._watches.pop(connection, None)
+        if watch is not None:
+            watch.end()
+            self.verdicts.forget(connection)
         moving = self.subscriptions.of(connection)
         connection.channel.close()
         for subscription in moving:
@@ -163,11 +178,17 @@ class Connections:
                 self.shun(connection)
 
     def shun(self, connection: Connection) -> None:
-        for pool in {self.pool, self.bulk}:
-            try:
-                pool.penalize(connection)
-            except (ValueError, PoolClosed):
-                pass  # the other's, or gone
+        try:
+            (self.bulk if connection.bulk else self.pool).penalize(connection)
+        except (ValueError, PoolClosed):
+            pass  # it is gone
+
+    def avoid(self, connection: Connection, on: bool) -> bool:
+        try:
+            self.pool.avoid(connection, on)
+        except (ValueError, PoolClosed):
+            return False
+        return True
 
     def number(self, method: Method) -> int:
         with self._lock:
@@ -228,4 +249,6 @@ class Connections:
         self.subscriptions = Subscriptions()
         self.live = set()
         self.holds.open = {}
+        self.verdicts = Verdicts(self.connected, self.avoid)
+        self._watches = {}
         return inherited
