@@ -86,9 +86,13 @@ class Bound:
         finally:
             lease.release()
 
-    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall:
-        """A call that goes on; its slot is given back when it has ended."""
-        lease, args, kwargs = self.enter(args, kwargs)
+    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that goes on; its slot is given back when it has ended. One that gets no slot is a
+        call that has failed, as grpc's own are: only `ValueError` is raised here."""
+        try:
+            lease, args, kwargs = self.enter(args, kwargs)
+        except LocalError as error:
+            return error
         try:
             connection = lease.resource
             inner = getattr(connection.multicallable(self.number), name)
@@ -105,7 +109,7 @@ class Bound:
     def with_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.blocking("with_call", args, kwargs)
 
-    def future(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall:
+    def future(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.begin("future", args, kwargs)
 
 

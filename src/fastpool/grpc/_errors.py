@@ -43,6 +43,12 @@ class LocalError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc] #
     def details(self) -> str:
         return self._details
 
+    def __iter__(self) -> LocalError:
+        return self
+
+    def __next__(self) -> Any:
+        raise self
+
     def debug_error_string(self) -> str:
         return self._details
 

@@ -37,8 +37,7 @@ def status_in(response: bytes) -> int:
 
 def avoided(ill: Iterable[Any], there_are: int) -> list[Any]:
     """Which of the connections that say NOT_SERVING get no calls: the ones that said so first."""
-    most = min(int(MOST_AVOIDED * there_are), there_are - 1)
-    return list(ill)[: max(0, most)]
+    return list(ill)[: int(MOST_AVOIDED * there_are)]
 
 
 class Verdicts:
