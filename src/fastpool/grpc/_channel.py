@@ -13,7 +13,7 @@ from ._connection import Method
 from ._connections import Connections
 from ._errors import closed_error
 from ._key import Key
-from ._options import checked_basics, checked_target, parse
+from ._options import checked_basics, checked_target, parse, seconds
 from ._registry import Entry
 from ._subscriptions import Callback, Subscription
 
@@ -118,6 +118,7 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
         When it is the last one, calls that still run have `grace` seconds to end, and are cancelled
         then, as grpc does at once; None is at once. Returns when they have ended.
         """
+        seconds("close()", "grace", grace, 0)
         entry = self._give_up()
         if entry is not None:
             entry.connections.subscriptions.end(self._latch)

@@ -79,14 +79,14 @@ def parse(
         most=most,
         native=native,
         streams=_whole(who, "streams_per_connection", streams_per_connection, 1),
-        queue_timeout=_seconds(who, "queue_timeout", queue_timeout, 0),
+        queue_timeout=seconds(who, "queue_timeout", queue_timeout, 0),
         max_queue=_whole(who, "max_queue", max_queue, 0),
         bulk=_methods(who, "bulk", bulk),
-        shrink_after=_seconds(who, "shrink_after", shrink_after, 0.001),
-        max_age=_seconds(who, "max_age", max_age, 0.001),
-        drain_timeout=_seconds(who, "drain_timeout", drain_timeout, 0),
+        shrink_after=seconds(who, "shrink_after", shrink_after, 0.001),
+        max_age=seconds(who, "max_age", max_age, 0.001),
+        drain_timeout=seconds(who, "drain_timeout", drain_timeout, 0),
         reconnect_backoff=(first, longest),
-        keepalive=_seconds(who, "keepalive", keepalive, LEAST_KEEPALIVE),
+        keepalive=seconds(who, "keepalive", keepalive, LEAST_KEEPALIVE),
         retry=_methods(who, "retry", retry, services=True),
         health=health,
         load_balancing=load_balancing,
@@ -125,7 +125,7 @@ def _whole(who: str, name: str, value: Any, least: int) -> int | None:
     return value
 
 
-def _seconds(who: str, name: str, value: Any, least: float) -> float | None:
+def seconds(who: str, name: str, value: Any, least: float) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -137,7 +137,7 @@ def _seconds(who: str, name: str, value: Any, least: float) -> float | None:
 
 def _backoff(who: str, given: Any) -> tuple[float, float]:
     pair = given if isinstance(given, tuple) and len(given) == 2 else (None, None)
-    first, longest = (_seconds(who, "reconnect_backoff", each, 0.001) for each in pair)
+    first, longest = (seconds(who, "reconnect_backoff", each, 0.001) for each in pair)
     if first is None or longest is None:
         raise TypeError(
             f"{who} reconnect_backoff must be (first, longest) in seconds, not {given!r}"

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 from grpc import ChannelConnectivity
 
-from .. import PoolTimeout
+from .. import PoolClosed, PoolTimeout
 from ..errors import PoolError
 from ._channel import SharedChannel
 from ._connections import NotConnected
@@ -68,7 +68,8 @@ def wait_ready(
     probes: list[_Shared | _Reader | _Subscriber] = []
     try:
         for channel in pending:
-            probes.append(_probe(channel, connections))
+            patience = LAST_INTERVAL if timeout is None else min(LAST_INTERVAL, timeout)
+            probes.append(_probe(channel, connections, patience))
         missing = probes
         while True:
             states = {probe: probe.state() for probe in missing}
@@ -85,9 +86,11 @@ def wait_ready(
             probe.stop()
 
 
-def _probe(channel: Any, connections: int | None) -> _Shared | _Reader | _Subscriber:
+def _probe(
+    channel: Any, connections: int | None, patience: float
+) -> _Shared | _Reader | _Subscriber:
     if inner := _shared_of(channel):
-        return _Shared(inner, connections)
+        return _Shared(inner, connections, patience)
     return _Reader(channel) if innermost(channel) else _Subscriber(channel)
 
 
@@ -99,9 +102,13 @@ def _shared_of(channel: Any) -> SharedChannel | None:
 
 
 class _Shared:
-    """Looks at the connections of a shared channel, and has as many opened as are wanted."""
+    """Looks at the connections of a shared channel, and has as many opened as are wanted.
 
-    def __init__(self, channel: SharedChannel, wanted: int | None) -> None:
+    `patience`: seconds that a look may wait for a new one; a wish ends with the wait for it.
+    """
+
+    def __init__(self, channel: SharedChannel, wanted: int | None, patience: float) -> None:
+        self._patience = patience
         self.target = channel.target
         self._channel = channel
         least, most = channel._live().pool.items
@@ -117,9 +124,9 @@ class _Shared:
             return READY
         if len(states) < self._wanted:
             try:
-                connections.pool.warm(self._wanted, 0)
-            except (PoolTimeout, NotConnected):
-                pass  # under way, or tried again
+                connections.pool.warm(self._wanted, self._patience)
+            except (PoolTimeout, NotConnected, PoolClosed):
+                pass  # under way, or tried again, or nothing is to be had any more
         missing = [each for each in states if each is not READY]
         return max(missing, key=lambda state: int(state.value[0]), default=IDLE)
 
