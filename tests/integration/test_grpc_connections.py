@@ -285,3 +285,20 @@ def test_a_grace_is_a_number_of_seconds(server: GrpcServer) -> None:
         with pytest.raises(TypeError, match="grace"):
             channel.close("soon")
         assert say(channel)(b"x", timeout=10) == b"x"  # and the handle is open still
+
+
+def test_a_done_callback_may_close_the_channel(server: GrpcServer) -> None:
+    """It runs in the thread that brings the ends of calls, for which a close waits: grpc's own
+    channel would wait for ever."""
+    channel = shared(server.target)
+    (held,) = streams(channel, 1)
+    closed = threading.Event()
+
+    def close(_: Any) -> None:
+        channel.close()
+        closed.set()
+
+    say(channel).future(b"x", timeout=10).add_done_callback(close)
+    assert closed.wait(10)
+    with pytest.raises(grpc.RpcError):
+        next(held)

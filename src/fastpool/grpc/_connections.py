@@ -14,6 +14,7 @@ import grpc
 
 from .. import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
 from .._core import let_go
+from ._callbacks import close
 from ._calls import Bound
 from ._connection import Connection, Method, Methods
 from ._errors import LocalError, closed_error, refusal
@@ -92,7 +93,7 @@ class Connections:
         connection = Connection(self.key.dial(), self.methods, bulk)
         if any(state_of(each.channel) is READY for each in others):
             if not wait_connected(connection.channel, CONNECT_TIMEOUT, lambda: self.pool.closed):
-                connection.channel.close()
+                close(connection.channel)
                 raise NotConnected(self.target)
         self._enter(connection)
         return connection
@@ -119,7 +120,7 @@ class Connections:
             self.target,
             self.key.parameters.drain_timeout,
         )
-        connection.channel.close()
+        close(connection.channel)
 
     def discard(self, connection: Connection) -> None:
         """Ends it, and what runs on it. Idempotent."""
@@ -130,7 +131,7 @@ class Connections:
             watch.end()
             self.verdicts.forget(connection)
         moving = self.subscriptions.of(connection)
-        connection.channel.close()
+        close(connection.channel)
         for subscription in moving:
             try:
                 self.subscribe(subscription)

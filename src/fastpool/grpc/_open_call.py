@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from ._callbacks import callback
+
 if TYPE_CHECKING:
     from ._connection import Connection
     from ._connections import Connections
@@ -28,7 +30,7 @@ class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no ty
         self._connection = connection
         # The nullary callback: the other kind would hold the call.
         add = getattr(call, "add_callback", None)
-        if add is None or not add(end):
+        if add is None or not add(callback(end)):
             end()
 
     def __del__(self) -> None:
@@ -68,8 +70,8 @@ class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no ty
     def cancel(self) -> Any:
         return self._call.cancel()
 
-    def add_callback(self, callback: Callable[[], Any]) -> Any:
-        return self._call.add_callback(callback)
+    def add_callback(self, fn: Callable[[], Any]) -> Any:
+        return self._call.add_callback(callback(fn))
 
     def initial_metadata(self) -> Any:
         return self._call.initial_metadata()
@@ -106,4 +108,4 @@ class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no ty
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
         """`fn` is given grpc's own call, not this object, which it would keep from being
         dropped."""
-        self._call.add_done_callback(fn)
+        self._call.add_done_callback(callback(fn))

@@ -1,0 +1,42 @@
+"""What runs in grpc's own threads: callbacks, of ours and of users.
+
+A channel that is closed by the thread which brings its calls' ends waits for calls whose ends that
+thread would have to bring. So whoever may be in such a callback closes elsewhere.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class _Here(threading.local):
+    depth = 0
+
+
+_here = _Here()
+
+
+def callback(fn: Callable[..., Any]) -> Callable[..., None]:
+    """The function, for grpc to call."""
+
+    def called(*args: Any) -> None:
+        _here.depth += 1
+        try:
+            fn(*args)
+        finally:
+            _here.depth -= 1
+
+    return called
+
+
+def close(channel: Any) -> None:
+    """Close it; in a callback, by a thread of its own."""
+    if not _here.depth:
+        channel.close()
+        return
+    try:
+        threading.Thread(target=channel.close, name="fastpool-grpc-close", daemon=True).start()
+    except RuntimeError:
+        pass  # there is no thread to be had: the interpreter is about to end
