@@ -7,14 +7,19 @@ of errors (`failed`). Everything else goes through `_Method.enter`.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import grpc
 
+from .. import PoolClosed, PoolOverloaded, PoolTimeout
 from .._core import UnaryCall
+from ._callbacks import callback
 from ._connection import Connection, Method
-from ._errors import LocalError, closed_error
-from ._open_call import OpenCall
+from ._errors import LocalError, NotConnected, closed_error
+from ._open_call import OpenCall, Stream
+from ._pending import Pending
 
 if TYPE_CHECKING:
     from .. import SharedLease
@@ -25,6 +30,26 @@ if TYPE_CHECKING:
 TIMEOUT_AT = 1
 
 grpc.UnaryUnaryMultiCallable.register(UnaryCall)
+
+
+class End:
+    """The end of a call that went on: called once, by whoever brings its status."""
+
+    __slots__ = ("_call", "_connection", "_connections", "_slot")
+
+    def __init__(
+        self, slot: Any, call: Any, connections: Connections, connection: Connection
+    ) -> None:
+        self._slot = slot
+        self._call = call  # weakly: the call holds this
+        self._connections = connections
+        self._connection = connection
+
+    def __call__(self) -> None:
+        self._slot()
+        call = self._call()
+        if call is not None and call.code() is grpc.StatusCode.UNAVAILABLE:
+            self._connections.shun(self._connection)
 
 
 class Bound:
@@ -86,13 +111,35 @@ class Bound:
         finally:
             lease.release()
 
-    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that goes on; its slot is given back when it has ended. One that gets no slot is a
-        call that has failed, as grpc's own are: only `ValueError` is raised here."""
+    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall:
+        """A call that goes on, begun at once or in line: the caller never waits. One that gets no
+        slot is a call that fails, as grpc's own are."""
+        kind = OpenCall if name == "future" else Stream
+        try:
+            lease = self.pool.acquire(0)
+        except (PoolTimeout, NotConnected):
+            call: Any = Pending(partial(self.wait, name, args, kwargs))
+        except (PoolOverloaded, PoolClosed):
+            call = self.wait(name, args, kwargs)
+        else:
+            call = self.start(name, lease, args, kwargs)
+        return kind(call, self.connections)
+
+    def wait(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             lease, args, kwargs = self.enter(args, kwargs)
         except LocalError as error:
             return error
+        return self.start(name, lease, args, kwargs)
+
+    def start(
+        self,
+        name: str,
+        lease: SharedLease[Connection],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """grpc's own call; the slot is given back when it has ended."""
         try:
             connection = lease.resource
             inner = getattr(connection.multicallable(self.number), name)
@@ -100,8 +147,13 @@ class Bound:
         except BaseException:
             lease.release()
             raise
-        end = lease.release if name == "future" else self.connections.holds.begin(lease)
-        return OpenCall(call, self.connections, connection, end)
+        slot = lease.release if name == "future" else self.connections.holds.begin(lease)
+        end = End(slot, ref(call), self.connections, connection)
+        # The nullary callback: the other kind would hold the call.
+        add = getattr(call, "add_callback", None)
+        if add is None or not add(callback(end)):
+            end()  # ended already
+        return call
 
     def miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.blocking("__call__", args, kwargs)

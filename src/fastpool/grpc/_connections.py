@@ -17,7 +17,7 @@ from .._core import let_go
 from ._callbacks import close
 from ._calls import Bound
 from ._connection import Connection, Method, Methods
-from ._errors import LocalError, closed_error, refusal
+from ._errors import LocalError, NotConnected, closed_error, refusal
 from ._health import Verdicts
 from ._holds import Holds
 from ._key import Key
@@ -28,10 +28,6 @@ from ._watch import Watch
 
 MOST_STREAMS = 2**30  # of a connection without a cap
 CONNECT_TIMEOUT = 20.0  # seconds; grpc's own for one attempt
-
-
-class NotConnected(Exception):
-    """One more connection could not be made; those that there are go on."""
 
 
 class Connections:

@@ -16,9 +16,16 @@ from ..errors import PoolOverloaded, PoolTimeout
 CLOSED = "Cannot invoke RPC on closed channel!"
 
 
-def closed_error() -> ValueError:
+class Closed(ValueError):
     """The error that a closed grpc channel raises, word for word."""
-    return ValueError(CLOSED)
+
+
+def closed_error() -> Closed:
+    return Closed(CLOSED)
+
+
+class NotConnected(Exception):
+    """One more connection could not be made; those that there are go on."""
 
 
 class LocalError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc] # no types
@@ -90,6 +97,21 @@ class LocalError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc] #
 
     def add_done_callback(self, fn: Any) -> None:
         fn(self)
+
+
+class LocalCancel(LocalError):
+    """The end of a call that its caller cancelled in line."""
+
+    def __init__(self) -> None:
+        LocalError.__init__(self, grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
+
+    def cancelled(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        raise grpc.FutureCancelledError
+
+    exception = traceback = result
 
 
 def refusal(target: str, error: PoolTimeout | PoolOverloaded, own: bool) -> tuple[Any, str]:

@@ -8,45 +8,33 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from ._callbacks import callback
+from ._pending import Pending
 
 if TYPE_CHECKING:
-    from ._connection import Connection
     from ._connections import Connections
 
 
 class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no types
-    """grpc's own call, and a slot that is given back once, when the call has its status.
+    """grpc's own call, or one that stands in line; its slot is given back by what began it.
 
-    Dropped before that it is cancelled. grpc does so by itself, but not where a done callback was
-    added: the call then refers to itself and is never collected. This object does not.
+    Passes on what it is asked. Dropped, it is grpc's to end, which cancels what has no callback to
+    make.
     """
 
-    def __init__(
-        self, call: Any, connections: Connections, connection: Connection, end: Callable[[], Any]
-    ) -> None:
-        """`end` is called once, by whoever brings the status; at once if it is there."""
+    def __init__(self, call: Any, connections: Connections) -> None:
         self._call = call
         self._connections = connections
-        self._connection = connection
-        # The nullary callback: the other kind would hold the call.
-        add = getattr(call, "add_callback", None)
-        if add is None or not add(callback(end)):
-            end()
 
     def __del__(self) -> None:
         call = self.__dict__.get("_call")
-        if call is not None:
-            call.cancel()
+        if isinstance(call, Pending):
+            call.dropped()
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        try:
-            return next(self._call)
-        except grpc.RpcError as error:
-            self._connections.failed(self._connection, error)
-            raise
+        return next(self._call)
 
     next = __next__
 
@@ -109,3 +97,13 @@ class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no ty
         """`fn` is given grpc's own call, not this object, which it would keep from being
         dropped."""
         self._call.add_done_callback(callback(fn))
+
+
+class Stream(OpenCall):
+    """Dropped before its end it is cancelled. grpc does so by itself, but not where a done callback
+    was added: its own call then refers to itself and is never collected. This object does not."""
+
+    def __del__(self) -> None:
+        call = self.__dict__.get("_call")
+        if call is not None:
+            call.cancel()

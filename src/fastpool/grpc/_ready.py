@@ -12,7 +12,7 @@ from grpc import ChannelConnectivity
 from .. import PoolClosed, PoolTimeout
 from ..errors import PoolError
 from ._channel import SharedChannel
-from ._connections import NotConnected
+from ._errors import NotConnected
 from ._state import FIRST_INTERVAL, IDLE, LAST_INTERVAL, READY, innermost, state_of
 
 

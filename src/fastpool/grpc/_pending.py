@@ -1,0 +1,147 @@
+"""A future or a stream that stands in line for its slot: who begins it is not kept waiting."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from ._errors import CLOSED, Closed, LocalCancel, LocalError
+
+
+class Pending:
+    """As grpc's own call, which it becomes when it has a slot.
+
+    `begin()` waits for one and returns grpc's call; it is run by a thread of this call, of which
+    there are no more than the line is long. What it raises is the failure of the call.
+    """
+
+    def __init__(self, begin: Callable[[], Any]) -> None:
+        self._begin: Callable[[], Any] | None = begin
+        self._begun = threading.Event()
+        self._lock = threading.Lock()
+        self._call: Any = None
+        self._cancelled = False
+        self._callbacks: list[tuple[str, Callable[..., Any]]] = []
+        try:
+            threading.Thread(target=self._run, name="fastpool-grpc-line", daemon=True).start()
+        except RuntimeError:  # there is no thread to be had
+            self._run()
+
+    def _run(self) -> None:
+        begin, self._begin = self._begin, None
+        assert begin is not None
+        try:
+            call = begin()
+        except LocalError as error:
+            call = error
+        except Closed:
+            call = LocalError(grpc.StatusCode.CANCELLED, CLOSED)
+        except BaseException as error:
+            call = LocalError(grpc.StatusCode.UNKNOWN, f"the call could not be begun: {error!r}")
+        del begin
+        with self._lock:
+            wanted = not self._cancelled
+            if wanted:
+                self._call = call
+        if wanted:
+            self._tell()
+        else:
+            call.cancel()  # it has got a slot after all
+
+    def _tell(self) -> None:
+        """By whoever has set the call: from here on it is asked for everything."""
+        self._begun.set()
+        for name, fn in self._callbacks:
+            added = getattr(self._call, name)(fn)
+            if name == "add_callback" and not added:
+                fn()
+        self._callbacks = []
+
+    def _wait(self, timeout: float | None = None) -> Any:
+        if not self._begun.wait(timeout):
+            raise grpc.FutureTimeoutError
+        return self._call
+
+    def dropped(self) -> None:
+        """Nobody has it any more but those whom it is to call back."""
+        if not self._callbacks and not self._begun.is_set():
+            self.cancel()
+
+    # -- what may be asked at once -----------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        with self._lock:
+            first = self._call is None
+            if first:
+                self._cancelled = True
+                self._call = LocalCancel()
+        if first:
+            self._tell()
+            return True
+        return bool(self._call.cancel())
+
+    def is_active(self) -> bool:
+        return bool(self._call.is_active()) if self._begun.is_set() else True
+
+    def time_remaining(self) -> float | None:
+        return self._call.time_remaining() if self._begun.is_set() else None
+
+    def cancelled(self) -> bool:
+        return self._begun.is_set() and bool(self._call.cancelled())
+
+    def running(self) -> bool:
+        return bool(self._call.running()) if self._begun.is_set() else True
+
+    def done(self) -> bool:
+        return self._begun.is_set() and bool(self._call.done())
+
+    def add_callback(self, fn: Callable[[], Any]) -> bool:
+        return bool(self._add("add_callback", fn))
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        self._add("add_done_callback", fn)
+
+    def _add(self, name: str, fn: Callable[..., Any]) -> Any:
+        with self._lock:
+            if self._call is None:
+                self._callbacks.append((name, fn))
+                return True
+        return getattr(self._call, name)(fn)
+
+    def __repr__(self) -> str:
+        return repr(self._call) if self._begun.is_set() else "<a call in line for a slot>"
+
+    # -- what waits --------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._wait())
+
+    def initial_metadata(self) -> Any:
+        return self._wait().initial_metadata()
+
+    def trailing_metadata(self) -> Any:
+        return self._wait().trailing_metadata()
+
+    def code(self) -> Any:
+        return self._wait().code()
+
+    def details(self) -> Any:
+        return self._wait().details()
+
+    def debug_error_string(self) -> Any:
+        return self._wait().debug_error_string()
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self._wait(timeout).result(timeout)
+
+    def exception(self, timeout: float | None = None) -> Any:
+        return self._wait(timeout).exception(timeout)
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        return self._wait(timeout).traceback(timeout)

@@ -1,0 +1,188 @@
+"""Futures and streams that stand in line: begun at once, ended like any other."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
+
+from fastpool.grpc import LocalError, shared, stats  # noqa: E402
+from grpc_server import SERVICE, GrpcServer  # noqa: E402
+from support import eventually  # noqa: E402
+
+ONE: dict[str, Any] = {"connections": 1, "streams_per_connection": 1}
+
+
+class Scene:
+    """A channel whose only slot is held, and what was sent on it since."""
+
+    def __init__(self, target: str) -> None:
+        self.channel = shared(target, **ONE)
+        self.sent: list[bytes] = []
+        self.say = self.channel.unary_unary(f"/{SERVICE}/Say", self.send)
+        self.count = self.channel.unary_stream(f"/{SERVICE}/Count", self.send)
+        self.held = self.channel.unary_stream(f"/{SERVICE}/Count")(b"...", timeout=60)
+        assert next(self.held) == b"first"
+
+    def send(self, request: bytes) -> bytes:
+        self.sent.append(request)
+        return request
+
+    def free(self) -> None:
+        self.held.cancel()
+
+    def settled(self) -> None:
+        eventually(lambda: (stats()[0].in_use, stats()[0].waiting) == (0, 0))
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[GrpcServer]:
+    server = GrpcServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def scene(echo: GrpcServer) -> Iterator[Scene]:
+    scene = Scene(echo.target)
+    yield scene
+    scene.held.cancel()
+    scene.channel.close()
+    del scene
+    gc.collect()
+    assert stats() == ()
+
+
+def in_line(n: int) -> None:
+    eventually(lambda: stats()[0].waiting == n)
+
+
+def test_a_future_begins_at_once_and_ends_when_it_had_its_slot(scene: Scene) -> None:
+    future = scene.say.future(b"x", timeout=30)
+    in_line(1)
+    assert not future.done() and future.running() and future.is_active()
+    assert not future.cancelled() and not scene.sent and "in line" in repr(future)
+    for ask in (future.result, future.exception, future.traceback):
+        with pytest.raises(grpc.FutureTimeoutError):
+            ask(timeout=0.01)
+    told: list[bytes] = []
+    heard = threading.Event()
+    future.add_done_callback(lambda call: told.append(call.result()))
+    assert future.add_callback(heard.set)
+    scene.free()
+    assert future.result(30) == b"x" and heard.wait(10)
+    eventually(lambda: told == [b"x"])
+    assert future.done() and future.code() is grpc.StatusCode.OK and future.exception() is None
+    future.add_done_callback(lambda call: told.append(b"late"))
+    assert told == [b"x", b"late"]
+    scene.settled()
+
+
+def test_a_stream_begins_at_once_too(scene: Scene) -> None:
+    stream = scene.count(b"abc", timeout=30)
+    in_line(1)
+    scene.free()
+    assert list(stream) == [b"a", b"b", b"c"]
+    assert stream.code() is grpc.StatusCode.OK and stream.details() == ""
+    assert stream.initial_metadata() is not None and stream.trailing_metadata() is not None
+    scene.settled()
+
+
+def test_its_deadline_passes_in_line(scene: Scene) -> None:
+    future = scene.say.future(b"x", timeout=0.05)
+    error = future.exception(30)
+    assert isinstance(error, LocalError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert future.done() and future.code() is error.code() and not scene.sent
+
+
+def test_cancelled_in_line_it_is_not_sent(scene: Scene) -> None:
+    told: list[Any] = []
+    future, stream = scene.say.future(b"x", timeout=30), scene.count(b"abc", timeout=30)
+    future.add_done_callback(lambda call: told.append(call.code()))
+    in_line(2)
+    assert future.cancel() and stream.cancel()
+    assert future.cancelled() and future.done() and told == [grpc.StatusCode.CANCELLED]
+    with pytest.raises(grpc.FutureCancelledError):
+        future.result()
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stream)
+    assert caught.value.code() is grpc.StatusCode.CANCELLED
+    scene.free()
+    scene.settled()  # the slots that they were given were passed on
+    assert scene.say(b"y", timeout=30) == b"y"
+    eventually(lambda: scene.sent[-1:] == [b"y"])
+
+
+def test_dropped_in_line_it_is_cancelled_unless_somebody_is_to_be_told(scene: Scene) -> None:
+    heard = threading.Event()
+    scene.say.future(b"forgotten", timeout=30)
+    scene.count(b"forgotten", timeout=30)
+    scene.say.future(b"told", timeout=30).add_done_callback(lambda call: heard.set())
+    in_line(3)
+    gc.collect()
+    scene.free()
+    assert heard.wait(30) and b"told" in scene.sent
+    scene.settled()
+    assert scene.say(b"x", timeout=30) == b"x"
+
+
+def test_dropped_after_that_it_calls_back_all_the_same(scene: Scene) -> None:
+    """As grpc's own: a call with a done callback may be left to itself."""
+    scene.free()
+    scene.settled()
+    heard: list[bytes] = []
+    done = threading.Event()
+    for _ in range(5):
+        done.clear()
+        future = scene.say.future(b"x", timeout=30)
+        future.add_done_callback(lambda call: (heard.append(call.result()), done.set()))
+        del future
+        gc.collect()
+        assert done.wait(30)
+    assert heard == [b"x"] * 5
+
+
+def test_closed_in_line(scene: Scene) -> None:
+    future = scene.say.future(b"x", timeout=30)
+    in_line(1)
+    scene.channel.close()
+    assert future.exception(30).code() is grpc.StatusCode.CANCELLED
+    assert future.done() and not future.cancelled()  # nobody asked for that, as with grpc's own
+    with pytest.raises(ValueError, match="closed channel"):
+        scene.say.future(b"x")
+
+
+def test_calls_that_begin_others_from_their_callbacks(scene: Scene) -> None:
+    """All slots are taken then, and the thread that would have to wait is the one that brings the
+    end of the call which has the slot."""
+    scene.free()
+    scene.settled()
+    done, left = threading.Event(), [20]
+
+    def again(call: Any) -> None:
+        assert call.result() == b"x"
+        left[0] -= 1
+        if left[0]:
+            for _ in range(2):  # one more than there are slots
+                last = scene.say.future(b"x", timeout=30)
+            last.add_done_callback(again)
+        else:
+            done.set()
+
+    scene.say.future(b"x", timeout=30).add_done_callback(again)
+    assert done.wait(60)
+    scene.settled()
+
+
+def test_what_cannot_be_begun_fails_by_itself(scene: Scene) -> None:
+    future = scene.say.future(b"x", timeout=30, nonsense=1)
+    in_line(1)
+    scene.free()
+    error = future.exception(30)
+    assert error.code() is grpc.StatusCode.UNKNOWN and "nonsense" in error.details()
+    scene.settled()
