@@ -96,7 +96,8 @@ ARROWS: dict[str, set[str]] = {
     "calls": {"errors", "_core"},  # knows no pool; its line is the core's
     "fastpool": {"errors", "_types", "pool", "shared", "keyed", "cache", "limits"},
     "testing": {"fastpool", "errors", "_core", "pool"},  # the core's clock; all pools there are
-    "grpc": {"fastpool", "errors", "calls", "_core"},  # its calls are made by the core
+    # Its calls are made by the core, which _aio tells of event loops.
+    "grpc": {"fastpool", "errors", "calls", "_core", "_aio"},
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
     "rpc": {"fastpool", "errors", "calls"},
     "contrib": {"fastpool", "errors", "queue"},

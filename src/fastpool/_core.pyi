@@ -572,6 +572,50 @@ class UnaryCall:
 
 def let_go(pool: SharedPool[Any]) -> None: ...
 
+class Lane:
+    """The connections that one event loop uses for some methods; see ``fastpool.grpc``."""
+
+    @property
+    def pool(self) -> SharedPool[Any]: ...
+    @property
+    def loop(self) -> Any: ...
+    lined: bool
+    told: bool
+    @property
+    def active(self) -> set[Hold]: ...
+    def lead(self, pool: SharedPool[Any], loop: object, /) -> None: ...
+    def leave(self) -> None: ...
+    def take(self) -> Hold | None: ...
+
+class Hold:
+    """One slot of a connection, given back when it is called, once, or collected."""
+
+    @property
+    def carrier(self) -> Any: ...
+    @property
+    def call(self) -> Any: ...
+    def then(self, after: Callable[[], object], /) -> None: ...
+    def __call__(self, *ignored: object) -> None: ...
+
+class AioCall:
+    """Passes its arguments on to ``calls[number]`` of the running loop's least loaded Carrier."""
+
+    def __init__(
+        self,
+        latch: Latch,
+        number: int,
+        method: Any,
+        wrap: Callable[[Any, Any, Any], Any] | None = None,
+        /,
+    ) -> None: ...
+    @property
+    def method(self) -> Any: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+def begin(
+    lane: Lane, hold: Hold, number: int, args: tuple[Any, ...], kwargs: dict[str, Any], /
+) -> Any: ...
+
 # ---- Between the core and its manager: private --------------------------------------------------
 
 _State: TypeAlias = Literal["creating", "idle", "leased", "checking", "closing"]

@@ -645,6 +645,7 @@ include "_wait.pxi"
 include "_shared.pxi"
 include "_call.pxi"
 include "_task.pxi"
+include "_aio_call.pxi"
 
 
 def _install():
@@ -666,6 +667,11 @@ def _install():
     fp_install_vectorcall(
         <PyTypeObject *>UnaryCall,
         <Py_ssize_t>(<char *>&call.vectorcall - <char *><PyObject *>call),
+    )
+    cdef AioCall aio = AioCall.__new__(AioCall)
+    fp_install_vectorcall(
+        <PyTypeObject *>AioCall,
+        <Py_ssize_t>(<char *>&aio.vectorcall - <char *><PyObject *>aio),
     )
     cdef Store store = Queue.__new__(Queue)
     cdef Lease lease = Lease.__new__(Lease)

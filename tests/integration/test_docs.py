@@ -27,6 +27,7 @@ DOCUMENTS = sorted(
 NEEDS = {
     "docs/howto/calls-grpc.md": ["grpc"],
     "docs/howto/gevent.md": ["gevent"],
+    "docs/howto/grpc-aio.md": ["grpc"],
     "docs/howto/grpc-channel.md": ["grpc"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
     "docs/howto/trio.md": ["anyio", "trio"],
@@ -34,6 +35,7 @@ NEEDS = {
 #: Document: address written there, and the fixture that serves it here.
 SERVERS = {
     "docs/howto/calls-grpc.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-aio.md": ("localhost:50051", "greeter"),
     "docs/howto/grpc-channel.md": ("localhost:50051", "greeter"),
     "docs/howto/replace-a-queue.md": ("8000", "web_server"),
 }

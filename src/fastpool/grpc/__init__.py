@@ -3,7 +3,8 @@
 `shared(target)` gives each caller a handle of the same channel, counts the handles, and closes the
 channel when the last one is released. A call takes a slot of the least loaded connection; more
 connections are opened when all slots are taken, and then calls wait in line, each up to its own
-deadline. `wait_ready` waits until channels are connected; `stats` says who shares what.
+deadline. `aio_shared(target)` is the same for tasks, of any number of event loops. `wait_ready`
+waits until channels are connected; `stats` says who shares what.
 
 This module needs grpcio; `import fastpool` does not import it.
 """
@@ -13,21 +14,29 @@ try:
 except ImportError as error:
     raise ImportError("fastpool.grpc needs grpcio: pip install 'fastpool[grpc]'") from error
 
+from ._aio_channel import AioSharedChannel, aio_shared
+from ._aio_errors import AioLocalError
 from ._channel import SharedChannel, shared
 from ._errors import LocalError
 from ._ready import NotReady, wait_ready
 from ._registry import ChannelStats, stats
 
 __all__ = [
+    "AioLocalError",
+    "AioSharedChannel",
     "ChannelStats",
     "LocalError",
     "NotReady",
     "SharedChannel",
+    "aio_shared",
     "shared",
     "stats",
     "wait_ready",
 ]
 
-for _public in (ChannelStats, LocalError, NotReady, SharedChannel, shared, stats, wait_ready):
+for _public in (
+    *(AioLocalError, AioSharedChannel, ChannelStats, LocalError, NotReady, SharedChannel),
+    *(aio_shared, shared, stats, wait_ready),
+):
     _public.__module__ = __name__
 del _public

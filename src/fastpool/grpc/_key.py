@@ -24,14 +24,17 @@ class Key(NamedTuple):
     options: Pairs
     compression: grpc.Compression | None
     parameters: Options
+    interceptors: tuple[Any, ...] = ()
+    """Of "aio" alone: grpc has no other way to add them."""
 
     def dial(self) -> Any:
         """Make a channel. By attribute of `grpc`, so that tools which patch it take part."""
         module: Any = grpc if self.kind == "sync" else grpc.aio
         given = arguments(self.target, self.parameters, self.options, _forks)
+        more = {"interceptors": self.interceptors} if self.interceptors else {}
         if self.credentials is None:
-            return module.insecure_channel(self.target, given, self.compression)
-        return module.secure_channel(self.target, self.credentials, given, self.compression)
+            return module.insecure_channel(self.target, given, self.compression, **more)
+        return module.secure_channel(self.target, self.credentials, given, self.compression, **more)
 
 
 def _count_fork() -> None:

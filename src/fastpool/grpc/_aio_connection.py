@@ -1,0 +1,132 @@
+"""One connection of an event loop: an inner channel, made, used and closed on that loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio import _get_running_loop
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .._core import Carrier
+from ._aio_errors import closed_error
+from ._state import READY, state_of
+
+if TYPE_CHECKING:
+    from ._aio_lane import Lane
+
+_used = False  # grpc.aio, in this process
+_lost = False  # in one that this was forked from: its poller is a thread that is not here
+
+FORKED = (
+    "grpc.aio does not work in a process that was forked after it had been used: every call would"
+    " hang. Fork before the first call, or start the process anew (spawn, forkserver)"
+)
+
+
+class AioConnection(Carrier):
+    """A resource of a SharedPool. The pool opens and closes it on threads of its own; what that
+    means to grpc is done on the loop.
+
+    `calls[n]` makes a call of method n.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.loop: asyncio.AbstractEventLoop = lane.loop
+        self.channel: Any = None  # made when it is first needed
+        self.ended = False
+
+    @property
+    def ready(self) -> bool:
+        channel = self.channel
+        return channel is not None and state_of(channel) is READY
+
+    # -- on the loop -------------------------------------------------------------------------------
+
+    def dial(self) -> Any:
+        """The inner channel."""
+        if self.ended:
+            raise closed_error()
+        if self.channel is None:
+            global _used
+            if _lost:
+                raise RuntimeError(FORKED)
+            _used = True
+            self.channel = _unburdened(self.lane.key.dial())
+        return self.channel
+
+    def look_up(self, number: int) -> Callable[..., Any]:
+        method = self.lane.methods.all[number]
+        assert method is not None, "its holder is calling"
+        call: Callable[..., Any] = method.look_up(self.dial()).__call__
+        self.set_call(number, call)
+        return call
+
+    async def connect(self) -> None:
+        await self.dial().channel_ready()
+
+    def shut(self) -> None:
+        """Cancels what runs on it and closes it."""
+        channel = self._take()
+        if channel is None:
+            return
+        for hold in list(self.lane.active):
+            if hold.carrier is self:
+                hold.call.cancel()
+        closing = channel.close()
+        try:
+            closing.send(None)  # without a grace it never waits
+        except StopIteration:
+            return
+        closing.close()
+
+    # -- from any thread ---------------------------------------------------------------------------
+
+    def forget(self, number: int) -> None:
+        """Nobody uses that method any more."""
+        if number < len(self.calls):
+            self.set_call(number, None)
+
+    def end(self) -> None:
+        """The same. Idempotent."""
+        self.ended = True
+        if self.channel is None:
+            return
+        if _get_running_loop() is self.loop:
+            self.shut()
+            return
+        try:
+            self.loop.call_soon_threadsafe(self.shut)
+        except RuntimeError:  # the loop is closed, and all that ran on it is over
+            self._take()
+
+    def _take(self) -> Any:
+        """The channel, if there is one, which nobody else gets any more. Where it is just dropped,
+        grpc closes it without awaiting anything."""
+        self.ended = True
+        channel, self.channel = self.channel, None
+        self.calls.clear()
+        return channel
+
+
+def _unburdened(channel: Any) -> Any:
+    """grpc's channel keeps a list of its calls, by means that leave each of them to the garbage
+    collector; until that comes by, the connection of a closed channel stays open. The lane has such
+    a list, too, so there need not be another."""
+    if hasattr(channel, "_register_call") and not getattr(channel, "_active_calls", True):
+        channel._register_call = _register_nothing
+    return channel
+
+
+def _register_nothing(call: Any) -> None:
+    pass
+
+
+def _note_fork() -> None:
+    global _lost
+    _lost = _lost or _used
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)

@@ -1,0 +1,210 @@
+"""`aio_shared`: connections are replaced, given up and avoided, and no call fails for it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
+
+import fastpool.grpc as fg  # noqa: E402
+from aio_channels import ONE_SLOT, all_of, chat, count, in_use, join, quiet, say  # noqa: E402
+from grpc_server import GrpcServer  # noqa: E402
+from loops import KINDS, eventually, run_in  # noqa: E402
+from support import Crew  # noqa: E402
+
+
+def test_rotation_by_age(on_loop: Callable[..., Any]) -> None:
+    """Every connection is replaced under load, and streams that are open at the time run on."""
+    failed: list[BaseException] = []
+
+    async def main(server: GrpcServer) -> None:
+        over = False
+
+        async def work(call: Callable[[], Any]) -> None:
+            while not over:
+                try:
+                    await call()
+                except Exception as error:
+                    failed.append(error)
+
+        async with fg.aio_shared(server.target, max_age=0.3) as channel:
+            pour = count(channel, "Pour")
+            crew = [work(lambda: say(channel, "Wait")(b"2")) for _ in range(8)]
+            crew += [work(lambda: all_of(pour(b"20 10 30"))) for _ in range(2)]
+            working = asyncio.gather(*crew)
+            await eventually(lambda: server.counts().peers >= 4)
+            over = True
+            await working
+            await quiet()
+            await eventually(lambda: fg.stats()[0].connections == 1)
+            await eventually(lambda: server.counts().open in (1, None))
+
+    with GrpcServer() as server:
+        on_loop(main(server))
+    assert failed == []
+
+
+def test_what_does_not_drain_is_ended(
+    on_loop: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(target: str) -> None:
+        async with fg.aio_shared(target, max_age=0.2, drain_timeout=0.3) as channel:
+            stream = count(channel)(b"...")
+            await stream.read()
+            old = next(iter(channel._entry.connections.lane().live))
+            await eventually(stream.done)
+            assert stream.cancelled() and old.ended
+            assert await say(channel)(b"x", timeout=10) == b"x"
+
+    with GrpcServer() as server:
+        on_loop(main(server.target))
+    assert "drain within 0.3 s" in caplog.text
+
+
+def test_connections_that_are_not_needed_are_given_up(on_loop: Callable[..., Any]) -> None:
+    async def main(server: GrpcServer) -> None:
+        options: Any = {"connections": (1, 4), "streams_per_connection": 2, "shrink_after": 0.2}
+        async with fg.aio_shared(server.target, **options) as channel:
+            for peers in (4, 7):
+                # Nobody keeps the calls: what refers to one keeps its connection open, in grpc.
+                await asyncio.gather(*[say(channel, "Wait")(b"100") for _ in range(16)])
+                assert server.counts().peers == peers
+                await eventually(lambda: fg.stats()[0].connections == 1)
+                await eventually(lambda: server.counts().open in (1, None))
+            assert await say(channel)(b"x", timeout=10) == b"x"
+
+    with GrpcServer() as server:
+        on_loop(main(server))
+
+
+def test_a_connection_that_fails_fast_attracts_no_calls(on_loop: Callable[..., Any]) -> None:
+    async def main(server: GrpcServer) -> None:
+        async with fg.aio_shared(server.target, connections=2) as channel:
+            assert await say(channel)(b"x", timeout=10) == b"x"
+            lane = channel._entry.connections.lane()
+            first = next(each for each in lane.live if each.channel is not None)
+            server.kill()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await say(channel)(b"x", timeout=10)
+            hold = lane.take()  # the other one, though both carry nothing
+            assert hold.carrier is not first
+            hold()
+
+    with GrpcServer() as server:
+        on_loop(main(server))
+
+
+def test_a_restart_with_patient_calls(on_loop: Callable[..., Any]) -> None:
+    async def main(server: GrpcServer) -> None:
+        async with fg.aio_shared(server.target, **ONE_SLOT) as channel:
+            method = say(channel)
+            assert await method(b"x") == b"x"
+            server.kill()
+            call = method(b"y", timeout=30, wait_for_ready=True)
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(server.start)
+            assert await call == b"y"
+
+    with GrpcServer() as server:
+        on_loop(main(server))
+
+
+# ---- everything at once -------------------------------------------------------------------------
+
+
+async def one(channel: Any, rng: random.Random) -> None:
+    """Some call that ends in some way."""
+    kind = rng.randrange(8)
+    if kind == 0:
+        await say(channel)(b"x", timeout=10)
+    elif kind == 1:
+        await say(channel, "Wait")(b"5", timeout=rng.uniform(0.0005, 0.009))
+    elif kind == 2:
+        async with asyncio.timeout(rng.uniform(0.0001, 0.004)):
+            await say(channel, "Wait")(b"20", timeout=10)
+    elif kind == 3:
+        say(channel, "Wait")(b"2", timeout=10)  # and nobody awaits it
+    elif kind == 4:
+        call = say(channel, "Wait")(b"20", timeout=10)
+        for _ in range(rng.randrange(4)):
+            await asyncio.sleep(0)
+        call.cancel()
+    elif kind == 5:
+        async for _ in count(channel)(rng.choice((b"abc", b"..."))):
+            if rng.random() < 0.5:
+                break
+    elif kind == 6:
+        call = join(channel)(timeout=10)
+        await call.write(b"x")
+        if rng.random() < 0.5:
+            await call.done_writing()
+            await call
+    else:
+        async for _ in chat(channel)(iter([b"a", b"b"]), timeout=10):
+            if rng.random() < 0.3:
+                break
+
+
+EXPECTED = (grpc.RpcError, TimeoutError, asyncio.InvalidStateError)
+
+
+@pytest.mark.timeout(120)
+def test_no_slot_is_lost(crew: Crew) -> None:
+    """Random calls from two loops while the server dies now and then: all comes back, and after it
+    all slots can be used at once."""
+    slots: Any = {"connections": (1, 3), "streams_per_connection": 4, "max_queue": 20}
+    barrier = threading.Barrier(3)
+
+    async def work(target: str, seed: int) -> None:
+        rng = random.Random(seed)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # of cancelled calls
+
+        async def operations(channel: Any, n: int) -> None:
+            task = asyncio.current_task()
+            for _ in range(n):
+                try:
+                    await one(channel, rng)
+                except EXPECTED:
+                    pass
+                except asyncio.CancelledError:  # grpc's own
+                    assert task is not None and not task.cancelling()
+
+        async with fg.aio_shared(target, **slots) as channel:
+            await asyncio.gather(*[operations(channel, 60) for _ in range(16)])
+            await asyncio.to_thread(barrier.wait, 60)  # the server is there from here on
+            await quiet()
+            await asyncio.to_thread(barrier.wait, 60)
+            wait = say(channel, "Wait")
+            calls = [wait(b"300", timeout=20, wait_for_ready=True) for _ in range(12)]
+            await eventually(lambda: in_use() == 24)
+            await asyncio.gather(*calls)
+            await quiet()
+
+    with GrpcServer() as server:
+        for i in range(2):
+            crew.start(run_in, KINDS[i], work(server.target, i))
+        over = threading.Event()
+
+        def deaths() -> None:
+            while not over.wait(0.7):
+                server.kill()
+                server.start()
+
+        dying = threading.Thread(target=deaths)
+        dying.start()
+        try:
+            while barrier.n_waiting < 2:
+                threading.Event().wait(0.01)
+        finally:
+            over.set()
+            dying.join()
+        barrier.wait(60)
+        barrier.wait(60)
+        crew.finish()
+    assert fg.stats() == ()
