@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bench.grpc.certificate import NoCertificate, make_certificate
+from etcd_server import Etcd, NoEtcd, Stubs, make_stubs
 from loops import KINDS, Run, run_in
 
 
@@ -24,3 +26,23 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def on_loop(request: pytest.FixtureRequest) -> Run:
     """`on_loop(main())`, as asyncio.run, on event loops of both makes."""
     return partial(run_in, request.param)
+
+
+@pytest.fixture(scope="session")
+def etcd_stubs(tmp_path_factory: pytest.TempPathFactory) -> Stubs:
+    """What grpcio-tools makes of `etcd.proto`."""
+    try:
+        return make_stubs(tmp_path_factory.mktemp("stubs"))
+    except NoEtcd as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[Etcd]:
+    """An etcd of the test's own, empty."""
+    try:
+        server = Etcd(tmp_path)
+    except NoEtcd as reason:
+        pytest.skip(str(reason))
+    with server:
+        yield server
