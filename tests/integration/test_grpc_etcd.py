@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -198,7 +199,7 @@ def test_etcd_is_killed_and_comes_back_under_load(
     is still there; a watch that was cut says so; and no slot is lost by any of it."""
     pb = etcd_stubs.messages
     acknowledged: list[bytes] = []
-    failures: list[tuple[float, grpc.StatusCode]] = []
+    failures: list[tuple[int, float, grpc.StatusCode]] = []  # writer, begin, code
     stop = threading.Event()
 
     with shared(etcd.target, connections=2, streams_per_connection=4) as channel:
@@ -213,7 +214,7 @@ def test_etcd_is_killed_and_comes_back_under_load(
                 try:
                     put(pb.PutRequest(key=key, value=key), timeout=TIMEOUT, wait_for_ready=True)
                 except grpc.RpcError as error:
-                    failures.append((begun, error.code()))
+                    failures.append((index, begun, error.code()))
                 else:
                     acknowledged.append(key)
 
@@ -235,10 +236,11 @@ def test_etcd_is_killed_and_comes_back_under_load(
         stop.set()
         crew.finish()
 
-        assert {code for _, code in failures} <= {grpc.StatusCode.UNAVAILABLE}
-        assert [begun for begun, _ in failures if begun >= back] == []
-        # Only what was on the wire when etcd died can fail: one call for each slot.
-        assert len(failures) <= 8
+        assert {code for _, _, code in failures} <= {grpc.StatusCode.UNAVAILABLE}
+        assert [begun for _, begun, _ in failures if begun >= back] == []
+        # Only what was on the wire when etcd died can fail. A writer that hears of it may call
+        # again on the other connection before that one's end is known.
+        assert all(times <= 2 for times in Counter(index for index, *_ in failures).values())
         eventually(lambda: seen(etcd.target).in_use == 0)
         assert seen(etcd.target).waiting == 0
         everything = pb.RangeRequest(key=b"load/", range_end=b"load0")
