@@ -33,6 +33,7 @@ COMMAND = [sys.executable, "-m", "fastpool", "demo"]
 HAS_GRPC = __import__("importlib.util").util.find_spec("grpc") is not None
 PROC = Path("/proc/self/stat").exists()
 
+with_grpc = pytest.mark.skipif(not HAS_GRPC, reason="grpcio is not installed")
 on_posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
 
@@ -106,7 +107,7 @@ def test_every_way_has_its_figures(whole: subprocess.CompletedProcess[str]) -> N
             )
             assert rate > 0 and 0 < p50 <= p99 and errors == 0 and 0 <= evenness <= 1
             assert opened > 8 if label == labels[0] else opened == 8
-    assert whole.stdout.count("  stats(): ") == 4 - (not HAS_GRPC)
+    assert whole.stdout.count("  stats(): ") == 3 + 2 * HAS_GRPC
     assert re.search(
         r"first answer [\d.]+ ms after the server's return, 0 errors since", whole.stdout
     )
@@ -119,10 +120,12 @@ def test_it_is_readable_at_80_columns_and_without_colour(
     assert whole.stdout.isascii() and "\x1b" not in whole.stdout
 
 
-def test_grpc_has_its_chapter_where_grpcio_is(whole: subprocess.CompletedProcess[str]) -> None:
+def test_grpc_has_its_chapters_where_grpcio_is(whole: subprocess.CompletedProcess[str]) -> None:
     if HAS_GRPC:
         assert "  fastpool.grpc.shared() " in whole.stdout
         assert "[ok] one connection for all threads (at the server: 1)" in whole.stdout
+        assert "  aio_shared(): all 2,000 answered in " in whole.stdout
+        assert "[ok] none of 2,000 calls failed\n" in whole.stdout
     else:
         assert "not run, grpcio is missing (pip install 'fastpool[grpc]')" in whole.stdout
 
@@ -132,8 +135,9 @@ def test_without_grpcio_the_rest_is_run_and_decides() -> None:
     code += "sys.exit(main(['demo', '--seconds', '2', '--threads', '4']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "gRPC, unary calls: not run, grpcio is missing" in done.stdout
+    assert "gRPC chapters: not run, grpcio is missing" in done.stdout
     assert "XML-RPC" in done.stdout and "fastpool.grpc" not in done.stdout
+    assert "ms at once" not in done.stdout
 
 
 @on_posix
@@ -172,7 +176,16 @@ def until(process: subprocess.Popen[str], words: str) -> None:
 
 
 @on_posix
-@pytest.mark.parametrize("moment", ["opened: connections", "XML-RPC", "killed and restarted"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "opened: connections",
+        "XML-RPC",
+        "killed and restarted",
+        pytest.param("ms at once", marks=with_grpc),
+        pytest.param("4 channels by hand", marks=with_grpc),  # which is told when it is over
+    ],
+)
 def test_ctrl_c_ends_it_cleanly(moment: str) -> None:
     process = start("--seconds", "6", "--threads", "8")
     until(process, moment)
@@ -201,7 +214,7 @@ def test_the_servers_die_with_a_killed_parent() -> None:
     process = start("--seconds", "6", "--threads", "4")
     until(process, "XML-RPC")
     children = children_of(process.pid)
-    assert len(children) == 2 + HAS_GRPC
+    assert len(children) == 2 + 2 * HAS_GRPC
     process.kill()
     process.communicate()
     eventually(lambda: not any(map(running, children)))

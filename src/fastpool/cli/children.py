@@ -1,7 +1,7 @@
 """The demo's servers. Each runs in a process of its own and counts its own connections.
 
-Run as a script, `python children.py {echo,xmlrpc,grpc} [PORT]`, it needs nothing of fastpool. It
-listens on loopback, says {"port": N} on stdout, and answers each line on stdin with one of JSON:
+Run as a script, `python children.py {echo,xmlrpc,grpc,burst} [PORT]`, it needs nothing of fastpool.
+It listens on loopback, says {"port": N} on stdout, and answers each line on stdin with one of JSON:
 "count" with its counts, "mark" with the same after setting the peak to what is open now.
 
 The end of stdin ends the process. The pipe's other end is the parent's alone and the kernel closes
@@ -27,6 +27,8 @@ HOST = "127.0.0.1"
 # Above any burst of the demo: with a short queue a connection per call would be made to wait a
 # second for its SYN to be sent again, and the comparison would be of that.
 BACKLOG = 1024
+# Calls at once on one connection of the server "burst"; 100 is what many servers and proxies allow.
+STREAM_LIMIT = 100
 
 
 class Ledger:
@@ -163,6 +165,33 @@ def serve_grpc(port: int, ledger: GrpcLedger) -> None:
     server.wait_for_termination()
 
 
+def serve_burst(port: int, ledger: GrpcLedger) -> None:
+    """Reply after as many milliseconds as the request says, to any number of calls at once, but no
+    more than STREAM_LIMIT of one connection."""
+    import asyncio
+
+    import grpc.aio
+
+    async def wait(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        ledger.peers.add(context.peer())
+        await asyncio.sleep(int(request) / 1000)
+        return request
+
+    async def serve() -> None:
+        options = [("grpc.max_concurrent_streams", STREAM_LIMIT)]
+        server = grpc.aio.server(options=options)
+        handlers = {"Wait": grpc.unary_unary_rpc_method_handler(wait)}
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("fastpool.demo.Echo", handlers),)
+        )
+        ledger.port = server.add_insecure_port(f"{HOST}:{port}")
+        await server.start()
+        announce(ledger.port)
+        await server.wait_for_termination()
+
+    asyncio.run(serve())
+
+
 def announce(port: int) -> None:
     """Say where we listen; there is nothing to do if nobody hears it."""
     try:
@@ -190,6 +219,7 @@ def main(kind: str, port: int = 0) -> None:
         "echo": (serve_echo, Ledger()),
         "xmlrpc": (serve_xmlrpc, Ledger()),
         "grpc": (serve_grpc, GrpcLedger()),
+        "burst": (serve_burst, GrpcLedger()),
     }
     serve, ledger = servers[kind]
     # First of all, so that a parent which is gone while we start is noticed, too.

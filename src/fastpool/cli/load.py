@@ -97,8 +97,8 @@ class Load:
         return Figures(
             calls=len(ordered),
             rate=len(ordered) / (end - begin),
-            p50=_percentile(ordered, 0.50),
-            p99=_percentile(ordered, 0.99),
+            p50=percentile(ordered, 0.50),
+            p99=percentile(ordered, 0.99),
             errors=errors,
             evenness=min(numbers) / max(numbers) if ordered else float("nan"),
         )
@@ -127,7 +127,7 @@ class Load:
         return min(ends, default=None)
 
 
-def _percentile(ordered: list[float], fraction: float) -> float:
+def percentile(ordered: list[float], fraction: float) -> float:
     """The smallest value that at least this fraction does not exceed; NaN of nothing."""
     if not ordered:
         return float("nan")
