@@ -31,6 +31,10 @@ EXAMPLES = {
     "shared_wire": r"320 answers, all of them right: True\n"
     r"[1-4] connections for 32 threads\nnever more than 8 calls on one: True\n",
     "grpc_shared": r"10 handles of one insecure channel\nchannels left: 0\n",
+    "grpc_tasks": r"1000 answers, at most 8 connections: True\n"
+    r"slots held now: 0, calls in line: 0\n",
+    "grpc_workers": r"workers that were answered: 4 of 4\n"
+    r"hello parent, on the connection from before\n",
 }
 
 
