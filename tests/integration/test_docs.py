@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -29,14 +30,30 @@ NEEDS = {
     "docs/howto/gevent.md": ["gevent"],
     "docs/howto/grpc-aio.md": ["grpc"],
     "docs/howto/grpc-channel.md": ["grpc"],
+    "docs/howto/grpc-load.md": ["grpc"],
+    "docs/howto/grpc-observability.md": [
+        "grpc",
+        "opentelemetry.instrumentation.grpc",
+        "opentelemetry.sdk",
+    ],
+    "docs/howto/grpc-streams.md": ["grpc"],
+    "docs/howto/grpc-tls.md": ["grpc"],
+    "docs/howto/grpc-workers.md": ["grpc"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
     "docs/howto/trio.md": ["anyio", "trio"],
+    "docs/tutorial/first-grpc-channel.md": ["grpc"],
 }
 #: Document: address written there, and the fixture that serves it here.
 SERVERS = {
     "docs/howto/calls-grpc.md": ("localhost:50051", "greeter"),
     "docs/howto/grpc-aio.md": ("localhost:50051", "greeter"),
     "docs/howto/grpc-channel.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-load.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-observability.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-streams.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-tls.md": ("localhost:50051", "greeter_over_tls"),
+    "docs/howto/grpc-workers.md": ("localhost:50051", "greeter"),
+    "docs/tutorial/first-grpc-channel.md": ("localhost:50051", "greeter"),
     "docs/howto/replace-a-queue.md": ("8000", "web_server"),
 }
 #: Document: what it prints, as a regular expression; nothing for the others.
@@ -65,13 +82,20 @@ def blocks(document: str) -> str:
     return "\n".join(program).rstrip()
 
 
+def installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it is a part of
+        return False
+
+
 WITH_CODE = [document for document in DOCUMENTS if blocks(document)]
 
 
 @pytest.mark.parametrize("document", WITH_CODE)
 def test_its_code_runs(document: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     for module in NEEDS.get(document, []):
-        if importlib.util.find_spec(module) is None:
+        if not installed(module):
             pytest.skip(f"{module} is not installed")
     program = blocks(document)
     if document in SERVERS:
@@ -124,15 +148,21 @@ def anchors(text: str) -> set[str]:
 
 @pytest.fixture
 def greeter() -> Iterator[str]:
-    """The target of the example's server."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        import grpc_shared
-    finally:
-        sys.path.pop(0)
-    server, target = grpc_shared.serve()
-    yield target
-    server.stop(None).wait()
+    """The target of the server that the documents on gRPC talk to."""
+    from greeter_server import GreeterServer
+
+    with GreeterServer() as server:
+        yield server.target
+
+
+@pytest.fixture
+def greeter_over_tls(certificate: tuple[Path, Path], tmp_path: Path) -> Iterator[str]:
+    """The same, and `ca.pem` where the program runs."""
+    from greeter_server import GreeterServer
+
+    shutil.copy(certificate[1], tmp_path / "ca.pem")
+    with GreeterServer(certificate) as server:
+        yield server.target
 
 
 class Page(BaseHTTPRequestHandler):
