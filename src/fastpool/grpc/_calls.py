@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -18,6 +19,7 @@ from .._core import UnaryCall
 from ._callbacks import callback
 from ._connection import Connection, Method
 from ._errors import LocalError, NotConnected, closed_error
+from ._generated import Generated
 from ._open_call import OpenCall, Stream
 from ._pending import Pending
 
@@ -144,6 +146,8 @@ class Bound:
             connection = lease.resource
             inner = getattr(connection.multicallable(self.number), name)
             call = inner(*args, **kwargs)
+            if isinstance(call, GeneratorType):
+                call = Generated(call)
         except BaseException:
             lease.release()
             raise
