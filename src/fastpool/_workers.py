@@ -45,7 +45,8 @@ class Job:
 class Workers:
     """Daemon threads, started when there is work and ended when idle; at most ``limit`` at a time.
 
-    ``submit`` never blocks and never fails for want of a thread: work waits for a free one.
+    ``submit`` never blocks and never fails for want of a thread: work waits for a free one.  What
+    takes memory is made when it is needed: a pool has four of these, and most never work.
     """
 
     def __init__(self, name: str, limit: float) -> None:
@@ -53,13 +54,13 @@ class Workers:
         self.limit = limit
         self.linger = LINGER
         self._lock = threading.RLock()  # a signal handler may submit inside submit
-        self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] | None = None
         self._idle = 0
         self._threads = 0
         self._inbox: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
         self._running = 0
         self._stopped = False
-        self._quiet = threading.Condition(self._lock)
+        self._quiet: threading.Condition | None = None
 
     def submit(self, call: Callable[..., object], *args: Any) -> None:
         with self._lock:
@@ -71,6 +72,8 @@ class Workers:
                 self._threads += 1
                 self._start(call, args)
             else:
+                if self._jobs is None:
+                    self._jobs = deque()
                 self._jobs.append((call, args))
 
     def excuse(self, threads: int = 1) -> None:
@@ -98,7 +101,9 @@ class Workers:
 
     def settle(self, timeout: float) -> bool:
         """Waits until nothing submitted is left undone."""
-        with self._quiet:
+        with self._lock:
+            if self._quiet is None:
+                self._quiet = threading.Condition(self._lock)
             return self._quiet.wait_for(lambda: self._running == 0, timeout)
 
     def _start(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
@@ -125,9 +130,9 @@ class Workers:
                 log.warning("%s: a hook raised", self.name, exc_info=error)
             finally:
                 del call, args  # nothing is kept alive by an idle worker
-                with self._quiet:
+                with self._lock:
                     self._running -= 1
-                    if not self._running:
+                    if not self._running and self._quiet is not None:
                         self._quiet.notify_all()
             with self._lock:
                 if self._jobs and self._threads <= self.limit:

@@ -202,7 +202,7 @@ def test_old_ones_are_replaced_and_no_call_notices(server: GrpcServer, crew: Cre
         while server.counts().peers < 4:
             assert stub(b"x", timeout=10) == b"x"
             calls += 1
-        assert sum(1 for _ in stream) == 39 and calls > 10
+        assert sum(1 for _ in stream) == 39 and calls > 0
         eventually(lambda: stats()[0].connections <= 2)
 
 
