@@ -177,6 +177,8 @@ cdef extern from *:
     fp_mailbox *fp_mailbox_guess(const void *)
     void fp_mailbox_note(fp_mailbox *, const void *)
     void fp_mailbox_is_gone()
+    bint fp_is_watched()
+    void fp_set_watched(bint)
     void fp_install_next(PyTypeObject *, object (*)(object))
     void fp_mailbox_init(fp_mailbox *, intptr_t)
     void fp_mailbox_opened(fp_mailbox *)

@@ -143,6 +143,14 @@ static inline void fp_here_end(void) {
 
 static void fp_mailbox_is_gone(void) { atomic_fetch_add(&fp_mailboxes_gone, 1); }
 
+/* Whether the housekeeper is to find out about closed loops already.
+ * seq_cst: one half of a store-load pair.  A task is in the list of those who wait before it looks
+ * here; the housekeeper says that it watches no more before it goes through that list. */
+static FP_SHARED(int) fp_watched;
+
+static inline int fp_is_watched(void) { return fp_load(&fp_watched, seq_cst); }
+static inline void fp_set_watched(int on) { fp_store(&fp_watched, on, seq_cst); }
+
 static void fp_mailbox_close(fp_mailbox *box) {
     fp_lock_take(&box->lock);
     box->bell = -1;

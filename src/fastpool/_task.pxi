@@ -30,17 +30,15 @@ def hand(Core core):
 cdef object running_loop = None  # these three are set by _aio.py
 cdef object loop_of = None
 cdef object watch = None
-cdef bint watching = False
 
 
 def set_watching(bint on):
     """Whether somebody is to find out about closed loops already."""
-    global watching
-    watching = on
+    fp_set_watched(on)
 
 
 def is_watching():
-    return watching
+    return fp_is_watched()
 
 
 def set_loops(running, of, watch_closed):

@@ -279,7 +279,7 @@ cdef class Wait:
                     if self.outcome is not None:
                         return None
                 self.mailbox.waits.add(self)
-                if not watching:  # after it was added: whoever stops watching has a look before
+                if not fp_is_watched():  # after it was added: whoever stops watching has a look before
                     watch()
             try:
                 future = self.armed()
