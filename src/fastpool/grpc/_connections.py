@@ -20,7 +20,7 @@ from ._connection import Connection, Method, Methods
 from ._errors import LocalError, NotConnected, closed_error, refusal
 from ._health import Verdicts
 from ._holds import Holds
-from ._key import Key
+from ._key import Key, tell_of_fork_support
 from ._registry import Usage
 from ._state import READY, state_of, wait_connected
 from ._subscriptions import Subscription, Subscriptions
@@ -155,6 +155,7 @@ class Connections:
         most = timeout if own else limit
         deadline = None if most is None else time.monotonic() + max(0.0, most)
         if not self.live and pool is self.pool:  # in a forked child; no thread is needed for it
+            tell_of_fork_support()
             self.take_in(Connection(self.key.dial(), self.methods))
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())

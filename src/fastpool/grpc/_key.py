@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, NamedTuple
 
@@ -37,9 +38,23 @@ class Key(NamedTuple):
         return module.secure_channel(self.target, self.credentials, given, self.compression, **more)
 
 
+_told = False
+
+
 def _count_fork() -> None:
     global _forks
     _forks += 1
+
+
+def tell_of_fork_support() -> None:
+    """In a child, before its first connection: grpc hangs there if its fork handlers are off."""
+    global _told
+    off = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "").lower() in ("0", "false", "no")
+    if _forks and off and not _told:
+        _told = True
+        logging.getLogger("fastpool").warning(
+            "this process was forked with GRPC_ENABLE_FORK_SUPPORT off: gRPC calls may hang in it"
+        )
 
 
 if hasattr(os, "register_at_fork"):
