@@ -7,6 +7,7 @@ of errors (`failed`). Everything else goes through `_Method.enter`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from .. import PoolClosed, PoolOverloaded, PoolTimeout
 from .._core import UnaryCall
 from ._callbacks import callback
 from ._connection import Connection, Method
-from ._errors import LocalError, NotConnected, closed_error
+from ._errors import LocalCancel, LocalError, NotConnected, closed_error
 from ._generated import Generated
 from ._open_call import OpenCall, Stream
 from ._pending import Pending
@@ -122,16 +123,26 @@ class Bound:
         except (PoolTimeout, NotConnected):
             call: Any = Pending(partial(self.wait, name, args, kwargs))
         except (PoolOverloaded, PoolClosed):
-            call = self.wait(name, args, kwargs)
+            call = self.wait(name, args, kwargs, lambda: True)
         else:
             call = self.start(name, lease, args, kwargs)
         return kind(call, self.connections)
 
-    def wait(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def wait(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        wanted: Callable[[], bool],
+    ) -> Any:
+        """For `Pending`."""
         try:
             lease, args, kwargs = self.enter(args, kwargs)
         except LocalError as error:
             return error
+        if not wanted():
+            lease.release()
+            return LocalCancel()
         return self.start(name, lease, args, kwargs)
 
     def start(

@@ -14,12 +14,13 @@ from ._errors import CLOSED, Closed, LocalCancel, LocalError
 class Pending:
     """As grpc's own call, which it becomes when it has a slot.
 
-    `begin()` waits for one and returns grpc's call; it is run by a thread of this call, of which
-    there are no more than the line is long. What it raises is the failure of the call.
+    `begin(wanted)` waits for one and returns grpc's call, if `wanted()` says then that it is still
+    to be made. It is run by a thread of this call, of which there are no more than the line is
+    long; what it raises is the failure of the call.
     """
 
-    def __init__(self, begin: Callable[[], Any]) -> None:
-        self._begin: Callable[[], Any] | None = begin
+    def __init__(self, begin: Callable[[Callable[[], bool]], Any]) -> None:
+        self._begin: Callable[[Callable[[], bool]], Any] | None = begin
         self._begun = threading.Event()
         self._lock = threading.Lock()
         self._call: Any = None
@@ -34,7 +35,7 @@ class Pending:
         begin, self._begin = self._begin, None
         assert begin is not None
         try:
-            call = begin()
+            call = begin(lambda: not self._cancelled)
         except LocalError as error:
             call = error
         except Closed:
@@ -49,7 +50,7 @@ class Pending:
         if wanted:
             self._tell()
         else:
-            call.cancel()  # it has got a slot after all
+            call.cancel()  # it was too late not to make it
 
     def _tell(self) -> None:
         """By whoever has set the call: from here on it is asked for everything."""
