@@ -17,6 +17,8 @@ from .._core import Hold, let_go
 from .._core import Lane as CoreLane
 from ._aio_connection import AioConnection
 from ._aio_line import Line
+from ._aio_watch import watch
+from ._health import Verdicts
 from ._holds import Holds
 from ._key import Key
 
@@ -75,6 +77,10 @@ class Lane(CoreLane):
             penalize_on=None,
         )
         self.lead(pool, loop)
+        self.verdicts = Verdicts(lambda: list(self.live), self.avoid)
+        self.watches: dict[AioConnection, asyncio.Task[None]] = {}
+        watched = o.health is not None and o.load_balancing == "pick_first" and not bulk
+        self.watched = o.health if watched else None
         # Made here, since neither a thread nor a server is needed for it.
         for _ in range(1 if bulk else max(1, o.least)):
             self.connection(another=True)
@@ -87,7 +93,7 @@ class Lane(CoreLane):
         connection = there[0] if there else None
         if connection is None:
             connection = AioConnection(self)
-            self.live.add(connection)
+            self.enter(connection)
             if not self.pool.add(connection):  # closed, or others were quicker
                 self.discard(connection)
         return connection
@@ -101,7 +107,7 @@ class Lane(CoreLane):
         if any(each.ready for each in list(self.live)) and not self._connected(connection):
             connection.end()
             raise NotConnected(self.key.target)
-        self.live.add(connection)
+        self.enter(connection)
         return connection
 
     def _connected(self, connection: AioConnection) -> bool:
@@ -133,9 +139,25 @@ class Lane(CoreLane):
         )
         connection.end()
 
+    def enter(self, connection: AioConnection) -> None:
+        """It is one of those there are. From any thread."""
+        self.live.add(connection)
+        if self.watched is not None:
+            self.soon(partial(self._watch, connection))
+            self.verdicts.settle()
+
+    def _watch(self, connection: AioConnection) -> None:
+        if connection in self.live and self.watched is not None and not self.ending:
+            watching = watch(connection, self.watched, self.verdicts)
+            self.watches[connection] = self.loop.create_task(watching)
+
     def discard(self, connection: AioConnection) -> None:
-        """Ends it, and what runs on it. Idempotent."""
+        """Ends it, and what runs on it. Idempotent. From any thread."""
         self.live.discard(connection)
+        watching = self.watches.pop(connection, None)
+        if watching is not None:
+            self.soon(watching.cancel)
+            self.verdicts.forget(connection)
         connection.end()
 
     # -- hooks of the core -------------------------------------------------------------------------
@@ -154,6 +176,13 @@ class Lane(CoreLane):
             self.pool.penalize(connection)
         except (ValueError, PoolClosed):
             pass  # gone
+
+    def avoid(self, connection: AioConnection, on: bool) -> bool:
+        try:
+            self.pool.avoid(connection, on)
+        except (ValueError, PoolClosed):
+            return False
+        return True
 
     def hook(self, call: Any, hold: Hold) -> None:
         """Of a call with interceptors, which may end without there ever being one of grpc's."""
@@ -199,7 +228,7 @@ class Lane(CoreLane):
             if any(each.ready for each in list(self.live)):
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     await connection.connect()
-            self.live.add(connection)
+            self.enter(connection)
             if self.ending or not self.pool.add(connection):  # others were quicker
                 self.discard(connection)
         except Exception:  # it does not connect; while calls wait, one more is tried in time
@@ -226,10 +255,12 @@ class Lane(CoreLane):
 
     def soon(self, call: Callable[[], object]) -> None:
         """On the loop, if there is one. From any thread."""
-        try:
-            self.loop.call_soon_threadsafe(call)
-        except RuntimeError:  # closed just now
-            pass
+        loop = self.loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(call)
+            except RuntimeError:  # closed just now
+                pass
 
     @property
     def busy(self) -> bool:
@@ -240,7 +271,7 @@ class Lane(CoreLane):
         """Cancels all calls and closes all connections."""
         self.ending = True
         self.line.end()
-        for task in list(self.opening):
+        for task in [*self.opening, *self.watches.values()]:
             task.cancel()
         for connection in list(self.live):
             connection.shut()
@@ -253,6 +284,7 @@ class Lane(CoreLane):
         for connection in list(self.live):
             connection.end()
         self.live.clear()
+        self.watches.clear()
         self.line.calls.clear()
         self.active.clear()
 
