@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable
@@ -16,10 +17,13 @@ import fastpool.grpc as fg
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/reference/grpc.md").read_text(encoding="utf-8")
-PARAMETERS, FIELDS = (
-    dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", part, re.M))
-    for part in (PAGE.partition("## SharedChannel")[0], PAGE.partition("## stats")[2])
-)
+#: Parameter: its default as it is written there; those of `shared` first, then what is added.
+PARAMETERS = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", PAGE, re.M))
+FIELDS = [
+    name
+    for row in re.findall(r"^\| (`.*?) \|", PAGE.partition("## stats()")[2], re.M)
+    for name in re.findall(r"`(\w+)`", row)
+]
 
 
 def keywords(function: Callable[..., Any]) -> dict[str, Any]:
@@ -32,9 +36,12 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_every_parameter_stands_in_the_order_and_with_the_default_of_the_code() -> None:
-    ours = keywords(fg.aio_shared)
-    assert [*PARAMETERS] == [*ours]
-    assert {name: eval(text.strip("`")) for name, text in PARAMETERS.items()} == ours
+    shared = keywords(fg.shared)
+    assert [*PARAMETERS] == [*shared, "interceptors"]
+    assert {name: ast.literal_eval(text) for name, text in PARAMETERS.items()} == {
+        **shared,
+        "interceptors": (),
+    }
 
 
 def test_both_kinds_have_the_same_parameters() -> None:
@@ -52,5 +59,5 @@ def test_what_is_a_channel_s_own_is_there(kind: str) -> None:
 
     channel, base = getattr(fg, kind), {"SharedChannel": grpc.Channel}.get(kind, grpc.aio.Channel)
     own = {name for name in vars(channel) if not name.startswith("_")} - set(dir(base))
-    section = PAGE.partition(f"## {kind}\n")[2].partition("\n## ")[0]
+    section = PAGE.partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
     assert {name for name in {*own, "close"} if name not in section} == set()
