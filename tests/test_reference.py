@@ -81,6 +81,7 @@ def stub_members(name: str) -> set[str]:
     """Public methods and attributes of a class, the inherited ones included."""
     node = stub_classes()[name]
     own = {one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+    own |= {ast.unparse(one.target) for one in node.body if isinstance(one, ast.AnnAssign)}
     inherits = any(ast.unparse(base).startswith("Store[") for base in node.bases)
     found = own | (stub_members("Store") if inherits else set())
     return {member for member in found if not member.startswith("_")}
