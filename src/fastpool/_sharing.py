@@ -7,11 +7,11 @@ stand in nobody's way.  ``reasons`` remembers why each is being drained.
 
 from __future__ import annotations
 
-from . import _keeper, _policy
+from . import _keeper
 from ._closing import Closing
-from ._housekeeping import Housekeeping
 from ._manager import Manager
 from ._opener import Opener, Try
+from ._shared_housekeeping import SharedHousekeeping
 from ._shared_options import bounds, matches
 from ._tickets import SharedTracking
 
@@ -95,103 +95,6 @@ class SharedClosing(Closing):
             if slot[1] in ("idle", "leased"):
                 self.manager.reasons.setdefault(slot[0], "closed")
                 self.core.end_idle(slot[0], close, "closed")
-
-
-class SharedHousekeeping(Housekeeping):
-    """Renews what is too old, closes what is not needed."""
-
-    manager: SharedManager
-    look_at = INF  # when the peaks are looked at; of the pool's clock
-    kept_since = 0.0
-
-    def __init__(self, manager: SharedManager) -> None:
-        super().__init__(manager)
-        self.options: SharedOptions = manager.options
-        # A slot and its use: when abort is called; inf: it was.
-        self.draining: dict[tuple[int, int], float] = {}
-
-    def tend(self) -> None:
-        manager, core, o = self.manager, self.core, self.options
-        if core.closed:
-            return
-        now = core.now()
-        with self.tending:
-            next_at = self._renew(now)
-            next_at = min(next_at, self._shrink(now), self._abort(now))
-            slots = core.slots()
-            if o.keepalive != INF and slots:
-                idle = [slot for slot in slots if slot[1] == "idle" and not slot[6]]
-                ages = [(max(s[2], self.kept_alive.get(s[0], s[2])), s[0]) for s in idle]
-                oldest = min(ages)[::-1] if ages else None
-                next_at = min(next_at, self._keep_alive(now, oldest))
-            if manager.opener.missing():
-                manager.opener.refill()
-            if manager.tracking.taken:
-                next_at = min(next_at, manager.tracking.report_leaks(now))
-        self._come_by(now, next_at)
-
-    def _renew(self, now: float) -> float:
-        """Resources at the end of their time, and those that nobody has used for long; when the
-        next one will be."""
-        manager, core, o = self.manager, self.core, self.options
-        next_at = INF
-        live = manager.live()
-        for index, state, since, dies_at, _, _, retire in core.slots():
-            if retire or state not in ("idle", "leased") or index in manager.renewing:
-                continue
-            why = _policy.expiry(now, since if state == "idle" else now, dies_at, o.idle_timeout)
-            if why == "idle" and live > manager.least:
-                manager.drain(index, why, later=True)
-                live -= 1
-            elif why is not None:
-                manager.renew(index, why)
-            else:
-                next_at = min(next_at, dies_at, max(since, now) + o.idle_timeout)
-                if state == "idle":
-                    next_at = min(next_at, since + o.idle_timeout)
-        return next_at
-
-    def _abort(self, now: float) -> float:
-        """What still uses a resource that takes no more leases is ended after ``drain_timeout``."""
-        manager, core, o = self.manager, self.core, self.options
-        if o.abort is None:
-            return INF
-        before, self.draining = self.draining, {}
-        for index, state, *_, retire in core.slots():
-            if state != "leased" or not retire:
-                continue
-            which = index, core.generation(index)
-            at = before.get(which, now + o.drain_timeout)
-            if at <= now:
-                at = INF
-                manager.closers.submit(self._call_abort, core.item(index))
-            self.draining[which] = at
-        return min(self.draining.values(), default=INF)
-
-    def _call_abort(self, resource: Any) -> None:
-        """On a worker."""
-        try:
-            if resource is not None and self.options.abort is not None:
-                self.options.abort(resource)
-        except Exception as failure:
-            self.manager.log("abort failed", failure)
-
-    def _shrink(self, now: float) -> float:
-        """One resource goes when all that was under way at any time of the last period would have
-        had room in the others."""
-        manager, core = self.manager, self.core
-        live = [s for s in core.slots() if s[1] in ("idle", "leased") and not s[6]]
-        after = manager.shrink_after
-        if len(live) <= manager.least or after == INF:
-            self.look_at = INF
-            return INF
-        if now >= self.look_at or self.look_at == INF:
-            peaks = sum(core.peak(slot[0]) for slot in live)
-            if self.look_at != INF and peaks <= (len(live) - 1) * manager.slots:
-                spare = min(live, key=lambda slot: (core.load(slot[0]), -slot[0]))
-                manager.drain(spare[0], "surplus", later=True)
-            self.look_at = now + after
-        return self.look_at
 
 
 class SharedManager(Manager):
