@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -56,9 +57,12 @@ class Pending:
         """By whoever has set the call: from here on it is asked for everything."""
         self._begun.set()
         for name, fn in self._callbacks:
-            added = getattr(self._call, name)(fn)
-            if name == "add_callback" and not added:
-                fn()
+            try:
+                added = getattr(self._call, name)(fn)
+                if name == "add_callback" and not added:
+                    fn()
+            except Exception:  # of a call that has ended by now; as grpc, the others are told still
+                logging.getLogger("fastpool").exception("a callback of a gRPC call raised")
         self._callbacks = []
 
     def _wait(self, timeout: float | None = None) -> Any:
