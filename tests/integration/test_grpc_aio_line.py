@@ -238,17 +238,19 @@ def test_contexts_are_those_of_the_caller(using: Callable[..., Any]) -> None:
     async def main(channel: Any) -> None:
         method = channel.unary_unary("/fastpool.test.Echo/Say", serialize)
         async with occupied(channel) as free:
-            name.set("in line")
-            call = await waiting(method("x"))
+            calls = []
+            for n in (1, 2, 3):
+                name.set(f"in line {n}")
+                calls.append(await waiting(method("x"), n))
             name.set("later")
             free()
-            await call
+            await asyncio.gather(*calls)
         name.set("at once")
         await quiet()
         await method("x")
 
     using(main)
-    assert seen == ["in line", "at once"]
+    assert seen == ["in line 1", "in line 2", "in line 3", "at once"]
 
 
 # ---- more of everything -------------------------------------------------------------------------

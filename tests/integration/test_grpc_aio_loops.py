@@ -145,6 +145,7 @@ def test_close_cancels_and_refuses(server: GrpcServer, on_loop: Callable[..., An
         queued = await waiting(method(b"x"))
         await channel.close()
         await channel.close()  # once more is nothing
+        assert running.done() and queued.done()
         for call in (running, queued):
             with pytest.raises(asyncio.CancelledError):
                 await call

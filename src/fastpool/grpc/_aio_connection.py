@@ -111,9 +111,8 @@ class AioConnection(Carrier):
 
 
 def _unburdened(channel: Any) -> Any:
-    """grpc's channel keeps a list of its calls, by means that leave each of them to the garbage
-    collector; until that comes by, the connection of a closed channel stays open. The lane has such
-    a list, too, so there need not be another."""
+    """grpc's channel keeps a list of its calls, for its close, in Python and at the price of most of
+    what a call through here costs more. The lane has such a list, so there need not be another."""
     if hasattr(channel, "_register_call") and not getattr(channel, "_active_calls", True):
         channel._register_call = _register_nothing
     return channel

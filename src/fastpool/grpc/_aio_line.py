@@ -84,7 +84,6 @@ class Line:
         course.settle(call)
         if not self.calls:
             self.lane.lined = False
-            self.lane.there_are = 0
             self.lane.came_back()
 
     def _expire(self, course: Course) -> None:
