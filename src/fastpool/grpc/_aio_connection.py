@@ -111,8 +111,8 @@ class AioConnection(Carrier):
 
 
 def _unburdened(channel: Any) -> Any:
-    """grpc's channel keeps a list of its calls, for its close, in Python and at the price of most of
-    what a call through here costs more. The lane has such a list, so there need not be another."""
+    """grpc's channel keeps a list of its calls, for its close, in Python: most of what a call here
+    would cost more. The lane has such a list, so there need not be another."""
     if hasattr(channel, "_register_call") and not getattr(channel, "_active_calls", True):
         channel._register_call = _register_nothing
     return channel
