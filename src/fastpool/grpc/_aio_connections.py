@@ -17,6 +17,7 @@ from ._key import Key
 from ._registry import Usage
 
 LOCAL_POOL = "grpc.use_local_subchannel_pool"
+LOOK = 0.05  # seconds between looks whether calls of another loop run still
 END_TIMEOUT = 1.0  # seconds that another loop has to end its calls
 
 
@@ -142,13 +143,16 @@ class AioConnections:
         for lane in lanes:
             lane.on_return = tell
             lane.soon(lane.sweep)
-        try:
-            async with asyncio.timeout(grace):
-                while any(lane.busy for lane in lanes):
+        end = loop.time() + grace
+        while any(lane.busy for lane in lanes) and (left := end - loop.time()) > 0:
+            for lane in lanes:
+                lane.told = True  # its loop may just have said that there was no need to
+            try:
+                async with asyncio.timeout(min(left, LOOK)):
                     await news.wait()
-                    news.clear()
-        except TimeoutError:
-            pass
+            except TimeoutError:
+                continue
+            news.clear()
 
     def let_go(self) -> None:
         """No new calls; each connection is closed when its last call ends. For finalisers."""

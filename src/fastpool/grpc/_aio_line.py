@@ -104,9 +104,10 @@ class Line:
 
     def serve_soon(self) -> None:
         """A slot is free. Not now: this may be in the middle of anything, even of the collector."""
-        if not self._due:
+        loop = self.lane.loop
+        if not self._due and loop is not None and not loop.is_closed():
             self._due = True
-            self.lane.loop.call_soon(self.serve)
+            loop.call_soon(self.serve)
 
     def serve(self) -> None:
         self._due = False
