@@ -361,10 +361,10 @@ cdef class Core:
         cdef bint first = (
             fp_slot_generation(slot) == generation
             and fp_slot_state(slot) == FP_CLOSING
-            and slot.sampled >= 0
+            and fp_slot_hook(slot) >= 0
         )
         if first:
-            slot.sampled = IN_HOOK
+            fp_slot_set_hook(slot, FP_IN_HOOK)
         fp_lock_drop(&c.lock)
         return first
 
@@ -375,13 +375,13 @@ cdef class Core:
             try:
                 hook(self.item(index))
             finally:
-                fp_slots_at(&self.c.slots, index).sampled = HOOK_OVER
+                fp_slot_set_hook(fp_slots_at(&self.c.slots, index), FP_HOOK_OVER)
         return self.is_ending(index, use)
 
     def is_ending(self, uint32_t index, use):
         """Whether this use of the slot is to be ended by the caller: no close hook is under way."""
         cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
-        return fp_slot_generation(slot) == <uint64_t>use and slot.sampled != IN_HOOK
+        return fp_slot_generation(slot) == <uint64_t>use and fp_slot_hook(slot) != FP_IN_HOOK
 
     def generation(self, uint32_t index):
         """Names this use of the slot; see ``free``."""
@@ -582,10 +582,6 @@ cdef class Core:
             Py_DECREF(error)
         return told != 0
 
-
-cdef enum:
-    IN_HOOK = -1    # in `sampled` of a CLOSING slot
-    HOOK_OVER = -2
 
 cdef tuple CLOSED_FOR = (
     "discarded", "error", "reset", "check", "lifetime", "idle", "uses", "surplus", "flushed", "closed",

@@ -80,6 +80,9 @@ cdef extern from *:
     ctypedef struct fp_slot:
         uint32_t index
         int64_t sampled
+    enum: FP_IN_HOOK, FP_HOOK_OVER
+    int64_t fp_slot_hook(fp_slot *)
+    void fp_slot_set_hook(fp_slot *, int64_t)
     ctypedef struct fp_times:
         uint64_t counts[32]
         uint64_t count

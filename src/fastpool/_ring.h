@@ -202,6 +202,9 @@ typedef struct fp_slot {
         int64_t sampled;            /* ns, precise; start of a use that is measured, else 0; holder */
         FP_SHARED(int64_t) shunned_until; /* of a shared resource: ns; until then it counts as more
                                        loaded than it is; anyone */
+        FP_SHARED(int64_t) hook;    /* of a CLOSING slot: FP_IN_HOOK, FP_HOOK_OVER, or neither;
+                                       whoever closes it.  Those who pick may still look at it as
+                                       `shunned_until`, before they find the load changed. */
     };
     union {
         FP_SHARED(uint32_t) uses;   /* leases of this resource so far; writer: the holder */
@@ -236,6 +239,13 @@ static inline int fp_slot_move(fp_slot *slot, unsigned from, unsigned to) {
         if (fp_state(word) != from) return 0;
     } while (!fp_cas(&slot->word, &word, (word & ~FP_STATE) | to, acq_rel));
     return 1;
+}
+
+enum { FP_IN_HOOK = -1, FP_HOOK_OVER = -2 };
+
+static inline int64_t fp_slot_hook(fp_slot *slot) { return fp_load(&slot->hook, relaxed); }
+static inline void fp_slot_set_hook(fp_slot *slot, int64_t how_far) {
+    fp_store(&slot->hook, how_far, relaxed);
 }
 
 /* To be closed when it comes back. */
