@@ -236,7 +236,8 @@ def own_books(server: GrpcServer, channel: Any) -> int:
 def unusable(server: GrpcServer, channel: Any) -> int:
     """Of as many calls as there are slots, those that the server never ran beside the others."""
     slots = CONNECTIONS * STREAMS
-    futures = [unary(channel, "Wait").future(b"500", timeout=TIMEOUT) for _ in range(slots)]
+    # Long enough for the last to begin before the first ends, on a busy machine too.
+    futures = [unary(channel, "Wait").future(b"2000", timeout=TIMEOUT) for _ in range(slots)]
     seen = 0
     while not all(future.done() for future in futures):
         seen = max(seen, server.counts().running)
