@@ -8,7 +8,7 @@ import warnings
 
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 from fastpool.testing import ManualClock
-from support import PATIENCE, Crew, eventually
+from support import GIL, PATIENCE, Crew, eventually
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 logging.getLogger("fastpool").setLevel(logging.ERROR)  # the breaker reports that it opens
@@ -65,7 +65,9 @@ probing = crew.start(probe)
 eventually(lambda: full.stats().in_use == 1)
 waiting = crew.start(CallPolicy(limit=full)(len), "ab")
 eventually(lambda: full.stats().waiting == 1)
-for _ in range(6):
+# CPython 3.13 without the GIL forks with the locks of single objects as they are (a dict's, while
+# `get` is in it): one that a busy thread holds is never free in the child, whoever wrote the code.
+for _ in range(6 if GIL else 0):
     crew.start(busy)
 for _ in range(25):
     pid = os.fork()

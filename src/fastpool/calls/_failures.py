@@ -71,11 +71,21 @@ def _is_class(one: Any) -> bool:
     return isinstance(one, type) and issubclass(one, BaseException)
 
 
+def _loaded(name: str) -> Any:
+    """The module, if somebody has imported it.  Not by ``get``, which locks the dict without a
+    GIL: if another thread holds that lock at a fork, it stays locked in the child.
+    """
+    try:
+        return sys.modules[name]
+    except KeyError:
+        return None
+
+
 def cancelled(error: BaseException) -> bool:
     """Whether it says that somebody here has given up: never a word about the other side."""
     if not isinstance(error, Exception):
         return True
-    futures = sys.modules.get("concurrent.futures")
+    futures = _loaded("concurrent.futures")
     if futures is not None and isinstance(error, futures.CancelledError):
         return True
     return code_of(error) == "CANCELLED"
@@ -83,7 +93,7 @@ def cancelled(error: BaseException) -> bool:
 
 def code_of(error: BaseException) -> str | None:
     """The name of the status code of an exception of gRPC; None for any other."""
-    grpc = sys.modules.get("grpc")  # whoever raised it has imported it
+    grpc = _loaded("grpc")  # whoever raised it has imported it
     if grpc is None or not isinstance(error, getattr(grpc, "RpcError", ())):
         return None
     code = getattr(error, "code", None)
