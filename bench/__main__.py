@@ -7,37 +7,16 @@ command (`tests/test_ratio_guards.py`) judge.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 
 from bench import machine, plots, report
+from bench.command import arguments, progress
 from bench.rows import FULL, QUICK, ROWS, Figure, measure
-
-RESULTS = Path(__file__).resolve().parent / "results"
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--quick", action="store_true", help="shorter runs, noisier figures")
-    parser.add_argument("--only", metavar="ROWS", help="comma-separated rows, as in P1,P2")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
-    parser.add_argument("--no-write", action="store_true", help="print only")
-    parsed = parser.parse_args()
-    parsed.rows = [row.upper() for row in (parsed.only or ",".join(ROWS)).split(",")]
-    if unknown := [row for row in parsed.rows if row not in ROWS]:
-        parser.error(f"no such row: {', '.join(unknown)} (there are {', '.join(ROWS)})")
-    return parsed
-
-
-def progress(text: str, end: str = "\n") -> None:
-    print(text, end=end, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    asked = arguments()
+    asked = arguments("python -m bench", __doc__, ROWS)
     effort = QUICK if asked.quick else FULL
     described = machine.describe()
     print("\n".join(machine.in_words(described)), end="\n\n", flush=True)
