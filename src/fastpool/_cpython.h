@@ -506,6 +506,7 @@ static void fp_core_retire(fp_core *c) {
     FP_FREE(c->slots.by_item);
     c->slots.by_item = NULL;
     c->slots.by_item_count = 0;
+    fp_slots_renew(&c->slots);
 #endif
     char *from = (char *)c + offsetof(fp_core, gate), *to = (char *)&c->slots;
     memset(from, 0, (size_t)(to - from));

@@ -519,6 +519,24 @@ static inline fp_slot *fp_idle_take(fp_slots *t, int lifo) {
 #endif
 }
 
+#if FP_ATOMIC
+/* All slots are free, and their memory waits for the next pool, which is to behave as in new memory:
+ * no old entry in a ring, and low numbers first again. */
+static inline void fp_slots_renew(fp_slots *t) {
+    fp_slot *idle = fp_idle_take(t, 1);
+    FP_ASSERT(idle == NULL);
+    (void)idle;
+    t->free_head = 0;
+    for (uint32_t k = fp_load(&t->used, relaxed); k-- > 0;) {
+        fp_segment *segment = fp_load(&t->segments[k], relaxed);
+        for (uint32_t i = segment->size; i-- > 0;) {
+            fp_store(&segment->slots[i].owner, t->free_head, relaxed);
+            t->free_head = segment->slots[i].index + 1;
+        }
+    }
+}
+#endif
+
 /* Whether a look for idle slots is worth while; may say yes for entries to be pruned. */
 static inline int fp_idle_likely(fp_slots *t) {
 #if FP_ATOMIC
