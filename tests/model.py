@@ -85,8 +85,8 @@ class DictPool:
     def leased(self) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.state == "leased"]
 
-    def room(self) -> bool:
-        return self.maxsize == 0 or len(self.entries) < self.maxsize
+    def room(self, without: int = 0) -> bool:
+        return self.maxsize == 0 or len(self.entries) - without < self.maxsize
 
     def took(self, resource: Any) -> None:
         """A get returned `resource`: it was idle, or is new and there was room for it."""

@@ -380,14 +380,15 @@ class Manager:
         _keeper.poke(self.opener.refill)
         if maxsize:
             slots = core.slots()
-            going = sum(slot[1] == "closing" or slot[6] for slot in slots)  # by an earlier resize
-            surplus = len(slots) - going - maxsize
+            surplus = len(slots) - sum(slot[1] == "closing" for slot in slots) - maxsize
             idle = sorted(slot[2:3] + slot[:1] for slot in slots if slot[1] == "idle")
             for _, index in idle:
                 if surplus <= 0:
                     break
                 if core.end_idle(index, self.closing.here, "surplus"):
                     surplus -= 1
+            # those that flush or an earlier resize has marked will be closed anyway
+            surplus -= sum(slot[6] for slot in slots if slot[1] not in ("idle", "closing"))
             if surplus > 0:
                 core.mark_retire(surplus)
         return int(maxsize)

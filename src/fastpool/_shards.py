@@ -317,18 +317,20 @@ class Shards:
                 shard.maxsize = maxsize
             self._limit()
             slots = [slot for shard in self.everyone() for slot in shard.core.slots()]
-            going = sum(slot[1] == "closing" or slot[6] for slot in slots)
-            surplus = len(slots) - going - maxsize if maxsize else 0
+            staying = [slot for slot in slots if slot[1] != "closing"]
+            surplus = len(staying) - maxsize if maxsize else 0
             idle = sorted(
                 (slot[2], slot[0], i)
                 for i, shard in enumerate(self.everyone())
                 for slot in shard.core.slots()
-                if slot[1] == "idle" and not slot[6]
+                if slot[1] == "idle"
             )
             for _, index, i in idle[: max(0, surplus)]:
                 shard = self.everyone()[i]
                 if shard.core.end_idle(index, shard.closing.later, "surplus"):
                     surplus -= 1
+            # those that flush or an earlier resize has marked will be closed anyway
+            surplus -= sum(slot[6] for slot in staying if slot[1] != "idle")
             for shard in self.everyone():
                 if surplus > 0:
                     surplus -= shard.core.mark_retire(surplus)

@@ -160,6 +160,20 @@ class TestOptions:
             assert pool.stats().closed == {"surplus": 3} and pool.maxsize == 1
 
     @kinds
+    def test_what_flush_has_marked_keeps_no_idle_one_above_the_cap(self, kind: str) -> None:
+        """Resources that are to be closed on return are open until then, and count."""
+        with accounted(3) as (pool, _), threads(kind, 2) as (one, other):
+            leases = [one.run(pool.aacquire()) for _ in range(2)]
+            pool.flush()
+            other.call(other.run(pool.aacquire()).release)
+            eventually(lambda: states(pool) == {"idle": 1, "leased": 2})
+            pool.resize(1)
+            eventually(lambda: states(pool) == {"leased": 2})
+            for lease in leases:
+                one.call(lease.release)
+            eventually(lambda: states(pool) == {})
+
+    @kinds
     def test_flush_and_leases(self, kind: str) -> None:
         """Over all loops; what is lent is closed when it comes back."""
         with accounted(3, leak_after=60) as (pool, _), threads(kind, 2) as (one, other):

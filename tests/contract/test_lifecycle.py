@@ -250,6 +250,20 @@ class TestResize:
         eventually(lambda: maker.closed == 2)
         assert pool.stats().open == 2
 
+    def test_what_flush_has_marked_keeps_no_idle_one_above_the_cap(self, accounted: Any) -> None:
+        """Resources that are to be closed on return are open until then, and count."""
+        pool, maker = accounted(4)
+        held = [pool.get() for _ in range(3)]
+        pool.flush()
+        pool.put(pool.get())
+        pool.resize(1)
+        eventually(lambda: maker.closed == 1)
+        assert pool.stats().idle == 0
+        for resource in held:
+            pool.put(resource)
+        eventually(lambda: maker.closed == 4)
+        works(pool, 1)
+
     def test_assigning_maxsize_is_resizing(self, accounted: Any) -> None:
         """The attribute of the standard queue is the pool's cap."""
         pool, maker = accounted(1)
