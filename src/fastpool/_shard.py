@@ -78,8 +78,9 @@ class ShardOpener(Opener):
         del resource
         self._finish(attempt, error)
 
-    def _give_up(self, attempt: Try) -> None:
-        super()._give_up(attempt)
+    def _tell_late(self, attempt: Try) -> None:
+        super()._tell_late(attempt)
+        # only now: a cancelled try starts the next one, which must not serve whom this one failed
         try:
             attempt.task.get_loop().call_soon_threadsafe(attempt.task.cancel)
         except RuntimeError:  # the loop is closed

@@ -11,6 +11,7 @@ import pytest
 
 from async_maker import AsyncMaker, Hang, accounted, use
 from fastpool import PoolError, PoolTimeout
+from fastpool._opener import Opener
 from loops import KINDS, queued, run_in
 from loops import eventually as aeventually
 from support import PATIENCE, states, told
@@ -73,6 +74,30 @@ class TestCreationFails:
             await use(pool)
             stats = pool.stats()
             assert stats.overdue == 0 and stats.timeouts == 1 and maker.calls == 2
+
+        with accounted(1, create_timeout=0.03) as (pool, maker):
+            run_in(kind, main(pool, maker))
+
+    @kinds
+    def test_a_late_try_is_no_other_ones_gain(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The loop comes to run before the borrower has been told: the try that follows must not
+        serve them."""
+        tell = Opener._tell_late
+
+        def after_some_turns(opener: Any, attempt: Any) -> None:
+            for _ in range(20):
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), opener.manager.loop).result()
+            tell(opener, attempt)
+
+        monkeypatch.setattr(Opener, "_tell_late", after_some_turns)
+
+        async def main(pool: Any, maker: AsyncMaker) -> None:
+            maker.script["create"].append(Hang())
+            with pytest.raises(PoolTimeout) as caught:
+                await pool.aget()
+            assert caught.value.phase == "create"
 
         with accounted(1, create_timeout=0.03) as (pool, maker):
             run_in(kind, main(pool, maker))
