@@ -63,6 +63,7 @@ MARKS: tuple[Mark, ...] = (
     _published("G4c", "bare: native scaling to 4: lost", "%", (5, 80)),
     _published("G4d", "bare: 4 channels by hand: lost", "%", (5, 80)),
     Mark("G4e", "same limit, 300 threads: lost", "<=", 0, "%", (1, 75)),
+    _published("G4f", "bare, server without a limit: all", "s", (0.2, 1.5)),
     # No limit of streams: the server sheds what it has not accepted.
     Mark("G5a", "5,000 at once: CANCELLED", "<=", 0, "", (100, 4_000)),
     _published("G5b", "same: time for all", "s", (0.5, 5.0)),
@@ -93,7 +94,7 @@ MARKS: tuple[Mark, ...] = (
     Mark("G11b", "3 loops, threads: first calls lost", "<=", 0, "", (1, 3)),
     Mark("G11c", "second asyncio.run: first call lost", "<=", 0, "", (1, 1)),
     # 64 targets, 4 connections each, nothing to do. Bare: subscribed to, to see their state.
-    Mark("G12a", "64 x 4 idle: threads", "<=", 0, "", (64, 256)),
+    Mark("G12a", "64 x 4 idle: threads more", "<=", 0, "", (64, 256)),
     Mark("G12b", "same: CPU", "<=", 0.2, "%", (0.3, 50)),
     Mark("G12c", "same: close of one", "<=", 5, "ms", (50, 400)),
 )

@@ -29,7 +29,7 @@ NAMES = ("bare", "ours")
 
 
 class Idle(NamedTuple):
-    threads: int  # more than without channels
+    threads: int  # more than after a first target
     cpu: float  # per cent of one
     close: float  # milliseconds
 
@@ -83,9 +83,14 @@ def main(name: str, seconds: str, targets: str) -> None:
     opener = {"bare": bare, "ours": ours}[name]
     several = targets.split(",")
     try:
-        # grpc's own threads are there from the first call on.
+        # What a process has once, however many targets, is there before: grpc's own threads from
+        # the first call on, fastpool's housekeeper from the first pool on.
         with grpc.insecure_channel(several[0]) as first:
             unary(first)(b"", timeout=PATIENCE)
+            for channel in opener(several[0]):
+                unary(channel)(b"", timeout=PATIENCE)
+                channel.close()
+            time.sleep(1.0)  # the thread of a closed subscription has ended
             before = threads()
             opened = [opener(target) for target in several]
             for channels in opened:

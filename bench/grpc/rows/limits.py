@@ -96,7 +96,7 @@ def codes(results: list[Burst]) -> dict[str, int]:
 
 def g4(effort: Effort) -> Iterator[Figure]:
     calls, milliseconds = 2_000, 50
-    with GrpcServer(streams=LIMIT) as server:
+    with GrpcServer(streams=LIMIT) as server, GrpcServer() as unlimited:
         target = server.target
         several = ours(target, connections=(1, 8), streams_per_connection=50, max_queue=calls)
         turns = take_turns(
@@ -104,6 +104,7 @@ def g4(effort: Effort) -> Iterator[Figure]:
                 "bare": partial(burst, [bare(target)], calls, milliseconds),
                 "native": partial(native, target, 4, calls, milliseconds),
                 "by hand": partial(burst, by_hand(target, 4), calls, milliseconds),
+                "unlimited": partial(burst, [bare(unlimited.target)], calls, milliseconds),
                 "ours": partial(burst, [several], calls, milliseconds),
             },
             2 * effort.turns,
@@ -115,6 +116,7 @@ def g4(effort: Effort) -> Iterator[Figure]:
         yield Figure("G4b", turns.median("bare", seconds), turns.median("ours", seconds))
         yield Figure("G4c", turns.median("native", lost_percent))
         yield Figure("G4d", turns.median("by hand", lost_percent))
+        yield Figure("G4f", turns.median("unlimited", seconds))
 
         def plain() -> Any:
             return grpc.insecure_channel(target)
