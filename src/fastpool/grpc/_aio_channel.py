@@ -8,14 +8,13 @@ from typing import Any
 
 import grpc
 
-from .._core import Latch
 from . import _registry
 from ._aio_connections import AioConnections
 from ._aio_errors import closed_error
 from ._aio_methods import multicallable
+from ._handle import Handle
 from ._key import Key
 from ._options import checked_basics, checked_target, parse
-from ._registry import Entry
 
 Transcoder = Callable[[Any], Any] | None
 State = grpc.ChannelConnectivity
@@ -80,7 +79,7 @@ def aio_shared(
     return AioSharedChannel(_registry.acquire(key, AioConnections))
 
 
-class AioSharedChannel(grpc.aio.Channel):  # type: ignore[misc] # grpcio has no types
+class AioSharedChannel(Handle[AioConnections], grpc.aio.Channel):  # type: ignore[misc] # grpcio has no types
     """One holder's handle of a shared channel for tasks, made by `aio_shared()`.
 
     It is a grpc.aio.Channel: generated stubs take it, and its calls are those of `grpc.aio`. What
@@ -100,28 +99,8 @@ class AioSharedChannel(grpc.aio.Channel):  # type: ignore[misc] # grpcio has no 
     Thread-safe; what a call returns belongs to the loop that made it.
     """
 
-    # The instance's own from `__init__` until `close` or `__del__` takes it out.
-    _entry: Entry[AioConnections] | None = None
-
-    def __init__(self, entry: Entry[AioConnections]) -> None:
-        if not isinstance(entry, Entry):
-            raise TypeError("an AioSharedChannel is made by fastpool.grpc.aio_shared(target)")
-        self._target = entry.key.target
-        self._latch = Latch()
-        self._entry = entry
-
-    def __repr__(self) -> str:
-        return f"<AioSharedChannel to {self._target!r}{', closed' if self.closed else ''}>"
-
-    @property
-    def target(self) -> str:
-        """The target as it was given to `aio_shared()`."""
-        return self._target
-
-    @property
-    def closed(self) -> bool:
-        """Whether this handle is closed. The channel may live on for others."""
-        return self._entry is None
+    _made_by = "aio_shared(target)"
+    _closed_error = staticmethod(closed_error)
 
     async def close(self, grace: float | None = None) -> None:
         """Release this handle's reference; the last release closes the channel. Idempotent.
@@ -136,31 +115,12 @@ class AioSharedChannel(grpc.aio.Channel):  # type: ignore[misc] # grpcio has no 
             if last is not None:
                 await last.aclose(grace)
 
-    def __del__(self) -> None:
-        entry = self._give_up()
-        if entry is not None:
-            _registry.drop(entry)
-
-    def _give_up(self) -> Entry[AioConnections] | None:
-        """Take the entry out of the instance, once; see SharedChannel."""
-        own = self.__dict__
-        entry: Entry[AioConnections] | None = own.pop("_entry", None)  # pyright: ignore
-        if entry is not None:
-            self._latch.shut = True
-        return entry
-
     async def __aenter__(self) -> AioSharedChannel:
         self._live()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
-
-    def _live(self) -> AioConnections:
-        entry = self._entry
-        if entry is None:
-            raise closed_error()
-        return entry.connections
 
     # -- connectivity ------------------------------------------------------------------------------
 

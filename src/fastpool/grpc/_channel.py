@@ -7,14 +7,13 @@ from typing import Any
 
 import grpc
 
-from .._core import Latch
 from . import _calls, _registry
 from ._connection import Method
 from ._connections import Connections
 from ._errors import closed_error
+from ._handle import Handle
 from ._key import Key
 from ._options import checked_basics, checked_target, parse, seconds
-from ._registry import Entry
 from ._subscriptions import Callback, Subscription
 
 Transcoder = Callable[[Any], Any] | None
@@ -74,7 +73,7 @@ def shared(
     return SharedChannel(_registry.acquire(key, Connections))
 
 
-class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
+class SharedChannel(Handle[Connections], grpc.Channel):  # type: ignore[misc] # grpcio has no types
     """One holder's handle of a shared channel, made by `shared()`.
 
     It is a grpc.Channel: generated stubs, `grpc.intercept_channel` and `grpc.channel_ready_future`
@@ -89,28 +88,8 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
     Thread-safe.
     """
 
-    # The instance's own from `__init__` until `close` or `__del__` takes it out.
-    _entry: Entry[Connections] | None = None
-
-    def __init__(self, entry: Entry[Connections]) -> None:
-        if not isinstance(entry, Entry):
-            raise TypeError("a SharedChannel is made by fastpool.grpc.shared(target)")
-        self._target = entry.key.target
-        self._latch = Latch()
-        self._entry = entry
-
-    def __repr__(self) -> str:
-        return f"<SharedChannel to {self._target!r}{', closed' if self.closed else ''}>"
-
-    @property
-    def target(self) -> str:
-        """The target as it was given to `shared()`."""
-        return self._target
-
-    @property
-    def closed(self) -> bool:
-        """Whether this handle is closed. The channel may live on for others."""
-        return self._entry is None
+    _made_by = "shared(target)"
+    _closed_error = staticmethod(closed_error)
 
     def close(self, grace: float | None = None) -> None:
         """Release this handle's reference; the last release closes the channel. Idempotent.
@@ -126,33 +105,12 @@ class SharedChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
             if last is not None:
                 last.close(grace)
 
-    def __del__(self) -> None:
-        entry = self._give_up()
-        if entry is not None:
-            _registry.drop(entry)
-
-    def _give_up(self) -> Entry[Connections] | None:
-        """Take the entry out of the instance. That is one atomic step, so of several threads that
-        close at once one gets it; everybody sees the class's None from then on. A lock would not do
-        here: a forked child could inherit it locked."""
-        own = self.__dict__
-        entry: Entry[Connections] | None = own.pop("_entry", None)  # pyright: ignore
-        if entry is not None:
-            self._latch.shut = True
-        return entry
-
     def __enter__(self) -> SharedChannel:
         self._live()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-    def _live(self) -> Connections:
-        entry = self._entry
-        if entry is None:
-            raise closed_error()
-        return entry.connections
 
     # -- connectivity ------------------------------------------------------------------------------
 
