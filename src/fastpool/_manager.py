@@ -279,7 +279,7 @@ class Manager:
             )
         raise ValueError(f"{self.name}: {act}: not lent out at this moment: the {what}")
 
-    def lost(self, index: int) -> None:
+    def lost(self, index: int, /) -> None:
         """A lease was collected unreleased.  May be in a finaliser: no lock, no hook."""
         if self.core.claim(index, "leased"):
             _keeper.poke(self.close_lost, index)
@@ -371,7 +371,7 @@ class Manager:
 
     # ---- operations ----------------------------------------------------------------------------
 
-    def resize(self, maxsize: Any) -> int:
+    def resize(self, maxsize: Any, /) -> int:
         self.options.check_maxsize(maxsize)
         core = self.core
         with self.lock:

@@ -308,7 +308,7 @@ class Shards:
     def warm(self, n: Any, timeout: float | None, use_default: bool) -> NoReturn:
         raise TypeError(self._for_tasks("`await pool.awarm()`"))
 
-    def resize(self, maxsize: Any) -> int:
+    def resize(self, maxsize: Any, /) -> int:
         self.options.check_maxsize(maxsize)
         with self.lock:
             self.maxsize = maxsize

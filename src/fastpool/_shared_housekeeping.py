@@ -42,8 +42,8 @@ class SharedHousekeeping(Housekeeping):
             slots = core.slots()
             if o.keepalive != INF and slots:
                 idle = [slot for slot in slots if slot[1] == "idle" and not slot[6]]
-                ages = [(max(s[2], self.kept_alive.get(s[0], s[2])), s[0]) for s in idle]
-                oldest = min(ages)[::-1] if ages else None
+                ages = [(s[0], max(s[2], self.kept_alive.get(s[0], s[2]))) for s in idle]
+                oldest = min(ages, key=lambda age: age[1], default=None)
                 next_at = min(next_at, self._keep_alive(now, oldest))
             if manager.opener.missing():
                 manager.opener.refill()

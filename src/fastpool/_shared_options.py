@@ -58,6 +58,8 @@ def broken(error: BaseException, resource: object) -> bool:
 
 def bounds(where: str, items: Any) -> tuple[int, int | None]:
     """(least, most) of what was given; TypeError or ValueError."""
+    least: Any
+    most: Any
     least, most = items if isinstance(items, (tuple, list)) and len(items) == 2 else (items, items)
     for n in (least, most):
         if isinstance(n, bool) or not isinstance(n, int | None) or least is None:

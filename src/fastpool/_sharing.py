@@ -201,7 +201,7 @@ class SharedManager(Manager):
         elif self.core.demand:
             _keeper.poke(self.opener.refill)
 
-    def lost(self, ticket: int) -> None:
+    def lost(self, ticket: int, /) -> None:
         """A lease was collected unreleased; its slot has been given back.  May be in a finaliser:
         no lock, no hook."""
         import warnings
@@ -319,7 +319,7 @@ class SharedManager(Manager):
 
     # ---- operations ----------------------------------------------------------------------------
 
-    def resize(self, items: Any) -> Any:
+    def resize(self, items: Any, /) -> Any:
         least, most = bounds(f"{self.name}: ", items)
         with self.lock:
             self.least, self.maxsize = least, most or 0

@@ -37,13 +37,22 @@ def _mypy(path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _pyright(path: Path) -> list[str]:
-    done = _run("pyright", "--outputjson", "--project", str(ROOT / "pyproject.toml"), str(path))
+def _pyright(*paths: Path) -> list[str]:
+    project = ("--project", str(ROOT / "pyproject.toml"))
+    done = _run("pyright", "--outputjson", *project, *map(str, paths))
     if not done.stdout.lstrip().startswith("{"):
         pytest.skip(f"pyright does not run here: {(done.stderr or done.stdout).strip()[-200:]}")
     found = json.loads(done.stdout)["generalDiagnostics"]
     errors = [one for one in found if one["severity"] == "error"]
     return [f"{one['range']['start']['line'] + 1}: {one['message']}" for one in errors]
+
+
+@pytest.mark.once
+def test_both_accept_the_package() -> None:
+    """All that pyproject.toml has them look at, as `make lint` does."""
+    done = _run("mypy", "--no-error-summary", "--cache-dir=/dev/null")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _pyright() == []
 
 
 def test_mypy_accepts_the_examples() -> None:

@@ -32,4 +32,4 @@ __all__ = [
 _ours = (BreakerStats, CallPolicy, CallStats, CircuitBreaker, Limit, LimitStats)
 for _public in (*_ours, Retry, RetryThrottle, budget, remaining):
     _public.__module__ = __name__
-del _ours, _public
+del _ours, _public  # pyright: ignore[reportPossiblyUnboundVariable]

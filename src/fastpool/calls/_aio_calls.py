@@ -158,7 +158,7 @@ class _Answers(_Course):
             self.call.succeeded()
         else:
             trailing, details = _at_once(inner.trailing_metadata()), _at_once(inner.details())
-            error = grpc.aio.AioRpcError(code, None, trailing, details)
+            error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
             self.pause = self.call.failed(error)
         if not over.done():
             over.set_result(None)
@@ -320,7 +320,7 @@ class _Read(_Held):
                 await course.another_try(error)
                 inner = course.inner
                 continue
-            if message is not grpc.aio.EOF:
+            if message is not grpc.aio.EOF:  # pyright: ignore[reportAttributeAccessIssue]
                 course.hear()
             return message
 

@@ -175,11 +175,9 @@ class CircuitBreaker:
                 self._become("half-open", "a probe is under way")
             else:
                 self._refused += 1
-                wait, why = self._until - now, self._why
-        if ticket:
-            self._tell()
-            return ticket
-        raise CircuitOpen(call, self._name, wait, why)
+                raise CircuitOpen(call, self._name, self._until - now, self._why)
+        self._tell()
+        return ticket
 
     def succeeded(self, ticket: int) -> None:
         """The call went well, or was answered with an error that does not count."""

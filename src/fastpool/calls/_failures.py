@@ -107,7 +107,8 @@ def pushback_of(error: BaseException) -> float | None:
     trailing = getattr(error, "trailing_metadata", None)
     if code_of(error) is None or not callable(trailing):
         return None
-    for key, value in trailing() or ():
+    pairs: Any = trailing() or ()
+    for key, value in pairs:
         if key == "grpc-retry-pushback-ms":
             try:
                 return int(value) / 1000

@@ -48,7 +48,7 @@ class _LocalCall(_Local, grpc.RpcError, grpc.Call):  # type: ignore[misc] # grpc
     def is_active(self) -> bool:
         return False
 
-    def time_remaining(self) -> None:
+    def time_remaining(self) -> Any:
         return None
 
     def cancel(self) -> bool:

@@ -125,8 +125,8 @@ class CallPolicy:
 
         if not callable(function):
             raise TypeError(f"a policy is put on a function, not on {function!r}")
-        name = name or getattr(function, "__qualname__", None) or repr(function)
-        return wrapped(function, self.rules(name, idempotent), timeout_arg)
+        named: str = name or getattr(function, "__qualname__", None) or repr(function)
+        return wrapped(function, self.rules(named, idempotent), timeout_arg)
 
     def wrap(self, channel: _C, *, idempotent: bool | Collection[str] = ()) -> _C:
         """A gRPC channel whose calls go by this policy, for stubs as the channel itself: a

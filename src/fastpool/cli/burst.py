@@ -118,7 +118,7 @@ async def _all(
 ) -> tuple[list[Burst], ChannelStats]:
     from ..grpc import stats
 
-    seen: tuple[ChannelStats, ...] = ()
+    seen: list[ChannelStats] = []
     results = []
     for index, contestant in enumerate(everybody):
         before = server.mark().accepted
@@ -131,13 +131,12 @@ async def _all(
                 await method(b"0", timeout=TIMEOUT, wait_for_ready=True)
                 methods.append(method)
             seconds, times, errors = await _one(methods, contestant, index, view)
-            seen = stats()
+            seen = list(stats())
         after = await asyncio.to_thread(server.settle, lambda now: now.open in (0, None))
         result = Burst(contestant, seconds, times, errors, after.accepted - before, after.open)
         results.append(result)
         view.complete(index, result.row())
-    (ours,) = seen
-    return results, ours
+    return results, seen[0]
 
 
 async def _one(

@@ -39,4 +39,4 @@ for _public in (
     *(aio_shared, shared, stats, wait_ready),
 ):
     _public.__module__ = __name__
-del _public
+del _public  # pyright: ignore[reportPossiblyUnboundVariable]

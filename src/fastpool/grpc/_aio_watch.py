@@ -21,7 +21,8 @@ async def watch(connection: AioConnection, service: str, verdicts: Verdicts) -> 
     while True:
         try:
             call = connection.dial().unary_stream(WATCH)(request, wait_for_ready=True)
-            while (response := await call.read()) is not grpc.aio.EOF:
+            over = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue]
+            while (response := await call.read()) is not over:
                 pause = FIRST_PAUSE
                 settled = verdicts.say(connection, status_in(response))
                 while not settled:

@@ -138,7 +138,8 @@ class SharedChannel(Handle[Connections], grpc.Channel):  # type: ignore[misc] # 
         _registered_method: bool | None = False,
     ) -> grpc.UnaryUnaryMultiCallable:
         args = (method, request_serializer, response_deserializer, bool(_registered_method))
-        return _calls.unary_unary(self, Method("unary_unary", *args))
+        made: Any = _calls.unary_unary(self, Method("unary_unary", *args))
+        return made
 
     def unary_stream(
         self,

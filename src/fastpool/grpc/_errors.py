@@ -68,7 +68,7 @@ class LocalError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc] #
     def is_active(self) -> bool:
         return False
 
-    def time_remaining(self) -> float | None:
+    def time_remaining(self) -> Any:
         return None
 
     def add_callback(self, callback: Any) -> bool:
@@ -89,7 +89,7 @@ class LocalError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc] #
     def result(self, timeout: float | None = None) -> Any:
         raise self
 
-    def exception(self, timeout: float | None = None) -> BaseException:
+    def exception(self, timeout: float | None = None) -> Exception:
         return self
 
     def traceback(self, timeout: float | None = None) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ._callbacks import callback
+from ._callbacks import callback as counted
 from ._pending import Pending
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no ty
     def cancel(self) -> Any:
         return self._call.cancel()
 
-    def add_callback(self, fn: Callable[[], Any]) -> Any:
-        return self._call.add_callback(callback(fn))
+    def add_callback(self, callback: Callable[[], Any]) -> Any:
+        return self._call.add_callback(counted(callback))
 
     def initial_metadata(self) -> Any:
         return self._call.initial_metadata()
@@ -96,7 +96,7 @@ class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no ty
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
         """`fn` is given grpc's own call, not this object, which it would keep from being
         dropped."""
-        self._call.add_done_callback(callback(fn))
+        self._call.add_done_callback(counted(fn))
 
 
 class Stream(OpenCall):

@@ -101,6 +101,8 @@ def _connections(who: str, given: Any) -> tuple[int, int]:
                 f" {grpc.__version__}"
             )
         return 1, 1
+    least: Any
+    most: Any
     least, most = given if isinstance(given, tuple) and len(given) == 2 else (given, given)
     if any(isinstance(n, bool) or not isinstance(n, int) for n in (least, most)):
         raise TypeError(
