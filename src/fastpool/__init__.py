@@ -1,5 +1,6 @@
 """fastpool: one pool for what services share: connections, clients, buffers, work."""
 
+from .cache import ObjectCache
 from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from .pool import FastPool, Lease
 from .shared import SharedLease, SharedPool
@@ -23,6 +24,7 @@ __all__ = [
     "Factory",
     "FastPool",
     "Lease",
+    "ObjectCache",
     "PoolClosed",
     "PoolDeadlock",
     "PoolError",

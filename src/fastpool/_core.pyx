@@ -639,6 +639,7 @@ include "_queue.pxi"
 include "_pool.pxi"
 include "_wait.pxi"
 include "_shared.pxi"
+include "_cache.pxi"
 include "_call.pxi"
 include "_task.pxi"
 include "_aio_call.pxi"
@@ -675,6 +676,11 @@ def _install():
         <PyTypeObject *>Queue, <PyTypeObject *>LifoQueue, <PyTypeObject *>FastPool,
         <PyTypeObject *>Lease, <size_t>(<char *>&store.c - <char *><PyObject *>store),
         <size_t>(<char *>&lease.of - <char *><PyObject *>lease),
+    )
+    cache = ObjectCache.__new__(ObjectCache)
+    fp_install_cache(
+        <PyTypeObject *>ObjectCache,
+        <size_t>(<char *>&(<ObjectCache>cache).cache - <char *><PyObject *>cache),
     )
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if cpus == 1:

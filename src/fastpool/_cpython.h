@@ -46,6 +46,7 @@ static inline uintptr_t fp_thread_token(void) { /* what pthread_self() reads, wi
 #endif
 #endif
 
+#include "_cache.h"
 #include "_waiters.h"
 #include "_mailbox.h"
 #include "_slots_view.h"
@@ -534,6 +535,7 @@ static void fp_after_fork_in_child(void) {
     fp_mailbox_is_gone(); /* the loop that ran here is the parent's */
     fp_lock_init(&fp_registry_lock);
     fp_lock_init(&fp_spare_lock);
+    fp_caches_after_fork();
     fp_spare = NULL;
     fp_spares = 0;
     for (fp_core *c = fp_live; c != NULL; c = c->next) {
