@@ -24,6 +24,9 @@ static inline void perturb(void) {
 #define FP_STEP() perturb()
 #endif
 
+static unsigned numbers_used = 4096; /* of threads */
+#define FP_NUMBERS_USED numbers_used
+
 #include "_cpython.h"
 
 enum { THREADS = 6 };
@@ -616,6 +619,7 @@ static void test_creation(void) {
 }
 
 #include "sharing.h"
+#include "caching.h"
 
 /* ---- Queue use ---- */
 
@@ -769,6 +773,10 @@ static const struct {
     {"queue-fifo", test_queue_fifo},
     {"queue-lifo", test_queue_lifo},
     {"queue-signals", test_queue_signals},
+    {"cache", test_cache},
+    {"cache-threads", test_cache_threads},
+    {"cache-exact", test_cache_exact},
+    {"cache-order", test_cache_order},
 };
 enum { TESTS = sizeof tests / sizeof *tests };
 
@@ -784,6 +792,7 @@ int main(int count, char **arguments) {
             dice_state = seed + 1;
             deadline = fp_clock_coarse() + (int64_t)(strtod(arguments[2], NULL) * 1e9);
             if (count > 4) patience = atoi(arguments[4]);
+            CHECK(fp_install_numbers() == 0);
             pthread_t watcher;
             pthread_create(&watcher, NULL, watch, NULL);
             tests[i].run();

@@ -285,6 +285,63 @@ MUTANTS = [
         ("ring", "ring-exact"),
         tsan=True,
     ),
+    Mutant(
+        "cache: the last one taken in two steps",
+        "_cache.h",
+        "    return fp_exchange(&s->last, NULL, acquire);",
+        """    void *item = fp_load(&s->last, acquire);
+    FP_STEP();
+    fp_store(&s->last, NULL, relaxed);
+    return item;""",
+        ("cache",),
+    ),
+    Mutant(
+        "cache: the last one replaced in two steps",
+        "_cache.h",
+        "void *before = fp_exchange(&mine->last, item, acq_rel);",
+        "void *before = fp_load(&mine->last, relaxed); fp_store(&mine->last, item, release);",
+        ("cache",),
+    ),
+    Mutant(
+        "cache: put without release",
+        "_cache.h",
+        "fp_store(&mine->last, item, release);\n            return NULL;",
+        "fp_store(&mine->last, item, relaxed);\n            return NULL;",
+        ("cache", "cache-exact"),
+        tsan=True,
+    ),
+    Mutant(
+        "cache: what another thread put last is never found",
+        "_cache.h",
+        "return with_last == NULL ? NULL : fp_shard_take_last(with_last);",
+        "return NULL;",
+        ("cache-exact",),
+    ),
+    Mutant(
+        "cache: a place used again hides what was left in it",
+        "_cache.h",
+        "        if (FP_LIKELY(last == NULL)) {",
+        "        if (FP_LIKELY(last == NULL || !mine->recent.count)) {",
+        ("cache-threads", "cache-order"),
+    ),
+    Mutant(
+        "cache: the old generation before the new one",
+        "_cache.h",
+        "        fp_shard *s = strip + at.offset;\n",
+        """        fp_shard *s = strip + at.offset;
+        if (with_old != NULL && (item = fp_shard_pop(with_old, &with_old->old, 1)) != NULL) return item;
+""",
+        ("cache-order",),
+    ),
+    Mutant(
+        "cache: an epoch drops the generation that was in use",
+        "_cache.h",
+        "        s->old = s->recent;\n        memset(&s->recent, 0, sizeof s->recent);",
+        """        while (s->recent.count != 0 && fp_deque_room(dropped) == 0)
+            (void)fp_deque_push(dropped, fp_deque_pop_head(&s->recent));
+        memset(&s->old, 0, sizeof s->old);""",
+        ("cache-order",),
+    ),
 ]
 
 
