@@ -32,6 +32,7 @@ MAY_LOAD = {
     "collections.abc",
     "errno",
     "functools",
+    "gc",
     "genericpath",
     "heapq",
     "itertools",

@@ -91,7 +91,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "shared": {"_core", "pool", "_shared_options", "_sharing"},
     "keyed": {"errors", "pool"},
-    "cache": set(),
+    "cache": {"_core", "_options", "_keeper", "_workers", "pool"},
     "limits": {"errors", "_core"},
     "calls": {"errors", "_core"},  # knows no pool; its line is the core's
     "fastpool": {"errors", "_types", "pool", "shared", "keyed", "cache", "limits"},
@@ -112,17 +112,35 @@ HEADERS: dict[str, set[str]] = {
     "_clock.h": set(),
     "_ring.h": set(),
     "_loads.h": {"_clock.h", "_ring.h"},
+    "_number.h": set(),
+    "_cache.h": {"_ring.h", "_number.h"},
     "_waiters.h": {"_clock.h", "_ring.h", "_loads.h"},
     "_mailbox.h": {"_waiters.h"},
     "_slots_view.h": {"_waiters.h"},
     "_shared.h": {"_waiters.h"},
     "_home.h": {"_waiters.h"},
-    "_cpython.h": {"_waiters.h", "_mailbox.h", "_slots_view.h", "_shared.h", "_home.h"},
+    "_cpython.h": {
+        "_cache.h",
+        "_waiters.h",
+        "_mailbox.h",
+        "_slots_view.h",
+        "_shared.h",
+        "_home.h",
+    },
     "_doors.h": {"_cpython.h"},
 }
 
 #: These are built without Python: by the C harness, and by whoever wants to read them alone.
-PLAIN_C = ("_clock.h", "_ring.h", "_loads.h", "_waiters.h", "_slots_view.h", "_shared.h")
+PLAIN_C = (
+    "_clock.h",
+    "_ring.h",
+    "_loads.h",
+    "_number.h",
+    "_cache.h",
+    "_waiters.h",
+    "_slots_view.h",
+    "_shared.h",
+)
 
 SOURCES = (".py", ".pyx", ".pxi")
 

@@ -39,6 +39,17 @@ MODULES = (
 USES: dict[str, dict[str, Any]] = {"factory": {"factory": object}, "items": {"items": [[]]}, "": {}}
 HOOKS = ("close", "check", "reset")
 
+#: Compiled type: the page that has its members.
+COMPILED = {
+    "FastPool": "fastpool",
+    "Lease": "fastpool",
+    "Queue": "queue",
+    "LifoQueue": "queue",
+    "SharedPool": "shared",
+    "SharedLease": "shared",
+    "ObjectCache": "cache",
+}
+
 #: What the standard library's queues have and these do not; an AttributeError says why.
 NOT_SHARED = {"mutex", "not_empty", "not_full", "all_tasks_done"}
 
@@ -89,7 +100,7 @@ def stub_members(name: str) -> set[str]:
 
 def public_members() -> Iterator[tuple[type, str]]:
     """(class, name) of every public method and attribute of the compiled types."""
-    for name in ("FastPool", "Lease", "Queue", "LifoQueue", "SharedPool", "SharedLease"):
+    for name in COMPILED:
         kind = getattr(fastpool._core, name)
         yield from ((kind, member) for member in sorted(stub_members(name)))
 
@@ -181,9 +192,7 @@ def test_every_public_name_is_in_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), MEMBERS, ids=str)
 def test_every_public_member_is_in_its_page(kind: type, name: str) -> None:
-    name_of_page = "queue" if kind.__name__.endswith("Queue") else "fastpool"
-    page = PAGES["shared" if kind.__name__.startswith("Shared") else name_of_page]
-    assert re.search(rf"`{name}\b", page)
+    assert re.search(rf"`{name}\b", PAGES[COMPILED[kind.__name__]])
 
 
 @pytest.mark.parametrize("kind", ["PoolStats", "SharedStats", "Histogram", "Holder"])

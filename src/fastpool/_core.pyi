@@ -540,6 +540,39 @@ class SharedLease(Generic[_T_co]):
     def penalize(self) -> None:
         """``SharedPool.penalize`` of its resource."""
 
+# ---- Object caches ------------------------------------------------------------------------------
+
+class ObjectCache(Generic[_T]):
+    """Keeps objects that cost something to make for use again, as Go's ``sync.Pool`` does.
+
+    ``new()`` makes an object when none is kept; ``reset(object)`` is called by ``put``, and an object
+    for which it raises an Exception is logged and dropped.  For what costs time but no more: buffers,
+    encoders, compiled things.  For connections use FastPool: here nothing is ever closed, and
+    objects vanish without notice.
+
+    No bound and no size: what nobody asked for during two full garbage collections is dropped, or
+    within two minutes without any.  Thread-safe, never blocks, re-entrant; also for tasks, of any
+    loop.  A thread gets back what it put last, before what others put.  Keeps what it has in a forked
+    child.
+    """
+
+    def __init__(
+        self, new: Callable[[], _T], *, reset: Callable[[_T], object] | None = None
+    ) -> None: ...
+    def get(self) -> _T:
+        """An object that was put before, or else a new one.
+
+        Never waits, and fails only if ``new`` raises.  Whose object it was does not matter, and
+        neither does the order of the puts.
+        """
+
+    def put(self, item: _T | None, /) -> None:
+        """Keeps the object for a later ``get``; the caller uses it no more.
+
+        Never refuses: any object will do, None is ignored, and so is the very object that this thread
+        put last.  An object that is put twice otherwise is lent to two.
+        """
+
 # ---- Calls on shared connections: private, used by fastpool.grpc --------------------------------
 
 class Carrier:
@@ -802,5 +835,10 @@ def bind(
     put_into_inbox: Callable[..., object],
 ) -> object: ...
 def bind_shared(configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[Any, str]]) -> None: ...
+def bind_cache(configure: Callable[[Any, Any], None], in_use: Callable[[], None]) -> None: ...
+def turn_caches() -> tuple[list[Any], bool]: ...
+def caches_turned() -> float: ...
+def caches_watched() -> bool: ...
+def collected(phase: str, info: dict[str, Any]) -> None: ...
 def keep(thing: object) -> None: ...
 def after_fork_in_child() -> list[Any]: ...

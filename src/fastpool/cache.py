@@ -11,7 +11,11 @@ import gc
 import os
 import time
 
-from . import _core, _keeper
+from . import (
+    _core,
+    _keeper,
+    pool,  # noqa: F401  what it does in a forked child comes before what is done here
+)
 from ._core import ObjectCache
 from ._options import is_async
 from ._workers import Workers

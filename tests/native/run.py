@@ -329,7 +329,7 @@ MUTANTS = [
         "_cache.h",
         "        fp_shard *s = strip + at.offset;\n",
         """        fp_shard *s = strip + at.offset;
-        if (with_old != NULL && (item = fp_shard_pop(with_old, &with_old->old, 1)) != NULL) return item;
+        if (with_old && (item = fp_shard_pop(with_old, &with_old->old, 1))) return item;
 """,
         ("cache-order",),
     ),

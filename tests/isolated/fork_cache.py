@@ -1,0 +1,93 @@
+"""After fork a cache keeps its objects in the child, which watches the time for itself."""
+
+import gc
+import os
+import sys
+import threading
+import warnings
+
+from fastpool import ObjectCache, _core, _keeper, cache
+from support import Crew, eventually, housekept
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
+gc.disable()
+
+
+class Thing:
+    pass
+
+
+made = []
+
+
+def new():
+    made.append(thing := Thing())
+    return thing
+
+
+things = ObjectCache(new)
+mine, theirs = [Thing() for _ in range(5)], [Thing() for _ in range(5)]
+crew, ready, done = Crew(), threading.Event(), threading.Event()
+
+
+def put_and_wait():
+    for thing in theirs:
+        things.put(thing)
+    ready.set()
+    done.wait()
+
+
+def busy():
+    """Somebody is always in the middle of something when the fork comes."""
+    while not done.is_set():
+        one, other = things.get(), things.get()
+        things.put(one)
+        things.put(other)
+
+
+crew.start(put_and_wait)
+assert ready.wait(10)
+for thing in mine:
+    things.put(thing)
+for _ in range(2):
+    crew.start(busy)
+
+for _ in range(5):
+    child = os.fork()
+    if not child:
+        try:
+            assert _keeper._thread is not None and _keeper._thread.is_alive()
+            housekept()
+            # All that was not lent at that moment is here, the objects of threads that are gone, too.
+            got = [things.get() for _ in range(30)]
+            assert len({id(thing) for thing in got}) == 30
+            here = {id(thing) for thing in got}
+            assert sum(id(thing) in here for thing in mine + theirs) >= 6
+            # New threads take the places of those that are gone.
+            for thing in got:
+                things.put(thing)
+            for _ in range(5):
+                Crew().start(lambda: things.put(Thing())).result()
+            gc.collect()
+            _core.turn_caches()
+            _core.turn_caches()
+            # The child's own worker lets go of what time has made old.
+            ended = []
+
+            class Last:
+                def __del__(self):
+                    ended.append(threading.current_thread().name)
+
+            things.put(Last())
+            _core.turn_caches()
+            cache.EPOCH = 0.0
+            cache._keeper.poke(cache.due)
+            eventually(lambda: ended)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+done.set()
+crew.finish()
