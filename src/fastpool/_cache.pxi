@@ -130,15 +130,15 @@ cdef bint cache_reset(ObjectCache self, object item) except -1:
 cdef class ObjectCache:
     """Keeps objects that cost something to make for use again, as Go's ``sync.Pool`` does.
 
-    ``new()`` makes an object when none is kept; ``reset(object)`` is called by ``put``, and an object
-    for which it raises an Exception is logged and dropped.  For what costs time but no more: buffers,
-    encoders, compiled things.  For connections use FastPool: here nothing is ever closed, and
-    objects vanish without notice.
+    ``new()`` makes an object when none is kept; ``reset(object)`` is called by ``put``, and an
+    object for which it raises an Exception is logged and dropped.  For what costs time but no more:
+    buffers, encoders, compiled things.  For connections use FastPool: here nothing is ever closed,
+    and objects vanish without notice.
 
     No bound and no size: what nobody asked for during two full garbage collections is dropped, or
     within two minutes without any.  Thread-safe, never blocks, re-entrant; also for tasks, of any
-    loop.  A thread gets back what it put last, before what others put.  Keeps what it has in a forked
-    child.
+    loop.  A thread gets back what it put last, before what others put.  A forked child has what the
+    parent had.
     """
     cdef char away[FP_AWAY]  # what all threads read apart from the reference count that they write
     cdef fp_cache cache
@@ -172,8 +172,8 @@ cdef class ObjectCache:
     def put(self, item):
         """Keeps the object for a later ``get``; the caller uses it no more.
 
-        Never refuses: any object will do, None is ignored, and so is the very object that this thread
-        put last.  An object that is put twice otherwise is lent to two.
+        Never refuses: any object will do, None is ignored, and so is the very object that this
+        thread put last.  An object that is put twice otherwise is lent to two.
         """
         cdef int watch = 0
         cdef void *dropped

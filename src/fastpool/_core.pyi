@@ -545,15 +545,15 @@ class SharedLease(Generic[_T_co]):
 class ObjectCache(Generic[_T]):
     """Keeps objects that cost something to make for use again, as Go's ``sync.Pool`` does.
 
-    ``new()`` makes an object when none is kept; ``reset(object)`` is called by ``put``, and an object
-    for which it raises an Exception is logged and dropped.  For what costs time but no more: buffers,
-    encoders, compiled things.  For connections use FastPool: here nothing is ever closed, and
-    objects vanish without notice.
+    ``new()`` makes an object when none is kept; ``reset(object)`` is called by ``put``, and an
+    object for which it raises an Exception is logged and dropped.  For what costs time but no more:
+    buffers, encoders, compiled things.  For connections use FastPool: here nothing is ever closed,
+    and objects vanish without notice.
 
     No bound and no size: what nobody asked for during two full garbage collections is dropped, or
     within two minutes without any.  Thread-safe, never blocks, re-entrant; also for tasks, of any
-    loop.  A thread gets back what it put last, before what others put.  Keeps what it has in a forked
-    child.
+    loop.  A thread gets back what it put last, before what others put.  A forked child has what the
+    parent had.
     """
 
     def __init__(
@@ -569,8 +569,8 @@ class ObjectCache(Generic[_T]):
     def put(self, item: _T | None, /) -> None:
         """Keeps the object for a later ``get``; the caller uses it no more.
 
-        Never refuses: any object will do, None is ignored, and so is the very object that this thread
-        put last.  An object that is put twice otherwise is lent to two.
+        Never refuses: any object will do, None is ignored, and so is the very object that this
+        thread put last.  An object that is put twice otherwise is lent to two.
         """
 
 # ---- Calls on shared connections: private, used by fastpool.grpc --------------------------------

@@ -54,7 +54,7 @@ def in_thread(function: Callable[..., Any], *args: Any) -> Any:
     return crew.start(function, *args).result()
 
 
-# ---- Get and Put ------------------------------------------------------------------------------
+# ---- Get and Put --------------------------------------------------------------------------------
 
 
 def test_get_calls_new_when_nothing_is_kept(new: Maker) -> None:
@@ -171,7 +171,7 @@ def test_two_puts_running_of_one_object_keep_it_once(new: Maker, by_hand: None) 
     assert things.get() is thing and things.get() is not thing
 
 
-# ---- Epochs -----------------------------------------------------------------------------------
+# ---- Epochs -------------------------------------------------------------------------------------
 
 
 def stocked(things: ObjectCache[Thing], count: int) -> list[weakref.ref[Thing]]:
@@ -425,7 +425,7 @@ def test_what_it_says_of_itself() -> None:
     assert weakref.ref(things := ObjectCache(Thing))() is things
 
 
-# ---- Re-entrancy ----------------------------------------------------------------------------------
+# ---- Re-entrancy --------------------------------------------------------------------------------
 
 
 def test_new_may_use_the_cache_itself(by_hand: None) -> None:
@@ -523,7 +523,7 @@ def test_a_cache_may_end_while_it_is_emptied(by_hand: None) -> None:
     assert [reference() for reference in references] == [None] * 5
 
 
-# ---- Collection -------------------------------------------------------------------------------------
+# ---- Collection ---------------------------------------------------------------------------------
 
 
 def test_a_cache_lets_go_of_all_when_it_ends(new: Maker, by_hand: None) -> None:
@@ -618,7 +618,7 @@ def test_references_are_balanced(by_hand: None) -> None:
     assert counts() == before
 
 
-# ---- Threads and tasks ------------------------------------------------------------------------------
+# ---- Threads and tasks --------------------------------------------------------------------------
 
 
 class Owned:

@@ -1,4 +1,4 @@
-"""A process ends quietly with caches that are full, used by daemon threads, and asked by finalisers."""
+"""A process ends quietly with full caches, which daemon threads and finalisers go on using."""
 
 import gc
 import threading

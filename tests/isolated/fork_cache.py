@@ -17,7 +17,7 @@ class Thing:
     pass
 
 
-made = []
+made, ended = [], []
 
 
 def new():
@@ -58,7 +58,7 @@ for _ in range(5):
         try:
             assert _keeper._thread is not None and _keeper._thread.is_alive()
             housekept()
-            # All that was not lent at that moment is here, the objects of threads that are gone, too.
+            # What was not lent at that moment is here, put by threads that are gone or not.
             got = [things.get() for _ in range(30)]
             assert len({id(thing) for thing in got}) == 30
             here = {id(thing) for thing in got}
@@ -71,9 +71,8 @@ for _ in range(5):
             gc.collect()
             _core.turn_caches()
             _core.turn_caches()
-            # The child's own worker lets go of what time has made old.
-            ended = []
 
+            # The child's own worker lets go of what time has made old.
             class Last:
                 def __del__(self):
                     ended.append(threading.current_thread().name)
