@@ -22,6 +22,8 @@ EXAMPLES = {
     r"and a third one: 180 leases\nall is closed: True\n",
     "threads_and_tasks": r"100 turns of threads, 100 turns of tasks\n"
     r"[12] connections, 0 time-outs\n",
+    "object_cache": r"200 downloads, all of them right: True\n"
+    r"fewer than 30 buffers were made for them: True\n",
     "tcp_pool": r"200 answers for 16 threads over [1-4] connections\n",
     "xmlrpc_pool": r"fault: integer division or modulo by zero\n"
     r"200 calls by 16 threads through [1-4] clients\nclosed before the end: 0\n",
