@@ -322,7 +322,7 @@ def settle(
     if hooks.reset is None and error is None and not discard and manager.unfit(index, None) is None:
         if manager.tracking.on:
             manager.tracking.forget(index)
-        if core.publish(index):
+        if manager.keep(index) is None:
             manager.came_back()
             return None
 

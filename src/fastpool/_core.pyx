@@ -96,9 +96,11 @@ cdef class Core:
     """
     cdef fp_core *c
     cdef object clock  # keeps a manual clock alive
+    cdef size_t most_idle  # while more are open a return asks the manager; under the lock
 
     def __cinit__(self):
         self.c = fp_core_new()
+        self.most_idle = <size_t>-1
         if self.c == NULL:
             raise MemoryError
 
@@ -247,6 +249,12 @@ cdef class Core:
         else:
             fp_gate_clear(self.c, FP_ASK_PUT)
 
+    def set_most_idle(self, double n):
+        """A return asks the manager while more than so many are open; inf: never for that reason."""
+        fp_lock_take(&self.c.lock)
+        self.most_idle = size_of(n)
+        fp_lock_drop(&self.c.lock)
+
     def set_limit(self, double limit):
         fp_lock_take(&self.c.lock)
         self.c.limit = size_of(limit)
@@ -264,6 +272,8 @@ cdef class Core:
             if slot != NULL:
                 c.open += 1
                 c.creating += 1
+                if c.open > self.most_idle:
+                    fp_gate_set(c, FP_ASK_PUT)
                 if c.use == FP_SHARING:
                     fp_sharing_reserved(c, slot)
         fp_check(c)
@@ -413,6 +423,8 @@ cdef class Core:
         fp_slots_release(&c.slots, slot)
         c.open -= 1
         left = c.open
+        if left <= self.most_idle and self.most_idle != <size_t>-1:
+            fp_gate_clear(c, FP_ASK_PUT)
         fp_check(c)
         fp_lock_drop(&c.lock)
         if c.manager != NULL:

@@ -45,6 +45,7 @@ class Housekeeping:
         with self.tending:
             slots = core.slots()
             oldest = None
+            idle = []
             for index, state, since, dies_at, *_ in slots:
                 next_at = min(next_at, dies_at)
                 if state != "idle":
@@ -55,9 +56,12 @@ class Housekeeping:
                         manager.closing.later(index, why)
                     continue
                 next_at = min(next_at, since + o.idle_timeout)
+                idle.append((since, index))
                 since = max(since, self.kept_alive.get(index, since))
                 if oldest is None or since < oldest[1]:
                     oldest = (index, since)
+            if len(idle) > o.max_idle and not core.waiting:
+                self._trim(idle)
             if slots:
                 next_at = min(next_at, now + o.idle_timeout)
             if o.keepalive != INF and slots:
@@ -69,6 +73,12 @@ class Housekeeping:
             if manager.tracking.taken:
                 next_at = min(next_at, manager.tracking.report_leaks(now))
         self._come_by(now, next_at)
+
+    def _trim(self, idle: list[tuple[float, int]]) -> None:
+        """What became idle and was not returned: made for a caller who gave up, for instance."""
+        for _, index in sorted(idle)[: len(idle) - int(self.options.max_idle)]:
+            if self.core.claim(index):
+                self.manager.closing.later(index, "surplus")
 
     def _come_by(self, now: float, next_at: float) -> None:
         """The housekeeper's next visit, ``next_at`` of the pool's clock."""

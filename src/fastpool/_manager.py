@@ -69,13 +69,14 @@ class Manager:
             ask_put=self.asks_put(),
             clock=getattr(o.clock, "ticks", o.clock),
         )
+        if not self.asks_put():
+            self.core.set_most_idle(o.max_idle)
 
     def asks_put(self) -> bool:
-        """Whether every return has to be looked at."""
+        """Whether every return has to be looked at.  Not for ``max_idle`` alone: as long as no more
+        are open, no more can be idle, and the core asks when there are."""
         o = self.options
-        return bool(
-            self.tracking.on or o.hooks.reset is not None or o.max_idle != INF or o.max_uses != INF
-        )
+        return bool(self.tracking.on or o.hooks.reset is not None or o.max_uses != INF)
 
     def start_anew(self) -> None:
         """Everything that is bound to this process: at first, and in a forked child."""
@@ -191,11 +192,11 @@ class Manager:
             return
         if self.tracking.on:
             self.tracking.forget(index)
-        why = "discarded" if discard else self.unfit(index, error)
-        if why is None and core.publish(index):
+        why = "discarded" if discard else self.unfit(index, error) or self.keep(index)
+        if why is None:
             self.came_back()
         else:
-            self.closing.here(index, why or self.why_not_idle(index))
+            self.closing.here(index, why)
         if core.closed or self.orphaned:
             self.sweep()
 
@@ -205,8 +206,12 @@ class Manager:
             self.changed()
 
     def returned(self, later: bool = False) -> None:
-        """For the core: something came back by the fast path while the pool was being closed."""
-        self.sweep(later)
+        """For the core: something came back by the fast path while the pool was being closed, or
+        while one more was opened than may be idle."""
+        if self.core.closed:
+            self.sweep(later)
+        else:
+            _keeper.poke(self.housekeeping.tend)
 
     def rescue(self, index: int, why: str) -> None:
         """For the core: a slot whose owner did not get to the end of what it was doing."""
@@ -214,7 +219,16 @@ class Manager:
 
     def unfit(self, index: int, error: BaseException | None) -> str | None:
         """Runs the reset hook in the caller's thread; why the resource may not be kept, or None."""
-        return self.broken(index, error) or self.reset(index) or self.worn(index)
+        return self.broken(index, error) or self.reset(index)
+
+    def keep(self, index: int) -> str | None:
+        """Makes it idle; or why it may not be kept.  One step for all who come back at once: no
+        more are kept than may be idle."""
+        with self.lock:
+            why = self.worn(index)
+            if why is None and not self.core.publish(index):
+                why = self.why_not_idle(index)
+            return why
 
     def broken(self, index: int, error: BaseException | None) -> str | None:
         """What speaks against it before the reset hook is run."""

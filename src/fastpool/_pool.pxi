@@ -342,7 +342,7 @@ cdef class Lease:
         if fp_id_of(l.c) != l.id:
             return None
         if slot == NULL:  # given back by another way, or while the pool was being closed
-            if fp_gate(l.c) & (FP_CLOSED | FP_TELL) and l.c.manager != NULL:
+            if fp_gate(l.c) & (FP_CLOSED | FP_TELL | FP_ASK_PUT) and l.c.manager != NULL:
                 (<object>l.c.manager).returned()
         elif fp_slot_holds(slot, l.generation):
             pool_settle(l.c, slot, error, False)

@@ -307,15 +307,13 @@ class Shard(Manager):
             if self.tracking.on:
                 self.tracking.forget(index)
             why = "discarded" if discard else self.broken(index, error)
-            why = why or await self._areset(index) or self.worn(index)
-            kept = why is None and core.publish(index)
+            why = why or await self._areset(index) or self.keep(index)
         except BaseException:
             self.rescue(index, "interrupted")
             raise
-        if kept:
+        if why is None:
             self.came_back()
         elif core.retire(index):
-            why = why or self.why_not_idle(index)
             await self.closing.end(index, why, core.generation(index))
         if core.closed:
             self.sweep()
@@ -346,6 +344,9 @@ class Shard(Manager):
             self.settle(index, error, discard)
             return None
         return asyncio.shield(self.tasks.insist(self.asettle, index, error, discard))
+
+    def asks_put(self) -> bool:
+        return super().asks_put() or self.options.max_idle != INF
 
     def worn(self, index: int) -> str | None:
         return super().worn(index) or ("evicted" if self.shards.owes(self) else None)

@@ -215,7 +215,7 @@ cdef object lease_aexit(Lease lease, object error):
     if fp_id_of(l.c) != l.id:
         return DONE
     if slot == NULL:  # given back by another way, or while the pool was being closed
-        if fp_gate(l.c) & (FP_CLOSED | FP_TELL) and l.c.manager != NULL:
+        if fp_gate(l.c) & (FP_CLOSED | FP_TELL | FP_ASK_PUT) and l.c.manager != NULL:
             (<object>l.c.manager).returned(True)
         return DONE
     if not fp_slot_holds(slot, l.generation):

@@ -611,7 +611,7 @@ static FP_COLD void fp_pool_sampled(fp_core *c, fp_slot *slot) {
 
 /* The whole of a return.  1: done; 0: the slot is still the holder's, ask the manager; -1: it is not
  * lent, or not by the lease of this generation (0: any).  *told: the manager has to know, since the pool
- * was closed meanwhile, or what came back may be wanted elsewhere. */
+ * was closed meanwhile, more may be idle now than are to be, or what came back may be wanted elsewhere. */
 static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation, int *told) {
     uint64_t word = fp_load(&slot->word, relaxed);
     if (FP_UNLIKELY(fp_state(word) != FP_LEASED)) return -1;
@@ -623,9 +623,9 @@ static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation,
     fp_store(&slot->owner, 0, relaxed);
     if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
     uint32_t gate = fp_gate(c); /* after the publish: see the proof at the head of this file */
-    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL))) {
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL | FP_ASK_PUT))) {
         if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);
-        *told = (gate & (FP_CLOSED | FP_TELL)) != 0;
+        *told = (gate & (FP_CLOSED | FP_TELL | FP_ASK_PUT)) != 0;
     }
     return 1;
 }
