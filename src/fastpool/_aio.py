@@ -318,7 +318,7 @@ def settle(
 ) -> Awaitable[None] | None:
     """The slow path of a return, begun at once: hooks run on a worker, or in a task of the pool's.
     None: all is done."""
-    hooks, core = manager.hooks, manager.core
+    hooks = manager.hooks
     if hooks.reset is None and error is None and not discard and manager.unfit(index, None) is None:
         if manager.tracking.on:
             manager.tracking.forget(index)
