@@ -140,7 +140,7 @@ MUTANTS = [
     Mutant(
         "close: return not swept",
         "_waiters.h",
-        "*told = (gate & (FP_CLOSED | FP_TELL)) != 0;",
+        "*told = (gate & (FP_CLOSED | FP_TELL | FP_ASK_PUT)) != 0;",
         "*told = 0;",
         ("close",),
     ),
