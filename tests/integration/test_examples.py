@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: A word in an example's name: the module that it needs.
 NEEDS = {"grpc": "grpc", "tenacity": "tenacity", "stamina": "stamina"}
 
+#: Likewise: the program.
+PROGRAMS = {"redigo": "redis-server"}
+
 #: Example: what it prints, as a regular expression.
 EXAMPLES = {
     "asyncio_service": r"200 answers for 200 tasks over ([1-4]) connections\n"
@@ -22,6 +26,11 @@ EXAMPLES = {
     r"and a third one: 180 leases\nall is closed: True\n",
     "threads_and_tasks": r"100 turns of threads, 100 turns of tasks\n"
     r"[12] connections, 0 time-outs\n",
+    "channel_pool": r"20 at once over 20 connections\nkept: 4, closed on return: 16\n"
+    r"opened for the next 200: 0\n",
+    "redigo_pool": r"count is 800, by 16 threads\nthe server saw at most 4 connections\n"
+    r"left over state was undone: True\nrefused: WRONGTYPE\nafter all were cut off: PONG\n"
+    r"all is closed: True\n",
     "object_cache": r"200 downloads, all of them right: True\n"
     r"fewer than 30 buffers were made for them: True\n",
     "tcp_pool": r"200 answers for 16 threads over [1-4] connections\n",
@@ -52,6 +61,8 @@ def test_the_example_runs(name: str) -> None:
     for word in name.split("_"):
         if word in NEEDS:
             pytest.importorskip(NEEDS[word], reason=f"{NEEDS[word]} is not installed")
+        if word in PROGRAMS and shutil.which(PROGRAMS[word]) is None:
+            pytest.skip(f"{PROGRAMS[word]} is not installed (Debian: apt-get install redis-server)")
     done = run(str(ROOT / "examples" / f"{name}.py"))
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(EXAMPLES[name], done.stdout), done.stdout
