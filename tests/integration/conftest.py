@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from bench import servers
 from bench.grpc.certificate import NoCertificate, make_certificate
+from bench.measure import NotRun
 from etcd_server import Etcd, NoEtcd, Stubs, make_stubs
 from loops import KINDS, Run, run_in
 
@@ -26,6 +29,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def on_loop(request: pytest.FixtureRequest) -> Run:
     """`on_loop(main())`, as asyncio.run, on event loops of both makes."""
     return partial(run_in, request.param)
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[str]:
+    """The port of a redis-server of our own, on loopback."""
+    with contextlib.ExitStack() as stack:
+        try:
+            port = stack.enter_context(servers.redis())
+        except NotRun as reason:
+            pytest.skip(str(reason))
+        yield str(port)
 
 
 @pytest.fixture(scope="session")

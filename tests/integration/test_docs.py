@@ -55,6 +55,7 @@ SERVERS = {
     "docs/howto/grpc-workers.md": ("localhost:50051", "greeter"),
     "docs/tutorial/first-grpc-channel.md": ("localhost:50051", "greeter"),
     "docs/howto/replace-a-queue.md": ("8000", "web_server"),
+    "docs/howto/coming-from-redigo.md": ("6379", "redis_server"),
 }
 #: Document: what it prints, as a regular expression; nothing for the others.
 PRINTS = {
