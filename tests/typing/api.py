@@ -16,6 +16,7 @@ from fastpool import (
     Factory,
     FastPool,
     Lease,
+    ObjectCache,
     PoolClosed,
     PoolDeadlock,
     PoolError,
@@ -317,3 +318,17 @@ def told(breaker: CircuitBreaker, before: str, after: str) -> None:
 
 
 CircuitBreaker(on_change=told, window=10).trip()
+
+# An object cache: the type of the objects is inferred from what makes them.
+
+buffers = ObjectCache(lambda: bytearray(10))
+assert_type(buffers, ObjectCache[bytearray])
+assert_type(buffers.get(), bytearray)
+buffers.put(buffers.get())
+buffers.put(None)
+letters: ObjectCache[list[str]] = ObjectCache(list, reset=lambda used: used.clear())
+letters.get().append("a")
+connections = ObjectCache(Connection, reset=Connection.close)
+assert_type(connections.get(), Connection)
+subscripted_cache = ObjectCache[bytes](bytes)
+assert_type(subscripted_cache.get(), bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fastpool.queue as queue
-from fastpool import FastPool
+from fastpool import FastPool, ObjectCache
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 
 
@@ -55,3 +55,13 @@ CallPolicy()(idempotent="yes")  # error
 Retry(throttle="none")  # error
 CircuitBreaker(failures="OSError")  # error
 Limit(1).stats().in_use = 3  # error
+
+cache = ObjectCache(Connection)
+cache.put("text")  # error
+cache.get().missing()  # error
+cache.get(timeout=3)  # error
+ObjectCache()  # error
+ObjectCache(3)  # error
+ObjectCache(Connection, Connection.close)  # error
+ObjectCache(Connection, reset=Connection)  # error
+ObjectCache(Connection, size=3)  # error
