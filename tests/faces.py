@@ -61,6 +61,11 @@ def SharedPool(*args: Any, **options: Any) -> Any:
     return pool if _stage is None else Shared(_stage, pool)
 
 
+def KeyedPool(*args: Any, **options: Any) -> Any:
+    """The same of a ``fastpool.KeyedPool``."""
+    return stand_in(fastpool.KeyedPool(*args, **options))
+
+
 def stand_in(pool: Any, is_queue: bool = False) -> Any:
     """The pool itself for a test that runs through threads."""
     return pool if _stage is None else Pool(_stage, pool, is_queue)

@@ -90,7 +90,11 @@ ARROWS: dict[str, set[str]] = {
         "_shared_options",
     },
     "shared": {"_core", "pool", "_shared_options", "_sharing"},
-    "keyed": {"errors", "pool"},
+    "_keyed_options": {"_options"},
+    "_branch": {"errors", "_core", "_policy", "_keeper", "_opener", "_manager"},
+    "_switch": set(),
+    "_keyed": {"errors", "_core", "_keeper", "_workers", "stats", "_manager", "_branch", "_switch"},
+    "keyed": {"_core", "_faces", "pool", "_keyed_options", "_keyed"},
     "cache": {"_core", "_options", "_keeper", "_workers", "pool"},
     "limits": {"errors", "_core"},
     "calls": {"errors", "_core"},  # knows no pool; its line is the core's
@@ -118,6 +122,7 @@ HEADERS: dict[str, set[str]] = {
     "_mailbox.h": {"_waiters.h"},
     "_slots_view.h": {"_waiters.h"},
     "_shared.h": {"_waiters.h"},
+    "_keys.h": {"_slots_view.h"},
     "_home.h": {"_waiters.h"},
     "_cpython.h": {
         "_cache.h",
@@ -140,6 +145,7 @@ PLAIN_C = (
     "_waiters.h",
     "_slots_view.h",
     "_shared.h",
+    "_keys.h",
 )
 
 SOURCES = (".py", ".pyx", ".pxi")

@@ -18,7 +18,7 @@ import pytest
 
 import fastpool
 import fastpool.calls
-from fastpool import FastPool, _shared_options
+from fastpool import FastPool, _keyed_options, _shared_options
 from fastpool._options import NAMES, Options, parse
 from fastpool.testing import ManualClock
 
@@ -38,6 +38,7 @@ MODULES = (
 #: Use of FastPool: what makes it this use. The order is that of the columns in fastpool.md.
 USES: dict[str, dict[str, Any]] = {"factory": {"factory": object}, "items": {"items": [[]]}, "": {}}
 HOOKS = ("close", "check", "reset")
+KEYED = ("KeyedPool", "KeyedLease")
 
 #: Compiled type: the page that has its members.
 COMPILED = {
@@ -93,14 +94,15 @@ def stub_members(name: str) -> set[str]:
     node = stub_classes()[name]
     own = {one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
     own |= {ast.unparse(one.target) for one in node.body if isinstance(one, ast.AnnAssign)}
-    inherits = any(ast.unparse(base).startswith("Store[") for base in node.bases)
-    found = own | (stub_members("Store") if inherits else set())
+    bases = {ast.unparse(base).partition("[")[0] for base in node.bases}
+    found = own.union(*(stub_members(base) for base in bases & {"Store", "Lease"}))
     return {member for member in found if not member.startswith("_")}
 
 
 def public_members() -> Iterator[tuple[type, str]]:
     """(class, name) of every public method and attribute of the compiled types."""
     for name in COMPILED:
+    for name in ("FastPool", "Lease", "Queue", "LifoQueue", "SharedPool", "SharedLease", *KEYED):
         kind = getattr(fastpool._core, name)
         yield from ((kind, member) for member in sorted(stub_members(name)))
 
@@ -114,9 +116,9 @@ def public_names() -> Iterator[tuple[str, Any]]:
                 yield f"{module}.{name}", value
 
 
-def shared_options() -> dict[str, Any]:
-    """The options of SharedPool in the stub, with their defaults."""
-    for node in stub_classes()["SharedPool"].body:
+def options_of(name: str) -> dict[str, Any]:
+    """The options of SharedPool or KeyedPool in the stub, with their defaults."""
+    for node in stub_classes()[name].body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             given = node.args
             defaults = [None if one is None else ast.literal_eval(one) for one in given.kw_defaults]
@@ -193,13 +195,17 @@ def test_every_public_name_is_in_the_reference(name: str) -> None:
 @pytest.mark.parametrize(("kind", "name"), MEMBERS, ids=str)
 def test_every_public_member_is_in_its_page(kind: type, name: str) -> None:
     assert re.search(rf"`{name}\b", PAGES[COMPILED[kind.__name__]])
+    name_of_page = "queue" if kind.__name__.endswith("Queue") else "fastpool"
+    kinds = {"Shared": "shared", "KeyedP": "keyed", "KeyedL": "keyed"}
+    page = PAGES[kinds.get(kind.__name__[:6], name_of_page)]
+    assert re.search(rf"`{name}\b", page)
 
 
-@pytest.mark.parametrize("kind", ["PoolStats", "SharedStats", "Histogram", "Holder"])
+@pytest.mark.parametrize("kind", ["PoolStats", "SharedStats", "KeyedStats", "Histogram", "Holder"])
 def test_every_field_is_in_the_reference(kind: str) -> None:
     section = PAGES["stats"].partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
     members = [name for name in dir(getattr(fastpool.stats, kind)) if not name.startswith("_")]
-    if kind == "SharedStats":
+    if kind in ("SharedStats", "KeyedStats"):
         members = [name for name in members if not hasattr(fastpool.stats.PoolStats, name)]
     assert members
     assert [name for name in members if not re.search(rf"`{name}\b", section)] == []
@@ -304,22 +310,47 @@ def test_a_queue_refuses_what_is_not_for_it(name: str) -> None:
         FastPool(**{name: OTHER[name]})
 
 
+# ---- Options of KeyedPool ----------------------------------------------------------------------
+
+
+def test_the_stub_has_every_option_of_a_keyed_pool() -> None:
+    refused = {"factory", *_keyed_options.NOT_KEYED}
+    assert {*options_of("KeyedPool")} == {*_keyed_options.LIMITS, *NAMES} - refused
+
+
+@pytest.mark.parametrize("name", options_of("KeyedPool"))
+def test_an_option_of_a_keyed_pool_is_in_the_reference(name: str) -> None:
+    """With its default, which is the real one."""
+    (row,) = re.findall(rf"^\| `{name}` \|.*", PAGES["keyed"], re.MULTILINE)
+    told = row.split("|")[2].strip().strip("`")
+    default = options_of("KeyedPool")[name]
+    if name == "name":
+        assert told == '"pool-N"'
+    elif default is ...:
+        assert told
+    else:
+        assert ast.literal_eval(told) == default
+        options = _keyed_options.parse_keyed(object, _Unset, {})
+        real = {"max_per_key": "maxsize", "max_idle_per_key": "max_idle"}.get(name, name)
+        assert as_given(options, real) == default
+
+
 # ---- Options of SharedPool ----------------------------------------------------------------------
 
 
 def test_the_stub_has_every_option_of_a_shared_pool() -> None:
     refused = {"factory", *_shared_options.NOT_SHARED}
-    assert {*shared_options()} == {*_shared_options.OWN, *NAMES} - refused
+    assert {*options_of("SharedPool")} == {*_shared_options.OWN, *NAMES} - refused
 
 
-@pytest.mark.parametrize("name", shared_options())
+@pytest.mark.parametrize("name", options_of("SharedPool"))
 def test_an_option_of_a_shared_pool_is_in_the_reference(name: str) -> None:
     """With its default, which is the real one."""
     page = PAGES["shared"].partition("| option | default | unit or values | effect |")[2]
     rows = page.partition("\n\n")[0].splitlines()
     (row,) = [row for row in rows if re.match(rf"\| [^|]*`{name}`[^|]*\|", row)]
     told = row.split("|")[2].strip().strip("`")
-    default = shared_options()[name]
+    default = options_of("SharedPool")[name]
     if name == "name":
         assert told == '"pool-N"'
     elif default is ...:

@@ -2,16 +2,17 @@
 
 from .cache import ObjectCache
 from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
+from .keyed import KeyedLease, KeyedPool
 from .pool import FastPool, Lease
 from .shared import SharedLease, SharedPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._types import AsyncFactory, Factory
+    from ._types import AsyncFactory, Factory, KeyedFactory
 else:
 
     def __getattr__(name):  # the protocols need typing, which nothing else here does
-        if name in ("AsyncFactory", "Factory"):
+        if name in ("AsyncFactory", "Factory", "KeyedFactory"):
             from . import _types
 
             return getattr(_types, name)
@@ -23,6 +24,9 @@ __all__ = [
     "AsyncFactory",
     "Factory",
     "FastPool",
+    "KeyedFactory",
+    "KeyedLease",
+    "KeyedPool",
     "Lease",
     "ObjectCache",
     "PoolClosed",

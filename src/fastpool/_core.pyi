@@ -4,12 +4,14 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Generato
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
 
-from ._types import AsyncFactory, Factory
-from .stats import Holder, PoolStats, SharedStats
+from ._types import AsyncFactory, Factory, KeyedFactory
+from .stats import Holder, KeyedStats, PoolStats, SharedStats
 from .testing import ManualClock
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
+_K = TypeVar("_K")
+_K_co = TypeVar("_K_co", covariant=True)
 
 _Order: TypeAlias = Literal["lifo", "fifo"]
 _Fairness: TypeAlias = Literal["fair", "throughput"]
@@ -361,6 +363,110 @@ class Lease(Generic[_T_co]):
 
     def discard(self) -> None:
         """Closes the resource instead of giving it back; once, PoolError after that."""
+
+class KeyedPool(Owner[_T], Generic[_K, _T]):
+    """A pool of resources for each key, under common limits."""
+
+    def __init__(
+        self,
+        # Makes one resource of a key, on a worker of the pool; a callable, or an object with
+        # create(key).
+        factory: Callable[[_K], _T] | KeyedFactory[_K, _T],
+        *,
+        # Hard caps on open resources, until they are really closed, in all and of one key; None: no
+        # limit.  At the first, what is idle longest of another key is closed for one who waits.
+        max_total: int | None = 100,
+        max_per_key: int | None = 10,
+        # Most kept idle; the surplus is closed on return: in all what was idle longest, of one key
+        # what comes back.  None: no limit, 0: none is kept.
+        max_idle_total: int | None = None,
+        max_idle_per_key: int | None = None,
+        # As those of FastPool, for each key.
+        idle_timeout: float | None = 90,
+        close: Callable[[_T], object] | None = None,
+        check: Callable[[_T], object] | None = None,
+        reset: Callable[[_T], object] | None = None,
+        order: _Order = "lifo",
+        timeout: float | None = 30,
+        create_timeout: float | None = 30,
+        hook_timeout: float | None = 5,
+        # Most calls of the factory at once for one key; None: any number.
+        max_creating: int | None = 4,
+        check_after: float | None = 0.5,
+        keepalive: float | None = None,
+        max_lifetime: float | None = 1800,
+        max_uses: int | None = None,
+        # Most callers in the line of one key; one more is PoolOverloaded at once.
+        max_waiting: int | None = None,
+        leak_after: float | None = None,
+        discard_on: _DiscardOn[_T] = ...,
+        name: str | None = None,
+        clock: ManualClock | Ticks | None = None,
+    ) -> None: ...
+    def lease(self, key: _K, timeout: float | None = ...) -> KeyedLease[_K, _T]:
+        """``with pool.lease(key) as resource:`` - entering takes one of this key, the end gives it
+        back.  TypeError at once for a key that cannot be hashed."""
+
+    def acquire(self, key: _K, timeout: float | None = ...) -> KeyedLease[_K, _T]:
+        """Takes a resource at once and returns its lease, for holds that no block can express."""
+
+    async def aacquire(self, key: _K, timeout: float | None = ...) -> KeyedLease[_K, _T]:
+        """``acquire`` for a task."""
+
+    async def aclose(self, timeout: float | None = 5.0) -> bool:
+        """``close`` for a task: waits for borrowers other than the calling task."""
+
+    def flush(self, key: _K = ...) -> None:
+        """Retires every open resource, or those of one key: idle ones now, leased ones on
+        return."""
+
+    def suspend(self) -> None:
+        """Leases wait until ``resume``; returns work as ever."""
+
+    def resume(self) -> None:
+        """Ends ``suspend``."""
+
+    def leases(self) -> list[Holder[_T]]:
+        """Who holds what."""
+
+    def stats(self) -> KeyedStats:
+        """An immutable snapshot: all keys together, and the sizes of each."""
+
+    def close(self, timeout: float | None = 5.0) -> bool:
+        """Refuses new work, wakes every waiter, closes what is idle, waits up to ``timeout``
+        seconds for borrowers other than the calling thread; True when all is closed."""
+
+    @property
+    def name(self) -> str:
+        """The name in errors, logs and metrics."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+class KeyedLease(Lease[_T_co], Generic[_K_co, _T_co]):
+    """The right to one resource of a key: made by ``KeyedPool.lease`` and ``KeyedPool.acquire``."""
+
+    @property
+    def key(self) -> _K_co:
+        """What the resource is of."""
 
 class SharedPool(Owner[_T]):
     """A pool of resources that many callers use at once."""
@@ -737,6 +843,8 @@ def hit(pool: FastPool[Any]) -> Any: ...
 def stored(pool: FastPool[Any], item: object) -> bool: ...
 def lease_hit(lease: Lease[Any], block: bool) -> Any: ...
 def share_lease_hit(lease: SharedLease[Any], block: bool) -> Any: ...
+def keyed_lease_hit(lease: KeyedLease[Any, Any], block: bool) -> Any: ...
+def add_keyed_faces(pool: dict[str, Any], lease: dict[str, Any]) -> None: ...
 def shared_hit(pool: SharedPool[Any]) -> Any: ...
 def lease_asks(lease: _AnyLease, hand: Hand) -> tuple[Any, _Taken | None, float | None]: ...
 def lease_hold(lease: _AnyLease, hand: Hand, block: bool) -> Any: ...
@@ -841,5 +949,11 @@ def turn_caches() -> tuple[list[Any], bool]: ...
 def caches_turned() -> float: ...
 def caches_watched() -> bool: ...
 def collected(phase: str, info: dict[str, Any]) -> None: ...
+def bind_keyed(
+    configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[dict[Any, Core], str]],
+) -> None: ...
+def oldest_idle(cores: dict[Any, Core], most: int) -> tuple[int, list[tuple[Any, int]]]: ...
+def blocks_of(cores: dict[Any, Core], thread: int, task: int) -> int: ...
+def busy(cores: dict[Any, Core], holder: int) -> int: ...
 def keep(thing: object) -> None: ...
 def after_fork_in_child() -> list[Any]: ...

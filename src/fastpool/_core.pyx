@@ -26,6 +26,7 @@ include "_core_c.pxi"
 cdef object UNSET = type("Unset", (), {"__repr__": lambda self: "<the pool's own>"})()
 cdef object configure = None  # these two are set by pool.py; makes the manager of a FastPool
 cdef object configure_shared = None  # by shared.py; likewise of a SharedPool
+cdef object configure_keyed = None   # by keyed.py; likewise of a KeyedPool
 cdef object poke = None       # puts a call into the housekeeper's inbox; runs no Python code
 cdef object is_finalizing = sys.is_finalizing
 cdef object generic_alias = type(list[int])
@@ -43,6 +44,12 @@ def bind_shared(configure_pool):
     """The same for SharedPool, by ``fastpool.shared``."""
     global configure_shared
     configure_shared = configure_pool
+
+
+def bind_keyed(configure_pool):
+    """The same for KeyedPool, by ``fastpool.keyed``."""
+    global configure_keyed
+    configure_keyed = configure_pool
 
 
 # ---- Time spans -------------------------------------------------------------------------------
@@ -655,6 +662,7 @@ include "_cache.pxi"
 include "_call.pxi"
 include "_task.pxi"
 include "_aio_call.pxi"
+include "_keyed.pxi"
 
 
 def _install():

@@ -13,6 +13,7 @@ from ._core import (
     get_later,
     hit,
     is_pool,
+    keyed_lease_hit,
     lease_hit,
     put_later,
     share_lease_hit,
@@ -124,6 +125,38 @@ async def share_acquire(self: Any, timeout: Any = DEFAULT) -> Any:
     return lease
 
 
+async def keyed_acquire(self: Any, key: Any, timeout: Any = DEFAULT) -> Any:
+    """``acquire`` for a task."""
+    lease = self.lease(key, timeout)
+    await enter_key(lease, False)
+    return lease
+
+
+async def enter_keyed(self: Any) -> Any:
+    """Takes the resource."""
+    return await enter_key(self, True)
+
+
+async def enter_key(lease: Any, block: bool) -> Any:
+    found = keyed_lease_hit(lease, block)
+    due = type(found) is Hand
+    if not due and found is not MISSED:
+        return found
+    try:
+        branch = lease._manager().pin(lease.key)
+    except BaseException:
+        if due:
+            found.drop()
+        raise
+    try:
+        hand = lease._turn(branch.core, found if due else None)
+        resource = await (_aio or _load()).enter(lease, hand, block)
+        lease._entered()
+        return resource
+    finally:
+        branch.unpin()
+
+
 def settle(manager: Any, index: int, error: BaseException | None, discard: bool) -> Any:
     """The slow path of a return by a task; something to await, or None."""
     return (_aio or _load()).settle(manager, index, error, discard)
@@ -160,4 +193,17 @@ def install() -> None:
             "__aexit__": exit_pool,
         },
         {"__aenter__": enter_lease},
+    )
+
+
+def install_keyed() -> None:
+    """The same for ``KeyedPool``."""
+    _core.add_keyed_faces(
+        {
+            "aacquire": named(keyed_acquire, "aacquire"),
+            "aclose": aclose,
+            "__aenter__": enter_pool,
+            "__aexit__": exit_pool,
+        },
+        {"__aenter__": named(enter_keyed, "__aenter__")},
     )

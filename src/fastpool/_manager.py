@@ -331,6 +331,10 @@ class Manager:
         lets go of its manager."""
         for workers in (*self.workers(), self.errands):
             workers.stop()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Nothing of a closed pool is left: if it was collected, its manager goes."""
         if self.orphaned:
             _orphans.discard(self)
             self.core.drop_manager()

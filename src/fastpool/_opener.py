@@ -140,7 +140,7 @@ class Opener:
     def attempt(self) -> bool:
         """Starts one try; False: the cap is reached, or there is no thread to be had."""
         core = self.manager.core
-        index = core.reserve()
+        index = self.reserve()
         if index < 0:
             return False
         self.tries += 1
@@ -151,6 +151,10 @@ class Opener:
             core.free(index)
             return False
         return True
+
+    def reserve(self) -> int:
+        """A place under the cap, or -1."""
+        return self.manager.core.reserve()
 
     def _wanted(self) -> bool:
         core = self.manager.core
@@ -167,12 +171,15 @@ class Opener:
             return
         resource = error = None
         try:
-            resource = self.manager.hooks.create()
+            resource = self.create()
             self._take_in(attempt, resource)
         except BaseException as failure:  # whatever it is, it is the waiter's to see
             error = failure
         del resource
         self._finish(attempt, error)
+
+    def create(self) -> Any:
+        return self.manager.hooks.create()
 
     def _begin(self, attempt: Try) -> bool:
         """Assigns the try to a waiter; False: nobody wants it any more."""

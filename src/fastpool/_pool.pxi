@@ -302,7 +302,12 @@ cdef int lease_take(fp_lease *l) except -1:
     if fp_id_of(l.c) != l.id:
         from fastpool.errors import PoolClosed
         raise PoolClosed("a pool", "the pool of this lease is gone")
-    slot = pool_lend(l.c, l.span, due)
+    return lease_lend(l, due)
+
+
+cdef int lease_lend(fp_lease *l, fp_slot *due) except -1:
+    """The rest of it: waits, or asks the manager."""
+    cdef fp_slot *slot = pool_lend(l.c, l.span, due)
     if l.state != FP_LEASE_FRESH:  # two threads have waited with the same lease
         slot_drop(l.c, slot)
         from fastpool.errors import PoolError

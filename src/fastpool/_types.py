@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-__all__ = ["AsyncFactory", "Factory"]
+__all__ = ["AsyncFactory", "Factory", "KeyedFactory"]
 
 T_co = TypeVar("T_co", covariant=True)
+K_contra = TypeVar("K_contra", contravariant=True)
 
 
 class Factory(Protocol[T_co]):
@@ -39,4 +40,13 @@ class AsyncFactory(Protocol[T_co]):
 
     async def create(self) -> T_co:
         """Returns a new resource, or raises; see ``Factory.create``."""
+        ...
+
+
+class KeyedFactory(Protocol[K_contra, T_co]):
+    """The same for ``KeyedPool``: ``create`` is told the key.  The other hooks are not: what they
+    need to know of it, the resource carries."""
+
+    def create(self, key: K_contra) -> T_co:
+        """Returns a new resource of this key, or raises; see ``Factory.create``."""
         ...

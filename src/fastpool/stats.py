@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ._manager import Manager
 
-__all__ = ["Histogram", "Holder", "PoolStats", "SharedStats"]
+__all__ = ["Histogram", "Holder", "KeySizes", "KeyedStats", "PoolStats", "SharedStats"]
 
 T_co = TypeVar("T_co", covariant=True)
 # What is in a tally beside ``closed``.
@@ -100,6 +100,27 @@ class SharedStats(PoolStats):
 
 
 @dataclass(frozen=True, slots=True)
+class KeySizes:
+    """Of one key of a KeyedPool; the states add up to ``open``."""
+
+    idle: int
+    leased: int
+    creating: int
+    checking: int
+    closing: int
+    open: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedStats(PoolStats):
+    """Of a KeyedPool, all keys together; ``maxsize`` is its ``max_total``, 0 for none.  ``keys``:
+    the sizes of each key that has anything open, or for which anybody waits."""
+
+    keys: dict[Any, KeySizes]
+
+
+@dataclass(frozen=True, slots=True)
 class Holder(Generic[T_co]):
     """One lease under way: the resource, its age in seconds, the thread's name if it is known, and
     with ``leak_after`` on the stack that took it, innermost call first."""
@@ -161,6 +182,20 @@ def snapshot(
         create_time=creates,
         use_time=held,
     )
+
+
+def keyed_snapshot(
+    name: str, maxsize: int, counted: dict[str, Any], tallies: dict[Any, dict[str, Any]]
+) -> KeyedStats:
+    """The stats of a pool of many keys, from the tallies of them and ``counted`` of those that are
+    forgotten."""
+    keys = {}
+    for key, one in tallies.items():
+        keys[key] = KeySizes(**{size: one[size] for size in KeySizes.__slots__})
+        counted = added(counted, one)
+    stats: Any = snapshot(name, maxsize, counted | {"keys": keys}, KeyedStats)
+    whole: KeyedStats = stats
+    return whole
 
 
 def call_stack(limit: int = 12) -> tuple[str, ...]:

@@ -1,0 +1,212 @@
+"""What a KeyedPool keeps for one key: a manager whose places are given out over all keys.
+
+The resources, the line and the idle store of that key.  Its core knows the key's own limit; who may
+open one more where the limit over all keys is reached is for ``_keyed.py`` to say.  Threads, lock
+and options are those of the whole pool.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from . import _core, _keeper, _policy
+from ._manager import Manager
+from ._opener import Opener, Try
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._keyed import Keyed
+    from .errors import PoolError
+
+__all__ = ["Branch"]
+
+INF = float("inf")
+
+
+class BranchOpener(Opener):
+    """Creations of one key; who may start one is decided over all keys."""
+
+    manager: Branch
+
+    def __init__(self, manager: Branch) -> None:
+        super().__init__(manager)
+        self.keyed = manager.keyed
+        self.workers = manager.keyed.creators
+
+    def room(self) -> bool:
+        return self.keyed.room() and super().room()
+
+    def reserve(self) -> int:
+        index = super().reserve()
+        if index >= 0:
+            self.keyed.took()
+            self.manager.crowded()
+        return index
+
+    def create(self) -> Any:
+        return self.manager.hooks.create(self.manager.key)
+
+    def start(self) -> None:
+        self.keyed.serve(self.manager)
+
+    def wanted(self) -> int:
+        """How many more tries this key could do with, if there were places for all keys."""
+        wanted = _policy.tries_wanted(self.goal(self.wishes), self.tries, self.most)
+        most = self.manager.maxsize
+        return min(wanted, most - self.manager.core.open) if most else wanted
+
+    def _pause(self) -> None:
+        """Nobody waits any more for one that cannot be had: who wants it says so again."""
+        with self.manager.lock:
+            self.wishes = 0
+
+    def _arrived(self, attempt: Try) -> None:
+        self.manager.settled()
+
+
+class Branch(Manager):
+    """See the module.  ``pins``: callers on their way to its line, in it, or just leaving it; while
+    there are any, it is not forgotten."""
+
+    opener: BranchOpener
+
+    def __init__(self, keyed: Keyed, key: Any) -> None:
+        self.keyed = keyed
+        self.key = key
+        self.pins = 0
+        self.forgotten = False
+        self.asking = self.idle_bound = False
+        super().__init__(_core.Core(), keyed.options)
+        self.name = f"{keyed.name}[{_shown(key)}]"
+        self.set_core(self.maxsize or INF, self.options.max_waiting)
+
+    def start_anew(self) -> None:
+        self.lock, self.news = self.keyed.lock, self.keyed.news
+        self.equip()
+
+    def equip(self) -> None:
+        super().equip()
+        keyed = self.keyed
+        self.checkers, self.closers, self.errands = keyed.checkers, keyed.closers, keyed.errands
+        self.opener = BranchOpener(self)
+
+    # ---- borrowing -----------------------------------------------------------------------------
+
+    def come(self, hand: _core.Hand, start: float, span: float | None) -> None:
+        with self.lock:  # one step for whoever comes at the same time for another key
+            refused = self.keyed.refuses(self)
+            if refused is None:
+                self.core.come(hand)
+        if refused is not None:
+            raise self.refusal(refused, start, span)
+        _keeper.poke(self.opener.refill)
+
+    def refusal(
+        self, reason: str, start: float, span: float | None, phase: str | None = None
+    ) -> PoolError:
+        if reason == "deadlock at total":
+            from .errors import PoolDeadlock
+
+            return PoolDeadlock(
+                self.keyed.name,
+                f"the caller holds all {self.keyed.max_total} resources of max_total in its own "
+                "`with` blocks and would wait for itself; take what you need in one place, or "
+                "raise max_total",
+            )
+        error = super().refusal(reason, start, span, phase)
+        if reason == "timeout" and not self.keyed.room():
+            keyed = self.keyed
+            error.add_note(
+                f"all keys of {keyed.name!r} together: {keyed.opened} open of max_total "
+                f"{keyed.max_total}, and nothing idle that could be closed for this key"
+            )
+        return error
+
+    def unpin(self) -> None:
+        """A caller has what it came for, or has gone without."""
+        with self.lock:
+            self.pins -= 1
+            idle = not self.pins and not self.core.open
+        if idle or self.keyed.is_in_line(self):
+            _keeper.poke(self.keyed.left, self)  # behind what a refused caller may have asked for
+
+    # ---- returning -----------------------------------------------------------------------------
+
+    def asks_put(self) -> bool:
+        """Surplus is looked for only while there can be any: see ``crowded``."""
+        o = self.options
+        return bool(
+            self.asking
+            or self.idle_bound
+            or self.tracking.on
+            or o.hooks.reset is not None
+            or o.max_uses != INF
+        )
+
+    def ask(self, on: bool) -> None:
+        """Whether returns ask for the sake of keys that have nothing."""
+        self.asking = on
+        self.core.ask_put(self.asks_put())
+
+    def tell(self, on: bool) -> None:
+        """Whether ``returned`` is called for what comes back."""
+        self.core.tell(on)
+
+    def crowded(self) -> None:
+        """The number of open ones has changed: with more than may be idle, returns ask."""
+        most = self.options.max_idle
+        if most != INF and self.idle_bound != (self.core.open > most):
+            self.idle_bound = not self.idle_bound
+            self.core.ask_put(self.asks_put())
+
+    def worn(self, index: int) -> str | None:
+        return super().worn(index) or ("evicted" if self.keyed.owes(self, index) else None)
+
+    def came_back(self) -> None:
+        super().came_back()
+        self.keyed.came_back(self)
+
+    def returned(self, later: bool = False) -> None:
+        if self.core.closed:
+            self.sweep(later)
+        else:
+            self.keyed.came_back(self)
+
+    def settled(self) -> None:
+        """A new one is idle, or lent: perhaps more are idle now than may be."""
+        core, most = self.core, self.options.max_idle
+        if most != INF and not core.waiting:
+            idle = sorted(slot[2:3] + slot[:1] for slot in core.slots() if slot[1] == "idle")
+            for _, index in idle[: max(0, len(idle) - int(most))]:
+                core.end_idle(index, self.closing.later, "surplus")
+        self.keyed.came_back(self)
+
+    # ---- closing -------------------------------------------------------------------------------
+
+    def place_free(self, left: int) -> None:
+        self.keyed.place_free(self)
+        super().place_free(left)
+        self.keyed.left(self)
+
+    def dismiss(self) -> None:
+        """As ``Manager.dismiss``; its threads are those of all keys."""
+        self.keyed.dismiss_if_empty()
+        self.let_go()
+
+    def busy(self) -> bool:
+        """Whether it matters to anybody."""
+        return bool(self.pins or self.core.open or self.opener.wanted() > 0)
+
+
+def _shown(key: Any) -> str:
+    try:
+        return f"{key!r:.60}"
+    except Exception:
+        return f"a {type(key).__name__}"
+
+
+def holder() -> tuple[int, int]:
+    """Names who holds what: the running thread, and the task that may run in it."""
+    return threading.get_ident(), _core.task()

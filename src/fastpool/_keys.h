@@ -1,0 +1,67 @@
+/* A look at the slots of many cores: what the limits over all keys of a KeyedPool ask.
+ *
+ * Plain C11.  Each look takes the core's lock, for its line; a slot may change at any moment, so what
+ * is found has to be claimed.
+ */
+#ifndef FASTPOOL_KEYS_H
+#define FASTPOOL_KEYS_H
+
+#include "_slots_view.h"
+
+/* One idle resource; `since` it was returned, on the core's clock. */
+typedef struct {
+    int64_t since;
+    fp_core *core;
+    uint32_t index;
+} fp_old;
+
+/* Adds the idle slots of a core to the `n` oldest so far, sorted, `most` at most; how many it has.
+ * Where callers wait nothing is idle but for a moment, and it is theirs. */
+static size_t fp_oldest_add(fp_core *c, fp_old *oldest, size_t *n, size_t most) {
+    size_t idle = 0;
+    fp_lock_take(&c->lock);
+    if (c->open != 0 && c->getters.count == 0)
+        FP_EACH_SLOT(c, slot) {
+            if (fp_state(fp_load(&slot->word, relaxed)) != FP_IDLE) continue;
+            idle++;
+            fp_old one = {fp_load(&slot->since, relaxed), c, slot->index};
+            size_t i = *n;
+            if (i < most)
+                ++*n;
+            else if (most == 0 || one.since >= oldest[--i].since)
+                continue;
+            for (; i != 0 && oldest[i - 1].since > one.since; i--) oldest[i] = oldest[i - 1];
+            oldest[i] = one;
+        }
+    fp_lock_drop(&c->lock);
+    return idle;
+}
+
+/* How many slots are lent to blocks of this holder, by either name. */
+static size_t fp_held_by(fp_core *c, uintptr_t thread, uintptr_t task) {
+    size_t held = 0;
+    fp_lock_take(&c->lock);
+    if (c->open != 0)
+        FP_EACH_SLOT(c, slot) {
+            uintptr_t owner = fp_slot_owner(slot);
+            held += fp_slot_state(slot) == FP_LEASED && (owner == (thread | 1) || owner == (task | 1));
+        }
+    fp_lock_drop(&c->lock);
+    return held;
+}
+
+/* How many are open but neither idle nor lent to this holder. */
+static size_t fp_busy(fp_core *c, uintptr_t holder) {
+    size_t busy = 0;
+    fp_lock_take(&c->lock);
+    if (c->open != 0)
+        FP_EACH_SLOT(c, slot) {
+            unsigned state = fp_slot_state(slot);
+            if (state == FP_FREE_SLOT || state == FP_IDLE) continue;
+            busy += state != FP_LEASED || (fp_slot_owner(slot) & ~(uintptr_t)1) != holder;
+        }
+    fp_lock_drop(&c->lock);
+    return busy;
+}
+
+#endif
