@@ -7,11 +7,10 @@ and options are those of the whole pool.
 
 from __future__ import annotations
 
-import threading
-
 from . import _core, _keeper, _policy
 from ._manager import Manager
 from ._opener import Opener, Try
+from .errors import PoolDeadlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,12 +35,12 @@ class BranchOpener(Opener):
         self.workers = manager.keyed.creators
 
     def room(self) -> bool:
-        return self.keyed.room() and super().room()
+        return self.keyed.places.room() and super().room()
 
     def reserve(self) -> int:
         index = super().reserve()
         if index >= 0:
-            self.keyed.took()
+            self.keyed.places.took()
             self.manager.crowded()
         return index
 
@@ -49,7 +48,7 @@ class BranchOpener(Opener):
         return self.manager.hooks.create(self.manager.key)
 
     def start(self) -> None:
-        self.keyed.serve(self.manager)
+        self.keyed.places.serve(self.manager)
 
     def wanted(self) -> int:
         """How many more tries this key could do with, if there were places for all keys."""
@@ -96,7 +95,7 @@ class Branch(Manager):
 
     def come(self, hand: _core.Hand, start: float, span: float | None) -> None:
         with self.lock:  # one step for whoever comes at the same time for another key
-            refused = self.keyed.refuses(self)
+            refused = self.keyed.places.refuses(self)
             if refused is None:
                 self.core.come(hand)
         if refused is not None:
@@ -106,21 +105,19 @@ class Branch(Manager):
     def refusal(
         self, reason: str, start: float, span: float | None, phase: str | None = None
     ) -> PoolError:
+        places = self.keyed.places
         if reason == "deadlock at total":
-            from .errors import PoolDeadlock
-
             return PoolDeadlock(
                 self.keyed.name,
-                f"the caller holds all {self.keyed.max_total} resources of max_total in its own "
-                "`with` blocks and would wait for itself; take what you need in one place, or "
-                "raise max_total",
+                f"the caller holds all {places.max_total} resources of max_total in its own `with` "
+                "blocks and would wait for itself; take what you need in one place, or raise "
+                "max_total",
             )
         error = super().refusal(reason, start, span, phase)
-        if reason == "timeout" and not self.keyed.room():
-            keyed = self.keyed
+        if reason == "timeout" and not places.room():
             error.add_note(
-                f"all keys of {keyed.name!r} together: {keyed.opened} open of max_total "
-                f"{keyed.max_total}, and nothing idle that could be closed for this key"
+                f"all keys of {self.keyed.name!r} together: {places.opened} open of max_total "
+                f"{places.max_total}, and nothing idle that could be closed for this key"
             )
         return error
 
@@ -129,7 +126,7 @@ class Branch(Manager):
         with self.lock:
             self.pins -= 1
             idle = not self.pins and not self.core.open
-        if idle or self.keyed.is_in_line(self):
+        if idle or self.keyed.places.is_in_line(self):
             _keeper.poke(self.keyed.left, self)  # behind what a refused caller may have asked for
 
     # ---- returning -----------------------------------------------------------------------------
@@ -150,10 +147,6 @@ class Branch(Manager):
         self.asking = on
         self.core.ask_put(self.asks_put())
 
-    def tell(self, on: bool) -> None:
-        """Whether ``returned`` is called for what comes back."""
-        self.core.tell(on)
-
     def crowded(self) -> None:
         """The number of open ones has changed: with more than may be idle, returns ask."""
         most = self.options.max_idle
@@ -162,17 +155,17 @@ class Branch(Manager):
             self.core.ask_put(self.asks_put())
 
     def worn(self, index: int) -> str | None:
-        return super().worn(index) or ("evicted" if self.keyed.owes(self, index) else None)
+        return super().worn(index) or ("evicted" if self.keyed.places.owes(self, index) else None)
 
     def came_back(self) -> None:
         super().came_back()
-        self.keyed.came_back(self)
+        self.keyed.places.came_back(self)
 
     def returned(self, later: bool = False) -> None:
         if self.core.closed:
             self.sweep(later)
         else:
-            self.keyed.came_back(self)
+            self.keyed.places.came_back(self)
 
     def settled(self) -> None:
         """A new one is idle, or lent: perhaps more are idle now than may be."""
@@ -181,12 +174,12 @@ class Branch(Manager):
             idle = sorted(slot[2:3] + slot[:1] for slot in core.slots() if slot[1] == "idle")
             for _, index in idle[: max(0, len(idle) - int(most))]:
                 core.end_idle(index, self.closing.later, "surplus")
-        self.keyed.came_back(self)
+        self.keyed.places.came_back(self)
 
     # ---- closing -------------------------------------------------------------------------------
 
     def place_free(self, left: int) -> None:
-        self.keyed.place_free(self)
+        self.keyed.places.place_free(self)
         super().place_free(left)
         self.keyed.left(self)
 
@@ -205,8 +198,3 @@ def _shown(key: Any) -> str:
         return f"{key!r:.60}"
     except Exception:
         return f"a {type(key).__name__}"
-
-
-def holder() -> tuple[int, int]:
-    """Names who holds what: the running thread, and the task that may run in it."""
-    return threading.get_ident(), _core.task()

@@ -502,14 +502,7 @@ cdef class Core:
         fp_count(c, &n)
         fp_lock_drop(&c.lock)
         shared = {"leases": n.leases, "draining": n.draining} if c.use == FP_SHARING else {}
-        return {
-            "idle": n.by_state[FP_IDLE], "leased": n.by_state[FP_LEASED],
-            "creating": n.by_state[FP_CREATING], "checking": n.by_state[FP_CHECKING],
-            "closing": n.by_state[FP_CLOSING], "open": n.open, "waiting": n.waiting,
-            "uses": n.uses, "closed": {
-                CLOSED_FOR[i]: n.closed_for[i] for i in range(len(CLOSED_FOR)) if n.closed_for[i]
-            }, "waits": times_of(&n.waits), "held": times_of(&n.held),
-        } | shared
+        return counts_dict(&n) | shared
 
     @property
     def open(self):
@@ -616,6 +609,17 @@ cdef dict REASONS = {
 cdef tuple view_tuple(fp_view *v):
     return (v.index, STATES[v.state], v.since * 1e-9, seconds_of(v.dies_at), v.uses, v.owner,
             bool(v.retire))
+
+
+cdef dict counts_dict(fp_counts *n):
+    return {
+        "idle": n.by_state[FP_IDLE], "leased": n.by_state[FP_LEASED],
+        "creating": n.by_state[FP_CREATING], "checking": n.by_state[FP_CHECKING],
+        "closing": n.by_state[FP_CLOSING], "open": n.open, "waiting": n.waiting,
+        "uses": n.uses, "closed": {
+            CLOSED_FOR[i]: n.closed_for[i] for i in range(len(CLOSED_FOR)) if n.closed_for[i]
+        }, "waits": times_of(&n.waits), "held": times_of(&n.held),
+    }
 
 
 cdef tuple times_of(fp_times *t):

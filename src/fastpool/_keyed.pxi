@@ -1,5 +1,7 @@
 # KeyedPool: a core for each key, under common limits; and KeyedLease.
 
+from libc.string cimport memset
+
 cdef extern from *:
     """
     #include "_keys.h"
@@ -21,7 +23,8 @@ cdef extern from *:
         fp_core *core
         uint32_t index
     size_t fp_oldest_add(fp_core *, fp_old *, size_t *, size_t)
-    size_t fp_held_by(fp_core *, uintptr_t, uintptr_t)
+    int64_t fp_held_by(fp_core *, uintptr_t, uintptr_t)
+    void fp_count_more(fp_core *, fp_counts *, fp_counts *)
     size_t fp_busy(fp_core *, uintptr_t)
     object fp_dict_ref(dict, object)
 
@@ -257,12 +260,15 @@ def oldest_idle(dict cores, size_t most):
     return idle, [(<object>oldest[i].core.manager, oldest[i].index) for i in range(n)]
 
 
-def blocks_of(dict cores, uintptr_t thread, uintptr_t task):
-    """How many resources this thread, or this task, holds in blocks."""
-    cdef size_t held = 0
+def all_held_by(dict cores, uintptr_t thread, uintptr_t task):
+    """How many are open, if this thread or this task holds all of them in its own blocks; else 0."""
+    cdef int64_t all_held = 0, held
     for core in cores.values():
-        held += fp_held_by((<Core?>core).c, thread, task)
-    return held
+        held = fp_held_by((<Core?>core).c, thread, task)
+        if held < 0:
+            return 0
+        all_held += held
+    return all_held
 
 
 def busy(dict cores, uintptr_t holder):
@@ -271,3 +277,19 @@ def busy(dict cores, uintptr_t holder):
     for core in cores.values():
         n += fp_busy((<Core?>core).c, holder)
     return n
+
+
+def counts_of_all(dict cores):
+    """(as ``Core.counts``, of all together; by key, the sizes of those with which anything is going on:
+    idle, leased, creating, checking, closing, open, waiting)"""
+    cdef fp_counts n, total
+    cdef dict sizes = {}
+    memset(&total, 0, sizeof(total))
+    for key, core in cores.items():
+        fp_count_more((<Core?>core).c, &n, &total)
+        if n.open or n.waiting:
+            sizes[key] = (
+                n.by_state[FP_IDLE], n.by_state[FP_LEASED], n.by_state[FP_CREATING],
+                n.by_state[FP_CHECKING], n.by_state[FP_CLOSING], n.open, n.waiting,
+            )
+    return counts_dict(&total), sizes

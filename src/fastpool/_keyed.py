@@ -1,18 +1,9 @@
-"""The manager behind a KeyedPool: a branch for each key, and the limits over all of them.
+"""The manager behind a KeyedPool: a branch for each key, and what they share.
 
 Each key has a core of its own: idle store, line and fast path.  What the keys share is the right to
-open.  A place is one open resource, whatever its state.  It is taken under ``lock``, when the core
-of a key reserves a slot (``BranchOpener.reserve``), and is free again when the housekeeper hears
-that the slot is (``place_free``): so the count is never below what is open.  Callers wait in the
-lines of their keys, never here, so none holds up another key's, and whoever gives up takes nothing
-along.  What waits here, when no place is free, is the keys, each once:
-
-- ``bare``: keys that have nothing open, first;
-- ``short``: keys that have something and could do with more.
-
-A place that becomes free goes to the first of them, which then goes to the end.  If something is
-idle for which nobody waits, the one idle longest is closed for them.  If nothing is, a key with
-callers of its own gives up what comes back to it for a key that is bare; see ``owes``.
+open, which is for ``_places.py`` to give out, and the threads.  A key is known from its first lease
+on, and forgotten when nothing is open, nobody waits and nobody is on the way: whoever comes by the
+slow path pins it.
 """
 
 from __future__ import annotations
@@ -22,39 +13,47 @@ import threading
 import time
 
 from . import _core, _keeper
-from ._branch import Branch, holder
+from ._branch import Branch
 from ._manager import warn_unclosed
-from ._switch import Switch
+from ._places import Places
 from ._workers import Workers
 from .errors import PoolClosed
-from .stats import added, keyed_snapshot, nothing, tally
+from .stats import (
+    BESIDE,
+    KeyedStats,
+    KeySizes,
+    add_to,
+    added,
+    beside_counts,
+    nothing,
+    snapshot,
+    tally,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ._keyed_options import KeyedOptions
-    from .stats import Holder, KeyedStats
+    from .stats import Holder
 
 __all__ = ["Keyed"]
 
 INF = float("inf")
 MOST_CREATING = 256  # calls of the factory at once, over all keys; a place each
 CLOSERS = 8  # threads that close what expires or is evicted, of all keys
-SPARE_AFTER = 0.05  # as in _shards.py: with less, each turn would open and close
 GRACE = 1.0 if not getattr(sys, "_is_gil_enabled", lambda: True)() else 0.0
 
 
 class Keyed:
-    """See the module.  Fields are read and written under ``lock`` unless they say otherwise.  Its
-    own core lends nothing: it says that the pool is closed or suspended."""
+    """See the module.  Fields are written under ``lock``.  Its own core lends nothing: it says that
+    the pool is closed or suspended."""
 
     def __init__(self, core: _core.Core, options: KeyedOptions) -> None:
         self.core = core
         self.options = options
         self.name = options.name
         self.max_total = options.max_total
-        self.max_idle_total = options.max_idle_total
         self.cores: dict[Any, _core.Core] = {}  # by key; also read by the core, without the lock
         self.branches: dict[Any, Branch] = {}
         self.start_anew()
@@ -81,13 +80,7 @@ class Keyed:
         self.checkers = Workers(f"{name}-check", min(o.max_creating * 16, 64))
         self.closers = Workers(f"{name}-close", CLOSERS)
         self.errands = Workers(f"{name}-task", 64)
-        self.opened = 0  # places taken
-        self.bare: dict[Branch, None] = {}
-        self.short: dict[Branch, None] = {}
-        self.promised: dict[Branch, set[int]] = {}  # slots that are being closed for others
-        self.credit = 0  # returns that cannot make too many idle, at least
-        self.asking = Switch(Branch.ask)  # returns are asked whether a bare key may have the place
-        self.telling = Switch(Branch.tell)  # returns are told of
+        self.places = Places(self.core, self.cores, o, self.lock)
         self.past = nothing()  # the tally of keys that are forgotten
         self.orphaned = False
         self.cores.clear()
@@ -131,26 +124,18 @@ class Keyed:
             branch.core.suspend()
         if self.core.closed:  # the look at it was too early
             branch.core.close()
-        self.asking.add(branch)
-        self.telling.add(branch)
-
-    def is_in_line(self, branch: Branch) -> bool:
-        """Whether this key waits for a place."""
-        return branch in self.bare or branch in self.short
+        self.places.enter(branch)
 
     def left(self, branch: Branch) -> None:
         """On the housekeeper: a caller has left, or a resource, and the key may be of no interest
         any more."""
         with self.lock:
-            if self.is_in_line(branch):
-                self.serve(branch)
-            if branch.core.closed or branch.busy():
+            if self.places.is_in_line(branch):
+                self.places.serve(branch)
+            if branch.forgotten or branch.busy():
                 return
             branch.forgotten = True
-            self._leave_line(branch)
-            self.asking.remove(branch)
-            self.telling.remove(branch)
-            self.promised.pop(branch, None)
+            self.places.forget(branch)
             branch.core.close(wake=False)  # for whoever has just found it
             self.past = added(self.past, tally(branch))
             self.cores.pop(branch.key, None)
@@ -163,162 +148,6 @@ class Keyed:
     def everyone(self) -> list[Branch]:
         with self.lock:
             return list(self.branches.values())
-
-    # ---- places --------------------------------------------------------------------------------
-
-    def room(self) -> bool:
-        """Whether one more may be opened."""
-        return self.opened < self.max_total
-
-    def took(self) -> None:
-        """A place was taken."""
-        self.opened += 1
-        if self.opened == self.max_idle_total + 1:  # from here on too many may be idle
-            self.credit = 0
-
-    def refuses(self, branch: Branch) -> str | None:
-        """Why a caller for whom nothing is idle may not wait for a place, or None."""
-        if self.room():
-            return None
-        if _core.blocks_of(self.cores, *holder()) >= self.opened:
-            return "deadlock at total"
-        most = self.options.max_waiting
-        if most == INF or branch.core.waiting < most:
-            return None
-        idle, _ = _core.oldest_idle(self.cores, 0)
-        callers = sum(other.core.demand for other in (*self.bare, *self.short))
-        return "overloaded" if callers >= idle + self._coming() else None
-
-    def serve(self, branch: Branch) -> None:
-        """Something has changed for this key: starts as many creations as are wanted and fit, or
-        lines it up.  Never blocks."""
-        with self.lock:
-            core, opener = branch.core, branch.opener
-            if core.closed or core.suspended:
-                return
-            if opener.wanted() > 0 and (self.room() or core.demand):
-                self._line_up(branch)
-            else:
-                opener.wishes = 0  # of nobody in particular: not worth a place that others have
-                self._leave_line(branch)
-            self.feed()
-
-    def _line_up(self, branch: Branch) -> None:
-        if branch.core.open and branch not in self.short:
-            self._leave_line(branch)
-            self.short[branch] = None
-        elif not branch.core.open and branch not in self.bare:
-            self._leave_line(branch)
-            self.bare[branch] = None
-
-    def _leave_line(self, branch: Branch) -> None:
-        self.bare.pop(branch, None)
-        self.short.pop(branch, None)
-
-    def feed(self) -> None:
-        """Gives places to those in line, as long as there are any; then sees to more."""
-        while self.room() and not self.core.suspended and (self.bare or self.short):
-            branch = next(iter(self.bare or self.short))
-            self._leave_line(branch)
-            opener = branch.opener
-            if opener.wanted() > 0 and opener.attempt() and opener.wanted() > 0:
-                self._line_up(branch)
-        self._listen()
-        if self.bare or self.short:
-            self._make_room()
-
-    def _listen(self) -> None:
-        """First the bits, then the look: what comes back later is told of, so nothing is idle
-        unseen."""
-        if self.bare:
-            self.asking.turn_on()
-        else:
-            self.asking.turn_off()
-        if self.bare or self.short or self.opened > self.max_idle_total:
-            self.telling.turn_on()
-        else:
-            self.telling.turn_off()
-
-    def _make_room(self) -> None:
-        """Closes what has been idle longest, one for each key in line."""
-        for branch in [*self.bare, *self.short]:
-            if len(self.bare) + len(self.short) <= self._coming():
-                return
-            if branch.opener.wanted() <= 0:
-                self._leave_line(branch)
-            elif not self._close_oldest("evicted"):
-                return
-
-    def _close_oldest(self, why: str) -> bool:
-        """Closes one; False: nothing is idle."""
-        while True:
-            _, oldest = _core.oldest_idle(self.cores, 1)
-            if not oldest:
-                return False
-            other, index = oldest[0]
-            if other.core.end_idle(index, other.closing.later, why):
-                if why == "evicted":
-                    self.promised.setdefault(other, set()).add(index)
-                return True
-
-    def _coming(self) -> int:
-        """How many places are about to be free for others."""
-        return sum(map(len, self.promised.values()))
-
-    def place_free(self, branch: Branch) -> None:
-        """On the housekeeper: one slot of it is free."""
-        with self.lock:
-            self.opened -= 1
-            promised = self.promised.get(branch)
-            if promised:
-                promised.pop()
-                if not promised:
-                    del self.promised[branch]
-            branch.crowded()
-            self.feed()
-
-    def owes(self, branch: Branch, index: int) -> bool:
-        """Whether this key has to give up the place of what it gets back: to a key that is bare,
-        and would wait for as long as others are busy.  Not at once; and its only one not while
-        callers of its own have waited longer."""
-        if not self.bare:
-            return False
-        with self.lock:
-            core = branch.core
-            if index in self.promised.get(branch, ()):  # it has been said before
-                return True
-            if not core.waiting or len(self.bare) <= self._coming():
-                return False
-            since = next(iter(self.bare)).core.waits_since(0)
-            if time.monotonic() - since < SPARE_AFTER:
-                return False
-            if core.open == 1 and core.waits_since(0) <= since:
-                return False
-            self.promised.setdefault(branch, set()).add(index)
-            return True
-
-    def came_back(self, branch: Branch) -> None:
-        """Something is idle, or lent, that was not: perhaps wanted as a place, or one too many."""
-        with self.lock:
-            if branch.core.closed:
-                return
-            if self.bare or self.short:
-                self.feed()
-            if self.opened > self.max_idle_total:
-                self._trim()
-            self.asking.settle(branch)
-            self.telling.settle(branch)
-
-    def _trim(self) -> None:
-        """Closes what is idle beyond the limit, the oldest first.  A look says how many returns
-        will not need another one."""
-        self.credit -= 1
-        if self.credit >= 0:
-            return
-        idle, _ = _core.oldest_idle(self.cores, 0)
-        while idle > self.max_idle_total and self._close_oldest("surplus"):
-            idle -= 1
-        self.credit = int(max(0, self.max_idle_total - idle))
 
     # ---- what the pool asks of it --------------------------------------------------------------
 
@@ -365,8 +194,7 @@ class Keyed:
         """Closes the gates; True for the call that did it."""
         with self.lock:
             first: bool = self.core.close()
-            self.bare.clear()
-            self.short.clear()
+            self.places.close()
             for branch in self.everyone():
                 branch.core.close()
         return first
@@ -397,10 +225,9 @@ class Keyed:
 
     def sizes(self) -> dict[str, int]:
         with self.lock:
-            counted = [branch.core.counts() for branch in self.branches.values()]
-        names = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
-        both = {name: sum(n[name] for n in counted) for name in names}
-        return both | {"keys": len(counted), "maxsize": self._most()}
+            counted, sizes = _core.counts_of_all(self.cores)
+        both = {name: counted[name] for name in KeySizes.__slots__}
+        return both | {"keys": len(sizes), "maxsize": self._most()}
 
     def _most(self) -> int:
         return 0 if self.max_total == INF else int(self.max_total)
@@ -412,10 +239,16 @@ class Keyed:
         return [holder for branch in self.everyone() for holder in branch.leases()]
 
     def stats(self) -> KeyedStats:
+        beside = {"creates": (0, 0.0, 0.0, [0] * 32)} | dict.fromkeys(BESIDE, 0)
         with self.lock:  # nothing is opened meanwhile: the sum is never above the limit
-            tallies = {key: tally(branch) for key, branch in self.branches.items()}
-            past = self.past
-        return keyed_snapshot(self.name, self._most(), past, tallies)
+            counted, sizes = _core.counts_of_all(self.cores)
+            for branch in self.branches.values():
+                add_to(beside, beside_counts(branch))
+            counted = added(self.past, counted | beside)
+        keys = {key: KeySizes(*size) for key, size in sizes.items()}
+        stats: Any = snapshot(self.name, self._most(), counted | {"keys": keys}, KeyedStats)
+        whole: KeyedStats = stats
+        return whole
 
     def workers(self) -> tuple[Any, ...]:
         return self.creators, self.checkers, self.closers

@@ -37,14 +37,17 @@ static size_t fp_oldest_add(fp_core *c, fp_old *oldest, size_t *n, size_t most) 
     return idle;
 }
 
-/* How many slots are lent to blocks of this holder, by either name. */
-static size_t fp_held_by(fp_core *c, uintptr_t thread, uintptr_t task) {
-    size_t held = 0;
+/* How many slots are lent to blocks of this holder, by either name; -1: one is not. */
+static int64_t fp_held_by(fp_core *c, uintptr_t thread, uintptr_t task) {
+    int64_t held = 0;
     fp_lock_take(&c->lock);
     if (c->open != 0)
         FP_EACH_SLOT(c, slot) {
             uintptr_t owner = fp_slot_owner(slot);
-            held += fp_slot_state(slot) == FP_LEASED && (owner == (thread | 1) || owner == (task | 1));
+            unsigned state = fp_slot_state(slot);
+            if (state == FP_FREE_SLOT || held < 0) continue;
+            int its = state == FP_LEASED && (owner == (thread | 1) || owner == (task | 1));
+            held = its ? held + 1 : -1;
         }
     fp_lock_drop(&c->lock);
     return held;
@@ -62,6 +65,28 @@ static size_t fp_busy(fp_core *c, uintptr_t holder) {
         }
     fp_lock_drop(&c->lock);
     return busy;
+}
+
+static void fp_times_sum(fp_times *sum, const fp_times *t) {
+    if (t->count == 0) return;
+    for (int i = 0; i < FP_TIMES; i++) sum->counts[i] += t->counts[i];
+    sum->count += t->count;
+    sum->sum += t->sum;
+    if (t->most > sum->most) sum->most = t->most;
+}
+
+/* One look at a core, added to those at others. */
+static void fp_count_more(fp_core *c, fp_counts *n, fp_counts *sum) {
+    fp_lock_take(&c->lock);
+    fp_count(c, n);
+    fp_lock_drop(&c->lock);
+    for (int i = 0; i < FP_STATES; i++) sum->by_state[i] += n->by_state[i];
+    for (int i = 0; i < 16; i++) sum->closed_for[i] += n->closed_for[i];
+    sum->open += n->open;
+    sum->waiting += n->waiting;
+    sum->uses += n->uses;
+    fp_times_sum(&sum->waits, &n->waits);
+    fp_times_sum(&sum->held, &n->held);
 }
 
 #endif

@@ -21,6 +21,7 @@ COUNTERS = (
     "create_failures", "timeouts", "overloads", "overdue",
 )  # fmt: skip
 TIMES = ("waits", "creates", "held")
+BESIDE = COUNTERS[-5:]  # those that the core does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +139,21 @@ class Holder(Generic[T_co]):
 def tally(manager: Manager) -> dict[str, Any]:
     """What one manager has counted: the numbers of PoolStats, and as ``waits``, ``creates`` and
     ``held`` the times: how many, their sum, the longest, the histogram."""
-    opener = manager.opener
     with manager.lock:
-        return manager.core.counts() | {
-            "created": opener.created,
-            "create_failures": opener.failed,
-            "timeouts": manager.timeouts,
-            "overloads": manager.overloads,
-            "overdue": opener.overdue + manager.deadlines.overdue(),
-            "creates": (*opener.times, tuple(opener.buckets)),
-        }
+        return manager.core.counts() | beside_counts(manager)
+
+
+def beside_counts(manager: Manager) -> dict[str, Any]:
+    """What of it the core does not know."""
+    opener = manager.opener
+    return {
+        "created": opener.created,
+        "create_failures": opener.failed,
+        "timeouts": manager.timeouts,
+        "overloads": manager.overloads,
+        "overdue": opener.overdue + manager.deadlines.overdue(),
+        "creates": (*opener.times, tuple(opener.buckets)),
+    }
 
 
 def nothing() -> dict[str, Any]:
@@ -169,6 +175,18 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return both | {"closed": closed}
 
 
+def add_to(sums: dict[str, Any], one: dict[str, Any]) -> None:
+    """The same for ``beside_counts`` of many, in place; ``creates`` with a list for its counts."""
+    for name in BESIDE:
+        sums[name] += one[name]
+    n, total, longest, counts = one["creates"]
+    if n:
+        m, more, longer, others = sums["creates"]
+        for i, count in enumerate(counts):
+            others[i] += count
+        sums["creates"] = (n + m, total + more, max(longest, longer), others)
+
+
 def snapshot(
     name: str, maxsize: int, counted: dict[str, Any], kind: type[PoolStats] = PoolStats
 ) -> PoolStats:
@@ -182,20 +200,6 @@ def snapshot(
         create_time=creates,
         use_time=held,
     )
-
-
-def keyed_snapshot(
-    name: str, maxsize: int, counted: dict[str, Any], tallies: dict[Any, dict[str, Any]]
-) -> KeyedStats:
-    """The stats of a pool of many keys, from the tallies of them and ``counted`` of those that are
-    forgotten."""
-    keys = {}
-    for key, one in tallies.items():
-        keys[key] = KeySizes(**{size: one[size] for size in KeySizes.__slots__})
-        counted = added(counted, one)
-    stats: Any = snapshot(name, maxsize, counted | {"keys": keys}, KeyedStats)
-    whole: KeyedStats = stats
-    return whole
 
 
 def call_stack(limit: int = 12) -> tuple[str, ...]:

@@ -1,0 +1,240 @@
+"""Places: the right to have one resource open, shared by the keys of a KeyedPool.
+
+A place is taken under ``lock``, when the core of a key reserves a slot (``BranchOpener.reserve``),
+and is free again when the housekeeper hears that the slot is (``place_free``): the count is never
+below what is open.  Callers wait in the lines of their keys, never here, so none holds up another
+key's, and whoever gives up takes nothing along.  What waits here, when no place is free, is the
+keys, each once:
+
+- ``bare``: keys that have nothing open, first;
+- ``short``: keys that have something and could do with more.
+
+A place that becomes free goes to the first of them, which then goes to the end.  If something is
+idle for which nobody waits, the one idle longest is closed for them.  If nothing is, a key with
+callers of its own gives up what comes back to it for a key that is bare; see ``owes``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from . import _core
+from ._switch import Switch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._branch import Branch
+    from ._keyed_options import KeyedOptions
+
+__all__ = ["Places"]
+
+INF = float("inf")
+SPARE_AFTER = 0.05  # as in _shards.py: with less, each turn would open and close
+
+
+class Places:
+    """See the module.  Fields are read and written under ``lock``."""
+
+    def __init__(
+        self,
+        core: _core.Core,
+        cores: dict[Any, _core.Core],
+        options: KeyedOptions,
+        lock: threading.RLock,
+    ) -> None:
+        self.core = core  # of the whole pool: whether it is suspended
+        self.cores = cores
+        self.lock = lock
+        self.max_total = options.max_total
+        self.max_idle_total = options.max_idle_total
+        self.max_waiting = options.max_waiting
+        self.opened = 0  # places taken
+        self.bare: dict[Branch, None] = {}
+        self.short: dict[Branch, None] = {}
+        self.promised: dict[Branch, set[int]] = {}  # slots that are being closed for others
+        self.credit = 0  # returns that cannot make too many idle, at least
+        # Whether returns are asked for their place, for a bare key; whether they are told of.
+        self.asking = Switch(lambda branch, on: branch.ask(on))
+        self.telling = Switch(lambda branch, on: branch.core.tell(on))
+
+    def enter(self, branch: Branch) -> None:
+        """A new key."""
+        self.asking.add(branch)
+        self.telling.add(branch)
+
+    def forget(self, branch: Branch) -> None:
+        self.leave_line(branch)
+        self.asking.remove(branch)
+        self.telling.remove(branch)
+        self.promised.pop(branch, None)
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self.bare.clear()
+        self.short.clear()
+
+    def is_in_line(self, branch: Branch) -> bool:
+        """Whether this key waits for a place."""
+        return branch in self.bare or branch in self.short
+
+    def room(self) -> bool:
+        """Whether one more may be opened."""
+        return self.opened < self.max_total
+
+    def took(self) -> None:
+        """A place was taken."""
+        self.opened += 1
+        if self.opened == self.max_idle_total + 1:  # from here on too many may be idle
+            self.credit = 0
+
+    def refuses(self, branch: Branch) -> str | None:
+        """Why a caller for whom nothing is idle may not wait for a place, or None."""
+        if self.room():
+            return None
+        if _core.all_held_by(self.cores, *_holder()) == self.opened:
+            return "deadlock at total"
+        most = self.max_waiting
+        if most == INF or branch.core.waiting < most:
+            return None
+        idle, _ = _core.oldest_idle(self.cores, 0)
+        callers = sum(other.core.demand for other in (*self.bare, *self.short))
+        return "overloaded" if callers >= idle + self._coming() else None
+
+    def serve(self, branch: Branch) -> None:
+        """Something has changed for this key: starts as many creations as are wanted and fit, or
+        lines it up.  Never blocks."""
+        with self.lock:
+            core, opener = branch.core, branch.opener
+            if core.closed or core.suspended:
+                return
+            if opener.wanted() > 0 and (self.room() or core.demand):
+                self._line_up(branch)
+            else:
+                opener.wishes = 0  # of nobody in particular: not worth a place that others have
+                self.leave_line(branch)
+            self.feed()
+
+    def _line_up(self, branch: Branch) -> None:
+        if branch.core.open and branch not in self.short:
+            self.leave_line(branch)
+            self.short[branch] = None
+        elif not branch.core.open and branch not in self.bare:
+            self.leave_line(branch)
+            self.bare[branch] = None
+
+    def leave_line(self, branch: Branch) -> None:
+        self.bare.pop(branch, None)
+        self.short.pop(branch, None)
+
+    def feed(self) -> None:
+        """Gives places to those in line, as long as there are any; then sees to more."""
+        while self.room() and not self.core.suspended and (self.bare or self.short):
+            branch = next(iter(self.bare or self.short))
+            self.leave_line(branch)
+            opener = branch.opener
+            if opener.wanted() > 0 and opener.attempt() and opener.wanted() > 0:
+                self._line_up(branch)
+        self._listen()
+        if self.bare or self.short:
+            self._make_room()
+
+    def _listen(self) -> None:
+        """First the bits, then the look: what comes back later is told of, so nothing is idle
+        unseen."""
+        if self.bare:
+            self.asking.turn_on()
+        else:
+            self.asking.turn_off()
+        if self.bare or self.short or self.opened > self.max_idle_total:
+            self.telling.turn_on()
+        else:
+            self.telling.turn_off()
+
+    def _make_room(self) -> None:
+        """Closes what has been idle longest, one for each key in line."""
+        for branch in [*self.bare, *self.short]:
+            if len(self.bare) + len(self.short) <= self._coming():
+                return
+            if branch.opener.wanted() <= 0:
+                self.leave_line(branch)
+            elif not self._close_oldest("evicted"):
+                return
+
+    def _close_oldest(self, why: str) -> bool:
+        """Closes one; False: nothing is idle."""
+        while True:
+            _, oldest = _core.oldest_idle(self.cores, 1)
+            if not oldest:
+                return False
+            other, index = oldest[0]
+            if other.core.end_idle(index, other.closing.later, why):
+                if why == "evicted":
+                    self.promised.setdefault(other, set()).add(index)
+                return True
+
+    def _coming(self) -> int:
+        """How many places are about to be free for others."""
+        return sum(map(len, self.promised.values()))
+
+    def place_free(self, branch: Branch) -> None:
+        """On the housekeeper: one slot of it is free."""
+        with self.lock:
+            self.opened -= 1
+            promised = self.promised.get(branch)
+            if promised:
+                promised.pop()
+                if not promised:
+                    del self.promised[branch]
+            branch.crowded()
+            self.feed()
+
+    def owes(self, branch: Branch, index: int) -> bool:
+        """Whether this key has to give up the place of what it gets back: to a key that is bare,
+        and would wait for as long as others are busy.  Not at once; and its only one not while
+        callers of its own have waited longer."""
+        if not self.bare:
+            return False
+        with self.lock:
+            core = branch.core
+            if index in self.promised.get(branch, ()):  # it has been said before
+                return True
+            if not core.waiting or len(self.bare) <= self._coming():
+                return False
+            since = next(iter(self.bare)).core.waits_since(0)
+            if time.monotonic() - since < SPARE_AFTER:
+                return False
+            if core.open == 1 and core.waits_since(0) <= since:
+                return False
+            self.promised.setdefault(branch, set()).add(index)
+            return True
+
+    def came_back(self, branch: Branch) -> None:
+        """Something is idle, or lent, that was not: perhaps wanted as a place, or one too many."""
+        with self.lock:
+            if branch.core.closed:
+                return
+            if self.bare or self.short:
+                self.feed()
+            if self.opened > self.max_idle_total:
+                self._trim()
+            self.asking.settle(branch)
+            self.telling.settle(branch)
+
+    def _trim(self) -> None:
+        """Closes what is idle beyond the limit, the oldest first.  A look says how many returns
+        will not need another one."""
+        self.credit -= 1
+        if self.credit >= 0:
+            return
+        idle, _ = _core.oldest_idle(self.cores, 0)
+        while idle > self.max_idle_total and self._close_oldest("surplus"):
+            idle -= 1
+        self.credit = int(max(0, self.max_idle_total - idle))
+
+
+def _holder() -> tuple[int, int]:
+    """Names who holds what: the running thread, and the task that may run in it."""
+    return threading.get_ident(), _core.task()
