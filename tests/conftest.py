@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from keyed_maker import KeyedMaker
 from support import Crew, Maker, eventually
 
 #: Seconds that one test may take, unless it carries @pytest.mark.timeout(n); see pyproject.toml.
@@ -133,6 +134,35 @@ def shared() -> Iterator[Callable[..., tuple[Any, Maker]]]:
         stats = pool.stats()
         assert (stats.leases > 0) == (stats.leased > 0) and stats.leased == stats.draining, stats
         eventually(lambda maker=maker, n=stats.leased: maker.made == maker.closed + n)
+        assert not maker.faults, maker.faults
+
+
+@pytest.fixture
+def keyed() -> Iterator[Callable[..., tuple[Any, KeyedMaker]]]:
+    """Make keyed pools whose resources are counted: `pool, maker = keyed(total, per_key)`.
+
+    At the end of the test what was made must be closed or still leased, and no cap exceeded.
+    """
+    from faces import KeyedPool
+
+    books: list[tuple[Any, KeyedMaker]] = []
+
+    def make(total: int | None = 100, per_key: int | None = None, **options: Any) -> Any:
+        infinity = float("inf")
+        maker = options.pop("maker", None) or KeyedMaker(total or infinity, per_key or infinity)
+        options = {"max_total": total, "max_per_key": per_key} | options
+        pool = KeyedPool(maker, **options)
+        books.append((pool, maker))
+        return pool, maker
+
+    yield make
+    for pool, maker in books:
+        for gate in maker.gates.values():
+            gate.set()
+        pool.close(timeout=0)
+        eventually(lambda pool=pool: pool.stats().open == pool.stats().leased)
+        leased = pool.stats().leased
+        eventually(lambda maker=maker, n=leased: maker.made == maker.closed + n)
         assert not maker.faults, maker.faults
 
 
