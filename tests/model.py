@@ -148,3 +148,69 @@ class DictPool:
 
 
 from fastpool.queue import ShutDown  # noqa: E402  (below: the model itself needs no fastpool)
+
+
+@dataclass
+class DictOfPools:
+    """KeyedPool: what is idle, by resource, and since when; what is leased.  A limit may be inf."""
+
+    total: float
+    per_key: float
+    idle_total: float
+    idle_per_key: float
+    idle_timeout: float
+    now: float = 0.0
+    idle: dict[Any, float] = field(default_factory=dict)  # the one idle longest first
+    leased: list[Any] = field(default_factory=list)
+    closed: list[Any] = field(default_factory=list)
+
+    def open_of(self, key: Any) -> int:
+        return sum(one.key == key for one in (*self.idle, *self.leased))
+
+    def idle_of(self, key: Any) -> list[Any]:
+        return [one for one in self.idle if one.key == key]
+
+    def may_lend(self, key: Any) -> str:
+        """How a lease of this key comes about: "idle", "new", "evict" and new, or "wait"."""
+        if self.idle_of(key):
+            return "idle"
+        if self.open_of(key) >= self.per_key:
+            return "wait"
+        if len(self.idle) + len(self.leased) < self.total:
+            return "new"
+        return "evict" if self.idle else "wait"
+
+    def lent(self, how: str, resource: Any) -> None:
+        """It was, this one."""
+        if how == "idle":
+            del self.idle[resource]
+        elif how == "evict":
+            self._close(next(iter(self.idle)))
+        self.leased.append(resource)
+
+    def put(self, resource: Any) -> None:
+        self.leased.remove(resource)
+        if len(self.idle_of(resource.key)) >= self.idle_per_key:
+            self.closed.append(resource)
+            return
+        self.idle[resource] = self.now
+        if len(self.idle) > self.idle_total:
+            self._close(next(iter(self.idle)))
+
+    def discard(self, resource: Any) -> None:
+        self.leased.remove(resource)
+        self.closed.append(resource)
+
+    def flush(self, key: Any) -> None:
+        for one in self.idle_of(key):
+            self._close(one)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        for one, since in list(self.idle.items()):
+            if self.now - since >= self.idle_timeout:
+                self._close(one)
+
+    def _close(self, resource: Any) -> None:
+        del self.idle[resource]
+        self.closed.append(resource)

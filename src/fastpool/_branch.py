@@ -126,6 +126,8 @@ class Branch(Manager):
         with self.lock:
             self.pins -= 1
             idle = not self.pins and not self.core.open
+        if self.idle_bound or self.keyed.places.is_crowded():
+            self.settled()
         if idle or self.keyed.places.is_in_line(self):
             _keeper.poke(self.keyed.left, self)  # behind what a refused caller may have asked for
 
@@ -168,11 +170,12 @@ class Branch(Manager):
             self.keyed.places.came_back(self)
 
     def settled(self) -> None:
-        """A new one is idle, or lent: perhaps more are idle now than may be."""
+        """A new one is idle, or lent, or a caller for whom it was has gone: perhaps more are idle
+        now than may be."""
         core, most = self.core, self.options.max_idle
-        if most != INF and not core.waiting:
-            idle = sorted(slot[2:3] + slot[:1] for slot in core.slots() if slot[1] == "idle")
-            for _, index in idle[: max(0, len(idle) - int(most))]:
+        if self.idle_bound:
+            idle, oldest = _core.oldest_idle({None: core}, 16)
+            for _, index in oldest[: max(0, idle - int(most))]:
                 core.end_idle(index, self.closing.later, "surplus")
         self.keyed.places.came_back(self)
 

@@ -251,7 +251,7 @@ def add_keyed_faces(dict pool_methods, dict lease_methods):
 
 def oldest_idle(dict cores, size_t most):
     """(how many are idle, [(manager, slot), ...] of the ``most``, up to 16, idle longest): of keys for
-    which nobody waits."""
+    which nobody waits, or is about to."""
     cdef fp_old oldest[16]
     cdef size_t n = 0, idle = 0
     most = min(most, 16)

@@ -16,11 +16,11 @@ typedef struct {
 } fp_old;
 
 /* Adds the idle slots of a core to the `n` oldest so far, sorted, `most` at most; how many it has.
- * Where callers wait nothing is idle but for a moment, and it is theirs. */
+ * Where callers wait, or are on their way to the line, it is theirs, and idle but for a moment. */
 static size_t fp_oldest_add(fp_core *c, fp_old *oldest, size_t *n, size_t most) {
     size_t idle = 0;
     fp_lock_take(&c->lock);
-    if (c->open != 0 && c->getters.count == 0)
+    if (c->open != 0 && c->getters.count == 0 && c->coming == 0)
         FP_EACH_SLOT(c, slot) {
             if (fp_state(fp_load(&slot->word, relaxed)) != FP_IDLE) continue;
             idle++;

@@ -84,6 +84,10 @@ class Places:
         """Whether one more may be opened."""
         return self.opened < self.max_total
 
+    def is_crowded(self) -> bool:
+        """Whether too many may be idle."""
+        return self.opened > self.max_idle_total
+
     def took(self) -> None:
         """A place was taken."""
         self.opened += 1
@@ -148,7 +152,7 @@ class Places:
             self.asking.turn_on()
         else:
             self.asking.turn_off()
-        if self.bare or self.short or self.opened > self.max_idle_total:
+        if self.bare or self.short or self.is_crowded():
             self.telling.turn_on()
         else:
             self.telling.turn_off()
@@ -218,7 +222,7 @@ class Places:
                 return
             if self.bare or self.short:
                 self.feed()
-            if self.opened > self.max_idle_total:
+            if self.is_crowded():
                 self._trim()
             self.asking.settle(branch)
             self.telling.settle(branch)
