@@ -192,9 +192,7 @@ class TestMaxConnsPerHost:
         for key in ("a", "b"):
             with pytest.raises(PoolTimeout):
                 pool.acquire(key, timeout=0.01)
-        waiters = [crew.start(pool.acquire, key) for key in ("a", "b")]
-        for waiter in waiters:
-            waiter.parked()
+        waiters = [crew.start(pool.acquire, key).parked() for key in ("a", "b")]
         lease.release()
         for waiter in waiters:
             waiter.result().release()
