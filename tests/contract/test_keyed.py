@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from fastpool import KeyedLease, PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
+from fastpool import (
+    KeyedLease,
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolOverloaded,
+    PoolTimeout,
+    _core,
+)
 from support import Crew, eventually, housekept, states, told
 
 pytestmark = pytest.mark.usefixtures("face")
@@ -18,6 +26,10 @@ HOUR = 3600.0
 
 def open_of(pool: Any) -> dict[Any, int]:
     return {key: one.open for key, one in pool.stats().keys.items()}
+
+
+def manager_of(pool: Any) -> Any:
+    return _core.manager(getattr(pool, "_real", pool), "test")
 
 
 def taken(pool: Any, *keys: Any) -> list[Any]:
@@ -204,7 +216,7 @@ class TestMaxConnsPerHost:
         for n in range(50):
             with pytest.raises(PoolTimeout):
                 pool.acquire(("b", n), timeout=0.001)
-        eventually(lambda: list(pool.stats().keys) == ["a"])
+        eventually(lambda: list(manager_of(pool).branches) == ["a"])
         assert pool.stats().waiting == 0
         lease.release()
         assert pool.stats().timeouts == 50
@@ -218,6 +230,18 @@ class TestMaxIdleConns:
             used(pool, key)
         eventually(lambda: open_of(pool) == {"a": 1, "c": 1})
         assert pool.stats().closed == {"surplus": 1}
+
+    def test_each_time_that_there_are_too_many(self, keyed: Any) -> None:
+        """What was counted before the last time that there were fewer is of no use."""
+        pool, maker = keyed(None, 10, max_idle_total=5)
+        leases = taken(pool, *"abcdef")
+        leases.pop(0).release()  # a look finds one idle: the next four are none too many
+        for lease in leases:
+            lease.discard()
+        eventually(lambda: open_of(pool) == {"a": 1})
+        used(pool, *"bcdef")
+        eventually(lambda: maker.closed == 6)
+        assert states(pool) == {"idle": 5}
 
     def test_what_is_in_use_does_not_count(self, keyed: Any) -> None:
         pool, _ = keyed(None, 10, max_idle_total=1)
@@ -233,10 +257,8 @@ class TestMaxIdleConns:
 
     def test_below_the_limit_returns_are_not_told_of(self, keyed: Any) -> None:
         """And again when there are fewer: the fast path knows no limit."""
-        from fastpool import _core
-
         pool, _ = keyed(None, 10, max_idle_total=2)
-        manager = _core.manager(getattr(pool, "_real", pool), "test")
+        manager = manager_of(pool)
         used(pool, "a", "b")
         assert not manager.places.telling.on
         used(pool, "c")
@@ -316,14 +338,26 @@ class TestMaxTotal:
         assert open_of(pool) == {"b": 1, "c": 1}
         release(leases)
 
+    def test_also_for_a_key_that_has_some(self, keyed: Any, crew: Crew) -> None:
+        pool, _ = keyed(2, 2)
+        leases = taken(pool, "a", "b")
+        waiter = crew.start(pool.acquire, "a").parked()
+        leases.pop().release()
+        waiter.result().release()
+        assert open_of(pool) == {"a": 2}
+        release(leases)
+
     def test_nothing_is_closed_for_a_key_at_its_own_limit(self, keyed: Any, crew: Crew) -> None:
+        """Its callers are looked at again when one was opened for them."""
         pool, maker = keyed(2, 1)
         used(pool, "b")
-        lease = pool.acquire("a")
-        waiter = crew.start(pool.acquire, "a").parked()
+        maker.gates["a"] = threading.Event()
+        waiters = [crew.start(pool.acquire, "a").parked() for _ in range(2)]
+        maker.gates["a"].set()
+        waiters.pop(0).result().release()
+        waiters.pop().result().release()
+        housekept()
         assert open_of(pool) == {"a": 1, "b": 1} and maker.closed == 0
-        lease.release()
-        waiter.result().release()
 
     def test_a_timeout_says_what_is_full(self, keyed: Any) -> None:
         pool, _ = keyed(2, 2, name="pages")
@@ -354,10 +388,7 @@ class TestMaxTotal:
             pool.acquire("a", timeout=0)
         eventually(lambda: pool.stats().create_failures == 1)
         eventually(lambda: pool.stats().keys == {})
-        manager = getattr(pool, "_real", pool)
-        from fastpool import _core
-
-        eventually(lambda: not _core.manager(manager, "test").branches)
+        eventually(lambda: not manager_of(pool).branches)
         assert maker.calls == ["a"]
 
     def test_one_who_holds_all_of_it_would_wait_for_itself(self, keyed: Any) -> None:
@@ -416,6 +447,20 @@ class TestFairness:
 
     def test_a_busy_key_gives_up_a_place_to_one_that_has_none(self, keyed: Any, crew: Crew) -> None:
         """Its own callers wait, so nothing of it is ever idle."""
+        pool, maker = keyed(2, None)
+        leases = taken(pool, "hot", "hot")
+        waiting = [crew.start(pool.acquire, "hot").parked() for _ in range(3)]
+        cold = crew.start(pool.acquire, "cold").parked()
+        time.sleep(0.06)  # as long as a key that has nothing is patient
+        leases.pop().release()
+        mine = cold.result()
+        assert maker.calls == ["hot", "hot", "cold"] and pool.stats().closed == {"evicted": 1}
+        mine.release()
+        release(leases)
+        for one in waiting:
+            one.result().release()
+
+    def test_a_hot_key_leaves_turns_to_others(self, keyed: Any, crew: Crew) -> None:
         pool, _ = keyed(4, None)
         served = threading.Event()
 
@@ -427,7 +472,7 @@ class TestFairness:
             return turns
 
         hot = [crew.start(busy) for _ in range(8)]
-        eventually(lambda: open_of(pool).get("hot") == 4)
+        eventually(lambda: pool.stats().uses > 50)
         try:
             for n in range(3):
                 with pool.lease(("cold", n), timeout=10):
@@ -488,11 +533,9 @@ class TestOverload:
 class TestLifecycle:
     def test_a_key_that_is_not_used_is_forgotten(self, keyed: Any) -> None:
         """Its counters are not."""
-        from fastpool import _core
-
         pool, _ = keyed(5, 1)
         used(pool, *range(200))
-        manager = _core.manager(getattr(pool, "_real", pool), "test")
+        manager = manager_of(pool)
         eventually(lambda: len(manager.branches) == len(manager.cores) == 5)
         stats = pool.stats()
         assert stats.uses == stats.created == 200 and stats.closed == {"evicted": 195}
