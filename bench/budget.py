@@ -191,6 +191,16 @@ MUSTS: tuple[Must, ...] = (
     Must("O3b", "4 threads: cache / plain list", "", "x", NOTHING),
     Must("O3c", "4 threads: cache / SimpleQueue", "", "x", NOTHING),
     Must("O3d", "4 threads: cache / LifoQueue", "", "x", NOTHING),
+    # Pools of many keys; as many places for the others.
+    Must("K1a", "generic-connection-pool / lease(key)", "", "x", NOTHING),
+    Must("K1b", "same, 1,000 keys in turn", "", "x", NOTHING),
+    Must("K1c", "urllib3 PoolManager get+put / lease(key)", "", "x", NOTHING),
+    Must("K1d", "lease(key) / lease() of a FastPool", "", "x", NOTHING),
+    Must("K1e", "1,000 keys in turn / one key", "", "x", NOTHING),
+    Must("K1f", "16 threads, 2 places: ours / generic's", "", "x", NOTHING),
+    Must("K1g", "same, 4 places, held for 1 ms", "", "x", NOTHING),
+    Must("K1h", "64 keys, 32 places, held for 1 ms", "", "x", NOTHING),
+    Must("K1i", "memory per key with one idle", "", "B", NOTHING),
     # A call under a policy, with nothing wrong. Times are of the whole call.
     Must("C1a", "a function that does nothing", "", "us", NOTHING),
     Must("C1b", "same, all four parts of a policy", "", "us", NOTHING),

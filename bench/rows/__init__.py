@@ -78,6 +78,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "O1": ("caches", "o1"),
     "O2": ("caches", "o2"),
     "O3": ("caches", "o3"),
+    "K1": ("keyed", "k1"),
     "C1": ("calls", "c1"),
 }
 
