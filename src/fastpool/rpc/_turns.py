@@ -1,0 +1,65 @@
+"""One turn of a caller on a pooled connection that is alive, and when it gets another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from ._deadline import Deadline
+from ._wire import Wire
+
+__all__ = ["Wired", "exchange", "turn"]
+
+T = TypeVar("T")
+
+
+class Wired(Protocol):
+    """What is pooled: something that talks over one wire."""
+
+    @property
+    def wire(self) -> Wire: ...
+
+
+C = TypeVar("C", bound=Wired)
+
+
+@contextmanager
+def turn(lease: Callable[[float | None], Any], deadline: Deadline) -> Iterator[Any]:
+    """``with turn(pool.lease, deadline) as connection:`` - one that is alive, for this block.
+
+    Connections that died while they were idle are closed on the way.  It goes back to the pool, or
+    is closed if the block fails as the pool's ``discard_on`` has it, or has closed the wire.
+    """
+    while True:
+        left = deadline.left()
+        if left == 0:
+            raise deadline.missed("not begun")
+        held = lease(left)
+        with held as connection:
+            wire = connection.wire
+            if not wire.alive():
+                held.discard()
+                continue
+            wire.begin(deadline)
+            yield connection
+            if wire.closed:
+                held.discard()
+            return
+
+
+def exchange(
+    lease: Callable[[float | None], Any], deadline: Deadline, resend: bool, ask: Callable[[C], T]
+) -> T:
+    """``ask(connection)``.  Once more over another connection if the first one had been used before
+    and ended before any byte of the reply, unless ``resend`` is false."""
+    if resend:
+        with turn(lease, deadline) as connection:
+            try:
+                return ask(connection)
+            except OSError as error:
+                if not connection.wire.was_stale(error):
+                    raise
+                connection.wire.close()
+    with turn(lease, deadline) as connection:
+        return ask(connection)

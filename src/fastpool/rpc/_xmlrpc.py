@@ -1,0 +1,161 @@
+"""XML-RPC: the standard library's ServerProxy over a pool of its own transports."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+from urllib.parse import urlsplit
+from xmlrpc.client import Fault, SafeTransport, ServerProxy, Transport
+
+from fastpool import FastPool
+
+from ._deadline import Deadline, seconds
+from ._turns import exchange
+from ._wire import Wire
+
+__all__ = ["PooledTransport", "xmlrpc"]
+
+
+def xmlrpc(
+    url: str,
+    *,
+    size: int = 10,
+    timeout: float | None = 30.0,
+    connect_timeout: float | None = 10.0,
+    retry: bool = True,
+    transport: Callable[[], Transport] | None = None,
+    encoding: str | None = None,
+    verbose: bool = False,
+    allow_none: bool = False,
+    use_datetime: bool = False,
+    use_builtin_types: bool = False,
+    headers: Iterable[tuple[str, str]] = (),
+    context: ssl.SSLContext | None = None,
+    **options: Any,
+) -> ServerProxy:
+    """``xmlrpc.client.ServerProxy(url)`` for any number of threads.
+
+    ``size``: most connections open at once.  ``timeout``: seconds for a whole call: its wait in
+    line, the connecting, sending and receiving; None: no end.  ``connect_timeout``: seconds for
+    connecting, the TLS handshake included.  ``retry``: a call whose connection had been used before
+    and ended without a byte of the reply is sent once more; False: never.  ``transport``: makes one
+    Transport of the standard library, called once a connection.  What follows it is ServerProxy's
+    own; ``options`` are those of FastPool.
+
+    The result is a ServerProxy: nested names, MultiCall, Fault and ``with`` are the standard
+    library's.  ``proxy("transport")`` is the PooledTransport, whose ``.pool`` is the FastPool;
+    ``proxy("close")()`` and the end of a ``with`` block close it for good.
+
+    A call raises Fault (the connection is kept), what ServerProxy raises when the connection or the
+    protocol fails (it is closed), PoolTimeout, PoolClosed or PoolOverloaded; past its deadline
+    TimeoutError.  Thread-safe; after a fork the child has connections of its own.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"xmlrpc() needs an http:// or https:// address, not {url!r}")
+    if not parts.hostname:
+        raise ValueError(f"xmlrpc() needs the name of a host in its address, not {url!r}")
+    if transport is None:
+        transport = _maker(parts.scheme, use_datetime, use_builtin_types, headers, context)
+    elif not callable(transport):
+        raise TypeError(
+            "transport must be callable and make a Transport, one for each connection: "
+            f"{transport!r} can carry one call at a time"
+        )
+    pooled = PooledTransport(
+        parts.netloc, transport, size, timeout, connect_timeout, retry, **options
+    )
+    # What would be refused in the middle of the first call is refused here.
+    return ServerProxy(
+        url,
+        cast("Transport", pooled),
+        encoding=encoding,
+        verbose=verbose,
+        allow_none=allow_none,
+    )
+
+
+def _maker(
+    scheme: str,
+    use_datetime: bool,
+    use_builtin_types: bool,
+    headers: Iterable[tuple[str, str]],
+    context: ssl.SSLContext | None,
+) -> Callable[[], Transport]:
+    """What makes the transports that ServerProxy would make for itself."""
+    given: dict[str, Any] = {
+        "use_datetime": use_datetime,
+        "use_builtin_types": use_builtin_types,
+        "headers": list(headers),
+    }
+    if scheme == "http":
+        return lambda: Transport(**given)
+    context = context or ssl.create_default_context()  # once: it reads the system's certificates
+    return lambda: SafeTransport(**given, context=context)
+
+
+class PooledTransport:
+    """What a ServerProxy made by ``xmlrpc`` sends its calls through."""
+
+    def __init__(
+        self,
+        host: str,
+        make: Callable[[], Transport],
+        size: int,
+        timeout: float | None,
+        connect_timeout: float | None,
+        retry: bool,
+        **options: Any,
+    ) -> None:
+        self._timeout = seconds(timeout, "timeout")
+        self._retry = retry
+        patience = seconds(connect_timeout, "connect_timeout")
+        name = host.rpartition("@")[2]
+        self.pool: FastPool[_Line] = FastPool(
+            size,
+            factory=lambda: _Line(make(), host, name, patience),
+            create_timeout=patience,
+            **{"name": f"xmlrpc {name}", "discard_on": _is_no_fault, **options},
+        )
+
+    def request(self, host: str, handler: str, request_body: bytes, verbose: bool = False) -> Any:
+        """One call and its result; ServerProxy calls this.  Thread-safe."""
+
+        def ask(line: _Line) -> Any:
+            return line.transport.single_request(host, handler, request_body, verbose)
+
+        return exchange(self.pool.lease, Deadline(self._timeout), self._retry, ask)
+
+    def close(self) -> None:
+        """Closes the pool, for good."""
+        self.pool.close()
+
+    def __repr__(self) -> str:
+        return f"<PooledTransport {self.pool.name!r}>"
+
+
+class _Line:
+    """One connection: a transport of the standard library whose socket is a wire."""
+
+    def __init__(self, transport: Transport, host: str, name: str, patience: float | None) -> None:
+        self.transport = transport
+        connection: Any = transport.make_connection(host)
+        if transport.make_connection(host) is not connection:
+            raise TypeError(
+                f"{type(transport).__name__}.make_connection() makes another connection each time; "
+                "it must keep the one that it has made, as Transport does"
+            )
+        connection.timeout = patience
+        connection.connect()
+        connection.auto_open = 0  # when it is closed, the pool opens another one
+        self.wire = connection.sock = Wire(connection.sock, name, gather=True)
+
+    def close(self) -> None:
+        self.transport.close()
+        self.wire.hang_up()
+
+
+def _is_no_fault(error: BaseException, line: _Line) -> bool:
+    """A Fault is an answer.  After anything else the rest of one may still be on the line."""
+    return not isinstance(error, Fault)

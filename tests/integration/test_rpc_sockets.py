@@ -1,0 +1,346 @@
+"""fastpool.rpc.sockets over TCP, TLS and Unix sockets: who is closed, when, and what a turn may
+take."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastpool import PoolClosed, PoolTimeout
+from fastpool.calls import budget
+from fastpool.rpc import sockets
+from rpc_servers import TcpServer, TlsServer, UnixServer, Upper, ask, port_of, serving
+from support import Crew, eventually
+
+UNIX = hasattr(socket, "AF_UNIX")
+
+
+@pytest.fixture
+def tcp() -> Iterator[Any]:
+    with serving(TcpServer(("127.0.0.1", 0), Upper)) as server:
+        yield server
+
+
+@pytest.fixture(params=["tcp", "tls", *(["unix"] if UNIX else [])])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, Any, Any]]:
+    """A server of each kind, and what `sockets` needs to reach it."""
+    if request.param == "tls":
+        certificate = request.getfixturevalue("certificate")
+        context = ssl.create_default_context(cafile=str(certificate[1]))
+        made: Any = TlsServer(("127.0.0.1", 0), Upper, certificate=certificate)
+        how = {"tls": context, "server_hostname": "localhost"}
+        address: Any = ("127.0.0.1", port_of(made))
+    elif request.param == "unix":
+        address, how = tmp_path / "socket", {}
+        made = UnixServer(str(address), Upper)
+    else:
+        made, how = TcpServer(("127.0.0.1", 0), Upper), {}
+        address = ("127.0.0.1", port_of(made))
+    with serving(made) as server:
+        yield server, address, how
+
+
+def of(server: Any, **options: Any) -> Any:
+    return sockets(("127.0.0.1", port_of(server)), **options)
+
+
+def test_threads_share_a_few_connections(kind: Any, crew: Crew) -> None:
+    server, address, how = kind
+    with sockets(address, size=4, **how) as pool:
+
+        def turns(_: int) -> None:
+            for number in range(25):
+                with pool.lease() as connection:
+                    assert ask(connection, f"line {number}") == f"LINE {number}"
+
+        crew.together(16, turns)
+        crew.finish()
+        assert server.answered == 400
+        assert server.accepted == server.most == pool.pool.stats().created <= 4
+    eventually(lambda: not server.open)
+
+
+def test_a_connection_closed_while_idle_is_not_used(kind: Any) -> None:
+    server, address, how = kind
+    with sockets(address, size=2, **how) as pool:
+        for turn in range(1, 4):
+            with pool.lease() as connection:
+                assert ask(connection, "hello") == "HELLO"
+                assert connection.uses == 1
+            server.drop()
+            assert server.accepted == turn
+        assert pool.pool.stats().open == 1
+
+
+def test_a_connection_kept_from_before_the_first_use_is_used(kind: Any) -> None:
+    """Over TLS there is something to read on it, the session tickets: that is not its end."""
+    server, address, how = kind
+    with sockets(address, size=1, **how) as pool:
+        pool.pool.warm(1)
+        if how:
+            with pool.pool.lease() as wire:  # and if they have not come yet, they come now
+                eventually(lambda: not nothing_to_read(wire.socket))
+        for _ in range(3):
+            with pool.lease() as connection:
+                assert ask(connection, "hello") == "HELLO"
+        assert server.accepted == 1
+
+
+def nothing_to_read(connection: socket.socket) -> bool:
+    connection.settimeout(0)
+    try:
+        socket.socket.recv(connection, 1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def test_a_connection_with_an_answer_nobody_read_is_not_used(kind: Any) -> None:
+    server, address, how = kind
+    with sockets(address, size=1, **how) as pool:
+        with pool.lease() as connection:
+            connection.sendall(b"one\ntwo\n")
+            answer = b""
+            while answer != b"ONE\n":
+                answer += connection.recv(4 - len(answer))
+            eventually(lambda: server.answered == 2)
+            first = connection
+        if not how:
+            eventually(lambda: not nothing_to_read(first.socket))
+        with pool.lease() as connection:
+            assert connection is not first and first.closed
+            assert ask(connection, "three") == "THREE"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("broken"), EOFError(), ValueError("half a reply"), KeyboardInterrupt()]
+)
+def test_whatever_leaves_the_block_closes_the_connection(tcp: Any, error: BaseException) -> None:
+    with of(tcp, size=1) as pool:
+        with pytest.raises(type(error)):
+            with pool.lease() as connection:
+                assert ask(connection, "hello") == "HELLO"
+                raise error
+        assert connection.socket.fileno() == -1
+        with pool.lease() as other:
+            assert other is not connection and ask(other, "again") == "AGAIN"
+
+
+def test_discard_on_says_what_else_keeps_it(tcp: Any) -> None:
+    with of(tcp, size=1, discard_on=(OSError, EOFError)) as pool:
+        with pytest.raises(KeyError):
+            with pool.lease() as connection:
+                raise KeyError("not found, says the server")
+        with pool.lease() as other:
+            assert other is connection
+
+
+def test_closed_in_the_block_it_is_not_used_again(tcp: Any) -> None:
+    with of(tcp, size=1) as pool:
+        with pool.lease() as connection:
+            connection.close()
+        assert pool.pool.stats().open == 0
+        with pool.lease() as other:
+            assert ask(other, "hello") == "HELLO"
+
+
+# ---- Time ---------------------------------------------------------------------------------------
+
+
+class Mute(Upper):
+    """Takes what it is told, and drips a byte now and then that is no end of anything."""
+
+    def handle(self) -> None:
+        while not self.server.over.wait(0.02):  # type: ignore[attr-defined]
+            try:
+                self.wfile.write(b".")
+            except OSError:
+                return
+
+
+@pytest.fixture
+def mute() -> Iterator[Any]:
+    server = TcpServer(("127.0.0.1", 0), Mute)
+    server.over = threading.Event()  # type: ignore[attr-defined]
+    with serving(server):
+        yield server
+        server.over.set()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("reader", ["recv", "recv_into", "makefile"])
+def test_the_deadline_holds_over_all_reads_of_a_turn(mute: Any, reader: str) -> None:
+    """However often a byte comes: a socket's own time-out would begin anew with each."""
+    with of(mute, size=1) as pool:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"127\.0\.0\.1:\d+: no answer within 0\.2 s"):
+            with pool.lease(timeout=0.2) as connection:
+                if reader == "makefile":
+                    with connection.makefile("rb") as lines:
+                        lines.readline()
+                while True:
+                    assert (
+                        connection.recv(1)
+                        if reader == "recv"
+                        else connection.recv_into(bytearray(1))
+                    )
+        assert 0.19 < time.monotonic() - began < 5
+        assert connection.closed
+
+
+def test_the_wait_in_line_is_part_of_the_time(mute: Any, crew: Crew) -> None:
+    with of(mute, size=1, timeout=0.3) as pool:
+        held = pool.pool.acquire()
+        began = time.monotonic()
+
+        def let_go() -> None:
+            eventually(lambda: pool.pool.stats().waiting)
+            time.sleep(0.1)
+            held.release()
+
+        crew.start(let_go)
+        with pytest.raises(TimeoutError):
+            with pool.lease() as connection:
+                assert connection.gettimeout() < 0.25
+                while connection.recv(1):
+                    pass
+        assert time.monotonic() - began < 5
+
+
+def test_nobody_waits_longer_than_the_budget(tcp: Any) -> None:
+    with of(tcp, size=1) as pool:
+        held = pool.pool.acquire()
+        with budget(0.02), pytest.raises(PoolTimeout):
+            with pool.lease():
+                pass
+        held.release()
+
+
+def test_a_budget_that_is_spent_takes_no_connection(tcp: Any) -> None:
+    with of(tcp, size=1) as pool:
+        with budget(0), pytest.raises(TimeoutError):
+            with pool.lease():
+                pass
+        assert pool.pool.stats().created == 0
+
+
+def test_what_cannot_be_sent_in_time_ends(mute: Any) -> None:
+    with of(mute, size=1) as pool, pytest.raises(TimeoutError):
+        with pool.lease(timeout=0.2) as connection:
+            while True:
+                connection.sendall(b"x" * 1_000_000)
+
+
+# ---- Files --------------------------------------------------------------------------------------
+
+
+def test_a_file_that_read_too_much_ends_the_connection(tcp: Any) -> None:
+    with of(tcp, size=1) as pool:
+        with pool.lease() as connection, connection.makefile("rb") as lines:
+            connection.sendall(b"one\n")
+            assert lines.readline() == b"ONE\n"
+        assert not connection.closed
+        with pool.lease() as connection:
+            connection.sendall(b"one\ntwo\n")
+            eventually(lambda: len(connection.socket.recv(99, socket.MSG_PEEK)) == 8)
+            with connection.makefile("rb") as lines:
+                assert lines.readline() == b"ONE\n"
+            assert connection.closed
+
+
+def test_a_file_left_open_does_not_keep_a_connection_open(tcp: Any) -> None:
+    with of(tcp, size=1) as pool:
+        with pytest.raises(OSError, match="broken"):
+            with pool.lease() as connection:
+                lines = connection.makefile("rb")
+                raise OSError("broken")
+        assert connection.socket.fileno() == -1
+        lines.close()
+
+
+def test_files_are_for_reading_bytes(tcp: Any) -> None:
+    with of(tcp, size=1) as pool, pool.lease() as connection:
+        with pytest.raises(ValueError, match="reads bytes"):
+            connection.makefile("w")
+
+
+# ---- Connecting, closing ------------------------------------------------------------------------
+
+
+def test_connecting_fails_as_the_socket_does(crew: Crew) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with sockets(nobody.getsockname(), size=2) as pool:
+            for _ in range(3):
+                with pytest.raises(ConnectionRefusedError):
+                    with pool.lease():
+                        pass
+            assert pool.pool.stats().open == 0
+
+
+def test_a_certificate_for_somebody_else_is_refused(certificate: tuple[Path, Path]) -> None:
+    context = ssl.create_default_context(cafile=str(certificate[1]))
+    with serving(TlsServer(("127.0.0.1", 0), Upper, certificate=certificate)) as server:
+        with of(server, tls=context, server_hostname="example.org") as pool:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                with pool.lease():
+                    pass
+        with of(server, tls=True, server_hostname="localhost") as pool:  # nobody vouches for it
+            with pytest.raises(ssl.SSLCertVerificationError):
+                with pool.lease():
+                    pass
+        eventually(lambda: not server.open)
+
+
+def test_a_handshake_that_hangs_ends(mute: Any) -> None:
+    """The server speaks, but no TLS; a silent one ends by connect_timeout, as any hook does."""
+    with of(mute, size=1, tls=True, server_hostname="localhost", connect_timeout=0.5) as pool:
+        with pytest.raises(OSError):
+            with pool.lease():
+                pass
+        eventually(lambda: pool.pool.stats().open == 0)
+
+
+def test_a_closed_pool_says_so(tcp: Any) -> None:
+    pool = of(tcp, size=1)
+    assert pool.close() is True
+    with pytest.raises(PoolClosed):
+        with pool.lease():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("address", "how", "said"),
+    [
+        ("", {"tls": 1}, "tls must be"),
+        (("localhost",), {}, "address must be"),
+        (("localhost", "80"), {}, "address must be"),
+        (80, {}, "address must be"),
+        (("localhost", 80), {"server_hostname": "x"}, "server_hostname is for"),
+        (("localhost", 80), {"timeout": "1"}, "timeout must be a number"),
+        (("localhost", 80), {"connect_timeout": True}, "connect_timeout must be a number"),
+        (("localhost", 80), {"colour": "red"}, "colour"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(address: Any, how: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        sockets(address, **how)
+
+
+def test_no_time_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="timeout must be more than 0 s"):
+        sockets(("localhost", 80), timeout=0)
+
+
+@pytest.mark.skipif(not UNIX, reason="no Unix sockets")
+def test_a_path_may_be_text_or_a_path(tmp_path: Path) -> None:
+    with serving(UnixServer(str(tmp_path / "s"), Upper)):
+        for path in (str(tmp_path / "s"), tmp_path / "s"):
+            with sockets(path, size=1) as pool, pool.lease() as connection:
+                assert ask(connection, "hello") == "HELLO"
