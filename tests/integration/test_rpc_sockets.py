@@ -155,9 +155,10 @@ def test_closed_in_the_block_it_is_not_used_again(tcp: Any) -> None:
 
 
 class Mute(Upper):
-    """Takes what it is told, and drips a byte now and then that is no end of anything."""
+    """Once asked, it drips a byte now and then that is no end of anything."""
 
     def handle(self) -> None:
+        self.rfile.read(1)
         while not self.server.over.wait(0.02):  # type: ignore[attr-defined]
             try:
                 self.wfile.write(b".")
@@ -181,6 +182,7 @@ def test_the_deadline_holds_over_all_reads_of_a_turn(mute: Any, reader: str) -> 
         began = time.monotonic()
         with pytest.raises(TimeoutError, match=r"127\.0\.0\.1:\d+: no answer within 0\.2 s"):
             with pool.lease(timeout=0.2) as connection:
+                connection.sendall(b"?")
                 if reader == "makefile":
                     with connection.makefile("rb") as lines:
                         lines.readline()
@@ -208,6 +210,7 @@ def test_the_wait_in_line_is_part_of_the_time(mute: Any, crew: Crew) -> None:
         with pytest.raises(TimeoutError):
             with pool.lease() as connection:
                 assert connection.gettimeout() < 0.25
+                connection.sendall(b"?")
                 while connection.recv(1):
                     pass
         assert time.monotonic() - began < 5
@@ -282,6 +285,59 @@ def test_connecting_fails_as_the_socket_does(crew: Crew) -> None:
                     with pool.lease():
                         pass
             assert pool.pool.stats().open == 0
+
+
+class Greeter(Upper):
+    def handle(self) -> None:
+        self.wfile.write(b"welcome\n")
+        super().handle()
+
+
+def test_the_greeting_of_a_server_that_speaks_first() -> None:
+    def read_greeting(connection: Any) -> None:
+        with connection.makefile("rb") as lines:
+            assert lines.readline() == b"welcome\n"
+
+    with serving(TcpServer(("127.0.0.1", 0), Greeter)) as server:
+        with of(server, size=1, setup=read_greeting) as pool:
+            for turn in range(1, 3):
+                with pool.lease() as connection:
+                    assert ask(connection, "hello") == "HELLO"
+                    assert connection.uses == turn
+        with of(server, size=1, timeout=5) as pool:  # once more, when nobody reads it
+            pool.pool.warm(1)
+            with pool.pool.lease() as wire:
+                eventually(lambda: not wire.alive())
+            with pytest.raises(ConnectionResetError, match="or spoke on it"):
+                with pool.lease():
+                    pass
+
+
+def test_a_login_that_hangs_ends(mute: Any) -> None:
+    def log_in(connection: Any) -> None:
+        while connection.recv(1):
+            pass
+
+    with of(mute, size=1, setup=log_in, connect_timeout=0.2) as pool:
+        with pytest.raises(TimeoutError):
+            with pool.lease():
+                pass
+        eventually(lambda: pool.pool.stats().open == 0)
+
+
+class Slam(Upper):
+    def handle(self) -> None:
+        """Closes at once."""
+
+
+def test_a_server_that_closes_new_connections_is_not_asked_for_more() -> None:
+    with serving(TcpServer(("127.0.0.1", 0), Slam)) as server:
+        with of(server, size=2, timeout=5) as pool:
+            for _ in range(5):
+                with pytest.raises((OSError, EOFError)):
+                    with pool.lease() as connection:
+                        ask(connection, "anybody there?")
+            assert server.accepted <= 6
 
 
 def test_a_certificate_for_somebody_else_is_refused(certificate: tuple[Path, Path]) -> None:

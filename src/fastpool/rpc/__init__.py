@@ -1,15 +1,55 @@
 """Pooled clients for RPC that is not multiplexed: one call at a time on each connection.
 
-`xmlrpc(url)` is the standard library's ServerProxy for any number of threads; `sockets(address)`
-pools TCP, TLS and Unix sockets for protocols of one's own.
+`xmlrpc(url)` is the standard library's ServerProxy for any number of threads. `jsonrpc(url)` is a
+JSON-RPC 2.0 client for threads and needs urllib3; `aio_jsonrpc(url)` is one for tasks and needs
+httpx. `sockets(address)` pools TCP, TLS and Unix sockets for protocols of one's own.
 """
 
+from ._errors import BadReply, HttpError, RemoteError, RpcError
+from ._messages import Reply
 from ._sockets import SocketPool, sockets
 from ._wire import Wire
 from ._xmlrpc import PooledTransport, xmlrpc
 
-__all__ = ["PooledTransport", "SocketPool", "Wire", "sockets", "xmlrpc"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._aio_jsonrpc import AioBatch, AioJsonRpc, aio_jsonrpc
+    from ._jsonrpc import Batch, JsonRpc, jsonrpc
+else:
 
-for _public in (PooledTransport, SocketPool, Wire, sockets, xmlrpc):
+    def __getattr__(name):  # what needs more than the standard library
+        if name in ("Batch", "JsonRpc", "jsonrpc"):
+            from . import _jsonrpc as module
+        elif name in ("AioBatch", "AioJsonRpc", "aio_jsonrpc"):
+            from . import _aio_jsonrpc as module
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(module, name)
+        found.__module__ = __name__
+        return found
+
+
+__all__ = [
+    "AioBatch",
+    "AioJsonRpc",
+    "BadReply",
+    "Batch",
+    "HttpError",
+    "JsonRpc",
+    "PooledTransport",
+    "RemoteError",
+    "Reply",
+    "RpcError",
+    "SocketPool",
+    "Wire",
+    "aio_jsonrpc",
+    "jsonrpc",
+    "sockets",
+    "xmlrpc",
+]
+
+for _public in (BadReply, HttpError, PooledTransport, RemoteError, Reply, RpcError):
+    _public.__module__ = __name__
+for _public in (SocketPool, Wire, sockets, xmlrpc):
     _public.__module__ = __name__
 del _public

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import EllipsisType, TracebackType
 from typing import Any, Self
@@ -26,6 +27,7 @@ def sockets(
     connect_timeout: float | None = 10.0,
     tls: ssl.SSLContext | bool = False,
     server_hostname: str | None = None,
+    setup: Callable[[Wire], object] | None = None,
     **options: Any,
 ) -> SocketPool:
     """A pool of connections to one address.
@@ -34,19 +36,20 @@ def sockets(
     once.  ``timeout``: seconds for a whole ``with pool.lease()`` block: its wait in line, the
     connecting, and all sending and receiving; None: no end.  ``connect_timeout``: seconds for
     connecting, the TLS handshake included.  ``tls``: True for the system's certificates, or a
-    context; ``server_hostname`` is the name to be verified if it is not ``host``.  ``options`` are
-    those of FastPool; by default any exception that leaves a block closes the connection, since it
-    may have come in the middle of a reply.
+    context; ``server_hostname`` is the name to be verified if it is not ``host``.  ``setup`` is
+    called with each new connection before its first use: to log in, or to read the greeting of a
+    server that speaks first; it is part of connecting.  ``options`` are those of FastPool; by
+    default any exception that leaves a block closes the connection, since it may have come in the
+    middle of a reply.
 
     Connecting fails with the socket's own error.  Thread-safe; after a fork the child has
     connections of its own.  Cost over a plain socket: some 10 us a block.
     """
-    dial = _Dial(address, seconds(connect_timeout, "connect_timeout"), tls, server_hostname)
+    patience = seconds(connect_timeout, "connect_timeout")
+    dial = _Dial(address, patience, tls, server_hostname, setup)
     options.setdefault("discard_on", Exception)
     options.setdefault("name", f"sockets {dial.name}")
-    pool = FastPool(
-        size, factory=dial, close=Wire.hang_up, create_timeout=connect_timeout, **options
-    )
+    pool = FastPool(size, factory=dial, close=Wire.hang_up, create_timeout=patience, **options)
     return SocketPool(pool, seconds(timeout, "timeout"))
 
 
@@ -91,29 +94,39 @@ class _Dial:
     """The factory: connects once a call."""
 
     def __init__(
-        self, address: Any, timeout: float | None, tls: ssl.SSLContext | bool, name: str | None
+        self,
+        address: Any,
+        timeout: float | None,
+        tls: ssl.SSLContext | bool,
+        name: str | None,
+        setup: Callable[[Wire], object] | None,
     ) -> None:
-        self.address, self.timeout = _checked(address), timeout
+        self.address, self.timeout, self.setup = _checked(address), timeout, setup
         self.unix = not isinstance(self.address, tuple)
         self.name = self.address if self.unix else "{}:{}".format(*self.address)
-        if tls is True:
-            tls = ssl.create_default_context()
-        if tls is not False and not isinstance(tls, ssl.SSLContext):
+        if not isinstance(tls, bool | ssl.SSLContext):
             raise TypeError(f"tls must be True, False or an ssl.SSLContext, not {tls!r}")
         if name is not None and not tls:
             raise TypeError("server_hostname is for tls=True or tls=context")
-        self.tls = tls
+        context = ssl.create_default_context() if tls is True else tls
+        self.tls = context if isinstance(context, ssl.SSLContext) else None
         self.server_hostname = name or (None if self.unix else self.address[0])
 
     def __call__(self) -> Wire:
+        until = Deadline(self.timeout)
         connected = self._connect()
         try:
             if self.tls:
                 connected = self.tls.wrap_socket(connected, server_hostname=self.server_hostname)
+            wire = Wire(connected, self.name)
+            wire.begin(until)
+            if self.setup is not None:
+                self.setup(wire)
+            wire.uses = 0
         except BaseException:
             connected.close()
             raise
-        return Wire(connected, self.name)
+        return wire
 
     def _connect(self) -> socket.socket:
         if not self.unix:

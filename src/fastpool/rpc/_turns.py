@@ -38,7 +38,7 @@ def turn(lease: Callable[[float | None], Any], deadline: Deadline) -> Iterator[A
         held = lease(left)
         with held as connection:
             wire = connection.wire
-            if not wire.alive():
+            if not wire.check():
                 held.discard()
                 continue
             wire.begin(deadline)

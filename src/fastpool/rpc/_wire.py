@@ -10,10 +10,16 @@ from typing import Any
 
 from ._deadline import Deadline
 
-__all__ = ["Wire"]
+__all__ = ["NEW", "STILLBORN", "Wire"]
 
 GATHERED = 1 << 16
 """Bytes that wait to be sent together, at most."""
+
+
+NEW = 1.0
+"""Seconds for which an unused connection is taken for one made just now."""
+
+STILLBORN = "the server closed a new connection, or spoke on it, before anything was asked"
 
 
 class _NoEnd(Deadline):
@@ -33,8 +39,8 @@ class Wire:
     """
 
     __slots__ = (
-        *("__weakref__", "closed", "deadline", "name", "readers", "received", "socket", "tls"),
-        *("unsent", "uses"),
+        *("__weakref__", "born", "closed", "deadline", "name", "readers", "received", "socket"),
+        *("tls", "unsent", "uses"),
     )
 
     def __init__(self, connected: socket.socket, name: str, *, gather: bool = False) -> None:
@@ -42,6 +48,7 @@ class Wire:
         self.name = name
         self.tls = connected if isinstance(connected, ssl.SSLSocket) else None
         self.deadline: Deadline = NO_END
+        self.born = time.monotonic()
         self.uses = 0
         self.received = 0
         self.readers = 0
@@ -90,6 +97,14 @@ class Wire:
             return True
         except OSError:
             pass
+        return False
+
+    def check(self) -> bool:
+        """``alive``; a new connection must be, or it would be replaced again and again."""
+        if self.alive():
+            return True
+        if not self.uses and time.monotonic() - self.born < NEW:
+            raise ConnectionResetError(f"{self.name}: {STILLBORN}")
         return False
 
     def was_stale(self, error: OSError) -> bool:

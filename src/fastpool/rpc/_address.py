@@ -1,0 +1,45 @@
+"""An http:// or https:// address, taken apart once."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes, urlsplit
+
+__all__ = ["Address", "Origin"]
+
+
+class Origin(NamedTuple):
+    """What connections are made to: the key that they are pooled by."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Address:
+    """Where a client sends its questions, and with which headers."""
+
+    def __init__(self, who: str, url: str, headers: Mapping[str, str] | None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise ValueError(f"{who}() needs an http:// or https:// address, not {url!r}")
+        if not parts.hostname:
+            raise ValueError(f"{who}() needs the name of a host in its address, not {url!r}")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.origin = Origin(parts.scheme, parts.hostname, port)
+        self.path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.headers = {
+            "content-type": "application/json",
+            "accept": "application/json",
+            "accept-encoding": "gzip, deflate",
+            "user-agent": "fastpool.rpc",
+        }
+        if parts.username is not None:
+            name = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+            self.headers["authorization"] = "Basic " + b64encode(name).decode()
+        self.headers |= {name.lower(): value for name, value in (headers or {}).items()}

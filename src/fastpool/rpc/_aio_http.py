@@ -1,0 +1,168 @@
+"""Keep-alive connections of HTTP/1.1 for tasks: httpx's engine without its pool.
+
+`httpx.Limits` can cap connections, but a client of httpx belongs to one event loop, its line is its
+own, and it does not tell whether a connection had been used before it broke, nor whether a byte of
+the reply had come.  So its connections are the resources of a FastPool instead.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+try:
+    import httpcore
+    import httpx
+except ImportError as error:
+    raise ImportError(
+        "fastpool.rpc.aio_jsonrpc needs httpx: pip install 'fastpool[rpc]'"
+    ) from error
+
+from fastpool import FastPool
+
+from ._address import Address, Origin
+from ._deadline import Deadline
+from ._errors import BadReply
+from ._messages import Answer
+from ._wire import NEW, STILLBORN
+
+__all__ = ["AioLine", "dial", "turn"]
+
+
+class Counted(httpcore.AsyncNetworkStream):
+    """A stream that knows whether anything of the reply has come, and whether it has ended."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self.stream = stream
+        self.received = 0
+        self.ended = False
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self.stream.read(max_bytes, timeout)
+        self.received += len(data)
+        self.ended = not data
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self.stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.stream.get_extra_info(info)
+
+
+async def dial(origin: Origin, patience: float | None, context: ssl.SSLContext | None) -> AioLine:
+    """The factory: a connection to an origin."""
+    backend = httpcore.AnyIOBackend()
+    try:
+        stream = await backend.connect_tcp(origin.host, origin.port, timeout=patience)
+        if context is not None:
+            stream = await stream.start_tls(context, origin.host, patience)
+    except httpcore.TimeoutException:
+        raise TimeoutError(f"{origin}: not connected within {patience:.3g} s") from None
+    except httpcore.NetworkError as error:
+        raise ConnectionError(f"{origin}: {error}") from error
+    return AioLine(origin, Counted(stream))
+
+
+class AioLine:
+    """One connection."""
+
+    def __init__(self, origin: Origin, stream: Counted) -> None:
+        self.open = True
+        self.name = str(origin)
+        self.tls = origin.scheme == "https"
+        self.stream = stream
+        whole = httpcore.Origin(origin.scheme.encode(), origin.host.encode(), origin.port)
+        self.connection = httpcore.AsyncHTTP11Connection(whole, stream)
+        self.born = time.monotonic()
+        self.uses = 0
+
+    def alive(self) -> bool:
+        """Whether it is fit for a turn: open, and nothing to read.  One system call."""
+        if self.uses == 0:  # the session tickets of TLS may be there to be read
+            return self.tls or not self.stream.get_extra_info("is_readable")
+        return self.connection.is_available() and not self.connection.has_expired()
+
+    def check(self) -> bool:
+        """As Wire.check."""
+        if self.alive():
+            return True
+        if not self.uses and time.monotonic() - self.born < NEW:
+            raise ConnectionResetError(f"{self.name}: {STILLBORN}")
+        return False
+
+    def begin(self) -> None:
+        self.stream.received = 0
+        self.uses += 1
+
+    def was_stale(self, error: OSError) -> bool:
+        """As Wire.was_stale."""
+        return isinstance(error, ConnectionError) and self.uses > 1 and not self.stream.received
+
+    async def post(self, address: Address, body: bytes) -> Answer:
+        """One request and all of its reply."""
+        scheme, host, port = address.origin
+        url = httpcore.URL(scheme=scheme, host=host, port=port, target=address.path)
+        headers = [
+            ("host", self.name),
+            *address.headers.items(),
+            ("content-length", str(len(body))),
+        ]
+        request = httpcore.Request("POST", url, headers=headers, content=body)
+        try:
+            reply = await self.connection.handle_async_request(request)
+            try:
+                coded = await reply.aread()
+            finally:
+                await reply.aclose()
+            # httpx knows about encodings.
+            answer = httpx.Response(reply.status, headers=reply.headers, content=coded)
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            if isinstance(error, httpcore.NetworkError) or self.stream.ended:
+                raise ConnectionResetError(f"{self.name}: {error}") from error
+            raise BadReply(f"no HTTP: {error}") from error
+        except httpx.DecodingError as error:
+            raise BadReply(f"no HTTP: {error}") from error
+        return Answer(
+            answer.status_code, answer.reason_phrase, dict(answer.headers), answer.content
+        )
+
+    async def aclose(self) -> None:
+        self.open = False
+        await self.connection.aclose()
+
+    def __del__(self) -> None:
+        """The pool lets go of the connections of a loop that has ended, where nothing can be
+        awaited: the server must not count them any longer."""
+        connected = self.stream.get_extra_info("socket") if self.open else None
+        if connected is not None:
+            try:
+                connected.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+@asynccontextmanager
+async def turn(pool: FastPool[AioLine], deadline: Deadline) -> AsyncIterator[AioLine]:
+    """As the turn of threads."""
+    while True:
+        left = deadline.left()
+        if left == 0:
+            raise deadline.missed("not begun")
+        held = pool.lease(left)
+        async with held as line:
+            if not line.check():
+                held.discard()
+                continue
+            line.begin()
+            yield line
+            if not line.connection.is_available():
+                held.discard()
+            return

@@ -1,0 +1,146 @@
+"""A JSON-RPC 2.0 client for threads."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urljoin
+
+from fastpool import KeyedPool
+
+from ._address import Address, Origin
+from ._deadline import Deadline, seconds
+from ._http import Dial, HttpLine, is_no_answer
+from ._jsonrpc_batch import Collected
+from ._messages import Language, Question, dumps
+from ._turns import exchange
+
+__all__ = ["Batch", "JsonRpc", "jsonrpc"]
+
+
+def jsonrpc(
+    url: str,
+    *,
+    size: int = 10,
+    timeout: float | None = 30.0,
+    connect_timeout: float | None = 10.0,
+    retry: bool = True,
+    headers: Mapping[str, str] | None = None,
+    context: ssl.SSLContext | None = None,
+    dumps: Callable[[Any], str | bytes] = dumps,
+    loads: Callable[[bytes], Any] = json.loads,
+    **options: Any,
+) -> JsonRpc:
+    """A JSON-RPC 2.0 client for any number of threads, over HTTP.
+
+    ``size``: most connections open at once to one host and port.  ``timeout``: seconds for a whole
+    call: its wait in line, the connecting, sending and receiving; None: no end.
+    ``connect_timeout``: seconds for connecting, the TLS handshake included.  ``retry``: a call
+    whose connection had been used before and ended without a byte of the reply is sent once more;
+    False: never.  ``headers`` are sent with each call; ``context`` is for https.  ``dumps`` and
+    ``loads`` turn messages into text or bytes and back.  ``options`` are those of KeyedPool, whose
+    keys are the hosts; ``max_total`` bounds them together.
+
+    Needs urllib3.  Thread-safe; after a fork the child has connections of its own.
+    """
+    patience = seconds(connect_timeout, "connect_timeout")
+    address = Address("jsonrpc", url, headers)
+    given = {"name": f"jsonrpc {address.origin}", "discard_on": is_no_answer, **options}
+    pool: KeyedPool[Origin, HttpLine] = KeyedPool(
+        Dial(patience, context), max_per_key=size, create_timeout=patience, **given
+    )
+    language = Language(dumps, loads)
+    return JsonRpc(url, headers, pool, language, seconds(timeout, "timeout"), retry)
+
+
+class JsonRpc:
+    """A client made by ``jsonrpc``.  Its methods raise RemoteError for what the server answers with
+    an error object; BadReply or HttpError for what is no answer; OSError when the connection fails,
+    PoolTimeout, PoolClosed or PoolOverloaded as KeyedPool; past the deadline TimeoutError."""
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None,
+        pool: KeyedPool[Origin, HttpLine],
+        language: Language,
+        timeout: float | None,
+        retry: bool,
+    ) -> None:
+        self.url = url
+        self.pool = pool
+        self._address = Address("jsonrpc", url, headers)
+        self._headers = headers
+        self._language = language
+        self._timeout = timeout
+        self._retry = retry
+
+    def call(self, method: str, /, *params: Any, **named: Any) -> Any:
+        """The result of a remote method, with positional or with named parameters."""
+        return self._ask(self._language.call(method, params, named))
+
+    def notify(self, method: str, /, *params: Any, **named: Any) -> None:
+        """Tells the server, which does not answer: what becomes of it is not known."""
+        self._ask(self._language.notification(method, params, named))
+
+    def batch(self) -> Batch:
+        """``with client.batch() as batch:`` - its calls are sent together at the end."""
+        return Batch(self)
+
+    def at(self, url: str) -> JsonRpc:
+        """A client of another address, absolute or relative to this one, over the same connections
+        and under the same limits."""
+        url = urljoin(self.url, url)
+        return JsonRpc(url, self._headers, self.pool, self._language, self._timeout, self._retry)
+
+    def close(self, timeout: float | None = 5.0) -> bool:
+        """``KeyedPool.close``: no new calls, idle connections go now, the others when they come."""
+        return self.pool.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.pool.__exit__(kind, error, trace)
+
+    def __repr__(self) -> str:
+        return f"<JsonRpc for {self._address.origin}{self._address.path}>"
+
+    def _ask(self, question: Question) -> Any:
+        address, pool = self._address, self.pool
+
+        def lease(left: float | None) -> Any:
+            return pool.lease(address.origin, left)
+
+        def ask(line: HttpLine) -> Any:
+            return question.read(line.post(address, question.body))
+
+        return exchange(lease, Deadline(self._timeout), self._retry, ask)
+
+
+class Batch(Collected):
+    """Calls that are sent together at the end of the ``with`` block, unless an exception leaves it.
+
+    RemoteError at the end if the server refuses the batch as a whole; the errors of single calls
+    come with their ``result()``.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if question := self._question(error):
+            self._client._ask(question)

@@ -1,0 +1,36 @@
+"""The calls of a batch, before they are sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._messages import Entries, Question, Reply
+
+__all__ = ["Collected"]
+
+
+class Collected:
+    """What batches for threads and for tasks have in common."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._entries: Entries = []
+
+    def call(self, method: str, /, *params: Any, **named: Any) -> Reply:
+        """Its ``result()`` is there when the block has ended."""
+        language = self._client._language
+        reply = Reply(method)
+        self._entries.append((language.message(method, params, named, language.next_id()), reply))
+        return reply
+
+    def notify(self, method: str, /, *params: Any, **named: Any) -> None:
+        """One that the server does not answer."""
+        self._entries.append((self._client._language.message(method, params, named, None), None))
+
+    def _question(self, error: BaseException | None) -> Question | None:
+        """What is to be sent, if anything."""
+        if error is not None or not self._entries:
+            return None
+        entries, self._entries = self._entries, []
+        question: Question = self._client._language.batch(entries)
+        return question

@@ -1,0 +1,591 @@
+"""fastpool.rpc.jsonrpc and aio_jsonrpc against real servers.
+
+What both promise is tested through both; `client` runs each call of the one for tasks in an event
+loop of its own making.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import importlib
+import json
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastpool import PoolClosed, PoolTimeout
+from fastpool.calls import budget
+from fastpool.rpc import BadReply, HttpError, RemoteError
+from rpc_servers import JsonServer, ScriptedServer, http, port_of, serving
+from support import Crew, eventually
+
+pytest.importorskip("urllib3", reason="urllib3 is not installed")
+pytest.importorskip("httpx", reason="httpx is not installed")
+
+from fastpool.rpc import aio_jsonrpc, jsonrpc
+
+THREADS = 32
+
+
+class Tasks:
+    """AioJsonRpc as if it were JsonRpc: a thread runs its event loop, and others ask in it."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        try:
+            self.client = aio_jsonrpc(url, **options)
+        except BaseException:
+            self.end()
+            raise
+        self.pool = self.client.pool
+
+    def run(self, coroutine: Any) -> Any:
+        async def within() -> Any:  # the budget of the thread that asks
+            with budget(left):
+                return await coroutine
+
+        from fastpool.calls import remaining
+
+        left = remaining()
+        return asyncio.run_coroutine_threadsafe(within(), self.loop).result(30)
+
+    def call(self, *args: Any, **named: Any) -> Any:
+        return self.run(self.client.call(*args, **named))
+
+    def notify(self, *args: Any, **named: Any) -> Any:
+        return self.run(self.client.notify(*args, **named))
+
+    def batch(self) -> Any:
+        return BatchOfTasks(self, self.client.batch())
+
+    def close(self) -> bool:
+        closed: bool = self.run(self.client.aclose())
+        self.end()
+        return closed
+
+    def end(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+class BatchOfTasks:
+    def __init__(self, client: Tasks, batch: Any) -> None:
+        self.client, self.batch = client, batch
+
+    def __enter__(self) -> Any:
+        return self.client.run(self.batch.__aenter__())
+
+    def __exit__(self, *exc: Any) -> None:
+        self.client.run(self.batch.__aexit__(*exc))
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(params=["threads", "tasks"])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """`make(url, **options)`: a client of either kind, closed after the test."""
+    made: list[Any] = []
+
+    def make(url: str, **options: Any) -> Any:
+        made.append((jsonrpc if request.param == "threads" else Tasks)(url, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        if not client.pool.closed:
+            assert client.close() is True
+
+
+@pytest.fixture
+def server() -> Iterator[JsonServer]:
+    with serving(JsonServer()) as made:
+        yield made
+
+
+def reply_to(body: bytes, result: Any) -> bytes:
+    return http(
+        json.dumps({"jsonrpc": "2.0", "result": result, "id": json.loads(body)["id"]}).encode()
+    )
+
+
+# ---- What a client can say ----------------------------------------------------------------------
+
+
+def test_calls_notifications_and_batches(make: Make, server: JsonServer) -> None:
+    client = make(server.url)
+    assert client.call("divmod", 7, 2) == [3, 1]
+    assert client.call("subtract", subtrahend=23, minuend=42) == 19
+    assert client.notify("say", "hello") is None
+    with client.batch() as batch:
+        quotient = batch.call("divmod", 9, 2)
+        batch.notify("say", "batched")
+        difference = batch.call("subtract", minuend=3, subtrahend=1)
+        failing = batch.call("divmod", 1, 0)
+    assert (quotient.result(), difference.result()) == ([4, 1], 2)
+    with pytest.raises(RemoteError) as raised:
+        failing.result()
+    assert raised.value.data == {"text": "integer division or modulo by zero"}
+    assert server.said == ["hello", "batched"]
+    assert server.accepted == 1
+
+
+def test_a_batch_that_is_not_finished_is_not_sent(make: Make, server: JsonServer) -> None:
+    client = make(server.url)
+    with pytest.raises(KeyError):
+        with client.batch() as batch:
+            batch.call("divmod", 1, 1)
+            raise KeyError
+    with client.batch():
+        pass
+    assert server.accepted == 0
+    with client.batch() as batch:
+        batch.notify("say", 1)
+    assert server.said == [1]
+
+
+def test_errors_are_answers(make: Make, server: JsonServer) -> None:
+    client = make(server.url)
+    failing = [("nix", (), -32601), ("divmod", (), -32602), ("divmod", (1, 0), -32000)]
+    for method, params, code in failing:
+        with pytest.raises(RemoteError) as raised:
+            client.call(method, *params)
+        assert raised.value.code == code
+    assert client.call("divmod", 7, 2) == [3, 1]
+    assert server.accepted == 1
+
+
+def test_many_callers_share_a_few_connections(make: Make, server: JsonServer, crew: Crew) -> None:
+    client = make(server.url, size=4)
+
+    def run(thread: int) -> None:
+        for number in range(10):
+            assert client.call("echo", [thread, number]) == [thread, number]
+
+    crew.together(THREADS, run)
+    crew.finish()
+    assert server.answered == THREADS * 10
+    assert server.accepted == server.most == client.pool.stats().created <= 4
+
+
+def test_headers_paths_and_names(make: Make, server: JsonServer) -> None:
+    url = server.url.replace("//", "//user:secret@") + "/api?v=2"
+    client = make(url, headers={"X-Trace": "7", "User-Agent": "own"})
+    client.call("echo", 1)
+    [(path, headers)] = server.heads
+    assert path == "/api?v=2"
+    assert headers["x-trace"] == "7" and headers["user-agent"] == "own"
+    assert headers["authorization"] == "Basic dXNlcjpzZWNyZXQ="
+    assert headers["host"] == f"127.0.0.1:{port_of(server)}"
+    assert headers["content-type"] == headers["accept"] == "application/json"
+    assert "secret" not in f"{client.pool.name} {getattr(client, 'client', client)!r}"
+
+
+def test_big_messages(make: Make, server: JsonServer) -> None:
+    client = make(server.url)
+    text = "0123456789" * 300_000
+    assert client.call("echo", text) == text
+    assert client.call("echo", "small") == "small"
+    assert server.accepted == 1
+
+
+def test_replies_that_are_compressed_or_in_chunks(make: Make) -> None:
+    def say(number: int, body: bytes, write: Any) -> None:
+        plain = reply_to(body, "x" * 1000)
+        packed = gzip.compress(plain.partition(b"\r\n\r\n")[2])
+        if number == 0:
+            write(http(packed, "200 OK", "Content-Encoding: gzip"))
+        else:
+            halves = packed[:50], packed[50:]
+            write(
+                b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            write(b"".join(b"%x\r\n%b\r\n" % (len(half), half) for half in (*halves, b"")))
+
+    with serving(ScriptedServer(say)) as server:
+        client = make(server.url)
+        assert [client.call("f") for _ in range(3)] == ["x" * 1000] * 3
+        assert server.accepted == 1
+        client.close()
+
+
+def test_over_tls(make: Make, certificate: tuple[Path, Path]) -> None:
+    class Server(JsonServer):
+        def get_request(self) -> Any:
+            request, address = super().get_request()
+            request = context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            return request, address
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate[1], certificate[0])
+    with serving(Server()) as server:
+        url = server.url.replace("http", "https").replace("127.0.0.1", "localhost")
+        trust = ssl.create_default_context(cafile=str(certificate[1]))
+        client = make(url, context=trust)
+        for _ in range(3):
+            assert client.call("divmod", 7, 2) == [3, 1]
+        assert server.accepted == 1
+        server.drop()
+        assert client.call("divmod", 7, 2) == [3, 1]
+        client.close()
+        stranger = make(url)
+        with pytest.raises(OSError, match="certificate verify failed"):
+            stranger.call("divmod", 7, 2)
+        stranger.close()
+
+
+def test_ones_own_json(make: Make, server: JsonServer) -> None:
+    client = make(
+        server.url,
+        dumps=lambda message: json.dumps(message, default=str),
+        loads=lambda body: json.loads(body, parse_float=str),
+    )
+    assert client.call("echo", Path("/x")) == "/x"
+    assert client.call("echo", 1.5) == "1.5"
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "said"),
+    [
+        ({"url": "ftp://host"}, ValueError, "http:// or https://"),
+        ({"url": "http://"}, ValueError, "name of a host"),
+        ({"timeout": "1"}, TypeError, "timeout must be a number"),
+        ({"timeout": 0}, ValueError, "timeout must be more than 0"),
+        ({"size": "1"}, TypeError, "max"),
+        ({"colour": "red"}, TypeError, "colour"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(
+    make: Make, how: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        make(**{"url": "http://localhost:1", **how})
+
+
+# ---- Which connections are kept -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (http(b"", "503 Busy"), HttpError),
+        (http(b"<html>", "404 Not Found"), HttpError),
+        (http(b"<html>"), BadReply),
+        (http(b""), BadReply),
+        (http(b'{"jsonrpc": "2.0", "result": 1, "id": 77}'), BadReply),
+        (http(b"no gzip", "200 OK", "Content-Encoding: gzip"), BadReply),
+        (b"what?\r\n\r\n", BadReply),
+        (http(b"{" * 100)[:-20], ConnectionError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", ConnectionError),
+        (b"HTTP/1.1 200", (ConnectionError, BadReply)),
+    ],
+)
+def test_after_a_bad_reply_the_connection_is_closed(make: Make, reply: bytes, error: Any) -> None:
+    """And the call is not sent again: something had come."""
+
+    def say(number: int, body: bytes, write: Any) -> bool:
+        write(reply if number == 1 else reply_to(body, "good"))
+        return number == 1
+
+    with serving(ScriptedServer(say)) as server:
+        client = make(server.url, size=1)
+        assert client.call("f") == "good"
+        with pytest.raises(error):
+            client.call("f")
+        eventually(lambda: client.pool.stats().open == 0)
+        assert client.call("f") == "good"
+        assert (server.answered, server.accepted) == (3, 2)
+        client.close()
+
+
+def test_an_error_object_with_an_error_status_is_an_answer(make: Make) -> None:
+    def say(number: int, body: bytes, write: Any) -> None:
+        error = {"code": -32601, "message": "Method not found"}
+        reply = {"jsonrpc": "2.0", "error": error, "id": json.loads(body)["id"]}
+        write(http(json.dumps(reply).encode(), "404 Not Found"))
+
+    with serving(ScriptedServer(say)) as server:
+        client = make(server.url)
+        for _ in range(3):
+            with pytest.raises(RemoteError, match="Method not found"):
+                client.call("f")
+        assert server.accepted == 1
+        client.close()
+
+
+def test_a_server_that_closes_after_each_reply(make: Make) -> None:
+    def say(number: int, body: bytes, write: Any) -> bool:
+        write(reply_to(body, number).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+        return True
+
+    with serving(ScriptedServer(say)) as server:
+        client = make(server.url, size=1)
+        assert [client.call("f") for _ in range(4)] == [0, 1, 2, 3]
+        assert (server.accepted, server.most) == (4, 1)
+        client.close()
+
+
+# ---- Sent again, or not -------------------------------------------------------------------------
+
+
+def test_a_server_that_drops_idle_connections(make: Make, server: JsonServer, crew: Crew) -> None:
+    client = make(server.url, size=4, retry=False)
+    for turn in range(3):
+        tasks = crew.together(8, lambda _: client.call("echo", turn))  # noqa: B023
+        assert [task.result() for task in tasks] == [turn] * 8
+        server.drop()
+    assert server.most <= 4
+
+
+def test_a_server_that_is_restarted(make: Make) -> None:
+    with serving(JsonServer()) as first:
+        port = port_of(first)
+        client = make(first.url)
+        assert client.call("echo", 1) == 1
+    with pytest.raises(ConnectionError):
+        client.call("echo", 1)
+    with serving(JsonServer(port)):
+        assert client.call("echo", 2) == 2
+        client.close()
+
+
+def vanishing(*numbers: int, first: bytes = b"") -> Callable[[int, bytes, Any], bool]:
+    """A script that closes the connection upon the requests of these numbers."""
+
+    def say(number: int, body: bytes, write: Any) -> bool:
+        if number in numbers:
+            write(first)
+            return True
+        write(reply_to(body, number))
+        return False
+
+    return say
+
+
+@pytest.mark.parametrize("kind", ["call", "batch", "notify"])
+def test_sent_again_when_a_used_connection_ends_without_a_word(make: Make, kind: str) -> None:
+    def say(number: int, body: bytes, write: Any) -> bool:
+        if number == 1:
+            return True
+        said = json.loads(body)
+        replies = [
+            {"jsonrpc": "2.0", "result": number, "id": one.get("id")}
+            for one in (said if isinstance(said, list) else [said])
+        ]
+        write(http(json.dumps(replies if isinstance(said, list) else replies[0]).encode()))
+        return False
+
+    with serving(ScriptedServer(say)) as server:
+        client = make(server.url)
+        assert client.call("f") == 0
+        if kind == "call":
+            assert client.call("f") == 2
+        elif kind == "notify":
+            client.notify("f")
+        else:
+            with client.batch() as batch:
+                reply = batch.call("f")
+            assert reply.result() == 2
+        assert (server.answered, server.accepted) == (3, 2)
+        client.close()
+
+
+def test_not_sent_again_when_a_byte_of_the_reply_has_come(make: Make) -> None:
+    with serving(ScriptedServer(vanishing(1, first=b"H"))) as server:
+        client = make(server.url)
+        assert client.call("f") == 0
+        with pytest.raises((ConnectionError, BadReply)):
+            client.call("f")
+        assert server.answered == 2
+        client.close()
+
+
+def test_not_sent_again_on_a_new_connection(make: Make) -> None:
+    with serving(ScriptedServer(vanishing(0))) as server:
+        client = make(server.url)
+        with pytest.raises(ConnectionResetError):
+            client.call("f")
+        assert server.answered == 1
+        client.close()
+
+
+def test_not_sent_again_if_that_is_not_wanted(make: Make) -> None:
+    with serving(ScriptedServer(vanishing(1))) as server:
+        client = make(server.url, retry=False)
+        assert client.call("f") == 0
+        with pytest.raises(ConnectionResetError):
+            client.call("f")
+        assert (server.answered, client.call("f")) == (2, 2)
+        client.close()
+
+
+# ---- Time ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["timeout", "budget"])
+def test_the_deadline_holds_however_slowly_the_reply_drips(make: Make, how: str) -> None:
+    over = threading.Event()
+
+    def say(number: int, body: bytes, write: Any) -> bool:
+        write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while not over.wait(0.02):
+            write(b" ")
+        return True
+
+    with serving(ScriptedServer(say)) as server:
+        client = make(server.url, timeout=0.2 if how == "timeout" else 30)
+        began = time.monotonic()
+        with budget(30 if how == "timeout" else 0.2):
+            with pytest.raises(TimeoutError, match=r"no answer within 0\.\d+ s"):
+                client.call("f")
+        assert time.monotonic() - began < 5
+        eventually(lambda: client.pool.stats().open == 0)
+        over.set()
+        client.close()
+
+
+def test_the_time_in_line_counts(make: Make, crew: Crew) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def say(number: int, body: bytes, write: Any) -> None:
+        asked.set()
+        go.wait(10)
+        write(reply_to(body, number))
+
+    with serving(ScriptedServer(say)) as server:
+        client = make(server.url, size=1)
+        first = crew.start(lambda: client.call("f"))
+        assert asked.wait(10)
+        with budget(0.05), pytest.raises(PoolTimeout, match="phase: wait"):
+            client.call("f")
+        go.set()
+        assert first.result() == 0
+        client.close()
+
+
+def test_a_closed_client_says_so(server: JsonServer) -> None:
+    client = jsonrpc(server.url)
+    assert client.call("echo", 1) == 1
+    with client:
+        pass
+    with pytest.raises(PoolClosed):
+        client.call("echo", 1)
+    eventually(lambda: not server.open)
+
+
+# ---- Of one kind only ---------------------------------------------------------------------------
+
+
+def test_several_addresses_under_one_limit(server: JsonServer, crew: Crew) -> None:
+    with serving(JsonServer()) as other:
+        with jsonrpc(server.url + "/a/", size=2, max_total=3) as client:
+            elsewhere, relative = client.at(other.url), client.at("b")
+            for number in range(3):
+                assert client.call("echo", number) == number
+                assert elsewhere.call("echo", number) == number
+                assert relative.call("echo", number) == number
+            assert [path for path, _ in server.heads] == ["/a/", "/a/b"] * 3
+            assert (server.accepted, other.accepted) == (1, 1)
+
+            def run(thread: int) -> None:
+                for number in range(5):
+                    assert (client, elsewhere)[thread % 2].call("echo", number) == number
+
+            crew.together(8, run)
+            crew.finish()
+            assert client.pool.stats().open <= 3
+            assert max(server.most, other.most) <= 2
+
+
+def test_more_than_was_asked_for_ends_the_connection() -> None:
+    def say(number: int, body: bytes, write: Any) -> None:
+        write(reply_to(body, number) + reply_to(body, "nobody asked"))
+
+    with serving(ScriptedServer(say)) as server, jsonrpc(server.url) as client:
+        assert [client.call("f") for _ in range(3)] == [0, 1, 2]
+        assert server.accepted == 3
+
+
+def test_an_interrupted_call_closes_its_connection() -> None:
+    def loads(body: bytes) -> Any:
+        if server.answered == 2:
+            raise KeyboardInterrupt
+        return json.loads(body)
+
+    with serving(ScriptedServer(vanishing())) as server:
+        with jsonrpc(server.url, loads=loads) as client:
+            assert client.call("f") == 0
+            with pytest.raises(KeyboardInterrupt):
+                client.call("f")
+            assert client.call("f") == 2
+            assert server.accepted == 2
+
+
+def test_a_cancelled_call_closes_its_connection(on_loop: Any) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def say(number: int, body: bytes, write: Any) -> None:
+        if number == 1:
+            asked.set()
+            go.wait(10)
+        write(reply_to(body, number))
+
+    async def main(url: str) -> None:
+        async with aio_jsonrpc(url, size=1) as client:
+            assert await client.call("f") == 0
+            call = asyncio.create_task(client.call("f"))
+            while not asked.is_set():
+                await asyncio.sleep(0.001)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            go.set()
+            assert await client.call("f") == 2
+            assert client.pool.stats().closed == {"error": 1}
+
+    with serving(ScriptedServer(say)) as server:
+        on_loop(main(server.url))
+        assert server.accepted == 2
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # loops that have ended
+def test_one_client_for_several_event_loops(server: JsonServer) -> None:
+    client = aio_jsonrpc(server.url, size=2)
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(client.call("echo", number) for number in range(20)))
+
+    for _ in range(3):
+        assert asyncio.run(main()) == list(range(20))
+    assert server.most <= 2
+    asyncio.run(client.aclose())
+    eventually(lambda: not server.open)
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "said"),
+    [("urllib3", "jsonrpc", "urllib3 2"), ("httpx", "aio_jsonrpc", "httpx")],
+)
+def test_what_is_missing_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, module: str, name: str, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    for loaded in [each for each in sys.modules if each.startswith("fastpool.rpc")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    fresh = importlib.import_module("fastpool.rpc")
+    with pytest.raises(ImportError) as raised:
+        getattr(fresh, name)
+    assert str(raised.value) == f"fastpool.rpc.{name} needs {said}: pip install 'fastpool[rpc]'"
+    assert callable(fresh.xmlrpc) and callable(fresh.sockets)
