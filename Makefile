@@ -13,7 +13,7 @@ VENV   := .venv/bin
 READY   = @$(PYTHON) tools/venvs.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build debug stress tsan bench bench-grpc lint wheel verify clean python
+.PHONY: help demo test build debug stress tsan bench bench-grpc bench-rpc lint wheel verify clean python
 
 help:
 	@echo "make demo     real servers under load, pooled and not, in one table"
@@ -24,6 +24,7 @@ help:
 	@echo "make tsan     the C harness and the extension under ThreadSanitizer"
 	@echo "make bench    all measurements, with what each must reach"
 	@echo "make bench-grpc  what sharing gRPC channels must reach, beside bare grpcio"
+	@echo "make bench-rpc  pooled XML-RPC and JSON-RPC beside what people use today"
 	@echo "make lint     style and types"
 	@echo "make wheel    sdist and wheel, in dist/"
 	@echo "make verify   all of that, on every interpreter known: the long run"
@@ -55,6 +56,10 @@ bench: python
 bench-grpc: python
 	$(READY) grpc-test
 	@$(VENV)/python -m bench.grpc $(ARGS)
+
+bench-rpc: python
+	$(READY) rpc-test
+	@$(VENV)/python -m bench.rpc $(ARGS)
 
 lint: python
 	$(READY) lint

@@ -48,9 +48,9 @@ HEAD = f"{'interpreter':<15}{'passed':>8} {'failed':>8} {'skipped':>8} {'seconds
 def extras_for(interpreter: Interpreter) -> list[str]:
     """What the tests can use there: grpcio, gevent, uvloop and peers have no wheels for 3.13t."""
     if interpreter.free_threaded:
-        return ["test", "anyio"]
+        return ["test", "anyio", "rpc-test"]
     main = interpreter.path == default().path
-    return ["test", "demo", "grpc-test", "peers", "loops"] + ["lint"] * main
+    return ["test", "demo", "grpc-test", "rpc-test", "peers", "loops"] + ["lint"] * main
 
 
 def run(interpreter: Interpreter, arguments: list[str], *, first: bool, debug: bool) -> Outcome:

@@ -48,8 +48,6 @@ __all__ = [
     "xmlrpc",
 ]
 
-for _public in (BadReply, HttpError, PooledTransport, RemoteError, Reply, RpcError):
-    _public.__module__ = __name__
-for _public in (SocketPool, Wire, sockets, xmlrpc):
+for _public in (PooledTransport, Reply, SocketPool, Wire, sockets, xmlrpc):
     _public.__module__ = __name__
 del _public

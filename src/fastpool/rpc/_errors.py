@@ -13,12 +13,16 @@ __all__ = ["BadReply", "HttpError", "RemoteError", "RpcError"]
 class RpcError(Exception):
     """Base of the three below."""
 
+    __module__ = "fastpool.rpc"
+
 
 class RemoteError(RpcError):
     """The server's error object: ``.code``, ``.message`` and ``.data`` (None if it sent none).
 
     An answer like any other: the connection is kept.
     """
+
+    __module__ = "fastpool.rpc"
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
         super().__init__(code, message, data)
@@ -33,10 +37,14 @@ class RemoteError(RpcError):
 class BadReply(RpcError):
     """What came is no JSON-RPC 2.0 reply to what was asked; the connection is closed."""
 
+    __module__ = "fastpool.rpc"
+
 
 class HttpError(RpcError):
     """The server refused, and not in JSON-RPC: ``.status``, ``.reason``, ``.headers`` (names in
     lower case) and ``.body``.  The connection is closed."""
+
+    __module__ = "fastpool.rpc"
 
     def __init__(self, status: int, reason: str, headers: dict[str, str], body: bytes) -> None:
         super().__init__(status, reason, headers, body)
