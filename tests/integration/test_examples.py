@@ -13,7 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A word in an example's name: the module that it needs.
-NEEDS = {"grpc": "grpc", "tenacity": "tenacity", "stamina": "stamina"}
+NEEDS = {
+    "grpc": "grpc",
+    "tenacity": "tenacity",
+    "stamina": "stamina",
+    "json": "urllib3",
+    "aio": "httpx",
+    "thrift": "thrift",
+}
 
 #: Likewise: the program.
 PROGRAMS = {"redigo": "redis-server"}
@@ -36,6 +43,14 @@ EXAMPLES = {
     "tcp_pool": r"200 answers for 16 threads over [1-4] connections\n",
     "xmlrpc_pool": r"fault: integer division or modulo by zero\n"
     r"200 calls by 16 threads through [1-4] clients\nclosed before the end: 0\n",
+    "rpc_xmlrpc": r"fault: integer division or modulo by zero\n\[4, 1\] \[2, 2\]\n"
+    r"200 calls by 32 threads over [1-4] connections\n",
+    "rpc_sockets": r"300 answers for 16 threads, over at most 4 connections\n",
+    "rpc_json": r"19\n2 4 \['hello', 'and again'\]\nMethod not found \(-32601\)\n"
+    r"200 calls by 32 threads over [1-4] connections\n",
+    "rpc_json_aio": r"0 2 4\n19\n200 tasks, at most 4 connections: True\n",
+    "thrift_pool": r"the server says: integer division or modulo by zero\n"
+    r"200 calls by 32 threads through [1-4] clients\nclosed before the end: 0\n",
     "calls_tenacity": r"circuit breaker stock: closed -> open, 4 of 4 calls failed\n"
     r"stock: 42, sent 5 times, breaker closed\nrefused meanwhile: 1, opened: 1\n",
     "calls_stamina": r"20 answers, 4 questions at once\nsome were asked again: True\n",
