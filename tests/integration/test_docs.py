@@ -40,6 +40,7 @@ NEEDS = {
     "docs/howto/grpc-tls.md": ["grpc"],
     "docs/howto/grpc-workers.md": ["grpc"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
+    "docs/howto/rpc.md": ["urllib3", "httpx"],
     "docs/howto/trio.md": ["anyio", "trio"],
     "docs/tutorial/first-grpc-channel.md": ["grpc"],
 }

@@ -215,6 +215,8 @@ def test_a_transport_that_keeps_no_connection_is_refused(server: XmlServer) -> N
         ({"url": "ftp://host"}, ValueError, "http:// or https://"),
         ({"url": "host:80"}, ValueError, "http:// or https://"),
         ({"url": "http://"}, ValueError, "name of a host"),
+        ({"url": "http://host:port"}, ValueError, "[Pp]ort"),
+        ({"url": b"http://host"}, TypeError, "as text"),
         ({"transport": Transport()}, TypeError, "make a Transport"),
         ({"timeout": "1"}, TypeError, "timeout must be a number"),
         ({"size": "1"}, TypeError, "maxsize"),

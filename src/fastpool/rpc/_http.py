@@ -8,6 +8,7 @@ from typing import Any
 
 try:
     import urllib3
+    from urllib3 import BaseHTTPResponse  # noqa: F401 - there was none before version 2
     from urllib3.connection import HTTPConnection, HTTPSConnection
 except ImportError as error:
     raise ImportError(

@@ -65,6 +65,7 @@ class Wire:
     # ---- A turn ---------------------------------------------------------------------------------
 
     def begin(self, deadline: Deadline) -> None:
+        """A turn, which must be over by then."""
         self.deadline = deadline
         self.received = 0
         self.uses += 1

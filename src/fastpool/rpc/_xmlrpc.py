@@ -5,11 +5,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, cast
-from urllib.parse import urlsplit
 from xmlrpc.client import Fault, SafeTransport, ServerProxy, Transport
 
 from fastpool import FastPool
 
+from ._address import taken_apart
 from ._deadline import Deadline, seconds
 from ._turns import exchange
 from ._wire import Wire
@@ -51,11 +51,7 @@ def xmlrpc(
     protocol fails (it is closed), PoolTimeout, PoolClosed or PoolOverloaded; past its deadline
     TimeoutError.  Thread-safe; after a fork the child has connections of its own.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise ValueError(f"xmlrpc() needs an http:// or https:// address, not {url!r}")
-    if not parts.hostname:
-        raise ValueError(f"xmlrpc() needs the name of a host in its address, not {url!r}")
+    parts = taken_apart("xmlrpc", url)
     if transport is None:
         transport = _maker(parts.scheme, use_datetime, use_builtin_types, headers, context)
     elif not callable(transport):
@@ -66,7 +62,6 @@ def xmlrpc(
     pooled = PooledTransport(
         parts.netloc, transport, size, timeout, connect_timeout, retry, **options
     )
-    # What would be refused in the middle of the first call is refused here.
     return ServerProxy(
         url,
         cast("Transport", pooled),
