@@ -66,6 +66,12 @@ def KeyedPool(*args: Any, **options: Any) -> Any:
     return stand_in(fastpool.KeyedPool(*args, **options))
 
 
+def WeightedSemaphore(*args: Any, **options: Any) -> Any:
+    """The same of a ``fastpool.WeightedSemaphore``."""
+    semaphore = fastpool.WeightedSemaphore(*args, **options)
+    return semaphore if _stage is None else Semaphore(_stage, semaphore)
+
+
 def stand_in(pool: Any, is_queue: bool = False) -> Any:
     """The pool itself for a test that runs through threads."""
     return pool if _stage is None else Pool(_stage, pool, is_queue)
@@ -340,3 +346,26 @@ class Shared(Pool):
 
     def drain(self, resource: Any) -> None:
         self._give(self._real.drain, resource)
+
+
+class Hold(Lease):
+    """The hold of a stand-in for a semaphore."""
+
+    __class__ = property(lambda self: fastpool.SemaphoreHold)  # type: ignore[assignment]
+
+
+class Semaphore(StandIn):
+    """A WeightedSemaphore, likewise."""
+
+    def acquire(self, *args: Any, **named: Any) -> None:
+        real = self._real
+        self._call(partial(real.acquire, **named), partial(real.aacquire, **named), *args)
+
+    def try_acquire(self, *args: Any) -> Any:
+        return self._call(self._real.try_acquire, partial(_here, self._real.try_acquire), *args)
+
+    def release(self, *args: Any) -> None:
+        self._give(self._real.release, *args)
+
+    def hold(self, *args: Any, **named: Any) -> Hold:
+        return Hold(self._stage, self._real.hold(*args, **named))

@@ -116,13 +116,15 @@ USERS = ("rpc", "contrib", "cli", "__main__")
 HEADERS: dict[str, set[str]] = {
     "_clock.h": set(),
     "_ring.h": set(),
+    "_weights.h": {"_ring.h"},
     "_loads.h": {"_clock.h", "_ring.h"},
     "_number.h": set(),
     "_cache.h": {"_ring.h", "_number.h"},
-    "_waiters.h": {"_clock.h", "_ring.h", "_loads.h"},
+    "_waiters.h": {"_clock.h", "_ring.h", "_weights.h", "_loads.h"},
     "_mailbox.h": {"_waiters.h"},
     "_slots_view.h": {"_waiters.h"},
     "_shared.h": {"_waiters.h"},
+    "_semaphore.h": {"_waiters.h"},
     "_keys.h": {"_slots_view.h"},
     "_home.h": {"_waiters.h"},
     "_cpython.h": {
@@ -131,6 +133,7 @@ HEADERS: dict[str, set[str]] = {
         "_mailbox.h",
         "_slots_view.h",
         "_shared.h",
+        "_semaphore.h",
         "_home.h",
     },
     "_doors.h": {"_cpython.h"},
@@ -140,12 +143,14 @@ HEADERS: dict[str, set[str]] = {
 PLAIN_C = (
     "_clock.h",
     "_ring.h",
+    "_weights.h",
     "_loads.h",
     "_number.h",
     "_cache.h",
     "_waiters.h",
     "_slots_view.h",
     "_shared.h",
+    "_semaphore.h",
     "_keys.h",
 )
 

@@ -3,6 +3,7 @@
 from .cache import ObjectCache
 from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from .keyed import KeyedLease, KeyedPool
+from .limits import SemaphoreHold, WeightedSemaphore
 from .pool import FastPool, Lease
 from .shared import SharedLease, SharedPool
 
@@ -34,6 +35,8 @@ __all__ = [
     "PoolError",
     "PoolOverloaded",
     "PoolTimeout",
+    "SemaphoreHold",
     "SharedLease",
     "SharedPool",
+    "WeightedSemaphore",
 ]

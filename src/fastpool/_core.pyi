@@ -679,6 +679,117 @@ class ObjectCache(Generic[_T]):
         thread put last.  An object that is put twice otherwise is lent to two.
         """
 
+# ---- Limits -------------------------------------------------------------------------------------
+
+class WeightedSemaphore:
+    """``size`` units, of which callers take any number at a time: bytes in flight, database
+    connections, seats.
+
+    First come, first served, for threads and the tasks of any event loops in one line.  A request
+    that is too big for what is free keeps smaller ones behind it waiting, so it is never starved.
+    Any thread or task may give back what another has taken.  In a forked child all of it is free.
+    """
+
+    def __init__(
+        self, size: int, *, max_waiting: int | None = None, name: str | None = None
+    ) -> None:
+        """``max_waiting``: one more in line than this is PoolOverloaded at once; None: any number.
+        ``name``: in errors; "semaphore-N" if not given."""
+
+    def acquire(self, n: int = 1, timeout: float | None = None) -> None:
+        """Takes ``n`` units, waiting for them in line.
+
+        ``timeout``: seconds to wait; None: for ever, 0: not at all.  ValueError at once if ``n`` is
+        more than there is; PoolTimeout, PoolClosed, PoolOverloaded.
+        """
+
+    async def aacquire(self, n: int = 1, timeout: float | None = None) -> None:
+        """``acquire`` for a task: waits without blocking the event loop.  Cancelled, it takes
+        nothing."""
+
+    def try_acquire(self, n: int = 1) -> bool:
+        """Takes ``n`` units if they are free and nobody waits; says whether it did."""
+
+    def release(self, n: int = 1) -> None:
+        """Gives ``n`` units back, which wakes as many at the head of the line as fit.  ValueError,
+        and nothing is changed, if that is more than is taken.  Never waits; may be called by a
+        finaliser or a signal handler."""
+
+    def hold(self, n: int = 1, timeout: float | None = None) -> SemaphoreHold:
+        """``with semaphore.hold(n):`` or ``async with semaphore.hold(n):`` - entering takes ``n``
+        units, the end gives them back.  Takes nothing yet; entered once."""
+
+    def close(self) -> None:
+        """Wakes everybody in line with PoolClosed, which later calls raise too.  What is taken may
+        still be given back.  Idempotent, from any thread."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+
+    @property
+    def size(self) -> int:
+        """Units in all."""
+
+    @property
+    def in_use(self) -> int:
+        """Units taken at this moment."""
+
+    @property
+    def waiting(self) -> int:
+        """Callers in line at this moment."""
+
+    @property
+    def max_waiting(self) -> int | None:
+        """Most callers in line; None: any number."""
+
+    @property
+    def name(self) -> str:
+        """The name in errors."""
+
+class SemaphoreHold:
+    """Units of a semaphore for the length of a block: made by ``WeightedSemaphore.hold``.
+
+    They are given back once, whoever does it.  Collected while it holds them, it gives them back
+    and warns once (ResourceWarning).  In a forked child it does nothing: what it holds is the
+    parent's.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> Awaitable[None]: ...
+    @property
+    def n(self) -> int:
+        """How many units."""
+
+    def release(self) -> None:
+        """Gives the units back before the end of the block, which then does nothing more; once,
+        PoolError after that."""
+
+# Private, used by _faces.py and fastpool.calls.
+def units_hit(hold: SemaphoreHold) -> bool: ...
+def units_later(hold: SemaphoreHold) -> Awaitable[None]: ...
+def units_keep(hold: SemaphoreHold) -> None: ...
+def units_taken(semaphore: WeightedSemaphore, n: int) -> bool: ...
+def units_now(semaphore: WeightedSemaphore) -> SemaphoreHold | None: ...
+def units_over(hold: SemaphoreHold) -> bool: ...
+def add_semaphore_faces(
+    semaphore_methods: dict[str, Any], hold_methods: dict[str, Any]
+) -> None: ...
+
 # ---- Calls on shared connections: private, used by fastpool.grpc --------------------------------
 
 class Carrier:

@@ -19,6 +19,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t, uint32_t, uint64_t, uintptr_t
 
+import itertools
 import sys
 
 include "_core_c.pxi"
@@ -663,6 +664,7 @@ include "_pool.pxi"
 include "_wait.pxi"
 include "_shared.pxi"
 include "_cache.pxi"
+include "_semaphore.pxi"
 include "_call.pxi"
 include "_task.pxi"
 include "_aio_call.pxi"

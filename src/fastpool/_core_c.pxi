@@ -99,6 +99,8 @@ cdef extern from *:
         pass
     ctypedef struct fp_loads:
         uint32_t slots, most_uses, penalty
+    ctypedef struct fp_weights:
+        uint64_t size, taken
     ctypedef struct fp_core:
         uint64_t id
         int use, lifo, fair, timed, asks, sharded
@@ -111,6 +113,7 @@ cdef extern from *:
         fp_line getters, putters, joiners
         size_t open, creating, renewing, coming, unfinished, max_waiting
         fp_loads loads
+        fp_weights weights
         uint64_t retired_uses
         uint64_t closed_for[16]
         fp_deque items
@@ -132,7 +135,7 @@ cdef extern from *:
 
     const int FP_TIMES
     const int64_t FP_NEVER
-    const int FP_QUEUE, FP_POOL, FP_SHARING, FP_MOST_SLOTS
+    const int FP_QUEUE, FP_POOL, FP_SHARING, FP_WEIGHTED, FP_MOST_SLOTS
     const int FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
     const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL
     const int FP_PUTTERS
@@ -193,6 +196,7 @@ cdef extern from *:
         void *grant
         void *offer
         void *future
+        int64_t since
         int64_t until
         fp_mailbox *mailbox
     int fp_waiter_park(fp_waiter *)
@@ -272,6 +276,19 @@ cdef extern from *:
     size_t fp_views_fill(fp_core *, fp_view *, size_t)
     void fp_view_of(fp_core *, fp_slot *, fp_view *)
     void fp_count(fp_core *, fp_counts *)
+
+    ctypedef struct fp_hold:
+        uint64_t n, forks
+        int64_t span
+        int state
+    const int FP_HOLD_FRESH, FP_HOLD_HELD, FP_HOLD_RELEASED
+    int fp_hold_move(fp_hold *, int, int)
+    int fp_hold_state(fp_hold *)
+    int fp_weighted_hit(fp_core *, uint64_t)
+    int fp_weighted_give(fp_core *, uint64_t)
+    int fp_weighted_join(fp_core *, fp_waiter *, uint64_t)
+    int fp_weighted_wait(fp_core *, uint64_t, int64_t, int *)
+    uint64_t fp_weights_taken(fp_core *)
 
     fp_core *fp_live
     uint64_t fp_forks

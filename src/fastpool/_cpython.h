@@ -51,6 +51,7 @@ static inline uintptr_t fp_thread_token(void) { /* what pthread_self() reads, wi
 #include "_mailbox.h"
 #include "_slots_view.h"
 #include "_shared.h"
+#include "_semaphore.h"
 #include "_home.h"
 
 static void fp_unpark(fp_waiter *w) {
@@ -339,8 +340,47 @@ static int fp_queue_join(fp_core *c, int *interrupted) {
     return state;
 }
 
-/* ---- Waiting for a resource ---- */
+/* ---- Waiting for a part of a semaphore ---- */
 
+/* The first half, for threads and tasks: `n` of it, or a place in the line for `w` (NULL: only try).
+ * FP_WAITING: `w` has joined. */
+static int fp_weighted_join(fp_core *c, fp_waiter *w, uint64_t n) {
+    int state = FP_WAITING;
+    fp_here_begin();
+    fp_lock_take(&c->lock);
+    uint32_t gate = fp_gate(c);
+    if (gate & FP_CLOSED)
+        state = FP_REFUSED;
+    else if (!(gate & FP_HANDOFF) && fp_weights_take(&c->weights, n))
+        state = FP_GRANTED;
+    else if (w != NULL && c->getters.count >= c->max_waiting)
+        state = FP_OVERLOADED;
+    else if (w != NULL) {
+        w->weight = n;
+        fp_join(c, &c->getters, w, 0);
+    }
+    fp_check(c);
+    fp_lock_drop(&c->lock);
+    fp_here_end();
+    return state;
+}
+
+/* `span`: ns to wait at most; 0 tries only. */
+static int fp_weighted_wait(fp_core *c, uint64_t n, int64_t span, int *interrupted) {
+    *interrupted = 0;
+    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
+    if (span != 0 && w == NULL) return FP_MEMORY;
+    int64_t deadline = fp_due(w, span);
+    int state = fp_weighted_join(c, w, n);
+    if (w != NULL && state == FP_WAITING)
+        state = fp_wait(c, &c->getters, w, deadline, interrupted);
+    if (*interrupted && state == FP_GRANTED) /* while the handler ran: on to the next in line */
+        (void)fp_weighted_give(c, n);
+    if (w != NULL) fp_waiter_free(w);
+    return state;
+}
+
+/* ---- Waiting for a resource ---- */
 
 /* Whether `me`, a thread or a task, inside `with` blocks, holds every resource that the cap allows: then
  * nobody else could ever end its wait.  Stops at the first slot that is not its own. */
@@ -525,7 +565,7 @@ static void fp_core_retire(fp_core *c) {
  * for that thread would be to wait for ever.  The child makes its locks anew.  Its lines are empty,
  * since those who stood in them are gone.  A pool starts with a new table and a new id: the parent's
  * resources stay referenced in the old one, are never used or closed here, and leases of the parent
- * no longer match.
+ * no longer match.  Of a semaphore all is free: what was taken, the parent has.
  */
 static void fp_after_fork_in_child(void) {
     fp_forget_thread();
@@ -543,7 +583,8 @@ static void fp_after_fork_in_child(void) {
         memset(&c->getters, 0, 4 * sizeof(fp_line));
         c->coming = 0;
         fp_gate_clear(c, FP_LINE_BITS);
-        if (c->use != FP_QUEUE) {
+        fp_store(&c->weights.taken, 0, relaxed);
+        if (c->use == FP_POOL || c->use == FP_SHARING) {
             fp_store(&c->id, ++fp_ids, relaxed);
             c->last = NULL;
             c->open = c->creating = c->renewing = 0;

@@ -19,6 +19,10 @@ from ._core import (
     share_lease_hit,
     shared_hit,
     stored,
+    units_hit,
+    units_keep,
+    units_later,
+    units_taken,
 )
 
 TYPE_CHECKING = False
@@ -157,6 +161,23 @@ async def enter_key(lease: Any, block: bool) -> Any:
         branch.unpin()
 
 
+async def units_acquire(self: Any, n: int = 1, timeout: float | None = None) -> None:
+    """``acquire`` for a task: does not block the event loop.  Cancelled, it takes nothing."""
+    if timeout is None and units_taken(self, n):
+        return
+    hold = self.hold(n, timeout)
+    await units_enter(hold)
+    units_keep(hold)
+
+
+async def units_enter(self: Any) -> Any:
+    """Takes the units."""
+    if not units_hit(self):
+        _aio or _load()
+        await units_later(self)
+    return self
+
+
 def settle(manager: Any, index: int, error: BaseException | None, discard: bool) -> Any:
     """The slow path of a return by a task; something to await, or None."""
     return (_aio or _load()).settle(manager, index, error, discard)
@@ -193,6 +214,10 @@ def install() -> None:
             "__aexit__": exit_pool,
         },
         {"__aenter__": enter_lease},
+    )
+    _core.add_semaphore_faces(
+        {"aacquire": named(units_acquire, "aacquire")},
+        {"__aenter__": named(units_enter, "__aenter__")},
     )
 
 

@@ -104,13 +104,13 @@ cdef void empty_here(fp_mailbox *box) noexcept:
 @cython.no_gc_clear
 cdef class Wait:
     """One wait of a task in a line, in the thread of its loop.  Pool use: ``join_pool``, and if that
-    says so ``await`` it: what ``outcome`` says then is what ``join_pool`` would have said.  Queue use:
-    ``await`` it.  A coroutine that is
-    cancelled or closed meanwhile, as that of a task that is never resumed, gives back what it was
-    granted."""
+    says so ``await`` it: what ``outcome`` says then is what ``join_pool`` would have said.  Queue use,
+    and semaphores: ``await`` it.  A coroutine that is cancelled or closed meanwhile, as that of a task
+    that is never resumed, gives back what it was granted."""
     cdef Core core
     cdef Mailbox mailbox
     cdef Hand hand     # pool use: gets the slot
+    cdef SemaphoreHold hold  # of a semaphore: gets the units
     cdef fp_waiter *w  # while in a line, or settled and not looked at
     cdef fp_line *line
     cdef object future
@@ -118,7 +118,7 @@ cdef class Wait:
     cdef bint late     # its time is over
     cdef readonly object outcome
     cdef object item   # queue use: what the put brings, and what the get has brought
-    cdef int64_t span  # likewise: ns to wait, from the first step on
+    cdef int64_t span  # but in pool use: ns to wait, from the first step on
     cdef uint64_t forks
     cdef object __weakref__
 
@@ -204,6 +204,26 @@ cdef class Wait:
         Py_DECREF(item)
         return raise_settled(state, "Full")
 
+    cdef object join_hold(self):
+        """For the units of a semaphore, likewise."""
+        cdef int64_t span = self.span
+        cdef fp_waiter *w = NULL
+        self.begun = True
+        if span != 0:
+            w = self.record(span)
+        cdef int state = fp_weighted_join(self.core.c, w, self.hold.of.n)
+        if state == FP_WAITING and w != NULL:
+            self.lined_up(span)
+            return None
+        self.drop(w)
+        self.end_hold(state, 0)
+
+    cdef object end_hold(self, int state, int64_t waited):
+        if state != FP_GRANTED:
+            raise_weighted(self.hold.semaphore, state, self.hold.of.n, waited)
+        units_begin(self.hold)
+        self.outcome = "fresh"
+
     cdef fp_waiter *record(self, int64_t span) except NULL:
         cdef fp_waiter *w = fp_waiter_new()
         if w == NULL:
@@ -272,7 +292,9 @@ cdef class Wait:
         if self.outcome is None:
             if self.future is None:
                 if not self.begun:
-                    if self.line == &self.core.c.getters:
+                    if self.hold is not None:
+                        self.join_hold()
+                    elif self.line == &self.core.c.getters:
                         self.join_get()
                     else:
                         self.join_put()
@@ -313,6 +335,8 @@ cdef class Wait:
         cdef int state
         if self.w == NULL or self.forks != fp_forks:  # its loop is closed, or its line the parent's
             self.outcome = "closed"
+            if self.hold is not None:
+                raise_weighted(self.hold.semaphore, FP_REFUSED, 0, 0)
             if self.hand is None:
                 raise_queue("ShutDown")
             return
@@ -378,6 +402,8 @@ cdef class Wait:
         elif state == FP_GRANTED:
             if self.hand is not None:
                 slot_drop(c, <fp_slot *>grant)
+            elif self.hold is not None:
+                fp_weighted_give(c, self.hold.of.n)
             elif not fp_queue_put_back(c, grant):
                 Py_DECREF(<object>grant)
 
@@ -404,7 +430,10 @@ cdef class Wait:
         cdef fp_waiter *w = self.w
         cdef void *grant = w.grant
         cdef void *offer = w.offer
+        cdef int64_t since = w.since
         self.over(w)
+        if self.hold is not None:
+            return self.end_hold(state, fp_clock_precise() - since)
         if self.hand is not None:
             if state == FP_GRANTED:
                 hand_take(self.hand, <fp_slot *>grant)

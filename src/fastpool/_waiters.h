@@ -30,6 +30,7 @@
 #include "_clock.h"
 #include "_loads.h"
 #include "_ring.h"
+#include "_weights.h"
 
 #define FP_PATIENCE 1000000 /* ns before the head of a "throughput" line asks for hand-off */
 
@@ -50,6 +51,7 @@ typedef struct fp_waiter {
     _Atomic(int) state;            /* all changes but WAITING -> PARKED under the lock */
     void *grant;                   /* slot, item or exception; written before `state` is */
     void *offer;                   /* a putter's item */
+    uint64_t weight;               /* so much of a semaphore is wanted; the owner's, before it joins */
     void *park;                    /* a thread sleeps on this lock */
     struct fp_mailbox *mailbox;    /* a task: of its event loop; NULL: a thread */
     void *future;                  /* a task awaits this; the owner's */
@@ -118,13 +120,14 @@ enum {
     FP_PUT_SLOW = FP_CLOSED | FP_SHUT | FP_GETTERS | FP_PUTTERS | FP_ASK_PUT,
 };
 
-enum { FP_QUEUE, FP_POOL, FP_SHARING };
+enum { FP_QUEUE, FP_POOL, FP_SHARING, FP_WEIGHTED };
 
 typedef struct fp_core {
     /* read-mostly */
     _Alignas(FP_LINE) FP_SHARED(uint64_t) id; /* never used twice; 0 for a block out of use */
     _Atomic(uint32_t) gate; /* writers: under the lock, by RMW; readers: every operation */
-    int use;                /* FP_QUEUE, FP_POOL or FP_SHARING: several leases of one resource */
+    int use;                /* FP_QUEUE, FP_POOL, FP_SHARING: several leases of one resource, or
+                               FP_WEIGHTED: a semaphore, which is always fair */
     int lifo, fair;
     int timed;           /* returns read the clock: idle time or life time is limited, or checks */
     int asks;            /* leases read it too: there is a check hook */
@@ -133,6 +136,7 @@ typedef struct fp_core {
     int64_t fresh_for;   /* ns an idle resource needs no question: min of idle time, check_after */
     FP_SHARED(int64_t) hand_over_at; /* ns, valid with NOTICE: the head's patience ends; lock */
     fp_loads loads;      /* sharing */
+    fp_weights weights;  /* weighted */
     size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
     int64_t span;        /* ns a call waits at most unless it says otherwise */
     void *manager;       /* pool use: who is asked for everything that is not a hit */
@@ -247,6 +251,12 @@ static void *fp_take_any(fp_core *c) {
     return c->lifo ? fp_deque_pop_tail(&c->items) : fp_deque_pop_head(&c->items);
 }
 
+/* What the head waits for, or NULL: then nobody behind it gets anything either. */
+static inline void *fp_take_for(fp_core *c, fp_waiter *head) {
+    if (c->use != FP_WEIGHTED) return fp_take_any(c);
+    return fp_weights_take(&c->weights, head->weight) ? c : NULL;
+}
+
 static int fp_any_likely(fp_core *c) {
     uint64_t load;
     if (c->use == FP_POOL) return fp_idle_likely(&c->slots);
@@ -283,7 +293,7 @@ static void fp_match(fp_core *c, int *noticed) {
         w = c->getters.first;
         if (w == NULL || (gate & (FP_CLOSED | FP_SUSPENDED))) return;
         if (gate & FP_HANDOFF) {
-            void *free = fp_take_any(c);
+            void *free = fp_take_for(c, w);
             if (free == NULL) return;
             fp_line_leave(&c->getters, w);
             fp_settle(w, FP_GRANTED, free);
@@ -671,6 +681,8 @@ static void fp_check(fp_core *c) {
         FP_ASSERT(atomic_load(&w->state) < FP_GRANTED && (w->next == NULL || w->next->prev == w));
     FP_ASSERT(n == c->getters.count);
     FP_ASSERT(c->use == FP_POOL || c->items.count <= c->items.mask + 1);
+    uint64_t taken = fp_load(&c->weights.taken, relaxed);
+    FP_ASSERT(taken <= c->weights.size);
 }
 #else
 #define fp_check(c) ((void)0)

@@ -42,7 +42,8 @@ class PoolTimeout(PoolError, TimeoutError, queue.Empty):
     """No resource within the time allowed.
 
     ``.phase`` is "wait", "create" or "check"; ``.waited`` seconds; ``.sizes`` maps idle, leased,
-    creating, checking, closing, open, maxsize and waiting to their numbers when time ran out;
+    creating, checking, closing, open, maxsize and waiting to their numbers when time ran out (of a
+    semaphore: wanted, size, in_use and waiting);
     ``__cause__`` is the factory's last failure, if there was one.
     """
 
@@ -67,6 +68,11 @@ class PoolTimeout(PoolError, TimeoutError, queue.Empty):
     def text(self) -> str:  # type: ignore[override]
         """The message without the pool's name; made when it is shown."""
         n = self.sizes
+        if "wanted" in n:
+            return (
+                f"no {n['wanted']} units within {self.waited:.3g} s; {n['in_use']} of {n['size']} "
+                f"in use, {n['waiting']} waiting"
+            )
         cap = n.get("maxsize") or "unbounded"
         if "slots" in n:
             return "\n  ".join([self._shared(n, cap), *(f"held by {one}" for one in self.holders)])

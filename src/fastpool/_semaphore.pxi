@@ -1,0 +1,340 @@
+# WeightedSemaphore: a third use of the block, which lends parts of a number.
+
+cdef str HELD_ONCE = "enter: a hold is entered once; call hold() again"
+cdef uint64_t MOST = <uint64_t>1 << 62
+
+
+@cython.no_gc_clear
+cdef class WeightedSemaphore(Owner):
+    """``size`` units, of which callers take any number at a time: bytes in flight, database
+    connections, seats.
+
+    First come, first served, for threads and the tasks of any event loops in one line.  A request
+    that is too big for what is free keeps smaller ones behind it waiting, so it is never starved.
+    Any thread or task may give back what another has taken.
+
+    ``max_waiting``: one more in line than this is PoolOverloaded at once; None: any number.
+    ``name``: in errors; "semaphore-N" if not given.  In a forked child all of it is free.
+    """
+
+    def __init__(self, size, *, max_waiting=None, name=None):
+        if self.c.use == FP_WEIGHTED:
+            raise RuntimeError("a WeightedSemaphore is initialised once")
+        mind_gevent(self)
+        cdef fp_core *c = self.c
+        self.size = whole("size", size, 1)
+        self.label = f"semaphore-{semaphore_number()}" if name is None else str(name)
+        c.max_waiting = size_of(INFINITY if max_waiting is None
+                                else whole("max_waiting", max_waiting, 0))
+        c.use, c.fair = FP_WEIGHTED, True
+        c.weights.size = self.size
+
+    def acquire(self, n=1, timeout=None):
+        """Takes ``n`` units, waiting for them in line.  Some 50 ns if they are free.
+
+        ``timeout``: seconds to wait; None: for ever, 0: not at all.  ValueError at once if ``n`` is
+        more than there is; PoolTimeout, PoolClosed, PoolOverloaded.
+        """
+        cdef fp_core *c = self.c
+        cdef int64_t span = FP_NEVER
+        cdef uint64_t units = units_of(self, n)
+        if timeout is not None:
+            span = span_of(c, timeout)
+        if not fp_weighted_hit(c, units):
+            weighted_slow(self, units, span)
+
+    def try_acquire(self, n=1):
+        """Takes ``n`` units if they are free and nobody waits; says whether it did."""
+        cdef uint64_t units = units_of(self, n)
+        if fp_weighted_hit(self.c, units):
+            return True
+        return fp_weighted_join(self.c, NULL, units) == FP_GRANTED
+
+    def release(self, n=1):
+        """Gives ``n`` units back, which wakes as many at the head of the line as fit.  ValueError,
+        and nothing is changed, if that is more than is taken.  Never waits; may be called by a
+        finaliser or a signal handler."""
+        cdef uint64_t units = units_of(self, n)
+        if not fp_weighted_give(self.c, units):
+            too_many_released(self, units)
+
+    def hold(self, n=1, timeout=None):
+        """``with semaphore.hold(n):`` or ``async with semaphore.hold(n):`` - entering takes ``n``
+        units, the end gives them back.  Takes nothing yet; entered once."""
+        cdef uint64_t units = units_of(self, n)
+        cdef int64_t span = FP_NEVER if timeout is None else span_of(self.c, timeout)
+        return units_hold(self, units, span)
+
+    def close(self):
+        """Wakes everybody in line with PoolClosed, which later calls raise too.  What is taken may
+        still be given back.  Idempotent, from any thread."""
+        self.core.close()
+
+    @property
+    def closed(self):
+        """Whether ``close`` was called."""
+        return (fp_gate(self.c) & FP_CLOSED) != 0
+
+    @property
+    def size(self):
+        """Units in all."""
+        return self.size
+
+    @property
+    def in_use(self):
+        """Units taken at this moment."""
+        return fp_weights_taken(self.c)
+
+    @property
+    def waiting(self):
+        """Callers in line at this moment."""
+        return locked_size(self.c, &self.c.getters.count)
+
+    @property
+    def max_waiting(self):
+        """Most callers in line; None: any number."""
+        return None if self.c.max_waiting == <size_t>-1 else self.c.max_waiting
+
+    @property
+    def name(self):
+        """The name in errors."""
+        return self.label
+
+    def __repr__(self):
+        closed = ", closed" if fp_gate(self.c) & FP_CLOSED else ""
+        return (
+            f"<WeightedSemaphore {self.label!r}: {self.in_use} of {self.size} in use, "
+            f"{self.waiting} waiting{closed}>"
+        )
+
+
+# ---- What it is given ------------------------------------------------------------------------------
+
+cdef object ONE = 1
+cdef object semaphore_number = itertools.count(1).__next__
+
+
+cdef object whole(str what, object value, int least):
+    """A number of things, as an int."""
+    given = value
+    if type(value) is not int:
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            value = value.__index__()
+        except (AttributeError, TypeError):
+            raise TypeError(f"{what} must be a whole number, not {given!r}") from None
+    if not least <= value <= MOST:
+        raise ValueError(f"{what} must be a whole number from {least} to 2**62, not {given!r}")
+    return value
+
+
+cdef inline uint64_t units_of(WeightedSemaphore self, object n) except? <uint64_t>-1:
+    cdef int64_t units
+    if type(n) is int:
+        if n is ONE:
+            return 1
+        try:
+            units = n
+        except OverflowError:
+            return wrong_units(self, n)
+        if 0 <= units and <uint64_t>units <= self.c.weights.size:
+            return units
+    return wrong_units(self, n)
+
+
+cdef uint64_t wrong_units(WeightedSemaphore self, object n) except? <uint64_t>-1:
+    """Of another type, or too many."""
+    if type(n) is not int:
+        n = whole("n", n, 0)
+    if n > self.size:
+        raise ValueError(
+            f"{self.label}: n is {n}, and there are only {self.size} units in all: "
+            f"nobody can ever have so many"
+        )
+    return whole("n", n, 0)
+
+
+cdef object too_many_released(WeightedSemaphore self, uint64_t units):
+    raise ValueError(
+        f"{self.label}: release({units}) gives back more than is taken, which is {self.in_use}: "
+        f"each acquire is released once, and with the same number"
+    )
+
+
+# ---- Waiting ---------------------------------------------------------------------------------------
+
+cdef int weighted_slow(WeightedSemaphore self, uint64_t units, int64_t span) except -1:
+    cdef int interrupted
+    cdef int64_t since = fp_clock_precise()
+    cdef int state = fp_weighted_wait(self.c, units, span, &interrupted)
+    if interrupted:
+        fp_pending()
+    if state != FP_GRANTED:
+        raise_weighted(self, state, units, fp_clock_precise() - since)
+    return 0
+
+
+cdef object raise_weighted(WeightedSemaphore self, int state, uint64_t units, int64_t waited):
+    from fastpool.errors import PoolClosed, PoolOverloaded, PoolTimeout
+    if state == FP_REFUSED:
+        raise PoolClosed(self.label, "this semaphore is closed")
+    if state == FP_OVERLOADED:
+        raise PoolOverloaded(
+            self.label, f"{self.waiting} wait in line already, and max_waiting is {self.max_waiting}"
+        )
+    if state == FP_MEMORY:
+        raise MemoryError
+    raise PoolTimeout(self.label, "wait", waited * 1e-9, {
+        "wanted": units, "size": self.size, "in_use": self.in_use, "waiting": self.waiting,
+    })
+
+
+# ---- Holds -----------------------------------------------------------------------------------------
+
+@cython.freelist(64)
+@cython.no_gc_clear
+cdef class SemaphoreHold:
+    """Units of a semaphore for the length of a block: made by ``WeightedSemaphore.hold``.
+
+    They are given back once, whoever does it.  Collected while it holds them, it gives them back and
+    warns once (ResourceWarning).  In a forked child it does nothing: what it holds is the parent's.
+    """
+    cdef fp_hold of
+    cdef WeightedSemaphore semaphore
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError("holds are made by WeightedSemaphore.hold()")
+
+    def __enter__(self):
+        cdef fp_hold *h = &self.of
+        if fp_hold_state(h) != FP_HOLD_FRESH:
+            units_again(self)
+        if not fp_weighted_hit(self.semaphore.c, h.n):
+            weighted_slow(self.semaphore, h.n, h.span)
+        units_begin(self)
+        return self
+
+    def __exit__(self, kind, error, trace):
+        units_end(self)
+
+    def __aexit__(self, kind, error, trace):
+        """``__exit__`` for a task; nothing in it waits."""
+        units_end(self)
+        return DONE
+
+    def release(self):
+        """Gives the units back before the end of the block, which then does nothing more.  Once."""
+        if not units_end(self):
+            raise_units(self, "release: this hold " + (
+                "was not entered yet" if fp_hold_state(&self.of) == FP_HOLD_FRESH
+                else "has been released"
+            ))
+
+    @property
+    def n(self):
+        """How many units."""
+        return self.of.n
+
+    def __dealloc__(self):
+        if fp_hold_state(&self.of) == FP_HOLD_HELD and units_end(self) and not is_finalizing():
+            units_lost(self.semaphore.label, self.of.n)
+
+    def __repr__(self):
+        state = ("not entered", "held", "released")[fp_hold_state(&self.of)]
+        return f"<SemaphoreHold of {self.of.n}: {state}>"
+
+
+cdef SemaphoreHold units_hold(WeightedSemaphore semaphore, uint64_t units, int64_t span):
+    cdef SemaphoreHold hold = SemaphoreHold.__new__(SemaphoreHold)
+    hold.semaphore = semaphore
+    hold.of.n, hold.of.span = units, span
+    hold.of.forks = fp_forks
+    return hold
+
+
+cdef int units_begin(SemaphoreHold self) except -1:
+    """Its units have been taken."""
+    self.of.forks = fp_forks
+    if not fp_hold_move(&self.of, FP_HOLD_FRESH, FP_HOLD_HELD):
+        fp_weighted_give(self.semaphore.c, self.of.n)  # two have waited with the same hold
+        units_again(self)
+    return 0
+
+
+cdef bint units_end(SemaphoreHold self) noexcept:
+    """0: it holds nothing."""
+    if not fp_hold_move(&self.of, FP_HOLD_HELD, FP_HOLD_RELEASED):
+        return False
+    if self.of.forks == fp_forks:
+        fp_weighted_give(self.semaphore.c, self.of.n)
+    return True
+
+
+cdef int units_again(SemaphoreHold self) except -1:
+    raise_units(self, HELD_ONCE)
+
+
+cdef object raise_units(SemaphoreHold self, str text):
+    from fastpool.errors import PoolError
+    raise PoolError(self.semaphore.label, text)
+
+
+cdef object units_lost(str label, uint64_t units):
+    import warnings
+    warnings.warn(
+        f"{label}: a hold of {units} was collected unreleased; its units went back",
+        ResourceWarning,
+    )
+
+
+# ---- For tasks, and for limits of calls ------------------------------------------------------------
+
+def units_taken(WeightedSemaphore semaphore, n):
+    """Whether so many were free, and are the caller's now."""
+    return bool(fp_weighted_hit(semaphore.c, units_of(semaphore, n)))
+
+
+def units_hit(SemaphoreHold hold):
+    """Whether it could be entered at once."""
+    if fp_hold_state(&hold.of) != FP_HOLD_FRESH:
+        units_again(hold)
+    if not fp_weighted_hit(hold.semaphore.c, hold.of.n):
+        return False
+    units_begin(hold)
+    return True
+
+
+def units_later(SemaphoreHold hold):
+    """What a task awaits to enter it."""
+    cdef Wait wait = Wait.__new__(Wait, hold.semaphore.core, here())
+    wait.hold = hold
+    wait.line = &hold.semaphore.c.getters
+    wait.span = hold.of.span
+    return wait
+
+
+def units_keep(SemaphoreHold hold):
+    """Its units are the caller's from here on, to be released by number."""
+    fp_hold_move(&hold.of, FP_HOLD_HELD, FP_HOLD_RELEASED)
+
+
+def units_now(WeightedSemaphore semaphore):
+    """One unit in a hold, or None: none is free, or somebody waits."""
+    if not fp_weighted_hit(semaphore.c, 1):
+        return None
+    cdef SemaphoreHold hold = units_hold(semaphore, 1, 0)
+    fp_hold_move(&hold.of, FP_HOLD_FRESH, FP_HOLD_HELD)
+    return hold
+
+
+def units_over(SemaphoreHold hold):
+    """Gives it back if it is held; says whether it was."""
+    return units_end(hold)
+
+
+def add_semaphore_faces(dict semaphore_methods, dict hold_methods):
+    """The coroutine functions; see ``add_faces``."""
+    fp_add_methods(<PyTypeObject *>WeightedSemaphore, semaphore_methods)
+    fp_add_methods(<PyTypeObject *>SemaphoreHold, hold_methods)

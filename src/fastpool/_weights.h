@@ -1,0 +1,36 @@
+/* How much of a weighted semaphore is taken: one word, each change of it one compare-and-swap.
+ *
+ * Plain C11.  Whoever waits for more of it waits in the line of _waiters.h, at whose head the proof
+ * stands: a taker in the line looks here after it has set its bit, and a release comes here before it
+ * reads the gate.
+ */
+#ifndef FASTPOOL_WEIGHTS_H
+#define FASTPOOL_WEIGHTS_H
+
+#include "_ring.h"
+
+typedef struct {
+    uint64_t size;              /* of it all; set once */
+    FP_SHARED(uint64_t) taken;  /* anyone, by CAS; never above `size` */
+} fp_weights;
+
+/* 1: `n` more are taken.  seq_cst: the load half of the pair with a release; a later look, after
+ * somebody was faster, sees what the first one saw or newer. */
+static inline int fp_weights_take(fp_weights *s, uint64_t n) {
+    uint64_t taken = fp_load(&s->taken, seq_cst);
+    do {
+        if (n > s->size - taken) return 0;
+    } while (!fp_cas(&s->taken, &taken, taken + n, seq_cst));
+    return 1;
+}
+
+/* 0: so much is not taken, and nothing has changed.  seq_cst: the store half. */
+static inline int fp_weights_give(fp_weights *s, uint64_t n) {
+    uint64_t taken = fp_load(&s->taken, relaxed);
+    do {
+        if (FP_UNLIKELY(n > taken)) return 0;
+    } while (!fp_cas(&s->taken, &taken, taken - n, seq_cst));
+    return 1;
+}
+
+#endif
