@@ -202,6 +202,7 @@ cdef class SemaphoreHold:
     """
     cdef fp_hold of
     cdef WeightedSemaphore semaphore
+    cdef bint quiet
     cdef object __weakref__
 
     def __init__(self):
@@ -238,8 +239,9 @@ cdef class SemaphoreHold:
         return self.of.n
 
     def __dealloc__(self):
-        if fp_hold_state(&self.of) == FP_HOLD_HELD and units_end(self) and not is_finalizing():
-            units_lost(self.semaphore.label, self.of.n)
+        if fp_hold_state(&self.of) == FP_HOLD_HELD and units_end(self):
+            if not self.quiet and not is_finalizing():
+                units_lost(self.semaphore.label, self.of.n)
 
     def __repr__(self):
         state = ("not entered", "held", "released")[fp_hold_state(&self.of)]
@@ -320,18 +322,11 @@ def units_keep(SemaphoreHold hold):
     fp_hold_move(&hold.of, FP_HOLD_HELD, FP_HOLD_RELEASED)
 
 
-def units_now(WeightedSemaphore semaphore):
-    """One unit in a hold, or None: none is free, or somebody waits."""
-    if not fp_weighted_hit(semaphore.c, 1):
-        return None
-    cdef SemaphoreHold hold = units_hold(semaphore, 1, 0)
-    fp_hold_move(&hold.of, FP_HOLD_FRESH, FP_HOLD_HELD)
+def units_quiet(WeightedSemaphore semaphore, timeout):
+    """A hold of one unit that does not warn when it is dropped; entered by whoever gets it."""
+    cdef SemaphoreHold hold = units_hold(semaphore, 1, span_of(semaphore.c, timeout))
+    hold.quiet = True
     return hold
-
-
-def units_over(SemaphoreHold hold):
-    """Gives it back if it is held; says whether it was."""
-    return units_end(hold)
 
 
 def add_semaphore_faces(dict semaphore_methods, dict hold_methods):

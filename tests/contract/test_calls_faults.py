@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fastpool import PoolError
 from fastpool.calls import (
     CallPolicy,
     CircuitBreaker,
@@ -109,13 +110,14 @@ def test_a_place_that_is_dropped_goes_back() -> None:
     gc.collect()
     assert limit.stats().in_use == 0
     place = limit.take_nowait()
-    place.give_back()
-    place.give_back()
-    assert limit.stats().in_use == 0 and limit._permits.qsize() == 1
+    place.release()
+    with pytest.raises(PoolError, match="has been released"):
+        place.release()
+    assert limit.stats().in_use == 0
     place = limit.take_nowait()
     del limit
     gc.collect()
-    place.give_back()
+    place.release()
 
 
 @pytest.mark.parametrize("kind", ["thread", "task"])
@@ -240,4 +242,4 @@ def test_a_task_waits_in_line_no_longer_than_its_time() -> None:
     with pytest.raises(DeadlineExceeded) as caught:
         asyncio.run(asyncio.wait_for(call(), PATIENCE))
     assert caught.value.phase == "limit" and limit.stats().waiting == 0
-    held.give_back()
+    held.release()

@@ -245,8 +245,10 @@ class TestHolds:
         semaphore = WeightedSemaphore(1)
         semaphore.acquire()
         hold = semaphore.hold()
-        tasks = [crew.start(hold.__enter__) for _ in range(2)]
-        eventually(lambda: semaphore.waiting == 2)
+        tasks = []
+        for waiting in (1, 2):
+            tasks.append(crew.start(hold.__enter__))
+            eventually(lambda wanted=waiting: semaphore.waiting == wanted)
         semaphore.release()
         tasks[0].result()
         hold.release()

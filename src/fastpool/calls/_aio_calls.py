@@ -102,7 +102,7 @@ class _OneAnswer(_Course):
                     answer = await self.start(call)
                 finally:
                     if place is not None:
-                        place.give_back()
+                        place.release()
             except BaseException as error:
                 again = call.failed(error)
                 if again is None:
@@ -145,7 +145,7 @@ class _Answers(_Course):
     def give_back(self) -> None:
         place, self.place = self.place, None
         if place is not None:
-            place.give_back()
+            place.release()
 
     def _end(self, inner: Any) -> None:
         over, self.over = self.over, None

@@ -150,7 +150,7 @@ class _OneAnswer(_Method):
                     answer = send(args[0], _left(call), *args[1:], **kwargs)
                 finally:
                     if place is not None:
-                        place.give_back()
+                        place.release()
             except BaseException as error:
                 again = call.failed(error)
                 if again is None:
@@ -238,7 +238,7 @@ class _Place:
     def give_back(self) -> None:
         place, self._place = self._place, None
         if place is not None:
-            place.give_back()
+            place.release()
 
     def _look(self, inner: Any) -> None:
         if inner is None:

@@ -1,7 +1,7 @@
-"""A bound on calls at once, with one line for threads and tasks.
+"""A bound on calls at once: a WeightedSemaphore of which each call holds one unit.
 
-The line is the compiled core's: a queue of permits, from which a place is taken and to which it is
-given back.  So waiting is fair, bounded, cancelled and woken as it is everywhere in fastpool.
+So waiting is fair, bounded, cancelled and woken as it is everywhere in fastpool, and a forked
+child, where the calls of the other threads do not go on, begins with all places free.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import os
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import Any
 
-from .._core import FastPool, asks
+from .._core import SemaphoreHold, WeightedSemaphore, units_hit, units_quiet
 from ..errors import PoolOverloaded
 
 __all__ = ["Limit", "LimitStats"]
@@ -22,32 +21,6 @@ _all: weakref.WeakSet[Limit] = weakref.WeakSet()
 
 class LineFull(Exception):
     """As many wait as may."""
-
-
-class Place:
-    """The right to one call at a time; in the line while nobody has it.
-
-    One that is dropped goes back by itself: a signal handler may raise between the moment when it
-    was taken and the one when its taker could say so.
-    """
-
-    __slots__ = ("_line", "out")
-
-    def __init__(self, line: weakref.ref[FastPool[Any]]) -> None:
-        self._line = line
-        self.out = False
-
-    def give_back(self) -> None:
-        """To the line that it was taken from; once."""
-        line = self._line()
-        if self.out and line is not None:
-            self.out = False
-            line.put_nowait(self)
-
-    def __del__(self) -> None:
-        line = self._line()
-        if line is not None:  # nobody has it, and the line has not
-            line.put_nowait(Place(self._line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,67 +50,54 @@ class Limit:
                 raise ValueError(
                     f"{what} must be a whole number of at least {least}, not {value!r}"
                 )
-        self._size = size
-        self._max_waiting = max_waiting
+        self._units = WeightedSemaphore(size, max_waiting=max_waiting, name="limit")
         self._lock = threading.RLock()  # a finaliser may call something that goes through here
         self._overloads = 0
-        self._permits = self._fresh()
         _all.add(self)
 
     def __repr__(self) -> str:
-        return f"<Limit: {self._size - self._permits.qsize()} of {self._size} in use>"
-
-    def _fresh(self) -> FastPool[Any]:
-        permits: FastPool[Any] = FastPool(fairness="fair", max_waiting=self._max_waiting)
-        line = weakref.ref(permits)
-        for _ in range(self._size):
-            permits.put_nowait(Place(line))
-        return permits
+        return f"<Limit: {self._units.in_use} of {self.size} in use>"
 
     @property
     def size(self) -> int:
         """Calls at once."""
-        return self._size
+        return self._units.size
 
     @property
     def max_waiting(self) -> int | None:
         """Most callers in line; None: any number."""
-        return self._max_waiting
+        return self._units.max_waiting
 
     def stats(self) -> LimitStats:
         """An immutable snapshot."""
+        units = self._units
         with self._lock:
-            in_use = max(0, self._size - self._permits.qsize())
-            waiting = int(asks(self._permits, None)[0].waiting)
-            return LimitStats(self._size, in_use, waiting, self._overloads)
+            return LimitStats(units.size, units.in_use, units.waiting, self._overloads)
 
-    # ---- a place: taken, then given back by itself -----------------------------------------------
+    # ---- a place: a hold of one unit, which goes back by itself when it is dropped -----------
 
-    def take_nowait(self) -> Place:
-        """A free place, or Empty."""
-        place: Place = self._permits.get_nowait()
-        place.out = True
-        return place
+    def take_nowait(self) -> SemaphoreHold | None:
+        """A free place, if there is one and nobody waits."""
+        place = units_quiet(self._units, 0)
+        return place if units_hit(place) else None
 
-    def take(self, timeout: float | None) -> Place:
-        """A place.  Empty after ``timeout`` seconds, LineFull at once."""
+    def take(self, timeout: float | None) -> SemaphoreHold:
+        """A place.  PoolTimeout after ``timeout`` seconds, LineFull at once."""
+        place = units_quiet(self._units, timeout)
         try:
-            place: Place = self._permits.get(True, timeout)
+            return place.__enter__()
         except PoolOverloaded:
             self._refuse()
             raise LineFull from None
-        place.out = True
-        return place
 
-    async def atake(self, timeout: float | None) -> Place:
+    async def atake(self, timeout: float | None) -> SemaphoreHold:
         """``take`` for a task."""
+        place = units_quiet(self._units, timeout)
         try:
-            place: Place = await self._permits.aget(timeout)
+            return await place.__aenter__()
         except PoolOverloaded:
             self._refuse()
             raise LineFull from None
-        place.out = True
-        return place
 
     def _refuse(self) -> None:
         with self._lock:
@@ -145,11 +105,8 @@ class Limit:
 
 
 def _after_fork_in_child() -> None:
-    """The calls of other threads do not go on here, so all places are free.  What the forking
-    thread still has under way goes back to the old line, which nobody uses any more."""
     for limit in list(_all):
         limit._lock = threading.RLock()
-        limit._permits = limit._fresh()
 
 
 if hasattr(os, "register_at_fork"):

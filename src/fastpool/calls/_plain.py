@@ -63,7 +63,7 @@ def _of_threads(
                             CURRENT.set(before)
                 finally:
                     if place is not None:
-                        place.give_back()
+                        place.release()
                 if type(result) not in PLAIN and _is_lazy(result):
                     raise _not_over(rules.name, result)
             except BaseException as error:
@@ -124,7 +124,7 @@ def _of_tasks(
                             CURRENT.set(before)
                 finally:
                     if place is not None:
-                        place.give_back()
+                        place.release()
             except BaseException as error:
                 again = call.failed(error)
                 if again is None:

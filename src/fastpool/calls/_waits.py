@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from queue import Empty
-from typing import Any
 
+from .._core import SemaphoreHold
+from ..errors import PoolTimeout
 from ._call import Call
 from ._limit import Limit, LineFull
 
@@ -33,29 +33,27 @@ async def asleep(call: Call, pause: float) -> None:
     call.still()
 
 
-def take(limit: Limit, call: Call) -> Any:
+def take(limit: Limit, call: Call) -> SemaphoreHold:
     """A place of the limit, or what this layer raises in place of one."""
-    try:
-        return limit.take_nowait()
-    except Empty:
-        pass
+    place = limit.take_nowait()
+    if place is not None:
+        return place
     try:
         return limit.take(call.left())
-    except Empty:
+    except PoolTimeout:
         raise call.expired("limit") from call.last
     except LineFull:
         raise call.overloaded() from call.last
 
 
-async def atake(limit: Limit, call: Call) -> Any:
+async def atake(limit: Limit, call: Call) -> SemaphoreHold:
     """``take`` for a task."""
-    try:
-        return limit.take_nowait()
-    except Empty:
-        pass
+    place = limit.take_nowait()
+    if place is not None:
+        return place
     try:
         return await limit.atake(call.left())
-    except Empty:
+    except PoolTimeout:
         raise call.expired("limit") from call.last
     except LineFull:
         raise call.overloaded() from call.last
