@@ -214,3 +214,41 @@ class DictOfPools:
     def _close(self, resource: Any) -> None:
         del self.idle[resource]
         self.closed.append(resource)
+
+
+class ListSemaphore:
+    """What a weighted semaphore does, as Go's does it: a number, and a line of requests."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.taken = 0
+        self.line: list[tuple[int, int]] = []  # who, and for how many
+        self.granted: set[int] = set()
+
+    def acquire(self, who: int, n: int) -> None:
+        self.line.append((who, n))
+        self.serve()
+
+    def try_acquire(self, n: int) -> bool:
+        fits = not self.line and n <= self.size - self.taken
+        if fits:
+            self.taken += n
+        return fits
+
+    def release(self, n: int) -> bool:
+        if n > self.taken:
+            return False
+        self.taken -= n
+        self.serve()
+        return True
+
+    def leave(self, who: int) -> None:
+        self.line = [request for request in self.line if request[0] != who]
+        self.serve()
+
+    def serve(self) -> None:
+        """As many from the head as fit, and nobody past the head."""
+        while self.line and self.line[0][1] <= self.size - self.taken:
+            who, n = self.line.pop(0)
+            self.taken += n
+            self.granted.add(who)

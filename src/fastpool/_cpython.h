@@ -374,7 +374,7 @@ static int fp_weighted_wait(fp_core *c, uint64_t n, int64_t span, int *interrupt
     int state = fp_weighted_join(c, w, n);
     if (w != NULL && state == FP_WAITING)
         state = fp_wait(c, &c->getters, w, deadline, interrupted);
-    if (*interrupted && state == FP_GRANTED) /* while the handler ran: on to the next in line */
+    if (*interrupted && state == FP_GRANTED) /* while the handler ran: on to the next */
         (void)fp_weighted_give(c, n);
     if (w != NULL) fp_waiter_free(w);
     return state;

@@ -620,6 +620,7 @@ static void test_creation(void) {
 
 #include "sharing.h"
 #include "caching.h"
+#include "semaphore.h"
 
 /* ---- Queue use ---- */
 
@@ -770,6 +771,9 @@ static const struct {
     {"shared-close", test_shared_close},
     {"shared-retire", test_shared_retire},
     {"shared-room", test_shared_room},
+    {"semaphore", test_semaphore},
+    {"semaphore-signals", test_semaphore_signals},
+    {"semaphore-duel", test_semaphore_duel},
     {"queue-fifo", test_queue_fifo},
     {"queue-lifo", test_queue_lifo},
     {"queue-signals", test_queue_signals},

@@ -262,6 +262,43 @@ MUTANTS = [
         ("shared-room",),
     ),
     Mutant(
+        "semaphore: some is free, so it fits",
+        "_weights.h",
+        "if (n > s->size - taken) return 0;",
+        "if (taken >= s->size) return 0;",
+        ("semaphore",),
+    ),
+    Mutant(
+        "semaphore: gate read before the units are back",
+        "_semaphore.h",
+        """    if (FP_UNLIKELY(!fp_weights_give(&c->weights, n))) return 0;
+    /* after it was given back: see the proof in _waiters.h */
+    if (FP_UNLIKELY(fp_gate(c) & FP_GETTERS)) fp_dispatch_locked(c);
+""",
+        """    int wanted = (fp_gate(c) & FP_GETTERS) != 0;
+    if (FP_UNLIKELY(!fp_weights_give(&c->weights, n))) return 0;
+    if (wanted) fp_dispatch_locked(c);
+""",
+        ("semaphore-duel",),
+    ),
+    Mutant(
+        "semaphore: an interrupted waiter keeps its grant",
+        "_cpython.h",
+        """    if (*interrupted && state == FP_GRANTED) /* while the handler ran: on to the next */
+        (void)fp_weighted_give(c, n);
+""",
+        "",
+        ("semaphore-signals",),
+    ),
+    Mutant(
+        "ordering: units given back without release",
+        "_weights.h",
+        "} while (!fp_cas(&s->taken, &taken, taken - n, seq_cst));",
+        "} while (!fp_cas(&s->taken, &taken, taken - n, relaxed));",
+        ("semaphore",),
+        tsan=True,
+    ),
+    Mutant(
         "ordering: lease given back without release",
         "_loads.h",
         "} while (!fp_cas(&slot->load, &load, load - 1, seq_cst));",
