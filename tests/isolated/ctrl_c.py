@@ -62,6 +62,13 @@ pool.put(held)
 assert pool.get(timeout=0) is held
 pool.put(held)
 
+semaphore = fastpool.WeightedSemaphore(3)
+semaphore.acquire(2)
+within_limit("semaphore", lambda: semaphore.acquire(2))
+within_limit("hold", lambda: semaphore.hold(2, 60).__enter__())
+assert semaphore.waiting == 0 and semaphore.in_use == 2 and semaphore.try_acquire()
+semaphore.release(3)
+
 gate = threading.Event()
 slow = fastpool.FastPool(1, factory=lambda: gate.wait(60) and object())
 within_limit("creation", slow.get)
