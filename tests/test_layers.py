@@ -97,7 +97,9 @@ ARROWS: dict[str, set[str]] = {
     "_keyed": {"errors", "_core", "_keeper", "_workers", "stats", "_manager", "_branch", "_places"},
     "keyed": {"_core", "_faces", "pool", "_keyed_options", "_keyed"},
     "cache": {"_core", "_options", "_keeper", "_workers", "pool"},
-    "limits": {"errors", "_core"},
+    "_crew": {"errors", "_core"},
+    "_worker_pool": {"errors", "_core", "_crew"},
+    "limits": {"_core", "_worker_pool"},
     "calls": {"errors", "_core"},  # knows no pool; its line is the core's
     "fastpool": {"errors", "_types", "pool", "shared", "keyed", "cache", "limits"},
     "testing": {"fastpool", "errors", "_core", "pool"},  # the core's clock; all pools there are

@@ -10,6 +10,7 @@ from .shared import SharedLease, SharedPool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._types import AsyncFactory, Factory, KeyedFactory
+    from .limits import WorkerPool
 else:
 
     def __getattr__(name):  # the protocols need typing, which nothing else here does
@@ -17,6 +18,10 @@ else:
             from . import _types
 
             return getattr(_types, name)
+        if name == "WorkerPool":  # this needs concurrent.futures
+            from . import limits
+
+            return limits.WorkerPool
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -39,4 +44,5 @@ __all__ = [
     "SharedLease",
     "SharedPool",
     "WeightedSemaphore",
+    "WorkerPool",
 ]

@@ -1,7 +1,21 @@
-"""Limits: a weighted semaphore for threads and tasks."""
+"""Limits on what is done at once: a weighted semaphore, and pools of threads and of tasks that do
+what a bounded queue holds."""
 
 from __future__ import annotations
 
 from ._core import SemaphoreHold, WeightedSemaphore
 
-__all__ = ["SemaphoreHold", "WeightedSemaphore"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._worker_pool import WorkerPool, WorkerStats
+else:
+
+    def __getattr__(name):  # concurrent.futures is imported with the first one
+        if name in ("WorkerPool", "WorkerStats"):
+            from . import _worker_pool
+
+            return getattr(_worker_pool, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["SemaphoreHold", "WeightedSemaphore", "WorkerPool", "WorkerStats"]

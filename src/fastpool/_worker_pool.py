@@ -1,0 +1,323 @@
+"""WorkerPool: threads behind a bounded queue, as an Executor of the standard library.
+
+A task holds a place from its submission until its function has ended; there are ``workers +
+max_queue`` places, units of a WeightedSemaphore.  So submitters, threads and tasks alike, wait in
+one fair line, and the queue behind it, which never fills up, needs no second one.  A place is a
+hold: wherever a call ends early, by a signal handler too, it goes back by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+
+from ._core import SemaphoreHold, units_hit, units_quiet
+from ._crew import Crew
+from .errors import PoolClosed, PoolOverloaded
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["WorkerPool", "WorkerStats", "choices"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+WhenFull = Literal["wait", "refuse"]
+
+_number = itertools.count().__next__
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """A WorkerPool at one moment: threads that are there, tasks that they do, tasks in the queue,
+    submitters in line for a place."""
+
+    threads: int
+    running: int
+    queued: int
+    waiting: int
+
+
+def whole(what: str, value: Any, least: int) -> int:
+    """A number of things."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{what} must be at least {least}, not {value}")
+    return value
+
+
+def seconds(what: str, value: Any) -> float | None:
+    """A span of time, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a number of seconds or None, not {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{what} must be at least 0 seconds, not {value}")
+    return value
+
+
+def choices(when_full: Any, submit_timeout: Any) -> float | None:
+    """How long a submitter waits, from the two options that say so."""
+    if when_full not in ("wait", "refuse"):
+        raise ValueError(f'when_full must be "wait" or "refuse", not {when_full!r}')
+    if when_full == "wait":
+        return seconds("submit_timeout", submit_timeout)
+    if submit_timeout is not None:
+        raise ValueError('submit_timeout is for when_full="wait": who is refused does not wait')
+    return 0
+
+
+class WorkerPool(Executor):
+    """Up to ``workers`` threads, and a queue in which at most ``max_queue`` tasks wait for them.
+
+    An Executor like ThreadPoolExecutor, whose queue has no bound: there a producer that is faster
+    than the workers fills the memory.  Here ``submit`` waits for a place once ``workers +
+    max_queue`` tasks are under way.  ``max_queue=0``: until a worker is free.
+
+    ``when_full``: what ``submit`` does then. "wait": waits in line, first come, first served, for
+    ``submit_timeout`` seconds at most (PoolTimeout; None: for ever).  "refuse": PoolOverloaded at
+    once.  ``try_submit``, ``submit_within`` and ``asubmit`` choose for one call.
+    ``idle_timeout``: a thread that had nothing to do for so many seconds ends; None: never.
+    ``initializer(*initargs)`` is called by each thread first; if it fails, the pool is broken.
+    ``thread_name_prefix``: of the threads' names, and the pool's name in errors.
+
+    Thread-safe.  Collected, or at interpreter exit, it finishes what was submitted.  In a forked
+    child it has no threads and nothing to do, and works.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        max_queue: int,
+        *,
+        when_full: WhenFull = "wait",
+        submit_timeout: float | None = None,
+        idle_timeout: float | None = 60.0,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        thread_name_prefix: str = "",
+    ) -> None:
+        whole("workers", workers, 1)
+        whole("max_queue", max_queue, 0)
+        self._span = choices(when_full, submit_timeout)
+        seconds("idle_timeout", idle_timeout)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._max_workers = workers
+        self._max_queue = max_queue
+        name = thread_name_prefix or f"{type(self).__name__}-{_number()}"
+        self._crew = Crew(
+            name, name, workers, max_queue, idle_timeout, initializer, tuple(initargs)
+        )
+
+    def __repr__(self) -> str:
+        now = self.stats()
+        return (
+            f"<WorkerPool {self._crew.name!r}: {now.running} of {self._max_workers} workers busy, "
+            f"{now.queued} of {self._max_queue} tasks queued, {now.waiting} waiting"
+            f"{', shut down' if self._crew.over else ''}>"
+        )
+
+    # ---- submitting ------------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Has ``fn(*args, **kwargs)`` called by a worker; its Future.
+
+        Waits for a place, or not, as ``when_full`` and ``submit_timeout`` say.  A worker of this
+        pool that would wait when all of them do gets PoolDeadlock; a thread that runs an event loop
+        is not kept waiting, but gets PoolOverloaded: it has ``asubmit``.  RuntimeError after
+        ``shutdown``.
+        """
+        return self._begin(self._place(self._span), fn, args, kwargs)
+
+    def try_submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """``submit`` that never waits: PoolOverloaded at once if the pool is full."""
+        return self._begin(self._place(0), fn, args, kwargs)
+
+    def submit_within(
+        self, timeout: float | None, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """``submit`` that waits for ``timeout`` seconds at most (PoolTimeout); None: for ever."""
+        return self._begin(self._place(seconds("timeout", timeout)), fn, args, kwargs)
+
+    async def asubmit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """``submit`` for a task, in the same line; does not block the event loop.  Await what it
+        returns for the result.  Cancelled, it has submitted nothing."""
+        from asyncio import wrap_future
+
+        place = units_quiet(self._crew.places, self._span)
+        if not units_hit(place):
+            if self._span == 0:
+                raise self._full()
+            try:
+                await place.__aenter__()
+            except PoolClosed:
+                raise self._crew.refusal() from None
+        return wrap_future(self._begin(place, fn, args, kwargs))
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """The results of ``fn`` for the items of the iterables, in their order.
+
+        Begins at once.  At most ``buffersize`` tasks are submitted and not yet taken from the
+        iterator, by default ``workers + max_queue``: so the iterables may be endless.  It waits for
+        places, whatever ``when_full`` says.  ``timeout``: seconds from this call to the last
+        result, TimeoutError.  ``chunksize`` is that of other executors and does nothing.
+        """
+        if buffersize is not None:
+            whole("buffersize", buffersize, 1)
+        span = seconds("timeout", timeout)
+        end = None if span is None else time.monotonic() + span
+        ahead = Ahead(self, fn, zip(*iterables), buffersize or self._crew.places.size, end)
+        ahead.fill()
+        return ahead.results()
+
+    def _place(self, span: float | None) -> SemaphoreHold:
+        """A place, entered."""
+        place = units_quiet(self._crew.places, span)
+        if units_hit(place):
+            return place
+        crew = self._crew
+        if crew.over:
+            raise crew.refusal()
+        if span == 0:
+            raise self._full()
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None and asyncio._get_running_loop() is not None:
+            raise PoolOverloaded(
+                crew.name,
+                "it is full, and this thread runs an event loop, which must not wait here: "
+                "`await pool.asubmit(...)`, or try_submit()",
+            )
+        try:
+            return crew.wait_for_place(partial(units_quiet, crew.places), span)
+        except PoolClosed:
+            raise crew.refusal() from None
+
+    def _full(self) -> PoolOverloaded:
+        return PoolOverloaded(
+            self._crew.name,
+            f"full: {self._crew.places.in_use} tasks are under way, for {self._max_workers} "
+            f"workers and a queue of {self._max_queue}",
+        )
+
+    def _begin(
+        self, place: SemaphoreHold, fn: Callable[..., T], args: Any, kwargs: Any
+    ) -> Future[T]:
+        future: Future[T] = Future()
+        self._crew.add((future, fn, args, kwargs, place))
+        return future
+
+    # ---- the rest --------------------------------------------------------------------------------
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Refuses new tasks, and wakes those who wait for a place with RuntimeError.  What is
+        queued is done first, or with ``cancel_futures`` cancelled.  ``wait``: until the threads
+        have ended, but for a calling one.  Idempotent, from any thread."""
+        crew = self._crew
+        with crew.lock:
+            crew.end()
+        if cancel_futures:
+            for future in crew.left():
+                future.cancel()
+        if wait:
+            crew.join()
+
+    def stats(self) -> WorkerStats:
+        """An immutable snapshot."""
+        crew = self._crew
+        with crew.lock:
+            queued = crew.tasks.qsize()
+            running = max(0, crew.places.in_use - queued)
+            return WorkerStats(len(crew.threads), running, queued, crew.places.waiting)
+
+    @property
+    def _threads(self) -> set[threading.Thread]:
+        return self._crew.threads
+
+    @property
+    def _broken(self) -> bool:
+        return self._crew.broken
+
+    def __del__(self) -> None:
+        crew = getattr(self, "_crew", None)
+        if crew is not None:
+            crew.end()
+
+
+class Ahead:
+    """The tasks of one ``map`` that were submitted and not yet asked for."""
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        fn: Callable[..., Any],
+        items: Iterator[tuple[Any, ...]],
+        most: int,
+        end: float | None,
+    ) -> None:
+        self.pool: WorkerPool | None = pool  # None: all has been submitted
+        self.fn, self.items, self.most, self.end = fn, items, most, end
+        self.futures: deque[Future[Any]] = deque()
+
+    def left(self) -> float | None:
+        return None if self.end is None else max(0.0, self.end - time.monotonic())
+
+    def fill(self) -> None:
+        """As many as there are places for; waits for the first if none is under way."""
+        pool, futures = self.pool, self.futures
+        try:
+            while pool is not None and len(futures) < self.most:
+                place = units_quiet(pool._crew.places, 0)
+                if not units_hit(place):
+                    if futures:
+                        return
+                    place = pool._place(self.left())
+                for args in self.items:
+                    futures.append(pool._begin(place, self.fn, args, {}))
+                    break
+                else:
+                    self.pool = pool = None
+                    place.release()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def results(self) -> Iterator[Any]:
+        try:
+            while self.futures:
+                self.futures[0].exception(self.left())  # waits; TimeoutError
+                yield self.next()
+        finally:
+            self.cancel()
+
+    def next(self) -> Any:
+        """The result of the first, in whose stead another is submitted."""
+        first = self.futures.popleft()
+        try:
+            self.fill()
+            return first.result()
+        finally:
+            del first  # with the result, or with an error whose traceback refers to it
+
+    def cancel(self) -> None:
+        while self.futures:
+            self.futures.pop().cancel()
