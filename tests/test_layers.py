@@ -98,8 +98,10 @@ ARROWS: dict[str, set[str]] = {
     "keyed": {"_core", "_faces", "pool", "_keyed_options", "_keyed"},
     "cache": {"_core", "_options", "_keeper", "_workers", "pool"},
     "_crew": {"errors", "_core"},
-    "_worker_pool": {"errors", "_core", "_crew"},
-    "limits": {"_core", "_worker_pool"},
+    "_limit_options": set(),
+    "_worker_pool": {"errors", "_core", "_crew", "_limit_options"},
+    "_task_pool": {"errors", "_core", "_limit_options"},
+    "limits": {"_core", "_worker_pool", "_task_pool"},
     "calls": {"errors", "_core"},  # knows no pool; its line is the core's
     "fastpool": {"errors", "_types", "pool", "shared", "keyed", "cache", "limits"},
     "testing": {"fastpool", "errors", "_core", "pool"},  # the core's clock; all pools there are

@@ -10,7 +10,7 @@ from .shared import SharedLease, SharedPool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._types import AsyncFactory, Factory, KeyedFactory
-    from .limits import WorkerPool
+    from .limits import TaskPool, WorkerPool
 else:
 
     def __getattr__(name):  # the protocols need typing, which nothing else here does
@@ -18,10 +18,10 @@ else:
             from . import _types
 
             return getattr(_types, name)
-        if name == "WorkerPool":  # this needs concurrent.futures
+        if name in ("TaskPool", "WorkerPool"):  # these need asyncio and concurrent.futures
             from . import limits
 
-            return limits.WorkerPool
+            return getattr(limits, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -43,6 +43,7 @@ __all__ = [
     "SemaphoreHold",
     "SharedLease",
     "SharedPool",
+    "TaskPool",
     "WeightedSemaphore",
     "WorkerPool",
 ]

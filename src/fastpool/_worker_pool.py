@@ -17,20 +17,20 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ._core import SemaphoreHold, units_hit, units_quiet
 from ._crew import Crew
+from ._limit_options import WhenFull, seconds, waits, whole
 from .errors import PoolClosed, PoolOverloaded
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["WorkerPool", "WorkerStats", "choices"]
+__all__ = ["WorkerPool", "WorkerStats"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-WhenFull = Literal["wait", "refuse"]
 
 _number = itertools.count().__next__
 
@@ -44,37 +44,6 @@ class WorkerStats:
     running: int
     queued: int
     waiting: int
-
-
-def whole(what: str, value: Any, least: int) -> int:
-    """A number of things."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what} must be a whole number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{what} must be at least {least}, not {value}")
-    return value
-
-
-def seconds(what: str, value: Any) -> float | None:
-    """A span of time, or None."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} must be a number of seconds or None, not {value!r}")
-    if not value >= 0:
-        raise ValueError(f"{what} must be at least 0 seconds, not {value}")
-    return value
-
-
-def choices(when_full: Any, submit_timeout: Any) -> float | None:
-    """How long a submitter waits, from the two options that say so."""
-    if when_full not in ("wait", "refuse"):
-        raise ValueError(f'when_full must be "wait" or "refuse", not {when_full!r}')
-    if when_full == "wait":
-        return seconds("submit_timeout", submit_timeout)
-    if submit_timeout is not None:
-        raise ValueError('submit_timeout is for when_full="wait": who is refused does not wait')
-    return 0
 
 
 class WorkerPool(Executor):
@@ -109,7 +78,7 @@ class WorkerPool(Executor):
     ) -> None:
         whole("workers", workers, 1)
         whole("max_queue", max_queue, 0)
-        self._span = choices(when_full, submit_timeout)
+        self._span = waits(when_full, submit_timeout)
         seconds("idle_timeout", idle_timeout)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
@@ -159,6 +128,8 @@ class WorkerPool(Executor):
 
         place = units_quiet(self._crew.places, self._span)
         if not units_hit(place):
+            if self._crew.over:
+                raise self._crew.refusal()
             if self._span == 0:
                 raise self._full()
             try:

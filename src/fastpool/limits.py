@@ -7,10 +7,15 @@ from ._core import SemaphoreHold, WeightedSemaphore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._task_pool import TaskPool
     from ._worker_pool import WorkerPool, WorkerStats
 else:
 
-    def __getattr__(name):  # concurrent.futures is imported with the first one
+    def __getattr__(name):  # these need concurrent.futures, or asyncio
+        if name == "TaskPool":
+            from ._task_pool import TaskPool
+
+            return TaskPool
         if name in ("WorkerPool", "WorkerStats"):
             from . import _worker_pool
 
@@ -18,4 +23,4 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["SemaphoreHold", "WeightedSemaphore", "WorkerPool", "WorkerStats"]
+__all__ = ["SemaphoreHold", "TaskPool", "WeightedSemaphore", "WorkerPool", "WorkerStats"]
