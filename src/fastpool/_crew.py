@@ -232,7 +232,7 @@ def do(
 ) -> None:
     """One task.  Its place is free before the result is there: whoever has that finds it so."""
     if not future.set_running_or_notify_cancel():
-        place.release()
+        place.__exit__(None, None, None)
         return
     me.place = place
     try:
@@ -240,7 +240,7 @@ def do(
             result = function(*args, **kwargs)
         finally:
             me.place = None
-            place.release()
+            place.__exit__(None, None, None)  # whoever submitted it may have been interrupted
     except BaseException as error:
         future.set_exception(error)
         del future  # or the error's traceback refers to what refers to the error

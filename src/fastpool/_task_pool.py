@@ -163,34 +163,42 @@ class TaskPool:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> asyncio.Task[T]:
+        turn = self._turn(place, fn, args, kwargs)
+        try:
+            task = (self._group or self._own_loop()).create_task(turn)
+        except BaseException:
+            turn.close()
+            place.release()
+            raise
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[T]) -> None:
+            self._tasks.discard(task)
+            place.__exit__(None, None, None)  # of one that was cancelled before its first step
+
+        task.add_done_callback(done)
+        return task
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
-        elif self._loop is not loop:
+        if self._loop is not loop:
             raise RuntimeError(
                 f"{self.name}: it belongs to the event loop that used it first; make one for each, "
                 "and bound them together by a WeightedSemaphore"
             )
-        turn = self._turn(place, fn, args, kwargs)
-        try:
-            task = loop.create_task(turn) if self._group is None else self._group.create_task(turn)
-        except BaseException:
-            turn.close()
-            raise
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return loop
 
     async def _turn(
         self, place: SemaphoreHold, fn: Callable[..., Any], args: Any, kwargs: Any
     ) -> Any:
-        """What a task does.  One that is cancelled before its first step lets go of its place as
-        well, since nobody else has that."""
+        """What a task does.  Its place is free before its result is there."""
         try:
             async with self._turns.hold():
                 return await fn(*args, **kwargs)
         finally:
-            place.release()
+            place.__exit__(None, None, None)
 
     # ---- the end ---------------------------------------------------------------------------------
 

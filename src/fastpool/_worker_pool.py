@@ -194,7 +194,11 @@ class WorkerPool(Executor):
         self, place: SemaphoreHold, fn: Callable[..., T], args: Any, kwargs: Any
     ) -> Future[T]:
         future: Future[T] = Future()
-        self._crew.add((future, fn, args, kwargs, place))
+        try:
+            self._crew.add((future, fn, args, kwargs, place))
+        except BaseException:  # or the traceback would keep it
+            place.__exit__(None, None, None)
+            raise
         return future
 
     # ---- the rest --------------------------------------------------------------------------------
