@@ -1,5 +1,5 @@
-"""At interpreter exit what was submitted is done, whoever waits for a place is told, and nothing hangs:
-pools in use, dropped, shut down without waiting, with idle threads, in daemon threads."""
+"""At interpreter exit what was submitted is done, whoever waits for a place is told, and nothing
+hangs: pools in use, dropped, shut down without waiting, with idle threads, in daemon threads."""
 
 import atexit
 import threading
