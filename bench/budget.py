@@ -210,6 +210,27 @@ MUSTS: tuple[Must, ...] = (
     Must("C1f", "same, all four parts of a policy", "", "us", NOTHING),
     Must("C1g", "tenacity, 3 tries / Retry(3), async", "", "x", NOTHING),
     Must("C1h", "timeout=2, async / asyncio.timeout(2)", "", "x", NOTHING),
+    # Units of a semaphore that are free: acquire and release.
+    Must("L1a", "WeightedSemaphore: acquire+release", "", "ns", NOTHING),
+    Must("L1b", "threading.Semaphore / same", "", "x", NOTHING),
+    Must("L1c", "threading.BoundedSemaphore / same", "", "x", NOTHING),
+    Must("L1d", "aiologic.Semaphore / same", "", "x", NOTHING),
+    Must("L1e", "with threading.Semaphore / with hold()", "", "x", NOTHING),
+    Must("L1f", "acquire(3)+release(3) / of one", "", "x", NOTHING),
+    Must("L1g", "asyncio.Semaphore pair / aacquire+release", "", "x", NOTHING),
+    Must("L1h", "async with asyncio.Semaphore / hold()", "", "x", NOTHING),
+    Must("L1i", "async with anyio.CapacityLimiter / hold()", "", "x", NOTHING),
+    Must("L1j", "async with aiologic.Semaphore / hold()", "", "x", NOTHING),
+    # Tasks that do nothing: wall time of ThreadPoolExecutor over ours.
+    Must("L2a", "executor, submit().result(), 1 worker", "", "x", NOTHING),
+    Must("L2b", "same, 8 workers", "", "x", NOTHING),
+    Must("L2c", "same, 32 workers", "", "x", NOTHING),
+    Must("L2d", "executor, 2,000 submitted at once, 1 worker", "", "x", NOTHING),
+    Must("L2e", "same, 8 workers", "", "x", NOTHING),
+    Must("L2f", "same, 32 workers", "", "x", NOTHING),
+    Must("L2g", "executor, map of 2,000, 1 worker", "", "x", NOTHING),
+    Must("L2h", "same, 8 workers", "", "x", NOTHING),
+    Must("L2i", "same, 32 workers", "", "x", NOTHING),
 )
 
 BY_KEY = {must.key: must for must in MUSTS}

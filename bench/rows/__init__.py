@@ -80,6 +80,8 @@ ROWS: dict[str, tuple[str, str]] = {
     "O3": ("caches", "o3"),
     "K1": ("keyed", "k1"),
     "C1": ("calls", "c1"),
+    "L1": ("limits", "l1"),
+    "L2": ("limits", "l2"),
 }
 
 

@@ -279,19 +279,17 @@ class Ahead:
     def results(self) -> Iterator[Any]:
         try:
             while self.futures:
-                self.futures[0].exception(self.left())  # waits; TimeoutError
                 yield self.next()
-        finally:
+        finally:  # an error, too, ends it
             self.cancel()
 
     def next(self) -> Any:
         """The result of the first, in whose stead another is submitted."""
-        first = self.futures.popleft()
-        try:
+        result = self.futures[0].result(self.left())
+        self.futures.popleft()
+        if self.pool is not None:
             self.fill()
-            return first.result()
-        finally:
-            del first  # with the result, or with an error whose traceback refers to it
+        return result
 
     def cancel(self) -> None:
         while self.futures:
