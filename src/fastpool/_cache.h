@@ -67,13 +67,25 @@ static int fp_deque_room(fp_deque *d) {
     return d->count > d->mask ? fp_deque_resize(d, 2 * (d->mask + 1)) : 0;
 }
 
+#ifdef FASTPOOL_DEBUG
+static void fp_deque_check(fp_deque *d) {
+    FP_ASSERT(d->cells != NULL || d->count == 0);
+    FP_ASSERT(d->count == 0 || d->count <= d->mask + 1);
+    for (size_t i = 0; i < d->count; i++) FP_ASSERT(fp_deque_at(d, i) != NULL);
+}
+#endif
+
 static void fp_deque_free(fp_deque *d) {
     FP_FREE(d->cells);
     memset(d, 0, sizeof *d);
 }
 
-/* relaxed: a guess, for those who then take the lock */
+/* The end of each step under the lock.  relaxed: a guess, for those who then take the lock */
 static inline void fp_shard_noted(fp_shard *s) {
+#ifdef FASTPOOL_DEBUG
+    fp_deque_check(&s->recent);
+    fp_deque_check(&s->old);
+#endif
     fp_store(&s->recents, s->recent.count, relaxed);
     fp_store(&s->olds, s->old.count, relaxed);
 }

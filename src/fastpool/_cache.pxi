@@ -40,6 +40,11 @@ cdef extern from *:
 
     static void fp_let_go(void *item) { Py_DECREF((PyObject *)item); }
 
+    static void fp_let_go_all(fp_deque *dropped) { /* each may run any code */
+        while (dropped->count != 0) fp_let_go(fp_deque_pop_head(dropped));
+        FP_FREE(dropped->cells);
+    }
+
     /* 0: this collection went over the young objects only.  Free-threaded builds know no generations:
      * whatever they call it, they go over everything. */
     #ifdef Py_GIL_DISABLED
@@ -58,6 +63,7 @@ cdef extern from *:
     int fp_caches_turn(fp_deque *)
     int fp_caches_watched
     void fp_let_go(void *)
+    void fp_let_go_all(fp_deque *)
     bint fp_is_full(long)
     int fp_install_cache(PyTypeObject *, size_t) except -1
 
@@ -73,18 +79,23 @@ def bind_cache(configure, in_use):
     configure_cache, caches_in_use = configure, in_use
 
 
+cdef bint turn(fp_deque *dropped):
+    global last_turn
+    last_turn = fp_clock_coarse()
+    return fp_caches_turn(dropped)
+
+
 def turn_caches():
     """Ends an epoch of all caches: (what is dropped, to be let go by the caller; whether any cache is
     in use)."""
     cdef fp_deque dropped
-    global last_turn
-    last_turn = fp_clock_coarse()
-    cdef bint used = fp_caches_turn(&dropped)
     cdef list items = []
-    cdef size_t i
-    for i in range(dropped.count):
-        items.append(fp_steal(fp_deque_pop_head(&dropped)))
-    fp_free(dropped.cells)
+    cdef bint used = turn(&dropped)
+    try:
+        while dropped.count != 0:
+            items.append(fp_steal(fp_deque_pop_head(&dropped)))
+    finally:
+        fp_let_go_all(&dropped)
     return items, used
 
 
@@ -100,8 +111,10 @@ def caches_watched():
 
 def collected(str phase, dict info):
     """For ``gc.callbacks``: a full collection ends an epoch."""
+    cdef fp_deque dropped
     if phase == "stop" and fp_is_full(info["generation"]):
-        turn_caches()
+        turn(&dropped)
+        fp_let_go_all(&dropped)
 
 
 cdef object cache_make(ObjectCache self):
@@ -150,6 +163,8 @@ cdef class ObjectCache:
         fp_cache_begin(&self.cache)
 
     def __init__(self, new, *, reset=None):
+        if self.new is not None:
+            raise RuntimeError("an ObjectCache is initialised once")
         configure_cache(new, reset)
         self.new, self.hook = new, reset
 

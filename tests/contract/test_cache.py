@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import logging
 import sys
@@ -417,6 +418,14 @@ def test_a_subclass_that_forgets_to_initialise_is_told(by_hand: None) -> None:
         things.get()
     things.put(thing := Thing())
     assert things.get() is thing
+
+
+def test_it_is_initialised_once_and_not_copied() -> None:
+    things = ObjectCache(Thing)
+    with pytest.raises(RuntimeError, match="initialised once"):
+        things.__init__(list)  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        copy.copy(things)
 
 
 def test_what_it_says_of_itself() -> None:
