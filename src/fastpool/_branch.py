@@ -30,9 +30,11 @@ class BranchOpener(Opener):
     manager: Branch
 
     def __init__(self, manager: Branch) -> None:
-        super().__init__(manager)
         self.keyed = manager.keyed
-        self.workers = manager.keyed.creators
+        super().__init__(manager)
+
+    def hire(self) -> Any:
+        return self.keyed.creators
 
     def room(self) -> bool:
         return self.keyed.places.room() and super().room()
@@ -52,7 +54,10 @@ class BranchOpener(Opener):
 
     def wanted(self) -> int:
         """How many more tries this key could do with, if there were places for all keys."""
-        wanted = _policy.tries_wanted(self.goal(self.wishes), self.tries, self.most)
+        goal = self.goal(self.wishes)
+        if goal <= self.tries:
+            return 0
+        wanted = _policy.tries_wanted(goal, self.tries, self.most)
         most = self.manager.maxsize
         return min(wanted, most - self.manager.core.open) if most else wanted
 
@@ -85,19 +90,23 @@ class Branch(Manager):
         self.lock, self.news = self.keyed.lock, self.keyed.news
         self.equip()
 
-    def equip(self) -> None:
-        super().equip()
+    def hire(self) -> None:
         keyed = self.keyed
         self.checkers, self.closers, self.errands = keyed.checkers, keyed.closers, keyed.errands
-        self.opener = BranchOpener(self)
+
+    def new_opener(self) -> BranchOpener:
+        return BranchOpener(self)
 
     # ---- borrowing -----------------------------------------------------------------------------
 
     def come(self, hand: _core.Hand, start: float, span: float | None) -> None:
+        places = self.keyed.places
         with self.lock:  # one step for whoever comes at the same time for another key
-            refused = self.keyed.places.refuses(self)
+            refused = places.refuses(self)
             if refused is None:
                 self.core.come(hand)
+                if not places.room():
+                    places.ask(self)
         if refused is not None:
             raise self.refusal(refused, start, span)
         _keeper.poke(self.opener.refill)
@@ -183,8 +192,12 @@ class Branch(Manager):
 
     def place_free(self, left: int) -> None:
         self.keyed.places.place_free(self)
-        super().place_free(left)
-        self.keyed.left(self)
+        if self.core.closed or self.opener.wanted() > 0:
+            super().place_free(left)
+        else:
+            self.changed()
+        if not self.core.open:
+            self.keyed.left(self)
 
     def dismiss(self) -> None:
         """As ``Manager.dismiss``; its threads are those of all keys."""

@@ -1,7 +1,5 @@
 # KeyedPool: a core for each key, under common limits; and KeyedLease.
 
-from libc.string cimport memset
-
 cdef extern from *:
     """
     #include "_keys.h"
@@ -279,17 +277,24 @@ def busy(dict cores, uintptr_t holder):
     return n
 
 
-def counts_of_all(dict cores):
-    """(as ``Core.counts``, of all together; by key, the sizes of those with which anything is going on:
-    idle, leased, creating, checking, closing, open, waiting)"""
-    cdef fp_counts n, total
-    cdef dict sizes = {}
-    memset(&total, 0, sizeof(total))
-    for key, core in cores.items():
-        fp_count_more((<Core?>core).c, &n, &total)
-        if n.open or n.waiting:
-            sizes[key] = (
-                n.by_state[FP_IDLE], n.by_state[FP_LEASED], n.by_state[FP_CREATING],
-                n.by_state[FP_CHECKING], n.by_state[FP_CLOSING], n.open, n.waiting,
-            )
-    return counts_dict(&total), sizes
+cdef class Counted:
+    """What the cores of keys that are forgotten have counted."""
+    cdef fp_counts n
+
+    def add(self, Core core):
+        cdef fp_counts n
+        fp_count_more(core.c, &n, &self.n)
+
+    def and_of(self, dict cores):
+        """(as ``Core.counts``, with that of these cores; by key, the sizes of those with which anything
+        is going on: idle, leased, creating, checking, closing, open, waiting)"""
+        cdef fp_counts n, total = self.n
+        cdef dict sizes = {}
+        for key, core in cores.items():
+            fp_count_more((<Core?>core).c, &n, &total)
+            if n.open or n.waiting:
+                sizes[key] = (
+                    n.by_state[FP_IDLE], n.by_state[FP_LEASED], n.by_state[FP_CREATING],
+                    n.by_state[FP_CHECKING], n.by_state[FP_CLOSING], n.open, n.waiting,
+                )
+        return counts_dict(&total), sizes

@@ -18,17 +18,7 @@ from ._manager import warn_unclosed
 from ._places import Places
 from ._workers import Workers
 from .errors import PoolClosed
-from .stats import (
-    BESIDE,
-    KeyedStats,
-    KeySizes,
-    add_to,
-    added,
-    beside_counts,
-    nothing,
-    snapshot,
-    tally,
-)
+from .stats import KeyedStats, KeySizes, add_to, beside_counts, nothing_beside, snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +71,8 @@ class Keyed:
         self.closers = Workers(f"{name}-close", CLOSERS)
         self.errands = Workers(f"{name}-task", 64)
         self.places = Places(self.core, self.cores, o, self.lock)
-        self.past = nothing()  # the tally of keys that are forgotten
+        self.past = _core.Counted()  # of keys that are forgotten; and beside it
+        self.past_beside = nothing_beside()
         self.orphaned = False
         self.cores.clear()
         branches = list(self.branches.values())
@@ -137,7 +128,8 @@ class Keyed:
             branch.forgotten = True
             self.places.forget(branch)
             branch.core.close(wake=False)  # for whoever has just found it
-            self.past = added(self.past, tally(branch))
+            self.past.add(branch.core)
+            add_to(self.past_beside, beside_counts(branch))
             self.cores.pop(branch.key, None)
             self.branches.pop(branch.key, None)
         if GRACE:  # without the GIL one who has just given back may be about to look at the manager
@@ -225,7 +217,7 @@ class Keyed:
 
     def sizes(self) -> dict[str, int]:
         with self.lock:
-            counted, sizes = _core.counts_of_all(self.cores)
+            counted, sizes = self.past.and_of(self.cores)
         both = {name: counted[name] for name in KeySizes.__slots__}
         return both | {"keys": len(sizes), "maxsize": self._most()}
 
@@ -239,12 +231,13 @@ class Keyed:
         return [holder for branch in self.everyone() for holder in branch.leases()]
 
     def stats(self) -> KeyedStats:
-        beside = {"creates": (0, 0.0, 0.0, [0] * 32)} | dict.fromkeys(BESIDE, 0)
+        beside = nothing_beside()
         with self.lock:  # nothing is opened meanwhile: the sum is never above the limit
-            counted, sizes = _core.counts_of_all(self.cores)
+            counted, sizes = self.past.and_of(self.cores)
+            add_to(beside, self.past_beside)
             for branch in self.branches.values():
                 add_to(beside, beside_counts(branch))
-            counted = added(self.past, counted | beside)
+        counted |= beside
         keys = {key: KeySizes(*size) for key, size in sizes.items()}
         stats: Any = snapshot(self.name, self._most(), counted | {"keys": keys}, KeyedStats)
         whole: KeyedStats = stats

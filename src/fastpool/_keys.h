@@ -80,7 +80,8 @@ static void fp_count_more(fp_core *c, fp_counts *n, fp_counts *sum) {
     fp_lock_take(&c->lock);
     fp_count(c, n);
     fp_lock_drop(&c->lock);
-    for (int i = 0; i < FP_STATES; i++) sum->by_state[i] += n->by_state[i];
+    if (n->open != 0)
+        for (int i = 0; i < FP_STATES; i++) sum->by_state[i] += n->by_state[i];
     for (int i = 0; i < 16; i++) sum->closed_for[i] += n->closed_for[i];
     sum->open += n->open;
     sum->waiting += n->waiting;

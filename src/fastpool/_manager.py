@@ -86,11 +86,7 @@ class Manager:
 
     def equip(self) -> None:
         """Counters, workers and helpers, all new."""
-        self.checkers: Any = Workers(
-            f"fastpool-{self.name}-check", min(self.options.max_creating, 64)
-        )
-        self.closers: Any = Workers(f"fastpool-{self.name}-close", CLOSERS)
-        self.errands = Workers(f"fastpool-{self.name}-task", 64)  # what tasks have run off the loop
+        self.hire()
         self.timeouts = 0
         self.overloads = 0
         self.orphaned = False  # the FastPool was collected
@@ -98,8 +94,19 @@ class Manager:
         self.tracking = Tracking(self)
         self.closing = Closing(self)
         self.checking = Checking(self)
-        self.opener = Opener(self)
+        self.opener = self.new_opener()
         self.housekeeping = Housekeeping(self)
+
+    def new_opener(self) -> Opener:
+        return Opener(self)
+
+    def hire(self) -> None:
+        """Threads that start when there is work, but for those of the opener."""
+        self.checkers: Any = Workers(
+            f"fastpool-{self.name}-check", min(self.options.max_creating, 64)
+        )
+        self.closers: Any = Workers(f"fastpool-{self.name}-close", CLOSERS)
+        self.errands = Workers(f"fastpool-{self.name}-task", 64)  # what tasks have run off the loop
 
     def workers(self) -> tuple[Any, ...]:
         """Where its hooks run in the background."""

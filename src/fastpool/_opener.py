@@ -41,9 +41,7 @@ class Opener:
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.most = manager.options.max_creating
-        self.workers: Any = Workers(
-            f"fastpool-{manager.name}-create", 64 if self.most == float("inf") else self.most
-        )
+        self.workers: Any = self.hire()
         self.tries = 0  # creations that hold a permit
         self.running: dict[Try, None] = {}  # by age, those past their deadline left out
         self.watched_until = 0.0
@@ -56,6 +54,11 @@ class Opener:
         self.paused_until = 0.0  # background tries only
         self.times: list[Any] = [0, 0.0, 0.0]  # creations that went well: count, sum, longest
         self.buckets = [0] * 32
+
+    def hire(self) -> Any:
+        """The threads on which the factory is called."""
+        most = 64 if self.most == float("inf") else self.most
+        return Workers(f"fastpool-{self.manager.name}-create", most)
 
     def room(self) -> bool:
         """Whether one more may be opened now."""

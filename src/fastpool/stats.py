@@ -175,6 +175,10 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return both | {"closed": closed}
 
 
+def nothing_beside() -> dict[str, Any]:
+    return {"creates": (0, 0.0, 0.0, [0] * 32)} | dict.fromkeys(BESIDE, 0)
+
+
 def add_to(sums: dict[str, Any], one: dict[str, Any]) -> None:
     """The same for ``beside_counts`` of many, in place; ``creates`` with a list for its counts."""
     for name in BESIDE:
