@@ -29,6 +29,9 @@ PROGRAMS = {"redigo": "redis-server"}
 EXAMPLES = {
     "asyncio_service": r"200 answers for 200 tasks over ([1-4]) connections\n"
     r"closed at the end: \1\n",
+    "keyed_servers": r"260 right answers of 12 servers, for 8 threads and 60 tasks\n"
+    r"at most 6 connections: True\nat most 2 of one server: True\n"
+    r"used again: True, left open: 0\n",
     "several_loops": r"two loops at once: 120 leases, 0 still open\n"
     r"and a third one: 180 leases\nall is closed: True\n",
     "threads_and_tasks": r"100 turns of threads, 100 turns of tasks\n"

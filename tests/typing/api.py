@@ -15,6 +15,9 @@ import fastpool.queue as queue
 from fastpool import (
     Factory,
     FastPool,
+    KeyedFactory,
+    KeyedLease,
+    KeyedPool,
     Lease,
     ObjectCache,
     PoolClosed,
@@ -41,7 +44,7 @@ from fastpool.calls import (
     budget,
     remaining,
 )
-from fastpool.stats import Histogram, Holder, SharedStats
+from fastpool.stats import Histogram, Holder, KeyedStats, KeySizes, SharedStats
 from fastpool.testing import ManualClock
 
 
@@ -332,3 +335,41 @@ connections = ObjectCache(Connection, reset=Connection.close)
 assert_type(connections.get(), Connection)
 subscripted_cache = ObjectCache[bytes](bytes)
 assert_type(subscripted_cache.get(), bytes)
+
+
+class KeyedConnector:
+    def create(self, key: tuple[str, int]) -> Connection:
+        return Connection()
+
+
+def keyed_use() -> None:
+    def connect_to(address: tuple[str, int]) -> Connection:
+        return Connection()
+
+    pool = KeyedPool(
+        connect_to, max_total=None, max_idle_total=20, discard_on=broken, check=healthy
+    )
+    assert_type(pool, KeyedPool[tuple[str, int], Connection])
+    with pool, pool.lease(("db", 5432), timeout=1) as connection:
+        assert_type(connection, Connection)
+    lease = pool.acquire(("db", 5432))
+    assert_type(lease, KeyedLease[tuple[str, int], Connection])
+    assert_type(lease.resource, Connection)
+    assert_type(lease.key, tuple[str, int])
+    a_lease: Lease[Connection] = lease
+    a_lease.release()
+    pool.flush(("db", 5432))
+    stats = pool.stats()
+    assert_type(stats, KeyedStats)
+    sizes: KeySizes = stats.keys["db", 5432]
+    assert_type(sizes.idle, int)
+    assert_type(pool.leases(), list[Holder[Connection]])
+    made: KeyedFactory[tuple[str, int], Connection] = KeyedConnector()
+    KeyedPool(made)
+
+
+async def keyed_use_by_tasks(pool: KeyedPool[str, Connection]) -> None:
+    async with pool, pool.lease("db") as connection:
+        assert_type(connection, Connection)
+    assert_type(await pool.aacquire("db"), KeyedLease[str, Connection])
+    assert_type(await pool.aclose(), bool)

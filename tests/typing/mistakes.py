@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fastpool.queue as queue
 from fastpool import FastPool, ObjectCache
+from fastpool import FastPool, KeyedPool
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 
 
@@ -32,6 +33,19 @@ with pool.lease() as connection:
 pool.stats().idle = 3  # error
 letters: queue.Queue[str] = queue.Queue()
 letters.put(1)  # error
+
+
+def connect_to(address: str) -> Connection:
+    return Connection()
+
+
+shards = KeyedPool(connect_to)
+shards.lease()  # error
+shards.lease(3)  # error
+shards.acquire("db").resource.missing()  # error
+KeyedPool(connect_to, maxsize=3)  # error
+KeyedPool(Connection)  # error
+shards.stats().keys["db"].idle = 3  # error
 
 
 @CallPolicy(timeout=1)
