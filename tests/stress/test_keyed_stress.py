@@ -1,9 +1,12 @@
 """Random operations on a pool of many keys, by threads and tasks at once: what was made is closed
-or open, no limit is ever exceeded, nobody is stuck, and no key is left when all have gone."""
+or open, no limit is ever exceeded, nobody is stuck, and no key is left when all have gone.
+
+FASTPOOL_STRESS_OPS says how many leases each test asks for, FASTPOOL_STRESS_SEED which."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 import time
@@ -14,6 +17,12 @@ import pytest
 import fastpool
 from keyed_maker import KeyedMaker
 from support import PATIENCE, Crew, consistent, eventually
+
+OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "3000"))
+SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(10**6)))
+THREADS, LOOPS, TASKS = 5, 2, 6  # each makes as many turns
+TURNS = max(1, OPS // (THREADS + LOOPS * TASKS))
+LONG = 3 * PATIENCE  # a time-out that is reached by a bug alone
 
 
 class Broken(Exception):
@@ -44,12 +53,12 @@ def one_act(rng: random.Random) -> tuple[str, float | None, str]:
     return key, timeout, rng.choice(("return",) * 8 + ("discard", "error", "late"))
 
 
-def threads_turn(pool: Any, seed: int, until: float, counts: list[int]) -> None:
+def threads_turn(pool: Any, seed: str, counts: list[int]) -> None:
     rng = random.Random(seed)
-    while time.monotonic() < until:
+    for _ in range(TURNS):
         key, timeout, end = one_act(rng)
         try:
-            with pool.lease(key, PATIENCE if timeout is None else timeout) as resource:
+            with pool.lease(key, LONG if timeout is None else timeout) as resource:
                 begin(resource, key, seed)
                 if end == "late":
                     time.sleep(rng.random() * 0.003)
@@ -65,11 +74,11 @@ def threads_turn(pool: Any, seed: int, until: float, counts: list[int]) -> None:
             pass
 
 
-async def tasks_turn(pool: Any, seed: int, until: float, counts: list[int]) -> None:
+async def tasks_turn(pool: Any, seed: str, counts: list[int]) -> None:
     rng = random.Random(seed)
 
     async def act(key: str, timeout: float | None, end: str) -> None:
-        async with pool.lease(key, PATIENCE if timeout is None else timeout) as resource:
+        async with pool.lease(key, LONG if timeout is None else timeout) as resource:
             begin(resource, key, seed)
             try:
                 await asyncio.sleep(0.001 if end == "late" else 0)
@@ -79,7 +88,7 @@ async def tasks_turn(pool: Any, seed: int, until: float, counts: list[int]) -> N
                 raise OSError
         counts[0] += 1
 
-    while time.monotonic() < until:
+    for _ in range(TURNS):
         key, timeout, end = one_act(rng)
         task = asyncio.create_task(act(key, timeout, end))
         try:
@@ -107,24 +116,22 @@ def test_nothing_is_lost_and_no_limit_exceeded(
         max_idle_total=idle,
         max_idle_per_key=idle_per_key,
     )
-    until = time.monotonic() + 1.0
-    counts = [[0] for _ in range(8)]
-    for n in range(5):
-        crew.start(threads_turn, pool, n, until, counts[n])
+    counts = [[0] for _ in range(THREADS + 1)]
+    print(f"FASTPOOL_STRESS_OPS={OPS} FASTPOOL_STRESS_SEED={SEED}")  # shown when it fails
+    busy = [crew.start(threads_turn, pool, f"{SEED} thread {n}", counts[n]) for n in range(THREADS)]
 
-    async def many(first: int) -> None:
-        turns = (tasks_turn(pool, first + n, until, counts[5]) for n in range(6))
+    async def many(loop: int) -> None:
+        turns = (tasks_turn(pool, f"{SEED} {loop} {n}", counts[-1]) for n in range(TASKS))
         await asyncio.gather(*turns)
 
-    for first in (100, 200):
-        crew.start(asyncio.run, many(first))
-    while time.monotonic() < until:
+    busy += [crew.start(asyncio.run, many(loop)) for loop in range(LOOPS)]
+    while any(one.running for one in busy):
         stats = pool.stats()
         assert consistent(stats), stats
         assert all(one.open <= per_key for one in stats.keys.values()), stats
         time.sleep(0.01)
     crew.finish()
-    assert sum(count[0] for count in counts) > 100
+    assert sum(count[0] for count in counts) > TURNS
     assert not maker.faults, maker.faults[:3]
 
     stats = eventually(lambda: (s := pool.stats()) and s.idle == s.open and s)
@@ -150,18 +157,18 @@ def test_nothing_is_lost_and_no_limit_exceeded(
 
 def test_forgotten_keys_leave_nothing(crew: Crew) -> None:
     """Thousands of keys, each used once by one of several threads: only what is open is known."""
-    maker = KeyedMaker(20, 2)
+    maker, uses = KeyedMaker(20, 2), max(10, OPS // 15)
     with fastpool.KeyedPool(maker, max_total=20, max_per_key=2) as pool:
 
         def use(thread: int) -> None:
-            for n in range(200):
+            for n in range(uses):
                 key = (thread, n)
-                with pool.lease(key, PATIENCE) as resource:
+                with pool.lease(key, LONG) as resource:
                     assert resource.key == key
 
         crew.together(4, use)
         crew.finish()
         stats = eventually(lambda: (s := pool.stats()) and s.open == len(s.keys) and s)
-        assert len(stats.keys) <= 20 and stats.uses == 800
-        assert stats.closed_total == 800 - stats.open
+        assert len(stats.keys) <= 20 and stats.uses == 4 * uses
+        assert stats.closed_total == 4 * uses - stats.open
         assert not maker.faults, maker.faults[:3]
