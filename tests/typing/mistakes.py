@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import fastpool.queue as queue
-from fastpool import FastPool, ObjectCache
-from fastpool import FastPool, KeyedPool
+from fastpool import FastPool, KeyedPool, ObjectCache
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 
 
