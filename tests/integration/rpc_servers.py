@@ -52,10 +52,17 @@ class Counted(ThreadingMixIn):
 
     def drop(self) -> None:
         """The server closes every connection, and they are closed when this returns."""
-        with self.lock:
-            for request in self.open:
-                request.shutdown(socket.SHUT_RDWR)
-        eventually(lambda: not self.open)
+
+        def dropped() -> bool:
+            with self.lock:
+                for request in self.open:  # some may have been accepted just now
+                    try:
+                        request.shutdown(socket.SHUT_RDWR)
+                    except OSError:
+                        pass
+                return not self.open
+
+        eventually(dropped)
 
 
 def has_ended(connection: socket.socket) -> bool:

@@ -119,6 +119,19 @@ def test_a_connection_with_an_answer_nobody_read_is_not_used(kind: Any) -> None:
             assert ask(connection, "three") == "THREE"
 
 
+def test_what_tls_has_deciphered_and_nobody_read_is_seen(certificate: tuple[Path, Path]) -> None:
+    """One record of TLS, half of which was read: there is nothing more on the socket."""
+    context = ssl.create_default_context(cafile=str(certificate[1]))
+    with serving(TlsServer(("127.0.0.1", 0), Upper, certificate=certificate)) as server:
+        with of(server, size=1, tls=context, server_hostname="localhost") as pool:
+            with pool.lease() as first:
+                first.sendall(b"one and two\n")
+                assert first.recv(3) == b"ONE"
+                assert first.socket.pending() == len(" AND TWO\n")
+            with pool.lease() as connection:
+                assert connection is not first and first.closed
+
+
 @pytest.mark.parametrize(
     "error", [OSError("broken"), EOFError(), ValueError("half a reply"), KeyboardInterrupt()]
 )
@@ -196,6 +209,15 @@ def test_the_deadline_holds_over_all_reads_of_a_turn(mute: Any, reader: str) -> 
         assert connection.closed
 
 
+def test_each_read_has_only_what_is_left(tcp: Any) -> None:
+    with of(tcp, size=1) as pool, pool.lease(timeout=30) as connection:
+        left = [connection.gettimeout()]
+        for _ in range(3):
+            assert ask(connection, "hello") == "HELLO"
+            left.append(connection.gettimeout())
+        assert left == sorted(left, reverse=True) and len({*left}) == 4
+
+
 def test_the_wait_in_line_is_part_of_the_time(mute: Any, crew: Crew) -> None:
     with of(mute, size=1, timeout=0.3) as pool:
         held = pool.pool.acquire()
@@ -227,7 +249,7 @@ def test_nobody_waits_longer_than_the_budget(tcp: Any) -> None:
 
 def test_a_budget_that_is_spent_takes_no_connection(tcp: Any) -> None:
     with of(tcp, size=1) as pool:
-        with budget(0), pytest.raises(TimeoutError):
+        with budget(0), pytest.raises(TimeoutError, match="not begun"):
             with pool.lease():
                 pass
         assert pool.pool.stats().created == 0
