@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import queue as stdlib_queue
-from collections.abc import Callable, Coroutine, Mapping
+from asyncio import Future as AsyncFuture
+from asyncio import Task, TaskGroup
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, assert_type
 
@@ -25,8 +28,12 @@ from fastpool import (
     PoolError,
     PoolOverloaded,
     PoolTimeout,
+    SemaphoreHold,
     SharedLease,
     SharedPool,
+    TaskPool,
+    WeightedSemaphore,
+    WorkerPool,
 )
 from fastpool.calls import (
     BreakerStats,
@@ -373,3 +380,46 @@ async def keyed_use_by_tasks(pool: KeyedPool[str, Connection]) -> None:
         assert_type(connection, Connection)
     assert_type(await pool.aacquire("db"), KeyedLease[str, Connection])
     assert_type(await pool.aclose(), bool)
+
+
+# ---- Limits --------------------------------------------------------------------------------------
+
+semaphore = WeightedSemaphore(100, max_waiting=10, name="bytes")
+semaphore.acquire(3, timeout=1.0)
+assert_type(semaphore.try_acquire(), bool)
+semaphore.release(3)
+with semaphore.hold(2, timeout=None) as units:
+    assert_type(units, SemaphoreHold)
+    assert_type(units.n, int)
+    units.release()
+assert_type(semaphore.in_use + semaphore.size + semaphore.waiting, int)
+assert_type(semaphore.max_waiting, int | None)
+
+
+async def hold_as_task() -> None:
+    async with semaphore.hold(2) as units:
+        assert_type(units, SemaphoreHold)
+    await semaphore.aacquire(1, 0.5)
+
+
+def length(text: str, more: int = 0) -> int:
+    return len(text) + more
+
+
+with WorkerPool(4, 100, when_full="wait", submit_timeout=2.0, idle_timeout=None) as workers:
+    executor: Executor = workers
+    assert_type(workers.submit(length, "text", more=1), Future[int])
+    assert_type(workers.try_submit(length, "text"), Future[int])
+    assert_type(workers.submit_within(0.1, length, "text"), Future[int])
+    assert_type(workers.map(length, ["a", "b"], timeout=1.0, buffersize=3), Iterator[int])
+    assert_type(workers.stats().queued, int)
+    workers.shutdown(wait=False, cancel_futures=True)
+
+
+async def submit_as_task() -> None:
+    assert_type(await workers.asubmit(length, "text"), AsyncFuture[int])
+    async with TaskPool(4, when_full="refuse") as pool, TaskGroup() as group:
+        assert_type(await pool.submit(fetch, "url", timeout=1.0), Task[bytes])
+        assert_type(pool.try_submit(fetch, "url"), Task[bytes])
+        assert_type(pool.map(fetch, ["url"]), AsyncIterator[bytes])
+        await TaskPool(1, 2, group=group, name="jobs").shutdown(cancel=True)

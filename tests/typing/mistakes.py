@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fastpool.queue as queue
-from fastpool import FastPool, KeyedPool, ObjectCache
+from fastpool import FastPool, KeyedPool, ObjectCache, TaskPool, WeightedSemaphore, WorkerPool
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 
 
@@ -78,3 +78,12 @@ ObjectCache(3)  # error
 ObjectCache(Connection, Connection.close)  # error
 ObjectCache(Connection, reset=Connection)  # error
 ObjectCache(Connection, size=3)  # error
+semaphore = WeightedSemaphore(1.5)  # error
+semaphore.acquire("1")  # error
+semaphore.hold(timeout="1")  # error
+semaphore.size = 3  # error
+WorkerPool(1)  # error
+workers = WorkerPool(1, 1, when_full="block")  # error
+workers.submit(look_up, 3)  # error
+workers.submit_within("1", look_up, "key")  # error
+TaskPool(1, group=workers)  # error
