@@ -66,6 +66,7 @@ PRINTS = {
     "docs/howto/asyncio.md": r"190\n42\n\['a', 'from', 'thread'\]\n7\n7\n2 \{'loop': 2\}",
     "docs/howto/gevent.md": r"190",
     "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",
+    "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
     "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",
     "docs/howto/trio.md": r"10 turns, True True\n10 turns, True True",
     "docs/howto/shared-pool.md": r"search: no slot within 0\.05\d* s .* 2 leases on 1 resources .*",

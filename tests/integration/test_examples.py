@@ -59,6 +59,9 @@ EXAMPLES = {
     "calls_stamina": r"20 answers, 4 questions at once\nsome were asked again: True\n",
     "shared_wire": r"320 answers, all of them right: True\n"
     r"[1-4] connections for 32 threads\nnever more than 8 calls on one: True\n",
+    "worker_pool": r"200 downloads, never more than 8 at once: True\n"
+    r"never more than 24 under way: True, in memory: True\n"
+    r"done or refused: 100 of 100\nsum of the tasks: 999000\n",
     "grpc_shared": r"10 handles of one insecure channel\nchannels left: 0\n",
     "grpc_tasks": r"1000 answers, at most 8 connections: True\n"
     r"slots held now: 0, calls in line: 0\n",
