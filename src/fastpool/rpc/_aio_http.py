@@ -59,7 +59,7 @@ class Counted(httpcore.AsyncNetworkStream):
 
 async def dial(origin: Origin, patience: float | None, context: ssl.SSLContext | None) -> AioLine:
     """The factory: a connection to an origin."""
-    backend = httpcore.AnyIOBackend()
+    backend: Any = httpcore.AnyIOBackend()
     try:
         stream = await backend.connect_tcp(origin.host, origin.port, timeout=patience)
         if context is not None:
