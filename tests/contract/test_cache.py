@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -544,38 +545,69 @@ def test_a_cache_lets_go_of_all_when_it_ends(new: Maker, by_hand: None) -> None:
     assert alive(references) == 0
 
 
-def test_a_cache_in_a_cycle_is_collected(collect: Callable[[], None]) -> None:
-    """Through what it keeps in each of its places, and through its hooks."""
+@pytest.fixture
+def no_epochs(by_hand: None) -> Iterator[None]:
+    """Collections drop nothing: what they free is what they have found."""
+    ObjectCache(Thing)
+    gc.callbacks.remove(_core.collected)
+    yield
+    gc.callbacks.append(_core.collected)
 
-    class Node:
-        pass
 
-    def cycle(puts: int) -> weakref.ref[Any]:
-        things: ObjectCache[Any] = ObjectCache(Node)
-        for _ in range(puts):
-            node = Node()
-            node.things = things
-            things.put(node)
+@pytest.mark.parametrize("place", ["last", "recent", "old", "other thread", "new", "reset"])
+def test_a_cache_in_a_cycle_is_collected(no_epochs: None, place: str) -> None:
+    """A tuple cannot be cleared, so that the cache has to see it and to let go of it."""
+
+    def cycle() -> weakref.ref[Any]:
+        if place in ("new", "reset"):
+            box: list[Any] = []
+            hook = partial(print, box)
+            hooks: dict[str, Any] = {"new": Thing, "reset": None, place: hook}
+            box.append(ObjectCache(**hooks))
+            return weakref.ref(box[0])
+        things: ObjectCache[Any] = ObjectCache(Thing)
+        held = (things,)
+        if place == "other thread":
+            in_thread(things.put, held)
+        else:
+            things.put(held)
+        if place in ("recent", "old"):
+            things.put(Thing())
+        if place == "old":
+            _core.turn_caches()
         return weakref.ref(things)
 
-    def hooks() -> weakref.ref[Any]:
-        class Service:
-            def __init__(self) -> None:
-                self.things = ObjectCache(self.new, reset=self.reset)
+    reference = cycle()
+    assert reference() is not None
+    gc.collect()
+    assert reference() is None
 
-            def new(self) -> Node:
-                return Node()
 
-            def reset(self, node: Node) -> None:
-                pass
+def test_a_service_that_makes_its_own_objects_is_collected(no_epochs: None) -> None:
+    """`new=self.make`, and what is kept refers to the cache."""
 
+    class Service:
+        def __init__(self) -> None:
+            self.things = ObjectCache(self.make, reset=self.reset)
+
+        def make(self) -> Thing:
+            thing = Thing()
+            thing.service = self  # type: ignore[attr-defined]
+            return thing
+
+        def reset(self, thing: Thing) -> None:
+            pass
+
+    def used() -> weakref.ref[Any]:
         service = Service()
-        service.things.put(service.things.get())
-        return weakref.ref(service.things)
+        held = [service.things.get() for _ in range(5)]
+        for thing in held:
+            service.things.put(thing)
+        return weakref.ref(service)
 
-    for reference in (cycle(1), cycle(5), hooks()):
-        collect()
-        assert reference() is None
+    reference = used()
+    gc.collect()
+    assert reference() is None
 
 
 def test_what_only_a_cache_refers_to_is_not_collected(new: Maker, by_hand: None) -> None:
