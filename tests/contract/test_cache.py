@@ -577,10 +577,15 @@ def test_a_cache_in_a_cycle_is_collected(no_epochs: None, place: str) -> None:
             _core.turn_caches()
         return weakref.ref(things)
 
+    def count() -> int:  # weak references are dead before anything is let go
+        return sum(type(one) is ObjectCache for one in gc.get_objects())
+
+    before = count()
     reference = cycle()
     assert reference() is not None
     gc.collect()
     assert reference() is None
+    assert count() == before
 
 
 def test_a_service_that_makes_its_own_objects_is_collected(no_epochs: None) -> None:
