@@ -93,7 +93,7 @@ ARROWS: dict[str, set[str]] = {
     "_keyed_options": {"_options"},
     "_branch": {"errors", "_core", "_policy", "_keeper", "_opener", "_manager"},
     "_switch": set(),
-    "_places": {"_core", "_switch"},
+    "_places": {"_core", "_keeper", "_switch"},
     "_keyed": {"errors", "_core", "_keeper", "_workers", "stats", "_manager", "_branch", "_places"},
     "keyed": {"_core", "_faces", "pool", "_keyed_options", "_keyed"},
     "cache": {"_core", "_options", "_keeper", "_workers", "pool"},

@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 
-from . import _core
+from . import _core, _keeper
 from ._switch import Switch
 
 TYPE_CHECKING = False
@@ -54,7 +54,10 @@ class Places:
         self.opened = 0  # places taken
         self.bare: dict[Branch, None] = {}
         self.short: dict[Branch, None] = {}
-        self.promised: dict[Branch, set[int]] = {}  # slots that are being closed for others
+        self.hook_timeout = options.hook_timeout
+        # Slots that are being closed for others, and until when that is counted upon.
+        self.promised: dict[Branch, dict[int, float]] = {}
+        self.watching = False  # the housekeeper will look for promises that were not kept
         self.credit = 0  # returns that cannot make too many idle, at least
         # Whether returns are asked for their place, for a bare key; whether they are told of.
         self.asking = Switch(lambda branch, on: branch.ask(on))
@@ -142,15 +145,16 @@ class Places:
             self._make_room()
 
     def feed(self) -> None:
-        """Gives places to those in line, as long as there are any; then sees to more."""
-        while self.room() and not self.core.suspended and (self.bare or self.short):
-            branch = next(iter(self.bare or self.short))
-            self.leave_line(branch)
-            opener = branch.opener
-            if opener.wanted() > 0 and opener.attempt() and opener.wanted() > 0:
-                self._line_up(branch)
-        self._listen()
-        if self.bare or self.short:
+        """On a thread of the pool: gives places to those in line, as long as there are any; then
+        sees to more."""
+        with self.lock:
+            while self.room() and not self.core.suspended and (self.bare or self.short):
+                branch = next(iter(self.bare or self.short))
+                self.leave_line(branch)
+                opener = branch.opener
+                if opener.wanted() > 0 and opener.attempt() and opener.wanted() > 0:
+                    self._line_up(branch)
+            self._listen()
             self._make_room()
 
     def _listen(self) -> None:
@@ -184,12 +188,35 @@ class Places:
             other, index = oldest[0]
             if other.core.end_idle(index, other.closing.later, why):
                 if why == "evicted":
-                    self.promised.setdefault(other, set()).add(index)
+                    self._promise(other, index)
                 return True
+
+    def _promise(self, branch: Branch, index: int) -> None:
+        until = time.monotonic() + self.hook_timeout
+        self.promised.setdefault(branch, {})[index] = until
+        if not self.watching and until != INF:
+            self.watching = True
+            _keeper.watch(until, self._look)
+
+    def _look(self) -> None:
+        """On the housekeeper: a close hook that hangs is not waited for, if anything else is
+        idle."""
+        with self.lock:
+            self.watching = False
+            left = [until for slots in self.promised.values() for until in slots.values()]
+            late = min((until for until in left if until > time.monotonic()), default=None)
+            if late is not None:
+                self.watching = True
+                _keeper.watch(late, self._look)
+            if left:
+                self.feed()
 
     def _coming(self) -> int:
         """How many places are about to be free for others."""
-        return sum(map(len, self.promised.values()))
+        if not self.promised:
+            return 0
+        now = time.monotonic()
+        return sum(until > now for slots in self.promised.values() for until in slots.values())
 
     def place_free(self, branch: Branch) -> None:
         """On the housekeeper: one slot of it is free."""
@@ -197,7 +224,7 @@ class Places:
             self.opened -= 1
             promised = self.promised.get(branch)
             if promised:
-                promised.pop()
+                promised.popitem()
                 if not promised:
                     del self.promised[branch]
             branch.crowded()
@@ -220,7 +247,7 @@ class Places:
                 return False
             if core.open == 1 and core.waits_since(0) <= since:
                 return False
-            self.promised.setdefault(branch, set()).add(index)
+            self._promise(branch, index)
             return True
 
     def came_back(self, branch: Branch) -> None:
@@ -229,7 +256,10 @@ class Places:
             if branch.core.closed:
                 return
             if self.bare or self.short:
-                self.feed()
+                if self.room():
+                    _keeper.poke(self.feed)
+                else:
+                    self._make_room()
             if self.is_crowded():
                 self._trim()
             self.asking.settle(branch)

@@ -347,6 +347,23 @@ class TestMaxTotal:
         assert open_of(pool) == {"a": 2}
         release(leases)
 
+    def test_a_close_that_hangs_is_not_waited_for(self, keyed: Any, crew: Crew) -> None:
+        """Its place is taken, but after hook_timeout another idle one is closed instead."""
+        gate = threading.Event()
+
+        def close(resource: Any) -> None:
+            if resource.key == "hangs":
+                gate.wait(20)
+            resource.close()
+
+        pool, _ = keyed(2, 2, close=close, hook_timeout=0.05)
+        used(pool, "hangs")
+        time.sleep(0.02)  # more than a step of the coarse clock: it is the one idle longest
+        used(pool, "other")
+        with pool.lease("a", timeout=10):
+            assert open_of(pool) == {"hangs": 1, "a": 1}
+        gate.set()
+
     def test_nothing_is_closed_for_a_key_at_its_own_limit(self, keyed: Any, crew: Crew) -> None:
         """Its callers are looked at again when one was opened for them."""
         pool, maker = keyed(2, 1)
