@@ -255,11 +255,8 @@ class Places:
         with self.lock:
             if branch.core.closed:
                 return
-            if self.bare or self.short:
-                if self.room():
-                    _keeper.poke(self.feed)
-                else:
-                    self._make_room()
+            if not self.room():
+                self._make_room()
             if self.is_crowded():
                 self._trim()
             self.asking.settle(branch)

@@ -85,6 +85,65 @@ class TestCollected:
             eventually(is_gone)
 
 
+class TestForgetting:
+    """Step by step: who is on the way to a key, and who forgets it."""
+
+    def test_a_key_is_kept_for_one_on_the_way_to_its_line(self, keyed: Any) -> None:
+        pool, _ = keyed()
+        manager = _core.manager(pool, "test")
+        on_the_way = manager.pin("a")
+        manager.left(on_the_way)  # as if the last resource had gone at that moment
+        assert manager.branches == {"a": on_the_way}
+        on_the_way.unpin()
+        housekept()
+        assert not manager.branches and on_the_way.core.closed
+
+    def test_who_has_found_it_just_before_comes_to_a_new_one(
+        self, keyed: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The hit finds the old core, closed; pinning it is too late."""
+        pool, maker = keyed()
+        manager = _core.manager(pool, "test")
+        old = manager.pin("a")
+        old.unpin()
+        housekept()
+        manager.cores["a"], manager.branches["a"] = old.core, old  # what the caller has found
+        pinned = manager._pinned
+
+        def too_late(branch: Any) -> Any:
+            if branch is old:
+                manager.cores.pop("a", None), manager.branches.pop("a", None)
+            return pinned(branch)
+
+        monkeypatch.setattr(manager, "_pinned", too_late)
+        with pool.lease("a") as resource:
+            assert resource.key == "a" and maker.made == 1
+        assert manager.branches["a"] is not old
+
+    def test_two_who_make_it_at_once_share_one(
+        self, keyed: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One of the two is thrown away."""
+        from fastpool import _keyed
+
+        pool, maker = keyed(None, 1)
+        manager = _core.manager(pool, "test")
+        real = _keyed.Branch
+        first: list[Any] = []
+
+        def slowly(keyed: Any, key: Any) -> Any:
+            made = real(keyed, key)
+            if not first:
+                first.append(made)
+                with pool.lease(key):  # another caller, in the meantime
+                    pass
+            return made
+
+        monkeypatch.setattr(_keyed, "Branch", slowly)
+        with pool.lease("a"):
+            assert maker.made == 1 and manager.branches["a"] is not first[0]
+
+
 class TestTasks:
     def test_a_cancelled_wait_for_a_place_takes_nothing(self, keyed: Any) -> None:
         pool, _ = keyed(1, 1)
@@ -208,8 +267,10 @@ class TestFactory:
         maker = KeyedMaker(1, 1)
         maker.gates["a"] = threading.Event()
         pool, _ = keyed(1, 1, maker=maker)
+        asking = crew.start(pool.acquire, "a", 0.2)
+        eventually(lambda: maker.calls == ["a"])
         with pytest.raises(PoolTimeout) as caught:
-            pool.acquire("a", timeout=0.02)
+            asking.result()
         assert caught.value.phase == "create"
         maker.gates["a"].set()
         eventually(lambda: states(pool) == {"idle": 1})
