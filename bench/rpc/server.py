@@ -28,7 +28,7 @@ class Counts(NamedTuple):
     """What the server counted since it was last asked."""
 
     opened: int
-    """Connections accepted, and those that were there before."""
+    """Connections accepted, and those that were open when it was asked before."""
     most: int
     """Connections open at once."""
     answered: int

@@ -8,6 +8,7 @@ caller; the connections of that are counted, too.
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import threading
 import time
@@ -70,7 +71,7 @@ def measure(
 
 
 def turn(contestant: Contestant, server: Server, calls: int) -> Turn:
-    server.counts()
+    settle(server)
     work = by_tasks if contestant.tasks else by_threads
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # what a shared ServerProxy loses
@@ -85,6 +86,14 @@ def turn(contestant: Contestant, server: Server, calls: int) -> Turn:
         opened=counts.opened,
         most=counts.most,
     )
+
+
+def settle(server: Server) -> None:
+    """Wait until what the turn before has left is closed, and begin to count."""
+    gc.collect()  # a shared ServerProxy loses sockets
+    deadline = time.monotonic() + 10
+    while server.counts().opened and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def by_threads(contestant: Contestant, url: str, calls: int) -> tuple[float, float, int]:

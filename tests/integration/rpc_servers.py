@@ -39,7 +39,7 @@ class Counted(ThreadingMixIn):
         super().process_request(request, address)  # type: ignore[misc]
 
     def _in_use(self) -> int:
-        """Connections that their clients have not closed: what they have may still lie unread."""
+        """Connections that their clients have not closed."""
         return sum(not has_ended(request) for request in self.open)
 
     def shutdown_request(self, request: Any) -> None:
@@ -65,11 +65,16 @@ class Counted(ThreadingMixIn):
         eventually(dropped)
 
 
+ESTABLISHED = 1
+
+
 def has_ended(connection: socket.socket) -> bool:
-    """Whether the other side has closed it, and there is nothing more to read."""
+    """Whether the other side has closed it, as the system has it: what it sent before may still lie
+    unread."""
     try:
-        flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
-        return not socket.socket.recv(connection, 1, flags)
+        if connection.family == socket.AF_INET and hasattr(socket, "TCP_INFO"):
+            return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != ESTABLISHED
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
     except OSError:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, assert_type
+from xmlrpc.client import ServerProxy
 
 import fastpool.queue as queue
 from fastpool import (
@@ -50,6 +51,20 @@ from fastpool.calls import (
     RetryThrottle,
     budget,
     remaining,
+)
+from fastpool.rpc import (
+    AioBatch,
+    AioJsonRpc,
+    Batch,
+    JsonRpc,
+    RemoteError,
+    Reply,
+    SocketPool,
+    Wire,
+    aio_jsonrpc,
+    jsonrpc,
+    sockets,
+    xmlrpc,
 )
 from fastpool.stats import Histogram, Holder, KeyedStats, KeySizes, SharedStats
 from fastpool.testing import ManualClock
@@ -423,3 +438,40 @@ async def submit_as_task() -> None:
         assert_type(pool.try_submit(fetch, "url"), Task[bytes])
         assert_type(pool.map(fetch, ["url"]), AsyncIterator[bytes])
         await TaskPool(1, 2, group=group, name="jobs").shutdown(cancel=True)
+
+
+def remote_calls() -> None:
+    with xmlrpc("http://localhost", size=4, headers=[("X-Team", "blue")], idle_timeout=5) as proxy:
+        assert_type(proxy, ServerProxy)
+        proxy.system.listMethods()
+    with jsonrpc("http://localhost", timeout=None, headers={"X-Team": "blue"}) as client:
+        assert_type(client, JsonRpc)
+        assert_type(client.call("add", 1, b=2), Any)
+        assert_type(client.notify("say", "hello"), None)
+        assert_type(client.at("/other"), JsonRpc)
+        with client.batch() as batch:
+            assert_type(batch, Batch)
+            assert_type(batch.call("add", 1, 2), Reply)
+        try:
+            client.call("divide", 1, 0)
+        except RemoteError as error:
+            assert_type((error.code, error.message), tuple[int, str])
+    with sockets(("localhost", 80), tls=True, setup=greet) as pool:
+        assert_type(pool, SocketPool)
+        with pool.lease(timeout=1) as connection:
+            assert_type(connection, Wire)
+            assert_type(connection.recv(10), bytes)
+
+
+def greet(connection: Wire) -> None:
+    connection.sendall(b"hello")
+
+
+async def remote_calls_by_tasks() -> None:
+    async with aio_jsonrpc("http://localhost", retry=False) as client:
+        assert_type(client, AioJsonRpc)
+        assert_type(await client.call("add", 1, 2), Any)
+        async with client.batch() as batch:
+            assert_type(batch, AioBatch)
+            assert_type(batch.call("add", 1, 2).result(), Any)
+        assert_type(await client.aclose(), bool)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fastpool.queue as queue
 from fastpool import FastPool, KeyedPool, ObjectCache, TaskPool, WeightedSemaphore, WorkerPool
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
+from fastpool.rpc import jsonrpc, sockets, xmlrpc
 
 
 class Connection:
@@ -87,3 +88,10 @@ workers = WorkerPool(1, 1, when_full="block")  # error
 workers.submit(look_up, 3)  # error
 workers.submit_within("1", look_up, "key")  # error
 TaskPool(1, group=workers)  # error
+
+
+xmlrpc("http://localhost", 4)  # error
+xmlrpc("http://localhost", timeout="1")  # error
+jsonrpc("http://localhost", headers=["X-Team"])  # error
+jsonrpc("http://localhost").cal("add")  # error
+sockets("localhost", 80)  # error
