@@ -143,8 +143,12 @@ def _look() -> None:
 
 
 def _look_later() -> None:
-    _core.set_watching(True)
-    _keeper.watch(time.monotonic() + LOOK, _look)
+    try:
+        _core.set_watching(True)
+        _keeper.watch(time.monotonic() + LOOK, _look)
+    except BaseException:  # a signal handler's: nobody may rely on a look that does not come
+        _core.set_watching(False)
+        raise
 
 
 _core.set_loops(_get_running_loop, loop_of, _look_later)

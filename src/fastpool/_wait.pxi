@@ -300,10 +300,11 @@ cdef class Wait:
                         self.join_put()
                     if self.outcome is not None:
                         return None
-                self.mailbox.waits.add(self)
-                if not fp_is_watched():  # after it was added: whoever stops watching has a look before
-                    watch()
             try:
+                if self.future is None:
+                    self.mailbox.waits.add(self)
+                    if not fp_is_watched():  # after it was added: whoever stops watching has a
+                        watch()              # look before
                 future = self.armed()
             except BaseException:
                 self.stop()

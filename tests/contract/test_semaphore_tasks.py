@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import time
 from typing import Any
 
 import pytest
 
-from fastpool import PoolClosed, WeightedSemaphore
+from fastpool import FastPool, PoolClosed, WeightedSemaphore, _core
 from interrupting import interrupt
-from loops import KINDS, eventually, new_loop, run_in
+from loops import KINDS, eventually, lined_up, new_loop, run_in
 from support import PATIENCE, Crew
 
 
@@ -188,6 +190,28 @@ class TestInterrupted:
     """A signal handler that raises, at every point where one may run: no unit is lost.  A hold that
     was taken just before, and is nobody's, gives back when it is collected."""
 
+    def test_released_by_a_signal_handler_inside_an_acquire(self, crew: Crew) -> None:
+        """The very thread that waits gives back what it waits for."""
+        semaphore = WeightedSemaphore(1)
+        semaphore.acquire()
+
+        def strike() -> None:
+            deadline = time.monotonic() + PATIENCE
+            while not semaphore.waiting:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        before = signal.signal(signal.SIGUSR1, lambda *_: semaphore.release())
+        try:
+            thread = crew.start(strike)
+            semaphore.acquire(timeout=PATIENCE)
+            thread.result()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        semaphore.release()
+        all_free(semaphore)
+
     def test_a_hold_of_a_thread(self) -> None:
         semaphore = WeightedSemaphore(3)
 
@@ -200,6 +224,36 @@ class TestInterrupted:
             gc.collect()
             assert semaphore.in_use == 0
             point += 1
+
+    @pytest.mark.parametrize("use", ["semaphore", "queue"])
+    def test_on_the_way_to_the_first_wait(self, use: str) -> None:
+        """Where the task is the first that waits, and has the housekeeper watch the loops: it
+        leaves the line, and closed loops are found out about as before."""
+
+        async def main(point: int) -> bool:
+            semaphore, queue = WeightedSemaphore(1), FastPool(1)
+            semaphore.acquire()
+            while _core.is_watching():
+                await asyncio.sleep(0.001)
+            of_queue = use == "queue"
+            coroutine = queue.aget(PATIENCE) if of_queue else semaphore.aacquire(1, PATIENCE)
+            suspended: list[Any] = []
+            kept: list[BaseException] = []
+            gc.collect()  # or the loop before is taken apart meanwhile, and swallows the error
+            more = interrupt(point, lambda: suspended.append(coroutine.send(None)), kept)
+            if suspended:
+                coroutine.close()
+            assert semaphore.waiting == lined_up(queue) == 0, point
+            return more
+
+        point = 1
+        while asyncio.run(main(point)):
+            deadline = time.monotonic() + PATIENCE
+            while _core.is_watching():  # somebody looks, and finds that nobody waits
+                assert time.monotonic() < deadline, point
+                time.sleep(0.001)
+            point += 1
+        assert point > 25
 
     @pytest.mark.parametrize("waits", [False, True], ids=["free", "waits"])
     def test_a_hold_of_a_task(self, waits: bool) -> None:
