@@ -123,7 +123,7 @@ HEADERS: dict[str, set[str]] = {
     "_weights.h": {"_ring.h"},
     "_loads.h": {"_clock.h", "_ring.h"},
     "_number.h": set(),
-    "_cache.h": {"_ring.h", "_number.h"},
+    "_cache.h": {"_clock.h", "_ring.h", "_number.h"},
     "_waiters.h": {"_clock.h", "_ring.h", "_weights.h", "_loads.h"},
     "_mailbox.h": {"_waiters.h"},
     "_slots_view.h": {"_waiters.h"},

@@ -15,6 +15,7 @@
 #ifndef FASTPOOL_CACHE_H
 #define FASTPOOL_CACHE_H
 
+#include "_clock.h"
 #include "_number.h"
 #include "_ring.h"
 
@@ -37,6 +38,7 @@ typedef struct fp_cache {
 
 static fp_lock fp_caches_lock; /* taken before the lock of a shard */
 static fp_cache *fp_caches;
+static FP_SHARED(int64_t) fp_caches_turned; /* ns, coarse; when the last epoch ended; whoever ends one */
 static int fp_caches_watched; /* under fp_caches_lock: time is watched for them, see fp_caches_turn */
 
 enum { FP_MOST_LOOKS = 64 }; /* shards of others that one get looks at */
@@ -117,8 +119,8 @@ static void *fp_shard_push(fp_shard *s, void *item) {
 /* ---- All shards of a cache ---- */
 
 #define FP_EACH_SHARD(c, s)                                                                       \
-    for (uint32_t k_ = 1; k_ < FP_STRIPS; k_++)                                                 \
-        for (fp_shard *base_ = fp_load(&(c)->strips[k_], acquire), *s = base_;                  \
+    for (uint32_t k_ = 1; k_ < FP_STRIPS; k_++)                                                   \
+        for (fp_shard *base_ = fp_load(&(c)->strips[k_], acquire), *s = base_;                    \
              base_ != NULL && s < base_ + fp_strip_size(k_); s++)
 
 /* The shard of the running thread; NULL: none yet. */
@@ -276,6 +278,7 @@ static void fp_shard_turn(fp_shard *s, fp_deque *dropped) {
  * is in use any more, so time need not be watched until one is. */
 static int fp_caches_turn(fp_deque *dropped) {
     memset(dropped, 0, sizeof *dropped);
+    fp_store(&fp_caches_turned, fp_clock_coarse(), relaxed); /* a date, and no more */
     size_t shards = 0;
     fp_lock_take(&fp_caches_lock);
     for (fp_cache *c = fp_caches; c != NULL; c = c->next) {

@@ -38,6 +38,8 @@ cdef extern from *:
 
     #define FP_AWAY (FP_ATOMIC ? FP_LINE : 1)
 
+    static int64_t fp_last_turn(void) { return fp_load(&fp_caches_turned, relaxed); }
+
     static void fp_let_go(void *item) { Py_DECREF((PyObject *)item); }
 
     static void fp_let_go_all(fp_deque *dropped) { /* each may run any code */
@@ -62,6 +64,7 @@ cdef extern from *:
     void fp_cache_end(fp_cache *, void (*)(void *))
     int fp_caches_turn(fp_deque *)
     int fp_caches_watched
+    int64_t fp_last_turn()
     void fp_let_go(void *)
     void fp_let_go_all(fp_deque *)
     bint fp_is_full(long)
@@ -69,7 +72,6 @@ cdef extern from *:
 
 cdef object configure_cache = None  # these two are set by cache.py: what __init__ does, and
 cdef object caches_in_use = None    # who is told that the time is to be watched from now on
-cdef int64_t last_turn = 0          # when the last epoch ended; ns, coarse
 
 
 def bind_cache(configure, in_use):
@@ -79,18 +81,12 @@ def bind_cache(configure, in_use):
     configure_cache, caches_in_use = configure, in_use
 
 
-cdef bint turn(fp_deque *dropped):
-    global last_turn
-    last_turn = fp_clock_coarse()
-    return fp_caches_turn(dropped)
-
-
 def turn_caches():
     """Ends an epoch of all caches: (what is dropped, to be let go by the caller; whether any cache is
     in use)."""
     cdef fp_deque dropped
     cdef list items = []
-    cdef bint used = turn(&dropped)
+    cdef bint used = fp_caches_turn(&dropped)
     try:
         while dropped.count != 0:
             items.append(fp_steal(fp_deque_pop_head(&dropped)))
@@ -101,7 +97,7 @@ def turn_caches():
 
 def caches_turned():
     """When the last epoch of the caches ended: seconds on ``time.monotonic()``."""
-    return last_turn * 1e-9
+    return fp_last_turn() * 1e-9
 
 
 def caches_watched():
@@ -113,7 +109,7 @@ def collected(str phase, dict info):
     """For ``gc.callbacks``: a full collection ends an epoch."""
     cdef fp_deque dropped
     if phase == "stop" and fp_is_full(info["generation"]):
-        turn(&dropped)
+        fp_caches_turn(&dropped)
         fp_let_go_all(&dropped)
 
 

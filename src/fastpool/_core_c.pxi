@@ -160,7 +160,6 @@ cdef extern from *:
     int64_t fp_later(int64_t, int64_t)
     int64_t fp_now(fp_core *)
     int64_t fp_clock_precise()
-    int64_t fp_clock_coarse()
     uintptr_t fp_thread_token()
 
     uint32_t fp_gate(fp_core *)

@@ -301,6 +301,21 @@ def test_the_housekeeper_runs_no_finaliser(
     assert ended_by == ["fastpool-cache"] if GIL else ended_by != ["fastpool-keeper"]
 
 
+def test_without_a_thread_to_be_had_it_is_let_go_all_the_same(
+    new: Maker, by_hand: None, at: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(call: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(cache, "_workers", SimpleNamespace(submit=submit))
+    things = ObjectCache(new)
+    references = stocked(things, 3)
+    at(61)
+    at(122)
+    eventually(lambda: alive(references) == 0)
+    assert isinstance(things.get(), Thing)
+
+
 def test_time_is_watched_while_a_cache_is_in_use(
     new: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
