@@ -24,6 +24,7 @@ import pytest
 from fastpool import PoolClosed, PoolTimeout
 from fastpool.calls import budget
 from fastpool.rpc import BadReply, HttpError, RemoteError
+from fastpool.rpc._address import Address
 from rpc_servers import JsonServer, ScriptedServer, http, port_of, serving
 from support import Crew, eventually
 
@@ -190,6 +191,22 @@ def test_headers_paths_and_names(make: Make, server: JsonServer) -> None:
     assert headers["host"] == f"127.0.0.1:{port_of(server)}"
     assert headers["content-type"] == headers["accept"] == "application/json"
     assert "secret" not in f"{client.pool.name} {getattr(client, 'client', client)!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "host"),
+    [
+        ("http://h", "/", "h"),
+        ("http://h:80/a b?c=ä", "/a%20b?c=%C3%A4", "h"),
+        ("https://H:443/a%20b", "/a%20b", "h"),
+        ("http://h:443/", "/", "h:443"),
+        ("http://[::1]:81/", "/", "[::1]:81"),
+        ("http://bücher.example/", "/", "xn--bcher-kva.example"),
+    ],
+)
+def test_addresses(url: str, path: str, host: str) -> None:
+    address = Address("f", url, None)
+    assert (address.path, address.origin.header) == (path, host)
 
 
 def test_big_messages(make: Make, server: JsonServer) -> None:
@@ -506,6 +523,16 @@ def test_several_addresses_under_one_limit(server: JsonServer, crew: Crew) -> No
             crew.finish()
             assert client.pool.stats().open <= 3
             assert max(server.most, other.most) <= 2
+
+
+def test_headers_are_not_sent_to_another_host(server: JsonServer) -> None:
+    with serving(JsonServer()) as other:
+        with jsonrpc(server.url, headers={"Authorization": "secret"}) as client:
+            client.at("/more", headers={"X-Trace": "7"}).call("echo", 1)
+            client.at(other.url, headers={"X-Trace": "7"}).call("echo", 1)
+    [(_, here)], [(_, there)] = server.heads, other.heads
+    assert (here.get("authorization"), here.get("x-trace")) == ("secret", "7")
+    assert (there.get("authorization"), there.get("x-trace")) == (None, "7")
 
 
 def test_more_than_was_asked_for_ends_the_connection() -> None:

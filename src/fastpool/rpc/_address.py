@@ -5,9 +5,15 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 __all__ = ["Address", "Origin", "taken_apart"]
+
+
+ALLOWED = "/?%:@!$&'()*+,;=-._~[]"
+"""What stays as it is in a path and a query."""
+
+PORTS = {"http": 80, "https": 443}
 
 
 class Origin(NamedTuple):
@@ -18,7 +24,16 @@ class Origin(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{self._host}:{self.port}"
+
+    @property
+    def header(self) -> str:
+        """The host as requests name it."""
+        return self._host if self.port == PORTS[self.scheme] else str(self)
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 def taken_apart(who: str, url: str) -> SplitResult:
@@ -39,9 +54,10 @@ class Address:
 
     def __init__(self, who: str, url: str, headers: Mapping[str, str] | None) -> None:
         parts = taken_apart(who, url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        self.origin = Origin(parts.scheme, parts.hostname or "", port)
-        self.path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        host = (parts.hostname or "").encode("idna").decode()
+        self.origin = Origin(parts.scheme, host, parts.port or PORTS[parts.scheme])
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.path = quote(path, safe=ALLOWED)
         self.headers = {
             "content-type": "application/json",
             "accept": "application/json",

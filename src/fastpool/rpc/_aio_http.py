@@ -111,7 +111,7 @@ class AioLine:
         scheme, host, port = address.origin
         url = httpcore.URL(scheme=scheme, host=host, port=port, target=address.path)
         headers = [
-            ("host", self.name),
+            ("host", address.origin.header),
             *address.headers.items(),
             ("content-length", str(len(body))),
         ]

@@ -90,11 +90,13 @@ class JsonRpc:
         """``with client.batch() as batch:`` - its calls are sent together at the end."""
         return Batch(self)
 
-    def at(self, url: str) -> JsonRpc:
+    def at(self, url: str, headers: Mapping[str, str] | None = None) -> JsonRpc:
         """A client of another address, absolute or relative to this one, over the same connections
-        and under the same limits."""
+        and under the same limits.  This one's headers are sent to its own host only."""
         url = urljoin(self.url, url)
-        return JsonRpc(url, self._headers, self.pool, self._language, self._timeout, self._retry)
+        if Address("jsonrpc", url, None).origin == self._address.origin:
+            headers = {**(self._headers or {}), **(headers or {})}
+        return JsonRpc(url, headers, self.pool, self._language, self._timeout, self._retry)
 
     def close(self, timeout: float | None = 5.0) -> bool:
         """``KeyedPool.close``: no new calls, idle connections go now, the others when they come."""

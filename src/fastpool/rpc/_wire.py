@@ -15,7 +15,6 @@ __all__ = ["NEW", "STILLBORN", "Wire"]
 GATHERED = 1 << 16
 """Bytes that wait to be sent together, at most."""
 
-
 NEW = 1.0
 """Seconds for which an unused connection is taken for one made just now."""
 
@@ -75,7 +74,7 @@ class Wire:
         """Whether it is fit for a turn: open, and nothing to read.  What can be read while nobody
         has asked anything is the end of the connection, or belongs to no question.
 
-        One system call or two, none of which waits or takes anything off the line.
+        Two system calls, none of which waits.
         """
         if self.closed:
             return False
