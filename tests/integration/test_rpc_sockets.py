@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import PoolClosed, PoolTimeout
+from fastpool import PoolClosed, PoolDeadlock, PoolTimeout
 from fastpool.calls import budget
 from fastpool.rpc import sockets
 from rpc_servers import TcpServer, TlsServer, UnixServer, Upper, ask, port_of, serving
@@ -383,6 +383,14 @@ def test_a_handshake_that_hangs_ends(mute: Any) -> None:
             with pool.lease():
                 pass
         eventually(lambda: pool.pool.stats().open == 0)
+
+
+def test_who_holds_all_connections_is_told_instead_of_waiting(tcp: Any) -> None:
+    with of(tcp, size=1) as pool, pool.lease() as connection:
+        with pytest.raises(PoolDeadlock):
+            with pool.lease():
+                pass
+        assert ask(connection, "hello") == "HELLO"
 
 
 def test_a_closed_pool_says_so(tcp: Any) -> None:
