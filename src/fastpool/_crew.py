@@ -95,14 +95,16 @@ class Crew:
         self.threads.add(thread)
         try:
             thread.start()
-        except BaseException:
-            self.threads.discard(thread)
-            if not self.threads:
+        except BaseException as error:
+            self.threads.discard(thread)  # if it runs all the same, it says so itself
+            if not self.threads or not isinstance(error, Exception):
                 raise
         self.started += 1
 
     def work(self) -> None:
         """What a thread does."""
+        with self.lock:
+            self.threads.add(threading.current_thread())
         me = _running.worker = Worker(self)
         if self.initializer is not None:
             try:

@@ -113,6 +113,7 @@ class TaskPool:
         """
         most = self._places.size if buffersize is None else whole("buffersize", buffersize, 1)
         items, tasks = zip(*iterables), deque[asyncio.Task[T]]()
+        place: SemaphoreHold | None = None
         try:
             more = True
             while True:
@@ -124,6 +125,7 @@ class TaskPool:
                         place = await self._place(None)
                     for args in items:
                         tasks.append(self._begin(place, fn, args, {}))
+                        place = None
                         break
                     else:
                         more = False
@@ -133,6 +135,8 @@ class TaskPool:
                 await asyncio.wait({tasks[0]})
                 yield tasks.popleft().result()
         finally:
+            if place is not None:  # an iterable failed
+                place.__exit__(None, None, None)
             for task in tasks:
                 task.cancel()
 
@@ -223,4 +227,8 @@ class TaskPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.shutdown(cancel=error is not None)
+        try:
+            await self.shutdown(cancel=error is not None)
+        except asyncio.CancelledError:  # while it waited for them
+            await self.shutdown(cancel=True)
+            raise

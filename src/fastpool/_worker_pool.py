@@ -259,20 +259,27 @@ class Ahead:
     def fill(self) -> None:
         """As many as there are places for; waits for the first if none is under way."""
         pool, futures = self.pool, self.futures
+        place: SemaphoreHold | None = None
         try:
             while pool is not None and len(futures) < self.most:
                 place = units_quiet(pool._crew.places, 0)
                 if not units_hit(place):
                     if futures:
                         return
-                    place = pool._place(self.left())
+                    left = self.left()
+                    if left == 0:
+                        raise TimeoutError
+                    place = pool._place(left)
                 for args in self.items:
                     futures.append(pool._begin(place, self.fn, args, {}))
+                    place = None
                     break
                 else:
                     self.pool = pool = None
                     place.release()
         except BaseException:
+            if place is not None:  # the iterable failed
+                place.__exit__(None, None, None)
             self.cancel()
             raise
 

@@ -185,6 +185,27 @@ def test_leaving_the_block_waits_or_cancels(run: Any) -> None:
     run(main())
 
 
+def test_cancelled_while_the_block_waits_for_its_tasks(run: Any) -> None:
+    """They are cancelled too, and the end of the block comes after theirs."""
+
+    async def main() -> None:
+        hall = Hall()
+        tasks: list[Any] = []
+
+        async def block() -> None:
+            async with pool_of(1, 1) as pool:
+                tasks.extend(await fill(pool, hall, 2))
+
+        outer = asyncio.create_task(block())
+        await eventually(lambda: len(tasks) == 2)
+        await asyncio.sleep(0)
+        outer.cancel()
+        await asyncio.wait({outer})
+        assert outer.cancelled() and all(task.cancelled() for task in tasks)
+
+    run(main())
+
+
 def test_shutdown_wakes_who_waits(run: Any) -> None:
     async def main() -> None:
         hall = Hall()
@@ -258,6 +279,24 @@ def test_map(run: Any) -> None:
             await results.aclose()
             with pytest.raises(ValueError, match="buffersize"):
                 await anext(pool.map(double, [1], buffersize=0))
+
+    run(main())
+
+
+def test_map_of_an_iterable_that_fails(run: Any) -> None:
+    async def main() -> None:
+        hall = Hall()
+
+        def two() -> Any:
+            yield 1
+            yield 2
+            raise ValueError("no more")
+
+        async with pool_of(1, 5) as pool:
+            with pytest.raises(ValueError, match="no more") as caught:
+                await anext(pool.map(hall.task, two()))
+            await eventually(lambda: pool._places.in_use == 0)
+            assert caught.tb is not None
 
     run(main())
 

@@ -533,17 +533,20 @@ class TestMap:
             yield 2
             raise ValueError("no more")
 
-        with pytest.raises(ValueError, match="no more"):
+        with pytest.raises(ValueError, match="no more") as caught:
             pool.map(hall.task, two())
         hall.let_go(1)
+        eventually(lambda: pool._crew.places.in_use == 0)
+        assert caught.tb is not None  # and with it the frames of the call
         pool.shutdown()
         assert hall.inside == 1  # what had been submitted was cancelled
 
     def test_time_is_over_while_it_waits_for_a_place(self, make: Any, hall: Hall) -> None:
         pool = make(1, 0)
         fill(pool, hall, 1)
-        with pytest.raises(TimeoutError):
-            pool.map(abs, [1], timeout=0.01)
+        for timeout in (0, 0.01):
+            with pytest.raises(TimeoutError):
+                pool.map(abs, [1], timeout=timeout)
         hall.let_go(1)
 
 
