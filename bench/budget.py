@@ -225,7 +225,7 @@ MUSTS: tuple[Must, ...] = (
     Must("L2a", "executor, submit().result(), 1 worker", "", "x", NOTHING),
     Must("L2b", "same, 8 workers", "", "x", NOTHING),
     Must("L2c", "same, 32 workers", "", "x", NOTHING),
-    Must("L2d", "executor, 2,000 submitted at once, 1 worker", "", "x", NOTHING),
+    Must("L2d", "executor, burst of 2,000, 1 worker", "", "x", NOTHING),
     Must("L2e", "same, 8 workers", "", "x", NOTHING),
     Must("L2f", "same, 32 workers", "", "x", NOTHING),
     Must("L2g", "executor, map of 2,000, 1 worker", "", "x", NOTHING),

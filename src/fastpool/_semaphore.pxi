@@ -258,7 +258,8 @@ cdef SemaphoreHold units_hold(WeightedSemaphore semaphore, uint64_t units, int64
 
 cdef int units_begin(SemaphoreHold self) except -1:
     """Its units have been taken."""
-    self.of.forks = fp_forks
+    if self.of.forks != fp_forks:  # made by the parent, and entered here
+        self.of.forks = fp_forks
     if not fp_hold_move(&self.of, FP_HOLD_FRESH, FP_HOLD_HELD):
         fp_weighted_give(self.semaphore.c, self.of.n)  # two have waited with the same hold
         units_again(self)

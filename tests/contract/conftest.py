@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import faces
 from loops import KINDS, Run, new_loop, run_in
+from worker_pools import Hall, accounted
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,3 +66,16 @@ def loop_kind(request: pytest.FixtureRequest) -> str:
 def run(loop_kind: str) -> Run:
     """``asyncio.run`` with a deadline, on each make of loop."""
     return lambda main: run_in(loop_kind, main)
+
+
+@pytest.fixture
+def hall() -> Hall:
+    """Where the tasks of a worker pool stay until they are let go."""
+    return Hall()
+
+
+@pytest.fixture
+def worker_pool() -> Iterator[Any]:
+    """Make one with ``worker_pool(workers, max_queue, ...)``."""
+    with accounted() as make:
+        yield make
