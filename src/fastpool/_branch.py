@@ -100,13 +100,10 @@ class Branch(Manager):
     # ---- borrowing -----------------------------------------------------------------------------
 
     def come(self, hand: _core.Hand, start: float, span: float | None) -> None:
-        places = self.keyed.places
         with self.lock:  # one step for whoever comes at the same time for another key
-            refused = places.refuses(self)
+            refused = self.keyed.places.refuses(self)
             if refused is None:
                 self.core.come(hand)
-                if not places.room():
-                    places.ask(self)
         if refused is not None:
             raise self.refusal(refused, start, span)
         _keeper.poke(self.opener.refill)

@@ -136,14 +136,6 @@ class Places:
         self.bare.pop(branch, None)
         self.short.pop(branch, None)
 
-    def ask(self, branch: Branch) -> None:
-        """A caller has come while no place is free: what is idle is closed from here on.  The rest
-        is for the housekeeper, on whom no signal handler breaks in."""
-        if branch.opener.wanted() > 0:
-            self._line_up(branch)
-            self._listen()
-            self._make_room()
-
     def feed(self) -> None:
         """On a thread of the pool: gives places to those in line, as long as there are any; then
         sees to more."""
