@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from fastpool import (
     PoolOverloaded,
     PoolTimeout,
     _core,
+    _places,
 )
 from support import Crew, eventually, housekept, states, told
 
@@ -347,7 +347,7 @@ class TestMaxTotal:
         assert open_of(pool) == {"a": 2}
         release(leases)
 
-    def test_a_close_that_hangs_is_not_waited_for(self, keyed: Any, crew: Crew) -> None:
+    def test_a_close_that_hangs_is_not_waited_for(self, keyed: Any, crew: Crew, clock: Any) -> None:
         """Its place is taken, but after hook_timeout another idle one is closed instead."""
         gate = threading.Event()
 
@@ -356,9 +356,9 @@ class TestMaxTotal:
                 gate.wait(20)
             resource.close()
 
-        pool, _ = keyed(2, 2, close=close, hook_timeout=0.05)
+        pool, _ = keyed(2, 2, close=close, hook_timeout=0.05, clock=clock)
         used(pool, "hangs")
-        time.sleep(0.02)  # more than a step of the coarse clock: it is the one idle longest
+        clock.advance(1)
         used(pool, "other")
         with pool.lease("a", timeout=10):
             assert open_of(pool) == {"hangs": 1, "a": 1}
@@ -462,13 +462,15 @@ class TestFairness:
         for waiter in waiters:
             waiter.result()
 
-    def test_a_busy_key_gives_up_a_place_to_one_that_has_none(self, keyed: Any, crew: Crew) -> None:
+    def test_a_busy_key_gives_up_a_place_to_one_that_has_none(
+        self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Its own callers wait, so nothing of it is ever idle."""
+        monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
         pool, maker = keyed(2, None)
         leases = taken(pool, "hot", "hot")
         waiting = [crew.start(pool.acquire, "hot").parked() for _ in range(3)]
         cold = crew.start(pool.acquire, "cold").parked()
-        time.sleep(0.06)  # as long as a key that has nothing is patient
         leases.pop().release()
         mine = cold.result()
         assert maker.calls == ["hot", "hot", "cold"] and pool.stats().closed == {"evicted": 1}
@@ -499,18 +501,22 @@ class TestFairness:
         assert sum(one.result() for one in hot) > 10
 
     def test_the_only_one_of_a_key_is_its_callers_who_came_first(
-        self, keyed: Any, crew: Crew
+        self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        pool, _ = keyed(1, 1)
+        """Or that of another key's, if they came before them."""
+        monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
+        pool, maker = keyed(1, 1)
         lease = pool.acquire("a")
-        first = crew.start(pool.acquire, "a").parked()
-        second = crew.start(pool.acquire, "b").parked()
-        time.sleep(0.06)
+        waiters = [crew.start(pool.acquire, key).parked() for key in ("a", "b", "a")]
         lease.release()
-        mine = first.result()
-        assert second.running
+        mine = waiters[0].result()
+        assert maker.calls == ["a"]
         mine.release()
-        second.result().release()
+        other = waiters[1].result()
+        assert waiters[2].running
+        other.release()
+        waiters[2].result().release()
+        assert maker.calls == ["a", "b", "a"]
 
     def test_more_keys_than_places(self, keyed: Any, crew: Crew) -> None:
         """Everybody is served, again and again."""
