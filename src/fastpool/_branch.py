@@ -72,7 +72,8 @@ class BranchOpener(Opener):
 
 class Branch(Manager):
     """See the module.  ``pins``: callers on their way to its line, in it, or just leaving it; while
-    there are any, it is not forgotten."""
+    there are any, it is not forgotten.  A signal handler that raises between a pin and its end
+    leaves one: that costs the memory of the key, and nothing else."""
 
     opener: BranchOpener
 

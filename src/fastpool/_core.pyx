@@ -195,6 +195,16 @@ cdef class Core:
         if manager != NULL:
             Py_DECREF(<object>manager)
 
+    @property
+    def manager(self):
+        """The manager, None once it was dropped."""
+        fp_lock_take(&self.c.lock)
+        cdef void *manager = self.c.manager
+        if manager != NULL:
+            Py_INCREF(<object>manager)
+        fp_lock_drop(&self.c.lock)
+        return None if manager == NULL else fp_steal(manager)
+
     def now(self):
         """Seconds on the pool's clock, a manual one included."""
         return (self.c.clock[0] if self.c.clock != NULL else fp_clock_precise()) * 1e-9

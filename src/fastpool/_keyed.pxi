@@ -255,7 +255,10 @@ def oldest_idle(dict cores, size_t most):
     most = min(most, 16)
     for core in cores.values():
         idle += fp_oldest_add((<Core?>core).c, oldest, &n, most)
-    return idle, [(<object>oldest[i].core.manager, oldest[i].index) for i in range(n)]
+    return idle, [
+        (<object>oldest[i].core.manager, oldest[i].index)
+        for i in range(n) if oldest[i].core.manager != NULL  # else the pool was collected
+    ]
 
 
 def all_held_by(dict cores, uintptr_t thread, uintptr_t task):

@@ -44,8 +44,8 @@ class Keyed:
         self.options = options
         self.name = options.name
         self.max_total = options.max_total
-        self.cores: dict[Any, _core.Core] = {}  # by key; also read by the core, without the lock
-        self.branches: dict[Any, Branch] = {}
+        # By key; also read by the core, without the lock.  The manager of each is its branch.
+        self.cores: dict[Any, _core.Core] = {}
         self.start_anew()
         core.set_pool(
             self,
@@ -74,9 +74,8 @@ class Keyed:
         self.past = _core.Counted()  # of keys that are forgotten; and beside it
         self.past_beside = nothing_beside()
         self.orphaned = False
+        branches = self.everyone()
         self.cores.clear()
-        branches = list(self.branches.values())
-        self.branches.clear()
         for branch in branches:
             branch.forgotten = True
             branch.core.drop_manager()
@@ -85,37 +84,38 @@ class Keyed:
 
     def pin(self, key: Any) -> Branch:
         """The branch of a key, made when it is first asked for; ``Branch.unpin`` it."""
-        branch = self._pinned(self.branches.get(key))
+        branch = self._pinned(self.cores.get(key))
         while branch is None:
             if self.core.closed:
                 raise PoolClosed(self.name, "the pool is closed")
             fresh = Branch(self, key)
             with self.lock:
-                found = self.branches.setdefault(key, fresh)
-                if found is fresh:
-                    self._enter(fresh)
-            if found is not fresh:
+                if self.core.suspended:
+                    fresh.core.suspend()
+                if self.core.closed:  # the look at it was too early
+                    fresh.core.close()
+                self.places.enter(fresh)
+                found = self.cores.setdefault(key, fresh.core)  # last: a signal handler may raise
+                if found is not fresh.core:
+                    self.places.forget(fresh)
+            if found is not fresh.core:
                 fresh.core.drop_manager()
             branch = self._pinned(found)
         return branch
 
-    def _pinned(self, branch: Branch | None) -> Branch | None:
-        """It, unless it was forgotten meanwhile."""
-        if branch is None:
-            return None
+    def _pinned(self, core: _core.Core | None) -> Branch | None:
+        """Its branch, unless it was forgotten meanwhile."""
         with self.lock:
-            if branch.forgotten:
+            branch: Branch | None = None if core is None else core.manager
+            if branch is None or branch.forgotten:
                 return None
             branch.pins += 1
-        return branch
+            return branch
 
-    def _enter(self, branch: Branch) -> None:
-        self.cores[branch.key] = branch.core
-        if self.core.suspended:
-            branch.core.suspend()
-        if self.core.closed:  # the look at it was too early
-            branch.core.close()
-        self.places.enter(branch)
+    def branch(self, key: Any) -> Branch | None:
+        """The branch of a key, if there is one."""
+        core = self.cores.get(key)
+        return None if core is None else core.manager
 
     def left(self, branch: Branch) -> None:
         """On the housekeeper: a caller has left, or a resource, and the key may be of no interest
@@ -131,7 +131,6 @@ class Keyed:
             self.past.add(branch.core)
             add_to(self.past_beside, beside_counts(branch))
             self.cores.pop(branch.key, None)
-            self.branches.pop(branch.key, None)
         if GRACE:  # without the GIL one who has just given back may be about to look at the manager
             _keeper.watch(time.monotonic() + GRACE, _drop, branch.core)
         else:
@@ -139,7 +138,8 @@ class Keyed:
 
     def everyone(self) -> list[Branch]:
         with self.lock:
-            return list(self.branches.values())
+            found = [core.manager for core in self.cores.values()]
+        return [branch for branch in found if branch is not None]
 
     # ---- what the pool asks of it --------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Keyed:
             branch.flush()
 
     def flush_key(self, key: Any) -> None:
-        branch = self.branches.get(key)
+        branch = self.branch(key)
         if branch is not None:
             branch.flush()
 
@@ -235,7 +235,7 @@ class Keyed:
         with self.lock:  # nothing is opened meanwhile: the sum is never above the limit
             counted, sizes = self.past.and_of(self.cores)
             add_to(beside, self.past_beside)
-            for branch in self.branches.values():
+            for branch in self.everyone():
                 add_to(beside, beside_counts(branch))
         counted |= beside
         keys = {key: KeySizes(*size) for key, size in sizes.items()}

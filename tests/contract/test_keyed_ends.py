@@ -93,10 +93,10 @@ class TestForgetting:
         manager = _core.manager(pool, "test")
         on_the_way = manager.pin("a")
         manager.left(on_the_way)  # as if the last resource had gone at that moment
-        assert manager.branches == {"a": on_the_way}
+        assert manager.everyone() == [on_the_way]
         on_the_way.unpin()
         housekept()
-        assert not manager.branches and on_the_way.core.closed
+        assert not manager.cores and on_the_way.core.closed
 
     def test_who_has_found_it_just_before_comes_to_a_new_one(
         self, keyed: Any, monkeypatch: pytest.MonkeyPatch
@@ -107,18 +107,18 @@ class TestForgetting:
         old = manager.pin("a")
         old.unpin()
         housekept()
-        manager.cores["a"], manager.branches["a"] = old.core, old  # what the caller has found
+        manager.cores["a"] = old.core  # what the caller has found
         pinned = manager._pinned
 
-        def too_late(branch: Any) -> Any:
-            if branch is old:
-                manager.cores.pop("a", None), manager.branches.pop("a", None)
-            return pinned(branch)
+        def too_late(core: Any) -> Any:
+            if core is old.core:
+                manager.cores.pop("a", None)
+            return pinned(core)
 
         monkeypatch.setattr(manager, "_pinned", too_late)
         with pool.lease("a") as resource:
             assert resource.key == "a" and maker.made == 1
-        assert manager.branches["a"] is not old
+        assert manager.branch("a") is not old
 
     def test_two_who_make_it_at_once_share_one(
         self, keyed: Any, monkeypatch: pytest.MonkeyPatch
@@ -141,7 +141,7 @@ class TestForgetting:
 
         monkeypatch.setattr(_keyed, "Branch", slowly)
         with pool.lease("a"):
-            assert maker.made == 1 and manager.branches["a"] is not first[0]
+            assert maker.made == 1 and manager.branch("a") is not first[0]
 
 
 class TestTasks:
@@ -182,7 +182,7 @@ class TestTasks:
         del waiting
         gc.collect()
         manager = _core.manager(pool, "test")
-        eventually(lambda: "b" not in manager.branches)
+        eventually(lambda: "b" not in manager.cores)
 
     def test_tasks_of_two_loops_and_threads_share_it(self, keyed: Any, crew: Crew) -> None:
         pool, maker = keyed(2, 1)

@@ -118,7 +118,7 @@ class KeyedMachine(RuleBasedStateMachine):
         eventually(lambda: self.maker.closed >= len(model.closed))
         assert set(self.maker.closings) == set(model.closed)
         known = {one.key for one in (*model.idle, *model.leased)}
-        eventually(lambda: set(manager.branches) == known)  # nothing is kept of other keys
+        eventually(lambda: set(manager.cores) == known)  # nothing is kept of other keys
         stats = self.pool.stats()
         assert consistent(stats) and not self.maker.faults, self.maker.faults
         assert (stats.idle, stats.leased) == (len(model.idle), len(model.leased))
