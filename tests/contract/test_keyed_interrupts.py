@@ -5,7 +5,6 @@ See ``interrupting.py`` for the moments.  What may be left is the record of a ke
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -117,18 +116,3 @@ def test_give_back(options: dict[str, Any], end: str) -> None:
 def test_flush_and_close() -> None:
     assert every_moment({}, lambda pool: lambda: pool.flush("a"))
     assert every_moment({}, lambda pool: pool.close)
-
-
-def test_a_task() -> None:
-    async def use(pool: Any) -> None:
-        async with pool.lease("new"):
-            pass
-
-    def act(pool: Any) -> Callable[[], Any]:
-        def run() -> None:
-            with asyncio.Runner() as runner:
-                runner.run(use(pool))
-
-        return run
-
-    assert every_moment({}, act)
