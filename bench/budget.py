@@ -201,6 +201,10 @@ MUSTS: tuple[Must, ...] = (
     Must("K1g", "same, 4 places, held for 1 ms", "", "x", NOTHING),
     Must("K1h", "64 keys, 32 places, held for 1 ms", "", "x", NOTHING),
     Must("K1i", "memory per key with one idle", "", "B", NOTHING),
+    # The buffered-channel pool: as many open as are wanted, a few kept.
+    Must("B1a", "a pool around queue.Queue / max_idle, pair", "", "x", NOTHING),
+    Must("B1b", "max_idle=0: closed and opened anew", "", "us", NOTHING),
+    Must("B1c", "same, around nothing", "", "us", NOTHING),
     # A call under a policy, with nothing wrong. Times are of the whole call.
     Must("C1a", "a function that does nothing", "", "us", NOTHING),
     Must("C1b", "same, all four parts of a policy", "", "us", NOTHING),

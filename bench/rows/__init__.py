@@ -75,6 +75,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "P14": ("servers", "p14"),
     "P15": ("startup", "p15"),
     "R1": ("storm", "r1"),
+    "B1": ("channels", "b1"),
     "O1": ("caches", "o1"),
     "O2": ("caches", "o2"),
     "O3": ("caches", "o3"),
