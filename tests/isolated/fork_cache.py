@@ -38,11 +38,12 @@ def put_and_wait():
 
 
 def busy():
-    """Somebody is always in the middle of something when the fork comes."""
-    while not done.is_set():
-        one, other = things.get(), things.get()
-        things.put(one)
-        things.put(other)
+    """Somebody is in the middle of something when the fork comes."""
+    while not done.wait(0.001):
+        for _ in range(500):
+            one, other = things.get(), things.get()
+            things.put(one)
+            things.put(other)
 
 
 crew.start(put_and_wait)
