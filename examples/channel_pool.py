@@ -30,7 +30,7 @@ class Upper(socketserver.StreamRequestHandler):
 
 
 class Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
+    daemon_threads = False  # the end of its block waits for them
     request_queue_size = 2 * BURST
 
     def __init__(self) -> None:

@@ -39,6 +39,10 @@ class Pattern(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = False  # the end of its block waits for them
+
+
 def digest(address: tuple[str, int], number: int) -> str:
     """The hash of an answer, which is never in memory as a whole."""
     connection = http.client.HTTPConnection(*address, timeout=10)
@@ -57,7 +61,7 @@ def digest(address: tuple[str, int], number: int) -> str:
 
 
 def main() -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pattern) as server:
+    with Server(("127.0.0.1", 0), Pattern) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with ThreadPoolExecutor(8) as threads:
             found = list(threads.map(lambda n: digest(server.server_address, n), range(200)))

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from fastpool import FastPool
@@ -31,8 +30,12 @@ class Redis:
 
     def __init__(self, path: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(5)
-        self.socket.connect(path)
+        try:
+            self.socket.settimeout(5)
+            self.socket.connect(path)
+        except BaseException:
+            self.socket.close()
+            raise
         self.answers = self.socket.makefile("rb")
         self.altered = False
 
@@ -102,11 +105,14 @@ def start(folder: str) -> tuple[subprocess.Popen[bytes], str]:
         sys.exit("redis-server is not installed (Debian: apt-get install redis-server)")
     options = ["--port", "0", "--unixsocket", path, "--save", "", "--dir", folder]
     server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-    while not Path(path).exists():
-        if server.poll() is not None:
-            sys.exit("redis-server did not start")
-        time.sleep(0.01)
-    return server, path
+    while True:
+        try:
+            Redis(path).close()
+            return server, path
+        except OSError:
+            if server.poll() is not None:
+                sys.exit("redis-server did not start")
+            time.sleep(0.01)
 
 
 def main(path: str) -> None:

@@ -331,7 +331,8 @@ class TestDial:
                 outcomes.append(task.result())
             except OSError:
                 outcomes.append(None)
-        assert outcomes.count(None) == 1
+        # One whose try fails may have got another's connection by then: there is one more try.
+        assert outcomes.count(None) == 5 - maker.calls
         for resource in filter(None, outcomes):
             pool.put(resource)
 
