@@ -326,13 +326,23 @@ def test_the_greeting_of_a_server_that_speaks_first() -> None:
                 with pool.lease() as connection:
                     assert ask(connection, "hello") == "HELLO"
                     assert connection.uses == turn
-        with of(server, size=1, timeout=5) as pool:  # once more, when nobody reads it
+        with of(server, size=1) as pool:  # once more, when nobody reads it
+            began = time.monotonic()
             pool.pool.warm(1)
             with pool.pool.lease() as wire:
                 eventually(lambda: not wire.alive())
-            with pytest.raises(ConnectionResetError, match="or spoke on it"):
-                with pool.lease():
-                    pass
+                with pytest.raises(ConnectionResetError, match="or spoke on it"):
+                    wire.check(began)
+
+
+def test_one_that_was_closed_before_its_first_use_is_replaced(tcp: Any) -> None:
+    with of(tcp, size=2) as pool:
+        pool.pool.warm(2)
+        eventually(lambda: len(tcp.open) == 2)
+        tcp.drop()
+        with pool.lease() as connection:
+            assert ask(connection, "hello") == "HELLO"
+        assert tcp.accepted == 3
 
 
 def test_a_login_that_hangs_ends(mute: Any) -> None:

@@ -378,6 +378,31 @@ def test_a_server_that_is_restarted(crew: Crew) -> None:
         proxy("close")()
 
 
+def test_a_server_that_closes_after_each_reply_without_a_word(crew: Crew) -> None:
+    """Who waits in line is handed connections that were opened, used and closed meanwhile.  That is
+    found out before they are used, or, if they are being closed just then, by the call itself, and
+    by the one that is sent in its place."""
+
+    def say(number: int, body: bytes, write: Any) -> bool:
+        write(answer(number))
+        return True
+
+    def run(_: int) -> int:
+        answered = 0
+        for _ in range(5):
+            try:
+                proxy.echo()
+                answered += 1
+            except ConnectionError as error:
+                assert "before anything was asked" not in str(error)
+        return answered
+
+    with serving(ScriptedServer(say)) as server, xmlrpc(server.url, size=1) as proxy:
+        crew.together(8, run)
+        assert sum(crew.finish()) > 20
+        assert server.most == 1
+
+
 class Vanishing:
     """A script that closes the connection upon the request of this number, without a word."""
 

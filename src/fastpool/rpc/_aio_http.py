@@ -28,7 +28,7 @@ from ._address import Address, Origin
 from ._deadline import Deadline
 from ._errors import BadReply
 from ._messages import Answer
-from ._wire import NEW, STILLBORN
+from ._wire import STILLBORN
 
 __all__ = ["AioLine", "dial", "turn"]
 
@@ -90,11 +90,11 @@ class AioLine:
             return self.tls or not self.stream.get_extra_info("is_readable")
         return self.connection.is_available() and not self.connection.has_expired()
 
-    def check(self) -> bool:
+    def check(self, began: float) -> bool:
         """As Wire.check."""
         if self.alive():
             return True
-        if not self.uses and time.monotonic() - self.born < NEW:
+        if not self.uses and self.born >= began:
             raise ConnectionResetError(f"{self.name}: {STILLBORN}")
         return False
 
@@ -152,13 +152,14 @@ class AioLine:
 @asynccontextmanager
 async def turn(pool: FastPool[AioLine], deadline: Deadline) -> AsyncIterator[AioLine]:
     """As the turn of threads."""
+    began = time.monotonic()
     while True:
         left = deadline.left()
         if left == 0:
             raise deadline.missed("not begun")
         held = pool.lease(left)
         async with held as line:
-            if not line.check():
+            if not line.check(began):
                 held.discard()
                 continue
             line.begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -31,6 +32,7 @@ def turn(lease: Callable[[float | None], Any], deadline: Deadline) -> Iterator[A
     Connections that died while they were idle are closed on the way.  It goes back to the pool, or
     is closed if the block fails as the pool's ``discard_on`` has it, or has closed the wire.
     """
+    began = time.monotonic()
     while True:
         left = deadline.left()
         if left == 0:
@@ -38,7 +40,7 @@ def turn(lease: Callable[[float | None], Any], deadline: Deadline) -> Iterator[A
         held = lease(left)
         with held as connection:
             wire = connection.wire
-            if not wire.check():
+            if not wire.check(began):
                 held.discard()
                 continue
             wire.begin(deadline)

@@ -10,13 +10,10 @@ from typing import Any
 
 from ._deadline import Deadline
 
-__all__ = ["NEW", "STILLBORN", "Wire"]
+__all__ = ["STILLBORN", "Wire"]
 
 GATHERED = 1 << 16
 """Bytes that wait to be sent together, at most."""
-
-NEW = 1.0
-"""Seconds for which an unused connection is taken for one made just now."""
 
 STILLBORN = "the server closed a new connection, or spoke on it, before anything was asked"
 
@@ -99,11 +96,12 @@ class Wire:
             pass
         return False
 
-    def check(self) -> bool:
-        """``alive``; a new connection must be, or it would be replaced again and again."""
+    def check(self, began: float) -> bool:
+        """``alive``, for a turn that began at that time.  An unused one that was made since must
+        be, or it would be replaced again and again."""
         if self.alive():
             return True
-        if not self.uses and time.monotonic() - self.born < NEW:
+        if not self.uses and self.born >= began:
             raise ConnectionResetError(f"{self.name}: {STILLBORN}")
         return False
 
