@@ -11,6 +11,7 @@ import gc
 import gzip
 import importlib
 import json
+import os
 import ssl
 import sys
 import threading
@@ -584,6 +585,25 @@ def test_a_cancelled_call_closes_its_connection(on_loop: Any) -> None:
     with serving(ScriptedServer(say)) as server:
         on_loop(main(server.url))
         assert server.accepted == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # 3.12+: fork with threads
+def test_a_child_that_ends_leaves_the_connections_of_tasks_alone(server: JsonServer) -> None:
+    async def main() -> None:
+        async with aio_jsonrpc(server.url, size=1) as client:
+            assert await client.call("echo", 1) == 1
+            async with client.pool.lease() as line:
+                child = os.fork()
+                if not child:
+                    line.__del__()  # what happens to it there at last
+                    os._exit(0)
+                os.waitpid(child, 0)
+            assert await client.call("echo", 2) == 2
+            assert client.pool.stats().created == 1
+
+    asyncio.run(main())
+    assert server.accepted == 1
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # loops that have ended

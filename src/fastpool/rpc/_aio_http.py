@@ -7,6 +7,7 @@ the reply had come.  So its connections are the resources of a FastPool instead.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -76,6 +77,7 @@ class AioLine:
 
     def __init__(self, origin: Origin, stream: Counted) -> None:
         self.open = True
+        self.process = os.getpid()
         self.name = str(origin)
         self.tls = origin.scheme == "https"
         self.stream = stream
@@ -140,8 +142,11 @@ class AioLine:
 
     def __del__(self) -> None:
         """The pool lets go of the connections of a loop that has ended, where nothing can be
-        awaited: the server must not count them any longer."""
-        connected = self.stream.get_extra_info("socket") if self.open else None
+        awaited: the server must not count them any longer.  Those of a parent process are its
+        own."""
+        if not self.open or self.process != os.getpid():
+            return
+        connected = self.stream.get_extra_info("socket")
         if connected is not None:
             try:
                 connected.shutdown(socket.SHUT_RDWR)
