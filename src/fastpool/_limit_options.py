@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-__all__ = ["WhenFull", "seconds", "waits", "whole"]
+__all__ = ["WhenFull", "look_ahead", "seconds", "waits", "whole"]
 
 WhenFull = Literal["wait", "refuse"]
 
@@ -16,6 +16,17 @@ def whole(what: str, value: Any, least: int) -> int:
     if value < least:
         raise ValueError(f"{what} must be at least {least}, not {value}")
     return value
+
+
+def look_ahead(buffersize: Any, places: int) -> int:
+    """How many tasks of one map are submitted and not yet taken; refused in Python 3.14's words."""
+    if buffersize is None:
+        return places
+    if isinstance(buffersize, bool) or not isinstance(buffersize, int):
+        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+    if buffersize < 1:
+        raise ValueError(f"buffersize must be None or > 0, not {buffersize}")
+    return buffersize
 
 
 def seconds(what: str, value: Any) -> float | None:

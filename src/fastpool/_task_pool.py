@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from ._core import SemaphoreHold, WeightedSemaphore, units_hit, units_quiet
-from ._limit_options import WhenFull, waits, whole
+from ._limit_options import WhenFull, look_ahead, waits, whole
 from .errors import PoolClosed, PoolOverloaded
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class TaskPool:
         there are places: so the iterables may be endless.  Waits for places, whatever ``when_full``
         says.  What is under way when the iteration ends early is cancelled.
         """
-        most = self._places.size if buffersize is None else whole("buffersize", buffersize, 1)
+        most = look_ahead(buffersize, self._places.size)
         items, tasks = zip(*iterables), deque[asyncio.Task[T]]()
         place: SemaphoreHold | None = None
         try:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ._core import SemaphoreHold, units_hit, units_quiet
 from ._crew import Crew
-from ._limit_options import WhenFull, seconds, waits, whole
+from ._limit_options import WhenFull, look_ahead, seconds, waits, whole
 from .errors import PoolClosed, PoolOverloaded
 
 if TYPE_CHECKING:
@@ -153,11 +153,10 @@ class WorkerPool(Executor):
         places, whatever ``when_full`` says.  ``timeout``: seconds from this call to the last
         result, TimeoutError.  ``chunksize`` is that of other executors and does nothing.
         """
-        if buffersize is not None:
-            whole("buffersize", buffersize, 1)
+        most = look_ahead(buffersize, self._crew.places.size)
         span = seconds("timeout", timeout)
         end = None if span is None else time.monotonic() + span
-        ahead = Ahead(self, fn, zip(*iterables), buffersize or self._crew.places.size, end)
+        ahead = Ahead(self, fn, zip(*iterables), most, end)
         ahead.fill()
         return ahead.results()
 

@@ -401,8 +401,11 @@ class TestOptions:
         pool = worker_pool(1, 1)
         with pytest.raises(ValueError, match="timeout must be at least 0"):
             pool.submit_within(-1, int)
-        with pytest.raises(ValueError, match="buffersize must be at least 1"):
+        with pytest.raises(ValueError, match="buffersize must be None or > 0, not 0"):
             pool.map(abs, [1], buffersize=0)
+        for bad in ("2", 2.0, True):
+            with pytest.raises(TypeError, match="buffersize must be an integer or None, not"):
+                pool.map(abs, [1], buffersize=bad)
 
     def test_repr(self, worker_pool: Any, hall: Hall) -> None:
         pool = worker_pool(1, 2, thread_name_prefix="jobs")
