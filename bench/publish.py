@@ -1,6 +1,7 @@
-"""`python -m bench.publish`: write docs/benchmarks.md from the JSON in bench/results/.
+"""`python -m bench.publish`: write docs/benchmarks*.md from what was recorded in bench/results/.
 
-The page says what the last recorded run of each interpreter said, losses first.
+The first page says what the last recorded run of each interpreter said, losses first; those of gRPC
+and of other RPC are the tables that `bench.grpc` and `bench.rpc` wrote there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from bench.machine import in_words
 from bench.plots import recorded
 from bench.report import disturbances, number
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+DOCS = ROOT / "docs"
 
 INTRODUCTION = """\
 # Benchmarks
@@ -37,6 +38,32 @@ Python is faster, and the ratio to it smaller. Debian's CPython 3.11.2 is built 
 was 54x, P1b 41x, P2a 1.71x and P3b 29x: all four below what is promised for the plain builds
 measured here.
 """
+
+
+GRPC = """\
+# gRPC benchmarks
+
+`make bench-grpc` prints these tables for your machine: twelve measurements of a shared channel
+beside bare grpcio, taken in turns inside one run. What is measured, and how, is in
+[bench/README.md](../bench/README.md).
+
+Times of bursts (G3a, G4b) contain the work of a thousand calls and more for client and server,
+which share two cores here. What the machine itself needs for it stands beside: G3d is ten bare
+channels by hand, G4f a server without any limit. G6c and G6d are likewise the floor of G6a and G6b:
+a bare connection that small calls have for themselves. G5b is the line at work: 5,000 calls of
+500 ms through 8 connections of 50 slots take 6.25 s at least, and bare grpcio is faster by losing
+a third of them.
+"""
+
+RPC = """\
+# RPC benchmarks
+
+`make bench-rpc` prints these tables for your machine: 32 callers of one server, over a pool and as
+people do it today, in turns inside one run. How is in [bench/README.md](../bench/README.md).
+"""
+
+# Record: page, and what stands above the tables.
+TABLES = {"grpc": ("benchmarks-grpc.md", GRPC), "rpc": ("benchmarks-rpc.md", RPC)}
 
 
 def cell(figure: dict[str, Any] | None) -> str:
@@ -93,9 +120,21 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-if __name__ == "__main__":
-    found = recorded(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "bench" / "results")
-    if not found:
+def main() -> int:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "bench" / "results"
+    written = []
+    if found := recorded(folder):
+        written.append(DOCS / "benchmarks.md")
+        written[-1].write_text(page(found))
+    for record, (name, introduction) in TABLES.items():
+        if parts := sorted(folder.glob(f"{record}-*.md")):
+            written.append(DOCS / name)
+            written[-1].write_text("\n".join([introduction, *map(Path.read_text, parts)]))
+    if not written:
         sys.exit("nothing recorded yet: run python -m bench first")
-    PAGE.write_text(page(found))
-    print(f"written: {PAGE.relative_to(ROOT)}")
+    print("written: " + ", ".join(str(path.relative_to(ROOT)) for path in written))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
