@@ -86,6 +86,7 @@ class Branch(Manager):
         super().__init__(_core.Core(), keyed.options)
         self.name = f"{keyed.name}[{_shown(key)}]"
         self.set_core(self.maxsize or INF, self.options.max_waiting)
+        self.core.set_most_idle(INF)  # or a place that is free takes back what ``ask`` has asked
 
     def start_anew(self) -> None:
         self.lock, self.news = self.keyed.lock, self.keyed.news

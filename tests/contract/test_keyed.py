@@ -479,6 +479,26 @@ class TestFairness:
         for one in waiting:
             one.result().release()
 
+    @pytest.mark.parametrize("most_idle", [None, 2])
+    def test_a_busy_key_gives_up_one_after_the_other(
+        self, keyed: Any, crew: Crew, most_idle: int | None
+    ) -> None:
+        """The first place that is free ends nothing for the others that have none."""
+        pool, maker = keyed(2, 2, max_idle_per_key=most_idle)
+        leases = taken(pool, "hot", "hot")
+        cold = [crew.start(pool.acquire, key).parked() for key in ("cold", "colder")]
+        waiting = [crew.start(pool.acquire, "hot").parked() for _ in range(3)]
+        time.sleep(0.06)  # as long as a key that has nothing is patient
+        leases.pop().release()
+        mine = [cold[0].result()]
+        leases.pop().release()
+        mine.append(cold[1].result())
+        assert maker.calls == ["hot", "hot", "cold", "colder"]
+        assert all(one.running for one in waiting)
+        release(mine)
+        for one in waiting:
+            one.result().release()
+
     def test_a_hot_key_leaves_turns_to_others(self, keyed: Any, crew: Crew) -> None:
         pool, _ = keyed(4, None)
         served = threading.Event()
