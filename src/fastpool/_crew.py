@@ -92,6 +92,7 @@ class Crew:
         """One more thread; fewer than wanted will do."""
         name = f"{self.prefix}_{self.started}"
         thread = threading.Thread(target=self.work, name=name, daemon=False)
+        self.started += 1
         self.threads.add(thread)
         try:
             thread.start()
@@ -99,7 +100,6 @@ class Crew:
             self.threads.discard(thread)  # if it runs all the same, it says so itself
             if not self.threads or not isinstance(error, Exception):
                 raise
-        self.started += 1
 
     def work(self) -> None:
         """What a thread does."""

@@ -250,17 +250,24 @@ class Ahead:
     ) -> None:
         self.pool: WorkerPool | None = pool  # None: all has been submitted
         self.fn, self.items, self.most, self.end = fn, items, most, end
+        self.item: tuple[Any, ...] | None = None  # taken from the iterables and not yet submitted
         self.futures: deque[Future[Any]] = deque()
 
     def left(self) -> float | None:
         return None if self.end is None else max(0.0, self.end - time.monotonic())
 
     def fill(self) -> None:
-        """As many as there are places for; waits for the first if none is under way."""
+        """As many as there are places for; waits for the first if none is under way.  Holds no
+        place while it takes an item: another map of the same pool may have to make that."""
         pool, futures = self.pool, self.futures
         place: SemaphoreHold | None = None
         try:
             while pool is not None and len(futures) < self.most:
+                if self.item is None:
+                    self.item = next(self.items, None)
+                if self.item is None:
+                    self.pool = None
+                    return
                 place = units_quiet(pool._crew.places, 0)
                 if not units_hit(place):
                     if futures:
@@ -269,15 +276,11 @@ class Ahead:
                     if left == 0:
                         raise TimeoutError
                     place = pool._place(left)
-                for args in self.items:
-                    futures.append(pool._begin(place, self.fn, args, {}))
-                    place = None
-                    break
-                else:
-                    self.pool = pool = None
-                    place.release()
+                args, self.item = self.item, None
+                futures.append(pool._begin(place, self.fn, args, {}))
+                place = None
         except BaseException:
-            if place is not None:  # the iterable failed
+            if place is not None:  # a signal handler's, before it was used
                 place.__exit__(None, None, None)
             self.cancel()
             raise

@@ -296,6 +296,16 @@ class TestMap:
         pool.shutdown()
         assert hall.inside == 1  # what had been submitted was cancelled
 
+    def test_items_that_are_made_by_the_same_pool(self, worker_pool: Any, crew: Crew) -> None:
+        """No place is held while an item is made, or there might be none for that."""
+        for workers, max_queue in ((1, 0), (1, 1), (2, 3)):
+            pool = worker_pool(workers, max_queue)
+
+            def chain(pool: WorkerPool = pool) -> list[int]:
+                return list(pool.map(abs, pool.map(int, pool.map(abs, range(-9, 0)))))
+
+            assert crew.start(chain).result() == list(range(9, 0, -1))
+
     def test_time_is_over_while_it_waits_for_a_place(self, worker_pool: Any, hall: Hall) -> None:
         pool = worker_pool(1, 0)
         fill(pool, hall, 1)
