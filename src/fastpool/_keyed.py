@@ -94,10 +94,11 @@ class Keyed:
                     fresh.core.suspend()
                 if self.core.closed:  # the look at it was too early
                     fresh.core.close()
-                self.places.enter(fresh)
-                found = self.cores.setdefault(key, fresh.core)  # last: a signal handler may raise
-                if found is not fresh.core:
-                    self.places.forget(fresh)
+                found = self.cores.get(key)
+                known: Branch | None = None if found is None else found.manager
+                if known is None or known.forgotten:  # a key that has changed since is still there
+                    self.places.enter(fresh)
+                    found = self.cores[key] = fresh.core  # last: a signal handler may raise
             if found is not fresh.core:
                 fresh.core.drop_manager()
             branch = self._pinned(found)
@@ -125,12 +126,13 @@ class Keyed:
                 self.places.serve(branch)
             if branch.forgotten or branch.busy():
                 return
+            self.cores.pop(branch.key, None)  # first: the key may not like to be compared
+            self.branches.pop(branch.key, None)
             branch.forgotten = True
             self.places.forget(branch)
             branch.core.close(wake=False)  # for whoever has just found it
             self.past.add(branch.core)
             add_to(self.past_beside, beside_counts(branch))
-            self.cores.pop(branch.key, None)
         if GRACE:  # without the GIL one who has just given back may be about to look at the manager
             _keeper.watch(time.monotonic() + GRACE, _drop, branch.core)
         else:

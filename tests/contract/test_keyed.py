@@ -126,6 +126,29 @@ class TestLeases:
             pass
         assert maker.made == 1
 
+    @pytest.mark.parametrize("later", [8, ValueError("not now")])
+    def test_a_key_that_changes(self, keyed: Any, later: Any) -> None:
+        """What its hash is when it is to be forgotten is nothing to those who ask for it again."""
+
+        class Odd:
+            hash: Any = 7
+
+            def __hash__(self) -> int:
+                if isinstance(self.hash, Exception):
+                    raise self.hash
+                return int(self.hash)
+
+        pool, maker = keyed()
+        odd = Odd()
+        used(pool, odd)
+        odd.hash = later
+        pool.flush()
+        eventually(lambda: pool.stats().open == 0)
+        housekept()
+        odd.hash = 7
+        used(pool, odd, odd)
+        assert maker.made == 2
+
     def test_a_lease_may_be_entered_after_its_key_was_forgotten(self, keyed: Any) -> None:
         """It takes nothing until then, and is bound to the key alone."""
         pool, maker = keyed()
