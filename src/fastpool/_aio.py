@@ -277,7 +277,7 @@ async def borrow(
             elif reason in ROOM:
                 if span == 0:
                     raise manager.refusal("timeout", start, span)
-                manager.come(hand, start, span)
+                manager.come(hand, start, span, me)
                 in_front, asked = in_front or asked or reason == "room at head", True
             elif reason is not None:
                 raise manager.refusal(reason, start, span)

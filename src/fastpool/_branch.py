@@ -101,9 +101,9 @@ class Branch(Manager):
 
     # ---- borrowing -----------------------------------------------------------------------------
 
-    def come(self, hand: _core.Hand, start: float, span: float | None) -> None:
+    def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
         with self.lock:  # one step for whoever comes at the same time for another key
-            refused = self.keyed.places.refuses(self)
+            refused = self.keyed.places.refuses(self, me)
             if refused is None:
                 self.core.come(hand)
         if refused is not None:

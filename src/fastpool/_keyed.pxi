@@ -21,7 +21,7 @@ cdef extern from *:
         fp_core *core
         uint32_t index
     size_t fp_oldest_add(fp_core *, fp_old *, size_t *, size_t)
-    int64_t fp_held_by(fp_core *, uintptr_t, uintptr_t)
+    int64_t fp_held_by(fp_core *, uintptr_t)
     void fp_count_more(fp_core *, fp_counts *, fp_counts *)
     size_t fp_busy(fp_core *, uintptr_t)
     object fp_dict_ref(dict, object)
@@ -261,11 +261,11 @@ def oldest_idle(dict cores, size_t most):
     ]
 
 
-def all_held_by(dict cores, uintptr_t thread, uintptr_t task):
-    """How many are open, if this thread or this task holds all of them in its own blocks; else 0."""
+def all_held_by(dict cores, uintptr_t holder):
+    """How many are open, if this thread or task holds all of them in its own blocks; else 0."""
     cdef int64_t all_held = 0, held
     for core in cores.values():
-        held = fp_held_by((<Core?>core).c, thread, task)
+        held = fp_held_by((<Core?>core).c, holder)
         if held < 0:
             return 0
         all_held += held

@@ -37,16 +37,15 @@ static size_t fp_oldest_add(fp_core *c, fp_old *oldest, size_t *n, size_t most) 
     return idle;
 }
 
-/* How many slots are lent to blocks of this holder, by either name; -1: one is not. */
-static int64_t fp_held_by(fp_core *c, uintptr_t thread, uintptr_t task) {
+/* How many slots are lent to blocks of this holder; -1: one is not. */
+static int64_t fp_held_by(fp_core *c, uintptr_t holder) {
     int64_t held = 0;
     fp_lock_take(&c->lock);
     if (c->open != 0)
         FP_EACH_SLOT(c, slot) {
-            uintptr_t owner = fp_slot_owner(slot);
             unsigned state = fp_slot_state(slot);
             if (state == FP_FREE_SLOT || held < 0) continue;
-            int its = state == FP_LEASED && (owner == (thread | 1) || owner == (task | 1));
+            int its = state == FP_LEASED && fp_slot_owner(slot) == (holder | 1);
             held = its ? held + 1 : -1;
         }
     fp_lock_drop(&c->lock);

@@ -131,7 +131,7 @@ class Manager:
             elif reason in ROOM:
                 if span == 0:
                     raise self.refusal("timeout", start, span)
-                self.come(hand, start, span)
+                self.come(hand, start, span, threading.get_ident())
                 in_front, asked = in_front or asked or reason == "room at head", True
             elif reason is not None:
                 raise self.refusal(reason, start, span)
@@ -140,9 +140,9 @@ class Manager:
         if self.tracking.on:
             self.tracking.note(hand)
 
-    def come(self, hand: _core.Hand, start: float, span: float | None) -> None:
+    def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
         """Nothing is idle and there is room: has one more opened for a caller on its way to the
-        line."""
+        line.  ``me`` names the caller, where other cores are looked at too: a thread or a task."""
         self.core.come(hand)
         _keeper.poke(self.opener.refill)
 

@@ -97,11 +97,12 @@ class Places:
         if self.opened == self.max_idle_total + 1:  # from here on too many may be idle
             self.credit = 0
 
-    def refuses(self, branch: Branch) -> str | None:
-        """Why a caller for whom nothing is idle may not wait for a place, or None."""
+    def refuses(self, branch: Branch, me: int) -> str | None:
+        """Why a caller for whom nothing is idle may not wait for a place, or None.  ``me``: the
+        thread, or the task, that it is."""
         if self.room():
             return None
-        if _core.all_held_by(self.cores, *_holder()) == self.opened:
+        if _core.all_held_by(self.cores, me) == self.opened:
             return "deadlock at total"
         most = self.max_waiting
         if most == INF or branch.core.waiting < most:
@@ -264,8 +265,3 @@ class Places:
         while idle > self.max_idle_total and self._close_oldest("surplus"):
             idle -= 1
         self.credit = int(max(0, self.max_idle_total - idle))
-
-
-def _holder() -> tuple[int, int]:
-    """Names who holds what: the running thread, and the task that may run in it."""
-    return threading.get_ident(), _core.task()

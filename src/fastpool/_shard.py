@@ -276,9 +276,9 @@ class Shard(Manager):
 
     # ---- borrowing -----------------------------------------------------------------------------
 
-    def come(self, hand: _core.Hand, start: float, span: float | None) -> None:
+    def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
         with self.lock:  # one step for whoever comes at the same time on another loop
-            refused = self.shards.refuses(_core.task())
+            refused = self.shards.refuses(me)
             if refused is None:
                 self.core.come(hand)
                 self.used_at = self.core.now()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fastpool
-from fastpool import KeyedPool, PoolTimeout, _core
+from fastpool import KeyedPool, PoolDeadlock, PoolTimeout, _core
 from keyed_maker import KeyedMaker
 from support import PATIENCE, Crew, eventually, housekept, states
 
@@ -183,6 +183,29 @@ class TestTasks:
         gc.collect()
         manager = _core.manager(pool, "test")
         eventually(lambda: "b" not in manager.cores)
+
+    def test_what_one_task_holds_is_no_deadlock_of_another(self, keyed: Any) -> None:
+        """Not even if it holds it by the plain `with`, as a thread does."""
+        pool, _ = keyed(1, 1)
+        with pool.lease("a"):
+            pass
+
+        async def main() -> None:
+            with pool.lease("a"):
+                waiting = asyncio.create_task(pool.aacquire("b"))
+                while not pool.stats().waiting and not waiting.done():
+                    await asyncio.sleep(0)
+            (await waiting).release()
+
+            async with pool.lease("a"):
+                waiting = asyncio.create_task(pool.aacquire("b"))
+                while not pool.stats().waiting and not waiting.done():
+                    await asyncio.sleep(0)
+                with pytest.raises(PoolDeadlock):
+                    await pool.aacquire("b")
+            (await waiting).release()
+
+        asyncio.run(main())
 
     def test_tasks_of_two_loops_and_threads_share_it(self, keyed: Any, crew: Crew) -> None:
         pool, maker = keyed(2, 1)
