@@ -127,7 +127,6 @@ class Keyed:
             if branch.forgotten or branch.busy():
                 return
             self.cores.pop(branch.key, None)  # first: the key may not like to be compared
-            self.branches.pop(branch.key, None)
             branch.forgotten = True
             self.places.forget(branch)
             branch.core.close(wake=False)  # for whoever has just found it
