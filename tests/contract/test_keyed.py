@@ -504,14 +504,14 @@ class TestFairness:
 
     @pytest.mark.parametrize("most_idle", [None, 2])
     def test_a_busy_key_gives_up_one_after_the_other(
-        self, keyed: Any, crew: Crew, most_idle: int | None
+        self, keyed: Any, crew: Crew, most_idle: int | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The first place that is free ends nothing for the others that have none."""
+        monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
         pool, maker = keyed(2, 2, max_idle_per_key=most_idle)
         leases = taken(pool, "hot", "hot")
         cold = [crew.start(pool.acquire, key).parked() for key in ("cold", "colder")]
         waiting = [crew.start(pool.acquire, "hot").parked() for _ in range(3)]
-        time.sleep(0.06)  # as long as a key that has nothing is patient
         leases.pop().release()
         mine = [cold[0].result()]
         leases.pop().release()
