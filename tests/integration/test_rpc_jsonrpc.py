@@ -26,7 +26,7 @@ from fastpool import PoolClosed, PoolTimeout
 from fastpool.calls import budget
 from fastpool.rpc import BadReply, HttpError, RemoteError
 from fastpool.rpc._address import Address
-from rpc_servers import JsonServer, ScriptedServer, http, port_of, serving
+from rpc_servers import JsonServer, ScriptedServer, TcpServer, Upper, http, port_of, serving
 from support import Crew, eventually
 
 pytest.importorskip("urllib3", reason="urllib3 is not installed")
@@ -210,6 +210,13 @@ def test_addresses(url: str, path: str, host: str) -> None:
     assert (address.path, address.origin.header) == (path, host)
 
 
+def test_ones_own_host_and_latin_1(make: Make, server: JsonServer) -> None:
+    make(server.url, headers={"Host": "api.example", "X-Name": " J\u00fcrgen"}).call("echo", 1)
+    [(_, headers)] = server.heads
+    assert headers["host"] == "api.example"
+    assert headers["x-name"] == "J\u00fcrgen"
+
+
 def test_big_messages(make: Make, server: JsonServer) -> None:
     client = make(server.url)
     text = "0123456789" * 300_000
@@ -281,6 +288,11 @@ def test_ones_own_json(make: Make, server: JsonServer) -> None:
         ({"timeout": "1"}, TypeError, "timeout must be a number"),
         ({"timeout": 0}, ValueError, "timeout must be more than 0"),
         ({"size": "1"}, TypeError, "max"),
+        ({"size": 0}, ValueError, "1 or more"),
+        ({"headers": {"X": 1}}, TypeError, "must be text"),
+        ({"headers": {"X": "a\r\nY: b"}}, ValueError, "cannot be sent"),
+        ({"headers": {"X": "\u20ac"}}, ValueError, "cannot be sent"),
+        ({"headers": {"X Y": "a"}}, ValueError, "no name of a header"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
 )
@@ -536,13 +548,17 @@ def test_headers_are_not_sent_to_another_host(server: JsonServer) -> None:
     assert (there.get("authorization"), there.get("x-trace")) == (None, "7")
 
 
-def test_more_than_was_asked_for_ends_the_connection() -> None:
+@pytest.mark.parametrize("more", [reply_to(b'{"id": 2}', "nobody asked"), b"HTTP/1.1 2"])
+def test_more_than_was_asked_for_ends_the_connection(make: Make, more: bytes) -> None:
     def say(number: int, body: bytes, write: Any) -> None:
-        write(reply_to(body, number) + reply_to(body, "nobody asked"))
+        write((reply_to(body, number) if number else http(b"", "204 No Content")) + more)
 
-    with serving(ScriptedServer(say)) as server, jsonrpc(server.url) as client:
-        assert [client.call("f") for _ in range(3)] == [0, 1, 2]
-        assert server.accepted == 3
+    with serving(ScriptedServer(say)) as server:
+        client = make(server.url)
+        client.notify("f")
+        assert [client.call("f") for _ in range(3)] == [1, 2, 3]
+        assert server.accepted == 4
+        client.close()
 
 
 def test_an_interrupted_call_closes_its_connection() -> None:
@@ -604,6 +620,22 @@ def test_a_child_that_ends_leaves_the_connections_of_tasks_alone(server: JsonSer
 
     asyncio.run(main())
     assert server.accepted == 1
+
+
+def test_a_handshake_that_hangs_leaves_no_connection_open(on_loop: Any) -> None:
+    with serving(TcpServer(("127.0.0.1", 0), Upper)) as server:
+        url = f"https://127.0.0.1:{port_of(server)}"
+
+        async def main() -> None:
+            async with aio_jsonrpc(url, connect_timeout=0.1) as client:
+                with pytest.raises(TimeoutError):
+                    await client.call("f")
+                while client.pool.stats().open:
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                eventually(lambda: not server.open)
+
+        on_loop(main())
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # loops that have ended

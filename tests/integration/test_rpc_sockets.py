@@ -3,6 +3,7 @@ take."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -289,6 +290,35 @@ def test_a_file_left_open_does_not_keep_a_connection_open(tcp: Any) -> None:
         lines.close()
 
 
+@pytest.mark.parametrize("error", [None, ValueError("not of the connection")])
+def test_a_file_left_open_ends_the_connection(tcp: Any, error: Exception | None) -> None:
+    """It may have read ahead, and would close the connection in the turn of somebody else."""
+    with of(tcp, size=1, discard_on=OSError) as pool:
+        with contextlib.suppress(ValueError), pool.lease() as connection:
+            lines = connection.makefile("rb")
+            if error is not None:
+                raise error
+        with pool.lease() as another:
+            assert another is not connection
+            lines.close()
+            assert ask(another, "hello") == "HELLO"
+
+
+def test_files_buffer_as_those_of_a_socket(tcp: Any) -> None:
+    with of(tcp, size=1) as pool, pool.lease() as connection:
+        connection.sendall(b"x" * 999 + b"\n")
+        eventually(lambda: len(connection.socket.recv(1000, socket.MSG_PEEK)) == 1000)
+        with connection.makefile("rb", -1) as lines:
+            assert len(lines.peek(1)) == 1000
+            assert lines.read(999) == b"X" * 999
+            assert lines.readline() == b"\n"
+        with connection.makefile("rb", 0) as lines:  # which reads nothing ahead
+            connection.sendall(b"ab\n")
+            assert lines.read(1) == b"A"
+        assert not connection.closed
+        assert connection.recv(2) == b"B\n"
+
+
 def test_files_are_for_reading_bytes(tcp: Any) -> None:
     with of(tcp, size=1) as pool, pool.lease() as connection:
         with pytest.raises(ValueError, match="reads bytes"):
@@ -357,6 +387,42 @@ def test_a_login_that_hangs_ends(mute: Any) -> None:
         eventually(lambda: pool.pool.stats().open == 0)
 
 
+@pytest.mark.parametrize("hook", ["check", "reset"])
+def test_hooks_are_not_bound_by_the_turn_before(tcp: Any, hook: str) -> None:
+    """Their own deadline holds."""
+
+    def greet(connection: Any) -> bool:
+        times.append(connection.deadline.left())
+        return ask(connection, "hello") == "HELLO"
+
+    times: list[float] = []
+    with of(tcp, size=1, check_after=0, hook_timeout=3, **{hook: greet}) as pool:
+        with pool.lease(timeout=0.1) as connection:
+            eventually(lambda: connection.deadline.left() == 0)
+        with pool.lease(timeout=10):
+            pass
+    assert times and all(2 < left <= 3 for left in times)
+    assert tcp.accepted == 1
+
+
+def test_a_hook_that_hears_nothing_ends(mute: Any) -> None:
+    over = threading.Event()
+
+    def ping(connection: Any) -> None:
+        try:
+            connection.recv(1)
+        finally:
+            over.set()
+
+    with of(mute, size=1, check=ping, check_after=0, hook_timeout=0.1, timeout=None) as pool:
+        with pool.lease():
+            pass
+        with contextlib.suppress(PoolTimeout), pool.lease():  # or another one is opened by then
+            pass
+        assert over.wait(10)  # and its thread is free again
+        eventually(lambda: pool.pool.stats().closed_total == 1)
+
+
 class Slam(Upper):
     def handle(self) -> None:
         """Closes at once."""
@@ -422,11 +488,17 @@ def test_a_closed_pool_says_so(tcp: Any) -> None:
         (("localhost", 80), {"timeout": "1"}, "timeout must be a number"),
         (("localhost", 80), {"connect_timeout": True}, "connect_timeout must be a number"),
         (("localhost", 80), {"colour": "red"}, "colour"),
+        (("localhost", 80), {"size": "1"}, "maxsize"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(address: Any, how: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         sockets(address, **how)
+
+
+def test_no_connection_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 or more"):
+        sockets(("localhost", 80), size=0)
 
 
 def test_no_time_at_all_is_refused() -> None:

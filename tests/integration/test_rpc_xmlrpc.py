@@ -219,7 +219,10 @@ def test_a_transport_that_keeps_no_connection_is_refused(server: XmlServer) -> N
         ({"url": b"http://host"}, TypeError, "as text"),
         ({"transport": Transport()}, TypeError, "make a Transport"),
         ({"timeout": "1"}, TypeError, "timeout must be a number"),
+        ({"transport": Transport, "headers": [("a", "b")]}, TypeError, "have yours made with"),
+        ({"transport": Transport, "use_builtin_types": True}, TypeError, "have yours made with"),
         ({"size": "1"}, TypeError, "maxsize"),
+        ({"size": 0}, ValueError, "1 or more"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -35,6 +36,9 @@ class Origin(NamedTuple):
     def _host(self) -> str:
         return f"[{self.host}]" if ":" in self.host else self.host
 
+    def __repr__(self) -> str:
+        return f"{self.scheme}://{self}"
+
 
 def taken_apart(who: str, url: str) -> SplitResult:
     """ValueError if it is no address that ``who`` can call."""
@@ -59,6 +63,7 @@ class Address:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.path = quote(path, safe=ALLOWED)
         self.headers = {
+            "host": self.origin.header,
             "content-type": "application/json",
             "accept": "application/json",
             "accept-encoding": "gzip, deflate",
@@ -67,4 +72,20 @@ class Address:
         if parts.username is not None:
             name = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
             self.headers["authorization"] = "Basic " + b64encode(name).decode()
-        self.headers |= {name.lower(): value for name, value in (headers or {}).items()}
+        self.headers |= {
+            _name(name): _value(name, given) for name, given in (headers or {}).items()
+        }
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError(f"{name!r} is no name of a header")
+    return name.lower()
+
+
+def _value(name: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"header {name}: its value must be text, not {value!r}")
+    if re.search(r"[^\t -~\x80-\xff]", value):
+        raise ValueError(f"header {name}: {value!r} cannot be sent, it is not printable Latin-1")
+    return value.strip(" \t")

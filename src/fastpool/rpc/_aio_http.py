@@ -64,7 +64,11 @@ async def dial(origin: Origin, patience: float | None, context: ssl.SSLContext |
     try:
         stream = await backend.connect_tcp(origin.host, origin.port, timeout=patience)
         if context is not None:
-            stream = await stream.start_tls(context, origin.host, patience)
+            try:
+                stream = await stream.start_tls(context, origin.host, patience)
+            except BaseException:  # the pool cancels a handshake that takes too long
+                await stream.aclose()
+                raise
     except httpcore.TimeoutException:
         raise TimeoutError(f"{origin}: not connected within {patience:.3g} s") from None
     except httpcore.NetworkError as error:
@@ -90,7 +94,10 @@ class AioLine:
         """Whether it is fit for a turn: open, and nothing to read.  One system call."""
         if self.uses == 0:  # the session tickets of TLS may be there to be read
             return self.tls or not self.stream.get_extra_info("is_readable")
-        return self.connection.is_available() and not self.connection.has_expired()
+        read_ahead, _ = self.connection._h11_state.trailing_data  # belongs to no question
+        return (
+            not read_ahead and self.connection.is_available() and not self.connection.has_expired()
+        )
 
     def check(self, began: float) -> bool:
         """As Wire.check."""
@@ -113,10 +120,9 @@ class AioLine:
         scheme, host, port = address.origin
         url = httpcore.URL(scheme=scheme, host=host, port=port, target=address.path)
         headers = [
-            ("host", address.origin.header),
-            *address.headers.items(),
-            ("content-length", str(len(body))),
+            (name.encode(), text.encode("latin-1")) for name, text in address.headers.items()
         ]
+        headers.append((b"content-length", b"%d" % len(body)))
         request = httpcore.Request("POST", url, headers=headers, content=body)
         try:
             reply = await self.connection.handle_async_request(request)

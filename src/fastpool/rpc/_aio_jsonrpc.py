@@ -17,6 +17,7 @@ from ._deadline import Deadline, seconds
 from ._errors import RemoteError
 from ._jsonrpc_batch import Collected
 from ._messages import Language, Question, dumps
+from ._turns import capped
 
 __all__ = ["AioBatch", "AioJsonRpc", "aio_jsonrpc"]
 
@@ -47,7 +48,7 @@ def aio_jsonrpc(
         return await dial(address.origin, patience, context)
 
     given = {"name": f"jsonrpc {address.origin}", "discard_on": _is_no_answer, **options}
-    pool = FastPool(size, factory=connect, create_timeout=patience, **given)
+    pool = FastPool(capped(size), factory=connect, create_timeout=patience, **given)
     language = Language(dumps, loads)
     return AioJsonRpc(address, pool, language, seconds(timeout, "timeout"), retry)
 

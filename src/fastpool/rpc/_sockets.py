@@ -7,13 +7,14 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from inspect import iscoroutinefunction
 from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 from fastpool import FastPool
 
 from ._deadline import Deadline, seconds
-from ._turns import turn
+from ._turns import capped, turn
 from ._wire import Wire
 
 __all__ = ["SocketPool", "sockets"]
@@ -38,9 +39,10 @@ def sockets(
     connecting, the TLS handshake included.  ``tls``: True for the system's certificates, or a
     context; ``server_hostname`` is the name to be verified if it is not ``host``.  ``setup`` is
     called with each new connection before its first use: to log in, or to read the greeting of a
-    server that speaks first; it is part of connecting.  ``options`` are those of FastPool; by
-    default any exception that leaves a block closes the connection, since it may have come in the
-    middle of a reply.
+    server that speaks first; it is part of connecting.  ``options`` are those of FastPool; its
+    ``check`` and ``reset`` are called with a Wire and have their ``hook_timeout`` for all they do.
+    By default any exception that leaves a block closes the connection, since it may have come in
+    the middle of a reply.
 
     Connecting fails with the socket's own error.  Thread-safe; after a fork the child has
     connections of its own.  Cost over a plain socket: some 6 us a block.
@@ -49,8 +51,26 @@ def sockets(
     dial = _Dial(address, patience, tls, server_hostname, setup)
     options.setdefault("discard_on", Exception)
     options.setdefault("name", f"sockets {dial.name}")
-    pool = FastPool(size, factory=dial, close=Wire.hang_up, create_timeout=patience, **options)
+    for hook in ("check", "reset"):
+        if callable(options.get(hook)) and not iscoroutinefunction(options[hook]):
+            options[hook] = _in_time(options[hook], options.get("hook_timeout", HOOK_TIMEOUT))
+    options["close"] = Wire.hang_up
+    pool = FastPool(capped(size), factory=dial, create_timeout=patience, **options)
     return SocketPool(pool, seconds(timeout, "timeout"))
+
+
+HOOK_TIMEOUT = 5.0
+"""FastPool's own."""
+
+
+def _in_time(hook: Callable[[Wire], Any], span: float | None) -> Callable[[Wire], Any]:
+    """The hook with a deadline of its own: it is called between two turns."""
+
+    def bounded(wire: Wire) -> Any:
+        wire.deadline = Deadline(None if span == float("inf") else span)
+        return hook(wire)
+
+    return bounded
 
 
 class SocketPool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from ._deadline import Deadline
 from ._wire import Wire
 
-__all__ = ["Wired", "exchange", "turn"]
+__all__ = ["Wired", "capped", "exchange", "turn"]
 
 T = TypeVar("T")
 
@@ -23,6 +23,13 @@ class Wired(Protocol):
 
 
 C = TypeVar("C", bound=Wired)
+
+
+def capped(size: int) -> int:
+    """``size``, which FastPool would take for no cap if it were 0."""
+    if size == 0:
+        raise ValueError("size must be 1 or more, not 0")
+    return size
 
 
 @contextmanager
@@ -44,7 +51,11 @@ def turn(lease: Callable[[float | None], Any], deadline: Deadline) -> Iterator[A
                 held.discard()
                 continue
             wire.begin(deadline)
-            yield connection
+            try:
+                yield connection
+            finally:
+                if wire.readers:  # left open, with part of what is to come, or to take some later
+                    wire.hang_up()
             if wire.closed:
                 held.discard()
             return

@@ -157,11 +157,12 @@ class Wire:
         return count
 
     def makefile(self, mode: str = "rb", buffering: int = io.DEFAULT_BUFFER_SIZE) -> _Reader:
-        """A buffered reader.  What it has read ahead and nobody asked for when it is closed ends
-        the connection, for it would be missing from the next reply."""
+        """A buffered reader, to be closed within the turn.  What it has read ahead and nobody asked
+        for by then ends the connection, for it would be missing from the next reply; so does one
+        that is left open."""
         if mode not in ("r", "rb"):
             raise ValueError(f"makefile() of a pooled connection reads bytes ('rb'), not {mode!r}")
-        return _Reader(_Raw(self), max(buffering, 1))
+        return _Reader(_Raw(self), io.DEFAULT_BUFFER_SIZE if buffering < 0 else max(buffering, 1))
 
     def settimeout(self, value: float | None) -> None:
         """Does nothing: the deadline of the turn holds."""

@@ -11,7 +11,7 @@ from fastpool import FastPool
 
 from ._address import taken_apart
 from ._deadline import Deadline, seconds
-from ._turns import exchange
+from ._turns import capped, exchange
 from ._wire import Wire
 
 __all__ = ["PooledTransport", "xmlrpc"]
@@ -58,6 +58,11 @@ def xmlrpc(
         raise TypeError(
             "transport must be callable and make a Transport, one for each connection: "
             f"{transport!r} can carry one call at a time"
+        )
+    elif use_datetime or use_builtin_types or headers or context is not None:
+        raise TypeError(
+            "use_datetime, use_builtin_types, headers and context are for the transports that "
+            "xmlrpc() makes; have yours made with them"
         )
     pooled = PooledTransport(
         parts.netloc, transport, size, timeout, connect_timeout, retry, **options
@@ -108,7 +113,7 @@ class PooledTransport:
         patience = seconds(connect_timeout, "connect_timeout")
         name = host.rpartition("@")[2]
         self.pool: FastPool[_Line] = FastPool(
-            size,
+            capped(size),
             factory=lambda: _Line(make(), host, name, patience),
             create_timeout=patience,
             **{"name": f"xmlrpc {name}", "discard_on": _is_no_fault, **options},
