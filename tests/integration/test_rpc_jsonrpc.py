@@ -178,7 +178,9 @@ def test_many_callers_share_a_few_connections(make: Make, server: JsonServer, cr
     crew.together(THREADS, run)
     crew.finish()
     assert server.answered == THREADS * 10
-    assert server.accepted == server.most == client.pool.stats().created <= 4
+    created = client.pool.stats().created
+    assert created <= 4
+    eventually(lambda: server.accepted == server.most == created)  # it may be slow to accept
 
 
 def test_headers_paths_and_names(make: Make, server: JsonServer) -> None:

@@ -86,7 +86,9 @@ def test_32_threads_on_one_proxy_see_no_error(server: XmlServer, crew: Crew) -> 
     with xmlrpc(server.url, size=8) as proxy:
         assert failures(proxy, crew, calls=30) == 0
         assert server.answered == THREADS * 30
-        assert server.accepted == server.most == pool_of(proxy).stats().created <= 8
+        created = pool_of(proxy).stats().created
+        assert created <= 8
+        eventually(lambda: server.accepted == server.most == created)  # it may be slow to accept
 
 
 @pytest.mark.once

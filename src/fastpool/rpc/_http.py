@@ -73,8 +73,8 @@ class HttpLine:
                 {name.lower(): value for name, value in reply.headers.items()},
                 reply.data,
             )
-        except urllib3.exceptions.TimeoutError:
-            raise self.wire.deadline.missed(self.wire.name) from None
+        except urllib3.exceptions.TimeoutError as error:
+            raise (error.__cause__ or error) from None  # as the wire has it
         except urllib3.exceptions.ProtocolError as error:
             raise ConnectionResetError(
                 f"{self.wire.name}: the reply breaks off: {error}"

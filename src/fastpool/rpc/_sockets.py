@@ -54,8 +54,8 @@ def sockets(
     for hook in ("check", "reset"):
         if callable(options.get(hook)) and not iscoroutinefunction(options[hook]):
             options[hook] = _in_time(options[hook], options.get("hook_timeout", HOOK_TIMEOUT))
-    options["close"] = Wire.hang_up
-    pool = FastPool(capped(size), factory=dial, create_timeout=patience, **options)
+    size = capped(size)
+    pool = FastPool(size, factory=dial, close=Wire.hang_up, create_timeout=patience, **options)
     return SocketPool(pool, seconds(timeout, "timeout"))
 
 
@@ -142,6 +142,8 @@ class _Dial:
             wire.begin(until)
             if self.setup is not None:
                 self.setup(wire)
+                if wire.readers:
+                    raise RuntimeError("setup has left a file open, which may have read ahead")
             wire.uses = 0
         except BaseException:
             connected.close()

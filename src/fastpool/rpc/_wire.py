@@ -116,8 +116,8 @@ class Wire:
     def send(self, data: Any) -> int:
         try:
             return self._in_time().send(data)
-        except TimeoutError:
-            raise self.deadline.missed(self.name) from None
+        except TimeoutError as error:
+            raise self._late(error) from None
 
     def sendall(self, data: Any) -> None:
         if self.unsent is not None:
@@ -141,8 +141,8 @@ class Wire:
             self._flush()
         try:
             data = self._in_time().recv(size)
-        except TimeoutError:
-            raise self.deadline.missed(self.name) from None
+        except TimeoutError as error:
+            raise self._late(error) from None
         self.received += len(data)
         return data
 
@@ -151,8 +151,8 @@ class Wire:
             self._flush()
         try:
             count = self._in_time().recv_into(buffer, size)
-        except TimeoutError:
-            raise self.deadline.missed(self.name) from None
+        except TimeoutError as error:
+            raise self._late(error) from None
         self.received += count
         return count
 
@@ -184,6 +184,10 @@ class Wire:
 
     def __repr__(self) -> str:
         return f"<Wire {self.name}{' (closed)' if self.closed else ''}>"
+
+    def _late(self, error: TimeoutError) -> TimeoutError:
+        """The deadline, unless it is the system that has given up on the other side (ETIMEDOUT)."""
+        return self.deadline.missed(self.name) if error.errno is None else error
 
     def _in_time(self) -> socket.socket:
         """The socket, whose next step takes no longer than what is left."""
