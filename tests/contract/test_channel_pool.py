@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import PoolClosed, PoolOverloaded, PoolTimeout, _core
+from fastpool import PoolClosed, PoolOverloaded, _core
 from support import GIL, Crew, Maker, eventually, states
 
 pytestmark = pytest.mark.usefixtures("face")
@@ -178,17 +178,18 @@ class TestPut:
             pool.put(stranger)
         other.put(stranger)
 
-    def test_what_is_made_for_nobody_is_surplus_too(self, channel: Any) -> None:
-        """Callers who gave up: what arrives for them is kept, but no more than the pool keeps."""
+    def test_what_is_made_for_nobody_is_surplus_too(self, channel: Any, crew: Crew) -> None:
+        """Three who waited for a dial took what came back: of what is dialled, one is kept."""
         pool, maker = channel(1)
+        held = [pool.get() for _ in range(3)]
         maker.gate.clear()
-        for _ in range(4):
-            with pytest.raises(PoolTimeout):
-                pool.get(timeout=0.01)
-        eventually(lambda: maker.running >= 1)
+        waiting = [crew.start(pool.get) for _ in held]
+        eventually(lambda: maker.running == 3)
+        for resource in held:
+            pool.put(resource)
+        assert {task.result() for task in waiting} == set(held)
         maker.gate.set()
-        eventually(lambda: not maker.running)
-        eventually(lambda: states(pool) == {"idle": 1})
+        eventually(lambda: maker.made == 6 and states(pool) == {"idle": 1, "leased": 3})
 
     def test_fatih_close_returns_and_markunusable_closes(self, channel: Any) -> None:
         """There a wrapped connection; here a lease."""
