@@ -1,6 +1,6 @@
 """Many threads share a few Thrift clients, each of which can make one call at a time.
 
-python examples/thrift_pool.py
+python examples/thrift_pool.py    (needs Apache Thrift: pip install thrift)
 
 `Calculator` and `Processor` are what the Thrift compiler would make of this, by hand:
 
