@@ -158,7 +158,7 @@ def batch(language: Language) -> tuple[Any, Reply, Reply]:
 def test_each_call_of_a_batch_gets_its_reply_in_any_order(batch: Any) -> None:
     question, one, two = batch
     assert [message.get("id") for message in sent(question)] == [1, None, 2]
-    with pytest.raises(RuntimeError, match="no reply to 'one' yet"):
+    with pytest.raises(RuntimeError, match="no reply to 'one': its batch was not sent yet"):
         one.result()
     question.read(answer([error(-1, "no", 2, data="d"), ok("yes", 1)]))
     assert one.result() == "yes"

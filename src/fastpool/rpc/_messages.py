@@ -40,10 +40,12 @@ class Reply:
         self._error: RemoteError | None = None
 
     def result(self) -> Any:
-        """What the call returned, or its RemoteError; RuntimeError before the batch was sent."""
+        """What the call returned, or its RemoteError; RuntimeError before the batch was sent, and
+        if it failed as a whole."""
         if not self._there:
             raise RuntimeError(
-                f"no reply to {self.method!r} yet: a batch is sent at the end of its block"
+                f"no reply to {self.method!r}: its batch was not sent yet, which happens at the end "
+                "of the block, or failed as a whole"
             )
         if self._error is not None:
             raise self._error
