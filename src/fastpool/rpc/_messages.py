@@ -44,8 +44,8 @@ class Reply:
         if it failed as a whole."""
         if not self._there:
             raise RuntimeError(
-                f"no reply to {self.method!r}: its batch was not sent yet, which happens at the end "
-                "of the block, or failed as a whole"
+                f"no reply to {self.method!r}: its batch was not sent yet, which happens at the "
+                "end of the block, or failed as a whole"
             )
         if self._error is not None:
             raise self._error
