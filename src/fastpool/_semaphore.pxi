@@ -66,8 +66,8 @@ cdef class WeightedSemaphore(Owner):
         return units_hold(self, units, span)
 
     def close(self):
-        """Wakes everybody in line with PoolClosed, which later calls raise too.  What is taken may
-        still be given back.  Idempotent, from any thread."""
+        """Wakes everybody in line with PoolClosed, which later calls raise too, but for
+        ``try_acquire``, which says no.  What is taken may still be given back.  Idempotent, from any thread."""
         self.core.close()
 
     @property
