@@ -133,7 +133,6 @@ cdef class KeyedPool(Owner):
         )
 
 
-@cython.freelist(64)
 cdef class KeyedLease(Lease):
     """The right to one resource of a key: made by ``KeyedPool.lease`` and ``KeyedPool.acquire``; see
     ``Lease``.  ``key``: what it is of."""
@@ -252,7 +251,7 @@ def oldest_idle(dict cores, size_t most):
     which nobody waits, or is about to."""
     cdef fp_old oldest[16]
     cdef size_t n = 0, idle = 0
-    most = min(most, 16)
+    most = min(most, <size_t>16)
     for core in cores.values():
         idle += fp_oldest_add((<Core?>core).c, oldest, &n, most)
     return idle, [
