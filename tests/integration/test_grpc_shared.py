@@ -559,7 +559,9 @@ def test_a_fork_while_others_share_finds_the_registry_whole(echo: GrpcServer) ->
     code = """
 import os, sys, threading
 from fastpool.grpc import shared, stats
-shared(sys.argv[1]).close()  # grpc imports parts of itself now: a fork in an import is a deadlock
+# Held, so that the others make no channel of grpc's: a fork in the middle of that is a deadlock in
+# the child, with bare grpc too, and so is one in the middle of its imports.
+held = shared(sys.argv[1])
 stop = threading.Event()
 def churn():
     while not stop.is_set():
@@ -569,13 +571,14 @@ for thread in threads: thread.start()
 for _ in range(20):
     pid = os.fork()
     if not pid:
-        held = shared(sys.argv[1])
+        mine = shared(sys.argv[1])
         ok = stats()[0].references >= 1
-        held.close()
+        mine.close()
         os._exit(not ok)
     assert os.waitpid(pid, 0)[1] == 0
 stop.set()
 for thread in threads: thread.join()
+held.close()
 assert stats() == ()
 """
     done = subprocess.run(
