@@ -69,7 +69,7 @@ PRINTS = {
     "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
     "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",
     "docs/howto/trio.md": r"10 turns, True True\n10 turns, True True",
-    "docs/howto/shared-pool.md": r"search: no slot within 0\.05\d* s .* 2 leases on 1 resources .*",
+    "docs/howto/shared-pool.md": r"search: no slot within 0\.\d+ s .* 2 leases on 1 resources .*",
     "docs/howto/resource-pool.md": r"db: the caller holds all 1.*\nhalf of the waits were over.*",
 }
 
