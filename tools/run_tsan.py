@@ -41,7 +41,7 @@ def extension(interpreter: Interpreter, arguments: list[str]) -> bool:
     reports = build / "reports"
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
-    options = f"log_path={reports}/race history_size=7 suppressions={SUPPRESSIONS}"
+    options = f"log_path={reports}/race history_size=4 suppressions={SUPPRESSIONS}"
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, (library, packages))),
