@@ -426,10 +426,11 @@ class TestMaxTotal:
         maker.broken["a"] = OSError("a")
         with pytest.raises(PoolTimeout):
             pool.acquire("a", timeout=0)
-        eventually(lambda: pool.stats().create_failures == 1)
+        eventually(lambda: pool.stats().create_failures == len(maker.calls))
         eventually(lambda: pool.stats().keys == {})
         eventually(lambda: not manager_of(pool).cores)
-        assert maker.calls == ["a"]
+        # one more if the first had failed before the caller was gone
+        assert maker.calls in (["a"], ["a", "a"])
 
     def test_one_who_holds_all_of_it_would_wait_for_itself(self, keyed: Any) -> None:
         pool, _ = keyed(2, 2)
