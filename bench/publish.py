@@ -47,6 +47,11 @@ GRPC = """\
 beside bare grpcio, taken in turns inside one run. What is measured, and how, is in
 [bench/README.md](../bench/README.md).
 
+G1b is what a process grows by, in pages: one TLS channel of grpc's, and 29 KiB for the hundred
+handles and their stubs (0.3 KiB each, by tracemalloc). It varies from run to run, between 114 and
+200 KiB. G2 is the difference of two costs of some 100 us; what the instrument says of bare grpcio
+beside itself stands in the bare column, and is as large as what it says of ours.
+
 Times of bursts (G3a, G4b) contain the work of a thousand calls and more for client and server,
 which share two cores here. What the machine itself needs for it stands beside: G3d is ten bare
 channels by hand, G4f a server without any limit. G6c and G6d are likewise the floor of G6a and G6b:
