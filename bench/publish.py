@@ -47,10 +47,10 @@ GRPC = """\
 beside bare grpcio, taken in turns inside one run. What is measured, and how, is in
 [bench/README.md](../bench/README.md).
 
-G1b is what a process grows by, in pages: one TLS channel of grpc's, and 29 KiB for the hundred
-handles and their stubs (0.3 KiB each, by tracemalloc). It varies from run to run, between 114 and
-200 KiB. G2 is the difference of two costs of some 100 us; what the instrument says of bare grpcio
-beside itself stands in the bare column, and is as large as what it says of ours.
+What stands here is of a quick run. G1b is what a process grows by, in pages, and varies from run to
+run: most of it is one TLS channel of grpc's. G2 is the difference of two costs of some 100 us; what
+the instrument says of bare grpcio beside itself stands in the bare column, and is as large as what
+it says of ours.
 
 Times of bursts (G3a, G4b) contain the work of a thousand calls and more for client and server,
 which share two cores here. What the machine itself needs for it stands beside: G3d is ten bare
@@ -65,6 +65,9 @@ RPC = """\
 
 `make bench-rpc` prints these tables for your machine: 32 callers of one server, over a pool and as
 people do it today, in turns inside one run. How is in [bench/README.md](../bench/README.md).
+
+What stands here is of a quick run of three rounds; on two shared cores rates vary much from run to
+run.
 """
 
 # Record: page, and what stands above the tables.
