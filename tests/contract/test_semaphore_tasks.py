@@ -13,8 +13,9 @@ import pytest
 
 from fastpool import FastPool, PoolClosed, WeightedSemaphore, _core
 from interrupting import interrupt
-from loops import KINDS, eventually, lined_up, new_loop, run_in
-from support import PATIENCE, Crew
+from loops import KINDS, lined_up, new_loop, run_in
+from loops import eventually as aeventually
+from support import PATIENCE, Crew, eventually
 
 
 def all_free(semaphore: Any) -> None:
@@ -33,7 +34,7 @@ class TestCancelled:
             semaphore.acquire(6)
             big = asyncio.create_task(semaphore.aacquire(8))
             small = [asyncio.create_task(semaphore.aacquire(2)) for _ in range(2)]
-            await eventually(lambda: semaphore.waiting == 3)
+            await aeventually(lambda: semaphore.waiting == 3)
             big.cancel()
             await asyncio.gather(*small)
             with pytest.raises(asyncio.CancelledError):
@@ -52,7 +53,7 @@ class TestCancelled:
                 semaphore.acquire(3)
                 first = asyncio.create_task(enter(2))
                 second = asyncio.create_task(semaphore.aacquire(2))
-                await eventually(lambda: semaphore.waiting == 2)
+                await aeventually(lambda: semaphore.waiting == 2)
                 semaphore.release(3)
                 assert semaphore.in_use == 2  # granted, and its task has not run yet
                 first.cancel()
@@ -87,7 +88,7 @@ class TestCancelled:
 
         async def main() -> None:
             task = asyncio.create_task(hold())
-            await eventually(lambda: semaphore.in_use == 2)
+            await aeventually(lambda: semaphore.in_use == 2)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -125,7 +126,7 @@ class TestClosedLoops:
         loop = new_loop(kind)
         loop.set_exception_handler(lambda loop, context: None)
         tasks: list[Any] = [loop.create_task(semaphore.aacquire(3)) for _ in range(2)]
-        loop.run_until_complete(eventually(lambda: semaphore.waiting == 2))
+        loop.run_until_complete(aeventually(lambda: semaphore.waiting == 2))
         thread = crew.start(semaphore.acquire, 3, PATIENCE).parked()
         if granted:
             semaphore.release(4)
@@ -148,7 +149,7 @@ class TestClosedLoops:
         async def main() -> None:
             semaphore.acquire()
             task = asyncio.create_task(semaphore.aacquire())
-            await eventually(lambda: semaphore.waiting == 1)
+            await aeventually(lambda: semaphore.waiting == 1)
             semaphore.close()
             with pytest.raises(PoolClosed, match="this semaphore is closed"):
                 await task
@@ -174,10 +175,7 @@ def test_threads_and_tasks_of_two_loops_in_one_line(crew: Crew) -> None:
     semaphore.acquire()
     for number in range(6):
         crew.start(in_loop if number % 3 else in_thread, str(number))
-        deadline = time.monotonic() + PATIENCE
-        while semaphore.waiting != number + 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        eventually(lambda n=number: semaphore.waiting == n + 1)
     semaphore.release()
     crew.finish()
     assert order == list("012345")
@@ -196,10 +194,7 @@ class TestInterrupted:
         semaphore.acquire()
 
         def strike() -> None:
-            deadline = time.monotonic() + PATIENCE
-            while not semaphore.waiting:
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
+            eventually(lambda: semaphore.waiting)
             os.kill(os.getpid(), signal.SIGUSR1)
 
         before = signal.signal(signal.SIGUSR1, lambda *_: semaphore.release())
@@ -248,10 +243,8 @@ class TestInterrupted:
 
         point = 1
         while asyncio.run(main(point)):
-            deadline = time.monotonic() + PATIENCE
-            while _core.is_watching():  # somebody looks, and finds that nobody waits
-                assert time.monotonic() < deadline, point
-                time.sleep(0.001)
+            # somebody looks, and finds that nobody waits
+            eventually(lambda: not _core.is_watching())
             point += 1
         assert point > 25
 
