@@ -241,6 +241,9 @@ class Schedule:
                         self.put_in(module, attribute, fake)
         self.put_in(_keeper, "_inbox", inbox)
         self.put_in(_keeper, "_thread", None)
+        # No thread from outside starts a housekeeper in between: it would be a real one, on the
+        # inbox of the actors.  What it says goes to the real one.
+        self.put_in(_keeper, "start", made(_keeper.start, lambda: None))
         self.put_in(_keeper, "_starting", Lock(self))
         self.put_in(_policy, "_random", random.Random(self.dice.random()))
         self.put_in(_aio, "_loops", weakref.WeakSet())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from fastpool import FastPool, PoolTimeout, _aio
 from history import Event, faults
 from plans import Plan
 from schedule import Schedule, Stuck
-from support import Resource
+from support import PATIENCE, Crew, Resource, housekept
 from world import World
 
 E = Event
@@ -369,6 +370,21 @@ def test_what_it_puts_in_is_taken_out_again() -> None:
     assert _aio._core is _core
     with FastPool(1, factory=object) as pool, pool.lease() as resource:
         assert resource is not None
+
+
+def test_a_thread_from_outside_has_the_real_housekeeper(crew: Crew) -> None:
+    """What a pool of another test says late does not start one on the actors' inbox."""
+    from fastpool import _keeper
+
+    housekept()  # the real one is there
+    told = threading.Event()
+    with Schedule(1) as schedule:
+        before = threading.active_count()
+        crew.start(_keeper.poke, told.set).result()
+        assert told.wait(PATIENCE) and threading.active_count() == before
+        seen: list[float] = []
+        _keeper.poke(lambda: seen.append(schedule.now))
+        schedule.until(lambda: seen)  # the actors have one of their own
 
 
 def test_the_seed_is_all_that_chance_knows() -> None:
