@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -18,6 +19,17 @@ GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 #: Longest that a test waits for what must happen; reached only by a bug.
 PATIENCE = 10.0
+
+#: What FASTPOOL_STRESS_OPS asks of the tests in `stress/`; None: little of each.
+STRESS_OPS: int | None = int(os.environ.get("FASTPOOL_STRESS_OPS", 0)) or None
+
+
+def stress_ops(default: int, share: float = 1.0) -> int:
+    """How many operations a stress test makes: as many as are asked for, but of more than its
+    default only a share where each takes long, so that a million of all ends within the hour."""
+    asked = STRESS_OPS or default
+    return asked if asked <= default else max(default, int(asked * share))
+
 
 #: Threads that act for those of the test; one that is parked waits for them to sleep as well.
 helpers: set[threading.Thread] = set()

@@ -523,6 +523,14 @@ cdef class Core:
     def waiting(self):
         return locked_size(self.c, &self.c.getters.count)
 
+    @property
+    def callers(self):
+        """Those who wait, and those on their way to the line."""
+        fp_lock_take(&self.c.lock)
+        cdef size_t n = self.c.getters.count + self.c.coming
+        fp_lock_drop(&self.c.lock)
+        return n
+
     # -- waiting --
 
     def come(self, Hand hand):

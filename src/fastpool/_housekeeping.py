@@ -60,8 +60,7 @@ class Housekeeping:
                 since = max(since, self.kept_alive.get(index, since))
                 if oldest is None or since < oldest[1]:
                     oldest = (index, since)
-            if len(idle) > o.max_idle and not core.waiting:
-                self._trim(idle)
+            self._trim(idle)
             if slots:
                 next_at = min(next_at, now + o.idle_timeout)
             if o.keepalive != INF and slots:
@@ -75,8 +74,12 @@ class Housekeeping:
         self._come_by(now, next_at)
 
     def _trim(self, idle: list[tuple[float, int]]) -> None:
-        """What became idle and was not returned: made for a caller who gave up, for instance."""
-        for _, index in sorted(idle)[: len(idle) - int(self.options.max_idle)]:
+        """What became idle and was not returned: made for a caller who gave up, for instance.  What
+        was made for one who is about to take it was never surplus."""
+        if len(idle) <= self.options.max_idle:
+            return
+        surplus = len(idle) - int(self.options.max_idle) - self.core.callers
+        for _, index in sorted(idle)[: max(0, surplus)]:
             if self.core.claim(index):
                 self.manager.closing.later(index, "surplus")
 

@@ -264,7 +264,7 @@ class Manager:
             return self.why_retired()
         if uses >= o.max_uses:
             return "uses"
-        if o.max_idle != INF and not core.waiting and self.counts()["idle"] >= o.max_idle:
+        if o.max_idle != INF and self.counts()["idle"] >= o.max_idle + core.callers:
             return "surplus"
         return None
 

@@ -63,8 +63,8 @@ class Scene:
             works(pool, self.size)
             run_in(kind, self._one_more())
         pool.close(timeout=0)
-        eventually(lambda: maker.made == maker.closed)
-        assert pool.stats().open == 0 and not maker.faults, maker.faults
+        eventually(lambda: maker.made == maker.closed and pool.stats().open == 0)
+        assert not maker.faults, maker.faults
 
     async def _one_more(self) -> None:
         async with self.pool.lease(timeout=PATIENCE) as resource:

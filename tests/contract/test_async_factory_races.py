@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from async_maker import PAUSE, AsyncMaker, Thing, accounted, threads, watched
-from fastpool import PoolClosed, PoolError
+from fastpool import PoolClosed, PoolError, PoolOverloaded
 from loops import KINDS
 from support import PATIENCE, Crew, eventually
 
@@ -27,20 +27,19 @@ class TestRaces:
             for _ in range(30):
                 barrier = threading.Barrier(4)
 
-                def come(index: int, barrier: threading.Barrier = barrier) -> Any:
-                    async def waits() -> None:
-                        barrier.wait(PATIENCE)
-                        async with pool.lease(timeout=0.02):
-                            pass
+                async def waits(barrier: threading.Barrier = barrier) -> None:
+                    barrier.wait(PATIENCE)
+                    async with pool.lease(timeout=2 * PATIENCE):
+                        pass
 
-                    return loops[index].start(waits()).exception(PATIENCE)
-
-                tasks = crew.together(4, come)
-                kinds_ = [type(task.result()) for task in tasks]
-                assert sorted(kind.__name__ for kind in kinds_) == [
-                    *["PoolOverloaded"] * 2,
-                    *["PoolTimeout"] * 2,
-                ]
+                calls = [loop.start(waits()) for loop in loops]
+                eventually(lambda calls=calls: sum(call.done() for call in calls) == 2)
+                refused = [call.exception() for call in calls if call.done()]
+                assert {type(error) for error in refused} == {PoolOverloaded}
+                assert pool.stats().waiting == 2
+                for call in calls:
+                    call.cancel()
+                eventually(lambda: pool.stats().waiting == 0)
             loops[0].call(lease.release)
 
     @kinds

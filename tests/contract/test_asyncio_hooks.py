@@ -200,8 +200,15 @@ class TestHooks:
             maker.script.append(LookupError("no server"))
             with pytest.raises(LookupError):
                 await pool.awarm(3)
+
+        run(main())
+
+    def test_awarm_in_time(self, run: Run, accounted: Any) -> None:
+        pool, maker = accounted(3)
+        maker.gate.clear()
+
+        async def main() -> None:
             with pytest.raises(PoolTimeout):
-                maker.gate.clear()
                 await pool.awarm(3, timeout=0.02)
 
         run(main())

@@ -200,7 +200,7 @@ class TestPut:
         with pool.lease() as again:
             assert again is first
             pool.discard(again)
-        assert first.closed and states(pool) == {}
+        eventually(lambda: first.closed and states(pool) == {})
 
     def test_what_broke_in_use_is_not_put_back(self, channel: Any) -> None:
         """What MarkUnusable has to be remembered for."""

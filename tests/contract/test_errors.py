@@ -12,6 +12,7 @@ import pytest
 import fastpool
 from fastpool import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from fastpool.queue import ShutDown
+from support import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -37,7 +38,7 @@ def caught_from_pool(kind: type[PoolError], accounted: Any) -> PoolError:
         else:
             lease = pool.acquire()
             try:
-                pool.get(timeout=0.001)
+                pool.get(timeout=0.001 if kind is PoolTimeout else PATIENCE)
             finally:
                 lease.release()
     return caught.value

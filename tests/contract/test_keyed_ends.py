@@ -62,7 +62,7 @@ class TestCollected:
                 del lease
                 collect()
             eventually(lambda: maker.closed == 1)
-            assert pool.stats().closed == {"lost": 1}
+            eventually(lambda: pool.stats().closed == {"lost": 1})
 
     def test_a_forgotten_key_is_kept_by_nothing(self, collect: Any) -> None:
         class Key:

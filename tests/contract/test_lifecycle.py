@@ -69,8 +69,7 @@ class TestClose:
         assert maker.closed == 0 and states(pool) == {"leased": 1}
         resource = lease.resource
         lease.release()
-        eventually(lambda: resource.closed)
-        assert states(pool) == {}
+        eventually(lambda: resource.closed and states(pool) == {})
 
     def test_close_does_not_wait_for_the_caller_himself(self, accounted: Any) -> None:
         """A thread that closes inside its own block would wait for itself for ever."""
@@ -182,13 +181,13 @@ class TestFlush:
         leased, idle = pool.get(), pool.get()
         pool.put(idle)
         pool.flush()
-        eventually(lambda: idle.closed)
-        assert not leased.closed and states(pool) == {"leased": 1}
+        eventually(lambda: idle.closed and states(pool) == {"leased": 1})
+        assert not leased.closed
         fresh = pool.get()
         pool.put(fresh)
         pool.put(leased)
-        eventually(lambda: leased.closed)
-        assert not fresh.closed and states(pool) == {"idle": 1}
+        eventually(lambda: leased.closed and states(pool) == {"idle": 1})
+        assert not fresh.closed
 
     def test_flush_of_an_empty_pool_does_nothing(self, accounted: Any) -> None:
         """What is made after flush is not what flush was about."""
@@ -219,8 +218,7 @@ class TestResize:
         for resource in taken:
             pool.put(resource)
         pool.resize(2)
-        eventually(lambda: maker.closed == 2)
-        assert states(pool) == {"idle": 2} and pool.maxsize == 2
+        eventually(lambda: maker.closed == 2 and states(pool) == {"idle": 2} and pool.maxsize == 2)
         maker.cap = 2
         works(pool, 2)
 
@@ -234,8 +232,7 @@ class TestResize:
             pool.get(timeout=0.01)
         for resource in taken:
             pool.put(resource)
-        eventually(lambda: maker.closed == 2)
-        assert states(pool) == {"idle": 1}
+        eventually(lambda: maker.closed == 2 and states(pool) == {"idle": 1})
         maker.cap = 1
         works(pool, 1)
 
@@ -247,8 +244,7 @@ class TestResize:
         pool.resize(2)
         for resource in held:
             pool.put(resource)
-        eventually(lambda: maker.closed == 2)
-        assert pool.stats().open == 2
+        eventually(lambda: maker.closed == 2 and pool.stats().open == 2)
 
     def test_what_flush_has_marked_keeps_no_idle_one_above_the_cap(self, accounted: Any) -> None:
         """Resources that are to be closed on return are open until then, and count."""
@@ -257,8 +253,7 @@ class TestResize:
         pool.flush()
         pool.put(pool.get())
         pool.resize(1)
-        eventually(lambda: maker.closed == 1)
-        assert pool.stats().idle == 0
+        eventually(lambda: maker.closed == 1 and pool.stats().idle == 0)
         for resource in held:
             pool.put(resource)
         eventually(lambda: maker.closed == 4)

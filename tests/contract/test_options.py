@@ -86,8 +86,7 @@ def test_max_idle_closes_the_surplus_on_return(accounted: Any) -> None:
     taken = [pool.get() for _ in range(4)]
     for resource in taken:
         pool.put(resource)
-    eventually(lambda: maker.closed == 3)
-    assert states(pool) == {"idle": 1}
+    eventually(lambda: maker.closed == 3 and states(pool) == {"idle": 1})
 
 
 @option("max_idle")
@@ -95,8 +94,7 @@ def test_max_idle_zero_keeps_nothing(accounted: Any) -> None:
     """Each return closes, unless somebody waits for the resource."""
     pool, maker = accounted(1, max_idle=0)
     pool.put(pool.get())
-    eventually(lambda: maker.closed == 1)
-    assert states(pool) == {}
+    eventually(lambda: maker.closed == 1 and states(pool) == {})
 
 
 @option("max_idle")
@@ -205,8 +203,7 @@ def test_a_failing_reset_closes_the_resource(accounted: Any) -> None:
         ends()
     with pool.lease():
         pass
-    eventually(lambda: maker.closed == 3)
-    assert states(pool) == {}
+    eventually(lambda: maker.closed == 3 and states(pool) == {})
 
 
 @option("reset")
@@ -287,8 +284,7 @@ def test_discard_on_says_which_errors_break(
     thrown = error("p", "wait", 0.0, {}) if error is PoolTimeout else error("plain")
     with pytest.raises(error), pool.lease():
         raise thrown
-    eventually(lambda: maker.closed == closed)
-    assert states(pool) == ({} if closed else {"idle": 1})
+    eventually(lambda: maker.closed == closed and states(pool) == ({} if closed else {"idle": 1}))
 
 
 @option("discard_on")
@@ -301,8 +297,7 @@ def test_a_discard_on_that_raises_closes(accounted: Any) -> None:
     pool, maker = accounted(1, discard_on=judge)
     with pytest.raises(ValueError, match="plain"), pool.lease():
         raise ValueError("plain")
-    eventually(lambda: maker.closed == 1)
-    assert states(pool) == {}
+    eventually(lambda: maker.closed == 1 and states(pool) == {})
 
 
 @option("name")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from faces import FastPool
-from fastpool import PoolClosed, PoolError, PoolOverloaded, PoolTimeout
+from fastpool import PoolClosed, PoolError, PoolOverloaded, PoolTimeout, _core
 from support import Crew, Maker, eventually, states, works
 
 pytestmark = pytest.mark.usefixtures("face")
@@ -25,16 +25,14 @@ class TestMaxIdle:
         """Not "no limit": that is None here."""
         pool, maker = accounted(3, max_idle=0)
         pool.put(pool.get())
-        eventually(lambda: maker.closed == 1)
-        assert states(pool) == {}
+        eventually(lambda: maker.closed == 1 and states(pool) == {})
 
     def test_the_surplus_is_closed_on_return(self, accounted: Any) -> None:
         pool, maker = accounted(5, max_idle=2)
         held = [pool.get() for _ in range(5)]
         for resource in held:
             pool.put(resource)
-        eventually(lambda: maker.closed == 3)
-        assert states(pool) == {"idle": 2}
+        eventually(lambda: maker.closed == 3 and states(pool) == {"idle": 2})
 
     def test_below_the_need_it_is_no_churn(self, accounted: Any, crew: Crew) -> None:
         """redigo closes and dials anew although somebody waits for just this connection."""
@@ -45,6 +43,26 @@ class TestMaxIdle:
         pool.put(held)
         assert waiter.result() is held and maker.made == 1
         pool.put(held)
+
+    @pytest.mark.threads_only("the caller is held up where a thread can be")
+    def test_one_on_its_way_finds_what_was_made_for_it(
+        self, accounted: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A factory may be faster than its caller: nobody waits yet, and it is no surplus."""
+        pool, maker = accounted(1, max_idle=0)
+        manager = _core.manager(getattr(pool, "_real", pool), "test")
+        come = manager.come
+
+        def slowly(*args: Any) -> None:
+            come(*args)
+            eventually(lambda: states(pool) == {"idle": 1})
+            manager.tend()
+
+        monkeypatch.setattr(manager, "come", slowly)
+        resource = pool.get()
+        assert maker.made == 1 and maker.closed == 0
+        pool.put(resource)
+        eventually(lambda: maker.closed == 1)
 
 
 class TestMaxActive:
@@ -160,7 +178,7 @@ class TestIdleTimeout:
         assert maker.closed == 0
         clock.advance(2)
         eventually(lambda: maker.closed == 3)
-        assert pool.stats().closed == {"idle": 3}
+        eventually(lambda: pool.stats().closed == {"idle": 3})
 
     def test_a_stale_one_is_never_lent(self, accounted: Any, clock: Any) -> None:
         pool, maker = accounted(2, idle_timeout=60, clock=clock)
@@ -359,7 +377,7 @@ class TestConnClose:
         with pool.lease():
             pass
         eventually(lambda: maker.closed == 1)
-        assert pool.stats().closed == {"reset": 1}
+        eventually(lambda: pool.stats().closed == {"reset": 1})
 
     def test_err_closes(self, accounted: Any) -> None:
         """`Err() != nil`: the exception that left the block; or say so."""

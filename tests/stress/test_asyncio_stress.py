@@ -19,9 +19,9 @@ import pytest
 
 from fastpool import FastPool, PoolOverloaded, PoolTimeout
 from loops import KINDS, new_loop, run_in
-from support import Crew, Flaky, Resource, ailing, eventually, unresettable
+from support import STRESS_OPS, Crew, Flaky, Resource, ailing, eventually, stress_ops, unresettable
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "6000"))
+OPS = stress_ops(6000, share=0.2)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 LOOPS, TASKS, THREADS = 3, 4, 4
 SHARE = OPS // (LOOPS * TASKS + THREADS)
@@ -32,7 +32,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def _tell() -> None:
-    print(f"FASTPOOL_STRESS_OPS={OPS} FASTPOOL_STRESS_SEED={SEED}")  # shown when it fails
+    print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
 
 
 def _begin(resource: Resource, who: Any) -> None:
@@ -170,8 +170,8 @@ def test_threads_and_tasks_keep_the_books(
     eventually(lambda: pool.stats().leased == pool.stats().checking == 0)
     assert len(done) >= LOOPS * TASKS + THREADS, f"somebody never got through: {done}"
     assert pool.close(timeout=10) is True
-    eventually(lambda: maker.made == maker.closed)
-    assert pool.stats().open == 0 and not maker.faults, maker.faults
+    eventually(lambda: maker.made == maker.closed and pool.stats().open == 0)
+    assert not maker.faults, maker.faults
 
 
 @kinds

@@ -1,6 +1,6 @@
 """Random operations of many threads, then the books: nothing lost, nothing doubled, nobody stuck.
 
-FASTPOOL_STRESS_OPS says how many operations each test makes, 50,000 by default;
+FASTPOOL_STRESS_OPS says how many operations a test makes (see ``support.stress_ops``);
 FASTPOOL_STRESS_SEED repeats the choices of a run (not its schedule).
 """
 
@@ -19,9 +19,20 @@ import pytest
 
 import fastpool.queue
 from fastpool import FastPool, PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
-from support import GIL, Crew, Flaky, Resource, ailing, consistent, eventually, unresettable
+from support import (
+    GIL,
+    STRESS_OPS,
+    Crew,
+    Flaky,
+    Resource,
+    ailing,
+    consistent,
+    eventually,
+    stress_ops,
+    unresettable,
+)
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "50000"))
+OPS = stress_ops(50_000, share=0.5)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 THREADS = 8
 
@@ -30,7 +41,7 @@ pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 1000)]
 
 def _run(crew: Crew, act: Callable[[random.Random, int], None], ops: int = OPS) -> None:
     """THREADS threads make so many operations in all, each with its own sequence of choices."""
-    print(f"FASTPOOL_STRESS_OPS={OPS} FASTPOOL_STRESS_SEED={SEED}")  # shown when it fails
+    print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
 
     def work(index: int) -> None:
         dice = random.Random(SEED + index)

@@ -1,7 +1,8 @@
 """Random operations on a pool of many keys, by threads and tasks at once: what was made is closed
 or open, no limit is ever exceeded, nobody is stuck, and no key is left when all have gone.
 
-FASTPOOL_STRESS_OPS says how many leases each test asks for, FASTPOOL_STRESS_SEED which."""
+FASTPOOL_STRESS_OPS says how many leases each test asks for (of a large number a tenth),
+FASTPOOL_STRESS_SEED which."""
 
 from __future__ import annotations
 
@@ -17,13 +18,15 @@ import pytest
 import fastpool
 from fastpool import _core
 from keyed_maker import KeyedMaker
-from support import PATIENCE, Crew, consistent, eventually
+from support import PATIENCE, STRESS_OPS, Crew, consistent, eventually, stress_ops
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "3000"))
+OPS = stress_ops(3000, share=0.1)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(10**6)))
 THREADS, LOOPS, TASKS = 5, 2, 6  # each makes as many turns
 TURNS = max(1, OPS // (THREADS + LOOPS * TASKS))
 LONG = 3 * PATIENCE  # a time-out that is reached by a bug alone
+
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 100)]
 
 
 class Broken(Exception):
@@ -118,7 +121,7 @@ def test_nothing_is_lost_and_no_limit_exceeded(
         max_idle_per_key=idle_per_key,
     )
     counts = [[0] for _ in range(THREADS + 1)]
-    print(f"FASTPOOL_STRESS_OPS={OPS} FASTPOOL_STRESS_SEED={SEED}")  # shown when it fails
+    print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
     busy = [crew.start(threads_turn, pool, f"{SEED} thread {n}", counts[n]) for n in range(THREADS)]
 
     async def many(loop: int) -> None:

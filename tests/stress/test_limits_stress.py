@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from fastpool import PoolDeadlock, PoolOverloaded, PoolTimeout, WeightedSemaphore, WorkerPool
-from support import Crew
+from support import STRESS_OPS, Crew, stress_ops
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "50000"))
+OPS = stress_ops(50_000)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 THREADS, LOOPS, TASKS = 4, 2, 6
 SIZE = 9
@@ -49,7 +49,7 @@ def span(dice: random.Random) -> float | None:
 
 def test_semaphore(crew: Crew) -> None:
     """Threads, and tasks of two loops that are cancelled at any time."""
-    print(f"FASTPOOL_STRESS_OPS={OPS} FASTPOOL_STRESS_SEED={SEED}")
+    print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
     semaphore = WeightedSemaphore(SIZE)
     held = Held(SIZE)
 
@@ -116,7 +116,7 @@ def test_semaphore(crew: Crew) -> None:
 def test_worker_pool(crew: Crew, max_queue: int) -> None:
     """Submitters of all kinds, workers that end when idle, tasks that are cancelled or submit more:
     each future gets an outcome, and never are more tasks under way than may be."""
-    print(f"FASTPOOL_STRESS_OPS={OPS} FASTPOOL_STRESS_SEED={SEED}")
+    print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
     pool = WorkerPool(3, max_queue, idle_timeout=0.0005)
     under_way = Held(3)
 

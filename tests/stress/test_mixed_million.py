@@ -21,9 +21,20 @@ import pytest
 
 from fastpool import PoolOverloaded, PoolTimeout
 from loops import KINDS, new_loop, run_in
-from support import Crew, Flaky, Maker, Resource, ailing, eventually, unresettable, works
+from support import (
+    STRESS_OPS,
+    Crew,
+    Flaky,
+    Maker,
+    Resource,
+    ailing,
+    eventually,
+    stress_ops,
+    unresettable,
+    works,
+)
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "6000"))
+OPS = stress_ops(6000)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 LOOPS, TASKS, THREADS = 3, 4, 4
 CAP = 4
@@ -264,7 +275,7 @@ def test_random_operations_of_threads_and_loops(
     names += [f"thread {n}" for n in range(threads)]
     shares = [OPS // len(names) + (n < OPS % len(names)) for n in range(len(names))]
     actors = [Actor(pool, who, share) for who, share in zip(names, shares)]
-    print(f"FASTPOOL_STRESS_OPS={OPS} FASTPOOL_STRESS_SEED={SEED}")
+    print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
 
     at_work = set(range(LOOPS))
     over = threading.Event()
@@ -313,8 +324,8 @@ def test_random_operations_of_threads_and_loops(
         assert ends[end] > OPS / 10000, f"hardly anything ended with {end}: {ends}"
     for actor in actors:
         assert actor.digest == _digest(actor.who, actor.operations), f"{actor.who} did others"
-    eventually(lambda: maker.made == maker.closed)
-    assert pool.stats().open == 0 and not maker.faults, maker.faults
+    eventually(lambda: maker.made == maker.closed and pool.stats().open == 0)
+    assert not maker.faults, maker.faults
     counts = ", ".join(f"{n} {end}" for end, n in sorted(ends.items()))
     print(
         f"{OPS} operations of {LOOPS * TASKS} tasks on {LOOPS} loops and {threads} threads, "

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 from typing import Any
 
 import pytest
 
 from fastpool import PoolError, PoolTimeout, SharedPool
-from support import Crew, Flaky, consistent, eventually
+from support import Crew, Flaky, consistent, eventually, stress_ops
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", 20_000))
+OPS = stress_ops(20_000)
 THREADS, LOOPS, TASKS = 4, 2, 6
 SLOTS, MOST = 3, 3
+
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 1000)]
 
 
 def note(pool: Any, held: list[int]) -> None:

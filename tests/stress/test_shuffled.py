@@ -1,7 +1,8 @@
 """Small worlds by the thousand: every interleaving is chosen by a seed, every run is judged.
 
-FASTPOOL_STRESS_OPS says how many operations each test makes, about; FASTPOOL_STRESS_SEED is the
-first seed, so that a world that failed comes first when its seed is given.
+FASTPOOL_STRESS_OPS says how many operations each test makes, about (a fiftieth
+of a large number); FASTPOOL_STRESS_SEED is the first seed, so that a world that failed comes first
+when its seed is given.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import pytest
 
 from history import Event
 from plans import Plan
+from support import stress_ops
 from world import World
 
-OPS = int(os.environ.get("FASTPOOL_STRESS_OPS", "1200"))
+OPS = stress_ops(1200, share=0.02)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 WORLDS = max(5, OPS // 10)  # ten operations each, about
 
