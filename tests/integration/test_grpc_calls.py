@@ -11,7 +11,8 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from fastpool.grpc import shared, stats  # noqa: E402
+from fastpool.grpc import aio_shared, shared, stats  # noqa: E402
+from fastpool.grpc._connection import Method  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
@@ -271,6 +272,29 @@ def test_stubs_made_anew_keep_nothing(echo: GrpcServer) -> None:
         assert len(table) <= 3
         kept = say(channel)
         assert say(channel).method is kept.method  # what is alike is looked up once
+
+
+@pytest.mark.parametrize("make", [shared, aio_shared])
+def test_a_number_that_is_given_up_is_nobodys(make: Any, echo: GrpcServer) -> None:
+    """A thread that asks for a method while the last stub of it is being finalised has one that
+    keeps its number: its calls would go to another method."""
+    channel = make(echo.target)
+    connections = channel._live()
+    methods, kept = connections.methods, []
+    one, other = (Method("unary_unary", path(name), None, None, False) for name in ("Say", "Sing"))
+    leave = methods.leave
+
+    def slowly(number: int) -> None:
+        kept.append(connections.bound(one))
+        leave(number)
+
+    methods.leave = slowly
+    last = connections.bound(one)
+    del last
+    methods.leave = leave
+    for method in (other, one):
+        assert methods.all[connections.bound(method).number] is method
+    assert methods.all[kept[0].number] is one
 
 
 def test_serializers_that_cannot_be_hashed(echo: GrpcServer) -> None:

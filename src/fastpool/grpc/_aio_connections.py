@@ -12,7 +12,7 @@ from . import _arguments
 from ._aio_errors import closed_error
 from ._aio_lane import Lane
 from ._aio_methods import AioBound
-from ._connection import Method, Methods
+from ._connection import Method, Methods, Number
 from ._key import Key
 from ._registry import Usage
 
@@ -93,7 +93,7 @@ class AioConnections:
             sum(lane.holds.long() for lane in lanes),
         )
 
-    def number(self, method: Method) -> int:
+    def number(self, method: Method) -> Number:
         there: list[Any] = [each for lane in self.lanes() for each in [*lane.live]]
         return self.methods.enter(method, there)
 

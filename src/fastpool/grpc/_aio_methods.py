@@ -20,17 +20,13 @@ if TYPE_CHECKING:
 class AioBound:
     """One method on the connections of a channel, for the stubs of all its handles."""
 
-    __slots__ = ("__weakref__", "connections", "number", "path")
+    __slots__ = ("__weakref__", "_number", "connections", "number", "path")
 
     def __init__(self, connections: AioConnections, method: Method) -> None:
         self.connections = connections
         self.path = method.path
-        self.number = connections.number(method)
-
-    def __del__(self) -> None:
-        number = getattr(self, "number", None)
-        if number is not None:
-            self.connections.methods.leave(number)
+        self._number = connections.number(method)
+        self.number = self._number.value
 
 
 class AioMethod:

@@ -58,18 +58,14 @@ class End:
 class Bound:
     """One method on the connections of a channel, for the stubs of all its handles."""
 
-    __slots__ = ("__weakref__", "connections", "number", "path", "pool")
+    __slots__ = ("__weakref__", "_number", "connections", "number", "path", "pool")
 
     def __init__(self, connections: Connections, method: Method) -> None:
         self.connections = connections
         self.path = method.path
         self.pool = connections.lane(method.path)
-        self.number = connections.number(method)
-
-    def __del__(self) -> None:
-        number = getattr(self, "number", None)
-        if number is not None:
-            self.connections.methods.leave(number)
+        self._number = connections.number(method)
+        self.number = self._number.value
 
     def __repr__(self) -> str:
         return f"{self.path} to {self.connections.target}"

@@ -29,12 +29,26 @@ class Method(NamedTuple):
         return getattr(channel, self.kind)(*arguments, **registered)
 
 
+class Number:
+    """The number of a method, for as long as this lives. Not part of the object that is known by a
+    weak reference: until the end of its finaliser that one can be had again, number and all."""
+
+    __slots__ = ("_methods", "value")
+
+    def __init__(self, methods: Methods, value: int) -> None:
+        self._methods = methods
+        self.value = value
+
+    def __del__(self) -> None:
+        self._methods.leave(self.value)
+
+
 class Methods:
     """The methods that the stubs of one shared channel use now, numbered: `calls[n]` of each
     connection belongs to the method with the number n.
 
-    A number is its holder's while the holder lives, and another's after that, so that a program
-    which makes stubs anew for each call keeps nothing. Thread-safe; `leave` is for finalisers.
+    A number is another method's when its `Number` is gone, so that a program which makes stubs anew
+    for each call keeps nothing. Thread-safe; `leave` is for finalisers.
     """
 
     def __init__(self) -> None:
@@ -43,7 +57,7 @@ class Methods:
         self._left: deque[int] = deque()  # to be freed by whoever comes next
         self._lock = threading.Lock()
 
-    def enter(self, method: Method, connections: Iterable[Connection]) -> int:
+    def enter(self, method: Method, connections: Iterable[Connection]) -> Number:
         """A number for it. `connections`: all there are, where the number may stand for something
         else still."""
         with self._lock:
@@ -59,7 +73,7 @@ class Methods:
             else:
                 number = len(self.all)
                 self.all.append(method)
-            return number
+            return Number(self, number)
 
     def leave(self, number: int) -> None:
         self._left.append(number)

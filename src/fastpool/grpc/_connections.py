@@ -16,7 +16,7 @@ from .. import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
 from .._core import let_go
 from ._callbacks import close
 from ._calls import Bound
-from ._connection import Connection, Method, Methods
+from ._connection import Connection, Method, Methods, Number
 from ._errors import LocalError, NotConnected, closed_error, refusal
 from ._health import Verdicts
 from ._holds import Holds
@@ -188,7 +188,7 @@ class Connections:
             return False
         return True
 
-    def number(self, method: Method) -> int:
+    def number(self, method: Method) -> Number:
         with self._lock:
             known = [*self.live]
         return self.methods.enter(method, known)
