@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
+import select
 import socket
 import ssl
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ._deadline import Deadline
 
@@ -26,6 +29,15 @@ class _NoEnd(Deadline):
 NO_END = _NoEnd()
 
 
+T = TypeVar("T")
+Socket = socket.socket
+
+SOON = 1e-6
+"""A time-out in seconds that is none any more: 0 would mean not to block."""
+
+READ, WRITE = "to be read", "to be written"
+
+
 class Wire:
     """A connected socket, for one user at a time.
 
@@ -34,13 +46,19 @@ class Wire:
     (``fileno``, ``getpeername``, ``getpeercert``, ...) is the socket's, which is ``.socket``.
     """
 
+    # A socket with a time-out lets go of the GIL when that is set, when it waits, and when it sends
+    # or receives; where many threads call, each time another one goes on, and to get the GIL back
+    # costs more than the system call.  So this one never blocks, and waits once for each reply.
+
     __slots__ = (
-        *("__weakref__", "born", "closed", "deadline", "name", "readers", "received", "socket"),
-        *("tls", "unsent", "uses"),
+        *("__weakref__", "_bounded", "_socket", "born", "closed", "deadline", "name", "readers"),
+        *("received", "tls", "unsent", "uses"),
     )
 
-    def __init__(self, connected: socket.socket, name: str, *, gather: bool = False) -> None:
-        self.socket = connected
+    def __init__(self, connected: Socket, name: str, *, gather: bool = False) -> None:
+        connected.settimeout(0)
+        self._socket = connected
+        self._bounded = False  # whether somebody else has it, with a time-out
         self.name = name
         self.tls = connected if isinstance(connected, ssl.SSLSocket) else None
         self.deadline: Deadline = NO_END
@@ -65,21 +83,20 @@ class Wire:
         self.deadline = deadline
         self.received = 0
         self.uses += 1
-        self.socket.settimeout(deadline.left())  # for what is not bounded below
 
     def alive(self) -> bool:
         """Whether it is fit for a turn: open, and nothing to read.  What can be read while nobody
         has asked anything is the end of the connection, or belongs to no question.
 
-        Two system calls, none of which waits.
+        One system call, which does not wait.
         """
         if self.closed:
             return False
         try:
-            self.socket.settimeout(0)
+            own = self._own()
             if self.tls is not None and self.tls.pending():
                 return False
-            socket.socket.recv(self.socket, 1, socket.MSG_PEEK)  # of the bytes under TLS, too
+            Socket.recv(own, 1, socket.MSG_PEEK)  # of the bytes under TLS, too
         except BlockingIOError:
             return True
         except OSError:
@@ -114,10 +131,15 @@ class Wire:
     # ---- As a socket ----------------------------------------------------------------------------
 
     def send(self, data: Any) -> int:
-        try:
-            return self._in_time().send(data)
-        except TimeoutError as error:
-            raise self._late(error) from None
+        own, waits = self._own(), None
+        while True:
+            self._wait(waits)
+            try:
+                return own.send(data)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                waits = WRITE
+            except ssl.SSLWantReadError:
+                waits = READ
 
     def sendall(self, data: Any) -> None:
         if self.unsent is not None:
@@ -137,24 +159,27 @@ class Wire:
             self.unsent = bytearray()
 
     def recv(self, size: int) -> bytes:
-        if self.unsent:
-            self._flush()
-        try:
-            data = self._in_time().recv(size)
-        except TimeoutError as error:
-            raise self._late(error) from None
+        data = self._receive(self._own().recv, size)
         self.received += len(data)
         return data
 
     def recv_into(self, buffer: Any, size: int = 0) -> int:
-        if self.unsent:
-            self._flush()
-        try:
-            count = self._in_time().recv_into(buffer, size)
-        except TimeoutError as error:
-            raise self._late(error) from None
+        count = self._receive(self._own().recv_into, buffer, size)
         self.received += count
         return count
+
+    def _receive(self, receive: Callable[..., T], *args: Any) -> T:
+        if self.unsent:
+            self._flush()
+        waits = READ if self.tls is None else None  # TLS may have read ahead
+        while True:
+            self._wait(waits)
+            try:
+                return receive(*args)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                waits = READ
+            except ssl.SSLWantWriteError:
+                waits = WRITE
 
     def makefile(self, mode: str = "rb", buffering: int = io.DEFAULT_BUFFER_SIZE) -> _Reader:
         """A buffered reader, to be closed within the turn.  What it has read ahead and nobody asked
@@ -167,17 +192,24 @@ class Wire:
     def settimeout(self, value: float | None) -> None:
         """Does nothing: the deadline of the turn holds."""
 
+    def gettimeout(self) -> float | None:
+        """Seconds that are left of the turn; None: no end."""
+        return self.deadline.left()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Ends it when its readers are closed, too: a server that says goodbye in the head of its
         reply is read to the end after the connection was given up."""
         self.closed = True
         if not self.readers:
-            self.socket.close()
+            self._socket.close()
 
     def hang_up(self) -> None:
         """Ends it at once."""
         self.closed = True
-        self.socket.close()
+        self._socket.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.socket, name)
@@ -185,21 +217,29 @@ class Wire:
     def __repr__(self) -> str:
         return f"<Wire {self.name}{' (closed)' if self.closed else ''}>"
 
-    def _late(self, error: TimeoutError) -> TimeoutError:
-        """The deadline, unless it is the system that has given up on the other side (ETIMEDOUT)."""
-        return self.deadline.missed(self.name) if error.errno is None else error
+    @property
+    def socket(self) -> Socket:
+        """The socket, whose own calls take no longer than what is left now."""
+        left = self.deadline.left()
+        self._bounded = True
+        if self._socket.fileno() >= 0:
+            self._socket.settimeout(left if left != 0 else SOON)
+        return self._socket
 
-    def _in_time(self) -> socket.socket:
-        """The socket, whose next step takes no longer than what is left."""
-        at = self.deadline.at
-        if at is None:
-            self.socket.settimeout(None)
-        else:
-            left = at - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self.socket.settimeout(left)
-        return self.socket
+    def _own(self) -> Socket:
+        """The socket, which does not block."""
+        if self._bounded:
+            self._bounded = False
+            if self._socket.fileno() >= 0:
+                self._socket.settimeout(0)
+        return self._socket
+
+    def _wait(self, until: str | None) -> None:
+        """Until there is something to be read, or room to write; None: it may go on at once.  Past
+        the deadline it may not."""
+        left = self.deadline.left()
+        if left == 0 or (until and not _ready(self._socket, until is READ, left)):
+            raise self.deadline.missed(self.name)
 
 
 class _Raw(io.RawIOBase):
@@ -232,3 +272,15 @@ class _Reader(io.BufferedReader):
             if self.peek(1):
                 raw.wire.close()
         super().close()
+
+
+def _ready(connected: Socket, to_read: bool, seconds: float | None) -> bool:
+    """Waits so long; whether it is."""
+    if connected.fileno() < 0:
+        return True  # what follows will say that it is closed
+    if not hasattr(select, "poll"):  # Windows
+        one = [connected]
+        return any(select.select(one if to_read else [], [] if to_read else one, [], seconds))
+    poll = select.poll()
+    poll.register(connected, select.POLLIN if to_read else select.POLLOUT)
+    return bool(poll.poll(None if seconds is None else math.ceil(seconds * 1000)))
