@@ -425,7 +425,8 @@ class Manager:
                 self.core.end_idle(slot[0], self.closing.here, "flushed")
 
     def suspend(self) -> None:
-        self.core.suspend()
+        with self.lock:  # under which creations are started: none is from here on
+            self.core.suspend()
 
     def resume(self) -> None:
         self.core.resume()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import pytest
 
 from faces import FastPool
-from fastpool import PoolClosed, PoolTimeout
-from support import Crew, consistent, eventually, states, works
+from fastpool import PoolClosed, PoolTimeout, _core
+from support import PATIENCE, Crew, consistent, eventually, states, works
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -139,6 +140,30 @@ class TestPauses:
         pool.resume()
         for waiter in waiters:
             pool.put(waiter.result())
+
+    @pytest.mark.threads_only("the housekeeper is held up, whoever asks")
+    def test_no_creation_is_started_once_it_is_suspended(
+        self, accounted: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that is being started is started first: suspend() waits so long."""
+        pool, maker = accounted(1)
+        manager = _core.manager(getattr(pool, "_real", pool), "test")
+        goal, at_it, go_on = manager.opener.goal, threading.Event(), threading.Event()
+
+        def slowly(wishes: int) -> Any:
+            at_it.set()
+            go_on.wait(PATIENCE)
+            return goal(wishes)
+
+        monkeypatch.setattr(manager.opener, "goal", slowly)
+        caller = crew.start(pool.acquire)
+        assert at_it.wait(PATIENCE)
+        suspending = crew.start(pool.suspend).parked()
+        go_on.set()
+        suspending.result()
+        eventually(lambda: maker.made == 1)
+        pool.resume()
+        caller.result().release()
 
     def test_returns_work_while_suspended(self, accounted: Any, crew: Crew) -> None:
         """What comes back becomes idle and is not handed to a waiter before resume."""

@@ -119,7 +119,8 @@ def test_what_gives_a_future_or_a_stream_gives_one_that_has_failed(echo: GrpcSer
     with shared(echo.target, **ONE, max_queue=0) as channel:
         held = hold(channel)
         future = say(channel).future(b"x", timeout=10)
-        assert future.done() and future.code() is EXHAUSTED
+        eventually(future.done)
+        assert future.code() is EXHAUSTED
         stream = channel.unary_stream(path("Count"))(b"abc", timeout=10)
         assert stream.code() is EXHAUSTED and not stream.is_active()
         for read in (lambda: next(stream), lambda: list(stream), future.result):
