@@ -36,7 +36,7 @@ class TestRaces:
                 eventually(lambda calls=calls: sum(call.done() for call in calls) == 2)
                 refused = [call.exception() for call in calls if call.done()]
                 assert {type(error) for error in refused} == {PoolOverloaded}
-                assert pool.stats().waiting == 2
+                eventually(lambda: pool.stats().waiting == 2)
                 for call in calls:
                     call.cancel()
                 eventually(lambda: pool.stats().waiting == 0)
