@@ -214,6 +214,36 @@ def test_the_deadline_holds_over_all_reads_of_a_turn(mute: Any, reader: str) -> 
         assert connection.closed
 
 
+def test_more_than_the_system_buffers_goes_both_ways(kind: Any) -> None:
+    """The other side reads a line to its end before it answers: sending waits for it, and so does
+    receiving."""
+    _, address, how = kind
+    line = b"x" * 4_000_000 + b"\n"
+    with sockets(address, size=1, **how) as pool:
+        for _ in range(2):
+            with pool.lease(timeout=30) as connection:
+                connection.sendall(line)
+                with connection.makefile("rb") as lines:
+                    assert lines.readline() == line.upper()
+        assert pool.pool.stats().created == 1
+
+
+@pytest.mark.parametrize("theirs", [False, True], ids=["as a socket", "the socket"])
+def test_what_the_socket_alone_can_do_ends_in_time(mute: Any, tcp: Any, theirs: bool) -> None:
+    """And leaves it fit for what comes after."""
+    with of(tcp, size=1) as pool, pool.lease(timeout=30) as connection:
+        own = connection.socket if theirs else connection
+        own.sendmsg([b"hel", b"lo\n"])
+        assert own.recvfrom(99)[0] == b"HELLO\n"
+        assert ask(connection, "again") == "AGAIN"
+    with of(mute, size=1) as pool:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError), pool.lease(timeout=0.05) as connection:
+            own = connection.socket if theirs else connection
+            own.recvfrom(1)
+        assert time.monotonic() - began < 5
+
+
 def test_each_read_has_only_what_is_left(tcp: Any) -> None:
     with of(tcp, size=1) as pool, pool.lease(timeout=30) as connection:
         left = [connection.gettimeout()]
