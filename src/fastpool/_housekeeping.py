@@ -28,11 +28,43 @@ class Housekeeping:
         self.kept_alive: dict[int, float] = {}  # when a slot's resource was last checked for it
         self.next_at = INF  # of the real time, when the housekeeper comes by
         self.tending = threading.RLock()
+        self._asked = False  # for a visit that has not begun
+
+    def opened(self, index: int) -> None:
+        """There is a new resource.  A visit looks at all that are open, so one is asked for only if
+        this resource has the first deadline, or is one too many."""
+        core, o = self.core, self.options
+        if core.open > o.max_idle:
+            self.tend_soon()
+        since, dies_at = core.slot(index)[2:4]
+        first = min(dies_at, since + min(o.idle_timeout, o.keepalive))
+        self.within(first - core.now())
+
+    def within(self, seconds: float) -> None:
+        """A visit is due by then, which says when the next one is."""
+        now = time.monotonic()
+        if now >= self.next_at or now + seconds < self.next_at:
+            self.tend_soon()
 
     def tend_soon(self) -> None:
-        """Something was opened: there may be a new first deadline."""
+        """There may be a new first deadline."""
         if self.options.clock is None:
-            _keeper.poke(self.tend)
+            self.ask()
+
+    def ask(self) -> None:
+        """For a visit soon: one, for all who ask before it begins."""
+        if self._asked:
+            return
+        try:
+            self._asked = True
+            _keeper.poke(self._tend_as_asked)
+        except BaseException:  # a signal handler's
+            self._asked = False
+            raise
+
+    def _tend_as_asked(self) -> None:
+        self._asked = False  # first: what comes from here on may be missed
+        self.tend()
 
     def tend(self) -> None:
         """Evicts what expired, starts a keepalive check, refills, reports leaks; sets the next

@@ -218,7 +218,7 @@ class Manager:
         if self.core.closed:
             self.sweep(later)
         else:
-            _keeper.poke(self.housekeeping.tend)
+            self.housekeeping.ask()
 
     def rescue(self, index: int, why: str) -> None:
         """For the core: a slot whose owner did not get to the end of what it was doing."""

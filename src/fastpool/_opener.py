@@ -251,7 +251,7 @@ class Opener:
             if why is None:
                 self._arrived(attempt)
                 manager.changed()
-                manager.housekeeping.tend_soon()
+                manager.housekeeping.opened(attempt.index)
             else:
                 self.start()
                 manager.closing.on(self.workers, attempt.index, why)

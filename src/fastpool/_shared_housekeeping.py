@@ -31,6 +31,9 @@ class SharedHousekeeping(Housekeeping):
         # A slot and its use: when abort is called; inf: it was.
         self.draining: dict[tuple[int, int], float] = {}
 
+    def opened(self, index: int) -> None:
+        self.tend_soon()  # there are few, and one more may be one that is not needed
+
     def tend(self) -> None:
         manager, core, o = self.manager, self.core, self.options
         if core.closed:

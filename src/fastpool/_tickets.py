@@ -27,6 +27,7 @@ class SharedTracking(Tracking):
             self.tickets += 1
             hand.ticket = self.tickets
         self.taken[hand.ticket] = [*self.entry(), hand.index, False]
+        self.manager.housekeeping.within(self.leak_after)
 
     def loosen(self, ticket: int) -> None:
         """There is no lease that knows this ticket: it was a ``get``."""

@@ -30,8 +30,10 @@ class Tracking:
     def note(self, hand: _core.Hand) -> None:
         """What is in hand is lent."""
         self.taken[hand.index] = self.entry()
+        self.manager.housekeeping.within(self.leak_after)
 
     def entry(self) -> list[Any]:
+        """Of what is lent now."""
         from .stats import call_stack
 
         return [self.core.now(), threading.current_thread().name, call_stack(), False]

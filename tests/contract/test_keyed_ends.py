@@ -304,7 +304,7 @@ class TestFactory:
         """It cannot be killed: other keys get no more than the rest."""
         maker = KeyedMaker(2, 2)
         maker.gates["dead"] = threading.Event()
-        pool, _ = keyed(2, 2, maker=maker, create_timeout=0.02)
+        pool, _ = keyed(2, 2, maker=maker, create_timeout=0.5)
         with pytest.raises(PoolTimeout):
             pool.acquire("dead")
         for key in "abc":
