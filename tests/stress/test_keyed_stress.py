@@ -26,7 +26,7 @@ THREADS, LOOPS, TASKS = 5, 2, 6  # each makes as many turns
 TURNS = max(1, OPS // (THREADS + LOOPS * TASKS))
 LONG = 3 * PATIENCE  # a time-out that is reached by a bug alone
 
-pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 100)]
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 20)]
 
 
 class Broken(Exception):
