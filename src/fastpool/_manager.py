@@ -303,8 +303,8 @@ class Manager:
     def lost(self, index: int, /) -> None:
         """A lease was collected unreleased.  May be in a finaliser: no lock, no hook."""
         if self.core.claim(index, "leased"):
+            taken_at = self.tracking.place(index)  # before it is forgotten
             _keeper.poke(self.close_lost, index)
-            taken_at = self.tracking.place(index)
             import warnings
 
             hint = "; leak_after= shows where it was taken"

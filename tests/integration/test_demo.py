@@ -407,6 +407,8 @@ def test_rows_stay_in_their_columns() -> None:
     heading, line = view.text.splitlines()[-2:]
     assert len(heading) == len(line) == 80
     assert line.split()[-6:] == ["123,457", "12.30", "1,234.6", "123,456", "123,456", "0.50"]
+    view.complete(0, Row("as slow as it may be", p50=12.3456, p99=123.456))
+    assert view.text.split()[-6:] == ["-", "12,346", "123,456", "-", "-", "-"]
     view.complete(0, Row("nothing measured", p50=float("nan")))
     assert view.text.splitlines()[-1].split()[2:] == ["-"] * 6
 

@@ -50,7 +50,7 @@ def _number(value: float | None, digits: int) -> str:
 
 def _milliseconds(seconds: float | None) -> str:
     value = None if seconds is None else seconds * 1000
-    return _number(value, 2 if value is None or value < 100 else 1)
+    return _number(value, 2 if value is None or value < 100 else 1 if value < 10_000 else 0)
 
 
 class PlainView:
