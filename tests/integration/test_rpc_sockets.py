@@ -244,6 +244,11 @@ def test_what_the_socket_alone_can_do_ends_in_time(mute: Any, tcp: Any, theirs: 
         assert time.monotonic() - began < 5
 
 
+def test_a_deadline_may_be_as_far_away_as_one_likes(tcp: Any) -> None:
+    with of(tcp, size=1) as pool, pool.lease(timeout=1e9) as connection:
+        assert ask(connection, "in time") == "IN TIME"
+
+
 def test_each_read_has_only_what_is_left(tcp: Any) -> None:
     with of(tcp, size=1) as pool, pool.lease(timeout=30) as connection:
         left = [connection.gettimeout()]

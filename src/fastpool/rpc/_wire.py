@@ -26,11 +26,10 @@ class _NoEnd(Deadline):
         self.seconds = self.at = None
 
 
-NO_END = _NoEnd()
-
-
 T = TypeVar("T")
 Socket = socket.socket
+
+NO_END = _NoEnd()
 
 SOON = 1e-6
 """A time-out in seconds that is none any more: 0 would mean not to block."""
@@ -237,9 +236,10 @@ class Wire:
     def _wait(self, until: str | None) -> None:
         """Until there is something to be read, or room to write; None: it may go on at once.  Past
         the deadline it may not."""
-        left = self.deadline.left()
-        if left == 0 or (until and not _ready(self._socket, until is READ, left)):
-            raise self.deadline.missed(self.name)
+        while (left := self.deadline.left()) != 0:
+            if until is None or _ready(self._socket, until is READ, left):
+                return
+        raise self.deadline.missed(self.name)
 
 
 class _Raw(io.RawIOBase):
@@ -275,7 +275,9 @@ class _Reader(io.BufferedReader):
 
 
 def _ready(connected: Socket, to_read: bool, seconds: float | None) -> bool:
-    """Waits so long; whether it is."""
+    """Waits so long, or a while; whether it is."""
+    if seconds is not None:
+        seconds = min(seconds, 3600.0)  # the system knows a longest time
     if connected.fileno() < 0:
         return True  # what follows will say that it is closed
     if not hasattr(select, "poll"):  # Windows
