@@ -52,7 +52,7 @@ class TestCreation:
         pool, maker = accounted(1)
         maker.gate.clear()
         with pytest.raises(PoolTimeout) as caught:
-            pool.get(timeout=0.02)
+            pool.get(timeout=0.3)  # the factory is entered by then
         assert caught.value.phase == "create"
         assert states(pool) == {"creating": 1}
         maker.gate.set()
