@@ -2,7 +2,7 @@
 # enough. Environments are .venv (the default python3) and .venv-VERSION.
 #
 #   ARGS="..."     more arguments for the program that runs:  make test ARGS="-k lease"
-#   ON="3.13t"     the interpreters to test or measure:       make test ON="3.11 3.13t", ON=all
+#   ON="3.13t"     the interpreters to test or measure:       make test ON="3.11 3.14", ON=all
 #   PYTHON=...     the default interpreter, instead of python3
 
 PYTHON ?= python3
@@ -13,11 +13,14 @@ VENV   := .venv/bin
 READY   = @$(PYTHON) tools/venvs.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build debug stress tsan bench bench-grpc bench-rpc lint wheel verify clean python
+.PHONY: help demo test test-all test-rest build slow debug stress tsan bench bench-grpc bench-rpc \
+  lint wheel verify clean python
 
 help:
 	@echo "make demo     real servers under load, pooled and not, in one table"
-	@echo "make test     the suite on every interpreter found, and a table"
+	@echo "make test     the suite on this interpreter, without what takes long: a few minutes"
+	@echo "make test-all the suite on every interpreter found, real servers included"
+	@echo "make slow     make test, with random delays in every thread but the test's"
 	@echo "make build    the compiled module, in place"
 	@echo "make debug    the suite on the debug build: all invariants after each operation"
 	@echo "make stress   random operations under a conservation check, at length"
@@ -27,25 +30,37 @@ help:
 	@echo "make bench-rpc  pooled XML-RPC and JSON-RPC beside what people use today"
 	@echo "make lint     style and types"
 	@echo "make wheel    sdist and wheel, in dist/"
-	@echo "make verify   all of that, on every interpreter known: the long run"
+	@echo "make verify   all of that and all tests, on every interpreter known: the long run"
 	@echo "make clean    remove builds and environments"
 
 demo: python
 	$(READY) demo
 	@$(VENV)/fastpool demo $(ARGS)
 
+TESTS = @$(PYTHON) tools/run_tests.py
+
 test: python
-	@$(PYTHON) tools/run_tests.py --on "$(ON)" $(ARGS)
+	$(TESTS) --on "$(ON)" $(ARGS)
+
+test-all: python
+	$(TESTS) --tier full --on "$(or $(ON),all)" $(ARGS)
+
+# What test-all has and test has not.
+test-rest: python
+	$(TESTS) --tier rest --on "$(or $(ON),all)" $(ARGS)
+
+slow: python
+	$(TESTS) --slow --measures no --on "$(ON)" $(ARGS)
 
 build: python
 	$(READY) test
 
 debug: python
-	@$(PYTHON) tools/run_tests.py --on "$(ON)" --debug $(ARGS)
+	$(TESTS) --tier all --debug --on "$(ON)" $(ARGS)
 
 stress: python
 	@FASTPOOL_STRESS_OPS=$${FASTPOOL_STRESS_OPS:-1000000} \
-	  $(PYTHON) tools/run_tests.py --on "$(ON)" tests/stress $(ARGS)
+	  $(PYTHON) tools/run_tests.py --tier all --on "$(ON)" tests/stress $(ARGS)
 
 tsan: python
 	@$(PYTHON) tools/run_tsan.py $(ARGS)
@@ -72,10 +87,12 @@ wheel: python
 	$(READY) test
 	$(VENV)/python -m build
 
+# Here a test of the fast tier that has become costly fails.
 verify: ON = all
-verify: lint test debug stress tsan bench wheel
-	@tools/newer.sh 3.14
-	@tools/newer.sh 3.15
+verify: lint wheel
+	$(TESTS) --tier all --fail-costly --on "$(ON)" $(ARGS)
+	$(MAKE) debug stress ON="$(ON)"
+	$(MAKE) slow tsan demo bench bench-grpc bench-rpc
 
 clean:
 	rm -rf build dist .venv .venv-* src/*.egg-info src/fastpool/*.so

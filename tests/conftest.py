@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,8 +18,16 @@ from support import Crew, Maker, eventually
 #: Seconds that one test may take, unless it carries @pytest.mark.timeout(n); see pyproject.toml.
 LIMIT = 60
 
+pytest_plugins = ["tiers"]
+
+#: The standard error of the run itself: while a test runs, descriptor 2 is a file of pytest's
+#: which dies with the process.
+stderr_of_the_run = 2
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    global stderr_of_the_run
+    stderr_of_the_run = os.dup(2)  # pytest does not capture now
     # A run started in the background inherits an ignored SIGINT, and so would the programs that the
     # tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,10 +50,9 @@ def hard_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     """pytest-timeout ends a test that waits; this ends the run if even that does not help."""
     marker = request.node.get_closest_marker("timeout")
     seconds = marker.args[0] if marker and marker.args else LIMIT
-    with open(sys.__stderr__.fileno(), "w", closefd=False) as stderr:
-        faulthandler.dump_traceback_later(2 * seconds, exit=True, file=stderr)
-        yield
-        faulthandler.cancel_dump_traceback_later()
+    faulthandler.dump_traceback_later(2 * seconds, exit=True, file=stderr_of_the_run)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

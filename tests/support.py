@@ -24,11 +24,22 @@ PATIENCE = 10.0
 STRESS_OPS: int | None = int(os.environ.get("FASTPOOL_STRESS_OPS", 0)) or None
 
 
+#: Whether this run is to answer quickly; see tiers.py.
+QUICK = os.environ.get("FASTPOOL_TIER", "all") in ("fast", "full")
+
+
 def stress_ops(default: int, share: float = 1.0) -> int:
     """How many operations a stress test makes: as many as are asked for, but of more than its
-    default only a share where each takes long, so that a million of all ends within the hour."""
-    asked = STRESS_OPS or default
-    return asked if asked <= default else max(default, int(asked * share))
+    default only a share where each takes long, so that a million of all ends within the hour.
+    In the quick tiers a tenth of the default."""
+    if STRESS_OPS is None:
+        return default // 10 if QUICK else default
+    return STRESS_OPS if default >= STRESS_OPS else max(default, int(STRESS_OPS * share))
+
+
+def examples(default: int) -> int:
+    """How many examples hypothesis tries; in the quick tiers a quarter."""
+    return default // 4 if QUICK else default
 
 
 #: Threads that act for those of the test; one that is parked waits for them to sleep as well.

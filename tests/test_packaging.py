@@ -20,8 +20,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.once,  # each interpreter builds in place; wheels.yml tries the wheel of each
-    pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         not (ROOT / "setup.py").exists(), reason="an installed fastpool has no build files"

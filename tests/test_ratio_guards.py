@@ -43,7 +43,7 @@ def lost(best: dict[str, Figure]) -> list[str]:
     return sentences
 
 
-@pytest.mark.ratio
+@pytest.mark.measures
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("row", GUARDED)
 def test_the_advantage_is_kept(row: str) -> None:

@@ -10,7 +10,7 @@ import ast
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,24 @@ WITH_DEFAULT = [
 ]
 
 
+def each(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[..., Any]:
+    """Make one test of hundreds of small cases; each that fails is reported by itself."""
+    keys = (names,) if isinstance(names, str) else names
+    rows = [case if isinstance(case, tuple) else (case,) for case in cases]
+    assert rows
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        def test(subtests: pytest.Subtests) -> None:
+            for row in rows:
+                with subtests.test(**dict(zip(keys, map(str, row), strict=True))):
+                    function(*row)
+
+        test.__name__, test.__doc__ = function.__name__, function.__doc__
+        return test
+
+    return decorate
+
+
 # ---- Docstrings ---------------------------------------------------------------------------------
 
 
@@ -172,14 +190,14 @@ def text_of(doc: str | None, name: str) -> str:
     return rest.strip() if re.match(rf"([\w.]+\.)?{name}\b[(:]", first) else first
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@each("name", PUBLIC)
 def test_every_public_name_has_a_docstring(name: str) -> None:
     value = PUBLIC[name]
     doc = value.__dict__["__doc__"] if isinstance(value, type) else value.__doc__
     assert text_of(doc, value.__name__)
 
 
-@pytest.mark.parametrize(("kind", "name"), MEMBERS, ids=str)
+@each(("kind", "name"), MEMBERS)
 def test_every_public_member_has_a_docstring(kind: type, name: str) -> None:
     assert text_of(getattr(kind, name).__doc__, name)
 
@@ -187,17 +205,17 @@ def test_every_public_member_has_a_docstring(kind: type, name: str) -> None:
 # ---- Pages --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@each("name", PUBLIC)
 def test_every_public_name_is_in_the_reference(name: str) -> None:
     assert re.search(rf"`{name.rpartition('.')[2]}\b", "".join(PAGES.values()))
 
 
-@pytest.mark.parametrize(("kind", "name"), MEMBERS, ids=str)
+@each(("kind", "name"), MEMBERS)
 def test_every_public_member_is_in_its_page(kind: type, name: str) -> None:
     assert re.search(rf"`{name}\b", PAGES[COMPILED[kind.__name__]])
 
 
-@pytest.mark.parametrize("kind", ["PoolStats", "SharedStats", "KeyedStats", "Histogram", "Holder"])
+@each("kind", ["PoolStats", "SharedStats", "KeyedStats", "Histogram", "Holder"])
 def test_every_field_is_in_the_reference(kind: str) -> None:
     section = PAGES["stats"].partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
     members = [name for name in dir(getattr(fastpool.stats, kind)) if not name.startswith("_")]
@@ -207,7 +225,7 @@ def test_every_field_is_in_the_reference(kind: str) -> None:
     assert [name for name in members if not re.search(rf"`{name}\b", section)] == []
 
 
-@pytest.mark.parametrize("kind", ["CallStats", "BreakerStats", "LimitStats"])
+@each("kind", ["CallStats", "BreakerStats", "LimitStats"])
 def test_every_field_of_calls_is_in_the_reference(kind: str) -> None:
     section = PAGES["calls"].partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
     members = [name for name in dir(getattr(fastpool.calls, kind)) if not name.startswith("_")]
@@ -218,7 +236,7 @@ def test_every_field_of_calls_is_in_the_reference(kind: str) -> None:
 CALLS = ("CallPolicy", "Retry", "RetryThrottle", "CircuitBreaker", "Limit")
 
 
-@pytest.mark.parametrize("kind", CALLS)
+@each("kind", CALLS)
 def test_every_option_of_calls_is_in_the_reference_with_its_default(kind: str) -> None:
     given = inspect.signature(getattr(fastpool.calls, kind)).parameters.values()
     call = re.search(rf"`{kind}\(([^`]*)\)`", PAGES["calls"])
@@ -254,7 +272,7 @@ def test_the_stub_has_every_type_of_the_core() -> None:
     assert {*stub_classes()} == ours
 
 
-@pytest.mark.parametrize("name", stub_classes())
+@each("name", stub_classes())
 def test_the_stub_has_every_member_of_a_type(name: str) -> None:
     real = {one for one in dir(getattr(fastpool._core, name)) if not one.startswith("_")}
     assert stub_members(name) == real - NOT_SHARED
@@ -267,12 +285,12 @@ def test_the_stub_has_every_option() -> None:
     assert set().union(*STUB_OPTIONS.values()) == {*NAMES, "maxsize"}
 
 
-@pytest.mark.parametrize(("use", "name"), WITH_DEFAULT)
+@each(("use", "name"), WITH_DEFAULT)
 def test_the_default_in_the_stub_is_the_real_one(use: str, name: str) -> None:
     assert as_given(parsed(use), name) == STUB_OPTIONS[use][name]
 
 
-@pytest.mark.parametrize(("use", "name"), EACH_OPTION)
+@each(("use", "name"), EACH_OPTION)
 def test_an_option_of_the_stub_is_accepted(use: str, name: str) -> None:
     """By FastPool itself, as a keyword and with a value that is not its default."""
     value = 2 if name == "maxsize" else OTHER[name]
@@ -282,7 +300,7 @@ def test_an_option_of_the_stub_is_accepted(use: str, name: str) -> None:
     FastPool(**{**USES[use], **more, name: value}).close()
 
 
-@pytest.mark.parametrize("name", [*NAMES, "maxsize"])
+@each("name", [*NAMES, "maxsize"])
 def test_an_option_is_in_the_reference_with_its_defaults(name: str) -> None:
     page = PAGES["fastpool"]
     table = page.partition("| option | F | I | Q |")[2].partition("\n\n")[0]
@@ -300,7 +318,7 @@ def test_an_option_is_in_the_reference_with_its_defaults(name: str) -> None:
     assert re.search(rf"^\|.*`{name}`.*\|.*\|.*\|$", effects, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - set(STUB_OPTIONS[""]) - {"factory", "items"}))
+@each("name", sorted(set(NAMES) - set(STUB_OPTIONS[""]) - {"factory", "items"}))
 def test_a_queue_refuses_what_is_not_for_it(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} means nothing without a factory"):
         FastPool(**{name: OTHER[name]})
@@ -314,7 +332,7 @@ def test_the_stub_has_every_option_of_a_keyed_pool() -> None:
     assert {*options_of("KeyedPool")} == {*_keyed_options.LIMITS, *NAMES} - refused
 
 
-@pytest.mark.parametrize("name", options_of("KeyedPool"))
+@each("name", options_of("KeyedPool"))
 def test_an_option_of_a_keyed_pool_is_in_the_reference(name: str) -> None:
     """With its default, which is the real one."""
     (row,) = re.findall(rf"^\| `{name}` \|.*", PAGES["keyed"], re.MULTILINE)
@@ -339,7 +357,7 @@ def test_the_stub_has_every_option_of_a_shared_pool() -> None:
     assert {*options_of("SharedPool")} == {*_shared_options.OWN, *NAMES} - refused
 
 
-@pytest.mark.parametrize("name", options_of("SharedPool"))
+@each("name", options_of("SharedPool"))
 def test_an_option_of_a_shared_pool_is_in_the_reference(name: str) -> None:
     """With its default, which is the real one."""
     page = PAGES["shared"].partition("| option | default | unit or values | effect |")[2]

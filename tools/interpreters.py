@@ -1,4 +1,5 @@
-"""Find the Python interpreters of this machine: on PATH, in pyenv, in the unpacked toolchain.
+"""Find the Python interpreters of this machine: on PATH, in pyenv, in the unpacked toolchain, or
+among Debian's packages.
 
 An interpreter is named by its label: "3.12", or "3.13t" for a free-threaded build.
 """
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import debian
+
 ROOT = Path(__file__).resolve().parent.parent
 
-#: What every test run covers; `ON=all` covers ALL.
-WANTED = ("3.11", "3.12", "3.13", "3.13t")
-ALL = (*WANTED, "3.14", "3.14t", "3.15", "3.15t")
+#: What `make test-all` covers: all that fastpool is configured for.
+ALL = ("3.11", "3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15", "3.15t")
 
 #: A script that unpacks free-threaded builds and prints their paths, the ThreadSanitizer one last.
 TOOLCHAIN = Path(os.environ.get("FASTPOOL_TOOLCHAIN", ROOT.parent / "shared/toolchain/install"))
@@ -51,6 +53,8 @@ class Interpreter:
     headers: bool
     venv: bool
     cc: str
+    #: What stands before each of its commands: it may run in a file system of its own.
+    prefix: tuple[str, ...] = ()
 
     @property
     def free_threaded(self) -> bool:
@@ -79,6 +83,8 @@ class Interpreter:
         """$CC, else the compiler that built the interpreter, else any that is there."""
         if os.name == "nt":
             return "cl"  # setuptools finds it where it is installed, which is not on PATH
+        if self.prefix:
+            return "gcc"  # unpacked with it
         for candidate in (os.environ.get("CC"), self.cc, "cc", "gcc", "clang"):
             if candidate and shutil.which(candidate.split()[0]):
                 return candidate
@@ -86,12 +92,13 @@ class Interpreter:
 
 
 @cache
-def probe(path: Path) -> Interpreter | None:
+def probe(path: Path, prefix: tuple[str, ...] = ()) -> Interpreter | None:
     """What the interpreter says of itself; None when it does not run (a pyenv shim, say)."""
     try:
-        run = subprocess.run([path, "-c", PROBE], capture_output=True, text=True, timeout=60)
+        command = [*prefix, path, "-c", PROBE]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
         answer = json.loads(run.stdout)
-        return Interpreter(path=Path(answer.pop("path")), **answer)
+        return Interpreter(path=Path(answer.pop("path")), prefix=prefix, **answer)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
@@ -137,9 +144,9 @@ def _patch_level(folder: Path) -> tuple[int, ...]:
 
 
 @cache
-def find(label: str) -> Interpreter | None:
-    """The first interpreter of that label that runs, preferring one that lacks nothing."""
-    second_best = None
+def find(label: str) -> Interpreter:
+    """The first interpreter of that label that runs and lacks nothing; NotFound says why none."""
+    reason = "not found on PATH or in pyenv"
     for path in candidates(label):
         if not path.exists():
             continue
@@ -147,8 +154,18 @@ def find(label: str) -> Interpreter | None:
         if found and found.label == label and not found.tsan:
             if not found.lack:
                 return found
-            second_best = second_best or found
-    return second_best
+            reason = f"{found.path}: {found.lack}"
+    try:
+        found = probe(Path(f"/usr/bin/python{label}"), debian.command(debian.system(label)))
+    except debian.NotHad as missing:
+        raise NotFound(f"{reason}; {missing}") from None
+    if found is None or found.lack:
+        raise NotFound(f"{reason}; Debian's package of it does not run here")
+    return found
+
+
+class NotFound(Exception):
+    """There is no such interpreter; the text says where it was looked for and what is missing."""
 
 
 def find_tsan() -> Interpreter | None:

@@ -1,11 +1,13 @@
-"""Run the test suite on every interpreter of this machine and sum up.
+"""Run the test suite on the interpreters of this machine and sum up.
 
-    python3 tools/run_tests.py [--on 3.11,3.13t | --on all] [--debug] [pytest arguments]
+    python3 tools/run_tests.py [--tier fast|full|rest|all] [--on 3.13,3.14 | --on all]
+                               [--debug] [--slow] [--fail-costly] [pytest arguments]
 
-The first is the interpreter that runs this script; only there are tests run that are marked `once`,
-since they do not depend on the interpreter. Each gets an environment of its own and takes its turn
-alone, since some tests measure. Ends with a table and a line that adds it up; exits with a status
-other than 0 if anything failed, or if nothing ran.
+Without `--on` it is the interpreter that runs this script.  The first one runs what does not depend
+on the interpreter, too.  Each has an environment of its own.  Tests run in as many processes as
+there are CPUs; those that measure run after them, alone.  Ends with a table, a line for what could
+not be had, and a line that adds it up; exits with a status other than 0 if anything failed, or if
+nothing ran.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from interpreters import ALL, ROOT, WANTED, Interpreter, default, find
+from interpreters import ALL, ROOT, Interpreter, NotFound, default, find
 from venvs import SetupError, Venv
 
 
@@ -31,14 +35,16 @@ class Outcome:
     name: str
     passed: int = 0
     failed: int = 0
-    skipped: int = 0
     seconds: float = 0.0
     note: str = ""
+    skipped: Counter[str] = field(default_factory=Counter)  # by reason
+    lacking: list[str] = field(default_factory=list)  # packages that could not be installed
 
     def __str__(self) -> str:
-        if not self.passed + self.failed + self.skipped:
+        skipped = self.skipped.total()
+        if not self.passed + self.failed + skipped:
             return f"{self.name:<15} {self.note}"
-        counts = f"{self.passed:>8} {self.failed:>8} {self.skipped:>8} {self.seconds:>8.1f}"
+        counts = f"{self.passed:>8} {self.failed:>8} {skipped:>8} {self.seconds:>8.1f}"
         return f"{self.name:<15}{counts}  {self.note}".rstrip()
 
 
@@ -48,20 +54,18 @@ HEAD = f"{'interpreter':<15}{'passed':>8} {'failed':>8} {'skipped':>8} {'seconds
 def extras_for(interpreter: Interpreter) -> list[str]:
     """What the tests can use there: grpcio, gevent, uvloop and peers have no wheels for 3.13t."""
     if interpreter.free_threaded:
-        return ["test", "anyio", "rpc-test"]
+        return ["anyio", "rpc-test"]
     main = interpreter.path == default().path
-    return ["test", "demo", "grpc-test", "rpc-test", "peers", "loops"] + ["lint"] * main
+    return ["demo", "grpc-test", "rpc-test", "peers", "loops"] + ["lint"] * main
 
 
-def run(interpreter: Interpreter, arguments: list[str], *, first: bool, debug: bool) -> Outcome:
+def run(interpreter: Interpreter, arguments: list[str], *, debug: bool) -> Outcome:
     outcome = Outcome(interpreter.version + " debug" * debug)
     venv = Venv(interpreter)
-    environment = dict(os.environ)
-    spared = ["ratio", "slow"] * debug + ["once"] * (not first)
-    if spared:
-        arguments = ["-m", " and ".join(f"not {mark}" for mark in spared), *arguments]
+    # The assertions of the tests are compiled once, not anew for each run and process.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     try:
-        venv.ready(extras_for(interpreter))
+        lacking = venv.ready(["test"], extras_for(interpreter))
         venv.build()
         if debug:
             library = venv.build_flavour("debug", FASTPOOL_DEBUG="1")
@@ -70,74 +74,110 @@ def run(interpreter: Interpreter, arguments: list[str], *, first: bool, debug: b
         print(error)
         outcome.failed, outcome.note = 1, "could not be set up"
         return outcome
+    for extra, reason in lacking.items():
+        outcome.lacking.append(f"the extra '{extra}' could not be installed: {reason}")
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [venv.python, "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
-        status = subprocess.run(command, cwd=ROOT, env=environment).returncode
-        outcome.seconds = time.monotonic() - start
-        count(outcome, report, status)
+    for phase in phases(arguments, debug):
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.xml"
+            command = venv.command("-m", "pytest", "-q", f"--junitxml={report}", *phase)
+            status = subprocess.run(command, cwd=ROOT, env=environment).returncode
+            count(outcome, report, status)
+    outcome.seconds = time.monotonic() - start
     return outcome
 
 
+def phases(arguments: list[str], debug: bool) -> Iterator[list[str]]:
+    """First what does not mind company, in a process for each CPU; then what measures, alone."""
+    yield ["--numprocesses=auto", "--dist=loadfile", "--measures=no", *arguments]
+    chosen = [argument for argument in arguments if Path(argument.partition("::")[0]).exists()]
+    if not debug:  # a debug build measures nothing
+        yield ["--measures=only", *arguments, *([] if chosen else measuring())]
+
+
+def measuring() -> list[str]:
+    """The files that have such tests, so that the others are not read once more."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    found = [path for path in files if "mark.measures" in path.read_text(encoding="utf-8")]
+    return [str(path.relative_to(ROOT)) for path in found]
+
+
+#: pytest's statuses for "all passed", "some failed" and "none was there".
+USUAL = (0, 1, 5)
+
+
 def count(outcome: Outcome, report: Path, status: int) -> None:
-    """Read pytest's report. No report means that the run itself died: that is a failure too."""
+    """Add what pytest reports.  No report means that the run itself died: that is a failure too."""
     try:
         suites = list(ElementTree.parse(report).getroot().iter("testsuite"))
     except (OSError, ElementTree.ParseError):
-        outcome.failed, outcome.note = 1, f"the run died with status {status}"
+        outcome.failed += 1
+        outcome.note = f"the run died with status {status}"
         return
-    total = {
-        key: sum(int(suite.get(key, 0)) for suite in suites)
-        for key in ("tests", "failures", "errors", "skipped")
-    }
-    outcome.failed = total["failures"] + total["errors"]
-    outcome.skipped = total["skipped"]
-    outcome.passed = total["tests"] - outcome.failed - outcome.skipped
-    if status and not outcome.failed:
-        outcome.failed, outcome.note = 1, f"pytest ended with status {status}"
+    failed = sum(int(suite.get(key, 0)) for suite in suites for key in ("failures", "errors"))
+    skips = [skip for suite in suites for skip in suite.iter("skipped")]
+    outcome.skipped.update(skip.get("message", "") for skip in skips)
+    outcome.failed += failed
+    outcome.passed += sum(int(suite.get("tests", 0)) for suite in suites) - failed - len(skips)
+    if status not in USUAL or (status == 1 and not failed):
+        outcome.failed += 1
+        outcome.note = f"pytest ended with status {status}"
 
 
 def labels_of(text: str) -> list[str]:
-    """The interpreters that `--on` means; without it, this one and those of WANTED."""
+    """The interpreters that `--on` means: without it this one, with "all" each that is known."""
     if text == "all":
         labels = [default().label, *ALL]
     else:
-        labels = text.replace(",", " ").split() or [default().label, *WANTED]
+        labels = text.replace(",", " ").split() or [default().label]
     return list(dict.fromkeys(labels))
 
 
-def choose(labels: list[str]) -> list[tuple[str, Interpreter | None]]:
-    """This interpreter first, then the others that were asked for, found or not."""
-    first = default()
-    others = [label for label in labels if label != first.label]
-    chosen = [(label, find(label)) for label in others]
-    return [(first.label, first), *chosen] if len(others) < len(labels) else chosen
+def choose(labels: list[str]) -> Iterator[tuple[str, Interpreter | None, str]]:
+    """This interpreter first, then the others that were asked for: found, or why not."""
+    for label in sorted(labels, key=lambda label: label != default().label):
+        interpreter = default() if label == default().label else None
+        try:
+            interpreter = interpreter or find(label)
+        except NotFound as reason:
+            yield label, None, str(reason)
+        else:
+            yield label, None if interpreter.lack else interpreter, interpreter.lack
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--on", default="", help="labels such as 3.11,3.13t, or 'all'")
+    parser.add_argument("--tier", default="fast", choices=["fast", "full", "rest", "all"])
     parser.add_argument("--debug", action="store_true", help="test the FASTPOOL_DEBUG build")
     options, arguments = parser.parse_known_args()
 
     outcomes: list[Outcome] = []
     first = True
-    for label, interpreter in choose(labels_of(options.on)):
-        if interpreter is None or interpreter.lack:
-            reason = interpreter.lack if interpreter else "not found"
-            outcomes.append(Outcome(label, note=f"not run: {reason}"))
+    for label, interpreter, lack in choose(labels_of(options.on)):
+        if interpreter is None:
+            outcomes.append(Outcome(label, note=f"NOT RUN: {lack}"))
             continue
         print(f"\nPython {interpreter.version}: {interpreter.path}", flush=True)
-        outcomes.append(run(interpreter, arguments, first=first, debug=options.debug))
+        # Only the first of them has run the fast tier before.
+        tier = "full" if options.tier == "rest" and not first else options.tier
+        own = [f"--tier={tier}"] + ["--not-first"] * (not first)
+        outcomes.append(run(interpreter, [*own, *arguments], debug=options.debug))
         first = False
 
+    for outcome in outcomes:
+        if outcome.skipped or outcome.lacking:
+            print(f"\nnot run on {outcome.name}:")
+        for line in outcome.lacking:
+            print(f"        {line}")
+        for reason, times in outcome.skipped.most_common():
+            print(f"{times:>6}  {reason}")
     print(f"\n{HEAD}")
     for outcome in outcomes:
         print(outcome)
     passed = sum(outcome.passed for outcome in outcomes)
     failed = sum(outcome.failed for outcome in outcomes)
-    skipped = sum(outcome.skipped for outcome in outcomes)
+    skipped = sum(outcome.skipped.total() for outcome in outcomes)
     if not passed + failed:
         print("\nno test ran", flush=True)
         return 1

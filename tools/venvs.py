@@ -27,6 +27,13 @@ PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 class SetupError(Exception):
     """An environment could not be made; the text is for the user."""
 
+    @property
+    def summary(self) -> str:
+        """Its first line that says ERROR, as pip writes them, else its first line."""
+        lines = [line.strip() for line in str(self).splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith(("ERROR", "error"))]
+        return (errors or lines or ["no message"])[0]
+
 
 class Venv:
     def __init__(self, interpreter: Interpreter) -> None:
@@ -36,40 +43,73 @@ class Venv:
         self.python = self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self._stamp = self.folder / "fastpool-stamp.json"
 
+    def command(self, *arguments: str | Path) -> list[str | Path]:
+        """A command line that runs its Python with these arguments."""
+        return [*self.interpreter.prefix, self.python, *arguments]
+
     @property
     def site_packages(self) -> Path:
         return next(self.folder.glob("lib/python*/site-packages"))
 
     # -- making it ready --
 
-    def ready(self, extras: Iterable[str]) -> None:
-        """Make the environment and install fastpool with these extras, as far as not done yet."""
+    def ready(self, extras: Iterable[str], wished: Iterable[str] = ()) -> dict[str, str]:
+        """Make the environment and install fastpool with these extras, as far as not done yet.
+
+        Of the extras that are only `wished` for, those that cannot be had here are left out;
+        returns why, extra by extra.
+        """
         if lack := self.interpreter.lack:
             raise SetupError(f"{self.interpreter.path}: {lack}")
-        made_for, installed = self._read_stamp()
+        made_for, installed, missing = self._read_stamp()
         identity = f"{self.interpreter.path} {self.interpreter.version}"
         if made_for[:1] != [identity] or not self._runs():
             self._create()
-            installed = set()
+            installed, missing = set(), {}
         elif made_for[1:] != [requirements()]:
-            installed = set()
-        if set(extras) <= installed and installed:
-            return
-        installed |= set(extras)
-        self._install(sorted(installed))
-        stamp = {"for": [identity, requirements()], "extras": sorted(installed)}
+            installed, missing = set(), {}
+        extras, wished = set(extras), set(wished)
+        if extras <= installed and wished <= installed | missing.keys() and installed:
+            return missing
+        installed, missing = self._install_all(installed | extras, wished - installed)
+        stamp = {
+            "for": [identity, requirements()],
+            "extras": sorted(installed),
+            "missing": missing,
+        }
         self._stamp.write_text(json.dumps(stamp) + "\n")
+        return missing
+
+    def _install_all(self, extras: set[str], wished: set[str]) -> tuple[set[str], dict[str, str]]:
+        """Install them at once, or where that fails those that are wished for one by one."""
+        try:
+            self._install(sorted(extras | wished))
+            return extras | wished, {}
+        except SetupError:
+            if not wished:
+                raise
+        print(" not all of it", flush=True)
+        self._install(sorted(extras))
+        installed, missing = set(extras), dict[str, str]()
+        for extra in sorted(wished):
+            try:
+                self._install([extra])
+                installed.add(extra)
+            except SetupError as error:
+                print(" no", flush=True)
+                missing[extra] = error.summary
+        return installed, missing
 
     def _create(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        command = [self.interpreter.path, "-m", "venv", self.folder]
+        command = [*self.interpreter.prefix, self.interpreter.path, "-m", "venv", self.folder]
         self._step(f"making {self.folder.name} with Python {self.interpreter.version}", command)
 
     def _install(self, extras: list[str]) -> None:
         # What the build needs goes in first: the build itself then runs without isolation, so
         # that later rebuilds need no network. A wheel is preferred to a newer release that has
         # none, which on free-threaded builds is the difference between seconds and a failure.
-        install = [self.python, *PIP, "install", "--quiet", "--prefer-binary"]
+        install = self.command(*PIP, "install", "--quiet", "--prefer-binary")
         build = [*install, "--upgrade", "pip", *_pyproject()["build-system"]["requires"]]
         self._step(f"installing the build tools in {self.folder.name}", build)
         target = f"{ROOT}[{','.join(extras)}]"
@@ -78,33 +118,33 @@ class Venv:
 
     def _runs(self) -> bool:
         try:
-            return subprocess.run([self.python, "-c", ""], timeout=60).returncode == 0
+            return subprocess.run(self.command("-c", ""), timeout=60).returncode == 0
         except OSError:
             return False
 
-    def _read_stamp(self) -> tuple[list[str], set[str]]:
+    def _read_stamp(self) -> tuple[list[str], set[str], dict[str, str]]:
         try:
             stamp = json.loads(self._stamp.read_text())
-            return stamp["for"], set(stamp["extras"])
+            return stamp["for"], set(stamp["extras"]), stamp["missing"]
         except (OSError, ValueError, KeyError):
-            return [], set()
+            return [], set(), {}
 
     # -- building --
 
     def build(self) -> None:
         """Bring the compiled module in src/ up to date; quick when nothing changed."""
-        self._step("", [self.python, "setup.py", "--quiet", "build_ext", "--inplace"])
+        self._step("", self.command("setup.py", "--quiet", "build_ext", "--inplace"))
 
     def build_flavour(self, flavour: str, **switches: str) -> Path:
         """Build a variant of the package apart from src/; return the folder to put on the path."""
         library = ROOT / "build" / flavour / f"lib-{self.interpreter.label}"
-        command = [self.python, "setup.py", "--quiet", "build", "--build-lib", library]
+        command = self.command("setup.py", "--quiet", "build", "--build-lib", library)
         self._step(f"building the {flavour} variant", command, **switches)
         return library
 
     def wheel(self) -> None:
         """Put a wheel of this interpreter in dist/."""
-        command = [self.python, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", "dist"]
+        command = self.command("setup.py", "--quiet", "bdist_wheel", "--dist-dir", "dist")
         self._step("building the wheel", command)
 
     def _step(self, what: str, command: list[str | Path], **environment: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -259,6 +260,9 @@ def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, crew: Crew)
     run(main())
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="asyncio refuses nested event loops from 3.14 on"
+)
 class TestNested:
     """One loop runs inside another's callback: asyncio forbids it, and tools do it all the same."""
 

@@ -317,7 +317,9 @@ class TestDeadlock:
         works(pool, 1)
 
     @pytest.mark.parametrize(
-        "hook", [{}, {"reset": lambda resource: None}, {"max_idle": 1}], ids=str
+        "hook",
+        [{}, {"reset": lambda resource: None}, {"max_idle": 1}],
+        ids=["plain", "reset", "max_idle"],
     )
     @pytest.mark.parametrize("error", [None, ValueError, OSError], ids=str)
     def test_what_was_handed_on_does_not_count(

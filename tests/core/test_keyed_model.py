@@ -17,7 +17,7 @@ from fastpool import KeyedPool, PoolTimeout, _core
 from fastpool.testing import ManualClock
 from keyed_maker import KeyedMaker
 from model import DictOfPools
-from support import PATIENCE, consistent, eventually
+from support import PATIENCE, consistent, eventually, examples
 
 KEYS = st.sampled_from("abcde")
 PICK = st.integers(0, 10)
@@ -139,6 +139,9 @@ class KeyedMachine(RuleBasedStateMachine):
 
 TestKeyed = KeyedMachine.TestCase
 TestKeyed.settings = settings(
-    max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(50),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 TestKeyed.pytestmark = [pytest.mark.timeout(120)]

@@ -17,10 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fastpool import FastPool, PoolClosed, PoolTimeout
 from fastpool.testing import ManualClock
 from model import DictPool
-from support import Maker, consistent, eventually
+from support import Maker, consistent, eventually, examples
 
 SETTINGS = settings(
-    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(60),
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 SMALL = st.integers(1, 4)
 PICK = st.integers(0, 10)

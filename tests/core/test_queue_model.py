@@ -14,11 +14,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import fastpool
 import fastpool.queue
 from model import ListQueue
+from support import examples
 
 ITEMS = st.one_of(st.none(), st.integers(), st.text(max_size=3))
 SIZES = st.integers(0, 9)
 SETTINGS = settings(
-    max_examples=60, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(60),
+    stateful_step_count=80,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fastpool import WeightedSemaphore
 from model import ListSemaphore
+from support import examples
 
 
 class SemaphoreMachine(RuleBasedStateMachine):
@@ -98,5 +99,8 @@ class SemaphoreMachine(RuleBasedStateMachine):
 
 TestSemaphore = SemaphoreMachine.TestCase
 TestSemaphore.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(60),
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )

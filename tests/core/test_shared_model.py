@@ -15,10 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fastpool import PoolTimeout, SharedPool
 from fastpool.testing import ManualClock
-from support import Maker, eventually
+from support import Maker, eventually, examples
 
 SETTINGS = settings(
-    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(60),
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 PICK = st.integers(0, 10)
 

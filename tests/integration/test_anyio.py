@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import subprocess
 import sys
@@ -322,6 +323,29 @@ class TestCancellation:
         errand.loop.call_soon_threadsafe(errand.begin)
         soon(lambda: maker.made and states(pool) == {"idle": 1})
         assert maker.closed == 0
+
+    @TRIO_ONLY
+    def test_a_result_that_is_given_up_twice_is_undone_once(self, run: Run) -> None:
+        """By the cancelled task and by the end of trio's run: neither stops the other's undoing."""
+        undone = []
+
+        async def undo(result: str) -> None:
+            await asyncio.sleep(0)
+            undone.append(result)
+
+        async def call() -> str:
+            asyncio.get_running_loop().call_soon(errand.give_up)
+            return "lease"
+
+        async def main() -> Any:
+            return contrib._Errand(call, undo)
+
+        errand = run(main)
+        errand.loop.call_soon_threadsafe(errand.begin)
+        soon(lambda: undone)
+        done = threading.Event()
+        errand.loop.call_soon_threadsafe(done.set)
+        assert done.wait(PATIENCE) and undone == ["lease"]
 
     def test_many(self, run: Run, accounted: Any, crew: Crew) -> None:
         """Cancelled at random, beside threads: nothing is lost, doubled or stuck."""

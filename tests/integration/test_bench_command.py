@@ -19,6 +19,8 @@ from fastpool.cli import bench, main, timing
 from fastpool.cli.rivals import RIVALS, NotRun, Rival, warm
 from fastpool.cli.timing import Borrower, Crowd, Statement, Times, run_crowd, time_statements
 
+pytestmark = [pytest.mark.process, pytest.mark.once]
+
 COMMAND = [sys.executable, "-m", "fastpool", "bench"]
 HERE = {rival.name: importlib.util.find_spec(rival.module) is not None for rival in RIVALS}
 QUEUES = ["queue.LifoQueue", "queue.Queue", "queue.SimpleQueue"]

@@ -33,7 +33,7 @@ from bench.grpc.subject import NotBuilt  # noqa: E402
 from bench.measure import NotRun  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.process, pytest.mark.once]
 
 ONCE = replace(QUICK, turns=1, operations=600)
 

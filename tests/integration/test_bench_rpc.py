@@ -15,7 +15,7 @@ from bench.rpc.clients import ROWS, Client, Contestant, locked_proxy, our_xmlrpc
 from bench.rpc.server import Server
 from bench.rpc.turns import CALLERS, Result, Turn, measure
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.process, pytest.mark.once]
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ from fastpool.cli.view import PlainView, Row
 from fastpool.cli.ways import EchoClient, Running, Way, XmlRpcClient
 from support import eventually
 
+pytestmark = [pytest.mark.process, pytest.mark.once]
+
 COMMAND = [sys.executable, "-m", "fastpool", "demo"]
 HAS_GRPC = __import__("importlib.util").util.find_spec("grpc") is not None
 PROC = Path("/proc/self/stat").exists()

@@ -17,6 +17,8 @@ from fastpool.cli.servers import Server  # noqa: E402
 from fastpool.cli.view import PlainView  # noqa: E402
 from fastpool.grpc import ChannelStats, aio_shared  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.once]
+
 FREE = ChannelStats("host:1", "insecure", 1, True, *[0] * (len(ChannelStats._fields) - 4))
 UNAVAILABLE = Counter(UNAVAILABLE=500)
 

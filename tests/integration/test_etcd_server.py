@@ -15,6 +15,8 @@ import etcd_server  # noqa: E402
 from etcd_server import Etcd, EtcdFailed, NoEtcd, Stubs  # noqa: E402
 from support import eventually  # noqa: E402
 
+pytestmark = [pytest.mark.servers, pytest.mark.once]
+
 HERE = Path(__file__).parent
 
 

@@ -12,9 +12,12 @@ from textwrap import dedent
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gevent") is None, reason="gevent is not installed"
-)
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        importlib.util.find_spec("gevent") is None, reason="gevent is not installed"
+    ),
+]
 
 MAKERS = [
     "fastpool.FastPool()",

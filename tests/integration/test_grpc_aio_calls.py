@@ -28,7 +28,11 @@ from loops import eventually  # noqa: E402
 
 CODE = grpc.StatusCode
 
-pytestmark = pytest.mark.parametrize("waits", [False, True], ids=["at once", "in line"])
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.light,
+    pytest.mark.parametrize("waits", [False, True], ids=["at once", "in line"]),
+]
 
 
 @pytest.fixture(scope="module")

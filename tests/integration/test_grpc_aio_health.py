@@ -16,6 +16,8 @@ from aio_channels import quiet, say  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from loops import eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.light]
+
 
 @pytest.fixture
 def server() -> Iterator[GrpcServer]:

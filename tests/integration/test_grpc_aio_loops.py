@@ -22,6 +22,8 @@ from grpc_server import GrpcServer  # noqa: E402
 from loops import KINDS, eventually, run_in  # noqa: E402
 from support import Crew  # noqa: E402
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def server() -> Iterator[GrpcServer]:

@@ -18,6 +18,8 @@ from grpc_server import GrpcServer  # noqa: E402
 from loops import KINDS, eventually, run_in  # noqa: E402
 from support import Crew  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.once]
+
 
 def test_rotation_by_age(on_loop: Callable[..., Any]) -> None:
     """Every connection is replaced under load, and streams that are open at the time run on."""

@@ -28,6 +28,8 @@ from aio_channels import (  # noqa: E402
 from grpc_server import GrpcServer  # noqa: E402
 from loops import eventually  # noqa: E402
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def server() -> Iterator[GrpcServer]:

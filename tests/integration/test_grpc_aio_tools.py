@@ -27,6 +27,8 @@ from aio_channels import (  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from loops import eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.light]
+
 CODE, STATE = grpc.StatusCode, grpc.ChannelConnectivity
 
 

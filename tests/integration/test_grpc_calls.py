@@ -16,6 +16,8 @@ from fastpool.grpc._connection import Method  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.light]
+
 NOWHERE = "127.0.0.1:1"  # nobody listens there
 
 

@@ -16,6 +16,8 @@ from fastpool.grpc import NotReady, shared, stats, wait_ready  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.once]
+
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 

@@ -18,6 +18,8 @@ from etcd_server import Etcd, Stubs  # noqa: E402
 from fastpool.grpc import ChannelStats, shared, stats  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
+pytestmark = [pytest.mark.servers, pytest.mark.once]
+
 TIMEOUT = 10.0
 
 

@@ -18,6 +18,8 @@ from etcd_server import Etcd, Stubs  # noqa: E402
 from fastpool.grpc import ChannelStats, aio_shared, stats  # noqa: E402
 from loops import KINDS, eventually, run_in  # noqa: E402
 
+pytestmark = [pytest.mark.servers, pytest.mark.once]
+
 TIMEOUT = 10.0
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 

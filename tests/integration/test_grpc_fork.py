@@ -13,7 +13,10 @@ pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from grpc_server import SERVICE, GrpcServer
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
+]
 
 PROGRAM = """
 import os, sys, threading, time, traceback

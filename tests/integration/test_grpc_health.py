@@ -16,6 +16,8 @@ from fastpool.grpc._health import Verdicts, request_of, status_in  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.light]
+
 
 @pytest.fixture
 def server() -> Iterator[GrpcServer]:

@@ -25,6 +25,8 @@ from fastpool.grpc import aio_shared, shared, stats  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.light]
+
 SAY, COUNT = f"/{SERVICE}/Say", f"/{SERVICE}/Count"
 Spans = Callable[[], list[str]]
 

@@ -16,6 +16,8 @@ from fastpool.grpc import LocalError, shared, stats  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.light]
+
 DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 ONE = {"connections": 1, "streams_per_connection": 1}

@@ -15,6 +15,8 @@ from fastpool.grpc import LocalError, shared, stats  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.light]
+
 ONE: dict[str, Any] = {"connections": 1, "streams_per_connection": 1}
 
 

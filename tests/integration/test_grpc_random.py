@@ -17,6 +17,8 @@ from fastpool.grpc import shared, stats  # noqa: E402
 from grpc_server import GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.once]
+
 THREADS, OPERATIONS = 6, 3_000
 BETWEEN_DEATHS = 1.0
 

@@ -17,6 +17,8 @@ from bench.grpc import certificate as certificates  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.once]
+
 OK = grpc.StatusCode.OK
 
 

@@ -23,6 +23,8 @@ from fastpool.grpc import NotReady, SharedChannel, shared, stats, wait_ready  # 
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
+pytestmark = [pytest.mark.process, pytest.mark.light]
+
 CLOSED = "Cannot invoke RPC on closed channel!"
 NOWHERE = "127.0.0.1:1"  # nobody listens there
 

@@ -18,7 +18,11 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("grpc", reason="grpcio is not installed")
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="gunicorn forks")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.once,
+    pytest.mark.skipif(os.name != "posix", reason="gunicorn forks"),
+]
 
 from greeter_server import GreeterServer  # noqa: E402
 from support import eventually  # noqa: E402

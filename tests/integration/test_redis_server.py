@@ -20,6 +20,7 @@ from support import Crew, eventually, states
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/redigo_pool.py"
 
 pytestmark = [
+    pytest.mark.servers,
     pytest.mark.once,
     pytest.mark.skipif(
         shutil.which("redis-server") is None,

@@ -122,6 +122,12 @@ def reply_to(body: bytes, result: Any) -> bytes:
     )
 
 
+try:
+    divmod(1, 0)
+except ZeroDivisionError as error:
+    DIVIDED = str(error)  # its words change from version to version
+
+
 # ---- What a client can say ----------------------------------------------------------------------
 
 
@@ -138,7 +144,7 @@ def test_calls_notifications_and_batches(make: Make, server: JsonServer) -> None
     assert (quotient.result(), difference.result()) == ([4, 1], 2)
     with pytest.raises(RemoteError) as raised:
         failing.result()
-    assert raised.value.data == {"text": "integer division or modulo by zero"}
+    assert raised.value.data == {"text": DIVIDED}
     assert server.said == ["hello", "batched"]
     assert server.accepted == 1
 

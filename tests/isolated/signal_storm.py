@@ -1,7 +1,9 @@
 """With a handler that raises every millisecond, blocking gets and puts lose nothing."""
 
 import signal
+import sys
 import time
+import warnings
 
 import fastpool
 import fastpool.queue
@@ -19,6 +21,12 @@ def strike(*_):
         strikes += 1
         raise Storm
 
+
+if sys.version_info[:2] == (3, 14):
+    # There a handler may run after the `__enter__` of a `with` statement and before its block
+    # (CPython's gh-148874), so that `__exit__` is never called.  The lease says so when it is
+    # collected, and closes its resource: no place is lost, which is what is tested.
+    warnings.filterwarnings("ignore", ".*a lease was collected unreleased", ResourceWarning)
 
 armed, strikes = False, 0
 signal.signal(signal.SIGALRM, strike)

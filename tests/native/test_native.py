@@ -11,6 +11,7 @@ import pytest
 import run as native  # beside this file
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.once,  # a stand-in takes the place of Python
     pytest.mark.skipif(native.compiler() is None, reason="there is no C compiler"),
     pytest.mark.skipif(sys.platform == "win32", reason="the harness uses POSIX threads"),
@@ -23,7 +24,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "BUILD", tmp_path)
 
 
-@pytest.mark.parametrize("flavour", ["plain", "perturbed"])
+@pytest.mark.parametrize("flavour", ["plain", pytest.param("perturbed", marks=pytest.mark.light)])
 def test_the_books_balance(flavour: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every test of the harness, a moment each, as it is and with a perturbed schedule."""
     flags = {"plain": native.PLAIN, "perturbed": native.PERTURBED}[flavour]
@@ -31,7 +32,7 @@ def test_the_books_balance(flavour: str, capsys: pytest.CaptureFixture[str]) -> 
     assert well, capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_harness_finds_every_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     """Copies of the headers with one mistake each; a harness that passes them proves nothing."""
@@ -44,7 +45,7 @@ def _found(mutant: native.Mutant) -> bool:
     return native.found(mutant.name, program, mutant.tests, seed=1, tsan=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_sanitizer_is_silent_and_awake(capsys: pytest.CaptureFixture[str]) -> None:
     """No race in the headers, and the copy with one ordering weakened is caught."""

@@ -16,6 +16,7 @@ import pytest
 MODELS = Path(__file__).resolve().parent / "spin"
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.once,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not shutil.which("spin"), reason="spin is not installed"),
@@ -81,7 +82,7 @@ def test_no_interleaving_goes_wrong(what: str, tmp_path: Path) -> None:
     assert_proved(what, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("what", LONG_PROOFS)
 def test_no_interleaving_of_more_steps_goes_wrong(what: str, tmp_path: Path) -> None:
     """The same with more rounds: millions of states."""

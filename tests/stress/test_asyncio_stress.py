@@ -240,7 +240,7 @@ def test_every_item_arrives_once(
 
 
 @kinds
-@pytest.mark.ratio
+@pytest.mark.measures
 def test_threads_and_tasks_get_equal_turns(kind: str, accounted: Any, crew: Crew) -> None:
     """12 threads and 12 tasks on 4 resources, 2 ms each: fewest to most turns at least 0.9."""
     new_loop(kind).close()

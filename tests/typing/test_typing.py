@@ -19,7 +19,7 @@ MARKED = {
     if line.endswith("# error")
 }
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.once, pytest.mark.timeout(300)]
 
 
 def _run(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +47,6 @@ def _pyright(*paths: Path) -> list[str]:
     return [f"{one['range']['start']['line'] + 1}: {one['message']}" for one in errors]
 
 
-@pytest.mark.once
 def test_both_accept_the_package() -> None:
     """All that pyproject.toml has them look at, as `make lint` does."""
     done = _run("mypy", "--no-error-summary", "--cache-dir=/dev/null")

@@ -109,6 +109,7 @@ class _Errand(Generic[T]):
         self.over = Event()  # pyright: ignore[reportCallIssue]  # it takes anyio for this file
         self.result: list[T] = []
         self.error: BaseException | None = None
+        self.given_up = False
 
     async def outcome(self) -> T:
         self.loop.call_soon_threadsafe(self.begin)
@@ -133,9 +134,18 @@ class _Errand(Generic[T]):
             self.trio.run_sync_soon(self.over.set)
         except RuntimeError:  # trio's run has ended
             self.give_up()
+        if self.given_up:
+            self.take_back()
 
     def give_up(self) -> None:
-        """Cancels the call, or undoes what it has brought."""
-        self.task.cancel()
+        """Cancel the call; what it brings all the same, or has brought, is undone."""
+        self.given_up = True
+        if not self.task.done():
+            self.task.cancel()
+        self.take_back()
+
+    def take_back(self) -> None:
+        """Undo what the call has brought, if that was not done yet.  Both the cancelled task and the
+        end of trio's run come here: what one of them has begun to undo the other leaves alone."""
         if self.result and self.undo is not None:
-            self.task = self.loop.create_task(self.undo(self.result.pop()))
+            self.undoing = self.loop.create_task(self.undo(self.result.pop()))
