@@ -50,7 +50,7 @@ test-rest: python
 	$(TESTS) --tier rest --on "$(or $(ON),all)" $(ARGS)
 
 slow: python
-	$(TESTS) --slow --measures no --on "$(ON)" $(ARGS)
+	$(TESTS) --slow --on "$(ON)" $(ARGS)
 
 build: python
 	$(READY) test

@@ -18,7 +18,7 @@ from support import Crew, Maker, eventually
 #: Seconds that one test may take, unless it carries @pytest.mark.timeout(n); see pyproject.toml.
 LIMIT = 60
 
-pytest_plugins = ["tiers"]
+pytest_plugins = ["delays", "tiers"]
 
 #: The standard error of the run itself: while a test runs, descriptor 2 is a file of pytest's
 #: which dies with the process.

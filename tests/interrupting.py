@@ -5,8 +5,9 @@ makes the same call again and again, and interrupts it at the first such point i
 at the second, and so on until the call gets through.
 
 Not at the return of the `__enter__` of a `with` statement: up to 3.13 a profiler does not see it,
-and from 3.15 on no handler runs before the block is entered.  3.14 does run one there and leaves the
-lock held (CPython's gh-148874): not struck yet, since the code around the core does not survive it.
+and from 3.15 on no handler runs before the block is entered.  3.14 does run one there and leaves
+the lock held (CPython's gh-148874): not struck yet, since the code around the core does not survive
+it.
 """
 
 from __future__ import annotations

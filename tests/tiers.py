@@ -7,7 +7,7 @@ A tier follows from what a test needs, and that is said by markers (the table is
     rest    what `make test-all` adds to `make test`: full without fast, and stress at its full size
     all     `make verify`, and what plain `pytest` runs
 
-`--not-first` leaves out what does not depend on the interpreter. `--slow` delays other threads.
+`--not-first` leaves out what does not depend on the interpreter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ except ImportError:  # Windows: there the time of children is not known
     resource = None  # type: ignore[assignment]
 
 TIERS = ("fast", "full", "rest", "all")
-NEEDS = ("process", "servers", "long")
+NEEDS = ("process", "servers", "costly", "long")
 
 #: Seconds of CPU, with its children, that a test of the fast tier may take; see --fail-costly.
 MOST = 2.0

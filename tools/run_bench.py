@@ -20,22 +20,22 @@ def main() -> int:
     options, arguments = parser.parse_known_args()
 
     failed = False
-    for label, interpreter in choose(labels_of(options.on)):
-        if interpreter is None or interpreter.lack:
-            print(f"\nPython {label}: not run: {interpreter.lack if interpreter else 'not found'}")
+    for label, interpreter, lack in choose(labels_of(options.on or "all")):
+        if interpreter is None:
+            print(f"\nPython {label}: NOT RUN: {lack}")
             continue
         print(f"\nPython {interpreter.version}: {interpreter.path}", flush=True)
         venv = Venv(interpreter)
         try:
             # The peers publish no wheels for free-threaded 3.13: reported as not run there.
-            venv.ready(["test"] if interpreter.free_threaded else ["bench", "demo"])
+            venv.ready(["test"], [] if interpreter.free_threaded else ["bench", "demo"])
             venv.build()
             venv.wheel()  # its size is a row of the table
         except SetupError as error:
             print(error)
             failed = True
             continue
-        run = subprocess.run([venv.python, "-m", "bench", *arguments], cwd=ROOT)
+        run = subprocess.run(venv.command("-m", "bench", *arguments), cwd=ROOT)
         failed |= run.returncode != 0
     return 1 if failed else 0
 

@@ -1,7 +1,8 @@
 """Run the test suite on the interpreters of this machine and sum up.
 
     python3 tools/run_tests.py [--tier fast|full|rest|all] [--on 3.13,3.14 | --on all]
-                               [--debug] [--slow] [--fail-costly] [pytest arguments]
+                               [--measures no] [--debug] [--slow] [--fail-costly]
+                               [pytest arguments]
 
 Without `--on` it is the interpreter that runs this script.  The first one runs what does not depend
 on the interpreter, too.  Each has an environment of its own.  Tests run in as many processes as
@@ -59,7 +60,7 @@ def extras_for(interpreter: Interpreter) -> list[str]:
     return ["demo", "grpc-test", "rpc-test", "peers", "loops"] + ["lint"] * main
 
 
-def run(interpreter: Interpreter, arguments: list[str], *, debug: bool) -> Outcome:
+def run(interpreter: Interpreter, arguments: list[str], *, debug: bool, measures: bool) -> Outcome:
     outcome = Outcome(interpreter.version + " debug" * debug)
     venv = Venv(interpreter)
     # The assertions of the tests are compiled once, not anew for each run and process.
@@ -77,7 +78,7 @@ def run(interpreter: Interpreter, arguments: list[str], *, debug: bool) -> Outco
     for extra, reason in lacking.items():
         outcome.lacking.append(f"the extra '{extra}' could not be installed: {reason}")
     start = time.monotonic()
-    for phase in phases(arguments, debug):
+    for phase in phases(arguments, measures):
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
             command = venv.command("-m", "pytest", "-q", f"--junitxml={report}", *phase)
@@ -87,11 +88,11 @@ def run(interpreter: Interpreter, arguments: list[str], *, debug: bool) -> Outco
     return outcome
 
 
-def phases(arguments: list[str], debug: bool) -> Iterator[list[str]]:
+def phases(arguments: list[str], measures: bool) -> Iterator[list[str]]:
     """First what does not mind company, in a process for each CPU; then what measures, alone."""
     yield ["--numprocesses=auto", "--dist=loadfile", "--measures=no", *arguments]
     chosen = [argument for argument in arguments if Path(argument.partition("::")[0]).exists()]
-    if not debug:  # a debug build measures nothing
+    if measures:
         yield ["--measures=only", *arguments, *([] if chosen else measuring())]
 
 
@@ -150,7 +151,11 @@ def main() -> int:
     parser.add_argument("--on", default="", help="labels such as 3.11,3.13t, or 'all'")
     parser.add_argument("--tier", default="fast", choices=["fast", "full", "rest", "all"])
     parser.add_argument("--debug", action="store_true", help="test the FASTPOOL_DEBUG build")
+    parser.add_argument("--measures", default="yes", choices=["yes", "no"], help="ratio guards")
+    parser.add_argument("--slow", action="store_true", help="delay every thread but the test's")
     options, arguments = parser.parse_known_args()
+    # A debug build and delayed threads say nothing of the speed of a release build.
+    measures = options.measures == "yes" and not (options.debug or options.slow)
 
     outcomes: list[Outcome] = []
     first = True
@@ -161,8 +166,10 @@ def main() -> int:
         print(f"\nPython {interpreter.version}: {interpreter.path}", flush=True)
         # Only the first of them has run the fast tier before.
         tier = "full" if options.tier == "rest" and not first else options.tier
-        own = [f"--tier={tier}"] + ["--not-first"] * (not first)
-        outcomes.append(run(interpreter, [*own, *arguments], debug=options.debug))
+        own = [f"--tier={tier}"] + ["--not-first"] * (not first) + ["--slow"] * options.slow
+        outcomes.append(
+            run(interpreter, [*own, *arguments], debug=options.debug, measures=measures)
+        )
         first = False
 
     for outcome in outcomes:

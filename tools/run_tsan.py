@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from interpreters import ROOT, Interpreter, find, find_tsan
+from interpreters import ROOT, Interpreter, NotFound, find, find_tsan
 from venvs import SetupError, Venv
 
 #: The sanitizer maps its shadow memory at fixed addresses, which address randomisation may take.
@@ -49,7 +49,7 @@ def extension(interpreter: Interpreter, arguments: list[str]) -> bool:
         "FASTPOOL_STRESS_OPS": os.environ.get("FASTPOOL_STRESS_OPS", "5000"),
         "TSAN_OPTIONS": options,
     }
-    tests = arguments or ["tests/stress", "-m", "not ratio", f"--ignore={ONE_AT_A_TIME}"]
+    tests = arguments or ["tests/stress", "--measures=no", f"--ignore={ONE_AT_A_TIME}"]
     command = [*SETARCH, interpreter.path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     status = subprocess.run(command, cwd=ROOT, env=environment).returncode
     races = set()
@@ -79,9 +79,10 @@ def compile_it(interpreter: Interpreter, library: Path, packages: Path) -> None:
 
 def plain_environment(label: str) -> Venv:
     """The environment of the interpreter without the sanitizer: same version, same ABI."""
-    plain = find(label)
-    if plain is None:
-        raise SetupError(f"no plain python{label} beside the one with ThreadSanitizer")
+    try:
+        plain = find(label)
+    except NotFound as reason:
+        raise SetupError(f"no plain python{label} beside the sanitizer's: {reason}") from None
     venv = Venv(plain)
     venv.ready(["test"])
     venv.build()  # generates the C that both compile

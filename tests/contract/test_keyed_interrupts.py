@@ -16,6 +16,8 @@ from interrupting import interrupt
 from keyed_maker import KeyedMaker
 from support import PATIENCE, eventually, housekept
 
+pytestmark = pytest.mark.costly
+
 TOTAL, PER_KEY = 3, 2
 
 
