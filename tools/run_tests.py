@@ -22,6 +22,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,23 +61,47 @@ def extras_for(interpreter: Interpreter) -> list[str]:
     return ["demo", "grpc-test", "rpc-test", "peers", "loops"] + ["lint"] * main
 
 
-def run(interpreter: Interpreter, arguments: list[str], *, debug: bool, measures: bool) -> Outcome:
-    outcome = Outcome(interpreter.version + " debug" * debug)
-    venv = Venv(interpreter)
-    # The assertions of the tests are compiled once, not anew for each run and process.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+@dataclass
+class Prepared:
+    """An interpreter with its environment, or why it has none."""
+
+    venv: Venv
+    lacking: dict[str, str] = field(default_factory=dict)  # extras: why they are not there
+    library: Path | None = None  # the debug build, where that is tested
+    error: SetupError | None = None
+
+
+def prepare(interpreter: Interpreter, debug: bool) -> Prepared:
+    prepared = Prepared(Venv(interpreter))
     try:
-        lacking = venv.ready(["test"], extras_for(interpreter))
-        venv.build()
+        prepared.lacking = prepared.venv.ready(["test"], extras_for(interpreter))
+        prepared.venv.build()
         if debug:
-            library = venv.build_flavour("debug", FASTPOOL_DEBUG="1")
-            environment["PYTHONPATH"] = str(library)
+            prepared.library = prepared.venv.build_flavour("debug", FASTPOOL_DEBUG="1")
     except SetupError as error:
-        print(error)
+        prepared.error = error
+    return prepared
+
+
+def prepare_all(interpreters: list[Interpreter], debug: bool) -> list[Prepared]:
+    """Their environments, as many at once as there are CPUs: compilers and pip use one each."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(lambda interpreter: prepare(interpreter, debug), interpreters))
+
+
+def run(prepared: Prepared, arguments: list[str], *, debug: bool, measures: bool) -> Outcome:
+    venv = prepared.venv
+    outcome = Outcome(venv.interpreter.version + " debug" * debug)
+    if prepared.error:
+        print(prepared.error)
         outcome.failed, outcome.note = 1, "could not be set up"
         return outcome
-    for extra, reason in lacking.items():
+    for extra, reason in prepared.lacking.items():
         outcome.lacking.append(f"the extra '{extra}' could not be installed: {reason}")
+    # The assertions of the tests are compiled once, not anew for each run and process.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    if prepared.library:
+        environment["PYTHONPATH"] = str(prepared.library)
     start = time.monotonic()
     for phase in phases(arguments, measures):
         with tempfile.TemporaryDirectory() as folder:
@@ -157,19 +182,18 @@ def main() -> int:
     # A debug build and delayed threads say nothing of the speed of a release build.
     measures = options.measures == "yes" and not (options.debug or options.slow)
 
-    outcomes: list[Outcome] = []
+    chosen = list(choose(labels_of(options.on)))
+    outcomes = [
+        Outcome(label, note=f"NOT RUN: {lack}") for label, found, lack in chosen if not found
+    ]
     first = True
-    for label, interpreter, lack in choose(labels_of(options.on)):
-        if interpreter is None:
-            outcomes.append(Outcome(label, note=f"NOT RUN: {lack}"))
-            continue
+    for prepared in prepare_all([found for _, found, _ in chosen if found], options.debug):
+        interpreter = prepared.venv.interpreter
         print(f"\nPython {interpreter.version}: {interpreter.path}", flush=True)
         # Only the first of them has run the fast tier before.
         tier = "full" if options.tier == "rest" and not first else options.tier
         own = [f"--tier={tier}"] + ["--not-first"] * (not first) + ["--slow"] * options.slow
-        outcomes.append(
-            run(interpreter, [*own, *arguments], debug=options.debug, measures=measures)
-        )
+        outcomes.append(run(prepared, [*own, *arguments], debug=options.debug, measures=measures))
         first = False
 
     for outcome in outcomes:

@@ -4,6 +4,7 @@
 
 A ready environment costs nothing but the check of a stamp. The package is installed in place, so
 that all environments share src/; the compiled modules lie there side by side, one an interpreter.
+Several environments may be made ready at once, each in a thread; what they share they do in turn.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Iterable
@@ -22,6 +25,10 @@ from pathlib import Path
 from interpreters import ROOT, Interpreter, default
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
+
+
+#: Held while the shared C file is generated, and while pip writes the shared metadata.
+_in_turn = threading.Lock()
 
 
 class SetupError(Exception):
@@ -71,7 +78,10 @@ class Venv:
         extras, wished = set(extras), set(wished)
         if extras <= installed and wished <= installed | missing.keys() and installed:
             return missing
+        start = time.monotonic()
         installed, missing = self._install_all(installed | extras, wished - installed)
+        self._install_fastpool()
+        self._say(f"ready after {time.monotonic() - start:.0f} s")
         stamp = {
             "for": [identity, requirements()],
             "extras": sorted(installed),
@@ -81,40 +91,46 @@ class Venv:
         return missing
 
     def _install_all(self, extras: set[str], wished: set[str]) -> tuple[set[str], dict[str, str]]:
-        """Install them at once, or where that fails those that are wished for one by one."""
+        """Install what they need at once, or where that fails the wished ones one by one."""
+        # What the build needs goes in first: the build itself then runs without isolation, so
+        # that later rebuilds need no network.
+        build_tools = _pyproject()["build-system"]["requires"]
+        self._pip("installing the build tools", "--upgrade", "pip", *build_tools)
         try:
-            self._install(sorted(extras | wished))
+            self._install(extras | wished)
             return extras | wished, {}
         except SetupError:
             if not wished:
                 raise
-        print(" not all of it", flush=True)
-        self._install(sorted(extras))
+        self._install(extras)
         installed, missing = set(extras), dict[str, str]()
         for extra in sorted(wished):
             try:
-                self._install([extra])
+                self._install({extra})
                 installed.add(extra)
             except SetupError as error:
-                print(" no", flush=True)
                 missing[extra] = error.summary
+                self._say(f"without {extra}: {error.summary}")
         return installed, missing
+
+    def _install(self, extras: set[str]) -> None:
+        self._pip(f"installing what {', '.join(sorted(extras))} need", *packages_of(extras))
+
+    def _install_fastpool(self) -> None:
+        self.build()
+        with _in_turn:
+            self._pip("", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+
+    def _pip(self, what: str, *arguments: str) -> None:
+        # A wheel is preferred to a newer release that has none, which on free-threaded builds is
+        # the difference between seconds and a failure.
+        install = self.command(*PIP, "install", "--quiet", "--prefer-binary", *arguments)
+        self._step(what, install)
 
     def _create(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         command = [*self.interpreter.prefix, self.interpreter.path, "-m", "venv", self.folder]
-        self._step(f"making {self.folder.name} with Python {self.interpreter.version}", command)
-
-    def _install(self, extras: list[str]) -> None:
-        # What the build needs goes in first: the build itself then runs without isolation, so
-        # that later rebuilds need no network. A wheel is preferred to a newer release that has
-        # none, which on free-threaded builds is the difference between seconds and a failure.
-        install = self.command(*PIP, "install", "--quiet", "--prefer-binary")
-        build = [*install, "--upgrade", "pip", *_pyproject()["build-system"]["requires"]]
-        self._step(f"installing the build tools in {self.folder.name}", build)
-        target = f"{ROOT}[{','.join(extras)}]"
-        package = [*install, "--no-build-isolation", "--editable", target]
-        self._step(f"installing fastpool with {', '.join(extras)}", package)
+        self._step(f"made with Python {self.interpreter.version}", command)
 
     def _runs(self) -> bool:
         try:
@@ -133,7 +149,14 @@ class Venv:
 
     def build(self) -> None:
         """Bring the compiled module in src/ up to date; quick when nothing changed."""
-        self._step("", self.command("setup.py", "--quiet", "build_ext", "--inplace"))
+        with _in_turn:
+            self._step("", self.command("setup.py", "--version"))  # generates the C
+        what = "" if self._is_built() else "compiling fastpool"
+        self._step(what, self.command("setup.py", "--quiet", "build_ext", "--inplace"))
+
+    def _is_built(self) -> bool:
+        tag = self.interpreter.label.replace(".", "")
+        return any((ROOT / "src/fastpool").glob(f"_core.*{tag}-*"))
 
     def build_flavour(self, flavour: str, **switches: str) -> Path:
         """Build a variant of the package apart from src/; return the folder to put on the path."""
@@ -149,8 +172,7 @@ class Venv:
 
     def _step(self, what: str, command: list[str | Path], **environment: str) -> None:
         if what:
-            print(f"  {what} ...", end="", flush=True)
-        start = time.monotonic()
+            self._say(what)
         environment = {**os.environ, "CC": self.interpreter.compiler, **environment}
         environment.pop("PYTHONPATH", None)
         run = subprocess.run(
@@ -166,12 +188,24 @@ class Venv:
             shown = " ".join(map(str, command))
             last = "\n".join(run.stdout.splitlines()[-40:])
             raise SetupError(f"\n{last}\n\nfailed with status {run.returncode}: {shown}")
-        if what:
-            print(f" {time.monotonic() - start:.0f} s", flush=True)
+
+    def _say(self, what: str) -> None:
+        print(f"  {self.folder.name}: {what}", flush=True)
 
 
 def _pyproject() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def packages_of(extras: Iterable[str]) -> list[str]:
+    """What pip is to install for them; an extra may name others as `fastpool[other]`."""
+    lists = _pyproject()["project"]["optional-dependencies"]
+    packages: dict[str, None] = {}
+    for extra in sorted(extras):
+        for package in lists[extra]:
+            own = re.match(r"fastpool\[([\w,-]+)\]", package)
+            packages |= dict.fromkeys(packages_of(own[1].split(",")) if own else [package])
+    return list(packages)
 
 
 def requirements() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import run as native  # beside this file
+from support import QUICK
 
 pytestmark = [
     pytest.mark.process,
@@ -27,8 +28,9 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("flavour", ["plain", pytest.param("perturbed", marks=pytest.mark.light)])
 def test_the_books_balance(flavour: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every test of the harness, a moment each, as it is and with a perturbed schedule."""
+    seconds = 0.05 if QUICK else 0.2
     flags = {"plain": native.PLAIN, "perturbed": native.PERTURBED}[flavour]
-    well = native.clean(flavour, native.build(flavour, flags), seconds=0.2, seed=1)
+    well = native.clean(flavour, native.build(flavour, flags), seconds, seed=1)
     assert well, capsys.readouterr().out
 
 
