@@ -22,6 +22,8 @@ from grpc_server import GrpcServer  # noqa: E402
 from loops import KINDS, eventually, run_in  # noqa: E402
 from support import Crew  # noqa: E402
 
+LONG = 50.0  # seconds that only a bug takes, of a test with several loops
+
 
 @pytest.fixture
 def server() -> Iterator[GrpcServer]:
@@ -31,11 +33,15 @@ def server() -> Iterator[GrpcServer]:
 
 @pytest.fixture(autouse=True)
 def released() -> Iterator[None]:
-    """At the end of each test no handle is left."""
+    """At the end of each test no handle is left, nor one of a test that failed for the next."""
     assert fg.stats() == ()
     yield
     gc.collect()
-    assert fg.stats() == ()
+    left = fg.stats()
+    for thing in gc.get_objects() if left else ():
+        if isinstance(thing, fg.AioSharedChannel) and not thing.closed:
+            run_in("asyncio", close(thing))
+    assert left == ()
 
 
 async def close(channel: Any) -> None:
@@ -63,25 +69,37 @@ def test_one_loop_after_the_other(server: GrpcServer) -> None:
     assert server.counts().peers == 6
 
 
+@pytest.mark.timeout(90)
 def test_loops_beside_each_other(server: GrpcServer, crew: Crew) -> None:
     """Each has connections of its own, and slots of its own."""
-    loops, ready = 3, threading.Barrier(3)
+    loops, all_hold, all_seen = 3, threading.Barrier(4), threading.Barrier(4)
     channel = fg.aio_shared(server.target, **ONE_SLOT)
     method, stream = say(channel), count(channel)
 
     async def main() -> None:
-        held = stream(b"...")
-        await held.read()
-        await asyncio.to_thread(ready.wait, 20)
-        assert in_use() == loops
-        await asyncio.to_thread(ready.wait, 20)
-        held.cancel()
-        for i in range(50):
-            assert await method(b"%d" % i, timeout=20) == b"%d" % i
+        try:
+            held = stream(b"...")
+            assert await held.read() == b"first"
+            await asyncio.to_thread(all_hold.wait, LONG)
+            await asyncio.to_thread(all_seen.wait, LONG)
+            held.cancel()
+            for i in range(20):
+                assert await method(b"%d" % i, timeout=LONG) == b"%d" % i
+        except BaseException:  # the others would wait for it
+            all_hold.abort()
+            all_seen.abort()
+            raise
 
-    crew.together(loops, lambda i: run_in(KINDS[i % 2], main()))
-    crew.finish()
-    run_in("asyncio", close(channel))
+    try:
+        running = crew.together(loops, lambda i: run_in(KINDS[i % 2], main(), LONG))
+        all_hold.wait(LONG)
+        assert in_use() == loops
+        all_seen.wait(LONG)
+        for task in running:
+            task.result(LONG)
+    finally:
+        all_seen.abort()
+        run_in("asyncio", close(channel))
     assert server.counts().peers == loops
 
 
