@@ -30,6 +30,7 @@ from aio_channels import (  # noqa: E402
 from calls_server import SERVICE as SCRIPT  # noqa: E402
 from calls_server import ScriptServer  # noqa: E402
 from grpc_server import GrpcServer  # noqa: E402
+from loops import run_in  # noqa: E402
 
 CODE = grpc.StatusCode
 
@@ -277,6 +278,31 @@ def test_a_burst_opens_connections_up_to_the_most(
         on_loop(main())
         counts = server.counts()
         assert counts.peers == 3 and counts.most <= 12
+
+
+@pytest.mark.parametrize(("waiting", "more"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
+def test_as_many_connections_are_opened_as_those_in_line_need(
+    server: GrpcServer, waiting: int, more: int
+) -> None:
+    """One for every four that wait, where a connection carries four; not one for each of them."""
+
+    async def main() -> None:
+        options: Any = {"connections": (1, 8), "streams_per_connection": 4}
+        async with fg.aio_shared(server.target, **options) as channel:
+            streams = [count(channel)(b"...") for _ in range(4)]
+            for stream in streams:
+                await stream.read()
+            assert fg.stats()[0].connections == 1
+            streams += [count(channel)(b"...") for _ in range(waiting)]
+            assert in_line() == waiting
+            for stream in streams[4:]:
+                assert await stream.read() == b"first"
+            assert fg.stats()[0].connections == 1 + more
+            for stream in streams:
+                stream.cancel()
+            await quiet()
+
+    run_in("asyncio", main())
 
 
 def test_no_cap_no_line(using: Callable[..., Any]) -> None:

@@ -17,7 +17,7 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 import fastpool.grpc as fg  # noqa: E402
-from aio_channels import ONE_SLOT, count, in_line, in_use, say, waiting  # noqa: E402
+from aio_channels import ONE_SLOT, count, in_line, in_use, say, turns, waiting  # noqa: E402
 from grpc_server import GrpcServer  # noqa: E402
 from loops import KINDS, eventually, run_in  # noqa: E402
 from support import Crew  # noqa: E402
@@ -209,6 +209,40 @@ def test_a_grace_that_is_over(server: GrpcServer, on_loop: Callable[..., Any]) -
         await eventually(lambda: server.counts().running == 0)
 
     on_loop(main())
+
+
+class Jumping(asyncio.SelectorEventLoop):
+    """Its time is the test's to advance, beside what passes anyway."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+def test_a_grace_lasts_as_long_as_it_was_given(server: GrpcServer) -> None:
+    """No shorter for what is still running, and no longer."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Jumping)
+        channel = fg.aio_shared(server.target, **ONE_SLOT)
+        stream = count(channel)(b"...")
+        await stream.read()
+        closing = asyncio.ensure_future(channel.close(grace=1000))
+        await turns()
+        loop.ahead += 900
+        for _ in range(5):
+            loop.ahead += 1  # so that whoever looks now and then has looked
+            await turns()
+        assert not closing.done() and not stream.done()
+        loop.ahead += 200
+        await eventually(closing.done)
+        assert stream.cancelled()
+        await closing
+
+    with asyncio.Runner(loop_factory=Jumping) as runner:
+        runner.run(main())
 
 
 def test_close_from_another_loop(server: GrpcServer, crew: Crew) -> None:

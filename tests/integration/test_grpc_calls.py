@@ -66,8 +66,10 @@ def test_futures_end_well_badly_and_by_cancel(echo: GrpcServer) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             late.result(10)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        all_free()  # their ends come a little later than their results
         running = wait(channel).future(b"5000", timeout=10)
         assert in_use() == 1 and running.running()
+        assert stats()[0].streams == 0  # it is none
         assert running.cancel() and running.cancelled()
         with pytest.raises(grpc.FutureCancelledError):
             running.result(10)

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fastpool import PoolClosed, PoolDeadlock, PoolTimeout
 from fastpool.calls import budget
-from fastpool.rpc import Wire, sockets
+from fastpool.rpc import Wire, _deadline, sockets
 from fastpool.rpc._deadline import Deadline
 from rpc_servers import TcpServer, TlsServer, UnixServer, Upper, ask, port_of, serving
 from support import Crew, eventually
@@ -447,6 +448,48 @@ def test_a_login_that_hangs_ends(mute: Any) -> None:
             with pool.lease():
                 pass
         eventually(lambda: pool.pool.stats().open == 0)
+
+
+def test_setup_has_what_connecting_has_left(tcp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, create, left = [100.0], socket.create_connection, []
+
+    def slow(*args: Any) -> socket.socket:
+        now[0] += 3
+        return create(*args)
+
+    monkeypatch.setattr(socket, "create_connection", slow)
+    monkeypatch.setattr(_deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def setup(connection: Any) -> None:
+        left.append(connection.gettimeout())
+
+    with of(tcp, size=1, setup=setup, connect_timeout=10) as pool:
+        with pool.lease(timeout=30) as connection:
+            assert connection.gettimeout() == 27  # connecting is part of the turn
+    assert left == [7]
+
+
+def test_small_messages_are_not_held_back(tcp: Any) -> None:
+    """By Nagle's algorithm, which waits 40 ms for the answer to the one before."""
+    with of(tcp, size=1) as pool, pool.lease() as connection:
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.skipif(not UNIX, reason="no Unix sockets")
+def test_connecting_to_a_path_has_its_time_and_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noted(socket.socket):
+        def connect(self, address: Any) -> None:
+            noted.append((self, self.gettimeout()))
+            super().connect(address)
+
+    noted: list[tuple[socket.socket, float | None]] = []
+    monkeypatch.setattr(socket, "socket", Noted)
+    with sockets(tmp_path / "nobody", size=1, connect_timeout=7) as pool:
+        with pytest.raises(FileNotFoundError), pool.lease():
+            pass
+        assert [(each.fileno(), timeout) for each, timeout in noted] == [(-1, 7)]
 
 
 @pytest.mark.parametrize("hook", ["check", "reset"])
