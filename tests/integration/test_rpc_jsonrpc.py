@@ -16,6 +16,7 @@ import ssl
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,29 @@ def test_a_batch_that_is_not_finished_is_not_sent(make: Make, server: JsonServer
     assert server.said == [1]
 
 
+def test_a_batch_that_is_used_again_sends_what_is_new(make: Make, server: JsonServer) -> None:
+    client = make(server.url)
+    batch = client.batch()
+    for number in range(3):
+        with batch as calls:
+            reply = calls.call("echo", number)
+        assert reply.result() == number
+    assert server.answered == 3
+
+
+def test_a_refusal_says_what_the_server_has_said(make: Make) -> None:
+    """Names of headers in lower case, however they were sent."""
+    refusal = http(b"later", "503 Busy", "Retry-After: 3")
+    with serving(ScriptedServer(lambda n, body, write: write(refusal))) as server:
+        client = make(server.url)
+        with pytest.raises(HttpError, match="HTTP 503 Busy") as raised:
+            client.call("f")
+        error = raised.value
+        assert (error.status, error.reason, error.body) == (503, "Busy", b"later")
+        assert error.headers["retry-after"] == "3" and "Retry-After" not in error.headers
+        client.close()
+
+
 def test_errors_are_answers(make: Make, server: JsonServer) -> None:
     client = make(server.url)
     failing = [("nix", (), -32601), ("divmod", (), -32602), ("divmod", (1, 0), -32000)]
@@ -210,6 +234,14 @@ def test_headers_paths_and_names(make: Make, server: JsonServer) -> None:
 def test_addresses(url: str, path: str, host: str) -> None:
     address = Address("f", url, None)
     assert (address.path, address.origin.header) == (path, host)
+
+
+def test_names_in_an_address_may_be_quoted() -> None:
+    address = Address("f", "http://a%3Ab:p%40ss%2Fw%C3%B6rd@h", None)
+    assert (
+        address.headers["authorization"] == f"Basic {b64encode('a:b:p@ss/wörd'.encode()).decode()}"
+    )
+    assert "authorization" not in Address("f", "http://h", None).headers
 
 
 def test_ones_own_host_and_latin_1(make: Make, server: JsonServer) -> None:
