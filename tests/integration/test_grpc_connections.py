@@ -6,7 +6,6 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from fastpool.grpc import (  # noqa: E402
     NotReady,
-    _connections,
     shared,
     stats,
     wait_ready,
@@ -73,33 +71,17 @@ def test_more_are_opened_when_all_slots_are_taken_and_no_sooner(server: GrpcServ
         eventually(lambda: stats()[0].in_use == 0)
 
 
-@pytest.mark.parametrize(("waiting", "more"), [(3, 1), (4, 1), (8, 2)])
-def test_as_many_are_opened_as_those_in_line_need(
-    server: GrpcServer, waiting: int, more: int
-) -> None:
-    with shared(server.target, connections=(1, 8), streams_per_connection=4) as channel:
-        held = streams(channel, 4)
-        count = channel.unary_stream(path("Count"))
-        late = [count(b"...", timeout=60) for _ in range(waiting)]
-        for each in late:
-            assert next(each) == b"first"
-        assert stats()[0].connections == 1 + more
-        for each in held + late:
-            each.cancel()
-        eventually(lambda: stats()[0].in_use == 0)
-
-
 def test_calls_wait_for_no_connection_that_does_not_come(server: GrpcServer) -> None:
     """One more cannot be had: the call gets a slot of those there are, as soon as one is free."""
     with shared(server.target, connections=(1, 2), streams_per_connection=1) as channel:
         (held,) = streams(channel, 1)
-        dialled: list[int] = []
+        dialled: list[Any] = []
         connections = channel._live()
         dial = type(connections.key).dial
 
         def lost(key: Any) -> Any:
-            dialled.append(1)
-            return dial(key._replace(target="127.0.0.1:1"))
+            dialled.append(dial(key._replace(target="127.0.0.1:1")))
+            return dialled[-1]
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(connections.key), "dial", lost)
@@ -111,6 +93,9 @@ def test_calls_wait_for_no_connection_that_does_not_come(server: GrpcServer) -> 
             caller.join(30)
             assert future == [b"x"]
         eventually(lambda: pool_of(channel).stats().creating == 0)
+        for each in dialled:
+            with pytest.raises(ValueError, match="closed channel"):
+                say(each)(b"x")
 
 
 def test_connections_that_are_not_needed_are_closed(server: GrpcServer) -> None:
@@ -197,49 +182,6 @@ def test_one_that_fails_fast_does_not_attract_calls(server: GrpcServer) -> None:
                 assert stub(b"x", timeout=10) == b"x"
             assert len(tried) == 1
             held.pop(good).release()
-
-
-@pytest.mark.parametrize("kind", ["with_call", "future", "in line", "stream_unary", "stream"])
-def test_however_a_call_fails_fast_it_does_not_attract_others(
-    server: GrpcServer, kind: str
-) -> None:
-    with (
-        shared(server.target, connections=2, streams_per_connection=20) as channel,
-        grpc.insecure_channel("127.0.0.1:1") as nowhere,
-    ):
-        wait_ready(channel, 10)
-        good, bad = channel._live().connected()
-        # The call, its number, and the same method where nobody listens.
-        if kind == "stream_unary":
-            method = channel.stream_unary(path("Join"))
-            number, lost = method._bound.number, nowhere.stream_unary(path("Join"))
-        elif kind == "stream":
-            method = channel.unary_stream(path("Count"))
-            number, lost = method._bound.number, nowhere.unary_stream(path("Count"))
-        else:
-            method = say(channel)
-            number, lost = method.method.number, say(nowhere)
-        call = {
-            "with_call": lambda: method.with_call(b"x", timeout=10),
-            "future": lambda: method.future(b"x", timeout=10).result(),
-            "in line": lambda: method.method.miss((b"x",), {"timeout": 10}),
-            "stream_unary": lambda: method(iter([b"x"]), timeout=10),
-            "stream": lambda: next(method(b"x", timeout=10)),
-        }[kind]
-        bad.inner[number] = lost
-        held = {lease.resource: lease for lease in [pool_of(channel).acquire() for _ in "12"]}
-        held.pop(bad).release()  # which makes it the least loaded
-        with pytest.raises(grpc.RpcError) as caught:
-            call()
-        assert caught.value.code() is UNAVAILABLE
-
-        def next_is_the_other() -> bool:
-            with pool_of(channel).lease() as connection:
-                return connection is good
-
-        eventually(next_is_the_other)  # the ends of futures and streams come a little later
-        call()
-        held.pop(good).release()
 
 
 def test_a_restart_of_the_server_is_survived(server: GrpcServer) -> None:
@@ -331,39 +273,6 @@ def test_what_outlives_the_grace_is_cancelled(server: GrpcServer) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             next(each)
         assert caught.value.code() is grpc.StatusCode.CANCELLED
-
-
-class Closing:
-    """A pool that needs some time of a clock to close."""
-
-    def __init__(self, pool: Any, clock: list[float], needs: float, given: list[Any]) -> None:
-        self._pool, self._clock, self._needs, self._given = pool, clock, needs, given
-
-    def close(self, timeout: float) -> bool:
-        self._given.append(timeout)
-        self._clock[0] += min(self._needs, timeout)
-        return bool(self._pool.close(0))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pool, name)
-
-
-@pytest.mark.parametrize(
-    ("grace", "needs", "given"),
-    [(4.0, 3.0, [4.0, 1.0]), (4.0, 9.0, [4.0, 0.0]), (4.0, 0.0, [4.0, 4.0]), (None, 1.0, [0, 0])],
-)
-def test_the_grace_is_one_for_all_calls(
-    monkeypatch: pytest.MonkeyPatch, grace: float | None, needs: float, given: list[float]
-) -> None:
-    """Those in bulk have what is left of it, not as much again."""
-    clock, had = [100.0], []
-    channel = shared("127.0.0.1:1", bulk=[path("Count")])
-    connections = channel._live()
-    connections.pool = Closing(connections.pool, clock, needs, had)
-    connections.bulk = Closing(connections.bulk, clock, needs, had)
-    monkeypatch.setattr(_connections, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    channel.close(grace)
-    assert had == given
 
 
 def test_many_threads_close_one_handle_once(server: GrpcServer, crew: Crew) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -141,6 +142,23 @@ def test_it_holds_after_the_server_was_away(server: GrpcServer) -> None:
         wait_ready(channel, 10)
         server.set_health("", False)
         eventually(lambda: avoided(channel) == 1)
+
+
+def test_what_is_in_bulk_is_not_watched(server: GrpcServer) -> None:
+    """It is the only one of its kind, so nothing could follow from it."""
+    before = set(threading.enumerate())
+    with shared(server.target, connections=2, health=SERVICE, bulk=[f"/{SERVICE}/Count"]) as it:
+        assert list(it.unary_stream(f"/{SERVICE}/Count")(b"ab", timeout=10)) == [b"a", b"b"]
+        assert stats()[0].connections == 3
+        watching = [
+            each
+            for each in threading.enumerate()
+            if each.name == "fastpool-grpc-health" and each not in before
+        ]
+        assert len(watching) == 2
+    for each in watching:  # a closed channel is watched no longer
+        each.join(10)
+        assert not each.is_alive()
 
 
 def test_a_server_without_the_service_serves() -> None:
