@@ -14,7 +14,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 import fastpool.grpc as fg  # noqa: E402
 import support as in_thread  # noqa: E402
-from aio_channels import ONE_SLOT, all_of, chat, count, in_use, join, quiet, say  # noqa: E402
+from aio_channels import ONE_SLOT, all_of, chat, count, in_use, join, quiet, say, turns  # noqa: E402
 from grpc_server import GrpcServer  # noqa: E402
 from loops import KINDS, eventually, run_in  # noqa: E402
 from support import Crew  # noqa: E402
@@ -113,12 +113,15 @@ def test_a_connection_that_fails_fast_attracts_no_calls(on_loop: Callable[..., A
 
 def test_a_restart_with_patient_calls(on_loop: Callable[..., Any]) -> None:
     async def main(server: GrpcServer) -> None:
-        async with fg.aio_shared(server.target, **ONE_SLOT) as channel:
+        soon: Any = {"reconnect_backoff": (0.05, 0.2)}
+        async with fg.aio_shared(server.target, **ONE_SLOT, **soon) as channel:
             method = say(channel)
             assert await method(b"x") == b"x"
             server.kill()
-            call = method(b"y", timeout=30, wait_for_ready=True)
+            # What is sent before that is known may have been done by the server, for all one knows.
             await eventually(lambda: channel.get_state() is not grpc.ChannelConnectivity.READY)
+            call = method(b"y", timeout=30, wait_for_ready=True)
+            await turns()
             await asyncio.to_thread(server.start)
             assert await call == b"y"
 

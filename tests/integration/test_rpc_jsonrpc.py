@@ -395,7 +395,9 @@ def test_a_server_that_closes_after_each_reply(make: Make) -> None:
 
     with serving(ScriptedServer(say)) as server:
         client = make(server.url, size=1)
-        assert [client.call("f") for _ in range(4)] == [0, 1, 2, 3]
+        for number in range(4):
+            assert client.call("f") == number
+            eventually(lambda: client.pool.stats().open == 0)  # not kept until the next call
         assert (server.accepted, server.most) == (4, 1)
         client.close()
 
@@ -410,6 +412,24 @@ def test_a_server_that_drops_idle_connections(make: Make, server: JsonServer, cr
         assert [task.result() for task in tasks] == [turn] * 8
         server.drop()
     assert server.most <= 4
+
+
+def test_connections_dropped_before_their_first_use_are_replaced(
+    make: Make, server: JsonServer
+) -> None:
+    client = make(server.url, size=2, retry=False)
+    if isinstance(client, Tasks):
+        client.run(client.pool.awarm(2))
+    else:
+        origin = Address("f", server.url, None).origin
+        leases = [client.pool.acquire(origin) for _ in range(2)]
+        for lease in leases:
+            lease.release()
+    eventually(lambda: len(server.open) == 2)
+    server.drop()
+    assert client.call("echo", 1) == 1
+    assert server.accepted == 3
+    assert client.pool.stats().created == 3
 
 
 def test_a_server_that_is_restarted(make: Make) -> None:
