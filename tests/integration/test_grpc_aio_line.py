@@ -100,12 +100,12 @@ def test_the_rest_of_the_deadline_goes_to_the_server(
     async def main(channel: Any) -> None:
         stream = channel.unary_stream(f"/{SCRIPT}/Count")(b"first hang")
         await stream.read()
-        call = await waiting(channel.unary_unary(f"/{SCRIPT}/Say")(b"OK", timeout=20))
-        await asyncio.sleep(0.5)
+        call = await waiting(channel.unary_unary(f"/{SCRIPT}/Say")(b"OK", timeout=60))
+        await asyncio.sleep(0.3)
         left = call.time_remaining()
         stream.cancel()
         await call
-        assert left < 19.6 and 15 < script.deadlines[-1] < 19.8  # type: ignore[operator]
+        assert left <= 59.7 and 30 < script.deadlines[-1] < 59.9  # type: ignore[operator]
 
     using(main, script.target)
 
@@ -307,9 +307,8 @@ def test_as_many_connections_are_opened_as_those_in_line_need(
 
 def test_no_cap_no_line(using: Callable[..., Any]) -> None:
     async def main(channel: Any) -> None:
-        calls = [say(channel, "Wait")(b"500") for _ in range(200)]
-        await turns()
-        assert in_use() == 200 and in_line() == 0
+        calls = [say(channel, "Wait")(b"1") for _ in range(200)]
+        assert in_use() == 200 and in_line() == 0  # none ends before the loop goes on
         await asyncio.gather(*calls)
 
     using(main, streams_per_connection=None)

@@ -200,17 +200,25 @@ def test_a_restart_of_the_server_is_survived(server: GrpcServer) -> None:
 # -- replacement -------------------------------------------------------------------------------
 
 
-def test_old_ones_are_replaced_and_no_call_notices(server: GrpcServer, crew: Crew) -> None:
+def test_old_ones_are_replaced_and_no_call_notices(server: GrpcServer) -> None:
     """The new one is connected before the old one drains; a stream ends where it began."""
-    with shared(server.target, connections=(1, 4), max_age=0.3) as channel:
-        pour = channel.unary_stream(path("Pour"))
-        stream = pour(b"40 1 50", timeout=60)  # 2 s
-        next(stream)
-        stub, calls = say(channel), 0
+    go_on = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield b"first"
+        go_on.wait(60)
+        yield b"last"
+
+    with shared(server.target, connections=(1, 4), max_age=0.2) as channel:
+        talk = channel.stream_stream(path("Chat"))(requests(), timeout=60)
+        assert next(talk) == b"first"
+        stub = say(channel)
         while server.counts().peers < 4:
-            assert stub(b"x", timeout=10) == b"x"
-            calls += 1
-        assert sum(1 for _ in stream) == 39 and calls > 0
+            for _ in range(5):
+                assert stub(b"x", timeout=10) == b"x"
+            time.sleep(0.01)
+        go_on.set()
+        assert list(talk) == [b"last"]
         eventually(lambda: stats()[0].connections <= 2)
 
 
@@ -250,18 +258,26 @@ def test_subscribers_are_told_of_the_new_one(server: GrpcServer) -> None:
 def test_close_with_grace_waits_for_calls_and_refuses_new_ones(
     server: GrpcServer, crew: Crew
 ) -> None:
-    channel = shared(server.target)
-    wait = channel.unary_unary(path("Wait"))
-    future, other = wait.future(b"2000", timeout=30), crew.start(lambda: wait(b"2000", timeout=30))
+    """And is over with them, long before the grace is."""
+    channel, go_on = shared(server.target), threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield b"a"
+        go_on.wait(60)
+        yield b"b"
+
+    join = channel.stream_unary(path("Join"))
+    future, other = join.future(requests(), timeout=60), crew.start(join, requests(), 60)
     eventually(lambda: server.counts().running == 2)
-    begun = time.monotonic()
-    closing = crew.start(channel.close, 30)
+    closing = crew.start(channel.close, 3600)
     eventually(lambda: channel.closed)
     with pytest.raises(ValueError, match="closed channel"):
-        wait(b"1")
+        join(iter([b"x"]))
+    closing.parked()
+    assert not future.done()
+    go_on.set()
     closing.result()
-    assert time.monotonic() - begun < 20
-    assert future.done() and future.result() == b"2000" and other.result() == b"2000"
+    assert future.done() and future.result() == b"ab" and other.result() == b"ab"
     channel.close(10)  # again: nothing
 
 
