@@ -131,6 +131,39 @@ def test_every_end_of_a_stream_frees_its_slot_once(echo: GrpcServer) -> None:
         assert say(channel)(b"x", timeout=10) == b"x"
 
 
+def ways_to_call(channel: Any) -> list[Any]:
+    say, join = channel.unary_unary(path("Say")), channel.stream_unary(path("Join"))
+    count, chat = channel.unary_stream(path("Count")), channel.stream_stream(path("Chat"))
+    return [
+        *(lambda: say(b"x"), lambda: say.with_call(b"x"), lambda: say.future(b"x")),
+        *(lambda: join(iter([b"x"])), lambda: join.with_call(iter([b"x"]))),
+        *(lambda: join.future(iter([b"x"])), lambda: count(b"x"), lambda: chat(iter([b"x"]))),
+    ]
+
+
+def test_whatever_is_called_on_a_closed_handle_is_refused(echo: GrpcServer) -> None:
+    """Though the channel is open, for others."""
+    with shared(echo.target) as other:
+        closed = shared(echo.target)
+        ways = ways_to_call(closed)
+        closed.close()
+        for call in ways:
+            with pytest.raises(ValueError, match="Cannot invoke RPC on closed channel!"):
+                call()
+        assert in_use() == 0
+        assert say(other)(b"x", timeout=10) == b"x"
+
+
+def test_whatever_is_called_while_the_channel_is_being_closed_is_refused(echo: GrpcServer) -> None:
+    """By another thread, which has not come to say so to this handle's calls."""
+    with shared(echo.target) as channel:
+        ways = ways_to_call(channel)
+        channel._live().close(None)
+        for call in ways:
+            with pytest.raises(ValueError, match="Cannot invoke RPC on closed channel!"):
+                call()
+
+
 def test_a_stream_counts_as_a_stream_while_it_is_open(
     echo: GrpcServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

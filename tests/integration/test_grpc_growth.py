@@ -122,6 +122,29 @@ def test_however_a_call_fails_fast_it_does_not_attract_others(
         held.pop(good).release()
 
 
+@pytest.mark.parametrize("kind", ["call", "with_call", "future", "stream"])
+def test_an_error_that_the_server_answers_keeps_nobody_away(server: GrpcServer, kind: str) -> None:
+    with shared(server.target, connections=2, streams_per_connection=20) as channel:
+        wait_ready(channel, 10)
+        nothing = channel.unary_unary(path("Nothing"))
+        ways = {
+            "call": lambda: nothing(b"x", timeout=10),
+            "with_call": lambda: nothing.with_call(b"x", timeout=10),
+            "future": lambda: nothing.future(b"x", timeout=10).result(),
+            "stream": lambda: next(channel.unary_stream(path("Nothing"))(b"x", timeout=10)),
+        }
+        busy, least = [pool_of(channel).acquire() for _ in "12"]
+        asked = least.resource
+        least.release()
+        with pytest.raises(grpc.RpcError) as caught:
+            ways[kind]()
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        eventually(lambda: stats()[0].in_use == 1)
+        with pool_of(channel).lease() as connection:
+            assert connection is asked
+        busy.release()
+
+
 def test_a_subscriber_is_told_of_one_that_is_open(
     server: GrpcServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
