@@ -13,6 +13,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 pytest.importorskip("grpc_health.v1", reason="grpcio-health-checking is not installed")
 
 from fastpool.grpc import shared, stats, wait_ready  # noqa: E402
+from fastpool.grpc._connection import Connection  # noqa: E402
 from fastpool.grpc._health import Verdicts, request_of, status_in  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
@@ -142,6 +143,18 @@ def test_it_holds_after_the_server_was_away(server: GrpcServer) -> None:
         wait_ready(channel, 10)
         server.set_health("", False)
         eventually(lambda: avoided(channel) == 1)
+
+
+def test_what_is_not_in_its_place_cannot_be_avoided(server: GrpcServer) -> None:
+    """Which those who decide are told, so that they ask again."""
+    with shared(server.target, connections=2) as channel:
+        connections = channel._live()
+        (one, _) = connections.connected()
+        assert connections.avoid(one, True) is True
+        assert connections.avoid(one, False) is True
+        stranger = Connection(connections.key.dial(), connections.methods)
+        assert connections.avoid(stranger, True) is False
+        stranger.channel.close()
 
 
 def test_what_is_in_bulk_is_not_watched(server: GrpcServer) -> None:
