@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -26,6 +27,10 @@ __all__ = ["SERVICE", "Counts", "GrpcServer", "ServerFailed"]
 
 CAN_FORK = sys.platform == "linux"
 PACKET = 1 << 16  # no settings are longer
+SERVICES = {
+    "health": "grpc_health.v1.health",
+    "reflection": "grpc_reflection.v1alpha.reflection",
+}
 
 
 class GrpcServer(bench.GrpcServer):
@@ -50,6 +55,10 @@ class Forked:
         self.stdin, self.stdout = os.fdopen(ours_in, "w"), os.fdopen(ours_out)
         try:
             self.pid = _template().ask({"serve": settings}, theirs_in, theirs_out)
+        except BaseException:
+            self.stdin.close()
+            self.stdout.close()
+            raise
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
@@ -141,18 +150,16 @@ def forked_for_each(link: socket.socket) -> None:
 
 
 def fork(link: socket.socket, settings: dict[str, Any], descriptors: list[int]) -> int:
-    for name in ("health", "reflection"):
+    for name, module in SERVICES.items():
         if settings[name]:
-            import_module({"health": "grpc_health.v1.health", "reflection": REFLECTION}[name])
+            with suppress(ImportError):  # the child will say so
+                import_module(module)
     pid = os.fork()
     if not pid:
         serve(link, settings, descriptors)
     for each in descriptors:
         os.close(each)
     return pid
-
-
-REFLECTION = "grpc_reflection.v1alpha.reflection"
 
 
 def serve(link: socket.socket, settings: dict[str, Any], descriptors: list[int]) -> NoReturn:

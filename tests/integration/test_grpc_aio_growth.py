@@ -109,6 +109,18 @@ def test_closing_leaves_no_connection_that_was_being_opened(
     run_in("asyncio", main())
 
 
+def test_one_that_has_ended_is_not_opened_any_more(server: GrpcServer) -> None:
+    async def main() -> None:
+        async with fg.aio_shared(server.target) as channel:
+            connection = _aio_lane.AioConnection(channel._live().lane())
+            connection.end()
+            with pytest.raises(grpc.aio.UsageError):
+                connection.dial()
+            assert connection.channel is None and not connection.ready
+
+    run_in("asyncio", main())
+
+
 # ---- which connection ---------------------------------------------------------------------------
 
 

@@ -30,7 +30,7 @@ from aio_channels import (  # noqa: E402
 from calls_server import SERVICE as SCRIPT  # noqa: E402
 from calls_server import ScriptServer  # noqa: E402
 from grpc_server import GrpcServer  # noqa: E402
-from loops import run_in  # noqa: E402
+from loops import eventually, run_in  # noqa: E402
 
 CODE = grpc.StatusCode
 
@@ -257,22 +257,19 @@ def test_contexts_are_those_of_the_caller(using: Callable[..., Any]) -> None:
 # ---- more of everything -------------------------------------------------------------------------
 
 
-def test_a_burst_opens_connections_up_to_the_most(
-    server: GrpcServer, on_loop: Callable[..., Any]
-) -> None:
+def test_a_burst_opens_connections_up_to_the_most(on_loop: Callable[..., Any]) -> None:
     async def main() -> None:
         options: Any = {"connections": (1, 3), "streams_per_connection": 4}
         async with fg.aio_shared(server.target, **options) as channel:
-            calls = [say(channel, "Wait")(b"50") for _ in range(40)]
-            most = 0
-            pending = asyncio.gather(*calls)
-            while not pending.done():
-                most = max(most, in_use())
-                await asyncio.sleep(0.001)
-            assert await pending == [b"50"] * 40
+            streams = [count(channel)(b"...") for _ in range(40)]
+            await eventually(lambda: in_use() == 12)
+            assert in_line() == 28
+            for stream in streams:
+                assert await stream.read() == b"first"
+                assert in_use() <= 12
+                stream.cancel()
             await quiet()
             assert fg.stats()[0].connections == 3
-            assert 8 < most <= 12
 
     with GrpcServer() as server:
         on_loop(main())

@@ -198,6 +198,21 @@ def test_close_with_a_grace(server: GrpcServer, on_loop: Callable[..., Any]) -> 
     on_loop(main())
 
 
+def test_a_grace_is_not_spent_on_calls_that_have_no_end(server: GrpcServer) -> None:
+    """Those whose request cannot be sent: grpc gives them no status, ever."""
+
+    async def main() -> None:
+        channel = fg.aio_shared(server.target, **ONE_SLOT)
+        call = say(channel)("text, and no bytes")
+        with pytest.raises(TypeError):
+            await call
+        assert in_use() == 1
+        await channel.close(grace=3600)
+        assert call.done()
+
+    run_in("asyncio", main())
+
+
 def test_a_grace_that_is_over(server: GrpcServer, on_loop: Callable[..., Any]) -> None:
     async def main() -> None:
         channel = fg.aio_shared(server.target, **ONE_SLOT)

@@ -296,6 +296,26 @@ def test_health_stubs_and_ready_futures(echo: GrpcServer) -> None:
 # -- stubs come and go -------------------------------------------------------------------------
 
 
+def test_what_generated_stubs_pass_reaches_grpc_and_nothing_else_does(
+    echo: GrpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every channel has that parameter."""
+    given: list[dict[str, Any]] = []
+    plain = grpc.insecure_channel
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        channel = plain(*args, **kwargs)
+        unary = channel.unary_unary
+        channel.unary_unary = lambda *args, **kw: given.append(kw) or unary(*args, **kw)
+        return channel
+
+    monkeypatch.setattr(grpc, "insecure_channel", noting)
+    with shared(echo.target) as channel:
+        assert channel.unary_unary(path("Say"), _registered_method=True)(b"x", timeout=10) == b"x"
+        assert channel.unary_unary(path("Say"))(b"x", timeout=10) == b"x"
+    assert given == [{"_registered_method": True}, {}]
+
+
 def test_stubs_made_anew_keep_nothing(echo: GrpcServer) -> None:
     """A function of its own for each stub, as a program may have it that makes them in passing."""
     with shared(echo.target) as channel:

@@ -11,7 +11,8 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from fastpool.grpc import _connections, shared, stats, wait_ready  # noqa: E402
+from fastpool.grpc import NotReady, _connections, _key, shared, stats, wait_ready  # noqa: E402
+from fastpool.grpc._state import wait_connected  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
 
@@ -79,6 +80,55 @@ def test_the_first_in_bulk_connects_with_its_first_call(
         with pytest.raises(grpc.RpcError) as caught:
             next(channel.unary_stream(path("Count"))(b"x", timeout=10))
         assert caught.value.code() is UNAVAILABLE
+
+
+def test_all_that_are_kept_are_to_be_ready(
+    server: GrpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not some of them, unless so many are asked for."""
+    kind, dialled = _key.Key, []
+    dial = kind.dial
+
+    def third_is_lost(key: Any) -> Any:
+        dialled.append(key)
+        return dial(key._replace(target="127.0.0.1:1") if len(dialled) == 3 else key)
+
+    monkeypatch.setattr(kind, "dial", third_is_lost)
+    with shared(server.target, connections=3) as channel:
+        wait_ready(channel, 10, connections=2)
+        with pytest.raises(NotReady):
+            wait_ready(channel, 0.1)
+        assert len(dialled) == 3
+
+
+class Core:
+    """The state of a channel that is connecting, as grpcio's own tells it."""
+
+    def __init__(self, *states: Any) -> None:
+        self.states = list(states)
+
+    def check_connectivity_state(self, connect: bool) -> int:
+        assert connect
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return int(state.value[0])
+
+
+@pytest.mark.parametrize(
+    ("states", "seconds", "given_up", "connected"),
+    [
+        (("IDLE", "CONNECTING", "READY"), 3600, False, True),
+        (("IDLE", "CONNECTING", "TRANSIENT_FAILURE"), 3600, False, False),
+        (("CONNECTING",), 0, False, False),
+        (("CONNECTING",), 0.01, False, False),
+        (("CONNECTING",), 3600, True, False),
+        (("READY",), 0, True, True),
+    ],
+)
+def test_a_connection_is_waited_for_until_it_fails_or_nobody_wants_it(
+    states: Any, seconds: float, given_up: bool, connected: bool
+) -> None:
+    core = Core(*(getattr(grpc.ChannelConnectivity, name) for name in states))
+    assert wait_connected(core, seconds, lambda: given_up) is connected
 
 
 def test_those_in_bulk_are_not_counted_among_the_others(server: GrpcServer) -> None:
@@ -173,6 +223,19 @@ def test_an_error_that_the_server_answers_keeps_nobody_away(server: GrpcServer, 
         with pool_of(channel).lease() as connection:
             assert connection is asked
         busy.release()
+
+
+def test_of_equal_subscriptions_one_is_ended_at_a_time(server: GrpcServer) -> None:
+    """As on any channel."""
+    heard: list[Any] = []
+    with shared(server.target) as channel:
+        for _ in range(2):
+            channel.subscribe(heard.append)
+        channel.unsubscribe(heard.append)
+        wait_ready(channel, 10)
+        eventually(lambda: heard.count(grpc.ChannelConnectivity.READY) == 1)
+        channel.unsubscribe(heard.append)
+        assert channel._live().subscriptions.of(*channel._live().connected()) == []
 
 
 def test_a_subscriber_is_told_of_one_that_is_open(

@@ -70,6 +70,8 @@ def test_when_one_recovers_another_that_is_ill_takes_its_turn() -> None:
     patients = Patients(4)
     patients.say(NOT_SERVING, 3, 2, 1)
     assert patients.avoided == {3, 2}
+    patients.say(NOT_SERVING, 3)  # said again, it is no later for it
+    assert patients.avoided == {3, 2}
     patients.say(UNKNOWN, 3)
     assert patients.avoided == {2, 1}
 
@@ -145,6 +147,18 @@ def test_it_holds_after_the_server_was_away(server: GrpcServer) -> None:
         eventually(lambda: avoided(channel) == 1)
 
 
+def watching() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name == "fastpool-grpc-health"}
+
+
+def test_a_server_without_the_service_is_not_asked_again() -> None:
+    before = watching()
+    with GrpcServer() as plain, shared(plain.target, connections=2, health=SERVICE) as channel:
+        wait_ready(channel, 10)
+        eventually(lambda: watching() <= before)
+        assert say(channel)(b"x", timeout=10) == b"x"
+
+
 def test_what_is_not_in_its_place_cannot_be_avoided(server: GrpcServer) -> None:
     """Which those who decide are told, so that they ask again."""
     with shared(server.target, connections=2) as channel:
@@ -159,17 +173,13 @@ def test_what_is_not_in_its_place_cannot_be_avoided(server: GrpcServer) -> None:
 
 def test_what_is_in_bulk_is_not_watched(server: GrpcServer) -> None:
     """It is the only one of its kind, so nothing could follow from it."""
-    before = set(threading.enumerate())
+    before = watching()
     with shared(server.target, connections=2, health=SERVICE, bulk=[f"/{SERVICE}/Count"]) as it:
         assert list(it.unary_stream(f"/{SERVICE}/Count")(b"ab", timeout=10)) == [b"a", b"b"]
         assert stats()[0].connections == 3
-        watching = [
-            each
-            for each in threading.enumerate()
-            if each.name == "fastpool-grpc-health" and each not in before
-        ]
-        assert len(watching) == 2
-    for each in watching:  # a closed channel is watched no longer
+        ours = watching() - before
+        assert len(ours) == 2
+    for each in ours:  # a closed channel is watched no longer
         each.join(10)
         assert not each.is_alive()
 

@@ -22,8 +22,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: E4
 )
 
 from fastpool.grpc import aio_shared, shared, stats  # noqa: E402
+from fastpool.grpc._generated import Generated  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
+
+CODE = grpc.StatusCode
 
 SAY, COUNT = f"/{SERVICE}/Say", f"/{SERVICE}/Count"
 Spans = Callable[[], list[str]]
@@ -115,3 +118,25 @@ def test_calls_and_streams_of_tasks_have_their_spans(target: str, aio_spans: Spa
         assert sorted(aio_spans()) == [COUNT, f"/{SERVICE}/None", SAY]
 
     asyncio.run(main())
+
+
+def test_a_generator_ends_as_it_first_did() -> None:
+    """What is asked of it afterwards changes nothing, and those who wait for its end hear once."""
+
+    def messages() -> Iterator[bytes]:
+        yield b"a"
+        yield b"b"
+
+    for end in ("cancelled", "read"):
+        call, heard = Generated(messages()), []
+        assert call.add_callback(lambda heard=heard: heard.append(1)) and call.is_active()
+        assert next(call) == b"a" and call.code() is None and not heard
+        if end == "cancelled":
+            assert call.cancel()
+        else:
+            assert list(call) == [b"b"]
+        ended = call.code()
+        assert ended is (CODE.CANCELLED if end == "cancelled" else CODE.OK)
+        assert not call.cancel() and list(call) == []
+        assert call.code() is ended and heard == [1] and not call.is_active()
+        assert not call.add_callback(lambda: None)  # too late
