@@ -198,9 +198,10 @@ def mute() -> Iterator[Any]:
 def test_the_deadline_holds_over_all_reads_of_a_turn(mute: Any, reader: str) -> None:
     """However often a byte comes: a socket's own time-out would begin anew with each."""
     with of(mute, size=1) as pool:
+        pool.pool.warm(1)
         began = time.monotonic()
-        with pytest.raises(TimeoutError, match=r"127\.0\.0\.1:\d+: no answer within 0\.2 s"):
-            with pool.lease(timeout=0.2) as connection:
+        with pytest.raises(TimeoutError, match=r"127\.0\.0\.1:\d+: no answer within 0\.3 s"):
+            with pool.lease(timeout=0.3) as connection:
                 connection.sendall(b"?")
                 if reader == "makefile":
                     with connection.makefile("rb") as lines:
@@ -211,7 +212,7 @@ def test_the_deadline_holds_over_all_reads_of_a_turn(mute: Any, reader: str) -> 
                         if reader == "recv"
                         else connection.recv_into(bytearray(1))
                     )
-        assert 0.19 < time.monotonic() - began < 5
+        assert 0.29 < time.monotonic() - began < 30
         assert connection.closed
 
 
@@ -242,7 +243,7 @@ def test_what_the_socket_alone_can_do_ends_in_time(mute: Any, tcp: Any, theirs: 
         with pytest.raises(TimeoutError), pool.lease(timeout=0.05) as connection:
             own = connection.socket if theirs else connection
             own.recvfrom(1)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_a_deadline_may_be_as_far_away_as_one_likes(tcp: Any) -> None:
@@ -276,7 +277,7 @@ def test_the_wait_in_line_is_part_of_the_time(mute: Any, crew: Crew) -> None:
                 connection.sendall(b"?")
                 while connection.recv(1):
                     pass
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_nobody_waits_longer_than_the_budget(tcp: Any) -> None:
@@ -501,12 +502,13 @@ def test_hooks_are_not_bound_by_the_turn_before(tcp: Any, hook: str) -> None:
         return ask(connection, "hello") == "HELLO"
 
     times: list[float] = []
-    with of(tcp, size=1, check_after=0, hook_timeout=3, **{hook: greet}) as pool:
-        with pool.lease(timeout=0.1) as connection:
-            eventually(lambda: connection.deadline.left() == 0)
-        with pool.lease(timeout=10):
+    with of(tcp, size=1, check_after=0, hook_timeout=60, **{hook: greet}) as pool:
+        with pool.lease(timeout=30) as connection:
+            connection.deadline.at = 0.0  # it is over
+            assert connection.gettimeout() == 0
+        with pool.lease(timeout=30):
             pass
-    assert times and all(2 < left <= 3 for left in times)
+    assert times and all(30 < left <= 60 for left in times)
     assert tcp.accepted == 1
 
 
