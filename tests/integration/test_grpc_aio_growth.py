@@ -109,6 +109,27 @@ def test_closing_leaves_no_connection_that_was_being_opened(
     run_in("asyncio", main())
 
 
+def test_there_is_one_connection_for_bulk(server: GrpcServer) -> None:
+    """However many calls wait for it, and others do not wait with them."""
+
+    async def main() -> None:
+        path = "/fastpool.test.Echo/Count"
+        options: Any = {"connections": (1, 4), "streams_per_connection": 1, "bulk": [path]}
+        async with fg.aio_shared(server.target, **options) as channel:
+            lane = channel._live().lane(path)
+            stream = count(channel)(b"...")
+            await stream.read()
+            late = await waiting(count(channel)(b"ab"))
+            assert not lane.opening
+            assert await say(channel)(b"x") == b"x"
+            assert (in_line(), lane.most) == (1, 1)
+            stream.cancel()
+            assert [message async for message in late] == [b"a", b"b"]
+            await quiet()
+
+    run_in("asyncio", main())
+
+
 def test_one_that_has_ended_is_not_opened_any_more(server: GrpcServer) -> None:
     async def main() -> None:
         async with fg.aio_shared(server.target) as channel:

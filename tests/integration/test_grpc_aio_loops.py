@@ -285,6 +285,27 @@ def test_close_from_another_loop(server: GrpcServer, crew: Crew) -> None:
     assert sorted(ends) == ["call", "call", "close"]
 
 
+def test_a_loop_that_comes_while_the_channel_is_being_closed_is_refused(
+    server: GrpcServer,
+) -> None:
+    """By another thread, which has not come to say so to this handle's calls."""
+    channel = fg.aio_shared(server.target)
+    method = say(channel)
+
+    async def main() -> None:
+        assert await method(b"x") == b"x"
+        await channel._live().aclose(None)
+
+    async def later() -> None:
+        with pytest.raises(grpc.aio.UsageError):
+            method(b"y")
+        assert not channel._live().lanes()
+        await channel.close()
+
+    run_in("asyncio", main())
+    run_in("asyncio", later())
+
+
 def test_the_last_handle_closes(server: GrpcServer, on_loop: Callable[..., Any]) -> None:
     async def main() -> None:
         one, other = fg.aio_shared(server.target), fg.aio_shared(server.target)

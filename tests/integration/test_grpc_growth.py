@@ -11,7 +11,7 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from fastpool.grpc import NotReady, _connections, _key, shared, stats, wait_ready  # noqa: E402
+from fastpool.grpc import NotReady, _connections, _key, _ready, shared, stats, wait_ready  # noqa: E402
 from fastpool.grpc._state import wait_connected  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
@@ -99,6 +99,23 @@ def test_all_that_are_kept_are_to_be_ready(
         with pytest.raises(NotReady):
             wait_ready(channel, 0.1)
         assert len(dialled) == 3
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_state_of_several_is_that_of_the_one_furthest_from_ready(
+    monkeypatch: pytest.MonkeyPatch, order: tuple[int, int]
+) -> None:
+    states = [
+        grpc.ChannelConnectivity.CONNECTING,
+        grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    ]
+    with shared("127.0.0.1:1", connections=2) as channel:
+        live = channel._live().connected()
+        now = {each.channel: states[i] for each, i in zip(live, order, strict=True)}
+        monkeypatch.setattr(_ready, "state_of", lambda channel, connect: now[channel])
+        with pytest.raises(NotReady) as caught:
+            wait_ready(channel, 0)
+        assert caught.value.states == {"127.0.0.1:1": "TRANSIENT_FAILURE"}
 
 
 class Core:
