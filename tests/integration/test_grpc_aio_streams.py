@@ -138,6 +138,20 @@ def test_abandoned_streams_of_replies(using: Callable[..., Any], style: str) -> 
     using(main)
 
 
+def test_an_iterator_that_is_closed_ends_its_call(using: Callable[..., Any]) -> None:
+    """Whoever has the call still."""
+
+    async def main(channel: Any) -> None:
+        stream = count(channel)(b"...")
+        messages = stream.__aiter__()
+        assert await anext(messages) == b"first"
+        await messages.aclose()
+        await eventually(stream.done)
+        assert stream.cancelled()
+
+    using(main)
+
+
 def test_abandoned_streams_of_requests(using: Callable[..., Any]) -> None:
     async def main(channel: Any) -> None:
         for _ in range(3):
