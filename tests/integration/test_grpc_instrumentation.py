@@ -155,7 +155,7 @@ def test_a_generator_that_another_thread_is_in_has_not_ended(crew: Crew) -> None
     call.add_callback(lambda: heard.append(1))
     reader = crew.start(next, call)
     assert entered.wait(10)
-    with pytest.raises(ValueError, match="generator"):
+    with pytest.raises(ValueError):
         next(call)
     assert not call.cancel() and call.is_active() and not heard
     go_on.set()
