@@ -23,6 +23,7 @@ from aio_channels import (  # noqa: E402
     say,
     waiting,
 )
+from fastpool.grpc import _aio_line  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from loops import eventually  # noqa: E402
 
@@ -288,9 +289,14 @@ def test_wrong_arguments(using: Callable[..., Any], waits: bool) -> None:
     ids=["no bytes", "bad metadata"],
 )
 def test_a_request_that_cannot_be_sent_gives_its_slot_back(
-    using: Callable[..., Any], waits: bool, request_: Any, options: Any
+    using: Callable[..., Any],
+    waits: bool,
+    request_: Any,
+    options: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """grpc's own call has no status then, ever."""
+    """grpc's own call has no status then, ever; those in line look for such calls now and then."""
+    monkeypatch.setattr(_aio_line, "LOOK", _aio_line.LOOK / 10)
 
     async def main(channel: Any) -> None:
         async with occupied(channel, waits) as free:

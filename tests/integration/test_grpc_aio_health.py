@@ -13,8 +13,9 @@ pytest.importorskip("grpc_health.v1", reason="grpcio-health-checking is not inst
 
 import fastpool.grpc as fg  # noqa: E402
 from aio_channels import quiet, say  # noqa: E402
+from fastpool.grpc._aio_connection import AioConnection  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
-from loops import eventually  # noqa: E402
+from loops import eventually, run_in  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
 
@@ -60,6 +61,20 @@ def test_calls_go_where_the_service_is_served(
         assert not [task for task in asyncio.all_tasks() if "watch" in repr(task.get_coro())]
 
     on_loop(main())
+
+
+def test_what_is_not_in_its_place_cannot_be_avoided(server: GrpcServer) -> None:
+    """Which those who decide are told, so that they ask again."""
+
+    async def main() -> None:
+        async with fg.aio_shared(server.target, connections=2) as channel:
+            lane = channel._live().lane()
+            one = next(iter(lane.live))
+            assert lane.avoid(one, True) is True
+            assert lane.avoid(one, False) is True
+            assert lane.avoid(AioConnection(lane), True) is False
+
+    run_in("asyncio", main())
 
 
 def test_a_server_without_the_service_serves(on_loop: Callable[..., Any]) -> None:

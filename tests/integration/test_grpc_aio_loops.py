@@ -17,12 +17,14 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 import fastpool.grpc as fg  # noqa: E402
-from aio_channels import ONE_SLOT, count, in_line, in_use, say, waiting  # noqa: E402
+from aio_channels import ONE_SLOT, count, in_line, in_use, say, turns, waiting  # noqa: E402
 from grpc_server import GrpcServer  # noqa: E402
 from loops import KINDS, eventually, run_in  # noqa: E402
 from support import Crew  # noqa: E402
 
 pytestmark = pytest.mark.process
+
+LONG = 50.0  # seconds that only a bug takes, of a test with several loops
 
 
 @pytest.fixture
@@ -33,11 +35,15 @@ def server() -> Iterator[GrpcServer]:
 
 @pytest.fixture(autouse=True)
 def released() -> Iterator[None]:
-    """At the end of each test no handle is left."""
+    """At the end of each test no handle is left, nor one of a test that failed for the next."""
     assert fg.stats() == ()
     yield
     gc.collect()
-    assert fg.stats() == ()
+    left = fg.stats()
+    for thing in gc.get_objects() if left else ():
+        if isinstance(thing, fg.AioSharedChannel) and not thing.closed:
+            run_in("asyncio", close(thing))
+    assert left == ()
 
 
 async def close(channel: Any) -> None:
@@ -65,25 +71,37 @@ def test_one_loop_after_the_other(server: GrpcServer) -> None:
     assert server.counts().peers == 6
 
 
+@pytest.mark.timeout(90)
 def test_loops_beside_each_other(server: GrpcServer, crew: Crew) -> None:
     """Each has connections of its own, and slots of its own."""
-    loops, ready = 3, threading.Barrier(3)
+    loops, all_hold, all_seen = 3, threading.Barrier(4), threading.Barrier(4)
     channel = fg.aio_shared(server.target, **ONE_SLOT)
     method, stream = say(channel), count(channel)
 
     async def main() -> None:
-        held = stream(b"...")
-        await held.read()
-        await asyncio.to_thread(ready.wait, 20)
-        assert in_use() == loops
-        await asyncio.to_thread(ready.wait, 20)
-        held.cancel()
-        for i in range(50):
-            assert await method(b"%d" % i, timeout=20) == b"%d" % i
+        try:
+            held = stream(b"...")
+            assert await held.read() == b"first"
+            await asyncio.to_thread(all_hold.wait, LONG)
+            await asyncio.to_thread(all_seen.wait, LONG)
+            held.cancel()
+            for i in range(20):
+                assert await method(b"%d" % i, timeout=LONG) == b"%d" % i
+        except BaseException:  # the others would wait for it
+            all_hold.abort()
+            all_seen.abort()
+            raise
 
-    crew.together(loops, lambda i: run_in(KINDS[i % 2], main()))
-    crew.finish()
-    run_in("asyncio", close(channel))
+    try:
+        running = crew.together(loops, lambda i: run_in(KINDS[i % 2], main(), LONG))
+        all_hold.wait(LONG)
+        assert in_use() == loops
+        all_seen.wait(LONG)
+        for task in running:
+            task.result(LONG)
+    finally:
+        all_seen.abort()
+        run_in("asyncio", close(channel))
     assert server.counts().peers == loops
 
 
@@ -182,6 +200,21 @@ def test_close_with_a_grace(server: GrpcServer, on_loop: Callable[..., Any]) -> 
     on_loop(main())
 
 
+def test_a_grace_is_not_spent_on_calls_that_have_no_end(server: GrpcServer) -> None:
+    """Those whose request cannot be sent: grpc gives them no status, ever."""
+
+    async def main() -> None:
+        channel = fg.aio_shared(server.target, **ONE_SLOT)
+        call = say(channel)("text, and no bytes")
+        with pytest.raises(Exception) as caught:
+            await call
+        assert not isinstance(caught.value, (grpc.RpcError, TimeoutError)) and in_use() == 1
+        await channel.close(grace=3600)
+        assert call.done()
+
+    run_in("asyncio", main())
+
+
 def test_a_grace_that_is_over(server: GrpcServer, on_loop: Callable[..., Any]) -> None:
     async def main() -> None:
         channel = fg.aio_shared(server.target, **ONE_SLOT)
@@ -193,6 +226,40 @@ def test_a_grace_that_is_over(server: GrpcServer, on_loop: Callable[..., Any]) -
         await eventually(lambda: server.counts().running == 0)
 
     on_loop(main())
+
+
+class Jumping(asyncio.SelectorEventLoop):
+    """Its time is the test's to advance, beside what passes anyway."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+def test_a_grace_lasts_as_long_as_it_was_given(server: GrpcServer) -> None:
+    """No shorter for what is still running, and no longer."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Jumping)
+        channel = fg.aio_shared(server.target, **ONE_SLOT)
+        stream = count(channel)(b"...")
+        await stream.read()
+        closing = asyncio.ensure_future(channel.close(grace=1000))
+        await turns()
+        loop.ahead += 900
+        for _ in range(5):
+            loop.ahead += 1  # so that whoever looks now and then has looked
+            await turns()
+        assert not closing.done() and not stream.done()
+        loop.ahead += 200
+        await eventually(closing.done)
+        assert stream.cancelled()
+        await closing
+
+    with asyncio.Runner(loop_factory=Jumping) as runner:
+        runner.run(main())
 
 
 def test_close_from_another_loop(server: GrpcServer, crew: Crew) -> None:
@@ -218,6 +285,27 @@ def test_close_from_another_loop(server: GrpcServer, crew: Crew) -> None:
     run_in("asyncio", close_it())
     crew.finish()
     assert sorted(ends) == ["call", "call", "close"]
+
+
+def test_a_loop_that_comes_while_the_channel_is_being_closed_is_refused(
+    server: GrpcServer,
+) -> None:
+    """By another thread, which has not come to say so to this handle's calls."""
+    channel = fg.aio_shared(server.target)
+    method = say(channel)
+
+    async def main() -> None:
+        assert await method(b"x") == b"x"
+        await channel._live().aclose(None)
+
+    async def later() -> None:
+        with pytest.raises(grpc.aio.UsageError):
+            method(b"y")
+        assert not channel._live().lanes()
+        await channel.close()
+
+    run_in("asyncio", main())
+    run_in("asyncio", later())
 
 
 def test_the_last_handle_closes(server: GrpcServer, on_loop: Callable[..., Any]) -> None:

@@ -80,6 +80,36 @@ def test_a_stream_holds_its_slot_until_its_status(using: Callable[..., Any]) -> 
     using(main)
 
 
+@pytest.mark.parametrize("first", ["at once", "in line"])
+@pytest.mark.parametrize("end", ["read", "cancelled", "dropped", "deadline"])
+def test_a_stream_is_counted_until_its_end(using: Callable[..., Any], first: str, end: str) -> None:
+    """However it ends, and whether or not it has stood in line."""
+
+    async def main(channel: Any) -> None:
+        async with occupied(channel, first == "in line") as free:
+            before = int(first == "in line")
+            assert fg.stats()[0].streams == before
+            stream = count(channel)(
+                b"ab" if end == "read" else b"...", timeout=0.3 if end == "deadline" else None
+            )
+            free()
+            if end != "deadline":
+                await stream.read()
+                assert [each.streams for each in fg.stats()] == [1]
+            if end == "read":
+                assert [await stream.read() for _ in "12"] == [b"b", grpc.aio.EOF]
+            elif end == "cancelled":
+                stream.cancel()
+            elif end == "deadline":
+                await stream.code()
+            del stream
+            await eventually(lambda: fg.stats()[0].streams == 0)
+            await say(channel)(b"x")
+            assert fg.stats()[0].streams == 0
+
+    using(main)
+
+
 @pytest.mark.parametrize("style", ["break", "read", "dropped", "raise", "aclose"])
 def test_abandoned_streams_of_replies(using: Callable[..., Any], style: str) -> None:
     async def one(channel: Any) -> None:
@@ -106,6 +136,20 @@ def test_abandoned_streams_of_replies(using: Callable[..., Any], style: str) -> 
             except KeyError:
                 pass
             assert await say(channel)(b"x", timeout=10) == b"x"  # the one slot is free at once
+
+    using(main)
+
+
+def test_an_iterator_that_is_closed_ends_its_call(using: Callable[..., Any]) -> None:
+    """Whoever has the call still."""
+
+    async def main(channel: Any) -> None:
+        stream = count(channel)(b"...")
+        messages = stream.__aiter__()
+        assert await anext(messages) == b"first"
+        await messages.aclose()
+        await eventually(stream.done)
+        assert stream.cancelled()
 
     using(main)
 

@@ -22,10 +22,11 @@ from aio_channels import (  # noqa: E402
     occupied,
     quiet,
     say,
+    turns,
     waiting,
 )
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
-from loops import eventually  # noqa: E402
+from loops import eventually, run_in  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
 
@@ -258,6 +259,61 @@ def test_states(using: Callable[..., Any], server: GrpcServer) -> None:
         assert channel.target == server.target and "to '127" in repr(channel)
 
     using(main)
+
+
+class Inner:
+    """A connection's channel, in a state of the test's choice."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+        self.changed = asyncio.Event()
+        self.left = 0
+
+    def get_state(self, try_to_connect: bool = False) -> Any:
+        return self.state
+
+    async def wait_for_state_change(self, last: Any) -> None:
+        try:
+            while self.state is last:
+                await self.changed.wait()
+        except asyncio.CancelledError:
+            self.left += 1
+            raise
+
+    def become(self, state: Any) -> None:
+        self.state = state
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+def test_the_state_is_the_best_of_all_connections(
+    server: GrpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        best_first = [STATE.READY, STATE.CONNECTING, STATE.IDLE, STATE.TRANSIENT_FAILURE]
+        async with fg.aio_shared(server.target, connections=2) as channel:
+            inner: list[Inner] = []
+            monkeypatch.setattr(fg.AioSharedChannel, "_inner", lambda self: inner)
+            for i, better in enumerate(best_first):
+                for worse in best_first[i:]:
+                    inner[:] = [Inner(worse), Inner(better)]
+                    assert channel.get_state() is better
+                    inner.reverse()
+                    assert channel.get_state() is better
+            # Whoever waits for a change is told of the first one that makes a difference.
+            inner[:] = [Inner(STATE.CONNECTING), Inner(STATE.TRANSIENT_FAILURE)]
+            waits = asyncio.ensure_future(channel.wait_for_state_change(STATE.CONNECTING))
+            await turns()
+            inner[1].become(STATE.IDLE)
+            await turns(6)
+            assert not waits.done()
+            inner[1].become(STATE.READY)
+            await waits
+            await turns()
+            assert inner[0].left == 2  # once for each change of the other
+            monkeypatch.undo()
+
+    run_in("asyncio", main())
 
 
 def test_tls(certificate: tuple[Path, Path], on_loop: Callable[..., Any]) -> None:

@@ -68,8 +68,10 @@ def test_futures_end_well_badly_and_by_cancel(echo: GrpcServer) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             late.result(10)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        all_free()  # their ends come a little later than their results
         running = wait(channel).future(b"5000", timeout=10)
         assert in_use() == 1 and running.running()
+        assert stats()[0].streams == 0  # it is none
         assert running.cancel() and running.cancelled()
         with pytest.raises(grpc.FutureCancelledError):
             running.result(10)
@@ -129,6 +131,39 @@ def test_every_end_of_a_stream_frees_its_slot_once(echo: GrpcServer) -> None:
                 end()
             all_free()
         assert say(channel)(b"x", timeout=10) == b"x"
+
+
+def ways_to_call(channel: Any) -> list[Any]:
+    say, join = channel.unary_unary(path("Say")), channel.stream_unary(path("Join"))
+    count, chat = channel.unary_stream(path("Count")), channel.stream_stream(path("Chat"))
+    return [
+        *(lambda: say(b"x"), lambda: say.with_call(b"x"), lambda: say.future(b"x")),
+        *(lambda: join(iter([b"x"])), lambda: join.with_call(iter([b"x"]))),
+        *(lambda: join.future(iter([b"x"])), lambda: count(b"x"), lambda: chat(iter([b"x"]))),
+    ]
+
+
+def test_whatever_is_called_on_a_closed_handle_is_refused(echo: GrpcServer) -> None:
+    """Though the channel is open, for others."""
+    with shared(echo.target) as other:
+        closed = shared(echo.target)
+        ways = ways_to_call(closed)
+        closed.close()
+        for call in ways:
+            with pytest.raises(ValueError, match="Cannot invoke RPC on closed channel!"):
+                call()
+        assert in_use() == 0
+        assert say(other)(b"x", timeout=10) == b"x"
+
+
+def test_whatever_is_called_while_the_channel_is_being_closed_is_refused(echo: GrpcServer) -> None:
+    """By another thread, which has not come to say so to this handle's calls."""
+    with shared(echo.target) as channel:
+        ways = ways_to_call(channel)
+        channel._live().close(None)
+        for call in ways:
+            with pytest.raises(ValueError, match="Cannot invoke RPC on closed channel!"):
+                call()
 
 
 def test_a_stream_counts_as_a_stream_while_it_is_open(
@@ -261,6 +296,26 @@ def test_health_stubs_and_ready_futures(echo: GrpcServer) -> None:
 
 
 # -- stubs come and go -------------------------------------------------------------------------
+
+
+def test_what_generated_stubs_pass_reaches_grpc_and_nothing_else_does(
+    echo: GrpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every channel has that parameter."""
+    given: list[dict[str, Any]] = []
+    plain = grpc.insecure_channel
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        channel = plain(*args, **kwargs)
+        unary = channel.unary_unary
+        channel.unary_unary = lambda *args, **kw: given.append(kw) or unary(*args, **kw)
+        return channel
+
+    monkeypatch.setattr(grpc, "insecure_channel", noting)
+    with shared(echo.target) as channel:
+        assert channel.unary_unary(path("Say"), _registered_method=True)(b"x", timeout=10) == b"x"
+        assert channel.unary_unary(path("Say"))(b"x", timeout=10) == b"x"
+    assert given == [{"_registered_method": True}, {}]
 
 
 def test_stubs_made_anew_keep_nothing(echo: GrpcServer) -> None:

@@ -12,7 +12,12 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from fastpool.grpc import NotReady, shared, stats, wait_ready  # noqa: E402
+from fastpool.grpc import (  # noqa: E402
+    NotReady,
+    shared,
+    stats,
+    wait_ready,
+)
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
@@ -72,13 +77,13 @@ def test_calls_wait_for_no_connection_that_does_not_come(server: GrpcServer) -> 
     """One more cannot be had: the call gets a slot of those there are, as soon as one is free."""
     with shared(server.target, connections=(1, 2), streams_per_connection=1) as channel:
         (held,) = streams(channel, 1)
-        dialled: list[int] = []
+        dialled: list[Any] = []
         connections = channel._live()
         dial = type(connections.key).dial
 
         def lost(key: Any) -> Any:
-            dialled.append(1)
-            return dial(key._replace(target="127.0.0.1:1"))
+            dialled.append(dial(key._replace(target="127.0.0.1:1")))
+            return dialled[-1]
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(connections.key), "dial", lost)
@@ -90,6 +95,9 @@ def test_calls_wait_for_no_connection_that_does_not_come(server: GrpcServer) -> 
             caller.join(30)
             assert future == [b"x"]
         eventually(lambda: pool_of(channel).stats().creating == 0)
+        for each in dialled:
+            with pytest.raises(ValueError, match="closed channel"):
+                say(each)(b"x")
 
 
 def test_connections_that_are_not_needed_are_closed(server: GrpcServer) -> None:
@@ -194,17 +202,25 @@ def test_a_restart_of_the_server_is_survived(server: GrpcServer) -> None:
 # -- replacement -------------------------------------------------------------------------------
 
 
-def test_old_ones_are_replaced_and_no_call_notices(server: GrpcServer, crew: Crew) -> None:
+def test_old_ones_are_replaced_and_no_call_notices(server: GrpcServer) -> None:
     """The new one is connected before the old one drains; a stream ends where it began."""
-    with shared(server.target, connections=(1, 4), max_age=0.3) as channel:
-        pour = channel.unary_stream(path("Pour"))
-        stream = pour(b"40 1 50", timeout=60)  # 2 s
-        next(stream)
-        stub, calls = say(channel), 0
+    go_on = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield b"first"
+        go_on.wait(60)
+        yield b"last"
+
+    with shared(server.target, connections=(1, 4), max_age=0.2) as channel:
+        talk = channel.stream_stream(path("Chat"))(requests(), timeout=60)
+        assert next(talk) == b"first"
+        stub = say(channel)
         while server.counts().peers < 4:
-            assert stub(b"x", timeout=10) == b"x"
-            calls += 1
-        assert sum(1 for _ in stream) == 39 and calls > 0
+            for _ in range(5):
+                assert stub(b"x", timeout=10) == b"x"
+            time.sleep(0.01)
+        go_on.set()
+        assert list(talk) == [b"last"]
         eventually(lambda: stats()[0].connections <= 2)
 
 
@@ -244,18 +260,26 @@ def test_subscribers_are_told_of_the_new_one(server: GrpcServer) -> None:
 def test_close_with_grace_waits_for_calls_and_refuses_new_ones(
     server: GrpcServer, crew: Crew
 ) -> None:
-    channel = shared(server.target)
-    wait = channel.unary_unary(path("Wait"))
-    future, other = wait.future(b"2000", timeout=30), crew.start(lambda: wait(b"2000", timeout=30))
+    """And is over with them, long before the grace is."""
+    channel, go_on = shared(server.target), threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield b"a"
+        go_on.wait(60)
+        yield b"b"
+
+    join = channel.stream_unary(path("Join"))
+    future, other = join.future(requests(), timeout=60), crew.start(join, requests(), 60)
     eventually(lambda: server.counts().running == 2)
-    begun = time.monotonic()
-    closing = crew.start(channel.close, 30)
+    closing = crew.start(channel.close, 3600)
     eventually(lambda: channel.closed)
     with pytest.raises(ValueError, match="closed channel"):
-        wait(b"1")
+        join(iter([b"x"]))
+    closing.parked()
+    assert not future.done()
+    go_on.set()
     closing.result()
-    assert time.monotonic() - begun < 20
-    assert future.done() and future.result() == b"2000" and other.result() == b"2000"
+    assert future.done() and future.result() == b"ab" and other.result() == b"ab"
     channel.close(10)  # again: nothing
 
 

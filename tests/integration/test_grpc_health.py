@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 pytest.importorskip("grpc_health.v1", reason="grpcio-health-checking is not installed")
 
 from fastpool.grpc import shared, stats, wait_ready  # noqa: E402
+from fastpool.grpc._connection import Connection  # noqa: E402
 from fastpool.grpc._health import Verdicts, request_of, status_in  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
@@ -69,6 +71,8 @@ def test_never_more_than_seventy_per_cent_and_never_the_last() -> None:
 def test_when_one_recovers_another_that_is_ill_takes_its_turn() -> None:
     patients = Patients(4)
     patients.say(NOT_SERVING, 3, 2, 1)
+    assert patients.avoided == {3, 2}
+    patients.say(NOT_SERVING, 3)  # said again, it is no later for it
     assert patients.avoided == {3, 2}
     patients.say(UNKNOWN, 3)
     assert patients.avoided == {2, 1}
@@ -143,6 +147,43 @@ def test_it_holds_after_the_server_was_away(server: GrpcServer) -> None:
         wait_ready(channel, 10)
         server.set_health("", False)
         eventually(lambda: avoided(channel) == 1)
+
+
+def watching() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name == "fastpool-grpc-health"}
+
+
+def test_a_server_without_the_service_is_not_asked_again() -> None:
+    before = watching()
+    with GrpcServer() as plain, shared(plain.target, connections=2, health=SERVICE) as channel:
+        wait_ready(channel, 10)
+        eventually(lambda: watching() <= before)
+        assert say(channel)(b"x", timeout=10) == b"x"
+
+
+def test_what_is_not_in_its_place_cannot_be_avoided(server: GrpcServer) -> None:
+    """Which those who decide are told, so that they ask again."""
+    with shared(server.target, connections=2) as channel:
+        connections = channel._live()
+        (one, _) = connections.connected()
+        assert connections.avoid(one, True) is True
+        assert connections.avoid(one, False) is True
+        stranger = Connection(connections.key.dial(), connections.methods)
+        assert connections.avoid(stranger, True) is False
+        stranger.channel.close()
+
+
+def test_what_is_in_bulk_is_not_watched(server: GrpcServer) -> None:
+    """It is the only one of its kind, so nothing could follow from it."""
+    before = watching()
+    with shared(server.target, connections=2, health=SERVICE, bulk=[f"/{SERVICE}/Count"]) as it:
+        assert list(it.unary_stream(f"/{SERVICE}/Count")(b"ab", timeout=10)) == [b"a", b"b"]
+        assert stats()[0].connections == 3
+        ours = watching() - before
+        assert len(ours) == 2
+    for each in ours:  # a closed channel is watched no longer
+        each.join(10)
+        assert not each.is_alive()
 
 
 def test_a_server_without_the_service_serves() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,8 +23,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: E4
 )
 
 from fastpool.grpc import aio_shared, shared, stats  # noqa: E402
+from fastpool.grpc._generated import Generated  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
-from support import eventually  # noqa: E402
+from support import Crew, eventually  # noqa: E402
+
+CODE = grpc.StatusCode
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
 
@@ -117,3 +121,45 @@ def test_calls_and_streams_of_tasks_have_their_spans(target: str, aio_spans: Spa
         assert sorted(aio_spans()) == [COUNT, f"/{SERVICE}/None", SAY]
 
     asyncio.run(main())
+
+
+def test_a_generator_ends_as_it_first_did() -> None:
+    """What is asked of it afterwards changes nothing, and those who wait for its end hear once."""
+
+    def messages() -> Iterator[bytes]:
+        yield b"a"
+        yield b"b"
+
+    for end in ("cancelled", "read"):
+        call, heard = Generated(messages()), []
+        assert call.add_callback(lambda heard=heard: heard.append(1)) and call.is_active()
+        assert next(call) == b"a" and call.code() is None and not heard
+        if end == "cancelled":
+            assert call.cancel()
+        else:
+            assert list(call) == [b"b"]
+        ended = call.code()
+        assert ended is (CODE.CANCELLED if end == "cancelled" else CODE.OK)
+        assert not call.cancel() and list(call) == []
+        assert call.code() is ended and heard == [1] and not call.is_active()
+        assert not call.add_callback(lambda: None)  # too late
+
+
+def test_a_generator_that_another_thread_is_in_has_not_ended(crew: Crew) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        entered.set()
+        assert go_on.wait(10)
+        yield b"a"
+
+    call, heard = Generated(messages()), []
+    call.add_callback(lambda: heard.append(1))
+    reader = crew.start(next, call)
+    assert entered.wait(10)
+    with pytest.raises(ValueError):
+        next(call)
+    assert not call.cancel() and call.is_active() and not heard
+    go_on.set()
+    assert reader.result() == b"a"
+    assert list(call) == [] and call.code() is CODE.OK and heard == [1]

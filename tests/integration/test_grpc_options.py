@@ -12,8 +12,9 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from fastpool.grpc import shared, stats  # noqa: E402
+from fastpool.grpc import _registry, shared, stats  # noqa: E402
 from fastpool.grpc._arguments import arguments  # noqa: E402
+from fastpool.grpc._key import Key  # noqa: E402
 from fastpool.grpc._options import Options, parse  # noqa: E402
 from grpc_server import SERVICE  # noqa: E402
 
@@ -227,3 +228,42 @@ def test_what_is_configured_otherwise_is_not_shared() -> None:
     assert [each.references for each in stats()] == [2, 2, 1, 2, 1]
     for handle in handles:
         handle.close()
+
+
+def test_the_channel_that_comes_second_is_closed_and_not_shared() -> None:
+    """Channels are made outside the lock, so two threads may make the same one at once."""
+
+    class Made:
+        def __init__(self) -> None:
+            self.closed: list[Any] = []
+
+        def close(self, grace: float | None) -> None:
+            self.closed.append(grace)
+
+    made: list[Made] = []
+
+    def make(key: Any) -> Made:
+        mine = Made()
+        if not made:  # meanwhile another thread comes and goes first
+            made.append(mine)
+            others.append(_registry.acquire(key, make))
+        else:
+            made.append(mine)
+        return mine
+
+    others: list[Any] = []
+    key = Key("sync", "here", None, (), None, parse("test"))
+    entry = _registry.acquire(key, make)
+    assert entry is others[0] and entry.references == 2
+    assert entry.connections is made[1]
+    assert (made[0].closed, made[1].closed) == ([None], [])
+    assert _registry.release(entry) is None
+    assert _registry.release(entry) is made[1]
+    assert stats() == ()
+
+
+def test_children_have_an_argument_of_their_own() -> None:
+    """Else grpc would have them share connections with their parent."""
+    options = parse("test")
+    told = [dict(arguments("test", options, (), forks)).get("fastpool.forks") for forks in range(3)]
+    assert told == [None, 1, 2]

@@ -12,6 +12,7 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from fastpool.grpc import LocalError, shared, stats  # noqa: E402
+from fastpool.grpc._pending import Pending  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
 
@@ -121,6 +122,32 @@ def test_cancelled_in_line_it_is_not_sent(scene: Scene) -> None:
     scene.settled()  # the slots that they were given were passed on
     assert scene.say(b"y", timeout=30) == b"y"
     assert scene.sent == [b"y"]
+
+
+def test_cancelled_while_it_is_being_made_it_is_cancelled_where_it_is() -> None:
+    """It was wanted when its slot came, and is not any more when there is a call."""
+
+    class Made:
+        def __init__(self) -> None:
+            self.cancelled = threading.Event()
+
+        def cancel(self) -> bool:
+            self.cancelled.set()
+            return True
+
+    made, there = Made(), threading.Event()
+    line: list[Pending] = []
+
+    def begin(wanted: Any) -> Made:
+        assert there.wait(10) and wanted()
+        assert line[0].cancel()
+        assert not wanted()
+        return made
+
+    line.append(Pending(begin))
+    there.set()
+    assert made.cancelled.wait(10)
+    assert line[0].cancelled() and line[0].code() is grpc.StatusCode.CANCELLED
 
 
 def test_dropped_in_line_it_is_cancelled_unless_somebody_is_to_be_told(scene: Scene) -> None:

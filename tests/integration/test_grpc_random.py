@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import gc
 import random
-import threading
-import time
 from typing import Any
 
 import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from bench.grpc.rows.accounting import CONNECTIONS, EXPECTED, STREAMS, SYNC, unusable  # noqa: E402
+from bench.grpc.rows.accounting import CONNECTIONS, EXPECTED, STREAMS, SYNC  # noqa: E402
 from fastpool.grpc import shared, stats  # noqa: E402
-from grpc_server import GrpcServer  # noqa: E402
+from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
 
-THREADS, OPERATIONS = 6, 3_000
-BETWEEN_DEATHS = 1.0
+THREADS, OPERATIONS, DEATHS = 6, 3_000, 3
+LONG = 60.0  # seconds that only a bug takes
 
 
 def replace(channel: Any, rng: random.Random) -> None:
@@ -28,7 +26,7 @@ def replace(channel: Any, rng: random.Random) -> None:
     channel._live().pool.replace()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_operations_lose_nothing(
     crew: Crew, seed: int, caplog: pytest.LogCaptureFixture
@@ -41,7 +39,7 @@ def test_random_operations_lose_nothing(
         "shrink_after": 0.5,
     }
     with GrpcServer() as server, shared(server.target, **limits) as channel:
-        done = threading.Event()
+        made: list[int] = []  # for each operation, whose it was
 
         def work(index: int) -> int:
             rng = random.Random(f"{seed} {index}")
@@ -51,28 +49,32 @@ def test_random_operations_lose_nothing(
                     operation(channel, rng)
                 except EXPECTED:
                     pass
+                made.append(index)
             return index
 
-        def kill() -> None:
-            while not done.wait(BETWEEN_DEATHS):
-                server.kill()
-                server.start()
-
-        killer = crew.start(kill)
         workers = crew.together(THREADS, work)
-        try:
-            assert [each.result(90) for each in workers] == list(range(THREADS))
-        finally:
-            done.set()
-            killer.result(30)
+        for death in range(1, DEATHS + 1):
+            due = death * OPERATIONS // (DEATHS + 1)
+            eventually(lambda due=due: len(made) >= due, LONG)
+            server.kill()
+            server.start()
+        assert [each.result(LONG) for each in workers] == list(range(THREADS))
 
         def settled() -> bool:
-            gc.collect()
-            time.sleep(0.01)
             (now,) = stats()
             return (now.in_use, now.waiting, now.streams) == (0, 0, 0)
 
+        gc.collect()
         eventually(settled)
         eventually(lambda: server.counts().running == 0)
-        eventually(lambda: unusable(server, channel) == 0)
+        streams = [
+            channel.unary_stream(f"/{SERVICE}/Count")(b"...", wait_for_ready=True)
+            for _ in range(CONNECTIONS * STREAMS)
+        ]
+        for stream in streams:  # every slot can be used, beside the others
+            assert next(stream) == b"first"
+        assert server.counts().running == len(streams)
+        for stream in streams:
+            stream.cancel()
+        eventually(settled)
     assert stats() == ()

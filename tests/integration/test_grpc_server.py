@@ -14,7 +14,7 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from bench.grpc import certificate as certificates  # noqa: E402
-from grpc_server import SERVICE, GrpcServer  # noqa: E402
+from bench.grpc.server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.once]

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fastpool import PoolClosed, PoolDeadlock, PoolTimeout
 from fastpool.calls import budget
-from fastpool.rpc import Wire, sockets
+from fastpool.rpc import Wire, _deadline, sockets
 from fastpool.rpc._deadline import Deadline
 from rpc_servers import TcpServer, TlsServer, UnixServer, Upper, ask, port_of, serving
 from support import Crew, eventually
@@ -197,9 +198,10 @@ def mute() -> Iterator[Any]:
 def test_the_deadline_holds_over_all_reads_of_a_turn(mute: Any, reader: str) -> None:
     """However often a byte comes: a socket's own time-out would begin anew with each."""
     with of(mute, size=1) as pool:
+        pool.pool.warm(1)
         began = time.monotonic()
-        with pytest.raises(TimeoutError, match=r"127\.0\.0\.1:\d+: no answer within 0\.2 s"):
-            with pool.lease(timeout=0.2) as connection:
+        with pytest.raises(TimeoutError, match=r"127\.0\.0\.1:\d+: no answer within 0\.3 s"):
+            with pool.lease(timeout=0.3) as connection:
                 connection.sendall(b"?")
                 if reader == "makefile":
                     with connection.makefile("rb") as lines:
@@ -210,7 +212,7 @@ def test_the_deadline_holds_over_all_reads_of_a_turn(mute: Any, reader: str) -> 
                         if reader == "recv"
                         else connection.recv_into(bytearray(1))
                     )
-        assert 0.19 < time.monotonic() - began < 5
+        assert 0.29 < time.monotonic() - began < 30
         assert connection.closed
 
 
@@ -241,7 +243,7 @@ def test_what_the_socket_alone_can_do_ends_in_time(mute: Any, tcp: Any, theirs: 
         with pytest.raises(TimeoutError), pool.lease(timeout=0.05) as connection:
             own = connection.socket if theirs else connection
             own.recvfrom(1)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_a_deadline_may_be_as_far_away_as_one_likes(tcp: Any) -> None:
@@ -275,7 +277,7 @@ def test_the_wait_in_line_is_part_of_the_time(mute: Any, crew: Crew) -> None:
                 connection.sendall(b"?")
                 while connection.recv(1):
                     pass
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_nobody_waits_longer_than_the_budget(tcp: Any) -> None:
@@ -449,6 +451,48 @@ def test_a_login_that_hangs_ends(mute: Any) -> None:
         eventually(lambda: pool.pool.stats().open == 0)
 
 
+def test_setup_has_what_connecting_has_left(tcp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, create, left = [100.0], socket.create_connection, []
+
+    def slow(*args: Any) -> socket.socket:
+        now[0] += 3
+        return create(*args)
+
+    monkeypatch.setattr(socket, "create_connection", slow)
+    monkeypatch.setattr(_deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def setup(connection: Any) -> None:
+        left.append(connection.gettimeout())
+
+    with of(tcp, size=1, setup=setup, connect_timeout=10) as pool:
+        with pool.lease(timeout=30) as connection:
+            assert connection.gettimeout() == 27  # connecting is part of the turn
+    assert left == [7]
+
+
+def test_small_messages_are_not_held_back(tcp: Any) -> None:
+    """By Nagle's algorithm, which waits 40 ms for the answer to the one before."""
+    with of(tcp, size=1) as pool, pool.lease() as connection:
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.skipif(not UNIX, reason="no Unix sockets")
+def test_connecting_to_a_path_has_its_time_and_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noted(socket.socket):
+        def connect(self, address: Any) -> None:
+            noted.append((self, self.gettimeout()))
+            super().connect(address)
+
+    noted: list[tuple[socket.socket, float | None]] = []
+    monkeypatch.setattr(socket, "socket", Noted)
+    with sockets(tmp_path / "nobody", size=1, connect_timeout=7) as pool:
+        with pytest.raises(FileNotFoundError), pool.lease():
+            pass
+        assert [(each.fileno(), timeout) for each, timeout in noted] == [(-1, 7)]
+
+
 @pytest.mark.parametrize("hook", ["check", "reset"])
 def test_hooks_are_not_bound_by_the_turn_before(tcp: Any, hook: str) -> None:
     """Their own deadline holds."""
@@ -458,12 +502,13 @@ def test_hooks_are_not_bound_by_the_turn_before(tcp: Any, hook: str) -> None:
         return ask(connection, "hello") == "HELLO"
 
     times: list[float] = []
-    with of(tcp, size=1, check_after=0, hook_timeout=3, **{hook: greet}) as pool:
-        with pool.lease(timeout=0.1) as connection:
-            eventually(lambda: connection.deadline.left() == 0)
-        with pool.lease(timeout=10):
+    with of(tcp, size=1, check_after=0, hook_timeout=60, **{hook: greet}) as pool:
+        with pool.lease(timeout=30) as connection:
+            connection.deadline.at = 0.0  # it is over
+            assert connection.gettimeout() == 0
+        with pool.lease(timeout=30):
             pass
-    assert times and all(2 < left <= 3 for left in times)
+    assert times and all(30 < left <= 60 for left in times)
     assert tcp.accepted == 1
 
 

@@ -145,7 +145,7 @@ class _Errand(Generic[T]):
         self.take_back()
 
     def take_back(self) -> None:
-        """Undo what the call has brought, if that was not done yet.  Both the cancelled task and the
-        end of trio's run come here: what one of them has begun to undo the other leaves alone."""
+        """Undo what the call has brought, if that was not done yet.  Both the cancelled task and
+        the end of trio's run come here: what one has begun to undo the other leaves alone."""
         if self.result and self.undo is not None:
             self.undoing = self.loop.create_task(self.undo(self.result.pop()))

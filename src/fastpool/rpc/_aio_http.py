@@ -130,8 +130,11 @@ class AioLine:
                 coded = await reply.aread()
             finally:
                 await reply.aclose()
-            # httpx knows about encodings.
-            answer = httpx.Response(reply.status, headers=reply.headers, content=coded)
+            # httpx knows about encodings, and has a reason of its own where it is told of none.
+            reason = {"reason_phrase": reply.extensions["reason_phrase"]}
+            answer = httpx.Response(
+                reply.status, headers=reply.headers, content=coded, extensions=reason
+            )
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             if isinstance(error, httpcore.NetworkError) or self.stream.ended:
                 raise ConnectionResetError(f"{self.name}: {error}") from error
