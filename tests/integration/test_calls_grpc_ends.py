@@ -284,6 +284,7 @@ def test_a_stream_whose_second_try_finds_no_place_keeps_none(
         with pytest.raises(Overloaded) as caught:
             next(count(wrap(policy))(b"UNAVAILABLE OK"))
         check(caught.value)
+        del caught  # with it the stream
     gc.collect()
     held.pop().release()
     assert limit.stats().in_use == 0 and breaker.state == "open"
@@ -311,6 +312,20 @@ def test_calls_that_cannot_be_sent_keep_no_place_and_end(wrap: Callable[..., Any
         assert limit.stats().in_use == 0, send
         assert (policy.stats().calls, policy.stats().failed) == (n, n)
     assert breaker.stats().calls == 4
+
+
+def test_a_stream_that_cannot_be_sent_is_not_tried_again(wrap: Callable[..., Any]) -> None:
+    """Whatever the error says: its end is that of the call."""
+
+    def unfit(request: Any) -> bytes:
+        raise ValueError("unfit")
+
+    policy = CallPolicy(retry=Retry(3, on=Exception, codes=["INTERNAL", "UNKNOWN"]))
+    stub = wrap(policy).unary_stream(f"/{SERVICE}/Count", unfit)
+    with pytest.raises(grpc.RpcError):
+        stub(b"OK")
+    stats = policy.stats()
+    assert (stats.calls, stats.failed, stats.retries) == (1, 1, 0)
 
 
 def test_a_stream_that_is_dropped_in_another_thread_is_cancelled(
