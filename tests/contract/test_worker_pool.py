@@ -100,6 +100,15 @@ class TestWhenFull:
             pool.submit(int)
         hall.let_go(2)
 
+    def test_submit_timeout_of_zero_is_no_wait(self, worker_pool: Any, hall: Hall) -> None:
+        pool = worker_pool(1, 1, submit_timeout=0)
+        fill(pool, hall, 2)
+        with pytest.raises((PoolTimeout, PoolOverloaded)):
+            pool.submit(int)
+        with pytest.raises((PoolTimeout, PoolOverloaded)):
+            asyncio.run(asyncio.wait_for(pool.asubmit(int), PATIENCE))
+        hall.let_go(2)
+
     def test_each_call_can_choose(self, worker_pool: Any, hall: Hall, crew: Crew) -> None:
         """Names that cannot clash with the keywords of the function."""
         pool = worker_pool(1, 0)
@@ -442,7 +451,9 @@ class TestOptions:
             ((1, None), {}, TypeError, "max_queue must be a whole number, not None"),
             ((1, 1), {"when_full": "block"}, ValueError, 'when_full must be "wait" or "refuse"'),
             ((1, 1), {"submit_timeout": -1}, ValueError, "submit_timeout must be at least 0"),
+            ((1, 1), {"submit_timeout": -0.5}, ValueError, "submit_timeout must be at least 0"),
             ((1, 1), {"submit_timeout": "1"}, TypeError, "submit_timeout must be a number"),
+            ((1, 1), {"submit_timeout": True}, TypeError, "submit_timeout must be a number"),
             (
                 (1, 1),
                 {"when_full": "refuse", "submit_timeout": 1},

@@ -328,6 +328,29 @@ def test_a_stream_that_cannot_be_sent_is_not_tried_again(wrap: Callable[..., Any
     assert (stats.calls, stats.failed, stats.retries) == (1, 1, 0)
 
 
+def test_a_stream_of_a_task_that_cannot_be_begun_keeps_no_place_and_ends_once(
+    script: ScriptServer,
+) -> None:
+    """Neither while its user keeps it, nor when it is dropped."""
+    limit = Limit(1)
+    policy = CallPolicy(limit=limit, retry=Retry(3, on=Exception))
+
+    async def main(channel: Any) -> None:
+        stream = count(channel)(b"OK", nonsense=1)
+        with pytest.raises(TypeError):
+            await stream.read()
+        assert (limit.stats().in_use, policy.stats().failed) == (0, 1)
+        del stream
+        gc.collect()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    in_loop(script, policy, main)
+    gc.collect()
+    stats = policy.stats()
+    assert (stats.calls, stats.failed, stats.cancelled, stats.retries) == (1, 1, 0, 0)
+
+
 def test_a_stream_that_is_dropped_in_another_thread_is_cancelled(
     script: ScriptServer, crew: Crew
 ) -> None:

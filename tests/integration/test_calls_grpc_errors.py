@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -108,6 +110,24 @@ def test_time_remaining_is_known_while_a_call_waits_in_line(script: ScriptServer
 
 
 # ---- errors -------------------------------------------------------------------------------------
+
+
+def test_nobody_is_told_of_a_failure_that_nobody_asked_for(
+    script: ScriptServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with grpc's own calls."""
+    policy = CallPolicy()
+
+    async def main(channel: Any) -> None:
+        calls = [say(channel)(b"NOT_FOUND"), count(channel)(b"OK", nonsense=1)]
+        await until(lambda: policy.stats().failed == 2 and all(call.done() for call in calls))
+        calls.clear()
+        gc.collect()
+        await asyncio.sleep(0)
+
+    in_loop(script, policy, main)
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 def test_what_an_inner_policy_refuses_is_no_word_of_the_other_side(
