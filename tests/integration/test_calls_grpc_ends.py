@@ -11,7 +11,7 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from calls_channels import Pauses, count, in_loop, until  # noqa: E402
+from calls_channels import Pauses, count, in_loop, say, until  # noqa: E402
 from calls_server import SERVICE, ScriptServer  # noqa: E402
 from fastpool.calls import (  # noqa: E402
     CallPolicy,
@@ -21,7 +21,7 @@ from fastpool.calls import (  # noqa: E402
     Retry,
     RetryThrottle,
 )
-from support import Crew, eventually  # noqa: E402
+from support import PATIENCE, Crew, eventually  # noqa: E402
 
 CODE = grpc.StatusCode
 
@@ -163,6 +163,43 @@ def test_a_first_message_that_is_read_reaches_the_breaker(script: ScriptServer) 
         assert breaker.stats().calls == 2
 
     in_loop(script, CallPolicy(breaker=breaker), main)
+
+
+@pytest.mark.parametrize("kind", ["thread", "task"])
+def test_each_try_is_sent_with_its_share_of_the_time(
+    script: ScriptServer, wrap: Callable[..., Any], kind: str
+) -> None:
+    """At most ``attempt_timeout``, and what is left of the whole."""
+    sent: list[float] = []
+
+    class Note(grpc.UnaryUnaryClientInterceptor):
+        def intercept_unary_unary(self, proceed: Any, details: Any, request: Any) -> Any:
+            sent.append(details.timeout)
+            return proceed(details, request)
+
+    class AioNote(grpc.aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, proceed: Any, details: Any, request: Any) -> Any:
+            sent.append(details.timeout)
+            return await proceed(details, request)
+
+    clock = Pauses(lambda: setattr(clock, "now", clock.now + 350.0))
+    retry = Retry(3, attempt_timeout=400.0, throttle=None)
+    policy = CallPolicy(timeout=1000.0, retry=retry, clock=clock)
+
+    async def main() -> None:
+        channel = grpc.aio.insecure_channel(script.target, interceptors=[AioNote()])
+        async with policy.wrap(channel, idempotent=True) as wrapped:
+            with pytest.raises(grpc.RpcError):
+                await say(wrapped)(b"UNAVAILABLE")
+
+    if kind == "task":
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    else:
+        with grpc.insecure_channel(script.target) as channel:
+            wrapped = policy.wrap(grpc.intercept_channel(channel, Note()), idempotent=True)
+            with pytest.raises(grpc.RpcError):
+                say(wrapped)(b"UNAVAILABLE")
+    assert sent == [400.0, 400.0, 300.0]
 
 
 # ---- given up between two tries -----------------------------------------------------------------
