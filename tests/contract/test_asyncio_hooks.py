@@ -144,6 +144,31 @@ class TestHooks:
 
         run(main())
 
+    def test_a_reset_that_raises_what_is_no_exception_costs_no_place(
+        self, run: Run, accounted: Any
+    ) -> None:
+        """The task that gave back gets it; the resource is closed."""
+
+        class Blow(BaseException):
+            pass
+
+        def reset(resource: Any) -> None:
+            if resource.number == 0:
+                raise Blow
+
+        pool, maker = accounted(1, reset=reset)
+
+        async def main() -> None:
+            with pytest.raises(Blow):
+                async with pool.lease():
+                    pass
+            await eventually(lambda: states(pool) == {} and maker.closed == 1)
+            async with pool.lease() as resource:
+                assert resource.number == 1
+
+        run(main())
+        works(pool, 1)
+
     def test_many_slow_resets_at_once(self, run: Run, accounted: Any) -> None:
         """Each ends; those who wait are served by what comes out of them."""
         pool, _ = accounted(3, reset=lambda resource: time.sleep(0.001))
