@@ -7,6 +7,7 @@ import gc
 import logging
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,6 +98,30 @@ class TestHooks:
 
         run(main())
         assert maker.made == 1
+
+    def test_a_check_takes_its_time_from_that_of_the_call(
+        self, run: Run, accounted: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who waits for a new resource after a failed check has what is left of the time-out."""
+        later = 0.0
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later)
+
+        def check(resource: Any) -> bool:
+            nonlocal later
+            later = 299.99
+            return False
+
+        pool, maker = accounted(1, check=check, check_after=0)
+
+        async def main() -> None:
+            pool.put(await pool.aget())
+            monkeypatch.setattr("fastpool._aio.time", clock)  # the loop has its own by now
+            maker.gate.clear()  # of the new one
+            with pytest.raises(PoolTimeout):
+                await pool.aget(timeout=300)
+            maker.gate.set()
+
+        run(main())
 
     @pytest.mark.parametrize("take", ["aget", "aacquire", "lease"])
     def test_a_failed_check_closes_and_the_next_is_tried(
