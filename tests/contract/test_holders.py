@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -183,3 +184,25 @@ def test_a_lost_lease_is_held_no_more(
             gc.collect()
         eventually(lambda: pool.stats().closed == {"lost": 1})
         nobody_holds(pool, clock, caplog, 1)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # it was not closed
+@pytest.mark.parametrize("kind", ["threads", *KINDS])
+def test_a_lease_of_a_key_does_not_keep_its_pool(kind: str) -> None:
+    """Which is collected, and its resource closed when it comes back."""
+    closed: list[Any] = []
+
+    def taken() -> tuple[Any, weakref.ref[Any]]:
+        pool = KeyedPool(lambda key: Thing(), max_total=2, close=closed.append)
+
+        async def main() -> Any:
+            return await pool.aacquire("a")
+
+        lease = pool.acquire("a") if kind == "threads" else run_in(kind, main())
+        return lease, weakref.ref(pool)
+
+    lease, pool = taken()
+    eventually(lambda: gc.collect() >= 0 and pool() is None)
+    resource = lease.resource
+    lease.release()
+    eventually(lambda: closed == [resource])
