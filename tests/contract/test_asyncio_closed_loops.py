@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -74,9 +73,7 @@ class TestClosedLoops:
         thread = crew.start(pool.get, True, PATIENCE).parked()
         ended.close()
         first.release()
-        start = time.monotonic()
-        pool.put(thread.result())
-        assert time.monotonic() - start < 1.0
+        pool.put(thread.result())  # else its own time would be over
         works(pool, 1)
         assert pool.stats().waiting == 0
 
@@ -93,10 +90,8 @@ class TestClosedLoops:
         first.release()
         second.release()
         ended.close()
-        start = time.monotonic()
         for thread in threads:
             pool.put(thread.result())
-        assert time.monotonic() - start < 1.0
         works(pool, 2)
 
     def test_leases_of_a_closed_loop_come_back_with_their_tasks(

@@ -7,6 +7,7 @@ import gc
 import logging
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,6 +99,30 @@ class TestHooks:
         run(main())
         assert maker.made == 1
 
+    def test_a_check_takes_its_time_from_that_of_the_call(
+        self, run: Run, accounted: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who waits for a new resource after a failed check has what is left of the time-out."""
+        later = 0.0
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later)
+
+        def check(resource: Any) -> bool:
+            nonlocal later
+            later = 299.99
+            return False
+
+        pool, maker = accounted(1, check=check, check_after=0)
+
+        async def main() -> None:
+            pool.put(await pool.aget())
+            monkeypatch.setattr("fastpool._aio.time", clock)  # the loop has its own by now
+            maker.gate.clear()  # of the new one
+            with pytest.raises(PoolTimeout):
+                await pool.aget(timeout=300)
+            maker.gate.set()
+
+        run(main())
+
     @pytest.mark.parametrize("take", ["aget", "aacquire", "lease"])
     def test_a_failed_check_closes_and_the_next_is_tried(
         self, run: Run, accounted: Any, take: str
@@ -143,6 +168,31 @@ class TestHooks:
             await task
 
         run(main())
+
+    def test_a_reset_that_raises_what_is_no_exception_costs_no_place(
+        self, run: Run, accounted: Any
+    ) -> None:
+        """The task that gave back gets it; the resource is closed."""
+
+        class Blow(BaseException):
+            pass
+
+        def reset(resource: Any) -> None:
+            if resource.number == 0:
+                raise Blow
+
+        pool, maker = accounted(1, reset=reset)
+
+        async def main() -> None:
+            with pytest.raises(Blow):
+                async with pool.lease():
+                    pass
+            await eventually(lambda: states(pool) == {} and maker.closed == 1)
+            async with pool.lease() as resource:
+                assert resource.number == 1
+
+        run(main())
+        works(pool, 1)
 
     def test_many_slow_resets_at_once(self, run: Run, accounted: Any) -> None:
         """Each ends; those who wait are served by what comes out of them."""

@@ -188,12 +188,10 @@ class TestLoops:
 
         task = loop.create_task(work())
         loop.run_until_complete(eventually(lambda: pool.stats().waiting == 1))
-        elsewhere = crew.start(loop.run_until_complete, asyncio.wait([task], timeout=3)).parked()
-        start = time.monotonic()
+        elsewhere = crew.start(loop.run_until_complete, asyncio.wait([task])).parked()
         first.release()
         elsewhere.result()
         loop.close()
-        assert time.monotonic() - start < 1.0
         assert task.done() and task.exception() is None
 
     def test_two_loops_of_one_thread_are_served_by_one_call(self, loop_kind: str) -> None:

@@ -343,6 +343,27 @@ def test_time_is_watched_while_a_cache_is_in_use(
     assert not _core.caches_watched()
 
 
+def test_the_next_look_is_a_minute_later(
+    new: Maker, by_hand: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first object that is kept, and after each look that ended a generation."""
+    gc.collect()
+    now = time.monotonic() + 3600
+    watched: list[float] = []
+    monkeypatch.setattr(cache, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(cache, "_keeper", SimpleNamespace(watch=lambda at, _: watched.append(at)))
+    cache.due()  # nobody has one any more
+    del watched[:]
+    things = ObjectCache(new)
+    things.put(Thing())
+    assert watched == [now + 60]
+    now += 3600
+    cache.due()
+    assert watched[1:] == [now + 60]
+    del things
+    cache.due()
+
+
 # ---- The hooks ----------------------------------------------------------------------------------
 
 

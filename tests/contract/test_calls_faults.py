@@ -11,6 +11,7 @@ import pytest
 
 from fastpool import PoolError
 from fastpool.calls import (
+    CallError,
     CallPolicy,
     CircuitBreaker,
     CircuitOpen,
@@ -243,3 +244,84 @@ def test_a_task_waits_in_line_no_longer_than_its_time() -> None:
         asyncio.run(asyncio.wait_for(call(), PATIENCE))
     assert caught.value.phase == "limit" and limit.stats().waiting == 0
     held.release()
+
+
+def test_reset_forgets_the_window_and_what_is_still_under_way(clock: Any) -> None:
+    breaker = CircuitBreaker(min_calls=3, clock=clock)
+    before = breaker.admit("x")
+    breaker.failed(breaker.admit("x"), ConnectionError())
+    assert (breaker.stats().calls, breaker.stats().failures) == (1, 1)
+    breaker.reset()
+    assert (breaker.stats().calls, breaker.stats().failures) == (0, 0)
+    breaker.failed(before, ConnectionError())
+    assert breaker.stats().calls == 0
+    for _ in range(2):
+        breaker.failed(breaker.admit("x"), ConnectionError())
+    assert breaker.state == "closed"
+
+
+def test_probe_that_ends_after_a_reset_changes_nothing(clock: Any) -> None:
+    breaker = CircuitBreaker(min_calls=1, clock=clock)
+    breaker.trip()
+    clock.advance(5)
+    probe = breaker.admit("x")
+    breaker.reset()
+    breaker.failed(probe, ConnectionError())
+    assert (breaker.state, breaker.stats().calls) == ("closed", 0)
+
+
+def test_an_old_call_that_is_cancelled_does_not_end_the_probe(clock: Any) -> None:
+    breaker = CircuitBreaker(clock=clock)
+    old = breaker.admit("x")
+    breaker.trip()
+    clock.advance(5)
+    breaker.admit("x")
+    breaker.failed(old, asyncio.CancelledError())
+    breaker.forget(old)
+    with pytest.raises(CallError, match="a probe is under way"):
+        breaker.admit("x")
+
+
+def test_changes_by_hand_are_told_once_each(clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An open breaker that is tripped again stays open, for a new while."""
+    told: list[tuple[str, str]] = []
+    breaker = CircuitBreaker(
+        open_for=5.0, on_change=lambda _, *change: told.append(change), clock=clock
+    )
+    with caplog.at_level("INFO", "fastpool"):
+        breaker.reset()
+        assert told == []
+        breaker.trip()
+        clock.advance(3)
+        breaker.trip()
+        assert breaker.stats().retry_after == 5.0
+        breaker.reset()
+    assert told == [("closed", "open"), ("open", "closed")]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_an_open_breaker_has_no_window(clock: Any) -> None:
+    breaker = CircuitBreaker(min_calls=2, clock=clock)
+    for _ in range(2):
+        breaker.failed(breaker.admit("x"), ConnectionError())
+    stats = breaker.stats()
+    assert (stats.state, stats.calls, stats.failures) == ("open", 0, 0)
+    clock.advance(60)
+    assert (breaker.state, breaker.stats().retry_after) == ("open", 0.0)
+
+
+def test_many_refusals_are_each_counted_once(clock: Any, crew: Crew) -> None:
+    breaker = CircuitBreaker(clock=clock)
+    policy = CallPolicy(breaker=breaker)
+    breaker.trip()
+    barrier = threading.Barrier(4)
+
+    def ask(_: int) -> None:
+        barrier.wait(PATIENCE)
+        for _ in range(50):
+            with pytest.raises(CallError):
+                policy(int)()
+
+    crew.together(4, ask)
+    crew.finish()
+    assert breaker.stats().refused == policy.stats().refused == 200

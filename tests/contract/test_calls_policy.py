@@ -161,8 +161,8 @@ def test_nested_calls_have_the_smaller_budget(
 
 def test_nested_calls_on_other_clocks_agree_on_what_is_left(clock: ManualClock) -> None:
     nested = CallPolicy(timeout=60)(remaining)
-    left = CallPolicy(timeout=5, clock=clock)(nested)()
-    assert left is not None and 4 < left <= 5
+    left = CallPolicy(timeout=50, clock=clock)(nested)()
+    assert left is not None and 30 < left <= 50
 
 
 def test_nothing_is_begun_when_no_time_is_left(clock: ManualClock) -> None:
@@ -199,7 +199,7 @@ def test_a_coroutine_is_cancelled_at_the_deadline(run: Callable[..., Any]) -> No
     with pytest.raises(TimeoutError) as caught:
         run(slow())
     assert isinstance(caught.value, DeadlineExceeded) and caught.value.phase == "call"
-    assert "slow: 0.01 s were over after 0.0" in str(caught.value)
+    assert str(caught.value).startswith("slow: 0.01 s were over after ")
     assert cancelled == [True] and policy.stats().expired == 1
 
 
@@ -312,10 +312,10 @@ def test_budgets_go_along_with_tasks_and_to_thread_but_not_with_threads(
 
 
 def test_a_budget_by_hand_bounds_and_lifts() -> None:
-    with budget(5):
-        assert 4 < (remaining() or 0) <= 5
-        with budget(60):
-            assert (remaining() or 99) <= 5
+    with budget(50):
+        assert 30 < (remaining() or 0) <= 50
+        with budget(600):
+            assert (remaining() or 999) <= 50
         with budget(None):
             assert remaining() is None
         with pytest.raises(DeadlineExceeded), budget(0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import sys
+import threading
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from faces import FastPool
 from fastpool import PoolTimeout
-from support import GIL, Crew, eventually
+from support import GIL, PATIENCE, Crew, eventually
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -31,6 +32,28 @@ def test_fair_hands_over_to_the_waiter(accounted: Any, crew: Crew) -> None:
         with pytest.raises(PoolTimeout):
             pool.get_nowait()
         pool.put(waiter.result())
+
+
+def test_who_found_a_bad_resource_keeps_its_turn(accounted: Any, crew: Crew) -> None:
+    """Whoever came while it was checked stands behind: the new one goes to who came first."""
+    gate = threading.Event()
+
+    def check(resource: Any) -> bool:
+        assert gate.wait(PATIENCE)
+        return resource.number > 0  # type: ignore[no-any-return]
+
+    pool, maker = accounted(1, check=check, check_after=0)
+    pool.put(pool.get())
+    first = crew.start(pool.get)
+    eventually(lambda: pool.stats().checking == 1)
+    second = crew.start(pool.get)
+    eventually(lambda: pool.stats().waiting == 1)
+    maker.gate.clear()  # so that both are in line when the new one is there
+    gate.set()
+    eventually(lambda: pool.stats().creating == 1 and pool.stats().waiting == 2)
+    maker.gate.set()
+    pool.put(first.result())
+    pool.put(second.result())
 
 
 @pytest.mark.threads_only("the loop decides whose turn it is before the pool does")

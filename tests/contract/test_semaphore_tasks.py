@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import signal
-import time
 from typing import Any
 
 import pytest
@@ -134,9 +133,7 @@ class TestClosedLoops:
         loop.close()
         if not granted:
             semaphore.release(4)
-        start = time.monotonic()
-        thread.result()
-        assert time.monotonic() - start < 2.0
+        thread.result()  # else its own time would be over
         tasks.clear()
         del loop
         gc.collect()

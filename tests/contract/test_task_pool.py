@@ -225,6 +225,51 @@ def test_shutdown_wakes_who_waits(run: Any) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("cancel", [False, True], ids=["waits", "cancels"])
+def test_shutdown_by_one_of_its_own_tasks_waits_for_the_others_only(run: Any, cancel: bool) -> None:
+    """Nor does it cancel the task that asks for it."""
+
+    async def main() -> None:
+        hall = Hall()
+        async with pool_of(2, 1) as pool:
+            others = [await pool.submit(hall.task) for _ in range(1)]
+            await eventually(lambda: hall.inside == 1)
+            seen: list[bool] = []
+
+            async def end() -> str:
+                await pool.shutdown(cancel=cancel)
+                seen.append(all(task.done() for task in others))
+                return "ended"
+
+            ending = await pool.submit(end)
+            if not cancel:
+                await eventually(lambda: "shut down" in repr(pool))
+                await asyncio.sleep(0)
+                assert not ending.done()
+                hall.let_go(1)
+            assert await ending == "ended" and seen == [True]
+            assert others[0].cancelled() == cancel
+
+    run(main())
+
+
+def test_a_second_shutdown_waits_as_the_first_one_does(run: Any) -> None:
+    async def main() -> None:
+        hall = Hall()
+        async with pool_of(1) as pool:
+            (task,) = await fill(pool, hall, 1)
+            ends = [asyncio.create_task(pool.shutdown()) for _ in range(2)]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not any(end.done() for end in ends)
+            hall.let_go(1)
+            await asyncio.gather(*ends)
+            assert task.done()
+            await pool.shutdown()
+
+    run(main())
+
+
 def test_with_a_task_group(run: Any) -> None:
     """Its tasks are the group's: an error cancels the others and comes out of the group."""
 
@@ -297,6 +342,73 @@ def test_map_of_an_iterable_that_fails(run: Any) -> None:
                 await anext(pool.map(hall.task, two()))
             await eventually(lambda: pool._places.in_use == 0)
             assert caught.tb is not None
+
+    run(main())
+
+
+@pytest.mark.parametrize("buffersize", [1, 2, None])
+def test_map_begins_no_more_than_its_buffersize(run: Any, buffersize: int | None) -> None:
+    """By default as many as there are places."""
+
+    async def main() -> None:
+        hall, most = Hall(), buffersize or 5
+        async with pool_of(5) as pool:
+            results = pool.map(hall.task, range(9), buffersize=buffersize)
+            first = asyncio.ensure_future(anext(results))
+            await eventually(lambda: hall.inside == most)
+            await asyncio.sleep(0)
+            assert hall.begun == most
+            hall.let_go(1)
+            assert await first == 0 and hall.begun == most
+            await results.aclose()
+
+    run(main())
+
+
+def test_map_waits_for_a_place_where_others_are_refused(run: Any) -> None:
+    async def main() -> None:
+        hall = Hall()
+        async with pool_of(1, when_full="refuse") as pool:
+            await fill(pool, hall, 1)
+            results = pool.map(hall.task, [7])
+            first = asyncio.ensure_future(anext(results))
+            await eventually(lambda: first.done() or pool.waiting == 1)
+            assert not first.done()
+            hall.let_go(2)
+            assert await first == 7
+
+    run(main())
+
+
+def test_map_keeps_no_place_that_it_has_no_item_for(run: Any) -> None:
+    """Others get it, though the results have not all been taken."""
+
+    async def main() -> None:
+        hall = Hall()
+        async with pool_of(2) as pool:
+            results = pool.map(hall.task, [7])
+            first = asyncio.ensure_future(anext(results))
+            await eventually(lambda: hall.inside == 1)
+            other = pool.try_submit(hall.task, 8)
+            hall.let_go(2)
+            assert (await first, await other) == (7, 8)
+            assert [result async for result in results] == []
+
+    run(main())
+
+
+def test_map_that_is_left_cancels_what_is_under_way(run: Any) -> None:
+    async def main() -> None:
+        hall = Hall()
+        async with pool_of(3) as pool:
+            hall.let_go(1)
+            async for result in (results := pool.map(hall.task, range(3))):
+                assert result == 0
+                break
+            assert hall.begun == 3
+            await results.aclose()
+            await eventually(lambda: hall.inside == 0)
+            assert pool._places.in_use == 0
 
     run(main())
 

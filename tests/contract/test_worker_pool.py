@@ -100,6 +100,15 @@ class TestWhenFull:
             pool.submit(int)
         hall.let_go(2)
 
+    def test_submit_timeout_of_zero_is_no_wait(self, worker_pool: Any, hall: Hall) -> None:
+        pool = worker_pool(1, 1, submit_timeout=0)
+        fill(pool, hall, 2)
+        with pytest.raises((PoolTimeout, PoolOverloaded)):
+            pool.submit(int)
+        with pytest.raises((PoolTimeout, PoolOverloaded)):
+            asyncio.run(asyncio.wait_for(pool.asubmit(int), PATIENCE))
+        hall.let_go(2)
+
     def test_each_call_can_choose(self, worker_pool: Any, hall: Hall, crew: Crew) -> None:
         """Names that cannot clash with the keywords of the function."""
         pool = worker_pool(1, 0)
@@ -145,6 +154,13 @@ class TestThreads:
         pool.submit(hall.task)
         assert pool.stats().threads == 3
         hall.let_go(4)
+
+    def test_one_that_is_free_is_used_before_another_is_started(self, worker_pool: Any) -> None:
+        pool = worker_pool(3, 5)
+        for number in range(10):
+            assert pool.submit(abs, -number).result(PATIENCE) == number
+            eventually(lambda: pool._crew.tasks.unfinished_tasks == 0)
+        assert pool.stats().threads == 1
 
     def test_they_end_when_idle(self, worker_pool: Any, hall: Hall) -> None:
         """And are started again; names are not used twice."""
@@ -246,6 +262,16 @@ class TestShutdown:
         pool = worker_pool(1, 0)
         assert pool.submit(pool.shutdown).result(PATIENCE) is None
 
+    def test_by_a_worker_waits_for_the_others(self, worker_pool: Any, hall: Hall) -> None:
+        pool = worker_pool(2, 0)
+        (busy,) = fill(pool, hall, 1)
+        ends = pool.submit(pool.shutdown)
+        eventually(lambda: "shut down" in repr(pool))
+        with pytest.raises(concurrent.futures.TimeoutError):
+            ends.result(0.02)
+        hall.let_go(1)
+        assert ends.result(PATIENCE) is None and busy.done()
+
 
 class TestMap:
     def test_an_endless_iterable(self, worker_pool: Any) -> None:
@@ -305,6 +331,41 @@ class TestMap:
                 return list(pool.map(abs, pool.map(int, pool.map(abs, range(-9, 0)))))
 
             assert crew.start(chain).result() == list(range(9, 0, -1))
+
+    def test_time_is_over_while_it_waits_for_a_result(self, worker_pool: Any, hall: Hall) -> None:
+        """The time is that of all results together; what is under way is cancelled."""
+        pool = worker_pool(1, 3)
+        results = pool.map(hall.task, range(3), timeout=0.01)
+        with pytest.raises(TimeoutError):
+            next(results)
+        hall.let_go(3)
+        pool.shutdown()
+        assert hall.inside <= 1
+
+    @pytest.mark.parametrize("how", ["closed", "failed"])
+    def test_what_nobody_asks_for_any_more_is_cancelled(
+        self, worker_pool: Any, hall: Hall, how: str
+    ) -> None:
+        """The iterator is closed, or has raised what a task did."""
+        pool = worker_pool(1, 3)
+
+        def task(number: int) -> int:
+            if number == 1 and how == "failed":
+                raise ValueError("text")
+            return hall.task(number) if number else number
+
+        results = pool.map(task, range(4))
+        assert next(results) == 0
+        if how == "closed":
+            eventually(lambda: hall.inside == 1)  # in the second
+            results.close()
+        else:
+            with pytest.raises(ValueError, match="text"):
+                next(results)
+        assert list(results) == []
+        hall.let_go(3)
+        pool.shutdown()
+        assert hall.inside <= 1  # the third may have begun before, the fourth has not
 
     def test_time_is_over_while_it_waits_for_a_place(self, worker_pool: Any, hall: Hall) -> None:
         pool = worker_pool(1, 0)
@@ -390,7 +451,9 @@ class TestOptions:
             ((1, None), {}, TypeError, "max_queue must be a whole number, not None"),
             ((1, 1), {"when_full": "block"}, ValueError, 'when_full must be "wait" or "refuse"'),
             ((1, 1), {"submit_timeout": -1}, ValueError, "submit_timeout must be at least 0"),
+            ((1, 1), {"submit_timeout": -0.5}, ValueError, "submit_timeout must be at least 0"),
             ((1, 1), {"submit_timeout": "1"}, TypeError, "submit_timeout must be a number"),
+            ((1, 1), {"submit_timeout": True}, TypeError, "submit_timeout must be a number"),
             (
                 (1, 1),
                 {"when_full": "refuse", "submit_timeout": 1},

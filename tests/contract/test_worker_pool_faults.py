@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import PoolDeadlock
+from fastpool import PoolDeadlock, PoolTimeout
 from fastpool.limits import WorkerStats
 from interrupting import interrupt
 from support import GIL, PATIENCE, eventually
@@ -82,6 +82,57 @@ class TestWorkersThatSubmit:
         eventually(lambda: pool.stats().waiting == 1)
         gate.set()
         assert busy.result(PATIENCE) and waits.result(PATIENCE).result(PATIENCE) == 2
+
+    def test_no_false_alarm_while_a_worker_is_in_a_callback(self, worker_pool: Any) -> None:
+        """It has no place, and comes to what is queued when the callback is over."""
+        pool = worker_pool(2, 0)
+        inside, gate = threading.Event(), threading.Event()
+
+        def call_back(_: Any) -> None:
+            inside.set()
+            assert gate.wait(PATIENCE)
+
+        first = threading.Event()
+        called = pool.submit(first.wait, PATIENCE)
+        called.add_done_callback(call_back)
+        first.set()
+        assert inside.wait(PATIENCE)
+        waits = pool.submit(lambda: [pool.submit(abs, -number) for number in (1, 2)])
+        eventually(lambda: pool.stats().waiting == 1 or waits.done())
+        assert not waits.done()
+        gate.set()
+        assert [future.result(PATIENCE) for future in waits.result(PATIENCE)] == [1, 2]
+
+    def test_a_worker_that_waits_for_another_pool(self, worker_pool: Any, hall: Hall) -> None:
+        """It is no worker of that one, which has its own to make room."""
+        pool, other = worker_pool(1, 0), worker_pool(1, 0)
+        fill(other, hall, 1)
+        waits = pool.submit(lambda: other.submit(abs, -1))
+        eventually(lambda: other.stats().waiting == 1 or waits.done())
+        assert not waits.done()
+        hall.let_go(1)
+        assert waits.result(PATIENCE).result(PATIENCE) == 1
+
+    def test_a_worker_waits_no_longer_than_it_wants(self, worker_pool: Any, hall: Hall) -> None:
+        """For its own pool, while another worker may still make room."""
+        pool = worker_pool(2, 0)
+        fill(pool, hall, 1)
+        late = pool.submit(lambda: pool.submit_within(0.01, int))
+        with pytest.raises(PoolTimeout):
+            late.result(PATIENCE)
+        assert not pool._crew.stuck
+        hall.let_go(1)
+
+    def test_who_got_a_place_in_the_end_waits_no_more(self, worker_pool: Any) -> None:
+        """Not for the alarm, either: the next worker that waits is the only one."""
+        pool = worker_pool(2, 0)
+        for number in range(3):
+            gate = threading.Event()
+            busy = pool.submit(gate.wait, PATIENCE)
+            waits = pool.submit(lambda number=number: pool.submit(abs, -number))
+            eventually(lambda: pool.stats().waiting == 1)
+            gate.set()
+            assert waits.result(PATIENCE).result(PATIENCE) == number and busy.result(PATIENCE)
 
     def test_no_false_alarm_while_a_place_is_on_its_way(self, worker_pool: Any) -> None:
         """All workers wait, and somebody has a place who has not yet submitted."""

@@ -23,6 +23,7 @@ class ScriptServer:
         self.open = 0  # calls in a handler
         self.cancelled = 0
         self.deadlines: list[float | None] = []
+        self.gate = threading.Event()  # `first later CODE` waits for it
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(32))
         handlers = {
@@ -72,15 +73,17 @@ class ScriptServer:
         return self._step(request, context)
 
     def _count(self, request: bytes, context: Any) -> Iterator[bytes]:
-        """`first CODE`: one message, then the code; `many`: messages until the caller has gone."""
+        """`first CODE`: one message, then the code; `first later CODE`: when the gate is open."""
         if request.startswith(b"first"):
             with self._lock:
                 self.seen[request] += 1
             yield b"first"
             if request == b"first hang":
                 self._hang(context)
-            elif code := request.decode().partition(" ")[2]:
-                context.abort(grpc.StatusCode[code], "after the first")
+            elif code := request.decode().split()[1:]:
+                if code[0] == "later":
+                    assert self.gate.wait(30)
+                context.abort(grpc.StatusCode[code[-1]], "after the first")
             return
         yield self._step(request, context)
         yield b"last"

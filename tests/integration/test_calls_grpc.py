@@ -267,12 +267,12 @@ def test_a_stream_that_is_sent_is_sent_once(script: ScriptServer, wrap: Callable
 @pytest.mark.parametrize(
     ("policy", "caller", "outer", "least", "most"),
     [
-        (20, None, None, 15, 20),
-        (20, 5, None, 3, 5),
-        (5, 20, None, 3, 5),
-        (20, None, 5, 3, 5),
-        (None, 20, 5, 3, 5),
-        (None, None, 5, 3, 5),
+        (1000, None, None, 600, 1000),
+        (1000, 200, None, 100, 200),
+        (200, 1000, None, 100, 200),
+        (1000, None, 200, 100, 200),
+        (None, 1000, 200, 100, 200),
+        (None, None, 200, 100, 200),
     ],
 )
 def test_the_smallest_budget_is_the_deadline_that_is_sent(
@@ -283,18 +283,18 @@ def test_the_smallest_budget_is_the_deadline_that_is_sent(
         say(channel)(b"OK", timeout=caller)
         list(count(channel)(b"OK", timeout=caller))
     assert len(script.deadlines) == 2
-    assert all(least < left < most + 0.5 for left in script.deadlines)  # type: ignore[operator]
+    # gRPC rounds a little up on the way.
+    assert all(least < left < 1.05 * most for left in script.deadlines)  # type: ignore[operator]
 
 
-def test_retries_share_the_time(script: ScriptServer, wrap: Callable[..., Any]) -> None:
-    channel = wrap(
-        timeout=0.4,
-        retry=Retry(9, attempt_timeout=0.1, codes=["DEADLINE_EXCEEDED"], **QUICK),
-    )
+def test_a_hanging_try_is_ended_and_followed_by_another(
+    script: ScriptServer, wrap: Callable[..., Any]
+) -> None:
+    channel = wrap(retry=Retry(3, attempt_timeout=0.02, codes=["DEADLINE_EXCEEDED"], **QUICK))
     with pytest.raises(grpc.RpcError) as caught:
         say(channel)(b"hang")
     assert caught.value.code() is CODE.DEADLINE_EXCEEDED
-    assert 2 <= script.seen[b"hang"] <= 5
+    assert channel.policy.stats().retries == 2
     eventually(lambda: script.open == 0)
 
 

@@ -96,7 +96,7 @@ def test_all_kinds_of_methods_work(using: Callable[..., Any]) -> None:
         done = []
         call.add_done_callback(done.append)
         await call.wait_for_connection()
-        assert call.time_remaining() > 15
+        assert call.time_remaining() > 500
         assert await call == "OK 2"
         assert await call == "OK 2"  # as often as one likes
         assert await call.code() is CODE.OK and await call.details() == ""
@@ -138,7 +138,7 @@ def test_all_kinds_of_methods_work(using: Callable[..., Any]) -> None:
         assert await call.read() is grpc.aio.EOF
 
     parts = {"retry": Retry(), "breaker": CircuitBreaker(), "limit": Limit(2)}
-    policy = using(main, timeout=20, **parts)
+    policy = using(main, timeout=1000, **parts)
     assert (policy.stats().calls, policy.stats().succeeded) == (8, 8)
 
 
@@ -269,14 +269,15 @@ def test_the_smallest_budget_is_the_deadline_that_is_sent(
 ) -> None:
     async def main(channel: Any) -> None:
         await say(channel)(b"OK")
-        await say(channel)(b"OK", timeout=5)
-        with budget(5):
-            await say(channel)(b"OK", timeout=60)
+        await say(channel)(b"OK", timeout=200)
+        with budget(200):
+            await say(channel)(b"OK", timeout=3000)
             await all_of(count(channel)(b"OK"))
 
-    using(main, timeout=20)
+    using(main, timeout=1000)
     first, *others = script.deadlines
-    assert 15 < first < 20.5 and all(3 < left < 5.5 for left in others)  # type: ignore[operator]
+    assert 600 < first < 1050  # type: ignore[operator]  # gRPC rounds a little up on the way
+    assert all(100 < left < 210 for left in others)  # type: ignore[operator]
 
 
 def test_no_time_left_and_hanging_tries(script: ScriptServer, using: Callable[..., Any]) -> None:
@@ -289,12 +290,11 @@ def test_no_time_left_and_hanging_tries(script: ScriptServer, using: Callable[..
                 assert isinstance(caught.value, grpc.aio.AioRpcError)
                 assert await call.code() is caught.value.code() is CODE.DEADLINE_EXCEEDED
         with pytest.raises(grpc.aio.AioRpcError) as late:
-            await say(channel)(b"hang", timeout=0.3)
+            await say(channel)(b"hang")
         assert late.value.code() is CODE.DEADLINE_EXCEEDED
-        assert 2 <= script.seen[b"hang"] <= 8
 
-    retry = Retry(9, attempt_timeout=0.1, codes=["DEADLINE_EXCEEDED"], **QUICK)
-    using(main, retry=retry)
+    retry = Retry(3, attempt_timeout=0.02, codes=["DEADLINE_EXCEEDED"], **QUICK)
+    assert using(main, retry=retry).stats().retries == 2
     assert script.seen[b"OK"] == 0
 
 

@@ -131,6 +131,8 @@ class _Answers(_Course):
         try:
             if pause:
                 await asleep(call, pause)
+                if call.last is not None and not call.repeatable:
+                    raise call.last  # it was cancelled in the pause
             self.place = None if rules.limit is None else await atake(rules.limit, call)
             self.over = self.loop.create_future()
             inner = self.start(call)
@@ -177,8 +179,8 @@ class _Answers(_Course):
         call = self.call
         if pause is None or call is None:
             raise error
-        if self.heard:  # it was decided before the first message was taken, but here it is
-            call.repeatable = False
+        # It was decided before the first message was taken, but here it is; or before `cancel`.
+        if not call.repeatable:
             call.failed(error)
             raise error
         await self._try(call, pause)

@@ -187,8 +187,8 @@ class Call:
     def succeeded(self) -> None:
         """It went well: the end of the call."""
         rules = self.rules
-        if rules.breaker is not None and self.ticket:
-            rules.breaker.succeeded(self.ticket)
+        if rules.breaker is not None and (ticket := self._take_ticket()):
+            rules.breaker.succeeded(ticket)
         if rules.retry is not None and rules.retry.throttle is not None:
             rules.retry.throttle.succeeded()
         ledger = rules.ledger
@@ -202,9 +202,15 @@ class Call:
     def heard(self) -> None:
         """The first of several answers is there: the other side is well, and the call goes on."""
         self.repeatable = False
-        if self.rules.breaker is not None:
-            self.rules.breaker.succeeded(self.ticket)
-            self.ticket = 0  # told once
+        if self.rules.breaker is not None and (ticket := self._take_ticket()):
+            self.rules.breaker.succeeded(ticket)
+
+    def _take_ticket(self) -> int:
+        """For whoever tells the breaker; 0: it has been told.  The first message of a stream may be
+        taken just as another thread learns of its end."""
+        with self.rules.ledger.lock:
+            ticket, self.ticket = self.ticket, 0
+            return ticket
 
     def failed(self, error: BaseException) -> float | None:
         """A try ended with this: the seconds until the next one, or None at the end of the call,
@@ -246,13 +252,13 @@ class Call:
 
     def _end(self, error: BaseException) -> None:
         rules = self.rules
-        if rules.breaker is not None and self.ticket:
+        if rules.breaker is not None and (ticket := self._take_ticket()):
             if _unsent(error) and self.last is not None:
-                rules.breaker.failed(self.ticket, self.last)  # it speaks of the try before
+                rules.breaker.failed(ticket, self.last)  # it speaks of the try before
             elif _unsent(error):
-                rules.breaker.forget(self.ticket)
+                rules.breaker.forget(ticket)
             else:
-                rules.breaker.failed(self.ticket, error)
+                rules.breaker.failed(ticket, error)
         if self.attempts > 1 or self.why:
             times = "once" if self.attempts == 1 else f"{self.attempts} times"
             took = rules.now() - self.began

@@ -224,7 +224,10 @@ class _Place:
         self._place = place
         self.over = threading.Event()
         self.followed = True
-        self.pause: float | None = None  # the seconds until another try, when this one has failed
+        # The seconds until another try, when this one has failed: whoever takes them out, which is
+        # one step, sees to the rest of the call.
+        self.pauses: list[float] = []
+        self.forgotten = False  # nobody is there for another try
 
     def follow(self, inner: Any) -> None:
         add_callback = getattr(inner, "add_callback", None)
@@ -252,10 +255,24 @@ class _Place:
             self.give_back()
             if error is None:
                 self._call.succeeded()
-            else:
-                self.pause = self._call.failed(error)
+            elif (pause := self._call.failed(error)) is not None:
+                self.pauses.append(pause)
+                if self.forgotten:
+                    self.forget()
         finally:
             self.over.set()
+
+    def take_pause(self) -> float | None:
+        try:
+            return self.pauses.pop()
+        except IndexError:
+            return None
+
+    def forget(self) -> None:
+        """There is to be no other try: grpc's thread may just be about to ask for one."""
+        self.forgotten = True
+        if self.take_pause() is not None:
+            self._call.cancelled()
 
 
 class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
@@ -273,6 +290,8 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
         try:
             if pause:
                 sleep(self._call, pause)
+                if self._call.last is not None and not self._call.repeatable:
+                    raise self._call.last  # it was cancelled in the pause
             self._inner, self._place = self._method._start(
                 self._call, self._method._inner, *self._args
             )
@@ -306,11 +325,11 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
         """Begins it, or raises the error if there is none."""
         place = self._place
         place.over.wait()
-        pause, place.pause = place.pause, None
+        pause = place.take_pause()
         if pause is None:
             raise error
-        if self._heard:  # it was decided before the first message was taken, but here it is
-            self._call.repeatable = False
+        # It was decided before the first message was taken, but here it is; or before `cancel`.
+        if not self._call.repeatable:
             self._call.failed(error)
             raise error
         self._try(pause)
@@ -319,9 +338,8 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
         place = getattr(self, "_place", None)
         if place is None:
             return
-        if place.pause is not None:  # it was to go on, but nobody wants it
-            self._call.cancelled()
-        elif not place.followed and not place.over.is_set():
+        place.forget()  # if it was to go on, nobody wants it
+        if not place.followed and not place.over.is_set():
             place.end(GeneratorExit())
 
     # As on grpc's own; they speak of the try that is under way, or was the last.
