@@ -56,7 +56,7 @@ cdef object pool_settle(fp_core *c, fp_slot *slot, object error, bint discard):
     if not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
         return False
     generation = fp_slot_generation(slot)
-    if slot.sampled > 0 and not manager.tracking.on:  # else that measures it, as all the others
+    if slot.sampled > 0:
         fp_pool_sampled(c, slot)
     try:
         manager.settle(slot.index, error, discard)

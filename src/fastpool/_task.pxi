@@ -225,7 +225,7 @@ cdef object lease_aexit(Lease lease, object error):
     if not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
         return DONE
     generation = fp_slot_generation(slot)
-    if slot.sampled > 0 and not manager.tracking.on:  # else that measures it, as all the others
+    if slot.sampled > 0:
         fp_pool_sampled(l.c, slot)
     try:
         awaitable = settle_for_task(manager, slot.index, error, False)
