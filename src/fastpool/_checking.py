@@ -106,7 +106,7 @@ class Checking:
         self._run(job, index)
         self.deadlines.end(index)
         self._after(job, index)
-        self.manager.housekeeping.tend_soon()
+        self.manager.housekeeping.was_kept_alive(index)
 
     def _run(self, job: Job, index: int) -> None:
         try:

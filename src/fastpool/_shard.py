@@ -155,7 +155,7 @@ class ShardChecking(Checking):
         task = self.manager.tasks.begin(self._check, index)
         task.add_done_callback(partial(self._checked, index))  # whoever cancels this one
         await asyncio.wait({task})
-        self.manager.housekeeping.tend_soon()
+        self.manager.housekeeping.was_kept_alive(index)
 
 
 class ShardClosing(Closing):

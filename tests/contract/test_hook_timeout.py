@@ -98,6 +98,7 @@ def test_a_hung_keepalive_check_does_not_stop_other_checks(
     fill(pool, 2)
     clock.advance(65, settle=0)
     eventually(lambda: len(gate.inside) == 1)
+    eventually(lambda: pool.stats().overdue == 1)
     clock.advance(65, settle=0)
     eventually(lambda: len(gate.inside) == 2)
     eventually(lambda: states(pool) == {"idle": 1, "checking": 1})
