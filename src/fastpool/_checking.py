@@ -120,8 +120,10 @@ class Checking:
         self.core.freshen(index)
         if self._failed(job):
             closing.on(checkers, index, "check")
-        elif not self.core.publish(index, used=False):
-            closing.on(checkers, index, "closed")
+        elif self.core.publish(index, used=False):
+            self.manager.changed()
+        else:
+            closing.on(checkers, index, self.manager.why_not_idle(index))
 
     @staticmethod
     def _failed(job: Job) -> bool:
