@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from fastpool import PoolTimeout
-from support import Crew, eventually, states
+from support import PATIENCE, Crew, eventually, states
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -67,13 +68,17 @@ def test_hook_timeout_gives_up_on_a_hanging_check(accounted: Any, timeout: Any) 
 
 @option("timeout")
 def test_the_timeout_bounds_a_hanging_check(accounted: Any) -> None:
-    """The borrower's own timeout holds although the check may take longer."""
+    """The borrower's own timeout holds although the check may take longer, and he has all of it."""
     gate = threading.Event()
-    pool, _ = accounted(1, check=lambda resource: gate.wait(30), check_after=0)
+    pool, _ = accounted(
+        1, check=lambda resource: gate.wait(3 * PATIENCE), check_after=0, hook_timeout=None
+    )
     pool.put(pool.get())
+    start = time.monotonic()
     with pytest.raises(PoolTimeout) as caught:
-        pool.get(timeout=0.02)
-    assert caught.value.phase == "check"
+        pool.get(timeout=0.05)
+    assert 0.049 <= time.monotonic() - start < PATIENCE
+    assert caught.value.phase == "check" and 0.049 <= caught.value.waited < PATIENCE
     gate.set()
     eventually(lambda: pool.stats().checking == 0)
 
@@ -126,6 +131,17 @@ def test_check_after_spares_what_was_used_just_now(clock: Any, accounted: Any) -
     clock.advance(9)
     pool.put(pool.get())
     assert seen == []
+    clock.advance(10)
+    pool.put(pool.get())
+    assert len(seen) == 1
+
+
+@option("check_after")
+def test_check_is_due_for_a_new_resource_that_nobody_used(clock: Any, accounted: Any) -> None:
+    """The factory vouches for what it has made just now, not for what has been idle since."""
+    seen: list[Any] = []
+    pool, _ = accounted(1, check=seen.append, check_after=10, clock=clock)
+    pool.warm(1)
     clock.advance(11)
     pool.put(pool.get())
     assert len(seen) == 1
@@ -222,10 +238,12 @@ def test_idle_timeout_closes_what_nobody_used(clock: Any, accounted: Any) -> Non
     clock.advance(90)
     with pool.lease() as used:
         pass
-    clock.advance(20)
+    clock.advance(10)
     eventually(lambda: maker.closed == 1 and states(pool) == {"idle": 1})
     assert not used.closed
-    clock.advance(101)
+    clock.advance(89)
+    assert maker.closed == 1
+    clock.advance(1)
     eventually(lambda: states(pool) == {})
     assert maker.closed == 2
 
@@ -273,18 +291,21 @@ def test_max_lifetime_closes_idle_and_returned_resources(clock: Any, accounted: 
 
 @option("max_lifetime")
 def test_max_lifetime_is_spread(clock: Any, accounted: Any) -> None:
-    """Resources made together do not all die together: up to 10 % of jitter."""
+    """Resources made together do not all die together: each up to 10 % before its time, never
+    after it."""
     pool, maker = accounted(30, idle_timeout=None, max_lifetime=1000, max_creating=30, clock=clock)
     taken = [pool.get() for _ in range(30)]
     for resource in taken:
         pool.put(resource)
-    clock.advance(890)
+    clock.advance(899)
+    assert maker.closed == 0
     deaths = []
-    for _ in range(21):
+    for _ in range(10):
         before = maker.closed
-        clock.advance(10)
+        clock.advance(10.1)
         deaths.append(maker.closed - before)
-    assert sum(deaths) == 30 and max(deaths) < 30, deaths
+    assert sum(deaths) == 30, deaths
+    assert sum(deaths[:5]) > 0 and sum(deaths[5:]) > 0, deaths
 
 
 @pytest.mark.threads_only("a task is named by its own stack: see test_asyncio_hooks.py")
