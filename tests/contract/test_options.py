@@ -10,7 +10,7 @@ import pytest
 
 from faces import FastPool
 from fastpool import PoolOverloaded, PoolTimeout
-from support import GIL, Crew, Maker, eventually, states, works
+from support import GIL, PATIENCE, Crew, Maker, eventually, states, works
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -56,13 +56,15 @@ def test_maxsize_is_ten_with_a_factory_and_unbounded_without() -> None:
 
 
 @option("min_idle")
-def test_min_idle_is_made_without_being_asked_for(accounted: Any) -> None:
+def test_min_idle_is_made_without_being_asked_for(accounted: Any, clock: Any) -> None:
     """So many are opened in the background, again after some were taken, within maxsize."""
-    pool, maker = accounted(4, min_idle=2)
+    pool, maker = accounted(4, min_idle=2, clock=clock)
     eventually(lambda: states(pool) == {"idle": 2})
     first = pool.get()
+    clock.advance(1)  # the housekeeper looks now and then: see test_real_time.py
     eventually(lambda: states(pool) == {"idle": 2, "leased": 1})
     taken = [first, pool.get(), pool.get()]
+    clock.advance(1)
     eventually(lambda: states(pool) == {"idle": 1, "leased": 3})
     assert maker.made == 4
     for resource in taken:
@@ -131,7 +133,7 @@ def test_timeout_of_the_pool_bounds_every_call(accounted: Any) -> None:
     for take in (pool.get, pool.acquire, pool.lease().__enter__):
         with pytest.raises(PoolTimeout) as caught:
             take()
-        assert 0.009 <= caught.value.waited < 5
+        assert 0.009 <= caught.value.waited < PATIENCE
     held.release()
 
 

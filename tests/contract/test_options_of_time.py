@@ -29,7 +29,7 @@ def test_create_timeout_gives_up_on_a_hanging_factory(accounted: Any) -> None:
     assert (stats.open, stats.overdue) == (1, 1)
     with pytest.raises(PoolTimeout):  # the permit is free: a second creation is tried
         pool.get()
-    assert maker.running == 2
+    eventually(lambda: maker.running == 2)
     maker.gate.set()
     eventually(lambda: pool.stats().creating == 0 and not maker.running)
     eventually(lambda: pool.stats().open == maker.open <= 2)
