@@ -92,6 +92,19 @@ def test_max_idle_closes_the_surplus_on_return(accounted: Any) -> None:
 
 
 @option("max_idle")
+def test_max_idle_closes_what_was_idle_longest(accounted: Any, clock: Any) -> None:
+    """Of what became idle without being returned: opened ahead of demand, for instance."""
+    pool, maker = accounted(4, max_idle=2, clock=clock)
+    for n in range(1, 5):
+        pool.warm(n)
+        clock.ticks.advance(1)
+    clock.advance(0)
+    eventually(lambda: states(pool) == {"idle": 2})
+    assert set(maker.closings) == set(maker.all[:2])
+    assert pool.stats().closed == {"surplus": 2}
+
+
+@option("max_idle")
 def test_max_idle_zero_keeps_nothing(accounted: Any) -> None:
     """Each return closes, unless somebody waits for the resource."""
     pool, maker = accounted(1, max_idle=0)

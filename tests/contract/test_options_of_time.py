@@ -249,6 +249,23 @@ def test_idle_timeout_closes_what_nobody_used(clock: Any, accounted: Any) -> Non
 
 
 @option("idle_timeout")
+@pytest.mark.parametrize("why", ["idle", "lifetime"])
+def test_check_looks_at_the_age_before_it_lends(clock: Any, accounted: Any, why: str) -> None:
+    """A borrower who comes before the housekeeper gets nothing that has expired, and no check is
+    made of it."""
+    seen: list[Any] = []
+    ages = {"idle_timeout": None, "max_lifetime": None} | {
+        {"idle": "idle_timeout", "lifetime": "max_lifetime"}[why]: 100
+    }
+    pool, maker = accounted(1, check=seen.append, check_after=50, clock=clock, **ages)
+    pool.put(pool.get())
+    clock.ticks.advance(101)
+    pool.put(pool.get())
+    eventually(lambda: pool.stats().closed == {why: 1})
+    assert maker.made == 2 and seen == []
+
+
+@option("idle_timeout")
 def test_idle_timeout_is_ten_minutes_by_default(clock: Any, accounted: Any) -> None:
     """The default of the table, and None switches it off."""
     pool, maker = accounted(1, clock=clock)
