@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fastpool import PoolClosed, PoolTimeout, _workers
+from fastpool import PoolClosed, PoolTimeout, _checking, _manager, _workers
 from support import PATIENCE, Crew, Maker, eventually, housekept, states, works
 
 
@@ -161,6 +163,59 @@ def test_borrower_who_waited_in_vain_leaves_no_wish(accounted: Any, crew: Crew, 
     housekept()
     clock.advance(0)
     assert maker.calls == 1
+
+
+def test_min_idle_is_made_once_however_often_the_pool_looks(accounted: Any, clock: Any) -> None:
+    """What is missing is wished for, not what was missing each time."""
+    maker = Maker()
+    maker.gate.clear()
+    pool, _ = accounted(10, maker, min_idle=2, max_creating=1, clock=clock)
+    eventually(lambda: maker.running == 1)
+    for _ in range(4):
+        pool.resume()
+        clock.advance(0, settle=0)
+        housekept()
+    maker.gate.set()
+    eventually(lambda: states(pool) == {"idle": 2})
+    for _ in range(2):
+        housekept()
+        clock.advance(0)
+    assert maker.calls == 2
+
+
+def test_min_idle_is_what_is_idle(accounted: Any, clock: Any) -> None:
+    """What is leased does not count."""
+    pool, maker = accounted(5, min_idle=2, clock=clock)
+    eventually(lambda: states(pool) == {"idle": 2})
+    taken = [pool.get(), pool.get()]
+    clock.advance(1)
+    eventually(lambda: states(pool) == {"idle": 2, "leased": 2})
+    for resource in taken:
+        pool.put(resource)
+    clock.advance(1)
+    assert maker.made == 4 and states(pool) == {"idle": 4}
+
+
+def test_time_of_a_failed_check_is_the_borrowers(
+    accounted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One timeout for all of it: what the check has used up is not there for the creation."""
+    now = [time.monotonic()]
+    times = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(_manager, "time", times)
+    monkeypatch.setattr(_checking, "time", times)
+
+    def check(resource: Any) -> bool:
+        now[0] += 999.98
+        return False
+
+    pool, maker = accounted(1, check=check, check_after=0, hook_timeout=None, timeout=1000)
+    pool.put(pool.get())
+    maker.gate.clear()
+    with pytest.raises(PoolTimeout) as caught:
+        pool.get()
+    assert 999 < caught.value.waited < 1000.1
+    maker.gate.set()
 
 
 def test_suspended_pool_creates_nothing(accounted: Any, crew: Crew, clock: Any) -> None:
