@@ -200,7 +200,9 @@ def test_keepalive_takes_one_at_a_time(clock: Any, accounted: Any) -> None:
         inside.append(resource)
         gate.wait(30)
 
-    pool, _ = accounted(3, check=check, check_after=1000, keepalive=60, clock=clock)
+    pool, _ = accounted(
+        3, check=check, check_after=1000, keepalive=60, hook_timeout=None, clock=clock
+    )
     taken = [pool.get() for _ in range(3)]
     for resource in taken:
         pool.put(resource)

@@ -30,8 +30,9 @@ def test_holder_without_tracking(accounted: Any, clock: Any, crew: Crew) -> None
     pool, _ = accounted(2, clock=clock)
     mine = pool.acquire()
     clock.advance(5)
-    task = crew.start(hold, pool, go_on := threading.Event())
-    eventually(lambda: pool.stats().leased == 2)
+    inside, go_on = threading.Event(), threading.Event()
+    task = crew.start(hold, pool, inside, go_on)
+    assert inside.wait(PATIENCE)
     clock.advance(3)
     holders = {holder.resource: holder for holder in pool.leases()}
     holder = holders.pop(mine.resource)
@@ -46,8 +47,9 @@ def test_holder_without_tracking(accounted: Any, clock: Any, crew: Crew) -> None
     assert pool.leases() == []
 
 
-def hold(pool: Any, go_on: threading.Event) -> None:
+def hold(pool: Any, inside: threading.Event, go_on: threading.Event) -> None:
     with pool.lease():
+        inside.set()
         assert go_on.wait(PATIENCE)
 
 

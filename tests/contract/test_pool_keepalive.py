@@ -124,7 +124,7 @@ def test_keepalive_has_one_resource_away_at_a_time(clock: Any, kept: Any) -> Non
         inside.append(resource)
         assert gate.wait(3 * PATIENCE)
 
-    pool, maker, _ = kept(3, check=check, max_creating=4, idle_timeout=None)
+    pool, maker, _ = kept(3, check=check, max_creating=4, idle_timeout=None, hook_timeout=None)
     clock.advance(61, settle=0)
     eventually(lambda: len(inside) == 1)
     for _ in range(3):

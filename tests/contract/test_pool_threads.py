@@ -55,7 +55,7 @@ def test_checks_run_as_many_at_a_time_as_creations_may(
     accounted: Any, crew: Crew, checks: Checks
 ) -> None:
     """The others are in line for a thread, and their resources away already."""
-    pool, _ = accounted(5, check=checks, check_after=0, max_creating=2)
+    pool, _ = accounted(5, check=checks, check_after=0, max_creating=2, hook_timeout=None)
     filled(pool, 5)
     getters = [crew.start(pool.get) for _ in range(5)]
     eventually(lambda: len(checks.inside) == 2 and states(pool) == {"checking": 5})
@@ -70,7 +70,7 @@ def test_checks_are_made_in_the_order_of_their_borrowers(
     accounted: Any, crew: Crew, checks: Checks
 ) -> None:
     """Nobody's is put off by those who come later."""
-    pool, _ = accounted(4, check=checks, check_after=0, max_creating=1)
+    pool, _ = accounted(4, check=checks, check_after=0, max_creating=1, hook_timeout=None)
     filled(pool, 4)
     got: list[tuple[int, Any]] = []
 

@@ -29,7 +29,9 @@ class TestStats:
     def test_each_state_is_counted(self, accounted: Any, crew: Crew) -> None:
         """One resource in each state, each counted once, and their sum is `open`."""
         gate = threading.Event()
-        pool, maker = accounted(5, check=lambda resource: gate.wait(30), check_after=0)
+        pool, maker = accounted(
+            5, check=lambda resource: gate.wait(30), check_after=0, hook_timeout=None, timeout=None
+        )
         a, b, c = (pool.get() for _ in range(3))
         pool.put(a)  # idle, then checking
         checking = crew.start(pool.get)
