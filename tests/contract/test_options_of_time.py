@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from faces import FastPool
 from fastpool import PoolTimeout
 from support import PATIENCE, Crew, eventually, states
 
@@ -137,6 +138,21 @@ def test_check_after_spares_what_was_used_just_now(clock: Any, accounted: Any) -
 
 
 @option("check_after")
+def test_check_after_counts_from_the_last_return_of_an_item(clock: Any) -> None:
+    """Also where the resources were there before the pool."""
+    seen: list[Any] = []
+    pool = FastPool(items=[object()], check=seen.append, check_after=10, clock=clock)
+    for _ in range(3):
+        pool.put(pool.get())
+        clock.advance(9)
+    assert seen == []
+    clock.advance(1)
+    pool.put(pool.get())
+    assert len(seen) == 1
+    pool.close()
+
+
+@option("check_after")
 def test_check_is_due_for_a_new_resource_that_nobody_used(clock: Any, accounted: Any) -> None:
     """The factory vouches for what it has made just now, not for what has been idle since."""
     seen: list[Any] = []
@@ -256,10 +272,10 @@ def test_check_looks_at_the_age_before_it_lends(clock: Any, accounted: Any, why:
     """A borrower who comes before the housekeeper gets nothing that has expired, and no check is
     made of it."""
     seen: list[Any] = []
-    ages = {"idle_timeout": None, "max_lifetime": None} | {
-        {"idle": "idle_timeout", "lifetime": "max_lifetime"}[why]: 100
-    }
-    pool, maker = accounted(1, check=seen.append, check_after=50, clock=clock, **ages)
+    ages = {"idle_timeout": 100, "max_lifetime": None, "check_after": 1000}
+    if why == "lifetime":
+        ages = {"idle_timeout": None, "max_lifetime": 100, "check_after": 50}
+    pool, maker = accounted(1, check=seen.append, clock=clock, **ages)
     pool.put(pool.get())
     clock.ticks.advance(101)
     pool.put(pool.get())

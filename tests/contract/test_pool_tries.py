@@ -103,9 +103,10 @@ def test_try_that_nobody_wants_gives_its_permit_and_place_back(
 def test_try_is_skipped_when_the_pool_is_closed(
     accounted: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The factory is not called any more."""
-    pool, maker = accounted(2, max_creating=1)
-    maker.gate.clear()
+    """The factory is not called any more, neither for who waits nor for what was wished for."""
+    pool, maker = accounted(2, min_idle=1)
+    eventually(lambda: states(pool) == {"idle": 1})
+    resource = pool.get()
     held: list[Any] = []
     submit = _workers.Workers.submit
     monkeypatch.setattr(
@@ -113,14 +114,17 @@ def test_try_is_skipped_when_the_pool_is_closed(
     )
     getter = crew.start(pool.get)
     eventually(lambda: held)
+    pool.resume()  # the pool looks for what is missing
+    housekept()
     assert pool.close(timeout=0) is False
     with pytest.raises(PoolClosed):
         getter.result()
     monkeypatch.undo()
     for job in held:
         submit(*job)
-    eventually(lambda: states(pool) == {})
-    assert maker.calls == 0 and pool.close() is True
+    eventually(lambda: states(pool) == {"leased": 1})
+    pool.put(resource)
+    assert maker.calls == 1 and pool.close() is True
 
 
 def test_refused_try_of_a_full_pool_leaves_no_wish(accounted: Any, clock: Any) -> None:
