@@ -156,6 +156,29 @@ def test_value_beyond_the_edge_is_refused(error: Any, given: dict[str, Any]) -> 
         FastPool(3, **given)
 
 
+@pytest.mark.parametrize("act", ["close", "warm"])
+@pytest.mark.parametrize("timeout", [True, "5", -1, float("nan")], ids=repr)
+def test_bad_timeout_of_a_call_is_refused(act: str, timeout: Any) -> None:
+    """Before anything is done."""
+    pool: Any = FastPool(factory=object, name="shop")
+    kind = ValueError if isinstance(timeout, (int, float)) and timeout is not True else TypeError
+    with pytest.raises(kind, match=f"shop: {act}: timeout must be"):
+        pool.close(timeout=timeout) if act == "close" else pool.warm(1, timeout=timeout)
+    assert not pool.closed and pool.stats().created == 0
+    pool.close()
+
+
+def test_pool_is_resized_to_min_idle_at_least() -> None:
+    """Or to no cap at all."""
+    with FastPool(4, factory=object, min_idle=2) as pool:
+        for maxsize in (2, 0, 3):
+            pool.resize(maxsize)
+            assert pool.maxsize == maxsize
+        with pytest.raises(ValueError, match="min_idle"):
+            pool.resize(1)
+        assert pool.maxsize == 3
+
+
 def test_unbounded_pool_may_keep_any_number_idle() -> None:
     """maxsize=0 is no cap, not one of none."""
     assert parsed(0, min_idle=50, **FACTORY).min_idle == 50
@@ -181,6 +204,8 @@ class Awaiting:
     async def create(self) -> object:
         return object()
 
+
+class Called:
     async def __call__(self) -> object:
         return object()
 
@@ -188,13 +213,14 @@ class Awaiting:
 @pytest.mark.parametrize(
     "factory",
     [
-        Awaiting.__call__,
+        Called.__call__,
+        Called(),
         Awaiting(),
         Awaiting().create,
         functools.partial(Awaiting.create, Awaiting()),
         functools.partial(Awaiting().create),
     ],
-    ids=["function", "object", "method", "partial", "partial of a method"],
+    ids=["function", "callable", "object", "method", "partial", "partial of a method"],
 )
 def test_coroutine_function_is_recognised_however_it_is_given(factory: Any) -> None:
     """The pool is one for tasks then, and may have async hooks."""

@@ -111,6 +111,16 @@ class TestStats:
         pool.put(getter.result())
         assert pool.stats().uses == 6
 
+    def test_closings_are_added_up(self, accounted: Any) -> None:
+        """Over all reasons, and over all resources of each."""
+        pool, _ = accounted(2)
+        for _ in range(3):
+            pool.discard(pool.get())
+        pool.put(pool.get())
+        pool.flush()
+        eventually(lambda: pool.stats().closed == {"discarded": 3, "flushed": 1})
+        assert pool.stats().closed_total == 4
+
     def test_refusals_are_counted_by_kind(self, accounted: Any) -> None:
         """A time-out is no overload, a closed pool neither."""
         pool, _ = accounted(1, max_waiting=0)
