@@ -75,6 +75,17 @@ def test_holder_with_tracking(accounted: Any, clock: Any, crew: Crew) -> None:
     lease.release()
 
 
+def test_stack_leaves_out_the_pool_alone(accounted: Any) -> None:
+    """Not what merely begins with its name."""
+    pool, _ = accounted(1, leak_after=60)
+    module: dict[str, Any] = {"__name__": "fastpool_users"}
+    exec("def take(pool):\n    return pool.acquire()", module)
+    lease = module["take"](pool)
+    (holder,) = pool.leases()
+    assert holder.stack[0].endswith(" in take")
+    lease.release()
+
+
 def test_only_what_is_leased_has_a_holder(accounted: Any, clock: Any) -> None:
     """Not what is idle, and not what is away for its check."""
     gate, inside = threading.Event(), threading.Event()

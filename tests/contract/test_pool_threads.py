@@ -51,6 +51,20 @@ def filled(pool: Any, n: int) -> list[Any]:
     return taken
 
 
+def test_idle_thread_is_counted_on_once(accounted: Any, crew: Crew) -> None:
+    """Two creations at a time have two threads, though one of them is there already."""
+    pool, maker = accounted(3, max_creating=2)
+    pool.discard(pool.get())
+    eventually(lambda: not maker.running)
+    for _ in range(2):
+        maker.gate.clear()
+        getters = [crew.start(pool.get) for _ in range(2)]
+        eventually(lambda: maker.running == 2)
+        maker.gate.set()
+        for getter in getters:
+            pool.discard(getter.result())
+
+
 def test_checks_run_as_many_at_a_time_as_creations_may(
     accounted: Any, crew: Crew, checks: Checks
 ) -> None:
@@ -185,6 +199,23 @@ def test_idle_thread_keeps_nothing_alive(collect: Any) -> None:
     del resource
     eventually(lambda: [collect(), gone() is None][1])
     pool.close()
+
+
+def test_collected_pool_is_closed_by_a_thread_of_its_own(collect: Any) -> None:
+    """A close hook may take long: it is not the housekeeper's to wait for it."""
+    from fastpool import FastPool
+
+    names: list[str] = []
+    pool: Any = FastPool(
+        2, factory=object, close=lambda _: names.append(threading.current_thread().name), name="x"
+    )
+    for resource in [pool.get(), pool.get()]:
+        pool.put(resource)
+    del resource
+    with pytest.warns(ResourceWarning, match="unclosed fastpool 'x' with 2 open"):
+        del pool
+        collect()
+    eventually(lambda: names == ["fastpool-x-close"] * 2)
 
 
 class TestHousekeeper:
