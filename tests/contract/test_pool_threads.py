@@ -184,6 +184,24 @@ def test_thread_at_work_ends_when_it_is_done(
     assert pool.close() is True
 
 
+def test_busy_thread_does_what_it_was_given_before_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It finds out that it was told to end when it is done."""
+    monkeypatch.setattr(_workers, "LINGER", 1e6)
+    workers = _workers.Workers("fastpool-busy-work", 1)
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+    workers.submit(lambda: [begun.set(), go_on.wait(PATIENCE), done.append(1)])
+    workers.submit(done.append, 2)
+    assert begun.wait(PATIENCE)
+    workers.stop()
+    assert not workers.settle(0)
+    go_on.set()
+    assert workers.settle(PATIENCE) and done == [1, 2]
+    eventually(lambda: threads_of("busy") == [])
+
+
 def test_idle_thread_keeps_nothing_alive(collect: Any) -> None:
     """Neither what it worked for last."""
     from fastpool import FastPool
