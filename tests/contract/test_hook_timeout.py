@@ -177,6 +177,28 @@ def test_a_check_left_by_its_borrower_counts_from_then_on(accounted: Any, gates:
     assert pool.stats().overdue == 0
 
 
+@option("hook_timeout")
+def test_a_check_that_has_no_worker_counts_when_it_is_given_up(
+    accounted: Any, gates: Any, crew: Crew
+) -> None:
+    """Its borrower is told all the same; then it is run by another, and its place is not free
+    before."""
+    gate = gates()
+    pool, _ = accounted(2, check=gate, check_after=0, hook_timeout=LONG, max_creating=1)
+    fill(pool, 2)
+    first = crew.start(lambda: pool.put(pool.get()))
+    eventually(lambda: len(gate.inside) == 1)
+    with pytest.raises(PoolTimeout) as caught:
+        pool.get(timeout=SHORT)
+    assert caught.value.phase == "check"
+    assert pool.stats().overdue == 1 and states(pool) == {"checking": 2}
+    eventually(lambda: len(gate.inside) == 2)
+    gate.opened.set()
+    first.result()
+    eventually(lambda: states(pool) == {"idle": 2})
+    assert pool.stats().overdue == 0
+
+
 @pytest.mark.threads_only("a signal handler never raises inside a task")
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signal to a thread here")
 def test_an_interrupted_check_leaves_no_trace(accounted: Any, gates: Any) -> None:

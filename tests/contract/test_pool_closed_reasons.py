@@ -264,6 +264,18 @@ def test_late_resource_that_nobody_wants_is_closed_as_overdue(accounted: Any, sl
     assert states(pool) == {"idle": 1} and pool.stats().overdue == 0
 
 
+def test_borrower_with_no_place_but_that_of_a_late_creation_waits_for_it(
+    accounted: Any, slow: Slow
+) -> None:
+    """His time is over in that phase."""
+    pool = late(accounted, slow)
+    pool.resize(1)
+    with pytest.raises(PoolTimeout) as caught:
+        pool.get(timeout=0.02)
+    assert caught.value.phase == "create"
+    slow.maker.cap = 1
+
+
 def test_late_resource_is_kept_where_nothing_is_idle(accounted: Any, slow: Slow) -> None:
     """The next borrower need not wait for one."""
     pool = late(accounted, slow)

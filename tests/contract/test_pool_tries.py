@@ -222,6 +222,75 @@ def test_time_of_a_failed_check_is_the_borrowers(
     maker.gate.set()
 
 
+def test_time_of_a_failed_check_is_not_there_for_the_next(
+    accounted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it when another idle resource is tried: the second check has what is left."""
+    now = [time.monotonic()]
+    times = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(_manager, "time", times)
+    monkeypatch.setattr(_checking, "time", times)
+    seen: list[Any] = []
+    gate = threading.Event()
+
+    def check(resource: Any) -> bool:
+        seen.append(resource)
+        if len(seen) > 1:
+            return gate.wait(3 * PATIENCE)
+        now[0] += 999.98
+        return False
+
+    pool, _ = accounted(2, check=check, check_after=0, hook_timeout=None, timeout=1000)
+    for resource in [pool.get(), pool.get()]:
+        pool.put(resource)
+    with pytest.raises(PoolTimeout) as caught:
+        pool.get()
+    assert caught.value.phase == "check" and len(seen) == 2
+    gate.set()
+
+
+def test_check_of_a_try_that_does_not_wait_has_its_time(accounted: Any) -> None:
+    """``timeout=0`` is for waiting: a due check is run, and may take as long as any."""
+    seen: list[Any] = []
+
+    def check(resource: Any) -> None:
+        time.sleep(0.02)
+        seen.append(resource)
+
+    pool, _ = accounted(1, check=check, check_after=0)
+    pool.put(pool.get())
+    pool.put(pool.get(timeout=0))
+    pool.put(pool.get_nowait())
+    assert len(seen) == 2
+
+
+def test_borrower_of_a_bad_resource_keeps_his_place_in_line(accounted: Any, crew: Crew) -> None:
+    """He was first, and is the first to have the one that takes its place."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def check(resource: Any) -> bool:
+        begun.set()
+        assert gate.wait(3 * PATIENCE)
+        return resource.number > 0
+
+    pool, _ = accounted(1, check=check, check_after=0, hook_timeout=None)
+    pool.put(pool.get())
+    served: list[str] = []
+
+    def get(name: str) -> None:
+        resource = pool.get()
+        served.append(name)
+        pool.put(resource)
+
+    crew.start(get, "first")
+    assert begun.wait(PATIENCE)
+    crew.start(get, "second")
+    eventually(lambda: pool.stats().waiting == 1)
+    gate.set()
+    crew.finish()
+    assert served == ["first", "second"]
+
+
 def test_suspended_pool_creates_nothing(accounted: Any, crew: Crew, clock: Any) -> None:
     """Neither for who waits, nor for ``min_idle``, nor for ``warm``."""
     pool, maker = accounted(3, min_idle=1, clock=clock)
