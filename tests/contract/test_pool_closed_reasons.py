@@ -174,6 +174,15 @@ def test_closed_counts_by_reason(
     assert pool.stats().closed == {why: 1} and pool.stats().closed_total == 1
 
 
+def test_nothing_is_surplus_without_a_cap(accounted: Any) -> None:
+    """maxsize=0 is no size that the pool has shrunk to."""
+    pool, _ = accounted(0)
+    resource = pool.get()
+    pool.flush()
+    pool.put(resource)
+    assert pool.stats().closed == {"flushed": 1}
+
+
 ENDS: list[tuple[str, Callable[[Any], object]]] = [
     ("flushed", lambda pool: pool.flush()),
     ("surplus", lambda pool: pool.resize(1)),
