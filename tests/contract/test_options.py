@@ -288,6 +288,8 @@ def test_max_waiting_zero_never_waits_in_line(accounted: Any) -> None:
         ((), OSError, False),
         (Exception, PoolTimeout, False),
         (lambda error, resource: str(error) == "broken", ValueError, False),
+        (lambda error, resource: str(error) == "plain", ValueError, True),
+        (lambda error, resource: "", OSError, False),
         (lambda error, resource: resource.number == 0, ValueError, True),
     ],
 )
