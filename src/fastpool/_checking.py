@@ -106,7 +106,7 @@ class Checking:
         self._run(job, index)
         self.deadlines.end(index)
         self._after(job, index)
-        self.manager.housekeeping.tend_soon()
+        self.manager.housekeeping.was_kept_alive(index)
 
     def _run(self, job: Job, index: int) -> None:
         try:
@@ -120,8 +120,10 @@ class Checking:
         self.core.freshen(index)
         if self._failed(job):
             closing.on(checkers, index, "check")
-        elif not self.core.publish(index, used=False):
-            closing.on(checkers, index, "closed")
+        elif self.core.publish(index, used=False):
+            self.manager.changed()
+        else:
+            closing.on(checkers, index, self.manager.why_not_idle(index))
 
     @staticmethod
     def _failed(job: Job) -> bool:

@@ -26,6 +26,7 @@ class Housekeeping:
         self.core = manager.core
         self.options = manager.options
         self.kept_alive: dict[int, float] = {}  # when a slot's resource was last checked for it
+        self.away: dict[int, float] = {}  # slots under such a check: until when they are waited for
         self.next_at = INF  # of the real time, when the housekeeper comes by
         self.tending = threading.RLock()
         self._asked = False  # for a visit that has not begun
@@ -125,12 +126,21 @@ class Housekeeping:
                 _keeper.watch(at, self.tend)
 
     def _keep_alive(self, now: float, oldest: tuple[int, float] | None) -> float:
-        """One idle resource at a time, and none while anybody waits."""
+        """One idle resource at a time, and none while anybody waits.  A check past its deadline
+        does not hold up the next."""
         manager, core, o = self.manager, self.core, self.options
         if oldest is None or now - oldest[1] < o.keepalive:
             return now + o.keepalive if oldest is None else oldest[1] + o.keepalive
-        index = oldest[0]
+        index, real_now = oldest[0], time.monotonic()
+        if any(until > real_now for until in self.away.copy().values()):
+            return now + min(o.keepalive, o.hook_timeout)
         if not core.waiting and core.claim(index):
             self.kept_alive[index] = now
+            self.away[index] = real_now + o.hook_timeout
             manager.checkers.submit(manager.checking.keep_alive, index)
         return now + o.keepalive
+
+    def was_kept_alive(self, index: int) -> None:
+        """Its check is over: it may be the next one's turn."""
+        self.away.pop(index, None)
+        self.tend_soon()

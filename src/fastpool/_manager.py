@@ -357,6 +357,7 @@ class Manager:
     def close(self, timeout: float | None, me: int | None = None) -> bool:
         self.options.check_timeout("close", timeout)
         self.core.close()
+        self.changed()  # for warm(), which waits for the news
         self.sweep()
         if me is None:  # a task names itself
             me = threading.get_ident()

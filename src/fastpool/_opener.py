@@ -246,7 +246,7 @@ class Opener:
             if attempt.given_up and not self._late_is_wanted(attempt):
                 why = "overdue"
             elif not core.publish(attempt.index, used=False):
-                why = "closed" if core.closed else "flushed"
+                why = manager.why_not_idle(attempt.index)
             self._permit_back(attempt)  # before a close, which may take what it likes
             if why is None:
                 self._arrived(attempt)

@@ -146,16 +146,18 @@ class ShardChecking(Checking):
         """A check without a borrower is over."""
         self.core.freshen(index)
         good = self._answer_of(task) is None
+        manager = self.manager
         if good and self.core.publish(index, used=False):
-            self.manager.came_back()
+            manager.came_back()
+            manager.changed()
         else:
-            self.manager.closing.later(index, "closed" if good else "check")
+            manager.closing.later(index, manager.why_not_idle(index) if good else "check")
 
     async def keep_alive(self, index: int) -> None:  # type: ignore[override]
         task = self.manager.tasks.begin(self._check, index)
         task.add_done_callback(partial(self._checked, index))  # whoever cancels this one
         await asyncio.wait({task})
-        self.manager.housekeeping.tend_soon()
+        self.manager.housekeeping.was_kept_alive(index)
 
 
 class ShardClosing(Closing):

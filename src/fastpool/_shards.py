@@ -362,6 +362,8 @@ class Shards:
         self.options.check_timeout("close", timeout)
         self.core.close()
         self.sweep()
+        with self.news:  # for warm(), which waits for them
+            self.news.notify_all()
         if _get_running_loop() is None:
             mine = me or 0
             with self.news:

@@ -561,7 +561,9 @@ static inline fp_slot *fp_pool_take(fp_core *c) {
 #endif
 }
 
-enum { FP_SAMPLE = 128 }; /* one use in so many is measured with the precise clock */
+/* One use in so many is measured with the precise clock; none where leases are tracked, since there
+ * the manager measures all of them. */
+enum { FP_SAMPLE = 128 };
 
 static FP_COLD void fp_pool_sample(fp_slot *slot) { slot->sampled = fp_clock_precise(); }
 
@@ -570,7 +572,7 @@ static FP_COLD void fp_pool_sample(fp_slot *slot) { slot->sampled = fp_clock_pre
 static inline int fp_pool_begin(fp_core *c, fp_slot *slot) {
     uint32_t uses = fp_load(&slot->uses, relaxed) + 1;
     fp_store(&slot->uses, uses, relaxed);
-    if (FP_UNLIKELY(uses % FP_SAMPLE == 1)) fp_pool_sample(slot);
+    if (FP_UNLIKELY(uses % FP_SAMPLE == 1) && !(fp_gate(c) & FP_ASK_GET)) fp_pool_sample(slot);
     fp_store(&slot->owner, fp_thread_token(), relaxed);
 #if !FP_ATOMIC
     c->last = slot;

@@ -85,7 +85,7 @@ def test_a_timeout_carries_phase_waited_and_sizes(accounted: Any) -> None:
     error = caught_from_pool(PoolTimeout, accounted)
     assert isinstance(error, PoolTimeout)
     assert error.phase == "wait"
-    assert isinstance(error.waited, float) and 0.001 <= error.waited < 5
+    assert isinstance(error.waited, float) and 0.001 <= error.waited < PATIENCE
     sizes = dict(error.sizes)
     assert set(sizes) >= SIZES
     assert (sizes["leased"], sizes["open"], sizes["maxsize"], sizes["idle"]) == (1, 1, 1, 0)

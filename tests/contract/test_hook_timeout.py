@@ -98,6 +98,7 @@ def test_a_hung_keepalive_check_does_not_stop_other_checks(
     fill(pool, 2)
     clock.advance(65, settle=0)
     eventually(lambda: len(gate.inside) == 1)
+    eventually(lambda: pool.stats().overdue == 1)
     clock.advance(65, settle=0)
     eventually(lambda: len(gate.inside) == 2)
     eventually(lambda: states(pool) == {"idle": 1, "checking": 1})
@@ -172,6 +173,28 @@ def test_a_check_left_by_its_borrower_counts_from_then_on(accounted: Any, gates:
     pool.put(pool.get(timeout=PATIENCE))
     assert len(gate.inside) == 2
     gate.opened.set()
+    eventually(lambda: states(pool) == {"idle": 2})
+    assert pool.stats().overdue == 0
+
+
+@option("hook_timeout")
+def test_a_check_that_has_no_worker_counts_when_it_is_given_up(
+    accounted: Any, gates: Any, crew: Crew
+) -> None:
+    """Its borrower is told all the same; then it is run by another, and its place is not free
+    before."""
+    gate = gates()
+    pool, _ = accounted(2, check=gate, check_after=0, hook_timeout=LONG, max_creating=1)
+    fill(pool, 2)
+    first = crew.start(lambda: pool.put(pool.get()))
+    eventually(lambda: len(gate.inside) == 1)
+    with pytest.raises(PoolTimeout) as caught:
+        pool.get(timeout=SHORT)
+    assert caught.value.phase == "check"
+    assert pool.stats().overdue == 1 and states(pool) == {"checking": 2}
+    eventually(lambda: len(gate.inside) == 2)
+    gate.opened.set()
+    first.result()
     eventually(lambda: states(pool) == {"idle": 2})
     assert pool.stats().overdue == 0
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from faces import FastPool
 from fastpool import PoolClosed, PoolTimeout, _core
+from fastpool._manager import Manager
 from support import PATIENCE, Crew, consistent, eventually, states, works
 
 pytestmark = pytest.mark.usefixtures("face")
@@ -78,7 +80,7 @@ class TestClose:
         with pool.lease() as resource:
             start = time.monotonic()
             assert pool.close(timeout=30) is False
-            assert time.monotonic() - start < 5
+            assert time.monotonic() - start < PATIENCE
             assert not resource.closed
         eventually(lambda: resource.closed)
 
@@ -96,16 +98,27 @@ class TestClose:
         eventually(lambda: states(pool) == {})
         assert pool.close() is True
 
+    @pytest.mark.parametrize(("error", "timeout"), [(None, 5.0), (ValueError, 0)])
     def test_leaving_a_with_block_by_an_exception_does_not_wait(
-        self, accounted: Any, crew: Crew
+        self, accounted: Any, crew: Crew, monkeypatch: Any, error: Any, timeout: float
     ) -> None:
-        """When an exception is passing, borrowers elsewhere do not hold it up."""
+        """When an exception is passing, borrowers elsewhere do not hold it up; else they have the
+        time that close() gives them."""
         pool, _ = accounted(1)
         lease = crew.start(pool.acquire).result()
-        start = time.monotonic()
-        with pytest.raises(ValueError), pool:
-            raise ValueError
-        assert time.monotonic() - start < 4
+        given: list[Any] = []
+        close = Manager.close
+
+        def at_once(manager: Manager, timeout: Any, *me: Any) -> bool:
+            given.append(timeout)
+            return close(manager, 0, *me)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Manager, "close", at_once)
+            with suppress(ValueError), pool:
+                if error:
+                    raise error
+        assert given == [timeout]
         assert pool.closed
         lease.release()
 
@@ -214,6 +227,21 @@ class TestFlush:
         eventually(lambda: leased.closed and states(pool) == {"idle": 1})
         assert not fresh.closed
 
+    def test_flush_leaves_alone_what_was_made_after_it(
+        self, accounted: Any, crew: Crew, clock: Any
+    ) -> None:
+        """A resource is flushed once: what takes its place is as good as any."""
+        pool, maker = accounted(2, clock=clock)
+        taken = [pool.get(), pool.get()]
+        pool.flush()
+        for resource in taken:
+            pool.put(resource)
+        eventually(lambda: maker.closed == 2)
+        works(pool, 2)
+        works(pool, 2)
+        clock.advance(1)
+        assert maker.made == 4 and maker.closed == 2
+
     def test_flush_of_an_empty_pool_does_nothing(self, accounted: Any) -> None:
         """What is made after flush is not what flush was about."""
         pool, maker = accounted(1)
@@ -246,6 +274,36 @@ class TestResize:
         eventually(lambda: maker.closed == 2 and states(pool) == {"idle": 2} and pool.maxsize == 2)
         maker.cap = 2
         works(pool, 2)
+
+    def test_shrinking_closes_what_was_idle_longest(self, accounted: Any, clock: Any) -> None:
+        """What was used last is the most likely to be used next."""
+        pool, maker = accounted(3, clock=clock)
+        first, second, third = taken = [pool.get() for _ in range(3)]
+        assert taken == maker.all
+        for resource in (second, third, first):
+            pool.put(resource)
+            clock.advance(1)
+        assert pool.resize(1) in (None, 1)
+        assert maker.closings == [second, third]
+        maker.cap = 1
+        works(pool, 1)
+
+    def test_shrinking_counts_what_is_being_closed_already(
+        self, accounted: Any, crew: Crew, clock: Any
+    ) -> None:
+        """Its place will be free without any more closing."""
+        pool, maker = accounted(3, clock=clock, idle_timeout=100)
+        taken = [pool.get() for _ in range(3)]
+        maker.close_gate.clear()
+        pool.put(taken[0])
+        clock.advance(101, settle=0)
+        eventually(lambda: states(pool) == {"closing": 1, "leased": 2})
+        pool.put(taken[1])
+        pool.put(taken[2])
+        pool.resize(2)
+        assert states(pool) == {"closing": 1, "idle": 2}
+        maker.close_gate.set()
+        eventually(lambda: states(pool) == {"idle": 2})
 
     def test_shrinking_closes_surplus_leased_resources_on_return(self, accounted: Any) -> None:
         """What is in use is never closed; the pool gets down to its size as they come back."""

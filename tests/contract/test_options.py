@@ -10,7 +10,7 @@ import pytest
 
 from faces import FastPool
 from fastpool import PoolOverloaded, PoolTimeout
-from support import GIL, Crew, Maker, eventually, states, works
+from support import GIL, PATIENCE, Crew, Maker, eventually, states, works
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -56,13 +56,15 @@ def test_maxsize_is_ten_with_a_factory_and_unbounded_without() -> None:
 
 
 @option("min_idle")
-def test_min_idle_is_made_without_being_asked_for(accounted: Any) -> None:
+def test_min_idle_is_made_without_being_asked_for(accounted: Any, clock: Any) -> None:
     """So many are opened in the background, again after some were taken, within maxsize."""
-    pool, maker = accounted(4, min_idle=2)
+    pool, maker = accounted(4, min_idle=2, clock=clock)
     eventually(lambda: states(pool) == {"idle": 2})
     first = pool.get()
+    clock.advance(1)  # the housekeeper looks now and then: see test_real_time.py
     eventually(lambda: states(pool) == {"idle": 2, "leased": 1})
     taken = [first, pool.get(), pool.get()]
+    clock.advance(1)
     eventually(lambda: states(pool) == {"idle": 1, "leased": 3})
     assert maker.made == 4
     for resource in taken:
@@ -87,6 +89,19 @@ def test_max_idle_closes_the_surplus_on_return(accounted: Any) -> None:
     for resource in taken:
         pool.put(resource)
     eventually(lambda: maker.closed == 3 and states(pool) == {"idle": 1})
+
+
+@option("max_idle")
+def test_max_idle_closes_what_was_idle_longest(accounted: Any, clock: Any) -> None:
+    """Of what became idle without being returned: opened ahead of demand, for instance."""
+    pool, maker = accounted(4, max_idle=2, clock=clock)
+    for n in range(1, 5):
+        pool.warm(n)
+        clock.ticks.advance(1)
+    clock.advance(0)
+    eventually(lambda: states(pool) == {"idle": 2})
+    assert set(maker.closings) == set(maker.all[:2])
+    assert pool.stats().closed == {"surplus": 2}
 
 
 @option("max_idle")
@@ -131,7 +146,7 @@ def test_timeout_of_the_pool_bounds_every_call(accounted: Any) -> None:
     for take in (pool.get, pool.acquire, pool.lease().__enter__):
         with pytest.raises(PoolTimeout) as caught:
             take()
-        assert 0.009 <= caught.value.waited < 5
+        assert 0.009 <= caught.value.waited < PATIENCE
     held.release()
 
 
@@ -273,6 +288,8 @@ def test_max_waiting_zero_never_waits_in_line(accounted: Any) -> None:
         ((), OSError, False),
         (Exception, PoolTimeout, False),
         (lambda error, resource: str(error) == "broken", ValueError, False),
+        (lambda error, resource: str(error) == "plain", ValueError, True),
+        (lambda error, resource: "", OSError, False),
         (lambda error, resource: resource.number == 0, ValueError, True),
     ],
 )

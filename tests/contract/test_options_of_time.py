@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
 
+from faces import FastPool
 from fastpool import PoolTimeout
-from support import Crew, eventually, states
+from support import PATIENCE, Crew, eventually, states
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -28,7 +30,7 @@ def test_create_timeout_gives_up_on_a_hanging_factory(accounted: Any) -> None:
     assert (stats.open, stats.overdue) == (1, 1)
     with pytest.raises(PoolTimeout):  # the permit is free: a second creation is tried
         pool.get()
-    assert maker.running == 2
+    eventually(lambda: maker.running == 2)
     maker.gate.set()
     eventually(lambda: pool.stats().creating == 0 and not maker.running)
     eventually(lambda: pool.stats().open == maker.open <= 2)
@@ -59,7 +61,7 @@ def test_hook_timeout_gives_up_on_a_hanging_check(accounted: Any, timeout: Any) 
     pool.put(pool.get())
     with pytest.raises(PoolTimeout) as caught:
         pool.get()
-    assert caught.value.phase == "check"
+    assert caught.value.phase == "check" and 0.019 <= caught.value.waited < PATIENCE
     assert pool.stats().open == 1 and pool.stats().overdue == 1
     gate.set()
     eventually(lambda: pool.stats().checking == 0)
@@ -67,13 +69,17 @@ def test_hook_timeout_gives_up_on_a_hanging_check(accounted: Any, timeout: Any) 
 
 @option("timeout")
 def test_the_timeout_bounds_a_hanging_check(accounted: Any) -> None:
-    """The borrower's own timeout holds although the check may take longer."""
+    """The borrower's own timeout holds although the check may take longer, and he has all of it."""
     gate = threading.Event()
-    pool, _ = accounted(1, check=lambda resource: gate.wait(30), check_after=0)
+    pool, _ = accounted(
+        1, check=lambda resource: gate.wait(3 * PATIENCE), check_after=0, hook_timeout=None
+    )
     pool.put(pool.get())
+    start = time.monotonic()
     with pytest.raises(PoolTimeout) as caught:
-        pool.get(timeout=0.02)
-    assert caught.value.phase == "check"
+        pool.get(timeout=0.05)
+    assert 0.049 <= time.monotonic() - start < PATIENCE
+    assert caught.value.phase == "check" and 0.049 <= caught.value.waited < PATIENCE
     gate.set()
     eventually(lambda: pool.stats().checking == 0)
 
@@ -126,6 +132,32 @@ def test_check_after_spares_what_was_used_just_now(clock: Any, accounted: Any) -
     clock.advance(9)
     pool.put(pool.get())
     assert seen == []
+    clock.advance(10)
+    pool.put(pool.get())
+    assert len(seen) == 1
+
+
+@option("check_after")
+def test_check_after_counts_from_the_last_return_of_an_item(clock: Any) -> None:
+    """Also where the resources were there before the pool."""
+    seen: list[Any] = []
+    pool = FastPool(items=[object()], check=seen.append, check_after=10, clock=clock)
+    for _ in range(3):
+        pool.put(pool.get())
+        clock.advance(9)
+    assert seen == []
+    clock.advance(1)
+    pool.put(pool.get())
+    assert len(seen) == 1
+    pool.close()
+
+
+@option("check_after")
+def test_check_is_due_for_a_new_resource_that_nobody_used(clock: Any, accounted: Any) -> None:
+    """The factory vouches for what it has made just now, not for what has been idle since."""
+    seen: list[Any] = []
+    pool, _ = accounted(1, check=seen.append, check_after=10, clock=clock)
+    pool.warm(1)
     clock.advance(11)
     pool.put(pool.get())
     assert len(seen) == 1
@@ -184,7 +216,9 @@ def test_keepalive_takes_one_at_a_time(clock: Any, accounted: Any) -> None:
         inside.append(resource)
         gate.wait(30)
 
-    pool, _ = accounted(3, check=check, check_after=1000, keepalive=60, clock=clock)
+    pool, _ = accounted(
+        3, check=check, check_after=1000, keepalive=60, hook_timeout=None, clock=clock
+    )
     taken = [pool.get() for _ in range(3)]
     for resource in taken:
         pool.put(resource)
@@ -222,12 +256,31 @@ def test_idle_timeout_closes_what_nobody_used(clock: Any, accounted: Any) -> Non
     clock.advance(90)
     with pool.lease() as used:
         pass
-    clock.advance(20)
+    clock.advance(10)
     eventually(lambda: maker.closed == 1 and states(pool) == {"idle": 1})
     assert not used.closed
-    clock.advance(101)
+    clock.advance(89)
+    assert maker.closed == 1
+    clock.advance(1)
     eventually(lambda: states(pool) == {})
     assert maker.closed == 2
+
+
+@option("idle_timeout")
+@pytest.mark.parametrize("why", ["idle", "lifetime"])
+def test_check_looks_at_the_age_before_it_lends(clock: Any, accounted: Any, why: str) -> None:
+    """A borrower who comes before the housekeeper gets nothing that has expired, and no check is
+    made of it."""
+    seen: list[Any] = []
+    ages = {"idle_timeout": 100, "max_lifetime": None, "check_after": 1000}
+    if why == "lifetime":
+        ages = {"idle_timeout": None, "max_lifetime": 100, "check_after": 50}
+    pool, maker = accounted(1, check=seen.append, clock=clock, **ages)
+    pool.put(pool.get())
+    clock.ticks.advance(101)
+    pool.put(pool.get())
+    eventually(lambda: pool.stats().closed == {why: 1})
+    assert maker.made == 2 and seen == []
 
 
 @option("idle_timeout")
@@ -273,18 +326,21 @@ def test_max_lifetime_closes_idle_and_returned_resources(clock: Any, accounted: 
 
 @option("max_lifetime")
 def test_max_lifetime_is_spread(clock: Any, accounted: Any) -> None:
-    """Resources made together do not all die together: up to 10 % of jitter."""
+    """Resources made together do not all die together: each up to 10 % before its time, never
+    after it."""
     pool, maker = accounted(30, idle_timeout=None, max_lifetime=1000, max_creating=30, clock=clock)
     taken = [pool.get() for _ in range(30)]
     for resource in taken:
         pool.put(resource)
-    clock.advance(890)
+    clock.advance(899)
+    assert maker.closed == 0
     deaths = []
-    for _ in range(21):
+    for _ in range(10):
         before = maker.closed
-        clock.advance(10)
+        clock.advance(10.1)
         deaths.append(maker.closed - before)
-    assert sum(deaths) == 30 and max(deaths) < 30, deaths
+    assert sum(deaths) == 30, deaths
+    assert sum(deaths[:5]) > 0 and sum(deaths[5:]) > 0, deaths
 
 
 @pytest.mark.threads_only("a task is named by its own stack: see test_asyncio_hooks.py")

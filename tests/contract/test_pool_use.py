@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -268,6 +269,23 @@ class TestItems:
         pool.put(left)
         pool.close()
         assert maker.closed == 2
+
+
+@pytest.mark.threads_only("a lease or a call of a task keeps the last result for a moment")
+def test_discarded_item_is_kept_alive_by_nothing(collect: Any) -> None:
+    """Neither the pool nor its options remember what they were given."""
+
+    class Item:
+        pass
+
+    items = [Item(), Item()]
+    gone = [weakref.ref(item) for item in items]
+    pool: Any = FastPool(items=items)
+    del items
+    for _ in gone:
+        pool.discard(pool.get())
+    eventually(lambda: [collect(), all(item() is None for item in gone)][1])
+    pool.close()
 
 
 def test_the_pool_serves_many_threads(accounted: Any, crew: Crew, fast_switching: None) -> None:

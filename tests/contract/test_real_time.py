@@ -4,6 +4,7 @@ length of time, on every kind of pool, by the real clock."""
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import Any
 
@@ -11,23 +12,10 @@ import pytest
 
 from async_maker import accounted as accounted_async
 from async_maker import threads, use
-from support import Maker, eventually, housekept
+from support import PATIENCE, Maker, eventually, housekept
 
 SHORT = 0.05
-"""Seconds; well below a second, at which pools come by of their own accord."""
-
-TOO_LONG = 3.0
-"""Seconds; what comes later than this was not called for by its own deadline."""
-
-
-@pytest.fixture
-def in_time() -> Any:
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < TOO_LONG
-
-
-pytestmark = pytest.mark.usefixtures("in_time")
+"""Seconds.  Without a deadline of its own, nothing here is due within a minute."""
 
 KINDS = ["fast", "shared", "keyed"]
 
@@ -89,6 +77,31 @@ def test_leak_after(made: Any, caplog: pytest.LogCaptureFixture) -> None:
             housekept()
 
 
+def test_keepalive_goes_from_one_to_the_next(accounted: Any) -> None:
+    """All that are due are checked one after the other: not one in every interval, which would
+    take longer than there is patience."""
+    seen: set[Any] = set()
+    pool, _ = accounted(60, keepalive=0.3, check=seen.add)
+    assert pool.warm(60) == 60
+    eventually(lambda: len(seen) == 60)
+
+
+def test_keepalive_goes_on_when_a_check_hangs(accounted: Any) -> None:
+    """From its deadline on."""
+    seen: list[Any] = []
+    gate = threading.Event()
+
+    def check(resource: Any) -> None:
+        seen.append(resource)
+        if len(seen) == 1:
+            assert gate.wait(3 * PATIENCE)
+
+    pool, _ = accounted(2, keepalive=SHORT, check=check, hook_timeout=3 * SHORT)
+    assert pool.warm(2) == 2
+    eventually(lambda: len(set(seen)) == 2)
+    gate.set()
+
+
 def test_drain_timeout(shared: Any) -> None:
     aborted: list[Any] = []
     pool, _ = shared((0, 2), slots=1, drain_timeout=SHORT, abort=aborted.append)
@@ -110,6 +123,8 @@ def test_min_idle(accounted: Any) -> None:
     eventually(lambda: pool.stats().idle == 1)
     pool.discard(pool.get())
     eventually(lambda: pool.stats().idle == 1)
+    with pool.lease():  # what is taken is noticed when the housekeeper comes by
+        eventually(lambda: pool.stats().idle == 1)
 
 
 def test_a_loop_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
