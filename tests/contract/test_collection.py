@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool
+from fastpool import FastPool, _core
 from support import Maker, eventually
 
 
@@ -24,6 +24,21 @@ class TestCollected:
             collect()
             eventually(lambda: maker.closed == 1)
         assert maker.made == 1
+
+    def test_nothing_is_left_of_a_collected_pool_after_its_last_lease(self, collect: Any) -> None:
+        """What kept it going for that lease goes with it."""
+        maker = Maker()
+        pool: Any = FastPool(2, factory=maker, name="forgotten")
+        pool.put(pool.get())
+        lease = pool.acquire()
+        manager = weakref.ref(_core.manager(pool, "test"))
+        with pytest.warns(ResourceWarning, match="forgotten"):
+            del pool
+            collect()
+        assert manager() is not None
+        lease.release()
+        eventually(lambda: [collect(), manager() is None][1])
+        assert maker.made == maker.closed == 1
 
     def test_a_closed_pool_is_collected_silently(self, collect: Any) -> None:
         """close() is all that is asked for."""
