@@ -52,6 +52,23 @@ class TestCollected:
             collect()
         assert gone() is None
 
+    @pytest.mark.parametrize("how", ["nothing open", "closed with a lease out"])
+    def test_a_pool_that_owes_nothing_is_collected_silently(self, collect: Any, how: str) -> None:
+        """Nothing was made that should have been closed, or the rest is the borrower's."""
+        maker = Maker()
+        lease: Any = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pool: Any = FastPool(2, factory=maker)
+            if how != "nothing open":
+                lease = pool.acquire()
+                assert pool.close(timeout=0) is False
+            del pool
+            collect()
+            if lease is not None:
+                lease.release()
+        eventually(lambda: maker.made == maker.closed)
+
     def test_a_queue_is_collected_silently(self, collect: Any) -> None:
         """A FastPool in queue use owns nothing that must be closed."""
         with warnings.catch_warnings():
