@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool
+from fastpool import FastPool, _core
 from support import Maker, eventually
 
 
@@ -25,6 +25,21 @@ class TestCollected:
             eventually(lambda: maker.closed == 1)
         assert maker.made == 1
 
+    def test_nothing_is_left_of_a_collected_pool_after_its_last_lease(self, collect: Any) -> None:
+        """What kept it going for that lease goes with it."""
+        maker = Maker()
+        pool: Any = FastPool(2, factory=maker, name="forgotten")
+        pool.put(pool.get())
+        lease = pool.acquire()
+        manager = weakref.ref(_core.manager(pool, "test"))
+        with pytest.warns(ResourceWarning, match="forgotten"):
+            del pool
+            collect()
+        assert manager() is not None
+        lease.release()
+        eventually(lambda: [collect(), manager() is None][1])
+        assert maker.made == maker.closed == 1
+
     def test_a_closed_pool_is_collected_silently(self, collect: Any) -> None:
         """close() is all that is asked for."""
         with warnings.catch_warnings():
@@ -36,6 +51,23 @@ class TestCollected:
             del pool
             collect()
         assert gone() is None
+
+    @pytest.mark.parametrize("how", ["nothing open", "closed with a lease out"])
+    def test_a_pool_that_owes_nothing_is_collected_silently(self, collect: Any, how: str) -> None:
+        """Nothing was made that should have been closed, or the rest is the borrower's."""
+        maker = Maker()
+        lease: Any = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pool: Any = FastPool(2, factory=maker)
+            if how != "nothing open":
+                lease = pool.acquire()
+                assert pool.close(timeout=0) is False
+            del pool
+            collect()
+            if lease is not None:
+                lease.release()
+        eventually(lambda: maker.made == maker.closed)
 
     def test_a_queue_is_collected_silently(self, collect: Any) -> None:
         """A FastPool in queue use owns nothing that must be closed."""

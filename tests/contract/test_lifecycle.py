@@ -62,6 +62,17 @@ class TestClose:
         lease.release()
         assert closer.result() is True and maker.closed == 1
 
+    def test_close_closes_what_is_idle_before_it_waits(self, accounted: Any, crew: Crew) -> None:
+        """Nobody else is to have it; and whoever closes the pool too is told when all is closed."""
+        pool, maker = accounted(2)
+        lease, idle = pool.acquire(), pool.get()
+        pool.put(idle)
+        closers = [crew.start(pool.close, 30) for _ in range(2)]
+        eventually(lambda: idle.closed)
+        assert all(closer.running for closer in closers)
+        lease.release()
+        assert [closer.result() for closer in closers] == [True, True]
+
     def test_close_gives_up_after_its_timeout(self, accounted: Any, crew: Crew) -> None:
         """Then it returns False; what is still lent is closed when it comes back."""
         pool, maker = accounted(1)

@@ -168,6 +168,19 @@ def test_threads_end_with_their_pool(
     eventually(lambda: threads_of(pool.name) == [])
 
 
+def test_threads_end_with_a_pool_that_has_nothing_open(
+    accounted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no last resource then whose end could tell them."""
+    monkeypatch.setattr(_workers, "LINGER", 1e6)
+    pool, _ = accounted(1)
+    pool.discard(pool.get())
+    housekept()
+    assert pool.stats().open == 0 and len(threads_of(pool.name)) == 1
+    assert pool.close() is True
+    eventually(lambda: threads_of(pool.name) == [])
+
+
 def test_thread_at_work_ends_when_it_is_done(
     accounted: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:

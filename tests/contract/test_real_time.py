@@ -12,7 +12,7 @@ import pytest
 
 from async_maker import accounted as accounted_async
 from async_maker import threads, use
-from support import PATIENCE, Maker, eventually, housekept
+from support import PATIENCE, Crew, Maker, eventually, housekept
 
 SHORT = 0.05
 """Seconds.  Without a deadline of its own, nothing here is due within a minute."""
@@ -115,6 +115,19 @@ def test_shrink_after(shared: Any) -> None:
     leases = [pool.acquire() for _ in range(2)]
     for lease in leases:
         lease.release()
+    eventually(closed_for(pool, "surplus"))
+
+
+def test_max_idle(accounted: Any, crew: Crew) -> None:
+    """What was made for one who was served otherwise is returned by nobody, and surplus."""
+    pool, maker = accounted(2, max_idle=1)
+    resource = pool.get()
+    maker.gate.clear()
+    waiter = crew.start(lambda: pool.put(pool.get()))
+    eventually(lambda: maker.running == 1)
+    pool.put(resource)
+    waiter.result()
+    maker.gate.set()
     eventually(closed_for(pool, "surplus"))
 
 
