@@ -296,18 +296,27 @@ class TestResize:
         assert leases[-1].resource is last and pool.stats().draining == 1
         release(leases)
 
-    def test_what_is_being_closed_is_no_surplus(self, shared: Any, crew: Crew) -> None:
-        pool, maker = shared((0, 2), shrink_after=None)
+    @pytest.mark.parametrize("why", ["flushed", "check"])
+    def test_what_is_being_closed_is_no_surplus(
+        self, shared: Any, clock: Any, crew: Crew, why: str
+    ) -> None:
+        pool, maker = shared(
+            (0, 2), shrink_after=None, check=lambda r: r.healthy, keepalive=10.0, clock=clock
+        )
         first, last = added(pool, maker, 2)
         maker.close_gate.clear()
-        closing = crew.start(pool.drain, first)
+        if why == "check":
+            first.healthy = False
+            clock.advance(10, settle=0)
+        else:
+            crew.start(pool.drain, first)
         eventually(lambda: pool.stats().closing == 1)
         pool.resize((0, 1))
+        maker.close_gate.set()
+        eventually(lambda: maker.closings == [first])
         with pool.lease(timeout=0) as resource:
             assert resource is last
-        maker.close_gate.set()
-        closing.result()
-        assert maker.closings == [first]
+        assert pool.stats().closed == {why: 1}
 
     def test_what_takes_the_place_of_another_is_no_surplus(self, shared: Any) -> None:
         """Where one is open and its replacement is being made, there is one too many of neither."""
