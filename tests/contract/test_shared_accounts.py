@@ -220,7 +220,7 @@ class TestAdded:
         pool, maker = shared((0, 2))
         spare = maker()
         maker.gate.clear()
-        warming = crew.start(pool.warm, 1, PATIENCE)
+        warming = crew.start(pool.warm, 1, None)
         eventually(lambda: maker.running == 1)
         warming.parked()
         assert pool.add(spare)
