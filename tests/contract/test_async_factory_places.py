@@ -63,8 +63,8 @@ class TestWhoOpens:
                 assert hang.begun.wait(PATIENCE)
             for hang in hangs:
                 hang.let_go()
-            eventually(lambda: maker.made == 4)
-            assert {thing.loop for thing in maker.all[2:]} == {one.loop, other.loop}
+            eventually(lambda: maker.made >= 4)
+            assert {thing.loop for thing in maker.all[2:4]} == {one.loop, other.loop}
             one.call(leases[0].release)
             other.call(leases[1].release)
             for wait in waits:
@@ -137,7 +137,7 @@ class TestWhatIsClosed:
                 hang.let_go()
             for wait in waits:
                 wait.result(PATIENCE)
-            assert pool.stats().closed == {"evicted": 2}
+            eventually(lambda: pool.stats().closed == {"evicted": 2})
 
     @kinds
     def test_what_comes_back_for_a_loop_that_has_some(self, kind: str) -> None:
