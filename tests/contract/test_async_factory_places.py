@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from async_maker import Hang, LoopThread, accounted, threads, use
+from async_maker import AsyncMaker, Hang, LoopThread, accounted, threads, use
 from fastpool import FastPool, PoolOverloaded, PoolTimeout, _core, _shards
 from loops import KINDS
 from support import PATIENCE, Crew, eventually, housekept, states
@@ -127,7 +127,9 @@ class TestWhatIsClosed:
             assert one.run(pool.awarm(3)) == 3
             hangs = [Hang(), Hang()]
             maker.script["close"] += hangs
+            pool.suspend()
             waits = lined_up(pool, other, use(pool), use(pool))
+            pool.resume()
             for hang in hangs:
                 assert hang.begun.wait(PATIENCE)
             pool.resume()  # anything that has it look
@@ -142,7 +144,9 @@ class TestWhatIsClosed:
     @kinds
     def test_what_comes_back_for_a_loop_that_has_some(self, kind: str) -> None:
         """It is no longer idle than it takes to tell."""
-        with accounted(2) as (pool, maker), threads(kind, 2) as (one, other):
+        maker = AsyncMaker()
+        hooks: Any = {"factory": maker.create, "close": maker.close}  # nothing to do on return
+        with accounted(2, maker, **hooks) as (pool, _), threads(kind, 2) as (one, other):
             leases = [loop.run(pool.aacquire()) for loop in (one, other)]
             [wait] = lined_up(pool, other, use(pool))
             one.call(leases[0].release)
@@ -205,6 +209,21 @@ class TestRefusals:
                 hang.let_go()
             for wait in waits:
                 wait.result(PATIENCE)
+
+    @kinds
+    def test_who_holds_all_of_a_smaller_cap_may_wait_for_others(self, kind: str) -> None:
+        """More are open than the cap since resize(): what comes back may be that of another."""
+
+        async def one_of_two() -> None:
+            async with pool.lease():
+                pool.resize(1)
+                with pytest.raises(PoolTimeout):
+                    await use(pool, timeout=0.01)
+
+        with accounted(2) as (pool, _), threads(kind, 2) as (one, other):
+            lease = other.run(pool.aacquire())
+            one.run(one_of_two())
+            other.call(lease.release)
 
 
 class TestResize:
