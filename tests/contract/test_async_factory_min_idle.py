@@ -32,8 +32,9 @@ class TestWhere:
 
     @kinds
     @pytest.mark.parametrize("last", [0, 1], ids=["seen first", "seen last"])
-    def test_a_return_is_a_use(self, kind: str, clock: Any, last: int) -> None:
-        """What came back last, by the fast path, says which loop it is."""
+    @pytest.mark.parametrize("end", ["release", "discard"])
+    def test_a_return_is_a_use(self, kind: str, clock: Any, last: int, end: str) -> None:
+        """What came back last, by the fast path or to be closed, says which loop it is."""
         maker = AsyncMaker()
         hooks: Any = {"factory": maker.create, "close": maker.close}
         with (
@@ -43,7 +44,8 @@ class TestWhere:
             leases = [loop.run(pool.aacquire()) for loop in loops]
             for number in (1 - last, last):
                 clock.advance(1)
-                loops[number].call(leases[number].release)
+                loops[number].call(getattr(leases[number], end if number == last else "release"))
+                eventually(lambda: not {"checking", "closing"} & {*states(pool)})
             clock.advance(0)
             before = maker.made
             pool.flush()

@@ -242,6 +242,33 @@ class TestResize:
             eventually(lambda: maker.closings == [maker.all[1], maker.all[2]])
 
     @kinds
+    def test_what_is_being_closed_is_no_surplus(self, kind: str) -> None:
+        with accounted(2) as (pool, maker), threads(kind, 1) as [one]:
+            lease, other = one.run(pool.aacquire()), one.run(pool.aacquire())
+            hang = Hang()
+            maker.script["close"].append(hang)
+            one.call(lease.discard)
+            assert hang.begun.wait(PATIENCE)
+            one.call(other.release)
+            eventually(lambda: states(pool) == {"closing": 1, "idle": 1})
+            pool.resize(1)
+            hang.let_go()
+            eventually(lambda: states(pool) == {"idle": 1})
+            assert pool.stats().closed == {"discarded": 1}
+
+    @kinds
+    def test_no_more_are_kept_idle_than_max_idle_without_any_hook(self, kind: str) -> None:
+        """Nothing else has to be done with what comes back."""
+        maker = AsyncMaker()
+        hooks: Any = {"factory": maker.create, "close": maker.close}
+        with accounted(3, maker, max_idle=1, **hooks) as (pool, _), threads(kind, 1) as [one]:
+            leases = [one.run(pool.aacquire()) for _ in range(3)]
+            for lease in leases:
+                one.call(lease.release)
+            eventually(lambda: states(pool) == {"idle": 1})
+            assert pool.stats().closed == {"surplus": 2}
+
+    @kinds
     def test_no_more_are_closed_on_return_than_are_too_many(self, kind: str) -> None:
         with accounted(4) as (pool, maker), threads(kind, 2) as loops:
             leases = [(loop, loop.run(pool.aacquire())) for loop in (*loops, *loops)]
@@ -262,6 +289,29 @@ class TestEnds:
             one.end()
             pool.stats()  # anybody looks
             assert closing.result()
+
+    @pytest.mark.parametrize("how", ["discard", "release"])
+    def test_what_is_given_back_after_its_loop_was_closed(self, how: str) -> None:
+        """By whoever gives it back, if nobody has seen before that the loop is closed."""
+        closed: list[Any] = []
+        done = threading.Event()
+
+        async def create() -> object:
+            return object()
+
+        def close(resource: object) -> None:
+            closed.append(resource)
+            done.set()
+
+        with threads("asyncio", 1) as [one]:
+            pool: Any = FastPool(1, factory=create, close=close, reset=lambda resource: None)
+            lease = one.run(pool.aacquire())
+            resource = lease.resource
+            one.end()
+            getattr(lease, how)()
+            assert done.wait(PATIENCE) and closed == [resource]
+            assert pool.stats().closed == {"loop": 1}
+            assert pool.close()
 
     @pytest.mark.parametrize("hook", ["plain", "async", "none"])
     def test_what_a_closed_loop_held_is_closed_by_a_plain_hook(self, hook: str) -> None:

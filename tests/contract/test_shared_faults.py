@@ -164,10 +164,11 @@ class TestCap:
 
     @pytest.mark.parametrize("fairness", ["fair", "throughput"])
     def test_the_last_use_of_a_resource_makes_room(
-        self, shared: Any, crew: Crew, fairness: str
+        self, shared: Any, crew: Crew, clock: Any, fairness: str
     ) -> None:
-        """Who waits in line when it is given to another does not wait for that one's end."""
-        pool, maker = shared(1, slots=2, max_uses=3, fairness=fairness)
+        """Who waits in line when it is given to another does not wait for that one's end; nor for
+        the housekeeper, which does not come by here."""
+        pool, maker = shared((0, 1), slots=2, max_uses=3, fairness=fairness, clock=clock)
         leases = [pool.acquire(), pool.acquire()]
         tasks = [crew.start(pool.acquire, PATIENCE).parked() for _ in range(2)]
         leases[0].release()  # the first in line gets the third use and keeps it
