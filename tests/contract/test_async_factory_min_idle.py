@@ -16,6 +16,14 @@ from support import PATIENCE, eventually, housekept, states
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
+def settled(pool: Any, clock: Any) -> int:
+    """Nothing is on its way any more; how many were made."""
+    housekept()
+    clock.advance(0)
+    eventually(lambda: not {"creating", "checking", "closing"} & {*states(pool)})
+    return int(pool.stats().created)
+
+
 class TestWhere:
     @kinds
     def test_the_loop_that_used_the_pool_last_makes_them(self, kind: str, clock: Any) -> None:
@@ -24,8 +32,7 @@ class TestWhere:
             for loop in (*loops, *loops):
                 clock.advance(1)
                 loop.run(use(pool))
-                clock.advance(0)
-                before = maker.made
+                before = settled(pool, clock)
                 pool.flush()
                 eventually(lambda n=before: states(pool) == {"idle": 1} and maker.made > n)
                 assert maker.all[-1].loop is loop.loop
@@ -43,11 +50,10 @@ class TestWhere:
         ):
             leases = [loop.run(pool.aacquire()) for loop in loops]
             for number in (1 - last, last):
+                settled(pool, clock)
                 clock.advance(1)
                 loops[number].call(getattr(leases[number], end if number == last else "release"))
-                eventually(lambda: not {"checking", "closing"} & {*states(pool)})
-            clock.advance(0)
-            before = maker.made
+            before = settled(pool, clock)
             pool.flush()
             eventually(lambda: states(pool) == {"idle": 1} and maker.made > before)
             assert maker.all[-1].loop is loops[last].loop
@@ -62,11 +68,15 @@ class TestWhere:
             for loop in (other, still):
                 clock.advance(1)
                 loop.run(use(pool))
-            clock.advance(0)
+            before = settled(pool, clock)
             still.stop()
-            before = maker.made
             pool.flush()  # what the other one has is closed there; the rest has to wait
-            eventually(lambda: states(pool).get("idle") == 1 and maker.made > before)
+
+            def refilled() -> bool:
+                clock.advance(0)  # the housekeeper comes by
+                return states(pool).get("idle") == 1 and maker.made > before
+
+            eventually(refilled)
             assert maker.all[-1].loop is other.loop
 
     @kinds

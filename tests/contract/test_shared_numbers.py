@@ -9,7 +9,7 @@ import pytest
 
 from fastpool import PoolTimeout, _core
 from shared_leases import release, taken
-from support import PATIENCE, Crew, eventually, housekept, states
+from support import PATIENCE, Crew, Maker, eventually, housekept, states
 
 
 def manager_of(pool: Any) -> Any:
@@ -128,8 +128,9 @@ class TestLeastNumber:
 
     def test_it_is_opened_even_if_a_call_of_warm_gave_up(self, shared: Any) -> None:
         """What the caller of warm() does not wait for any more is wanted by the pool still."""
-        pool, maker = shared((3, 4), max_creating=1)
+        maker = Maker()
         maker.gate.clear()
+        pool, _ = shared((3, 4), maker=maker, max_creating=1)
         eventually(lambda: maker.running)
         with pytest.raises(PoolTimeout):
             pool.warm(4, timeout=0.01)
