@@ -9,6 +9,7 @@ import pytest
 
 from async_maker import AsyncMaker, Hang, accounted, threads, use
 from fastpool import FastPool, PoolTimeout, _core, _policy
+from fastpool.testing import ManualClock
 from loops import KINDS, run_in
 from loops import eventually as aeventually
 from support import PATIENCE, eventually, housekept, states
@@ -57,6 +58,24 @@ class TestWhere:
             pool.flush()
             eventually(lambda: states(pool) == {"idle": 1} and maker.made > before)
             assert maker.all[-1].loop is loops[last].loop
+
+    def test_what_is_being_made_is_no_use(self, collect: Any) -> None:
+        """Its place may be that of another pool before, and tell the time of that one."""
+        later = ManualClock()
+        later.advance(1000)
+        for clock in (later, later, later, ManualClock()):
+            with accounted(2, clock=clock) as (pool, maker), threads("asyncio", 1) as [one]:
+                hang = Hang()
+                maker.script["create"].append(hang)
+                wait = one.start(use(pool))
+                assert hang.begun.wait(PATIENCE)
+                assert _core.manager(pool, "test").latest().last_use() <= clock.now
+                hang.let_go()
+                wait.result(PATIENCE)
+                assert pool.close(PATIENCE)
+            del pool
+            collect()
+            housekept()
 
     @kinds
     def test_a_loop_that_stands_still_is_not_waited_for(self, kind: str, clock: Any) -> None:
