@@ -186,6 +186,33 @@ class TestWhatIsClosed:
                 continue
             task.result().release()
 
+    def test_a_busy_key_gives_up_no_more_than_is_waited_for(
+        self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is being closed is counted: the next that comes back goes to its own callers."""
+        monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
+        gate = threading.Event()
+
+        def close(resource: Any) -> None:
+            gate.wait(PATIENCE)
+            resource.close()
+
+        pool, maker = keyed(3, None, close=close)
+        leases = [pool.acquire("hot") for _ in range(3)]
+        cold, hot = waiting(crew, pool, "cold", "hot")
+        giving = crew.start(leases.pop().release)
+        eventually(lambda: pool.stats().closing == 1)
+        giving_too = crew.start(leases.pop().release)
+        lease = hot.result()
+        assert pool.stats().closing == 1 and cold.running
+        gate.set()
+        for task in (giving, giving_too):
+            task.result()
+        cold.result().release()
+        for one in (lease, *leases):
+            one.release()
+        assert maker.calls == ["hot", "hot", "hot", "cold"]
+
     def test_a_key_without_callers_has_it_evicted(self, keyed: Any, crew: Crew) -> None:
         """What comes back to it is idle, and closed as such."""
         pool, maker = keyed(2, 2)
@@ -194,6 +221,7 @@ class TestWhatIsClosed:
         leases.pop().release()
         task.result().release()
         eventually(lambda: pool.stats().closed == {"evicted": 1})
+        eventually(lambda: manager_of(pool).places.promised == {})  # "a" is still there
         leases.pop().release()
 
 
