@@ -384,6 +384,19 @@ class TestOptions:
             for lease in leases:
                 lease.release()
 
+    def test_defaults(self) -> None:
+        """As docs/reference/keyed.md has them: 100 in all, 10 of a key, and all are kept."""
+        with KeyedPool(lambda key: [key]) as pool:
+            leases = [pool.acquire(0) for _ in range(10)]
+            with pytest.raises(PoolTimeout):
+                pool.acquire(0, timeout=0)
+            housekept()  # by then one more would be under way, if there could be one
+            assert pool.stats().open == 10 and pool.stats().maxsize == 100
+            leases += [pool.acquire(n // 10) for n in range(10, 100)]
+            for lease in leases:
+                lease.release()
+            assert pool.stats().idle == 100
+
     @pytest.mark.parametrize("name", ["maxsize", "max_idle", "min_idle", "items", "fairness"])
     def test_options_that_mean_nothing_here_say_why(self, name: str) -> None:
         self.refused(TypeError, name, "KeyedPool has no option", **{name: 1})
