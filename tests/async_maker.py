@@ -184,6 +184,10 @@ class LoopThread:
         self.loop = new_loop(kind)
         self.noise: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.noise.append(context))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Runs it, again if it was stopped."""
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 

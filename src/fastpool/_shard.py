@@ -272,8 +272,10 @@ class Shard(Manager):
         self.housekeeping = ShardHousekeeping(self)
 
     def last_use(self) -> float:
-        """When a resource was last given back here, or one more was asked for."""
-        self.used_at = max([self.used_at, *(slot[2] for slot in self.core.slots())])
+        """When a resource was last given back here, or one more was asked for.  A slot that is
+        being filled still tells the time of what it held before, maybe in another pool."""
+        filled = (slot for slot in self.core.slots() if slot[1] != "creating")
+        self.used_at = max([self.used_at, *(slot[2] for slot in filled)])
         return self.used_at
 
     # ---- borrowing -----------------------------------------------------------------------------

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from async_maker import AsyncMaker, Hang, accounted, use
+from async_maker import AsyncMaker, Hang, accounted, threads, use
 from fastpool import PoolError, PoolTimeout
 from fastpool._opener import Opener
 from loops import KINDS, queued, run_in
 from loops import eventually as aeventually
-from support import PATIENCE, states, told
+from support import PATIENCE, eventually, states, told
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -198,6 +198,31 @@ class TestHooksFail:
 
         with accounted(1, check_after=0) as (pool, maker):
             run_in(kind, main(pool, maker))
+
+    @kinds
+    @pytest.mark.parametrize("end", ["used", "closed"])
+    def test_a_good_check_counts_though_its_borrower_has_gone(
+        self, kind: str, clock: Any, end: str
+    ) -> None:
+        """It is not checked again so soon; and of a closed pool it goes for that reason."""
+        options: dict[str, Any] = {"check_after": 10.0, "idle_timeout": None, "clock": clock}
+        with accounted(1, **options) as (pool, maker), threads(kind, 1) as [one]:
+            one.run(use(pool))
+            clock.advance(11)
+            hang = Hang(then=True)
+            maker.script["check"].append(hang)
+            with pytest.raises(PoolTimeout):
+                one.run(use(pool, timeout=0.02))
+            assert hang.begun.wait(PATIENCE)
+            if end == "closed":
+                pool.close(timeout=0)
+            hang.let_go()
+            if end == "closed":
+                eventually(lambda: pool.stats().closed == {"closed": 1})
+            else:
+                eventually(lambda: states(pool) == {"idle": 1})
+                one.run(use(pool))
+            assert len(maker.checks) == 1
 
     @kinds
     @pytest.mark.parametrize("outcome", [OSError("dirty"), asyncio.CancelledError(), Hang()])

@@ -17,7 +17,7 @@ from fastpool import (
     _core,
     _places,
 )
-from support import Crew, eventually, housekept, states, told
+from support import Crew, Task, eventually, housekept, states, told
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -46,6 +46,16 @@ def used(pool: Any, *keys: Any) -> None:
     for key in keys:
         with pool.lease(key):
             pass
+
+
+def waiting(crew: Crew, pool: Any, take: Any, *args: Any) -> Task:
+    """One more caller who waits in the line of its key, and its key for a place if there is none.
+    The pool is asked, which is quicker than to look whether the thread sleeps."""
+    before = pool.stats().waiting
+    task = crew.start(take, *args)
+    eventually(lambda: pool.stats().waiting == before + 1)
+    housekept()  # the key is lined up there
+    return task
 
 
 class TestLeases:
@@ -173,7 +183,7 @@ class TestMaxConnsPerHost:
                 order.append(n)
 
         for n in range(3):
-            crew.start(use, n).parked()
+            waiting(crew, pool, use, n)
         assert pool.stats().keys["a"].waiting == 3
         leases.pop().release()
         crew.finish()
@@ -183,7 +193,7 @@ class TestMaxConnsPerHost:
     def test_a_full_key_does_not_hold_up_another(self, keyed: Any, crew: Crew) -> None:
         pool, _ = keyed(None, 1)
         lease = pool.acquire("a")
-        waiter = crew.start(pool.acquire, "a").parked()
+        waiter = waiting(crew, pool, pool.acquire, "a")
         used(pool, "b", "c")
         assert waiter.running
         lease.release()
@@ -227,7 +237,7 @@ class TestMaxConnsPerHost:
         for key in ("a", "b"):
             with pytest.raises(PoolTimeout):
                 pool.acquire(key, timeout=0.01)
-        waiters = [crew.start(pool.acquire, key).parked() for key in ("a", "b")]
+        waiters = [waiting(crew, pool, pool.acquire, key) for key in ("a", "b")]
         lease.release()
         for waiter in waiters:
             waiter.result().release()
@@ -236,13 +246,13 @@ class TestMaxConnsPerHost:
         """golang/go#76784: who gave up is in no line, and its key is forgotten."""
         pool, _ = keyed(1, 1)
         lease = pool.acquire("a")
-        for n in range(50):
+        for n in range(20):
             with pytest.raises(PoolTimeout):
                 pool.acquire(("b", n), timeout=0.001)
         eventually(lambda: list(manager_of(pool).cores) == ["a"])
         assert pool.stats().waiting == 0
         lease.release()
-        assert pool.stats().timeouts == 50
+        assert pool.stats().timeouts == 20
 
 
 class TestMaxIdleConns:
@@ -307,7 +317,7 @@ class TestMaxIdleConnsPerHost:
     def test_one_that_is_waited_for_is_no_surplus(self, keyed: Any, crew: Crew) -> None:
         pool, maker = keyed(None, 1, max_idle_per_key=0)
         lease = pool.acquire("a")
-        waiter = crew.start(pool.acquire, "a").parked()
+        waiter = waiting(crew, pool, pool.acquire, "a")
         lease.release()
         waiter.result().release()
         eventually(lambda: maker.closed == 1)
@@ -354,7 +364,7 @@ class TestMaxTotal:
     def test_what_comes_back_idle_makes_room(self, keyed: Any, crew: Crew) -> None:
         pool, _ = keyed(2, 2)
         leases = taken(pool, "a", "b")
-        waiter = crew.start(pool.acquire, "c").parked()
+        waiter = waiting(crew, pool, pool.acquire, "c")
         leases.pop(0).release()
         waiter.result().release()
         assert open_of(pool) == {"b": 1, "c": 1}
@@ -363,7 +373,7 @@ class TestMaxTotal:
     def test_also_for_a_key_that_has_some(self, keyed: Any, crew: Crew) -> None:
         pool, _ = keyed(2, 2)
         leases = taken(pool, "a", "b")
-        waiter = crew.start(pool.acquire, "a").parked()
+        waiter = waiting(crew, pool, pool.acquire, "a")
         leases.pop().release()
         waiter.result().release()
         assert open_of(pool) == {"a": 2}
@@ -391,7 +401,7 @@ class TestMaxTotal:
         pool, maker = keyed(2, 1)
         used(pool, "b")
         maker.gates["a"] = threading.Event()
-        waiters = [crew.start(pool.acquire, "a").parked() for _ in range(2)]
+        waiters = [waiting(crew, pool, pool.acquire, "a") for _ in range(2)]
         maker.gates["a"].set()
         waiters.pop(0).result().release()
         waiters.pop().result().release()
@@ -477,7 +487,7 @@ class TestFairness:
                 order.append(key)
                 enough.wait(10)
 
-        waiters = [crew.start(use, key).parked() for key in ("b", "b", "b", "c")]
+        waiters = [waiting(crew, pool, use, key) for key in ("b", "b", "b", "c")]
         release(leases)
         eventually(lambda: len(order) == 2)
         assert sorted(order) == ["b", "c"]
@@ -492,14 +502,14 @@ class TestFairness:
         monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
         pool, maker = keyed(2, None)
         leases = taken(pool, "hot", "hot")
-        waiting = [crew.start(pool.acquire, "hot").parked() for _ in range(3)]
-        cold = crew.start(pool.acquire, "cold").parked()
+        hot = [waiting(crew, pool, pool.acquire, "hot") for _ in range(3)]
+        cold = waiting(crew, pool, pool.acquire, "cold")
         leases.pop().release()
         mine = cold.result()
         assert maker.calls == ["hot", "hot", "cold"] and pool.stats().closed == {"evicted": 1}
         mine.release()
         release(leases)
-        for one in waiting:
+        for one in hot:
             one.result().release()
 
     @pytest.mark.parametrize("most_idle", [None, 2])
@@ -510,19 +520,22 @@ class TestFairness:
         monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
         pool, maker = keyed(2, 2, max_idle_per_key=most_idle)
         leases = taken(pool, "hot", "hot")
-        cold = [crew.start(pool.acquire, key).parked() for key in ("cold", "colder")]
-        waiting = [crew.start(pool.acquire, "hot").parked() for _ in range(3)]
+        cold = [waiting(crew, pool, pool.acquire, key) for key in ("cold", "colder")]
+        hot = [waiting(crew, pool, pool.acquire, "hot") for _ in range(3)]
         leases.pop().release()
         mine = [cold[0].result()]
         leases.pop().release()
         mine.append(cold[1].result())
         assert maker.calls == ["hot", "hot", "cold", "colder"]
-        assert all(one.running for one in waiting)
+        assert all(one.running for one in hot)
         release(mine)
-        for one in waiting:
+        for one in hot:
             one.result().release()
 
-    def test_a_hot_key_leaves_turns_to_others(self, keyed: Any, crew: Crew) -> None:
+    def test_a_hot_key_leaves_turns_to_others(
+        self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_places, "SPARE_AFTER", 0.002)
         pool, _ = keyed(4, None)
         served = threading.Event()
 
@@ -537,7 +550,7 @@ class TestFairness:
         eventually(lambda: pool.stats().uses > 50)
         try:
             for n in range(3):
-                with pool.lease(("cold", n), timeout=10):
+                with pool.lease(("cold", n), timeout=30):
                     pass
         finally:
             served.set()
@@ -550,7 +563,7 @@ class TestFairness:
         monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
         pool, maker = keyed(1, 1)
         lease = pool.acquire("a")
-        waiters = [crew.start(pool.acquire, key).parked() for key in ("a", "b", "a")]
+        waiters = [waiting(crew, pool, pool.acquire, key) for key in ("a", "b", "a")]
         lease.release()
         mine = waiters[0].result()
         assert maker.calls == ["a"]
@@ -578,10 +591,10 @@ class TestOverload:
     def test_callers_in_line_for_a_key(self, keyed: Any, crew: Crew) -> None:
         pool, _ = keyed(None, 1, max_waiting=1)
         leases = taken(pool, "a", "b")
-        waiter = crew.start(pool.acquire, "a").parked()
+        waiter = waiting(crew, pool, pool.acquire, "a")
         with pytest.raises(PoolOverloaded):
             pool.acquire("a")
-        other = crew.start(pool.acquire, "b").parked()
+        other = waiting(crew, pool, pool.acquire, "b")
         release(leases)
         release([waiter.result(), other.result()])
         assert pool.stats().overloads == 1
@@ -611,7 +624,7 @@ class TestLifecycle:
         pool, maker = keyed(2, 1)
         lease = pool.acquire("a")
         used(pool, "b")
-        of_key = crew.start(pool.acquire, "a").parked()
+        of_key = waiting(crew, pool, pool.acquire, "a")
         assert not pool.close(timeout=0)
         with pytest.raises(PoolClosed):
             of_key.result()
@@ -626,7 +639,7 @@ class TestLifecycle:
     def test_close_wakes_who_waits_for_a_place(self, keyed: Any, crew: Crew) -> None:
         pool, _ = keyed(1, 1)
         lease = pool.acquire("a")
-        waiter = crew.start(pool.acquire, "b").parked()
+        waiter = waiting(crew, pool, pool.acquire, "b")
         pool.close(timeout=0)
         with pytest.raises(PoolClosed):
             waiter.result()
@@ -643,7 +656,9 @@ class TestLifecycle:
 
         holder = crew.start(hold)
         assert holds.wait(10)
-        closing = crew.start(pool.close, 10.0).parked()
+        closing = crew.start(pool.close, 10.0)
+        eventually(lambda: pool.closed)
+        assert closing.running
         done.set()
         assert closing.result()
         holder.result()
@@ -674,7 +689,7 @@ class TestLifecycle:
         pool, _ = keyed()
         used(pool, "a")
         pool.suspend()
-        waiters = [crew.start(pool.acquire, key).parked() for key in ("a", "new")]
+        waiters = [waiting(crew, pool, pool.acquire, key) for key in ("a", "new")]
         pool.resume()
         release([waiter.result() for waiter in waiters])
 

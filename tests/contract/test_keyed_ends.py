@@ -84,6 +84,34 @@ class TestCollected:
 
             eventually(is_gone)
 
+    def test_a_pool_with_nothing_open_goes_silently(self, collect: Any, recwarn: Any) -> None:
+        maker = KeyedMaker()
+        pool: Any = KeyedPool(maker)
+        with pool.lease("a"):
+            pass
+        pool.flush()
+        eventually(lambda: maker.closed == 1)
+        housekept()
+        gone = weakref.ref(pool)
+        del pool
+        collect()
+        assert gone() is None and not recwarn.list
+
+    def test_a_key_without_resources_is_kept_by_nothing(self, collect: Any) -> None:
+        """Where no other key has waited for a place."""
+
+        class Key:
+            pass
+
+        with KeyedPool(lambda key: []) as pool:
+            key: Any = Key()
+            with pool.lease(key):
+                pass
+            pool.flush(key)
+            gone = weakref.ref(key)
+            del key
+            eventually(lambda: (housekept(), collect(), gone() is None)[-1])
+
 
 class TestForgetting:
     """Step by step: who is on the way to a key, and who forgets it."""
@@ -285,28 +313,31 @@ class TestFactory:
                 with pool.lease("a"), pytest.raises(ValueError, match="already holds"):
                     pool.acquire("a")
 
-    def test_a_late_resource_is_kept_for_the_next(self, keyed: Any, crew: Crew) -> None:
+    def test_a_late_resource_is_kept_for_the_next(self, keyed: Any) -> None:
         """Its borrower has gone; the creation is the pool's."""
         maker = KeyedMaker(1, 1)
         maker.gates["a"] = threading.Event()
         pool, _ = keyed(1, 1, maker=maker)
-        asking = crew.start(pool.acquire, "a", 0.2)
-        eventually(lambda: maker.calls == ["a"])
-        with pytest.raises(PoolTimeout) as caught:
-            asking.result()
-        assert caught.value.phase == "create"
+
+        def phase() -> Any:
+            with pytest.raises(PoolTimeout) as caught:
+                pool.acquire("a", 0.02)
+            return caught.value.phase
+
+        eventually(lambda: phase() == "create")  # once its time was enough to begin one
         maker.gates["a"].set()
         eventually(lambda: states(pool) == {"idle": 1})
         with pool.lease("a", timeout=0):
-            assert maker.made == 1
+            assert maker.made == 1 and maker.calls == ["a"]
 
     def test_a_creation_past_its_deadline_keeps_its_place(self, keyed: Any) -> None:
         """It cannot be killed: other keys get no more than the rest."""
         maker = KeyedMaker(2, 2)
         maker.gates["dead"] = threading.Event()
-        pool, _ = keyed(2, 2, maker=maker, create_timeout=0.5)
+        pool, _ = keyed(2, 2, maker=maker, create_timeout=0.02)
         with pytest.raises(PoolTimeout):
             pool.acquire("dead")
+        _core.manager(pool, "test").options.create_timeout = PATIENCE  # for those that answer
         for key in "abc":
             with pool.lease(key):
                 assert pool.stats().open == 2
@@ -352,6 +383,19 @@ class TestOptions:
             assert pool.stats().open == pool.stats().maxsize == 3
             for lease in leases:
                 lease.release()
+
+    def test_defaults(self) -> None:
+        """As docs/reference/keyed.md has them: 100 in all, 10 of a key, and all are kept."""
+        with KeyedPool(lambda key: [key]) as pool:
+            leases = [pool.acquire(0) for _ in range(10)]
+            with pytest.raises(PoolTimeout):
+                pool.acquire(0, timeout=0)
+            housekept()  # by then one more would be under way, if there could be one
+            assert pool.stats().open == 10 and pool.stats().maxsize == 100
+            leases += [pool.acquire(n // 10) for n in range(10, 100)]
+            for lease in leases:
+                lease.release()
+            assert pool.stats().idle == 100
 
     @pytest.mark.parametrize("name", ["maxsize", "max_idle", "min_idle", "items", "fairness"])
     def test_options_that_mean_nothing_here_say_why(self, name: str) -> None:

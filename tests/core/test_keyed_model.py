@@ -1,7 +1,8 @@
 """Random operations on a pool of many keys, step by step beside a dict (tests/model.py).
 
-One thread and a manual clock, which moves with every step, so that it is always known what was idle
-longest.  Which idle resource of a key is lent is left open.
+One thread, which does the work of the pool's own as well, and a manual clock, which moves with
+every step, so that it is known what was idle longest.  Which idle resource of a key is lent is left
+open.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from fastpool import KeyedPool, PoolTimeout, _core
 from fastpool.testing import ManualClock
 from keyed_maker import KeyedMaker
 from model import DictOfPools
-from support import PATIENCE, consistent, eventually, examples
+from one_thread import OneThread
+from support import PATIENCE, consistent, examples
 
 KEYS = st.sampled_from("abcde")
 PICK = st.integers(0, 10)
@@ -52,6 +54,8 @@ class KeyedMachine(RuleBasedStateMachine):
         self.model = DictOfPools(*limits, INFINITY if idle_timeout is None else idle_timeout)
         self.maker = KeyedMaker(*limits[:2])
         self.clock = ManualClock()
+        self.world = OneThread()
+        self.world.__enter__()
         self.pool: Any = KeyedPool(
             self.maker,
             max_total=total,
@@ -115,25 +119,29 @@ class KeyedMachine(RuleBasedStateMachine):
         if not hasattr(self, "pool"):
             return
         model, manager = self.model, _core.manager(self.pool, "test")
-        eventually(lambda: self.maker.closed >= len(model.closed))
+        self.world.work()
         assert set(self.maker.closings) == set(model.closed)
         known = {one.key for one in (*model.idle, *model.leased)}
-        eventually(lambda: set(manager.cores) == known)  # nothing is kept of other keys
+        assert set(manager.cores) == known  # nothing is kept of other keys
         stats = self.pool.stats()
         assert consistent(stats) and not self.maker.faults, self.maker.faults
         assert (stats.idle, stats.leased) == (len(model.idle), len(model.leased))
         for key in known:
             assert stats.keys[key].open == model.open_of(key)
             assert stats.keys[key].idle == len(model.idle_of(key))
-        eventually(lambda: manager.places.opened == stats.open)
+        assert manager.places.opened == stats.open
         assert not (manager.places.bare or manager.places.short)
 
     def teardown(self) -> None:
         if not hasattr(self, "pool"):
             return
-        for lease in self.leases:
-            lease.release()
-        assert self.pool.close(timeout=PATIENCE)
+        try:
+            for lease in self.leases:
+                lease.release()
+            self.world.work()
+            assert self.pool.close(timeout=0)
+        finally:
+            self.world.close()
         assert self.maker.made == self.maker.closed and not self.maker.faults
 
 

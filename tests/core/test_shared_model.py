@@ -1,7 +1,8 @@
 """Random operations on a shared pool, step by step beside a dict of counts.
 
-One thread and a manual clock. Calls that would wait are not made. The model leaves open which of
-the least loaded resources a lease goes to; that it is one of the least loaded is checked.
+One thread, which does the work of the pool's own as well, and a manual clock.  Calls that would
+wait are not made.  The model leaves open which of the least loaded resources a lease goes to; that
+it is one of the least loaded is checked.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fastpool import PoolTimeout, SharedPool
 from fastpool.testing import ManualClock
-from support import Maker, eventually, examples
+from one_thread import OneThread
+from support import Maker, examples
 
 SETTINGS = settings(
     max_examples=examples(60),
@@ -37,6 +39,8 @@ class SharedMachine(RuleBasedStateMachine):
     def begin(self, most: int, slots: int) -> None:
         self.most, self.slots = most, slots
         self.maker = Maker(cap=2 * most)
+        self.world = OneThread()
+        self.world.__enter__()
         self.pool: Any = SharedPool(
             self.maker, items=(0, most), slots=slots, discard_on=Broken, clock=ManualClock()
         )
@@ -47,9 +51,13 @@ class SharedMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "pool"):
             return
-        for held in self.leases:
-            self._give(held)
-        assert self.pool.close() is True
+        try:
+            for held in self.leases:
+                self._give(held)
+            self.world.work()
+            assert self.pool.close(timeout=0) is True
+        finally:
+            self.world.close()
         assert self.pool.stats().leases == 0
         assert self.maker.made == self.maker.closed and not self.maker.faults
 
@@ -147,9 +155,10 @@ class SharedMachine(RuleBasedStateMachine):
     def same(self) -> None:
         if not hasattr(self, "pool"):
             return
-        eventually(lambda: {r for r in self.maker.all if not r.closed} == {*self.counts}, within=1)
-        eventually(lambda: self.pool.stats().open == len(self.counts), within=1)
+        self.world.work()
+        assert {r for r in self.maker.all if not r.closed} == {*self.counts}
         stats = self.pool.stats()
+        assert stats.open == len(self.counts)
         assert stats.leases == sum(self.counts.values())
         assert stats.leased == sum(n > 0 for n in self.counts.values())
         assert stats.draining == len(self.barred)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolDeadlock, PoolOverloaded, PoolTimeout, WeightedSemaphore, WorkerPool
-from support import STRESS_OPS, Crew, stress_ops
+from support import QUICK, STRESS_OPS, Crew, stress_ops
 
 OPS = stress_ops(50_000)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
@@ -181,5 +181,6 @@ def test_worker_pool(crew: Crew, max_queue: int) -> None:
     for each in running:
         each.result(50 + OPS // 500)
     pool.shutdown()
-    assert under_way.now == 0 and under_way.peak == 3
+    assert under_way.now == 0 and under_way.peak <= 3
+    assert under_way.peak == 3 or QUICK, "never as many at once as it may run"
     assert (pool._crew.places.in_use, pool._crew.tasks.unfinished_tasks) == (0, 0)

@@ -1,0 +1,102 @@
+"""A pool without threads of its own: what its housekeeper and its workers would do, the test does.
+
+For tests of one thread that go step by step: nothing is waited for, so they take as long on a busy
+machine as the work itself.  What is handed over is put in a line, and done in that order
+
+- when a caller is about to wait for it (``Manager.come``), and
+- when the test says so: ``OneThread.work()``; ``ManualClock.advance`` does it as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from fastpool import _branch, _core, _keeper, _keyed, _manager, _opener, pool
+
+Call = tuple[Callable[..., object], tuple[Any, ...]]
+
+
+class OneThread(contextlib.ExitStack):
+    """Begun by ``__enter__``, ended by ``close``; a pool that is made in between is to be closed in
+    between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line: deque[Call] = deque()
+        self.me = threading.get_ident()
+        self.working = False
+
+    def __enter__(self) -> OneThread:
+        super().__enter__()
+        _keeper.start()  # or it would begin with the first pool, on the inbox of this one
+        outside = _keeper._inbox  # for deadlines of the real time, and for pools of other threads
+
+        class Inbox:
+            @staticmethod
+            def put(entry: tuple[float, Callable[..., object], tuple[Any, ...]]) -> None:
+                at, call, args = entry
+                if threading.get_ident() != self.me or at > time.monotonic():
+                    outside.put(entry)
+                else:
+                    self.line.append((call, args))
+
+        self._put_in(_keeper, "_inbox", Inbox)
+        for module in (_keyed, _manager, _opener):
+            self._put_in(module, "Workers", self._workers)
+        for manager in (_manager.Manager, _branch.Branch):
+            self._put_in(manager, "come", self._coming(manager.come))
+        self.callback(_core.bind, pool.configure, outside.put)
+        _core.bind(pool.configure, Inbox.put)
+        return self
+
+    def _put_in(self, owner: Any, name: str, value: Any) -> None:
+        self.enter_context(mock.patch.object(owner, name, value))
+
+    def _workers(self, name: str, limit: float) -> InLine:
+        return InLine(self)
+
+    def _coming(self, come: Callable[..., None]) -> Callable[..., None]:
+        def come_and_work(*args: Any) -> None:
+            come(*args)
+            self.work()
+
+        return come_and_work
+
+    def work(self) -> None:
+        """Does all that was handed over, and what follows from it."""
+        assert not self.working, "one thing leads to another, but not inside of it"
+        self.working = True
+        try:
+            while self.line:
+                call, args = self.line.popleft()
+                call(*args)
+        finally:
+            self.working = False
+
+
+class InLine:
+    """In the place of ``Workers``."""
+
+    linger = 0.0
+
+    def __init__(self, world: OneThread) -> None:
+        self.world = world
+
+    def submit(self, call: Callable[..., object], *args: Any) -> None:
+        self.world.line.append((call, args))
+
+    def settle(self, timeout: float) -> bool:
+        self.world.work()
+        return True
+
+    def excuse(self, threads: int = 1) -> None:
+        """There is none to be excused."""
+
+    def stop(self) -> None:
+        """There is none to be ended."""
