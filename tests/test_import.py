@@ -50,6 +50,13 @@ MAY_LOAD = {
     "types",
     "warnings",
     "weakref",
+    # Newer versions have moved parts of those into modules of their own.
+    "_abc",
+    "_contextvars",
+    "_math_integer",
+    "_types",
+    "abc",
+    "math.integer",
 }
 
 #: Named one by one, so that the message says which promise is broken.

@@ -52,6 +52,9 @@ class ScriptServer:
         step = steps[min(turn, len(steps) - 1)]
         if step == "hang":
             self._hang(context)
+        if step.startswith("later-"):
+            self.gate.wait(30)
+            step = step.removeprefix("later-")
         name, _, pushback = step.partition(":")
         if pushback:
             context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))

@@ -82,7 +82,7 @@ def test_a_stream_that_is_dropped_between_two_tries_is_cancelled_once(
 
 
 def test_a_stream_that_is_dropped_while_its_next_try_is_decided_is_cancelled_once(
-    wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    script: ScriptServer, wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """gRPC's thread is about to ask for another try, and then there is nobody to make it."""
     deciding, dropped = threading.Event(), threading.Event()
@@ -94,7 +94,9 @@ def test_a_stream_that_is_dropped_while_its_next_try_is_decided_is_cancelled_onc
 
     monkeypatch.setattr("fastpool.calls._retry.random", random)
     policy = CallPolicy(retry=Retry(3))
-    stream = count(wrap(policy))(b"UNAVAILABLE")
+    script.gate.clear()
+    stream = count(wrap(policy))(b"later-UNAVAILABLE")
+    script.gate.set()  # not before there is a stream: else this thread would decide
     assert deciding.wait(PATIENCE)
     del stream
     gc.collect()
