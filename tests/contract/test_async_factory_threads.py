@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -122,9 +121,7 @@ class TestThreads:
 
         async def main(pool: Any, maker: AsyncMaker) -> None:
             await use(pool)
-            begun = time.monotonic()
-            assert pool.close(timeout=PATIENCE) is False
-            assert time.monotonic() - begun < PATIENCE / 2
+            assert pool.close(timeout=1000) is False  # it would not end if it waited
             await aeventually(lambda: states(pool) == {})
             assert pool.close() and maker.all[0].closed
 

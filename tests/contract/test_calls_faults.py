@@ -33,6 +33,7 @@ class LateClock(ManualClock):
         super().advance(seconds + 1.0)
 
 
+@pytest.mark.costly
 def test_an_interrupted_call_keeps_no_place() -> None:
     """A signal handler may raise at any moment of a call, and the limit is as it was."""
     point, more = 0, True
@@ -73,6 +74,7 @@ def test_an_interrupted_budget_is_over() -> None:
     assert point > 5
 
 
+@pytest.mark.costly
 def test_an_interrupted_wait_for_a_place_is_no_wait_any_more(crew: Crew) -> None:
     """Its place in line and in the statistics is gone."""
     point, more = 0, True
