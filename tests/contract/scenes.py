@@ -91,12 +91,19 @@ class Create(Scene):
 
 
 class FailedCreate(Scene):
-    """A factory that raises for the task."""
+    """A factory that raises for the task, once that waits for it."""
 
     fails = (LookupError,)
 
     def before(self) -> None:
         self.maker.script.append(LookupError("no server"))
+        self.maker.gate.clear()
+
+    def waits(self) -> bool:
+        return bool(self.maker.running)
+
+    def help(self) -> None:
+        self.maker.gate.set()
 
     async def act(self, timeout: float) -> None:
         async with self.pool.lease(timeout=timeout):
