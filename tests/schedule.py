@@ -9,9 +9,9 @@ on and there is no deadline, or only the housekeeping of somebody who waits for 
 stuck, and an error says who waits for what.
 
 What the schedule cannot see is the core's own locks: no actor may park there.  Tasks may wait; a
-thread asks with ``timeout=0``.  Nor does it rule the core's own clock.  Its patience before
-hand-off ("throughput") is 1 ms of real time, so that such a run repeats itself only if the machine
-lets it.  And whether a loop has had nothing for long is for the dice to say, each time.
+thread asks with ``timeout=0``.  Nor does it rule the core's own clock: whether "throughput" hands
+over at once or never, instead of after 1 ms, is for the dice to say once a run, and whether a loop
+has had nothing for long each time.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from typing import Any
 from fastpool import _aio, _core, _keeper, _policy, _shards, pool
 from support import eventually
 
+NEVER = 2**60  # ns
 INF = float("inf")
 TURNS = 100_000  # a small world has some hundreds
 HASTE = 0.01  # seconds that time may jump ahead while somebody could still run
@@ -249,6 +250,7 @@ class Schedule:
         self.put_in(_aio, "_loops", weakref.WeakSet())
         long_or_not = made(lambda: self.dice.choice([INF, -INF]), time.monotonic)
         self.put_in(_shards, "time", Names(time, monotonic=long_or_not))
+        self._undo.callback(_core.set_patience, _core.set_patience(self.dice.choice([0, NEVER])))
         self._undo.callback(_core.set_watching, False)
         self._undo.callback(_core.bind, pool.configure, outside.put)
         _core.bind(pool.configure, inbox.put)

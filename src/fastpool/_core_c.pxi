@@ -292,6 +292,7 @@ cdef extern from *:
     fp_core *fp_live
     uint64_t fp_forks
     Py_ssize_t fp_spin_ns
+    int64_t fp_patience
     uint64_t fp_id_of(fp_core *)
     fp_core *fp_core_new()
     void fp_core_empty(fp_core *)

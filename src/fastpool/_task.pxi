@@ -37,6 +37,15 @@ def set_watching(bint on):
     fp_set_watched(on)
 
 
+def set_patience(int64_t ns):
+    """How long the head of a "throughput" line waits before it asks for hand-off, in all pools; for
+    tests, which may not depend on real time.  Returns what it was."""
+    global fp_patience
+    before = fp_patience
+    fp_patience = ns
+    return before
+
+
 def is_watching():
     return fp_is_watched()
 

@@ -19,7 +19,7 @@
  *
  * Fairness.  "fair": what comes back goes to the head of the line, and newcomers queue (HANDOFF is
  * set whenever somebody waits).  "throughput": the head is notified, and newcomers may be faster,
- * until the head has waited FP_PATIENCE; from then on it is handed over as well.  That is the rule
+ * until the head has waited fp_patience; from then on it is handed over as well.  That is the rule
  * of Go's sync.Mutex and of CPython's PyMutex.  While a notice is under way GETTERS is clear, so a
  * busy thread runs on the fast path and wakes nobody a second time; NOTICE has its returns look at
  * the coarse clock, since a head that is kept from the GIL cannot ask for anything.
@@ -32,7 +32,9 @@
 #include "_ring.h"
 #include "_weights.h"
 
-#define FP_PATIENCE 1000000 /* ns before the head of a "throughput" line asks for hand-off */
+/* ns before the head of a "throughput" line asks for hand-off.  Set by tests alone, before the pool is
+ * there: real time would keep a schedule from being the same twice. */
+static int64_t fp_patience = 1000000;
 
 /* ---- Waiters and lines ---- */
 
@@ -178,7 +180,7 @@ static inline int64_t fp_now(fp_core *c) {
 /* ---- Dispatch: under the lock ---- */
 
 static int fp_impatient(fp_core *c, fp_waiter *head) {
-    return c->fair || fp_clock_precise() - head->since >= FP_PATIENCE;
+    return c->fair || fp_clock_precise() - head->since >= fp_patience;
 }
 
 /* Sets the line bits to what the lines say.  Before the last look for something free, always. */
@@ -192,7 +194,7 @@ static void fp_gate_refresh(fp_core *c) {
         else if (!notified)
             bits |= FP_GETTERS;
         else {
-            fp_store(&c->hand_over_at, head->since + FP_PATIENCE, relaxed);
+            fp_store(&c->hand_over_at, head->since + fp_patience, relaxed);
             bits |= FP_NOTICE;
         }
     }
