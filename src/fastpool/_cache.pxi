@@ -129,10 +129,10 @@ cdef bint cache_reset(ObjectCache self, object item) except -1:
     try:
         self.hook(item)
         return True
-    except Exception:
-        import logging
-        log = logging.getLogger("fastpool")
-        log.warning("%r: reset failed; the object is dropped", self, exc_info=True)
+    except Exception as error:
+        from fastpool._notices import warn
+
+        warn("%r: reset failed; the object is dropped", self, error=error)
         return False
 
 

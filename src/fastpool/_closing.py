@@ -49,6 +49,7 @@ class Closing:
             use = core.generation(index)
         elif not core.is_ending(index, use):  # for an interrupted caller, who was at it already
             return
+        failure = None
         try:
             if hook is None and hasattr(core.item(index), "close"):
                 hook = _close
@@ -56,19 +57,21 @@ class Closing:
                 self.deadlines.begin(index, workers)
                 if not core.close_resource(index, hook, use):
                     return
-        except Exception as failure:
-            self.manager.log("close failed", failure)
+        except Exception as error:
+            failure = error
         finally:
             self.deadlines.end(index)  # before the place is free: then the number is another's
         core.free(index, why, use)
+        if failure is not None:
+            self.manager.log("close failed", failure)
 
     def on(self, workers: Workers, index: int, why: str) -> None:
         """In a thread of the pool: whatever the hook raises, the place is free in the end."""
         try:
             self.here(index, why, workers)
         except BaseException as failure:  # from the hook; where a borrower closes, it is theirs
-            self.manager.log("close failed", failure)
             self.finish(index, why, workers)
+            self.manager.log("close failed", failure)
 
     def later(self, index: int, why: str) -> None:
         """The same on a worker, for what nobody gives up in person."""

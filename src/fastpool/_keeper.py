@@ -12,6 +12,8 @@ import weakref
 from _queue import Empty, SimpleQueue
 from heapq import heapify, heappop, heappush
 
+from . import _notices
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,8 +101,7 @@ def _keep(inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]]) -> None:
         if call is not None:
             try:
                 call(*args)
-            except BaseException:  # all pools of the process live by this thread
-                import logging
-
-                logging.getLogger("fastpool").exception("housekeeping failed; it goes on")
+            except BaseException as error:  # all pools of the process live by this thread
+                text = "housekeeping failed; it goes on"
+                _notices.warn_and_go_on(text, error=error, level=_notices.ERROR)
         del call, args  # nothing is kept alive by a sleeping housekeeper

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from . import _core, _keeper
+from . import _core, _keeper, _notices
 from ._branch import Branch
 from ._manager import warn_unclosed
 from ._places import Places
@@ -253,9 +253,7 @@ class Keyed:
             branch.tend()
 
     def log(self, what: str, error: BaseException | None) -> None:
-        import logging
-
-        logging.getLogger("fastpool").warning("%s: %s", self.name, what, exc_info=error)
+        _notices.warn("%s: %s", self.name, what, error=error)
 
 
 def _drop(core: _core.Core) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 
-from . import _keeper
+from . import _keeper, _notices
 from ._checking import Checking
 from ._closing import Closing
 from ._deadlines import Deadlines
@@ -293,7 +293,7 @@ class Manager:
         return isinstance(error, rule) or not isinstance(error, Exception)
 
     def misused(self, act: str, resource: object) -> NoReturn:
-        what = f"{type(resource).__name__} object {resource!r:.80}"
+        what = f"{type(resource).__name__} object {_notices.shown(resource, 80)}"
         if self.core.find(resource) < 0:
             raise ValueError(
                 f"{self.name}: {act}: this pool did not make, or has closed, the {what}"
@@ -465,9 +465,7 @@ class Manager:
         return snapshot(self.name, self.maxsize, tally(self))
 
     def log(self, what: str, error: BaseException | None) -> None:
-        import logging
-
-        logging.getLogger("fastpool").warning("%s: %s", self.name, what, exc_info=error)
+        _notices.warn("%s: %s", self.name, what, error=error)
 
     def tend(self) -> None:
         """For the manual clock: the time has moved."""

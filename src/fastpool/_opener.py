@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from . import _keeper, _policy
+from . import _keeper, _notices, _policy
 from ._workers import Workers
 
 TYPE_CHECKING = False
@@ -213,7 +213,8 @@ class Opener:
         if self.adopt(attempt.index, resource):
             return
         raise ValueError(
-            f"the factory returned an object that the pool already holds: {resource!r:.100}"
+            "the factory returned an object that the pool already holds: "
+            f"{_notices.shown(resource, 100)}"
         )
 
     def adopt(self, index: int, resource: Any) -> bool:
@@ -228,7 +229,7 @@ class Opener:
             return True
 
     def _finish(self, attempt: Try, error: BaseException | None) -> None:
-        manager, core = self.manager, self.manager.core
+        manager = self.manager
         took = time.monotonic() - attempt.started
         with manager.lock:
             self.running.pop(attempt, None)
@@ -241,29 +242,42 @@ class Opener:
                 self.failed += 1
                 self.failures += 1
                 self.last_failure = error
-        if error is None:
-            why = None
-            if attempt.given_up and not self._late_is_wanted(attempt):
-                why = "overdue"
-            elif not core.publish(attempt.index, used=False):
-                why = manager.why_not_idle(attempt.index)
-            self._permit_back(attempt)  # before a close, which may take what it likes
-            if why is None:
-                self._arrived(attempt)
-                manager.changed()
-                manager.housekeeping.opened(attempt.index)
+        try:
+            if error is None:
+                self._deliver(attempt)
             else:
-                self.start()
-                manager.closing.on(self.workers, attempt.index, why)
+                self._fail(attempt, error)
+        finally:
+            self.start()
+
+    def _deliver(self, attempt: Try) -> None:
+        """What was made is idle from here on, or closed if nobody wants it so late."""
+        manager = self.manager
+        why = None
+        if attempt.given_up and not self._late_is_wanted(attempt):
+            why = "overdue"
+        elif not manager.core.publish(attempt.index, used=False):
+            why = manager.why_not_idle(attempt.index)
+        self._permit_back(attempt)  # before a close, which may take what it likes
+        if why is None:
+            self._arrived(attempt)
+            manager.changed()
+            manager.housekeeping.opened(attempt.index)
         else:
-            if hasattr(error, "add_note"):
-                error.add_note(f"raised by the factory of fastpool {manager.name!r}")
-            core.free(attempt.index)
+            self.start()
+            manager.closing.on(self.workers, attempt.index, why)
+
+    def _fail(self, attempt: Try, error: BaseException) -> None:
+        """The place is free, and the one waiter for whom it was tried gets the exception."""
+        manager, core = self.manager, self.manager.core
+        core.free(attempt.index)
+        try:
+            _notices.note(error, f"raised by the factory of fastpool {manager.name!r}")
+        finally:
             told = not attempt.given_up and core.fail(attempt.ticket, error)
             self._permit_back(attempt)
             if not told:
                 self._pause()
-        self.start()
 
     def _permit_back(self, attempt: Try) -> None:
         """After the delivery: until then the try stands for the caller who is still waiting, and

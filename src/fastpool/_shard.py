@@ -209,16 +209,19 @@ class ShardClosing(Closing):
         if not self.core.begin_close(index, use):
             return
         self.deadlines.begin(index)
+        failure: BaseException | None = None
         try:
             async with within(self.manager.options.hook_timeout):
                 await self._close(self.core.item(index))
-        except Exception as failure:
-            self.manager.log("close failed", failure)
-        except asyncio.CancelledError:
-            self.manager.log("a close was cancelled, most likely with its event loop", None)
+        except (Exception, asyncio.CancelledError) as error:
+            failure = error
         finally:
             self.deadlines.end(index)
             self.core.free(index, why)
+        if isinstance(failure, asyncio.CancelledError):
+            self.manager.log("a close was cancelled, most likely with its event loop", None)
+        elif failure is not None:
+            self.manager.log("close failed", failure)
 
     async def _close(self, resource: Any) -> None:
         hook = self.hook

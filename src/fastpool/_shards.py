@@ -14,7 +14,7 @@ import threading
 import time
 from asyncio import _get_running_loop
 
-from . import _aio, _core, _keeper
+from . import _aio, _core, _keeper, _notices
 from ._manager import warn_unclosed
 from ._options import is_async
 from ._shard import Shard
@@ -435,9 +435,7 @@ class Shards:
             shard.tend()
 
     def log(self, what: str, error: BaseException) -> None:
-        import logging
-
-        logging.getLogger("fastpool").warning("%s: %s", self.name, what, exc_info=error)
+        _notices.warn("%s: %s", self.name, what, error=error)
 
 
 def _turn(shard: Shard) -> tuple[bool, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from . import _notices
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -25,6 +27,10 @@ class Tracking:
         self.core = manager.core
         self.leak_after = manager.options.leak_after
         self.on = self.leak_after != INF
+        if self.on:  # now: an import inside a borrow would wait for its lock
+            from .stats import call_stack
+
+            self.call_stack = call_stack
         self.taken: dict[int, list[Any]] = {}  # by slot: time, thread, stack, whether reported
 
     def note(self, hand: _core.Hand) -> None:
@@ -34,9 +40,7 @@ class Tracking:
 
     def entry(self) -> list[Any]:
         """Of what is lent now."""
-        from .stats import call_stack
-
-        return [self.core.now(), threading.current_thread().name, call_stack(), False]
+        return [self.core.now(), threading.current_thread().name, self.call_stack(), False]
 
     def forget(self, index: int) -> None:
         """It came back, or nobody has it any more."""
@@ -75,12 +79,16 @@ class Tracking:
                 continue
             if now - taken >= self.leak_after:
                 entry[3] = True
-                import logging
-
-                logging.getLogger("fastpool").warning(
-                    "%s: a lease is held for %.3g s by %s, taken at\n  %s",
-                    self.manager.name, now - taken, thread, "\n  ".join(stack),
-                )  # fmt: skip
+                self._report(now - taken, thread, stack)
             else:
                 next_at = min(next_at, taken + self.leak_after)
         return next_at
+
+    def _report(self, age: float, thread: str, stack: list[str]) -> None:
+        """On a worker: a handler of the log may borrow, for which the housekeeper is needed."""
+        text = "%s: a lease is held for %.3g s by %s, taken at\n  %s"
+        about = (self.manager.name, age, thread, "\n  ".join(stack))
+        try:
+            self.manager.errands.submit(_notices.warn, text, *about)
+        except RuntimeError:  # no thread to be had
+            _notices.warn(text, *about)

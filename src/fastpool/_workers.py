@@ -7,6 +7,8 @@ import threading
 from _queue import Empty, SimpleQueue
 from collections import deque
 
+from . import _notices
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,10 +126,7 @@ class Workers:
             try:
                 call(*args)
             except BaseException as error:  # SystemExit from a hook, say: the worker goes on
-                import logging
-
-                log = logging.getLogger("fastpool")
-                log.warning("%s: a hook raised", self.name, exc_info=error)
+                _notices.warn_and_go_on("%s: a hook raised", self.name, error=error)
             finally:
                 del call, args  # nothing is kept alive by an idle worker
                 with self._lock:

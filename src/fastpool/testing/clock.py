@@ -37,5 +37,5 @@ class ManualClock:
         self.ticks.advance(seconds)
         for manager in list(self.managers):
             manager.tend()
-            for workers in manager.workers():
+            for workers in (*manager.workers(), manager.errands):
                 workers.settle(settle)
