@@ -211,7 +211,8 @@ class WorkerPool(Executor):
             crew.end()
         if cancel_futures:
             for future in crew.left():
-                future.cancel()
+                if future.cancel():  # and no worker will tell futures.wait() and as_completed()
+                    future.set_running_or_notify_cancel()
         if wait:
             crew.join()
 

@@ -257,6 +257,18 @@ class TestShutdown:
         hall.let_go(1)
         assert futures[0].result(PATIENCE) == 0
 
+    def test_shutdown_tells_those_who_wait_for_cancelled_futures(
+        self, worker_pool: Any, hall: Hall
+    ) -> None:
+        """`wait` and `as_completed` end; one that was cancelled before is no trouble."""
+        pool = worker_pool(1, 3)
+        futures = fill(pool, hall, 4)
+        futures[1].cancel()
+        pool.shutdown(wait=False, cancel_futures=True)
+        hall.let_go(1)
+        assert concurrent.futures.wait(futures, PATIENCE).not_done == set()
+        assert set(concurrent.futures.as_completed(futures, PATIENCE)) == set(futures)
+
     def test_by_a_worker(self, worker_pool: Any) -> None:
         """It does not wait for itself."""
         pool = worker_pool(1, 0)
