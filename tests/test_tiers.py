@@ -46,6 +46,11 @@ def test_what_does_not_depend_on_the_interpreter_runs_on_the_first() -> None:
     assert wanted("", "full", first=False)
 
 
+def test_what_is_costly_runs_on_the_first_but_for_verify() -> None:
+    assert wanted("costly", "full") and not wanted("costly", "full", first=False)
+    assert wanted("costly", "all", first=False)
+
+
 def test_what_measures_runs_alone() -> None:
     assert not wanted("measures", "fast", measures="no") and wanted("", "fast", measures="no")
     assert wanted("measures", "fast", measures="only") and not wanted("", "fast", measures="only")

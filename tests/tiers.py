@@ -7,7 +7,7 @@ A tier follows from what a test needs, and that is said by markers (the table is
     rest    what `make test-all` adds to `make test`: full without fast, and stress at its full size
     all     `make verify`, and what plain `pytest` runs
 
-`--not-first` leaves out what does not depend on the interpreter.
+`--not-first` leaves out what does not depend on the interpreter, and but for `all` what is costly.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--not-first",
         action="store_true",
-        help="leave out what does not depend on the interpreter: another one has run it",
+        help="leave out what another interpreter has run: what does not depend on it, or is costly",
     )
     group.addoption(
         "--measures",
@@ -64,8 +64,10 @@ def is_fast(item: pytest.Item) -> bool:
 
 def is_wanted(item: pytest.Item, config: pytest.Config) -> bool:
     tier, measures = config.getoption("tier"), config.getoption("measures")
-    if config.getoption("not_first") and item.get_closest_marker("once"):
-        return False
+    if config.getoption("not_first"):
+        elsewhere = ("once", "costly") if tier != "all" else ("once",)
+        if any(item.get_closest_marker(mark) for mark in elsewhere):
+            return False
     if measures != "yes" and (measures == "only") != bool(item.get_closest_marker("measures")):
         return False
     if tier == "fast":

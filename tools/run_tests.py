@@ -5,7 +5,7 @@
                                [pytest arguments]
 
 Without `--on` it is the interpreter that runs this script.  The first one runs what does not depend
-on the interpreter, too.  Each has an environment of its own.  Tests run in as many processes as
+on the interpreter, too.  Each has an environment of its own.  Tests run in one process more than
 there are CPUs; those that measure run after them, alone.  Ends with a table, a line for what could
 not be had, and a line that adds it up; exits with a status other than 0 if anything failed, or if
 nothing ran.
@@ -114,8 +114,10 @@ def run(prepared: Prepared, arguments: list[str], *, debug: bool, measures: bool
 
 
 def phases(arguments: list[str], measures: bool) -> Iterator[list[str]]:
-    """First what does not mind company, in a process for each CPU; then what measures, alone."""
-    yield ["--numprocesses=auto", "--dist=loadfile", "--measures=no", *arguments]
+    """First what does not mind company, in one more process than CPUs, since tests wait now and
+    then; then what measures, alone."""
+    processes = f"--numprocesses={(os.cpu_count() or 1) + 1}"
+    yield [processes, "--dist=loadfile", "--measures=no", *arguments]
     chosen = [argument for argument in arguments if Path(argument.partition("::")[0]).exists()]
     if measures:
         yield ["--measures=only", *arguments, *([] if chosen else measuring())]
