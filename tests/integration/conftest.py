@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +15,10 @@ from bench.grpc.certificate import NoCertificate, make_certificate
 from bench.measure import NotRun
 from etcd_server import Etcd, NoEtcd, Stubs, make_stubs
 from loops import KINDS, Run, run_in
+
+if TYPE_CHECKING:
+    from calls_server import ScriptServer
+    from fastpool.calls import CallPolicy
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +65,38 @@ def etcd(tmp_path: Path) -> Iterator[Etcd]:
         pytest.skip(str(reason))
     with server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def script_server() -> Iterator[ScriptServer]:
+    """A gRPC server in this process that fails as its requests say."""
+    from calls_server import ScriptServer
+
+    server = ScriptServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def script(script_server: ScriptServer) -> ScriptServer:
+    """The same, with nothing seen yet and its gate closed."""
+    script_server.seen.clear()
+    script_server.gate.clear()
+    return script_server
+
+
+@pytest.fixture
+def wrap(script: ScriptServer) -> Iterator[Callable[[CallPolicy], Any]]:
+    """A channel of threads to it, under the policy."""
+    import grpc
+
+    channels = []
+
+    def make(policy: CallPolicy) -> Any:
+        channels.append(policy.wrap(grpc.insecure_channel(script.target), idempotent=True))
+        return channels[-1]
+
+    yield make
+    script.gate.set()
+    for channel in channels:
+        channel.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,35 +24,6 @@ from fastpool.calls import (  # noqa: E402
 from support import PATIENCE, Crew, eventually  # noqa: E402
 
 CODE = grpc.StatusCode
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ScriptServer]:
-    server = ScriptServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def script(server: ScriptServer) -> ScriptServer:
-    server.seen.clear()
-    server.gate.clear()
-    return server
-
-
-@pytest.fixture
-def wrap(script: ScriptServer) -> Iterator[Callable[[CallPolicy], Any]]:
-    """A channel of threads under the policy."""
-    channels = []
-
-    def make(policy: CallPolicy) -> Any:
-        channels.append(policy.wrap(grpc.insecure_channel(script.target), idempotent=True))
-        return channels[-1]
-
-    yield make
-    script.gate.set()
-    for channel in channels:
-        channel.close()
 
 
 def test_a_stream_that_is_dropped_between_two_tries_is_cancelled_once(
