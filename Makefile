@@ -18,7 +18,7 @@ READY   = @$(PYTHON) tools/venvs.py
 
 help:
 	@echo "make demo     real servers under load, pooled and not, in one table"
-	@echo "make test     the suite on this interpreter, without what takes long: a few minutes"
+	@echo "make test     tests of every part, on this interpreter: about two minutes"
 	@echo "make test-all the suite on every interpreter found, real servers included"
 	@echo "make slow     make test, with random delays in every thread but the test's"
 	@echo "make build    the compiled module, in place"
@@ -30,7 +30,7 @@ help:
 	@echo "make bench-rpc  pooled XML-RPC and JSON-RPC beside what people use today"
 	@echo "make lint     style and types"
 	@echo "make wheel    sdist and wheel, in dist/"
-	@echo "make verify   all of that and all tests, on every interpreter known: the long run"
+	@echo "make verify   all of that, all tests, every interpreter known: the long run"
 	@echo "make clean    remove builds and environments"
 
 demo: python
