@@ -63,8 +63,7 @@ class BranchOpener(Opener):
 
     def _pause(self) -> None:
         """Nobody waits any more for one that cannot be had: who wants it says so again."""
-        with self.manager.lock:
-            self.wishes = 0
+        self.wishes = 0
 
     def _arrived(self, attempt: Try) -> None:
         self.manager.settled()

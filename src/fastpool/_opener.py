@@ -275,9 +275,10 @@ class Opener:
             _notices.note(error, f"raised by the factory of fastpool {manager.name!r}")
         finally:
             told = not attempt.given_up and core.fail(attempt.ticket, error)
-            self._permit_back(attempt)
-            if not told:
-                self._pause()
+            with manager.lock:  # one step: with a permit and no pause yet, the next one would start
+                self._permit_back(attempt)
+                if not told:
+                    self._pause()
 
     def _permit_back(self, attempt: Try) -> None:
         """After the delivery: until then the try stands for the caller who is still waiting, and
@@ -290,13 +291,12 @@ class Opener:
                 self.tries -= 1
 
     def _pause(self) -> None:
-        """A try failed that nobody waited for: the next in the background comes later."""
-        manager = self.manager
-        with manager.lock:
-            if self.wishes:
-                pause = _policy.backoff(self.failures)
-                self.paused_until = time.monotonic() + pause
-                _keeper.watch(self.paused_until, self.start)
+        """A try failed that nobody waited for: the next in the background comes later.  Under the
+        lock."""
+        if self.wishes:
+            pause = _policy.backoff(self.failures)
+            self.paused_until = time.monotonic() + pause
+            _keeper.watch(self.paused_until, self.start)
 
     def _arrived(self, attempt: Try) -> None:
         """What it has made is lent from here on: for those who have more to do then."""

@@ -168,6 +168,26 @@ def test_try_that_failed_is_repeated_when_its_pause_is_over(
     eventually(lambda: states(pool) == {"idle": 1})
 
 
+def test_the_pause_begins_with_the_permit_that_came_back(
+    accounted: Any, pauses: Pauses, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one step: the housekeeper that comes just then would try again at once."""
+    back = _opener.Opener._permit_back
+    housekeepers = []
+
+    def permit_back(opener: Any, attempt: Any) -> None:
+        back(opener, attempt)
+        housekeepers.append(crew.start(opener.refill))
+        housekeepers[-1].thread.join(0.1)
+
+    monkeypatch.setattr(_opener.Opener, "_permit_back", permit_back)
+    pauses.held = True
+    _, maker = accounted(1, maker=failing(1), min_idle=1, create_timeout=None)
+    eventually(lambda: len(pauses) == 1)
+    housekeepers[0].result()
+    assert maker.calls == 1
+
+
 def test_warm_that_failed_creates_no_more(accounted: Any, pauses: Pauses, clock: Any) -> None:
     """Its caller has been told: what it wanted is not made behind its back."""
     pauses.held = True
