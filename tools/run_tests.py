@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -106,7 +107,7 @@ def run(prepared: Prepared, arguments: list[str], *, debug: bool, measures: bool
     for phase in phases(arguments, measures):
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
-            command = venv.command("-m", "pytest", "-q", f"--junitxml={report}", *phase)
+            command = venv.command("-m", "pytest", "-q", "-rfE", f"--junitxml={report}", *phase)
             status = subprocess.run(command, cwd=ROOT, env=environment).returncode
             count(outcome, report, status)
     outcome.seconds = time.monotonic() - start
@@ -144,12 +145,21 @@ def count(outcome: Outcome, report: Path, status: int) -> None:
         return
     failed = sum(int(suite.get(key, 0)) for suite in suites for key in ("failures", "errors"))
     skips = [skip for suite in suites for skip in suite.iter("skipped")]
-    outcome.skipped.update(skip.get("message", "") for skip in skips)
+    outcome.skipped.update(reason(skip) for skip in skips)
     outcome.failed += failed
     outcome.passed += sum(int(suite.get("tests", 0)) for suite in suites) - failed - len(skips)
     if status not in USUAL or (status == 1 and not failed):
         outcome.failed += 1
         outcome.note = f"pytest ended with status {status}"
+
+
+def reason(skip: ElementTree.Element) -> str:
+    """Why it was skipped; of a whole file, the report has that within the text only."""
+    message = skip.get("message", "")
+    if message == "collection skipped":
+        _, found, rest = (skip.text or "").partition("Skipped: ")
+        return rest.strip("')\n") if found else message
+    return message
 
 
 def labels_of(text: str) -> list[str]:
@@ -171,6 +181,11 @@ def choose(labels: list[str]) -> Iterator[tuple[str, Interpreter | None, str]]:
             yield label, None, str(reason)
         else:
             yield label, None if interpreter.lack else interpreter, interpreter.lack
+
+
+def item(number: str, text: str) -> str:
+    """One entry of a list, in 80 columns."""
+    return textwrap.fill(text, 80, initial_indent=f"{number:>6}  ", subsequent_indent=" " * 8)
 
 
 def main() -> int:
@@ -202,9 +217,9 @@ def main() -> int:
         if outcome.skipped or outcome.lacking:
             print(f"\nnot run on {outcome.name}:")
         for line in outcome.lacking:
-            print(f"        {line}")
-        for reason, times in outcome.skipped.most_common():
-            print(f"{times:>6}  {reason}")
+            print(item("", line))
+        for why, times in outcome.skipped.most_common():
+            print(item(str(times), why))
     print(f"\n{HEAD}")
     for outcome in outcomes:
         print(outcome)
