@@ -52,21 +52,22 @@ class TestScript:
             assert not resource.closed
         assert resource.closed
 
-    def test_a_bad_check_and_a_failing_reset_replace_the_resource(self) -> None:
+    def test_a_bad_check_and_a_failing_reset_replace_the_resource(self, clock: ManualClock) -> None:
         """False and an exception both fail a check; what was checked and reset is on record."""
         factory = ScriptedFactory(check=[OK, False, OSError()], reset=[OK, OK, ValueError()])
-        with FastPool(1, factory=factory, check_after=0) as pool:
-            for _ in range(4):
+        with FastPool(1, factory=factory, check_after=1, clock=clock) as pool:
+            for _ in range(5):
                 with pool.lease():
                     pass
-            assert pool.stats().closed == {"check": 1, "reset": 1}
-        first, second, *_ = factory.made
+                clock.advance(2)
+            assert pool.stats().closed == {"check": 2, "reset": 1}
+        first, second, third, _ = factory.made
         assert [call[:2] for call in factory.calls if call.hook != "create"][:5] == [
             ("reset", first), ("check", first), ("reset", first), ("check", first),
             ("close", first),
         ]  # fmt: skip
         assert Call("check", first, False) in factory.calls
-        assert factory.checked == [first, first]
+        assert factory.checked == [first, first, third]
         assert factory.resets.count(second) == 1
         factory.assert_all_closed()
 
