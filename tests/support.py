@@ -8,11 +8,12 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastpool import _keeper
+from fastpool import _core, _keeper
 
 #: False on a free-threaded build that really runs without the GIL.
 GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -62,6 +63,39 @@ def housekept() -> None:
     done = threading.Event()
     _keeper.poke(done.set)
     assert done.wait(PATIENCE), "the housekeeper is stuck"
+
+
+@contextmanager
+def unattended() -> Iterator[None]:
+    """The housekeeper stands still: it hears of nothing until the block ends."""
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go_on.wait(3 * PATIENCE)
+
+    _keeper.poke(hold)
+    assert held.wait(PATIENCE), "the housekeeper is stuck"
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+def settled(pool: Any) -> None:
+    """Wait until the pool's own threads, and the housekeeper, are through with what they began.
+
+    A worker has something left to do when a resource is lent or a place is free, and may look then
+    whether more is wanted."""
+    manager = _core.manager(pool, "a test")
+    workers = [*manager.workers(), manager.errands]
+
+    def quiet() -> bool:
+        before = all(each.settle(0) for each in workers)
+        housekept()
+        return before and all(each.settle(0) for each in workers)
+
+    eventually(quiet)
 
 
 class Task:

@@ -172,7 +172,11 @@ class Shards:
 
     def room(self) -> bool:
         """Whether one more may be opened now."""
-        return (not self.maxsize or self._open() < self.maxsize) and not self.core.suspended
+        return self._free() > 0 and not self.core.suspended
+
+    def _free(self) -> float:
+        """How many more fit under the cap; after it was lowered, perhaps less than none."""
+        return self.maxsize - self._open() if self.maxsize else INF
 
     def _open(self) -> int:
         return sum(shard.core.open for shard in self.everyone())
@@ -189,12 +193,13 @@ class Shards:
             return "deadlock"
         if self.options.max_waiting == INF:
             return None
-        callers = places = 0  # that come free, or are to be had
+        callers = open_ = places = 0  # places: that come free, or are to be had
         for shard in everyone:
-            counts, demand = shard.core.counts(), shard.core.demand
+            counts, demand = shard.core.counts(), shard.core.demand  # at once: any may be freed now
             callers += demand
+            open_ += counts["open"]
             places += counts["creating"] + counts["closing"] + (0 if demand else counts["idle"])
-        places += max(0, self.maxsize - len(slots))
+        places += max(0, self.maxsize - open_)
         return "overloaded" if callers >= self.options.max_waiting + places else None
 
     def refill(self) -> None:
@@ -240,7 +245,7 @@ class Shards:
             shard.core.ask_put(shard.asks_put() or any(other is not shard for other in destitute))
         if not hungry:
             return
-        needed = sum(shard.opener.wanted() for shard in hungry) - self._promised()
+        needed = sum(shard.opener.wanted() for shard in hungry) - self._coming()
         idle = [
             (not shard.loop.is_running(), slot[2], slot[0], shard)
             for shard in self.everyone()
@@ -254,10 +259,12 @@ class Shards:
                 shard.closing.later(index, "evicted")
                 needed -= 1
 
-    def _promised(self) -> int:
-        """How many places are about to be free; not those of a loop that does not run."""
+    def _coming(self) -> float:
+        """How many places are free or about to be; not those of a loop that does not run.  One that
+        is freed meanwhile may count twice, but not be missed: whoever hears of it looks again."""
         running = [shard for shard in self.everyone() if shard.loop.is_running()]
-        return sum(slot[1] == "closing" for shard in running for slot in shard.core.slots())
+        closing = sum(slot[1] == "closing" for shard in running for slot in shard.core.slots())
+        return closing + self._free()
 
     def owes(self, shard: Shard) -> bool:
         """Whether this loop has to give up the place of what it gets back: to a loop that has
@@ -274,7 +281,7 @@ class Shards:
                 for other in self.hungry
                 if other is not shard
             )
-            return older > self._promised()
+            return older > self._coming()
 
     def came_back(self) -> None:
         """Something is idle, perhaps wanted as a place."""

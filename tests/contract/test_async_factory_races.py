@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from async_maker import PAUSE, AsyncMaker, Thing, accounted, threads, watched
-from fastpool import PoolClosed, PoolError, PoolOverloaded
+from async_maker import PAUSE, AsyncMaker, Hang, Thing, accounted, threads, use, watched
+from fastpool import PoolClosed, PoolError, PoolOverloaded, _core, _shards
+from fastpool._shards import Shards
 from loops import KINDS
-from support import PATIENCE, Crew, eventually
+from support import PATIENCE, Crew, eventually, housekept, states, unattended
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -41,6 +42,82 @@ class TestRaces:
                     call.cancel()
                 eventually(lambda: pool.stats().waiting == 0)
             loops[0].call(lease.release)
+
+    @kinds
+    def test_a_place_that_comes_free_meanwhile_is_counted(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the one who closes what is idle for another loop: no loop asks for the lock to free a
+        place."""
+        make_room = Shards._make_room
+
+        def too_late(shards: Any, hungry: list[Any]) -> None:
+            if hungry and hang.begun.is_set():
+                hang.let_go()
+                eventually(lambda: states(pool) == {"idle": 1})
+            make_room(shards, hungry)
+
+        with accounted(2) as (pool, maker), threads(kind, 2) as (one, other):
+            assert one.run(pool.awarm(2)) == 2
+            hang = Hang()
+            maker.script["close"].append(hang)
+            wait = other.start(use(pool))
+            assert hang.begun.wait(PATIENCE)
+            monkeypatch.setattr(Shards, "_make_room", too_late)
+            pool.resume()  # anything that has it look
+            wait.result(PATIENCE)
+            eventually(lambda: states(pool) == {"idle": 2})
+            assert pool.stats().closed == {"evicted": 1}
+
+    @kinds
+    def test_nobody_gives_up_a_place_where_one_is_free(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Though the one who gives it to the other loop has not come by yet."""
+        monkeypatch.setattr(_shards, "SPARE_AFTER", 0.0)
+        with accounted(2) as (pool, _), threads(kind, 2) as (one, other):
+            first, second = [one.run(pool.aacquire()) for _ in range(2)]
+            wait = other.start(use(pool))
+            eventually(lambda: pool.stats().waiting == 1)
+            housekept()  # from here on it is known that a place is wanted
+            with unattended():
+                one.call(first.discard)
+                eventually(lambda: states(pool) == {"leased": 1})
+                one.call(second.release)
+                eventually(lambda: states(pool) == {"idle": 1})
+            wait.result(PATIENCE)
+            eventually(lambda: states(pool) == {"idle": 2})
+            assert pool.stats().closed == {"discarded": 1}
+
+    @kinds
+    def test_nobody_is_refused_while_a_place_comes_free(self, kind: str) -> None:
+        """It is there, whether it is looked for before or after that moment."""
+
+        class Core:
+            """Between two looks at it, what is being closed is closed."""
+
+            def __init__(self, core: Any) -> None:
+                self._core = core
+
+            def slots(self) -> Any:
+                found = self._core.slots()
+                hang.let_go()
+                eventually(lambda: not self._core.counts()["closing"])
+                return found
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._core, name)
+
+        with accounted(2, max_waiting=0) as (pool, maker), threads(kind, 2) as (one, other):
+            hang = Hang()
+            maker.script["close"].append(hang)
+            held, gone = one.run(pool.aacquire()), other.run(pool.aacquire())
+            other.call(gone.discard)
+            assert hang.begun.wait(PATIENCE)
+            shard = _core.manager(pool, "this test").shards[other.loop]
+            shard.core = Core(shard.core)
+            one.run(use(pool))
+            one.call(held.release)
 
     @kinds
     def test_loops_at_once(self, kind: str) -> None:
