@@ -169,11 +169,11 @@ class Manager:
         with self.lock:
             self.timeouts += 1
             cause = self.opener.last_failure
+            sizes = self.sizes()
             if phase is None:
-                phase = "create" if self.opener.tries or self.opener.overdue else "wait"
-        error = PoolTimeout(
-            self.name, phase, time.monotonic() - start, self.sizes(), tuple(self.tracking.holders())
-        )
+                phase = "create" if sizes["creating"] or self.opener.room() else "wait"
+        waited = time.monotonic() - start
+        error = PoolTimeout(self.name, phase, waited, sizes, tuple(self.tracking.holders()))
         error.__cause__ = cause
         return error
 

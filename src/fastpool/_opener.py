@@ -63,7 +63,8 @@ class Opener:
     def room(self) -> bool:
         """Whether one more may be opened now."""
         core, most = self.manager.core, self.manager.maxsize
-        return (not most or core.open < most) and not core.suspended
+        able = self.manager.hooks.create is not None and not core.suspended
+        return able and (not most or core.open < most)
 
     def missing(self) -> int:
         """How many more have to be idle for ``min_idle``.  Those being made count as missing still:

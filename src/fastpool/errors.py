@@ -41,9 +41,10 @@ class PoolError(Exception):
 class PoolTimeout(PoolError, TimeoutError, queue.Empty):
     """No resource within the time allowed.
 
-    ``.phase`` is "wait", "create" or "check"; ``.waited`` seconds; ``.sizes`` maps idle, leased,
-    creating, checking, closing, open, maxsize and waiting to their numbers when time ran out (of a
-    semaphore: wanted, size, in_use and waiting);
+    ``.phase`` is "wait" (all were lent), "create" (one was being made, or could be) or "check";
+    ``.waited`` seconds; ``.sizes`` maps idle, leased, creating, checking, closing, open, maxsize
+    and waiting to their numbers when time ran out (of a semaphore: wanted, size, in_use and
+    waiting);
     ``__cause__`` is the factory's last failure, if there was one.
     """
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 import copy
 import pickle
 import queue
+import threading
 from typing import Any
 
 import pytest
 
 import fastpool
-from fastpool import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
+from faces import FastPool
+from fastpool import (
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolOverloaded,
+    PoolTimeout,
+    _opener,
+)
 from fastpool.queue import ShutDown
-from support import PATIENCE
+from support import PATIENCE, unattended
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -91,6 +100,44 @@ def test_a_timeout_carries_phase_waited_and_sizes(accounted: Any) -> None:
     assert (sizes["leased"], sizes["open"], sizes["maxsize"], sizes["idle"]) == (1, 1, 1, 0)
     twin = pickle.loads(pickle.dumps(error))
     assert (twin.phase, twin.waited, dict(twin.sizes)) == (error.phase, error.waited, sizes)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_a_creation_that_has_not_begun_counts_as_one(accounted: Any, timeout: float) -> None:
+    """Nothing is lent: what the caller waits for is that one is made."""
+    pool, _ = accounted(1)
+    with unattended(), pytest.raises(PoolTimeout) as caught:
+        pool.get(timeout=timeout)
+    assert caught.value.phase == "create"
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_nobody_waits_for_a_creation_where_there_is_no_factory(timeout: float) -> None:
+    """Though more would fit under the cap."""
+    with FastPool(2, items=["the only one"]) as pool, pool.lease():
+        with pytest.raises(PoolTimeout) as caught:
+            pool.get(timeout=timeout)
+    assert caught.value.phase == "wait"
+
+
+def test_a_creation_is_over_when_its_resource_is_lent(
+    accounted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the thread that has made it is not through with it yet."""
+    back, through = _opener.Opener._permit_back, threading.Event()
+
+    def permit_back(opener: Any, attempt: Any) -> None:
+        assert through.wait(PATIENCE)
+        back(opener, attempt)
+
+    monkeypatch.setattr(_opener.Opener, "_permit_back", permit_back)
+    pool, _ = accounted(1)
+    held = pool.get()
+    with pytest.raises(PoolTimeout) as caught:
+        pool.get(timeout=0.01)
+    through.set()
+    assert caught.value.phase == "wait"
+    pool.put(held)
 
 
 def test_the_text_of_a_timeout_has_the_figures(accounted: Any) -> None:

@@ -319,12 +319,12 @@ class TestFactory:
         maker.gates["a"] = threading.Event()
         pool, _ = keyed(1, 1, maker=maker)
 
-        def phase() -> Any:
-            with pytest.raises(PoolTimeout) as caught:
+        def begins() -> bool:
+            with pytest.raises(PoolTimeout, match="phase: create"):
                 pool.acquire("a", 0.02)
-            return caught.value.phase
+            return states(pool) == {"creating": 1}
 
-        eventually(lambda: phase() == "create")  # once its time was enough to begin one
+        eventually(begins)  # once its time was enough for that
         maker.gates["a"].set()
         eventually(lambda: states(pool) == {"idle": 1})
         with pool.lease("a", timeout=0):

@@ -325,7 +325,7 @@ def test_pool_without_a_thread_loses_no_place(
         for _ in range(3):
             with pytest.raises(PoolTimeout) as caught:
                 pool.get(timeout=0.02)
-            assert caught.value.phase == "wait"
+            assert caught.value.phase == "create"
         assert states(pool) == {}
     works(pool, 1)
 

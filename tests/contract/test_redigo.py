@@ -147,6 +147,7 @@ class TestWait:
             pool.get(timeout=0.02)
         assert caught.value.phase == "wait"
         pool.discard(held)
+        eventually(lambda: states(pool) == {})
         maker.gate.clear()
         with pytest.raises(PoolTimeout) as caught:
             pool.get(timeout=0.02)
