@@ -13,10 +13,7 @@ from typing import Any
 import pytest
 
 from keyed_maker import KeyedMaker
-from support import Crew, Maker, eventually
-
-#: Seconds that one test may take, unless it carries @pytest.mark.timeout(n); see pyproject.toml.
-LIMIT = 60
+from support import LIMIT, Crew, Maker, eventually
 
 pytest_plugins = ["delays", "tiers"]
 

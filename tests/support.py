@@ -18,8 +18,12 @@ from fastpool import _core, _keeper
 #: False on a free-threaded build that really runs without the GIL.
 GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
-#: Longest that a test waits for what must happen; reached only by a bug.
-PATIENCE = 10.0
+#: Longest that a test waits for what must happen; reached only by a bug.  A machine that others
+#: keep busy takes ten times as long as an idle one.
+PATIENCE = 30.0
+
+#: Seconds that one test may take, unless it carries @pytest.mark.timeout(n); see pyproject.toml.
+LIMIT = 180
 
 #: What FASTPOOL_STRESS_OPS asks of the tests in `stress/`; None: little of each.
 STRESS_OPS: int | None = int(os.environ.get("FASTPOOL_STRESS_OPS", 0)) or None

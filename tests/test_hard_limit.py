@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support import LIMIT
+
 HERE = Path(__file__).parent
 HANGING = """
 import signal, threading, pytest
@@ -36,7 +38,7 @@ def test_stacks_of_a_hanging_test_are_printed(spread: list[str], tmp_path: Path)
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=LIMIT - 30,
     )
     assert done.returncode != 0
     assert "Timeout (" in done.stderr and "in test_that_hangs" in done.stderr, done

@@ -22,7 +22,7 @@ from async_maker import accounted as async_accounted
 from fastpool import PoolTimeout, _core, _keeper
 from loops import KINDS, Run
 from loops import eventually as aeventually
-from support import GIL, PATIENCE, Crew, Maker, eventually, housekept
+from support import GIL, PATIENCE, Crew, Maker, eventually, housekept, settled
 
 SPAN = 0.02  # the time-out that is made to pass
 
@@ -44,6 +44,7 @@ async def outrun(accounted: Any, *spans: float) -> Outrun:
     for _ in range(50):
         pool, maker = accounted(n + 1, fairness="throughput")
         held = [pool.get() for _ in range(n + 1)]
+        settled(pool)
         line = [asyncio.create_task(pool.aget(span)) for span in spans]
         await asyncio.sleep(0)
         for resource in held[1:]:
@@ -51,7 +52,7 @@ async def outrun(accounted: Any, *spans: float) -> Outrun:
         if pool.stats().idle == n == pool.stats().waiting:
             pool.discard(held[0])
             eventually(lambda pool=pool: pool.stats().open == n)
-            housekept()  # by whom the place is seen, and that enough is idle for those in line
+            settled(pool)  # by whom the place is seen, and that enough is idle for those in line
             taken = [pool.get_nowait() for _ in range(n)]
             assert pool.stats().waiting == n and not any(task.done() for task in line)
             return Outrun(pool, maker, line, taken)
@@ -154,6 +155,7 @@ def test_a_thread_keeps_its_place_too(accounted: Any, crew: Crew) -> None:
         come = manager.come
         manager.come = lambda *args: (come(*args), asked.set())
         held = [pool.get(), pool.get()]
+        settled(pool)
         asked.clear()
 
         def turn(number: int) -> None:

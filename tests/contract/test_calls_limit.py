@@ -45,7 +45,7 @@ def test_no_more_calls_at_once_than_its_size(crew: Crew) -> None:
     eventually(lambda: limit.stats().waiting == 7)
     stats = limit.stats()
     assert (stats.size, stats.in_use, stats.overloads) == (3, 3, 0)
-    assert hall.inside == 3
+    eventually(lambda: hall.inside == 3)
     hall.let_go(10)
     crew.finish()
     assert hall.peak == 3

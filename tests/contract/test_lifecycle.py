@@ -90,7 +90,7 @@ class TestClose:
         pool, maker = accounted(1)
         with pool.lease() as resource:
             start = time.monotonic()
-            assert pool.close(timeout=30) is False
+            assert pool.close(timeout=3 * PATIENCE) is False
             assert time.monotonic() - start < PATIENCE
             assert not resource.closed
         eventually(lambda: resource.closed)

@@ -152,4 +152,3 @@ TestKeyed.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestKeyed.pytestmark = [pytest.mark.timeout(120)]

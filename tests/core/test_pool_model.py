@@ -259,4 +259,3 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPool = PoolMachine.TestCase
 TestPool.settings = SETTINGS
-TestPool.pytestmark = [pytest.mark.timeout(120)]

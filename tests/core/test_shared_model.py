@@ -167,4 +167,3 @@ class SharedMachine(RuleBasedStateMachine):
 
 TestShared = SharedMachine.TestCase
 TestShared.settings = SETTINGS
-TestShared.pytestmark = [pytest.mark.timeout(120)]

@@ -71,7 +71,7 @@ def test_one_loop_after_the_other(server: GrpcServer) -> None:
     assert server.counts().peers == 6
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(270)
 def test_loops_beside_each_other(server: GrpcServer, crew: Crew) -> None:
     """Each has connections of its own, and slots of its own."""
     loops, all_hold, all_seen = 3, threading.Barrier(4), threading.Barrier(4)

@@ -171,7 +171,7 @@ async def one(channel: Any, rng: random.Random) -> bool:
 EXPECTED = (grpc.RpcError, TimeoutError, asyncio.InvalidStateError)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_no_slot_is_lost(crew: Crew) -> None:
     """Random calls from two loops while the server dies now and then: all comes back, and after it
     all slots can be used at once."""

@@ -271,7 +271,7 @@ def test_a_subscriber_is_told_of_one_that_is_open(
             begun.append(connection)
             if len(begun) == 1:
                 pool_of(channel).replace()
-                eventually(lambda: connection not in connections.live)
+                eventually(lambda: pool_of(channel).stats().closed_total == 1)
                 connection.channel = grpc.insecure_channel(server.target)  # closed ones refuse
             begin(subscription, connection)
 

@@ -26,7 +26,7 @@ def replace(channel: Any, rng: random.Random) -> None:
     channel._live().pool.replace()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_operations_lose_nothing(
     crew: Crew, seed: int, caplog: pytest.LogCaptureFixture

@@ -19,15 +19,25 @@ import pytest
 
 from fastpool import FastPool, PoolOverloaded, PoolTimeout
 from loops import KINDS, new_loop, run_in
-from support import STRESS_OPS, Crew, Flaky, Resource, ailing, eventually, stress_ops, unresettable
+from support import (
+    LIMIT,
+    STRESS_OPS,
+    Crew,
+    Flaky,
+    Resource,
+    ailing,
+    eventually,
+    stress_ops,
+    unresettable,
+)
 
 OPS = stress_ops(6000, share=0.2)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 LOOPS, TASKS, THREADS = 3, 4, 4
 SHARE = OPS // (LOOPS * TASKS + THREADS)
-LIMIT = 60 + OPS // 500
+LONG = LIMIT + OPS // 500
 
-pytestmark = [pytest.mark.stress, pytest.mark.timeout(LIMIT + 30)]
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(LONG + 30)]
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -133,12 +143,12 @@ def _run(kind: str, crew: Crew, act: Any, act_in_thread: Any) -> Counter[Any]:
 
     def part(index: int) -> None:
         if index < LOOPS:
-            run_in(kind, main(index), LIMIT)
+            run_in(kind, main(index), LONG)
         else:
             thread(index)
 
     for task in crew.together(LOOPS + THREADS, part):
-        task.result(LIMIT)
+        task.result(LONG)
     return done
 
 

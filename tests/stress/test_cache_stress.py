@@ -12,13 +12,13 @@ from typing import ClassVar
 import pytest
 
 from fastpool import ObjectCache, _core
-from support import Crew, eventually, stress_ops
+from support import LIMIT, Crew, eventually, stress_ops
 
 OPS = stress_ops(20_000)
 THREADS = 4
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(10**6)))
 
-pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 1000)]
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(LIMIT + OPS // 1000)]
 
 
 class Owned:

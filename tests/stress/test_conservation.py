@@ -21,6 +21,7 @@ import fastpool.queue
 from fastpool import FastPool, PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from support import (
     GIL,
+    LIMIT,
     STRESS_OPS,
     Crew,
     Flaky,
@@ -36,7 +37,7 @@ OPS = stress_ops(50_000, share=0.5)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 THREADS = 8
 
-pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 1000)]
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(LIMIT + OPS // 1000)]
 
 
 def _run(crew: Crew, act: Callable[[random.Random, int], None], ops: int = OPS) -> None:

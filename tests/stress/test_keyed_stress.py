@@ -18,7 +18,7 @@ import pytest
 import fastpool
 from fastpool import _core
 from keyed_maker import KeyedMaker
-from support import PATIENCE, STRESS_OPS, Crew, consistent, eventually, stress_ops
+from support import LIMIT, PATIENCE, STRESS_OPS, Crew, consistent, eventually, stress_ops
 
 OPS = stress_ops(3000, share=0.1)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(10**6)))
@@ -26,7 +26,7 @@ THREADS, LOOPS, TASKS = 5, 2, 6  # each makes as many turns
 TURNS = max(1, OPS // (THREADS + LOOPS * TASKS))
 LONG = 3 * PATIENCE  # a time-out that is reached by a bug alone
 
-pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 20)]
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(LIMIT + OPS // 20)]
 
 
 class Broken(Exception):

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from fastpool import PoolDeadlock, PoolOverloaded, PoolTimeout, WeightedSemaphore, WorkerPool
-from support import QUICK, STRESS_OPS, Crew, stress_ops
+from support import LIMIT, QUICK, STRESS_OPS, Crew, stress_ops
 
 OPS = stress_ops(50_000)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
 THREADS, LOOPS, TASKS = 4, 2, 6
 SIZE = 9
 
-pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 500)]
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(LIMIT + OPS // 500)]
 
 
 class Held:

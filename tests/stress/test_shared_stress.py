@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from fastpool import PoolError, PoolTimeout, SharedPool
-from support import Crew, Flaky, consistent, eventually, stress_ops
+from support import LIMIT, Crew, Flaky, consistent, eventually, stress_ops
 
 OPS = stress_ops(20_000)
 THREADS, LOOPS, TASKS = 4, 2, 6
 SLOTS, MOST = 3, 3
 
-pytestmark = [pytest.mark.stress, pytest.mark.timeout(60 + OPS // 1000)]
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(LIMIT + OPS // 1000)]
 
 
 def note(pool: Any, held: list[int]) -> None:
@@ -116,7 +116,7 @@ def test_a_shared_pool_keeps_its_books(
         crew.start(thread, number)
     for number in range(LOOPS):
         crew.start(lambda n=number: asyncio.run(tasks(n)))
-    crew.finish(within=50)
+    crew.finish(within=LIMIT - 30)
     eventually(lambda: pool.stats().waiting == 0)
     assert pool.stats().leases == 0 and pool.stats().draining == 0, pool.stats()
     assert counts and pool.close(timeout=10) is True
@@ -138,7 +138,7 @@ def test_all_slots_are_there_after_a_storm_of_time_outs(crew: Crew, fast_switchi
                 pass
 
     crew.together(8, thread)
-    crew.finish(within=50)
+    crew.finish(within=LIMIT - 30)
     leases = [pool.acquire(timeout=0) for _ in range(2)]
     with pytest.raises(PoolTimeout):
         pool.acquire(timeout=0)
