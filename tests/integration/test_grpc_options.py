@@ -73,6 +73,8 @@ def config(given: Any = None, **parameters: Any) -> Any:
         ({"reconnect_backoff": (5, 1)}, ValueError, "first <= longest"),
         ({"reconnect_backoff": (0, 1)}, ValueError, "reconnect_backoff"),
         ({"keepalive": 9.9}, ValueError, "keepalive must be at least 10 s"),
+        ({"keepalive_timeout": 0}, ValueError, "keepalive_timeout must be at least"),
+        ({"keepalive_timeout": None}, TypeError, "keepalive_timeout must be a number"),
         ({"health": 5}, TypeError, "health must be the name"),
         ({"load_balancing": "random"}, ValueError, "one of"),
         ({"options": [("grpc.keepalive_time_ms", 5_000)]}, ValueError, "ping more often"),
@@ -122,8 +124,12 @@ def test_reconnecting_and_pings() -> None:
     assert told()["grpc.initial_reconnect_backoff_ms"] == 100
     assert told()["grpc.max_reconnect_backoff_ms"] == 5_000
     assert told(reconnect_backoff=(0.5, 60))["grpc.initial_reconnect_backoff_ms"] == 500
-    assert "grpc.keepalive_time_ms" not in told()
+    assert told()["grpc.keepalive_time_ms"] == 300_000  # what servers at their defaults accept
     assert told(keepalive=30)["grpc.keepalive_time_ms"] == 30_000
+    timeouts = ("grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
+    assert [told()[name] for name in timeouts] == [20_000, 20_000]
+    assert [told(keepalive_timeout=2)[name] for name in timeouts] == [2_000, 2_000]
+    assert not [name for name in told(keepalive=None) if "keepalive" in name or "ping" in name]
 
 
 def test_what_the_user_says_to_grpc_wins() -> None:
@@ -206,7 +212,8 @@ def test_the_defaults_are_as_documented() -> None:
         max_age=None,
         drain_timeout=30.0,
         reconnect_backoff=(0.1, 5.0),
-        keepalive=None,
+        keepalive=300.0,
+        keepalive_timeout=20.0,
         retry=frozenset(),
         health=None,
         load_balancing="pick_first",

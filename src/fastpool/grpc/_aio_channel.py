@@ -14,7 +14,7 @@ from ._aio_errors import closed_error
 from ._aio_methods import multicallable
 from ._handle import Handle
 from ._key import Key
-from ._options import checked_basics, checked_target, parse
+from ._options import KEEPALIVE, checked_basics, checked_target, parse
 
 Transcoder = Callable[[Any], Any] | None
 State = grpc.ChannelConnectivity
@@ -39,7 +39,8 @@ def aio_shared(
     max_age: float | None = None,
     drain_timeout: float | None = 30.0,
     reconnect_backoff: tuple[float, float] = (0.1, 5.0),
-    keepalive: float | None = None,
+    keepalive: float | None = KEEPALIVE,
+    keepalive_timeout: float = 20.0,
     retry: Iterable[str] = (),
     health: str | None = None,
     load_balancing: str = "pick_first",
@@ -68,6 +69,7 @@ def aio_shared(
         drain_timeout=drain_timeout,
         reconnect_backoff=reconnect_backoff,
         keepalive=keepalive,
+        keepalive_timeout=keepalive_timeout,
         retry=retry,
         health=health,
         load_balancing=load_balancing,

@@ -36,6 +36,7 @@ class AioConnection(Carrier):
         self.loop: asyncio.AbstractEventLoop = lane.loop
         self.channel: Any = None  # made when it is first needed
         self.ended = False
+        self.heard_at = 0.0  # when it answered last, having been asked
 
     @property
     def ready(self) -> bool:

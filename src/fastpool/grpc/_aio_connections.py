@@ -16,7 +16,6 @@ from ._connection import Method, Methods, Number
 from ._key import Key
 from ._registry import Usage
 
-LOCAL_POOL = "grpc.use_local_subchannel_pool"
 LOOK = 0.05  # seconds between looks whether calls of another loop run still
 END_TIMEOUT = 1.0  # seconds that another loop has to end its calls
 
@@ -41,9 +40,8 @@ class AioConnections:
         self._bound: weakref.WeakValueDictionary[Method, AioBound] = weakref.WeakValueDictionary()
         # Nothing is made before a loop runs, but bad arguments are this caller's to see.
         _arguments.arguments(f"aio_shared({key.target!r})", key.parameters, key.options)
-        self.dialled = key  # loops share no connection, though their channels may be equal
-        if LOCAL_POOL not in dict(key.options):
-            self.dialled = key._replace(options=(*key.options, (LOCAL_POOL, 1)))
+        # Loops share no connection, though their channels may be equal.
+        self.dialled = key.apart()
 
     def lane(self, path: str = "") -> Lane:
         """That of the running loop, for calls of this method."""

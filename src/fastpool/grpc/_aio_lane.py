@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from .._core import Hold, let_go
 from .._core import Lane as CoreLane
 from ._aio_connection import AioConnection
 from ._aio_line import Line
+from ._aio_silence import AioSilence
 from ._aio_watch import watch
 from ._health import Verdicts
 from ._holds import Holds
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 MOST_STREAMS = 2**30  # of a connection without a cap
 CONNECT_TIMEOUT = 5.0  # seconds that one more connection has; whoever waits for it stays in line
 LOOK = 0.1  # seconds after which one who waits for it looks whether it is wanted still
-UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+UNAVAILABLE, EXPIRED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED
+CODES = {code.value[0]: code for code in (UNAVAILABLE, EXPIRED)}
 
 
 class NotConnected(Exception):
@@ -78,6 +80,7 @@ class Lane(CoreLane):
         )
         self.lead(pool, loop)
         self.verdicts = Verdicts(lambda: list(self.live), self.avoid)
+        self.silence = AioSilence(self)
         self.watches: dict[AioConnection, asyncio.Task[None]] = {}
         watched = o.health is not None and o.load_balancing == "pick_first" and not bulk
         self.watched = o.health if watched else None
@@ -166,10 +169,30 @@ class Lane(CoreLane):
         return connection.look_up(number)
 
     def failed(self, connection: AioConnection, status: Any) -> None:
-        """One that fails fast must not attract calls."""
         ended = at_once(status.status())
-        if ended is not None and ended.code() == UNAVAILABLE.value[0]:
+        if ended is not None:
+            self.judge(connection, CODES.get(ended.code()))
+
+    def judge(self, connection: AioConnection, code: Any) -> None:
+        """A call ended with this status. A connection that fails fast must not attract calls, nor
+        one that may be dead."""
+        if code is UNAVAILABLE:
             self.shun(connection)
+        elif code is EXPIRED:
+            self.silence.suspect(connection)
+
+    def give_up(self, dead: Iterable[AioConnection], fresh: AioConnection) -> None:
+        """Those take no more calls, and are closed when the last one on them has ended; the fresh
+        one takes the place of the first."""
+        for connection in dead:
+            try:
+                self.pool.drain(connection)
+            except (ValueError, PoolClosed):
+                pass  # it is gone
+        self.enter(fresh)
+        if self.ending or not self.pool.add(fresh):
+            self.discard(fresh)
+        self.line.serve_soon()
 
     def shun(self, connection: AioConnection) -> None:
         try:
@@ -193,8 +216,8 @@ class Lane(CoreLane):
 
     def _ended(self, hold: Hold, call: Any) -> None:
         connection = hold.carrier
-        if connection is not None and at_once(call.code()) is UNAVAILABLE:
-            self.shun(connection)
+        if connection is not None:
+            self.judge(connection, at_once(call.code()))
         hold()
 
     def came_back(self) -> None:
@@ -271,6 +294,7 @@ class Lane(CoreLane):
         """Cancels all calls and closes all connections."""
         self.ending = True
         self.line.end()
+        self.silence.end()
         for task in [*self.opening, *self.watches.values()]:
             task.cancel()
         for connection in list(self.live):

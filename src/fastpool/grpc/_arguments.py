@@ -11,7 +11,10 @@ from typing import Any
 from ._options import LEAST_KEEPALIVE, NATIVE, Options, Pairs
 
 SERVICE_CONFIG = "grpc.service_config"
+LOCAL_POOL = "grpc.use_local_subchannel_pool"
 KEEPALIVE = "grpc.keepalive_time_ms"
+KEEPALIVE_TIMEOUT = "grpc.keepalive_timeout_ms"
+PING_TIMEOUT = "grpc.http2.ping_timeout_ms"
 NATIVE_CONNECTIONS = 10  # grpc's own cap
 
 # An idempotent method is tried so often when the server is not there; a tenth of all calls at most.
@@ -38,9 +41,13 @@ def arguments(who: str, options: Options, given: Pairs, forks: int = 0) -> Pairs
         "grpc.max_reconnect_backoff_ms": round(options.reconnect_backoff[1] * 1000),
     }
     if options.several:  # else equal channels would share one connection
-        ours["grpc.use_local_subchannel_pool"] = 1
+        ours[LOCAL_POOL] = 1
     if options.keepalive is not None:
         ours[KEEPALIVE] = round(options.keepalive * 1000)
+        # Of its own pings, of all pings; and the system's for bytes that nobody confirms, which
+        # grpc sets together with a keepalive alone.
+        for name in (KEEPALIVE_TIMEOUT, PING_TIMEOUT):
+            ours[name] = round(options.keepalive_timeout * 1000)
     if forks:
         ours["fastpool.forks"] = forks
     pings = named.get(KEEPALIVE)

@@ -51,8 +51,8 @@ class End:
     def __call__(self) -> None:
         self._slot()
         call = self._call()
-        if call is not None and call.code() is grpc.StatusCode.UNAVAILABLE:
-            self._connections.shun(self._connection)
+        if call is not None:
+            self._connections.ended(self._connection, call.code())
 
 
 class Bound:

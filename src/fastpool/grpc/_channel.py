@@ -13,7 +13,7 @@ from ._connections import Connections
 from ._errors import closed_error
 from ._handle import Handle
 from ._key import Key
-from ._options import checked_basics, checked_target, parse, seconds
+from ._options import KEEPALIVE, checked_basics, checked_target, parse, seconds
 from ._subscriptions import Callback, Subscription
 
 Transcoder = Callable[[Any], Any] | None
@@ -34,7 +34,8 @@ def shared(
     max_age: float | None = None,
     drain_timeout: float | None = 30.0,
     reconnect_backoff: tuple[float, float] = (0.1, 5.0),
-    keepalive: float | None = None,
+    keepalive: float | None = KEEPALIVE,
+    keepalive_timeout: float = 20.0,
     retry: Iterable[str] = (),
     health: str | None = None,
     load_balancing: str = "pick_first",
@@ -65,6 +66,7 @@ def shared(
         drain_timeout=drain_timeout,
         reconnect_backoff=reconnect_backoff,
         keepalive=keepalive,
+        keepalive_timeout=keepalive_timeout,
         retry=retry,
         health=health,
         load_balancing=load_balancing,

@@ -96,6 +96,7 @@ class Connection(Carrier):
         self.methods = methods
         self.inner: dict[int, Any] = {}
         self.opened_at = time.monotonic()
+        self.heard_at = 0.0  # when it answered last, having been asked
         # Held while a method is looked up, since grpc's table of registered methods is not
         # thread-safe; no other lock is taken inside it.
         self._looking_up = threading.Lock()

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from functools import partial
 from math import inf
 from typing import Any
@@ -22,6 +23,7 @@ from ._health import Verdicts
 from ._holds import Holds
 from ._key import Key, tell_of_fork_support
 from ._registry import Usage
+from ._silence import Silence
 from ._state import READY, state_of, wait_connected
 from ._subscriptions import Subscription, Subscriptions
 from ._watch import Watch
@@ -43,6 +45,7 @@ class Connections:
         slots = key.parameters.streams or inf
         self.holds = Holds(self.target, key.parameters.most * slots)
         self.verdicts = Verdicts(self.connected, self.avoid)
+        self.silence = Silence(self)
         self._watches: dict[Connection, Watch] = {}
         self._bound: weakref.WeakValueDictionary[Method, Bound] = weakref.WeakValueDictionary()
         # The first ones are made here: bad arguments are this caller's to see, no thread is needed,
@@ -169,17 +172,50 @@ class Connections:
                 raise closed_error() from None
 
     def failed(self, connection: Connection, error: BaseException) -> None:
-        """A call ended so. One that fails fast must not attract calls."""
+        """A call ended so."""
         if isinstance(error, grpc.RpcError) and not isinstance(error, LocalError):
             code = getattr(error, "code", None)
-            if code is not None and code() is grpc.StatusCode.UNAVAILABLE:
-                self.shun(connection)
+            if code is not None:
+                self.ended(connection, code())
+
+    def ended(self, connection: Connection, code: Any) -> None:
+        """A call ended with this status. A connection that fails fast must not attract calls, nor
+        one that may be dead."""
+        if code is grpc.StatusCode.UNAVAILABLE:
+            self.shun(connection)
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self.silence.suspect(connection)
 
     def shun(self, connection: Connection) -> None:
         try:
-            (self.bulk if connection.bulk else self.pool).penalize(connection)
+            self._pool_of(connection).penalize(connection)
         except (ValueError, PoolClosed):
             pass  # it is gone
+
+    def _pool_of(self, connection: Connection) -> SharedPool[Connection]:
+        return self.bulk if connection.bulk else self.pool
+
+    def fresh(self, timeout: float) -> Connection | None:
+        """A connection that is not lent yet; None: it could not be had in so many seconds."""
+        connection = Connection(self.key.apart().dial(), self.methods)
+        if wait_connected(connection.channel, timeout, lambda: self.pool.closed):
+            return connection
+        close(connection.channel)
+        return None
+
+    def give_up(self, dead: Iterable[Connection], fresh: Connection | None) -> None:
+        """Those take no more calls, and are closed when the last one on them has ended; the fresh
+        one takes the place of the first."""
+        for connection in dead:
+            try:
+                self._pool_of(connection).drain(connection)
+            except (ValueError, PoolClosed):
+                continue  # it is gone
+            if fresh is not None and not connection.bulk:
+                self.take_in(fresh)
+                fresh = None
+        if fresh is not None:
+            close(fresh.channel)
 
     def avoid(self, connection: Connection, on: bool) -> bool:
         try:
@@ -248,5 +284,6 @@ class Connections:
         self.live = set()
         self.holds.open = {}
         self.verdicts = Verdicts(self.connected, self.avoid)
+        self.silence = Silence(self)
         self._watches = {}
         return inherited

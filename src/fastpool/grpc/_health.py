@@ -63,6 +63,12 @@ class Verdicts:
                 self._ill.pop(connection, None)
         return self.settle()
 
+    def pardon(self, connection: Any) -> None:
+        """It answers: no penalty is upon it any more."""
+        with self._lock:
+            if connection not in self._avoided:
+                self._avoid(connection, False)
+
     def forget(self, connection: Any) -> None:
         """It is closed."""
         with self._lock:

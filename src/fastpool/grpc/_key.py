@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from ._arguments import arguments
+from ._arguments import LOCAL_POOL, arguments
 from ._options import Options, Pairs
 
 _forks = 0  # how many lie between this process and the first one
@@ -27,6 +27,12 @@ class Key(NamedTuple):
     parameters: Options
     interceptors: tuple[Any, ...] = ()
     """Of "aio" alone: grpc has no other way to add them."""
+
+    def apart(self) -> Key:
+        """The same for connections that are shared with no other channel of the process."""
+        if LOCAL_POOL in dict(self.options):
+            return self
+        return self._replace(options=(*self.options, (LOCAL_POOL, 1)))
 
     def dial(self) -> Any:
         """Make a channel. By attribute of `grpc`, so that tools which patch it take part."""

@@ -14,7 +14,10 @@ import grpc
 
 NATIVE = "native"
 PICKS = ("pick_first", "round_robin")
-LEAST_KEEPALIVE = 10.0  # seconds; servers answer more frequent pings with too_many_pings
+# Seconds between pings. Servers at their defaults accept one in five minutes, and close connections
+# that ping more often (too_many_pings); less than ten seconds no server is known to be meant for.
+KEEPALIVE = 300.0
+LEAST_KEEPALIVE = 10.0
 
 Pairs = tuple[tuple[str, Any], ...]
 
@@ -34,6 +37,7 @@ class Options(NamedTuple):
     drain_timeout: float | None
     reconnect_backoff: tuple[float, float]
     keepalive: float | None
+    keepalive_timeout: float
     retry: frozenset[str]
     health: str | None
     load_balancing: str
@@ -56,7 +60,8 @@ def parse(
     max_age: float | None = None,
     drain_timeout: float | None = 30.0,
     reconnect_backoff: tuple[float, float] = (0.1, 5.0),
-    keepalive: float | None = None,
+    keepalive: float | None = KEEPALIVE,
+    keepalive_timeout: float = 20.0,
     retry: Iterable[str] = (),
     health: str | None = None,
     load_balancing: str = "pick_first",
@@ -67,6 +72,9 @@ def parse(
     if native and streams_per_connection is not None:
         streams_per_connection = None  # grpc's own connections are not ours to count on
     first, longest = _backoff(who, reconnect_backoff)
+    patience = seconds(who, "keepalive_timeout", keepalive_timeout, 0.1)
+    if patience is None:
+        raise TypeError(f"{who} keepalive_timeout must be a number of seconds, not None")
     if load_balancing not in PICKS:
         raise ValueError(f"{who} load_balancing must be one of {PICKS}, not {load_balancing!r}")
     if not (health is None or isinstance(health, str)):
@@ -87,6 +95,7 @@ def parse(
         drain_timeout=seconds(who, "drain_timeout", drain_timeout, 0),
         reconnect_backoff=(first, longest),
         keepalive=seconds(who, "keepalive", keepalive, LEAST_KEEPALIVE),
+        keepalive_timeout=patience,
         retry=_methods(who, "retry", retry, services=True),
         health=health,
         load_balancing=load_balancing,
