@@ -556,6 +556,10 @@ class SharedPool(Owner[_T]):
     def avoid(self, resource: _T, on: bool = True) -> None:
         """No more leases of it until it is called with False; it stays open."""
 
+    def ended(self, resource: _T) -> int:
+        """How many leases of this resource have ended so far.  ValueError if it is not the
+        pool's."""
+
     def resize(self, items: int | tuple[int, int | None]) -> None:
         """New numbers of resources: (least, most), or one number for both."""
 

@@ -158,6 +158,10 @@ cdef class SharedPool(Owner):
         counts under the cap; those who hold a lease go on."""
         manager_of(self.c, "avoid").avoid(resource, bool(on))
 
+    def ended(self, resource):
+        """How many leases of this resource have ended so far.  ValueError if it is not the pool's."""
+        return manager_of(self.c, "ended").ended(resource)
+
     def resize(self, items):
         """New numbers of resources: (least, most), or one number for both.  Growing serves waiters at
         once; surplus resources are drained, the least loaded first."""

@@ -314,6 +314,10 @@ class SharedManager(Manager):
         if on:
             _keeper.poke(self.opener.refill)  # those who wait may want another one
 
+    def ended(self, resource: object) -> int:
+        index = self.index_of("ended", resource)
+        return self.core.slot(index)[4] - self.core.load(index)
+
     def shun(self, index: int) -> None:
         self.core.shun(index, self.options.penalty_time)
 

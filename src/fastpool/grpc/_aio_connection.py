@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core import Carrier
 from ._aio_errors import closed_error
+from ._outliers import Record
 from ._state import READY, state_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class AioConnection(Carrier):
         self.loop: asyncio.AbstractEventLoop = lane.loop
         self.channel: Any = None  # made when it is first needed
         self.ended = False
+        self.record = Record()
         self.heard_at = 0.0  # when it answered last, having been asked
 
     @property

@@ -22,6 +22,7 @@ from ._aio_watch import watch
 from ._health import Verdicts
 from ._holds import Holds
 from ._key import Key
+from ._outliers import Outliers
 
 if TYPE_CHECKING:
     from ._connection import Methods
@@ -30,7 +31,9 @@ MOST_STREAMS = 2**30  # of a connection without a cap
 CONNECT_TIMEOUT = 5.0  # seconds that one more connection has; whoever waits for it stays in line
 LOOK = 0.1  # seconds after which one who waits for it looks whether it is wanted still
 UNAVAILABLE, EXPIRED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED
-CODES = {code.value[0]: code for code in (UNAVAILABLE, EXPIRED)}
+# What says that the connection or its backend is ill.
+ILL = (UNAVAILABLE, EXPIRED, grpc.StatusCode.INTERNAL)
+CODES = {code.value[0]: code for code in ILL}
 
 
 class NotConnected(Exception):
@@ -81,6 +84,7 @@ class Lane(CoreLane):
         self.lead(pool, loop)
         self.verdicts = Verdicts(lambda: list(self.live), self.avoid)
         self.silence = AioSilence(self)
+        self.outliers = Outliers(lambda: list(self.live), self._calls_ended, self._eject)
         self.watches: dict[AioConnection, asyncio.Task[None]] = {}
         watched = o.health is not None and o.load_balancing == "pick_first" and not bulk
         self.watched = o.health if watched else None
@@ -160,7 +164,7 @@ class Lane(CoreLane):
         watching = self.watches.pop(connection, None)
         if watching is not None:
             self.soon(watching.cancel)
-            self.verdicts.forget(connection)
+        self.verdicts.forget(connection)
         connection.end()
 
     # -- hooks of the core -------------------------------------------------------------------------
@@ -174,12 +178,24 @@ class Lane(CoreLane):
             self.judge(connection, CODES.get(ended.code()))
 
     def judge(self, connection: AioConnection, code: Any) -> None:
-        """A call ended with this status. A connection that fails fast must not attract calls, nor
+        """A call ends with this status. A connection that fails fast must not attract calls, nor
         one that may be dead."""
+        if code in ILL:
+            self.outliers.failed(connection)
         if code is UNAVAILABLE:
             self.shun(connection)
         elif code is EXPIRED:
             self.silence.suspect(connection)
+
+    def _calls_ended(self, connection: AioConnection) -> int | None:
+        try:
+            return self.pool.ended(connection)
+        except (ValueError, PoolClosed):
+            return None
+
+    def _eject(self, connection: AioConnection, seconds: float) -> None:
+        self.verdicts.put_out(connection, True)
+        self.loop.call_later(seconds, self.verdicts.put_out, connection, False)
 
     def give_up(self, dead: Iterable[AioConnection], fresh: AioConnection) -> None:
         """Those take no more calls, and are closed when the last one on them has ended; the fresh

@@ -49,10 +49,12 @@ class End:
         self._connection = connection
 
     def __call__(self) -> None:
-        self._slot()
-        call = self._call()
-        if call is not None:
-            self._connections.ended(self._connection, call.code())
+        try:
+            call = self._call()
+            if call is not None:
+                self._connections.ended(self._connection, call.code())
+        finally:
+            self._slot()
 
 
 class Bound:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .._core import Carrier
+from ._outliers import Record
 
 
 class Method(NamedTuple):
@@ -96,6 +97,7 @@ class Connection(Carrier):
         self.methods = methods
         self.inner: dict[int, Any] = {}
         self.opened_at = time.monotonic()
+        self.record = Record()
         self.heard_at = 0.0  # when it answered last, having been asked
         # Held while a method is looked up, since grpc's table of registered methods is not
         # thread-safe; no other lock is taken inside it.

@@ -22,6 +22,7 @@ from ._errors import LocalError, NotConnected, closed_error, refusal
 from ._health import Verdicts
 from ._holds import Holds
 from ._key import Key, tell_of_fork_support
+from ._outliers import Outliers
 from ._registry import Usage
 from ._silence import Silence
 from ._state import READY, state_of, wait_connected
@@ -29,6 +30,12 @@ from ._subscriptions import Subscription, Subscriptions
 from ._watch import Watch
 
 MOST_STREAMS = 2**30  # of a connection without a cap
+# What says that the connection or its backend is ill.
+ILL = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+)
 CONNECT_TIMEOUT = 20.0  # seconds; grpc's own for one attempt
 
 
@@ -46,6 +53,7 @@ class Connections:
         self.holds = Holds(self.target, key.parameters.most * slots)
         self.verdicts = Verdicts(self.connected, self.avoid)
         self.silence = Silence(self)
+        self.outliers = Outliers(self.connected, self._calls_ended, self._eject)
         self._watches: dict[Connection, Watch] = {}
         self._bound: weakref.WeakValueDictionary[Method, Bound] = weakref.WeakValueDictionary()
         # The first ones are made here: bad arguments are this caller's to see, no thread is needed,
@@ -128,7 +136,7 @@ class Connections:
         watch = self._watches.pop(connection, None)
         if watch is not None:
             watch.end()
-            self.verdicts.forget(connection)
+        self.verdicts.forget(connection)
         moving = self.subscriptions.of(connection)
         close(connection.channel)
         for subscription in moving:
@@ -179,8 +187,10 @@ class Connections:
                 self.ended(connection, code())
 
     def ended(self, connection: Connection, code: Any) -> None:
-        """A call ended with this status. A connection that fails fast must not attract calls, nor
+        """A call ends with this status. A connection that fails fast must not attract calls, nor
         one that may be dead."""
+        if code in ILL:
+            self.outliers.failed(connection)
         if code is grpc.StatusCode.UNAVAILABLE:
             self.shun(connection)
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -194,6 +204,20 @@ class Connections:
 
     def _pool_of(self, connection: Connection) -> SharedPool[Connection]:
         return self.bulk if connection.bulk else self.pool
+
+    def _calls_ended(self, connection: Connection) -> int | None:
+        try:
+            return self._pool_of(connection).ended(connection)
+        except (ValueError, PoolClosed):
+            return None
+
+    def _eject(self, connection: Connection, seconds: float) -> None:
+        if connection.bulk:
+            return
+        self.verdicts.put_out(connection, True)
+        timer = threading.Timer(seconds, self.verdicts.put_out, (connection, False))
+        timer.daemon = True
+        timer.start()
 
     def fresh(self, timeout: float) -> Connection | None:
         """A connection that is not lent yet; None: it could not be had in so many seconds."""

@@ -15,7 +15,7 @@ from typing import Any
 
 WATCH = "/grpc.health.v1.Health/Watch"
 NOT_SERVING = 2  # of HealthCheckResponse.ServingStatus
-MOST_AVOIDED = 0.7
+MOST_AVOIDED = 0.7  # of all connections, and never the last one
 
 
 def request_of(service: str) -> bytes:
@@ -51,6 +51,7 @@ class Verdicts:
         self._all_of = all_of
         self._avoid = avoid
         self._ill: dict[Any, None] = {}  # in the order in which they fell ill
+        self._out: dict[Any, None] = {}  # likewise, those that do worse than others
         self._avoided: set[Any] = set()
         self._lock = threading.Lock()
 
@@ -63,6 +64,15 @@ class Verdicts:
                 self._ill.pop(connection, None)
         return self.settle()
 
+    def put_out(self, connection: Any, on: bool) -> None:
+        """It does worse than others; or its time is over."""
+        with self._lock:
+            if on:
+                self._out.setdefault(connection)
+            else:
+                self._out.pop(connection, None)
+        self.settle()
+
     def pardon(self, connection: Any) -> None:
         """It answers: no penalty is upon it any more."""
         with self._lock:
@@ -73,6 +83,7 @@ class Verdicts:
         """It is closed."""
         with self._lock:
             self._ill.pop(connection, None)
+            self._out.pop(connection, None)
             self._avoided.discard(connection)
         self.settle()
 
@@ -80,7 +91,8 @@ class Verdicts:
         """After any change of who there is and who is ill; whether all of it could be done."""
         with self._lock:
             there = self._all_of()
-            chosen = set(avoided([each for each in self._ill if each in there], len(there)))
+            worse = {**self._ill, **self._out}
+            chosen = set(avoided([each for each in worse if each in there], len(there)))
             # First those that are to be had again, so that there is always one.
             for connection in self._avoided - chosen:
                 self._avoid(connection, False)
