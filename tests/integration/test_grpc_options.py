@@ -124,7 +124,7 @@ def test_reconnecting_and_pings() -> None:
     assert told()["grpc.initial_reconnect_backoff_ms"] == 100
     assert told()["grpc.max_reconnect_backoff_ms"] == 5_000
     assert told(reconnect_backoff=(0.5, 60))["grpc.initial_reconnect_backoff_ms"] == 500
-    assert told()["grpc.keepalive_time_ms"] == 300_000  # what servers at their defaults accept
+    assert told()["grpc.keepalive_time_ms"] == 310_000  # what servers at their defaults accept
     assert told(keepalive=30)["grpc.keepalive_time_ms"] == 30_000
     timeouts = ("grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
     assert [told()[name] for name in timeouts] == [20_000, 20_000]
@@ -212,7 +212,7 @@ def test_the_defaults_are_as_documented() -> None:
         max_age=None,
         drain_timeout=30.0,
         reconnect_backoff=(0.1, 5.0),
-        keepalive=300.0,
+        keepalive=310.0,
         keepalive_timeout=20.0,
         retry=frozenset(),
         health=None,

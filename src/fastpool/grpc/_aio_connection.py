@@ -36,6 +36,7 @@ class AioConnection(Carrier):
         self.lane = lane
         self.loop: asyncio.AbstractEventLoop = lane.loop
         self.channel: Any = None  # made when it is first needed
+        self.address: str | None = None  # the first that it tries, where the target has several
         self.ended = False
         self.record = Record()
         self.heard_at = 0.0  # when it answered last, having been asked
@@ -56,7 +57,7 @@ class AioConnection(Carrier):
             if _lost:
                 raise RuntimeError(FORKED)
             _used = True
-            self.channel = _unburdened(self.lane.key.dial())
+            self.channel = _unburdened(self.lane.dial(self))
         return self.channel
 
     def look_up(self, number: int) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ import grpc
 from .. import PoolClosed, SharedPool
 from .._core import Hold, let_go
 from .._core import Lane as CoreLane
+from ._addresses import Addresses
 from ._aio_connection import AioConnection
 from ._aio_line import Line
 from ._aio_silence import AioSilence
@@ -56,6 +57,7 @@ class Lane(CoreLane):
     ) -> None:
         o = key.parameters
         self.key = key
+        self.addresses = Addresses(key.target, o.load_balancing == "pick_first")
         self.methods = methods
         self.live: set[AioConnection] = set()  # added to by the pool's threads
         self.line = Line(self)
@@ -82,7 +84,7 @@ class Lane(CoreLane):
             penalize_on=None,
         )
         self.lead(pool, loop)
-        self.verdicts = Verdicts(lambda: list(self.live), self.avoid)
+        self.verdicts = Verdicts(lambda: list(self.live), self.avoid, self.elsewhere)
         self.silence = AioSilence(self)
         self.outliers = Outliers(lambda: list(self.live), self._calls_ended, self._eject)
         self.watches: dict[AioConnection, asyncio.Task[None]] = {}
@@ -104,6 +106,29 @@ class Lane(CoreLane):
             if not self.pool.add(connection):  # closed, or others were quicker
                 self.discard(connection)
         return connection
+
+    def dial(self, connection: AioConnection) -> Any:
+        """Its inner channel: to the address where fewest others begin."""
+        others = [each for each in list(self.live) if each is not connection]
+        if connection.address is None:
+            connection.address = self.addresses.pick(each.address for each in others)
+        first = connection.address
+        target = None if first is None else self.addresses.target(first)
+        return self.key.beside(bool(others), target).dial()
+
+    def elsewhere(self, ill: AioConnection) -> None:
+        """All that there are say that they cannot serve: one more to a server that was not asked
+        yet, if there is one; where there is no room it takes the place of this one."""
+        free = self.addresses.free(each.address for each in list(self.live))
+        if free is None or self.ending:
+            return
+        more = AioConnection(self)
+        more.address = free
+        if self.pool.stats().open >= self.most:
+            self._drain(ill)
+        self.enter(more)
+        if not self.pool.add(more):
+            self.discard(more)
 
     # -- hooks of the pool, on its threads ---------------------------------------------------------
 
@@ -197,14 +222,17 @@ class Lane(CoreLane):
         self.verdicts.put_out(connection, True)
         self.loop.call_later(seconds, self.verdicts.put_out, connection, False)
 
+    def _drain(self, connection: AioConnection) -> None:
+        try:
+            self.pool.drain(connection)
+        except (ValueError, PoolClosed):
+            pass  # it is gone
+
     def give_up(self, dead: Iterable[AioConnection], fresh: AioConnection) -> None:
         """Those take no more calls, and are closed when the last one on them has ended; the fresh
         one takes the place of the first."""
         for connection in dead:
-            try:
-                self.pool.drain(connection)
-            except (ValueError, PoolClosed):
-                pass  # it is gone
+            self._drain(connection)
         self.enter(fresh)
         if self.ending or not self.pool.add(fresh):
             self.discard(fresh)

@@ -28,12 +28,15 @@ RETRY_POLICY = {
 RETRY_THROTTLING = {"maxTokens": 10, "tokenRatio": 0.1}
 
 
-def arguments(who: str, options: Options, given: Pairs, forks: int = 0) -> Pairs:
+def arguments(
+    who: str, options: Options, given: Pairs, forks: int = 0, shuffled: bool = False
+) -> Pairs:
     """The channel arguments of each connection. ValueError for what cannot be added to.
 
     `forks`: how many lie between this process and the first one. grpc lets equal channels share
     connections, and in a forked child even with channels of the parent; an argument of no meaning
-    to grpc makes the child's unequal to those.
+    to grpc makes the child's unequal to those. `shuffled`: the addresses of a name are tried in
+    random order.
     """
     named = dict(given)
     ours: dict[str, Any] = {
@@ -56,14 +59,14 @@ def arguments(who: str, options: Options, given: Pairs, forks: int = 0) -> Pairs
             f"{who} {KEEPALIVE} must be at least {LEAST_KEEPALIVE * 1000:.0f}, not {pings}:"
             " servers close connections that ping more often"
         )
-    config = service_config(who, options, named.get(SERVICE_CONFIG))
+    config = service_config(who, options, named.get(SERVICE_CONFIG), shuffled)
     if config is not None:
         ours[SERVICE_CONFIG] = config
         given = tuple(pair for pair in given if pair[0] != SERVICE_CONFIG)
     return (*((name, value) for name, value in ours.items() if name not in dict(given)), *given)
 
 
-def service_config(who: str, options: Options, given: Any) -> str | None:
+def service_config(who: str, options: Options, given: Any, shuffled: bool = False) -> str | None:
     """JSON, None for none of ours."""
     ours: dict[str, Any] = {}
     if options.retry:
@@ -77,6 +80,8 @@ def service_config(who: str, options: Options, given: Any) -> str | None:
         ours["loadBalancingConfig"] = [{options.load_balancing: {}}]
         if options.health is not None:  # grpc watches each subchannel itself
             ours["healthCheckConfig"] = {"serviceName": options.health}
+    elif shuffled:
+        ours["loadBalancingConfig"] = [{"pick_first": {"shuffleAddressList": True}}]
     if not ours:
         return None
     theirs = _theirs(who, given)

@@ -91,9 +91,12 @@ class Connection(Carrier):
     `future`.
     """
 
-    def __init__(self, channel: Any, methods: Methods, bulk: bool = False) -> None:
+    def __init__(
+        self, channel: Any, methods: Methods, bulk: bool = False, address: str | None = None
+    ) -> None:
         self.channel = channel
         self.bulk = bulk
+        self.address = address  # the first that it tries, where the target has several
         self.methods = methods
         self.inner: dict[int, Any] = {}
         self.opened_at = time.monotonic()

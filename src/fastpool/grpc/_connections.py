@@ -15,6 +15,7 @@ import grpc
 
 from .. import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
 from .._core import let_go
+from ._addresses import Addresses
 from ._callbacks import close
 from ._calls import Bound
 from ._connection import Connection, Method, Methods, Number
@@ -51,15 +52,18 @@ class Connections:
         self.subscriptions = Subscriptions()
         slots = key.parameters.streams or inf
         self.holds = Holds(self.target, key.parameters.most * slots)
-        self.verdicts = Verdicts(self.connected, self.avoid)
+        self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
         self.silence = Silence(self)
         self.outliers = Outliers(self.connected, self._calls_ended, self._eject)
         self._watches: dict[Connection, Watch] = {}
         self._bound: weakref.WeakValueDictionary[Method, Bound] = weakref.WeakValueDictionary()
+        self.addresses = Addresses(key.target, key.parameters.load_balancing == "pick_first")
         # The first ones are made here: bad arguments are this caller's to see, no thread is needed,
         # and nothing is connected before the first call.
         o = key.parameters
-        first = [Connection(key.dial(), self.methods) for _ in range(max(1, o.least))]
+        first: list[Connection] = []
+        for _ in range(max(1, o.least)):
+            first.append(self._made(first))
         self.pool = self._pool("", 0, o.most)
         for connection in first:
             self.take_in(connection)
@@ -90,6 +94,27 @@ class Connections:
         """The pool whose connections carry calls of this method."""
         return self.bulk if path in self.key.parameters.bulk else self.pool
 
+    def _made(
+        self, others: list[Connection], key: Key | None = None, *, bulk: bool = False
+    ) -> Connection:
+        """One more, not connected yet, beside those others."""
+        first = self.addresses.pick(each.address for each in others)
+        target = None if first is None else self.addresses.target(first)
+        channel = (key or self.key).beside(bool(others), target).dial()
+        return Connection(channel, self.methods, bulk, first)
+
+    def elsewhere(self, ill: Connection) -> None:
+        """All that there are say that they cannot serve: one more to a server that was not asked
+        yet, if there is one; where there is no room it takes the place of this one."""
+        free = self.addresses.free(each.address for each in self.connected())
+        if free is None or self.pool.closed:
+            return
+        key = self.key.beside(True, self.addresses.target(free))
+        more = Connection(key.dial(), self.methods, address=free)
+        if self.pool.stats().open >= self.key.parameters.most:
+            self._drain(ill)
+        self.take_in(more)
+
     # -- hooks of the pools ------------------------------------------------------------------------
 
     def open(self, bulk: bool = False) -> Connection:
@@ -97,7 +122,7 @@ class Connections:
         channels do; one that is to take load off others, or their place, is connected before."""
         with self._lock:
             others = [each for each in self.live if each.bulk is bulk]
-        connection = Connection(self.key.dial(), self.methods, bulk)
+        connection = self._made(others, bulk=bulk)
         if any(state_of(each.channel) is READY for each in others):
             if not wait_connected(connection.channel, CONNECT_TIMEOUT, lambda: self.pool.closed):
                 close(connection.channel)
@@ -167,7 +192,7 @@ class Connections:
         deadline = None if most is None else time.monotonic() + max(0.0, most)
         if not self.live and pool is self.pool:  # in a forked child; no thread is needed for it
             tell_of_fork_support()
-            self.take_in(Connection(self.key.dial(), self.methods))
+            self.take_in(self._made([]))
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
@@ -221,21 +246,24 @@ class Connections:
 
     def fresh(self, timeout: float) -> Connection | None:
         """A connection that is not lent yet; None: it could not be had in so many seconds."""
-        connection = Connection(self.key.apart().dial(), self.methods)
+        connection = self._made(self.connected(), self.key.apart())
         if wait_connected(connection.channel, timeout, lambda: self.pool.closed):
             return connection
         close(connection.channel)
         return None
 
+    def _drain(self, connection: Connection) -> bool:
+        try:
+            self._pool_of(connection).drain(connection)
+        except (ValueError, PoolClosed):
+            return False  # it is gone
+        return True
+
     def give_up(self, dead: Iterable[Connection], fresh: Connection | None) -> None:
         """Those take no more calls, and are closed when the last one on them has ended; the fresh
         one takes the place of the first."""
         for connection in dead:
-            try:
-                self._pool_of(connection).drain(connection)
-            except (ValueError, PoolClosed):
-                continue  # it is gone
-            if fresh is not None and not connection.bulk:
+            if self._drain(connection) and fresh is not None and not connection.bulk:
                 self.take_in(fresh)
                 fresh = None
         if fresh is not None:
@@ -307,7 +335,7 @@ class Connections:
         self.subscriptions = Subscriptions()
         self.live = set()
         self.holds.open = {}
-        self.verdicts = Verdicts(self.connected, self.avoid)
+        self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
         self.silence = Silence(self)
         self._watches = {}
         return inherited

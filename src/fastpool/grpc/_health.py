@@ -45,11 +45,18 @@ class Verdicts:
 
     `all_of()` gives the connections there are; `avoid(connection, on)` has one avoided or not, and
     says whether that could be done: one that has just been opened may not be in its place yet.
+    `elsewhere(connection)` is told when all there are are ill, this one among them.
     """
 
-    def __init__(self, all_of: Callable[[], list[Any]], avoid: Callable[[Any, bool], bool]) -> None:
+    def __init__(
+        self,
+        all_of: Callable[[], list[Any]],
+        avoid: Callable[[Any, bool], bool],
+        elsewhere: Callable[[Any], object] = lambda connection: None,
+    ) -> None:
         self._all_of = all_of
         self._avoid = avoid
+        self._elsewhere = elsewhere
         self._ill: dict[Any, None] = {}  # in the order in which they fell ill
         self._out: dict[Any, None] = {}  # likewise, those that do worse than others
         self._avoided: set[Any] = set()
@@ -62,6 +69,9 @@ class Verdicts:
                 self._ill.setdefault(connection)
             else:
                 self._ill.pop(connection, None)
+            nowhere = bool(self._ill) and all(each in self._ill for each in self._all_of())
+        if nowhere:
+            self._elsewhere(connection)
         return self.settle()
 
     def put_out(self, connection: Any, on: bool) -> None:

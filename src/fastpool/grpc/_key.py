@@ -27,6 +27,8 @@ class Key(NamedTuple):
     parameters: Options
     interceptors: tuple[Any, ...] = ()
     """Of "aio" alone: grpc has no other way to add them."""
+    shuffled: bool = False
+    """Whether a name's addresses are tried in random order; said of single connections."""
 
     def apart(self) -> Key:
         """The same for connections that are shared with no other channel of the process."""
@@ -34,10 +36,17 @@ class Key(NamedTuple):
             return self
         return self._replace(options=(*self.options, (LOCAL_POOL, 1)))
 
+    def beside(self, others: bool, target: str | None) -> Key:
+        """The same for one connection: to this target; or to the same name, of whose addresses it
+        takes any where there are others."""
+        if target is not None:
+            return self._replace(target=target)
+        return self._replace(shuffled=True) if others else self
+
     def dial(self) -> Any:
         """Make a channel. By attribute of `grpc`, so that tools which patch it take part."""
         module: Any = grpc if self.kind == "sync" else grpc.aio
-        given = arguments(self.target, self.parameters, self.options, _forks)
+        given = arguments(self.target, self.parameters, self.options, _forks, self.shuffled)
         more = {"interceptors": self.interceptors} if self.interceptors else {}
         if self.credentials is None:
             return module.insecure_channel(self.target, given, self.compression, **more)

@@ -14,9 +14,9 @@ import grpc
 
 NATIVE = "native"
 PICKS = ("pick_first", "round_robin")
-# Seconds between pings. Servers at their defaults accept one in five minutes, and close connections
-# that ping more often (too_many_pings); less than ten seconds no server is known to be meant for.
-KEEPALIVE = 300.0
+# Seconds between pings. Servers at their defaults accept one in 300 s, by when they come in,
+# and close the connection of who pings more often (too_many_pings): 299 s was too little.
+KEEPALIVE = 310.0
 LEAST_KEEPALIVE = 10.0
 
 Pairs = tuple[tuple[str, Any], ...]
