@@ -137,7 +137,8 @@ cdef bint cache_reset(ObjectCache self, object item) except -1:
 
 
 cdef class ObjectCache:
-    """Keeps objects that cost something to make for use again, as Go's ``sync.Pool`` does.
+    """ObjectCache(new, *, reset=None)\n--\n
+    Keeps objects that cost something to make for use again, as Go's ``sync.Pool`` does.
 
     ``new()`` makes an object when none is kept; ``reset(object)`` is called by ``put``, and an
     object for which it raises an Exception is logged and dropped.  For what costs time but no more:
@@ -180,7 +181,7 @@ cdef class ObjectCache:
         return cache_make(self)
 
     @cython.always_allow_keywords(False)
-    def put(self, item):
+    def put(self, item, /):
         """Keeps the object for a later ``get``; the caller uses it no more.
 
         Never refuses: any object will do, None is ignored, and so is the very object that this

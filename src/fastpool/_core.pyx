@@ -1,5 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True, binding=False
-# cython: embedsignature=True, boundscheck=False, wraparound=False, unraisable_tracebacks=False
+# cython: embedsignature=True, embedsignature.format=clinic
+# cython: boundscheck=False, wraparound=False, unraisable_tracebacks=False
 """The compiled core: hits are served here, everything else is asked of the pool's manager.
 
 Layers: ``_ring.h`` (storage), ``_waiters.h`` (the gate and the one locked slow path), ``_cpython.h``
@@ -24,7 +25,7 @@ import sys
 
 include "_core_c.pxi"
 
-cdef object UNSET = type("Unset", (), {"__repr__": lambda self: "<the pool's own>"})()
+cdef object UNSET = ...  # an argument that was not given; a default that inspect.signature can read
 cdef object configure = None  # these two are set by pool.py; makes the manager of a FastPool
 cdef object configure_shared = None  # by shared.py; likewise of a SharedPool
 cdef object configure_keyed = None   # by keyed.py; likewise of a KeyedPool

@@ -29,7 +29,12 @@ cdef extern from *:
 
 @cython.no_gc_clear
 cdef class KeyedPool(Owner):
-    """A pool of resources for each key, a server's address for instance, under common limits.
+    """KeyedPool(factory, *, max_total=..., max_per_key=..., max_idle_total=None,
+        max_idle_per_key=None, close=None, check=None, reset=None, order="lifo", timeout=30.0,
+        create_timeout=30.0, hook_timeout=5.0, max_creating=4, check_after=0.5, keepalive=None,
+        idle_timeout=90.0, max_lifetime=1800.0, max_uses=None, max_waiting=None, leak_after=None,
+        discard_on=..., name=None, clock=None)\n--\n
+    A pool of resources for each key, a server's address for instance, under common limits.
 
     ``factory(key)`` makes one.  ``max_total`` bounds what is open in all, ``max_per_key`` what is open
     for one key, ``max_idle_total`` and ``max_idle_per_key`` what of it is kept while nobody uses it.
@@ -48,7 +53,7 @@ cdef class KeyedPool(Owner):
         if self.c.manager != NULL and not is_finalizing():
             (<object>self.c.manager).abandoned()
 
-    def lease(self, key, timeout=UNSET):
+    def lease(self, key, timeout=...):
         """``with pool.lease(key) as resource:`` - entering takes one of this key, the end gives it back.
 
         ``timeout``: seconds for all of it, default the pool's.  A block left with an exception that
@@ -70,7 +75,7 @@ cdef class KeyedPool(Owner):
         lease.of_key = key
         return lease
 
-    def acquire(self, key, timeout=UNSET):
+    def acquire(self, key, timeout=...):
         """Takes a resource of this key at once and returns its KeyedLease, for holds that no block can
         express.  ``lease.resource``, ``lease.release()``, ``lease.discard()``."""
         cdef KeyedLease lease = self.lease(key, timeout)
@@ -79,7 +84,7 @@ cdef class KeyedPool(Owner):
 
     # -- the rest asks the manager --
 
-    def flush(self, key=UNSET):
+    def flush(self, key=...):
         """Retires every open resource, or those of one key: idle ones now, leased ones on return."""
         if key is UNSET:
             manager_of(self.c, "flush").flush()
@@ -134,7 +139,8 @@ cdef class KeyedPool(Owner):
 
 
 cdef class KeyedLease(Lease):
-    """The right to one resource of a key: made by ``KeyedPool.lease`` and ``KeyedPool.acquire``; see
+    """KeyedLease()\n--\n
+    The right to one resource of a key: made by ``KeyedPool.lease`` and ``KeyedPool.acquire``; see
     ``Lease``.  ``key``: what it is of."""
     cdef KeyedPool pool      # until it is entered
     cdef Core core           # of the key; held, so that its block is no other key's meanwhile

@@ -47,6 +47,7 @@ class KeyedOptions(Options):
 
 def parse_keyed(factory: Any, unset: object, given: dict[str, Any]) -> KeyedOptions:
     """As ``parse``."""
+    given = {name: value for name, value in given.items() if value is not unset}
     who = given.get("name") or "KeyedPool"
     for name in given:
         if name in NOT_KEYED:

@@ -87,6 +87,7 @@ def parse(
     """Checks what was given and fills in the defaults, in an object of that kind.  TypeError or
     ValueError says which option, what was given and what is allowed."""
     global _pools
+    given = {name: value for name, value in given.items() if value is not unset}
     unknown = given.keys() - set(NAMES)
     if unknown:
         raise TypeError(_unknown(given.get("name") or "FastPool", sorted(unknown)[0]))

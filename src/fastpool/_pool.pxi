@@ -73,7 +73,12 @@ cdef object pool_take_back(fp_core *c, fp_slot *slot, int held, object resource,
 
 @cython.no_gc_clear
 cdef class FastPool(Store):
-    """A pool for threads and tasks: a queue of ready items, or resources made by a factory.
+    """FastPool(maxsize=..., *, factory=None, items=None, close=None, check=None, reset=None,
+        min_idle=0, max_idle=None, order="lifo", timeout=..., create_timeout=30.0, hook_timeout=5.0,
+        max_creating=..., check_after=0.5, keepalive=None, idle_timeout=..., max_lifetime=...,
+        max_uses=None, max_waiting=None, fairness=..., leak_after=None, discard_on=..., name=None,
+        clock=None)\n--\n
+    A pool for threads and tasks: a queue of ready items, or resources made by a factory.
 
     Without ``factory`` and ``items`` it is a compiled ``queue.LifoQueue`` (``order="fifo"``:
     ``queue.Queue``).  With one it is a resource pool under the hard cap ``maxsize``; use
@@ -81,7 +86,7 @@ cdef class FastPool(Store):
     docs/reference/fastpool.md.
     """
 
-    def __init__(self, maxsize=UNSET, **options):
+    def __init__(self, maxsize=..., **options):
         if self.c.manager != NULL:
             raise RuntimeError("a FastPool is initialised once")
         mind_gevent(self)
@@ -93,7 +98,7 @@ cdef class FastPool(Store):
 
     # -- the hot path --
 
-    def get(self, block=True, timeout=UNSET):
+    def get(self, block=True, timeout=...):
         """Queue use: removes and returns the next item (Empty, ShutDown).
 
         Pool use: an idle resource, or a new one while fewer than ``maxsize`` are open, else waits;
@@ -134,7 +139,7 @@ cdef class FastPool(Store):
             slot = pool_lend(c, 0, due)
         return fp_resource(slot)
 
-    def put(self, item, block=True, timeout=UNSET):
+    def put(self, item, block=True, timeout=...):
         """Queue use: adds an item (Full, ShutDown).  Pool use: gives a resource back; ValueError if
         it is not the pool's or not lent out."""
         cdef fp_core *c = self.c
@@ -147,7 +152,7 @@ cdef class FastPool(Store):
         return pool_put(c, item)
 
     @cython.always_allow_keywords(False)
-    def put_nowait(self, item):
+    def put_nowait(self, item, /):
         """``put(item, block=False)``; the same as ``put`` in pool use."""
         cdef fp_core *c = self.c
         if c.use == FP_QUEUE:
@@ -156,7 +161,7 @@ cdef class FastPool(Store):
             return None
         return pool_put(c, item)
 
-    def lease(self, timeout=UNSET):
+    def lease(self, timeout=...):
         """``with pool.lease() as resource:`` - entering takes, the end gives back.
 
         ``timeout``: seconds, default the pool's.  A block left with an exception that ``discard_on``
@@ -171,7 +176,7 @@ cdef class FastPool(Store):
         lease.of.span = c.span if timeout is UNSET else span_of(c, timeout)
         return lease
 
-    def acquire(self, timeout=UNSET):
+    def acquire(self, timeout=...):
         """Takes a resource at once and returns its Lease, for holds that no block can express.
         ``lease.resource``, ``lease.release()``, ``lease.discard()``."""
         cdef Lease lease = self.lease(timeout)
@@ -211,7 +216,7 @@ cdef class FastPool(Store):
         """Ends ``suspend``."""
         manager_of(self.c, "resume").resume()
 
-    def warm(self, n, timeout=UNSET):
+    def warm(self, n, timeout=...):
         """Opens resources until ``n`` are open (``maxsize`` at most) and waits for them; returns how
         many are open.  Raises the factory's exception if one fails."""
         return manager_of(self.c, "warm").warm(n, None if timeout is UNSET else timeout,
@@ -320,7 +325,8 @@ cdef int lease_lend(fp_lease *l, fp_slot *due) except -1:
 
 @cython.freelist(64)
 cdef class Lease:
-    """The right to one resource: made by ``FastPool.lease`` and ``FastPool.acquire``.
+    """Lease()\n--\n
+    The right to one resource: made by ``FastPool.lease`` and ``FastPool.acquire``.
 
     Holds no Python object, so making one costs some 15 ns and it is never part of a cycle.  It keeps
     the pool's memory block alive, not the pool.  Collected unreleased, it closes its resource and

@@ -214,7 +214,8 @@ cdef inline object queue_sizes(Store self, object maxsize, bint lifo):
 
 @cython.no_gc_clear
 cdef class Queue(Store):
-    """Drop-in for ``queue.Queue``: first in, first out.
+    """Queue(maxsize=0)\n--\n
+    Drop-in for ``queue.Queue``: first in, first out.
 
     ``maxsize`` <= 0 is unbounded.  Thread-safe, and re-entrant: a put from a finaliser or a signal
     handler inside a get is fine.  Raises the standard library's Empty, Full and ShutDown.
@@ -247,7 +248,7 @@ cdef class Queue(Store):
         return queue_get_slow(self.c, 0)
 
     @cython.always_allow_keywords(False)
-    def put_nowait(self, item):
+    def put_nowait(self, item, /):
         """``put(item, block=False)``"""
         if not fp_queue_put_new(self.c, <void *>item):
             queue_put_slow(self.c, item, 0)
@@ -255,7 +256,8 @@ cdef class Queue(Store):
 
 @cython.no_gc_clear
 cdef class LifoQueue(Store):
-    """Drop-in for ``queue.LifoQueue``: last in, first out.  Else as Queue."""
+    """LifoQueue(maxsize=0)\n--\n
+    Drop-in for ``queue.LifoQueue``: last in, first out.  Else as Queue."""
 
     def __init__(self, maxsize=0):
         queue_sizes(self, maxsize, True)
@@ -283,7 +285,7 @@ cdef class LifoQueue(Store):
         return queue_get_slow(self.c, 0)
 
     @cython.always_allow_keywords(False)
-    def put_nowait(self, item):
+    def put_nowait(self, item, /):
         """``put(item, block=False)``"""
         if not fp_queue_put_new(self.c, <void *>item):
             queue_put_slow(self.c, item, 0)

@@ -6,7 +6,8 @@ cdef uint64_t MOST = <uint64_t>1 << 62
 
 @cython.no_gc_clear
 cdef class WeightedSemaphore(Owner):
-    """``size`` units, of which callers take any number at a time: bytes in flight, database
+    """WeightedSemaphore(size, *, max_waiting=None, name=None)\n--\n
+    ``size`` units, of which callers take any number at a time: bytes in flight, database
     connections, seats.
 
     First come, first served, for threads and the tasks of any event loops in one line.  A request
@@ -195,7 +196,8 @@ cdef object raise_weighted(WeightedSemaphore self, int state, uint64_t units, in
 @cython.freelist(64)
 @cython.no_gc_clear
 cdef class SemaphoreHold:
-    """Units of a semaphore for the length of a block: made by ``WeightedSemaphore.hold``.
+    """SemaphoreHold()\n--\n
+    Units of a semaphore for the length of a block: made by ``WeightedSemaphore.hold``.
 
     They are given back once, whoever does it.  Collected while it holds them, it gives them back and
     warns once (ResourceWarning).  In a forked child it does nothing: what it holds is the parent's.

@@ -65,7 +65,12 @@ cdef bint share_bar(fp_core *c, fp_slot *slot) noexcept:
 
 @cython.no_gc_clear
 cdef class SharedPool(Owner):
-    """A pool of resources that many callers use at once: HTTP/2 connections, channels, sessions that
+    """SharedPool(factory, *, items=(1, 8), slots=50, shrink_after=60.0, penalty=10,
+        penalty_time=5.0, penalize_on=..., drain_timeout=None, abort=None, close=None, check=None,
+        timeout=30.0, create_timeout=30.0, hook_timeout=5.0, max_creating=4, check_after=0.5,
+        keepalive=None, idle_timeout=600.0, max_lifetime=1800.0, max_uses=None, max_waiting=None,
+        fairness="fair", leak_after=None, discard_on=..., name=None, clock=None)\n--\n
+    A pool of resources that many callers use at once: HTTP/2 connections, channels, sessions that
     pipeline.
 
     Each resource carries up to ``slots`` leases.  A lease is counted when it is given and goes to the
@@ -85,7 +90,7 @@ cdef class SharedPool(Owner):
 
     # -- the hot path --
 
-    def lease(self, timeout=UNSET):
+    def lease(self, timeout=...):
         """``with pool.lease() as resource:`` - entering takes one slot of the least loaded resource,
         the end gives it back.
 
@@ -101,14 +106,14 @@ cdef class SharedPool(Owner):
         lease.of.span = c.span if timeout is UNSET else span_of(c, timeout)
         return lease
 
-    def acquire(self, timeout=UNSET):
+    def acquire(self, timeout=...):
         """Takes a slot at once and returns its SharedLease, for holds that no block can express:
         ``lease.resource``, ``lease.release()``, ``lease.discard()``."""
         cdef SharedLease lease = self.lease(timeout)
         share_take(&lease.of)
         return lease
 
-    def get(self, timeout=UNSET):
+    def get(self, timeout=...):
         """The least loaded resource, with one slot of it taken; give the slot back with ``put``, once.
         A lease cannot be given back twice, so prefer ``lease()``."""
         cdef fp_core *c = self.c
@@ -120,7 +125,7 @@ cdef class SharedPool(Owner):
         return fp_resource(slot)
 
     @cython.always_allow_keywords(False)
-    def put(self, resource):
+    def put(self, resource, /):
         """Gives back one slot taken by ``get``; ValueError if the resource is not the pool's or no
         slot of it is taken."""
         cdef fp_core *c = holder(self.c, resource)
@@ -179,7 +184,7 @@ cdef class SharedPool(Owner):
         """Ends ``suspend``."""
         manager_of(self.c, "resume").resume()
 
-    def warm(self, n, timeout=UNSET):
+    def warm(self, n, timeout=...):
         """Opens resources until ``n`` are open (the most of ``items``) and waits for them; returns how
         many are open.  Raises the factory's exception if one fails."""
         return manager_of(self.c, "warm").warm(n, None if timeout is UNSET else timeout,
@@ -272,7 +277,8 @@ cdef int share_miss(fp_share *l, fp_slot *due) except -1:
 
 @cython.freelist(64)
 cdef class SharedLease:
-    """The right to one slot of a resource: made by ``SharedPool.lease`` and ``SharedPool.acquire``.
+    """SharedLease()\n--\n
+    The right to one slot of a resource: made by ``SharedPool.lease`` and ``SharedPool.acquire``.
 
     Its slot is given back once, whoever ends it.  Keeps the pool's memory block alive, not the pool.
     Collected unreleased, it gives its slot back and warns once (ResourceWarning).

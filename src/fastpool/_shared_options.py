@@ -73,6 +73,7 @@ def bounds(where: str, items: Any) -> tuple[int, int | None]:
 
 def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOptions:
     """As ``parse``."""
+    given = {name: value for name, value in given.items() if value is not unset}
     who = given.get("name") or "SharedPool"
     for name in given:
         if name in NOT_SHARED:
