@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastpool import PoolClosed, PoolTimeout
-from fastpool.calls import CallPolicy, CircuitBreaker, CircuitOpen, DeadlineExceeded
+from fastpool.calls import CallPolicy, CircuitBreaker, CircuitOpen, DeadlineExceeded, Retry
 from fastpool.testing import ManualClock
 from support import PATIENCE, Crew
 
@@ -220,6 +220,22 @@ def test_which_exceptions_count(clock: ManualClock) -> None:
         breaker, remote = made(clock, min_calls=1, **options)
         remote.fail(1, error)
         assert (breaker.state == "open") is counts, (options, error)
+
+
+NEVER_COUNTED = [KeyboardInterrupt, asyncio.CancelledError, concurrent.futures.CancelledError]
+
+
+@pytest.mark.parametrize(
+    "kind", NEVER_COUNTED, ids=lambda kind: f"{kind.__module__}.{kind.__name__}"
+)
+@pytest.mark.parametrize("option", ["failures", "on", "refused"])
+def test_classes_that_never_count_are_refused(option: str, kind: type[BaseException]) -> None:
+    """Rather than accepted without an effect, alone or among others."""
+    made: Any = CircuitBreaker if option == "failures" else Retry
+    for named in (kind, (ConnectionError, kind)):
+        with pytest.raises(TypeError, match=rf"{option}: {kind.__name__} says that the caller"):
+            made(**{option: named})
+    made(**{option: BaseException})  # a base of what counts
 
 
 def test_what_was_begun_in_another_state_changes_nothing(clock: ManualClock, crew: Crew) -> None:

@@ -30,7 +30,9 @@ class Failures:
 
     A PoolError or a CallError says what this side did, so none counts unless its class is named;
     but a DeadlineExceeded that cut off a call under way counts as the TimeoutError that it is.
-    What is no Exception (a cancelled task, Ctrl-C) never counts.
+    What is no Exception (a cancelled task, Ctrl-C) never counts: it is the caller who ends, and
+    neither another try nor a closed breaker may keep it from that.  So to name such a class is a
+    TypeError.
     """
 
     def __init__(self, what: str, on: Failing, codes: Collection[str] | str) -> None:
@@ -44,6 +46,7 @@ class Failures:
             on = (on,)
         if isinstance(on, Collection) and all(_is_class(one) for one in on):
             self.classes = tuple(on)
+            _refuse_what_never_counts(what, self.classes)
             self.ours = tuple(one for one in on if issubclass(one, (PoolError, CallError)))
         elif callable(on) and not isinstance(on, type):
             self.asks = on
@@ -71,6 +74,23 @@ def _is_class(one: Any) -> bool:
     return isinstance(one, type) and issubclass(one, BaseException)
 
 
+def _refuse_what_never_counts(what: str, classes: Collection[type[BaseException]]) -> None:
+    for one in classes:
+        # these two are bases of what counts, so naming them has an effect
+        if one in (BaseException, BaseExceptionGroup):
+            continue
+        if not issubclass(one, Exception) or _is_cancelling(one):
+            raise TypeError(
+                f"{what}: {one.__qualname__} says that the caller gives up, nothing about the other"
+                " side, so it never counts; name classes of Exception"
+            )
+
+
+def _is_cancelling(kind: type[BaseException]) -> bool:
+    futures = _loaded("concurrent.futures")
+    return futures is not None and issubclass(kind, futures.CancelledError)
+
+
 def _loaded(name: str) -> Any:
     """The module, if somebody has imported it.  Not by ``get``, which locks the dict without a
     GIL: if another thread holds that lock at a fork, it stays locked in the child.
@@ -83,10 +103,7 @@ def _loaded(name: str) -> Any:
 
 def cancelled(error: BaseException) -> bool:
     """Whether it says that somebody here has given up: never a word about the other side."""
-    if not isinstance(error, Exception):
-        return True
-    futures = _loaded("concurrent.futures")
-    if futures is not None and isinstance(error, futures.CancelledError):
+    if not isinstance(error, Exception) or _is_cancelling(type(error)):
         return True
     return code_of(error) == "CANCELLED"
 
