@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "_policy": set(),
     "_options": set(),
     "_keeper": {"_notices"},
-    "_workers": {"_notices"},
+    "_workers": {"_keeper", "_notices"},
     "_deadlines": {"_keeper"},
     "_opener": {"errors", "_notices", "_policy", "_keeper", "_workers"},
     "_closing": {"_workers"},

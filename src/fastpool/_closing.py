@@ -76,10 +76,7 @@ class Closing:
     def later(self, index: int, why: str) -> None:
         """The same on a worker, for what nobody gives up in person."""
         closers = self.manager.closers
-        try:
-            closers.submit(self.on, closers, index, why)
-        except RuntimeError:  # no thread to be had
-            self.here(index, why, closers)
+        closers.submit(self.on, closers, index, why)
 
     def rescue(self, index: int, why: str) -> None:
         """On the housekeeper: a slot whose owner did not get to the end of what it was doing."""

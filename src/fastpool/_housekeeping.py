@@ -135,10 +135,22 @@ class Housekeeping:
         if any(until > real_now for until in self.away.copy().values()):
             return now + min(o.keepalive, o.hook_timeout)
         if not core.waiting and core.claim(index):
-            self.kept_alive[index] = now
             self.away[index] = real_now + o.hook_timeout
-            manager.checkers.submit(manager.checking.keep_alive, index)
+            if manager.checkers.offer(manager.checking.keep_alive, index):
+                self.kept_alive[index] = now
+            else:
+                self._let_be(index)
         return now + o.keepalive
+
+    def _let_be(self, index: int) -> None:
+        """No worker was free for the check, so it is not worth a borrower's time: idle once more,
+        until the next visit."""
+        del self.away[index]
+        manager = self.manager
+        if manager.core.publish(index, used=False):
+            manager.came_back()
+        else:
+            manager.closing.later(index, manager.why_not_idle(index))
 
     def was_kept_alive(self, index: int) -> None:
         """Its check is over: it may be the next one's turn."""

@@ -142,7 +142,7 @@ class Opener:
                 wanted -= 1
 
     def attempt(self) -> bool:
-        """Starts one try; False: the cap is reached, or there is no thread to be had."""
+        """Starts one try; False: the cap is reached, or the event loop that it needs is closed."""
         core = self.manager.core
         index = self.reserve()
         if index < 0:

@@ -48,6 +48,11 @@ class Tasks:
         else:
             self.loop.call_soon_threadsafe(self.insist, call, *args)
 
+    def offer(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> bool:
+        """As ``submit``: a task always begins soon."""
+        self.submit(call, *args)
+        return True
+
     def begin(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> asyncio.Task[Any]:
         """In the loop's own thread: begun, and to be awaited by who wants to."""
         # in a context that the task copies: not every task factory takes ``context=``

@@ -88,7 +88,4 @@ class Tracking:
         """On a worker: a handler of the log may borrow, for which the housekeeper is needed."""
         text = "%s: a lease is held for %.3g s by %s, taken at\n  %s"
         about = (self.manager.name, age, thread, "\n  ".join(stack))
-        try:
-            self.manager.errands.submit(_notices.warn, text, *about)
-        except RuntimeError:  # no thread to be had
-            _notices.warn(text, *about)
+        self.manager.errands.submit(_notices.warn, text, *about)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from _queue import Empty, SimpleQueue
 from collections import deque
 
-from . import _notices
+from . import _keeper, _notices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LINGER = 2.0  # seconds without work after which a worker ends
+AGAIN = 0.1  # seconds after which a thread is asked for again where none was to be had
 
 __all__ = ["Job", "Workers", "on_loop"]
 
@@ -47,8 +49,9 @@ class Job:
 class Workers:
     """Daemon threads, started when there is work and ended when idle; at most ``limit`` at a time.
 
-    ``submit`` never blocks and never fails for want of a thread: work waits for a free one.  What
-    takes memory is made when it is needed: a pool has four of these, and most never work.
+    ``submit`` never blocks and never fails for want of a thread: work waits for a free one, and
+    where the system has none to give it is asked again a little later.  What takes memory is made
+    when it is needed: a pool has four of these, and most never work.
     """
 
     def __init__(self, name: str, limit: float) -> None:
@@ -61,36 +64,53 @@ class Workers:
         self._threads = 0
         self._inbox: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
         self._running = 0
+        self._starved = False  # no thread was to be had; what was submitted since waits
         self._stopped = False
         self._quiet: threading.Condition | None = None
 
     def submit(self, call: Callable[..., object], *args: Any) -> None:
         with self._lock:
-            self._running += 1
-            if self._idle:
-                self._idle -= 1
-                self._inbox.put((call, args))
-            elif self._threads < self.limit:
-                self._threads += 1
-                self._start(call, args)
-            else:
+            if not self.offer(call, *args):
+                self._running += 1
                 if self._jobs is None:
                     self._jobs = deque()
                 self._jobs.append((call, args))
+
+    def offer(self, call: Callable[..., object], *args: Any) -> bool:
+        """As ``submit``, but only if it begins at once; else False."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._running += 1
+                self._inbox.put((call, args))
+                return True
+            if self._starved or self._threads >= self.limit:
+                return False
+            self._running += 1
+            started = self._start(call, args)
+            if not started:
+                self._running -= 1
+            return started
 
     def excuse(self, threads: int = 1) -> None:
         """A worker is stuck in a hook past its deadline: another may take its place.  -1: it came
         back."""
         with self._lock:
             self.limit += threads
-            if threads > 0 and self._jobs and self._threads < self.limit:
-                job = self._jobs.popleft()
-                self._threads += 1
-                try:
-                    self._start(*job)
-                except RuntimeError:  # it stays in line for those who are there
-                    self._running += 1
-                    self._jobs.appendleft(job)
+            self._take_on()
+
+    def _take_on(self) -> None:
+        """Under the lock: starts threads for what waits, as many as there may be."""
+        while self._jobs and self._threads < self.limit and not self._starved:
+            job = self._jobs.popleft()
+            if not self._start(*job):
+                self._jobs.appendleft(job)
+
+    def _ask_again(self) -> None:
+        """On the housekeeper: there may be threads by now."""
+        with self._lock:
+            self._starved = False
+            self._take_on()
 
     def stop(self) -> None:
         """Idle workers end now, the others when they have done what was submitted."""
@@ -108,16 +128,20 @@ class Workers:
                 self._quiet = threading.Condition(self._lock)
             return self._quiet.wait_for(lambda: self._running == 0, timeout)
 
-    def _start(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+    def _start(self, call: Callable[..., object], args: tuple[Any, ...]) -> bool:
+        """Under the lock; False: no thread is to be had, so it is asked for again."""
         try:
+            self._threads += 1
             # in a list that the worker empties: a Thread keeps its arguments until it ends
             threading.Thread(
                 target=self._work, args=([call, args],), name=self.name, daemon=True
             ).start()
-        except RuntimeError:  # no thread to be had: interpreter exit, or the system's limit
+        except (RuntimeError, MemoryError):  # interpreter exit, or the system's limit
             self._threads -= 1
-            self._running -= 1
-            raise
+            self._starved = True
+            _keeper.watch(time.monotonic() + AGAIN, self._ask_again)
+            return False
+        return True
 
     def _work(self, first: list[Any]) -> None:
         call, args = first

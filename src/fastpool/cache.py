@@ -59,18 +59,11 @@ def due() -> None:
     if (at := _core.caches_turned() + EPOCH) <= now:
         dropped, used = _core.turn_caches()
         if dropped:
-            _let_go(dropped)
+            _workers.submit(dropped.clear)
         if not used:
             return  # until in_use() is called again
         at = now + EPOCH
     _keeper.watch(at, due)
-
-
-def _let_go(dropped: list[Any]) -> None:
-    try:
-        _workers.submit(dropped.clear)
-    except RuntimeError:  # no thread to be had: then it is done here, after all
-        dropped.clear()
 
 
 def _after_fork_in_child() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from fastpool import ObjectCache, _core, _keeper, cache
+from fastpool._workers import Workers
 from support import GIL, Crew, eventually, housekept
 
 
@@ -301,17 +302,23 @@ def test_the_housekeeper_runs_no_finaliser(
     assert ended_by == ["fastpool-cache"] if GIL else ended_by != ["fastpool-keeper"]
 
 
-def test_without_a_thread_to_be_had_it_is_let_go_all_the_same(
+def test_without_a_thread_to_be_had_it_is_let_go_later(
     new: Maker, by_hand: None, at: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def submit(call: Any) -> None:
+    """Finalisers are users' code, which the housekeeper does not run."""
+    housekept()
+
+    def refuse(thread: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(cache, "_workers", SimpleNamespace(submit=submit))
     things = ObjectCache(new)
     references = stocked(things, 3)
-    at(61)
-    at(122)
+    monkeypatch.setattr(cache, "_workers", Workers("fastpool-cache", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        at(61)
+        at(122)
+        assert alive(references) == len(references)
     eventually(lambda: alive(references) == 0)
     assert isinstance(things.get(), Thing)
 

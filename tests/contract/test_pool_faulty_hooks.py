@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fastpool import PoolTimeout, _workers
-from support import PATIENCE, Maker, eventually, housekept, states, works
+from fastpool import PoolTimeout
+from support import PATIENCE, Maker, eventually, states, works
 
 
 @pytest.fixture
@@ -122,25 +122,6 @@ def test_reset_runs_once_for_each_return(accounted: Any) -> None:
         pool.put(pool.get())
         assert seen == [0] * returns
     assert pool.stats().closed == {"uses": 1}
-
-
-def test_what_expires_is_closed_when_no_thread_can_be_had(
-    accounted: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the thread that found out, then."""
-    pool, maker = accounted(1, idle_timeout=100, clock=clock)
-    pool.put(pool.get())
-    housekept()
-
-    def refuse(thread: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_workers.threading.Thread, "start", refuse)
-        clock.advance(100)
-    assert maker.closed == 1
-    eventually(lambda: states(pool) == {})
-    works(pool, 1)
 
 
 @pytest.mark.parametrize("timeout", [0.01, 0])

@@ -310,26 +310,6 @@ def test_suspended_pool_creates_nothing(accounted: Any, crew: Crew, clock: Any) 
     eventually(lambda: pool.stats().idle >= 1)
 
 
-def test_pool_without_a_thread_loses_no_place(
-    accounted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that cannot be started is as if the server were away: the caller's time runs out."""
-    pool, maker = accounted(1, max_creating=1)
-
-    def refuse(thread: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    housekept()  # the housekeeper has its thread
-    with monkeypatch.context() as patched:
-        patched.setattr(_workers.threading.Thread, "start", refuse)
-        for _ in range(3):
-            with pytest.raises(PoolTimeout) as caught:
-                pool.get(timeout=0.02)
-            assert caught.value.phase == "create"
-        assert states(pool) == {}
-    works(pool, 1)
-
-
 def test_hung_creation_holds_up_no_other(accounted: Any, crew: Crew, turns: Turns) -> None:
     """Past its deadline its permit is the next one's, and it comes back when it returns."""
     pool, _ = accounted(4, turns, max_creating=1, create_timeout=0.05, timeout=None)
