@@ -43,7 +43,7 @@ class TestForms:
         with accounted(2, maker, factory=factory, **hooks) as (pool, _):
             assert run_in("asyncio", use(pool)).number == 0
 
-    def test_plain_hooks_beside_coroutines(self) -> None:
+    def test_plain_hooks_beside_coroutines(self, clock: Any) -> None:
         """Each hook may be a plain function; it runs on the loop like the others."""
         seen: list[tuple[str, Any]] = []
 
@@ -59,7 +59,7 @@ class TestForms:
                 return object()
 
             hooks = {name: note(name, True) for name in ("check", "reset", "close")}
-            async with FastPool(1, factory=create, check_after=0, **hooks) as pool:
+            async with FastPool(1, factory=create, check_after=0, clock=clock, **hooks) as pool:
                 for _ in range(2):
                     async with pool.lease():
                         pass

@@ -188,7 +188,7 @@ def test_loops_that_close_with_waiters_again_and_again(kind: str, accounted: Any
 
 @pytest.mark.parametrize("ends", ["before", "after"])
 def test_a_check_for_a_closed_loop_is_nobodys_grant(
-    ended: Ended, accounted: Any, ends: str
+    ended: Ended, accounted: Any, ends: str, clock: Any
 ) -> None:
     """It ends before or after the loop is closed; the task is kept, and others get the resource."""
     entered, leave = threading.Event(), threading.Event()
@@ -197,7 +197,7 @@ def test_a_check_for_a_closed_loop_is_nobodys_grant(
         entered.set()
         assert leave.wait(PATIENCE)
 
-    pool, _ = accounted(1, check=check, check_after=0)
+    pool, _ = accounted(1, check=check, check_after=0, clock=clock)
     pool.put(pool.get())  # a new one is not checked
     ended.start(pool.aget())
     ended.run_until(entered.is_set)

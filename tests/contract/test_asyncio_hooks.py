@@ -85,10 +85,10 @@ class TestHooks:
 
         run(main())
 
-    def test_a_check_is_off_the_loop(self, run: Run, accounted: Any) -> None:
+    def test_a_check_is_off_the_loop(self, run: Run, accounted: Any, clock: Any) -> None:
         """The check blocks; the loop runs, and lets it go on."""
         gate = Gate()
-        pool, maker = accounted(1, check=gate, check_after=0)
+        pool, maker = accounted(1, check=gate, check_after=0, clock=clock)
         pool.put(pool.get())  # a new one is not checked
 
         async def main() -> None:
@@ -100,22 +100,22 @@ class TestHooks:
         assert maker.made == 1
 
     def test_a_check_takes_its_time_from_that_of_the_call(
-        self, run: Run, accounted: Any, monkeypatch: pytest.MonkeyPatch
+        self, run: Run, accounted: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
     ) -> None:
         """Who waits for a new resource after a failed check has what is left of the time-out."""
         later = 0.0
-        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later)
+        ahead = SimpleNamespace(monotonic=lambda: time.monotonic() + later)
 
         def check(resource: Any) -> bool:
             nonlocal later
             later = 299.99
             return False
 
-        pool, maker = accounted(1, check=check, check_after=0)
+        pool, maker = accounted(1, check=check, check_after=0, clock=clock)
 
         async def main() -> None:
             pool.put(await pool.aget())
-            monkeypatch.setattr("fastpool._aio.time", clock)  # the loop has its own by now
+            monkeypatch.setattr("fastpool._aio.time", ahead)  # the loop has its own by now
             maker.gate.clear()  # of the new one
             with pytest.raises(PoolTimeout):
                 await pool.aget(timeout=300)

@@ -188,24 +188,29 @@ class TestFactories:
 
 @pytest.mark.usefixtures("face")
 class TestChecks:
-    def test_a_raising_check_is_not_the_borrowers_problem(self, accounted: Any) -> None:
+    def test_a_raising_check_is_not_the_borrowers_problem(self, accounted: Any, clock: Any) -> None:
         """Its exception closes the resource and the borrower gets another one."""
 
         def check(resource: Any) -> None:
             raise RuntimeError("check is broken")
 
-        pool, maker = accounted(1, check=check, check_after=0, name=NAME)
+        pool, maker = accounted(1, check=check, check_after=0, name=NAME, clock=clock)
         first = pool.get()
         pool.put(first)
         second = pool.get()
         assert first.closed and second is not first
         pool.put(second)
 
-    def test_a_hanging_check_keeps_its_place_and_no_more(self, accounted: Any) -> None:
+    def test_a_hanging_check_keeps_its_place_and_no_more(self, accounted: Any, clock: Any) -> None:
         """Another resource serves the next borrower; at the end the checked one is back."""
         gate = threading.Event()
         pool, _ = accounted(
-            2, check=lambda resource: gate.wait(30), check_after=0, name=NAME, hook_timeout=60
+            2,
+            check=lambda resource: gate.wait(30),
+            check_after=0,
+            name=NAME,
+            hook_timeout=60,
+            clock=clock,
         )
         pool.put(pool.get())
         with pytest.raises(PoolTimeout, match=NAME) as caught:

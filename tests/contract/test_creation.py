@@ -125,7 +125,7 @@ class TestCreation:
             pool.get()
         works(pool, 1)
 
-    def test_factory_objects_bring_their_hooks(self) -> None:
+    def test_factory_objects_bring_their_hooks(self, clock: Any) -> None:
         """An object with create, close, check and reset needs no further options."""
         seen: list[str] = []
 
@@ -143,7 +143,7 @@ class TestCreation:
             def close(self, resource: object) -> None:
                 seen.append("close")
 
-        pool: Any = FastPool(1, factory=Factory(), check_after=0)
+        pool: Any = FastPool(1, factory=Factory(), check_after=0, clock=clock)
         for turn in (1, 2):
             pool.put(pool.get())
             eventually(lambda turn=turn: seen.count("reset") == turn)  # a task's: on a worker

@@ -34,7 +34,7 @@ def test_fair_hands_over_to_the_waiter(accounted: Any, crew: Crew) -> None:
         pool.put(waiter.result())
 
 
-def test_who_found_a_bad_resource_keeps_its_turn(accounted: Any, crew: Crew) -> None:
+def test_who_found_a_bad_resource_keeps_its_turn(accounted: Any, crew: Crew, clock: Any) -> None:
     """Whoever came while it was checked stands behind: the new one goes to who came first."""
     gate = threading.Event()
 
@@ -42,7 +42,7 @@ def test_who_found_a_bad_resource_keeps_its_turn(accounted: Any, crew: Crew) -> 
         assert gate.wait(PATIENCE)
         return resource.number > 0  # type: ignore[no-any-return]
 
-    pool, maker = accounted(1, check=check, check_after=0)
+    pool, maker = accounted(1, check=check, check_after=0, clock=clock)
     pool.put(pool.get())
     first = crew.start(pool.get)
     eventually(lambda: pool.stats().checking == 1)

@@ -161,11 +161,15 @@ def test_a_hook_is_overdue_from_its_deadline_until_it_returns(
 
 
 @option("hook_timeout")
-def test_a_check_left_by_its_borrower_counts_from_then_on(accounted: Any, gates: Any) -> None:
+def test_a_check_left_by_its_borrower_counts_from_then_on(
+    accounted: Any, gates: Any, clock: Any
+) -> None:
     """The deadline of a check at borrow is the borrower's, if that comes first: there is a worker
     for the next borrower, and there are no more of them than before when the hook has returned."""
     gate = gates(1)
-    pool, _ = accounted(2, check=gate, check_after=0, hook_timeout=LONG, max_creating=1)
+    pool, _ = accounted(
+        2, check=gate, check_after=0, clock=clock, hook_timeout=LONG, max_creating=1
+    )
     fill(pool, 2)
     with pytest.raises(PoolTimeout) as caught:
         pool.get(timeout=SHORT)
@@ -179,12 +183,14 @@ def test_a_check_left_by_its_borrower_counts_from_then_on(accounted: Any, gates:
 
 @option("hook_timeout")
 def test_a_check_that_has_no_worker_counts_when_it_is_given_up(
-    accounted: Any, gates: Any, crew: Crew
+    accounted: Any, gates: Any, crew: Crew, clock: Any
 ) -> None:
     """Its borrower is told all the same; then it is run by another, and its place is not free
     before."""
     gate = gates()
-    pool, _ = accounted(2, check=gate, check_after=0, hook_timeout=LONG, max_creating=1)
+    pool, _ = accounted(
+        2, check=gate, check_after=0, clock=clock, hook_timeout=LONG, max_creating=1
+    )
     fill(pool, 2)
     first = crew.start(lambda: pool.put(pool.get()))
     eventually(lambda: len(gate.inside) == 1)
@@ -201,7 +207,7 @@ def test_a_check_that_has_no_worker_counts_when_it_is_given_up(
 
 @pytest.mark.threads_only("a signal handler never raises inside a task")
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signal to a thread here")
-def test_an_interrupted_check_leaves_no_trace(accounted: Any, gates: Any) -> None:
+def test_an_interrupted_check_leaves_no_trace(accounted: Any, gates: Any, clock: Any) -> None:
     """Its borrower is gone before the deadline: nothing is overdue, and no worker is missed."""
     main = threading.get_ident()
     gate = gates()
@@ -219,7 +225,9 @@ def test_an_interrupted_check_leaves_no_trace(accounted: Any, gates: Any) -> Non
             time.sleep(0.001)
         gate(resource)
 
-    pool, _ = accounted(1, check=check, check_after=0, max_creating=1, hook_timeout=LONG)
+    pool, _ = accounted(
+        1, check=check, check_after=0, clock=clock, max_creating=1, hook_timeout=LONG
+    )
     fill(pool, 1)
     before = signal.signal(signal.SIGUSR1, strike)
     try:

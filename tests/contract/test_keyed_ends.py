@@ -271,7 +271,7 @@ class TestTasks:
 
 
 class TestFactory:
-    def test_an_object_with_create(self) -> None:
+    def test_an_object_with_create(self, clock: Any) -> None:
         seen: list[Any] = []
 
         class Maker:
@@ -287,7 +287,7 @@ class TestFactory:
             def reset(self, resource: list[str]) -> None:
                 seen.append(("reset", *resource))
 
-        with KeyedPool(Maker(), check_after=0) as pool:
+        with KeyedPool(Maker(), check_after=0, clock=clock) as pool:
             for _ in range(2):
                 with pool.lease("a") as resource:
                     assert resource == ["a"]

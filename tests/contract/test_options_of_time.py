@@ -52,11 +52,16 @@ def test_a_late_resource_is_kept_for_who_wants_it(accounted: Any, crew: Crew) ->
 
 @option("hook_timeout")
 @pytest.mark.parametrize("timeout", [None, 30])
-def test_hook_timeout_gives_up_on_a_hanging_check(accounted: Any, timeout: Any) -> None:
+def test_hook_timeout_gives_up_on_a_hanging_check(accounted: Any, timeout: Any, clock: Any) -> None:
     """The borrower gets PoolTimeout in phase "check"; the place stays counted until it returns."""
     gate = threading.Event()
     pool, maker = accounted(
-        1, check=lambda resource: gate.wait(30), check_after=0, hook_timeout=0.02, timeout=timeout
+        1,
+        check=lambda resource: gate.wait(30),
+        check_after=0,
+        clock=clock,
+        hook_timeout=0.02,
+        timeout=timeout,
     )
     pool.put(pool.get())
     with pytest.raises(PoolTimeout) as caught:
@@ -68,11 +73,15 @@ def test_hook_timeout_gives_up_on_a_hanging_check(accounted: Any, timeout: Any) 
 
 
 @option("timeout")
-def test_the_timeout_bounds_a_hanging_check(accounted: Any) -> None:
+def test_the_timeout_bounds_a_hanging_check(accounted: Any, clock: Any) -> None:
     """The borrower's own timeout holds although the check may take longer, and he has all of it."""
     gate = threading.Event()
     pool, _ = accounted(
-        1, check=lambda resource: gate.wait(3 * PATIENCE), check_after=0, hook_timeout=None
+        1,
+        check=lambda resource: gate.wait(3 * PATIENCE),
+        check_after=0,
+        clock=clock,
+        hook_timeout=None,
     )
     pool.put(pool.get())
     start = time.monotonic()
@@ -110,10 +119,10 @@ def test_a_failed_check_closes_and_the_next_is_tried(accounted: Any, how: str) -
 
 
 @option("check")
-def test_a_new_resource_needs_no_check(accounted: Any) -> None:
+def test_a_new_resource_needs_no_check(clock: Any, accounted: Any) -> None:
     """The check is for what was idle; the factory vouches for the new."""
     seen: list[Any] = []
-    pool, _ = accounted(2, check=seen.append, check_after=0)
+    pool, _ = accounted(2, check=seen.append, check_after=0, clock=clock)
     first = pool.get()
     assert seen == []
     pool.put(first)

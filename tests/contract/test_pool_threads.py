@@ -66,10 +66,12 @@ def test_idle_thread_is_counted_on_once(accounted: Any, crew: Crew) -> None:
 
 
 def test_checks_run_as_many_at_a_time_as_creations_may(
-    accounted: Any, crew: Crew, checks: Checks
+    accounted: Any, crew: Crew, checks: Checks, clock: Any
 ) -> None:
     """The others are in line for a thread, and their resources away already."""
-    pool, _ = accounted(5, check=checks, check_after=0, max_creating=2, hook_timeout=None)
+    pool, _ = accounted(
+        5, check=checks, check_after=0, clock=clock, max_creating=2, hook_timeout=None
+    )
     filled(pool, 5)
     getters = [crew.start(pool.get) for _ in range(5)]
     eventually(lambda: len(checks.inside) == 2 and states(pool) == {"checking": 5})
@@ -81,10 +83,12 @@ def test_checks_run_as_many_at_a_time_as_creations_may(
 
 
 def test_checks_are_made_in_the_order_of_their_borrowers(
-    accounted: Any, crew: Crew, checks: Checks
+    accounted: Any, crew: Crew, checks: Checks, clock: Any
 ) -> None:
     """Nobody's is put off by those who come later."""
-    pool, _ = accounted(4, check=checks, check_after=0, max_creating=1, hook_timeout=None)
+    pool, _ = accounted(
+        4, check=checks, check_after=0, clock=clock, max_creating=1, hook_timeout=None
+    )
     filled(pool, 4)
     got: list[tuple[int, Any]] = []
 
@@ -105,11 +109,13 @@ def test_checks_are_made_in_the_order_of_their_borrowers(
 
 
 def test_thread_that_stood_in_for_a_stuck_one_goes_when_that_is_back(
-    accounted: Any, crew: Crew, checks: Checks, monkeypatch: pytest.MonkeyPatch
+    accounted: Any, crew: Crew, checks: Checks, monkeypatch: pytest.MonkeyPatch, clock: Any
 ) -> None:
     """Then no more checks run at a time than before."""
     monkeypatch.setattr(_workers, "LINGER", 1e6)
-    pool, _ = accounted(4, check=checks, check_after=0, max_creating=1, hook_timeout=0.02)
+    pool, _ = accounted(
+        4, check=checks, check_after=0, clock=clock, max_creating=1, hook_timeout=0.02
+    )
     filled(pool, 4)
     for _ in range(2):
         with pytest.raises(Exception, match="check"):

@@ -201,7 +201,7 @@ def test_min_idle_is_what_is_idle(accounted: Any, clock: Any) -> None:
 
 
 def test_time_of_a_failed_check_is_the_borrowers(
-    accounted: Any, monkeypatch: pytest.MonkeyPatch
+    accounted: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
 ) -> None:
     """One timeout for all of it: what the check has used up is not there for the creation."""
     now = [time.monotonic()]
@@ -213,7 +213,9 @@ def test_time_of_a_failed_check_is_the_borrowers(
         now[0] += 999.98
         return False
 
-    pool, maker = accounted(1, check=check, check_after=0, hook_timeout=None, timeout=1000)
+    pool, maker = accounted(
+        1, check=check, check_after=0, clock=clock, hook_timeout=None, timeout=1000
+    )
     pool.put(pool.get())
     maker.gate.clear()
     with pytest.raises(PoolTimeout) as caught:
@@ -223,7 +225,7 @@ def test_time_of_a_failed_check_is_the_borrowers(
 
 
 def test_time_of_a_failed_check_is_not_there_for_the_next(
-    accounted: Any, monkeypatch: pytest.MonkeyPatch
+    accounted: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
 ) -> None:
     """Nor is it when another idle resource is tried: the second check has what is left."""
     now = [time.monotonic()]
@@ -240,7 +242,7 @@ def test_time_of_a_failed_check_is_not_there_for_the_next(
         now[0] += 999.98
         return False
 
-    pool, _ = accounted(2, check=check, check_after=0, hook_timeout=None, timeout=1000)
+    pool, _ = accounted(2, check=check, check_after=0, clock=clock, hook_timeout=None, timeout=1000)
     for resource in [pool.get(), pool.get()]:
         pool.put(resource)
     with pytest.raises(PoolTimeout) as caught:
@@ -249,7 +251,7 @@ def test_time_of_a_failed_check_is_not_there_for_the_next(
     gate.set()
 
 
-def test_check_of_a_try_that_does_not_wait_has_its_time(accounted: Any) -> None:
+def test_check_of_a_try_that_does_not_wait_has_its_time(accounted: Any, clock: Any) -> None:
     """``timeout=0`` is for waiting: a due check is run, and may take as long as any."""
     seen: list[Any] = []
 
@@ -257,14 +259,16 @@ def test_check_of_a_try_that_does_not_wait_has_its_time(accounted: Any) -> None:
         time.sleep(0.02)
         seen.append(resource)
 
-    pool, _ = accounted(1, check=check, check_after=0)
+    pool, _ = accounted(1, check=check, check_after=0, clock=clock)
     pool.put(pool.get())
     pool.put(pool.get(timeout=0))
     pool.put(pool.get_nowait())
     assert len(seen) == 2
 
 
-def test_borrower_of_a_bad_resource_keeps_his_place_in_line(accounted: Any, crew: Crew) -> None:
+def test_borrower_of_a_bad_resource_keeps_his_place_in_line(
+    accounted: Any, crew: Crew, clock: Any
+) -> None:
     """He was first, and is the first to have the one that takes its place."""
     begun, gate = threading.Event(), threading.Event()
 
@@ -273,7 +277,7 @@ def test_borrower_of_a_bad_resource_keeps_his_place_in_line(accounted: Any, crew
         assert gate.wait(3 * PATIENCE)
         return resource.number > 0
 
-    pool, _ = accounted(1, check=check, check_after=0, hook_timeout=None)
+    pool, _ = accounted(1, check=check, check_after=0, clock=clock, hook_timeout=None)
     pool.put(pool.get())
     served: list[str] = []
 

@@ -13,7 +13,7 @@ import pytest
 
 from faces import FastPool
 from fastpool import PoolClosed, PoolError, PoolOverloaded, PoolTimeout, _core
-from support import Crew, Maker, eventually, states, works
+from support import PATIENCE, Crew, Maker, eventually, states, works
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -233,9 +233,9 @@ class TestMaxConnLifetime:
 class TestTestOnBorrow:
     """check, check_after"""
 
-    def test_only_idle_ones_are_tested(self, accounted: Any) -> None:
+    def test_only_idle_ones_are_tested(self, accounted: Any, clock: Any) -> None:
         tested: list[Any] = []
-        pool, _ = accounted(1, check=tested.append, check_after=0)
+        pool, _ = accounted(1, check=tested.append, check_after=0, clock=clock)
         one = pool.get()
         assert tested == []  # it was dialled just now
         pool.put(one)
@@ -272,32 +272,29 @@ class TestTestOnBorrow:
         pool.put(pool.get())
         assert len(tested) == 1
 
-    def test_a_slow_one_keeps_nobody_else(self, accounted: Any, crew: Crew) -> None:
+    def test_a_slow_one_keeps_nobody_else(self, accounted: Any, crew: Crew, clock: Any) -> None:
         """It runs outside any lock."""
         testing, go_on = threading.Event(), threading.Event()
-        stuck: list[Any] = []  # on a busy machine one that was just made is asked, too
 
         def ping(resource: Any) -> None:
-            if resource in stuck:
-                testing.set()
-                go_on.wait(10)
+            testing.set()
+            go_on.wait(PATIENCE)
 
-        pool, _ = accounted(2, check=ping, check_after=0)
-        stuck.append(pool.get())
-        pool.put(stuck[0])
+        pool, _ = accounted(2, check=ping, check_after=0, clock=clock)
+        pool.put(pool.get())
         slow = crew.start(pool.get)
         eventually(testing.is_set)
         pool.put(pool.get(timeout=10))  # a fresh one
         go_on.set()
         pool.put(slow.result())
 
-    def test_a_panic_in_it_leaks_no_slot(self, accounted: Any) -> None:
+    def test_a_panic_in_it_leaks_no_slot(self, accounted: Any, clock: Any) -> None:
         """In redigo MaxActive is one less from then on."""
 
         def panic(resource: Any) -> None:
             raise SystemExit("in the check")
 
-        pool, maker = accounted(1, check=panic, check_after=0)
+        pool, maker = accounted(1, check=panic, check_after=0, clock=clock)
         for _ in range(20):
             pool.put(pool.get(timeout=10))  # the idle one fails its check, and a new one is made
         eventually(lambda: states(pool) == {"idle": 1})

@@ -26,11 +26,16 @@ class TestStats:
         pool.put(pool.get())
         assert stats.idle == 0 and pool.stats().idle == 1
 
-    def test_each_state_is_counted(self, accounted: Any, crew: Crew) -> None:
+    def test_each_state_is_counted(self, accounted: Any, crew: Crew, clock: Any) -> None:
         """One resource in each state, each counted once, and their sum is `open`."""
         gate = threading.Event()
         pool, maker = accounted(
-            5, check=lambda resource: gate.wait(30), check_after=0, hook_timeout=None, timeout=None
+            5,
+            check=lambda resource: gate.wait(30),
+            check_after=0,
+            clock=clock,
+            hook_timeout=None,
+            timeout=None,
         )
         a, b, c = (pool.get() for _ in range(3))
         pool.put(a)  # idle, then checking
