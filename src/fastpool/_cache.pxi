@@ -159,7 +159,9 @@ cdef class ObjectCache:
     def __cinit__(self, *args, **options):
         fp_cache_begin(&self.cache)
 
-    def __init__(self, new, *, reset=None):
+    def __init__(self, new=None, *others, reset=None):
+        if others:
+            refuse_extra(self, "new", (new, *others))
         if self.new is not None:
             raise RuntimeError("an ObjectCache is initialised once")
         configure_cache(new, reset)
@@ -201,8 +203,12 @@ cdef class ObjectCache:
             caches_in_use()
 
     def __repr__(self):
-        name = getattr(self.new, "__qualname__", None) or repr(self.new)
+        from fastpool._notices import shown
+        name = getattr(self.new, "__qualname__", None) or shown(self.new, 80)
         return f"<ObjectCache of {name}>"
+
+    def __reduce__(self):
+        return refuse_copy(self, None)
 
     @classmethod
     def __class_getitem__(cls, item):

@@ -54,6 +54,33 @@ def bind_keyed(configure_pool):
     configure_keyed = configure_pool
 
 
+# ---- Wrong use: see _misuse.py ------------------------------------------------------------------
+
+cdef object refuse_copy(object thing, str name):
+    from fastpool._misuse import uncopied
+    raise uncopied(thing, name)
+
+
+cdef object refuse_option(object thing, str name):
+    from fastpool._misuse import unknown_option
+    raise unknown_option(type(thing).__name__, type(thing).__name__, name, ("size", "max_waiting", "name"))
+
+
+cdef object refuse_extra(object thing, str first, tuple given):
+    from fastpool._misuse import extra_arguments
+    raise extra_arguments(type(thing).__name__, first, given)
+
+
+cdef tuple HANDLE_STATES = ("not entered", "held", "released", "discarded")
+
+
+# The text of a handle: of what it is, how far it has come, and what it holds.
+cdef str handle_shown(object handle, str of, int state, object held):
+    from fastpool._notices import shown
+    holds = "" if held is None else f", {shown(held, 80)}"
+    return f"<{type(handle).__name__} of {of}: {HANDLE_STATES[state]}{holds}>"
+
+
 # ---- Time spans -------------------------------------------------------------------------------
 
 cdef int64_t span_of(fp_core *c, object timeout) except -1:

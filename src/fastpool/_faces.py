@@ -183,6 +183,37 @@ def settle(manager: Any, index: int, error: BaseException | None, discard: bool)
     return (_aio or _load()).settle(manager, index, error, discard)
 
 
+class OfResource:
+    """Stands in a lease for what its resource has, and raises the error that says so.  By name: a
+    ``__getattr__`` would make every call of a lease's own methods slower."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, lease: Any, kind: type) -> Any:
+        from ._misuse import asked_of_lease
+
+        raise asked_of_lease(lease, kind, self.name)
+
+
+OF_RESOURCES = {
+    name: OfResource(name)
+    for name in (
+        "begin", "close", "commit", "cursor", "delete", "execute", "executemany", "fetch",
+        "fetchall", "fetchone", "fetchrow", "fetchval", "get", "ping", "pipeline", "post", "put",
+        "query", "read", "recv", "request", "rollback", "send", "sendall", "set", "stream",
+        "transaction", "write",
+    )
+}  # fmt: skip
+
+
+def without_theirs(lease: Any) -> list[str]:
+    """``dir`` of a lease: what it has itself."""
+    return [name for name in object.__dir__(lease) if name not in OF_RESOURCES]
+
+
 def named(function: Any, name: str) -> Any:
     """The function with the name that it has in the type."""
     function.__name__ = function.__qualname__ = name
@@ -201,7 +232,7 @@ def install() -> None:
             "__aenter__": enter_pool,
             "__aexit__": exit_pool,
         },
-        {"__aenter__": enter_lease},
+        {"__aenter__": enter_lease, "__dir__": without_theirs, **OF_RESOURCES},
         settle,
     )
     _core.add_shared_faces(
@@ -213,7 +244,7 @@ def install() -> None:
             "__aenter__": enter_pool,
             "__aexit__": exit_pool,
         },
-        {"__aenter__": enter_lease},
+        {"__aenter__": enter_lease, "__dir__": without_theirs, **OF_RESOURCES},
     )
     _core.add_semaphore_faces(
         {"aacquire": named(units_acquire, "aacquire")},

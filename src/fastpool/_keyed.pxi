@@ -43,7 +43,9 @@ cdef class KeyedPool(Owner):
     """
     cdef dict cores  # by key; the manager's, under its lock
 
-    def __init__(self, factory, **options):
+    def __init__(self, factory=None, *others, **options):
+        if others:
+            refuse_extra(self, "factory", (factory, *others))
         if self.c.manager != NULL:
             raise RuntimeError("a KeyedPool is initialised once")
         mind_gevent(self)
@@ -178,8 +180,12 @@ cdef class KeyedLease(Lease):
         self.pool = None
 
     def __repr__(self):
-        state = ('not entered', 'held', 'released', 'discarded')[self.of.state]
-        return f"<KeyedLease of {self.of_key!r:.80} {state}>"
+        from fastpool._notices import shown
+        pool = self.pool
+        of = lease_name(self) if pool is None else repr((<KeyedPool>pool).label)
+        if pool is not None or of == "a pool":  # the name of a key's pool ends in the key
+            of += f", key {shown(self.of_key, 60)}"
+        return handle_shown(self, of, self.of.state, lease_holds(self))
 
 
 cdef KeyedPool keyed_pool(KeyedLease self):

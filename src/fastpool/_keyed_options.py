@@ -53,9 +53,15 @@ def parse_keyed(factory: Any, unset: object, given: dict[str, Any]) -> KeyedOpti
         if name in NOT_KEYED:
             raise TypeError(f"{who}: KeyedPool has no option {name!r}: {NOT_KEYED[name]}")
         if name not in LIMITS and name not in NAMES:
-            raise TypeError(_unknown(who, name))
+            from ._misuse import unknown_option
+
+            names = ("factory", *LIMITS, *(n for n in NAMES if n not in NOT_KEYED))
+            raise unknown_option(who, "KeyedPool", name, dict.fromkeys(names), NOT_KEYED)
     if factory is None:
-        raise TypeError(f"{who}: KeyedPool needs a factory")
+        raise TypeError(
+            f"{who}: KeyedPool needs a factory: KeyedPool(connect), where connect(key) makes a "
+            "resource of that key"
+        )
     limits = _limits(who, given)
     own = {name: given[name] for name in given if name not in LIMITS}
     own.setdefault("idle_timeout", IDLE_TIMEOUT)
@@ -102,12 +108,3 @@ def _limits(who: str, given: dict[str, Any]) -> dict[str, float]:
                 f"{who}: {part} is {limits[part]}, more than {whole} allows: {limits[whole]}"
             )
     return limits
-
-
-def _unknown(who: str, name: str) -> str:
-    from difflib import get_close_matches
-
-    names = [*LIMITS, *(other for other in NAMES if other not in NOT_KEYED)]
-    near = get_close_matches(name, names, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{who}: KeyedPool has no option {name!r}{hint}. Options: {', '.join(names)}"

@@ -293,6 +293,11 @@ class Manager:
         return isinstance(error, rule) or not isinstance(error, Exception)
 
     def misused(self, act: str, resource: object) -> NoReturn:
+        from ._misuse import ask_resource
+
+        cure = ask_resource(act, resource)
+        if cure is not None and self.core.find(resource) < 0:
+            raise ValueError(f"{self.name}: {cure}")
         what = f"{type(resource).__name__} object {_notices.shown(resource, 80)}"
         if self.core.find(resource) < 0:
             raise ValueError(

@@ -90,7 +90,10 @@ def parse(
     given = {name: value for name, value in given.items() if value is not unset}
     unknown = given.keys() - set(NAMES)
     if unknown:
-        raise TypeError(_unknown(given.get("name") or "FastPool", sorted(unknown)[0]))
+        from ._misuse import unknown_option
+
+        who = given.get("name") or "FastPool"
+        raise unknown_option(who, "FastPool", sorted(unknown)[0], ("maxsize", *NAMES))
     o = kind()
     _pools += 1
     o.name = given.get("name") or f"pool-{_pools}"
@@ -108,7 +111,8 @@ def parse(
             return inf
         kind = "an int" if whole else "a number"
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise TypeError(f"{where}{name} must be {kind} or None, not {value!r}")
+            hint = "; for seconds say idle_timeout" if name == "max_idle" else ""
+            raise TypeError(f"{where}{name} must be {kind} or None, not {value!r}{hint}")
         if isnan(value) or not least <= value <= most:
             raise ValueError(f"{where}{name} must be {kind} >= {least:g} or None, not {value!r}")
         return value
@@ -124,6 +128,11 @@ def parse(
         raise TypeError(f"{where}give factory or items=, not both")
     o.pool_use = o.factory is not None or o.items is not None
     if o.items is not None:
+        if not hasattr(o.items, "__iter__") and not hasattr(o.items, "__getitem__"):
+            raise TypeError(
+                f"{where}items must be the ready resources, in a list or so, not {o.items!r}; how "
+                "many a factory may make is maxsize="
+            )
         o.items = list(o.items)
         if any(item is None for item in o.items):
             raise bad_items(o.name, o.items)
@@ -171,17 +180,11 @@ def parse(
     return o
 
 
-def _unknown(pool: str, name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, NAMES, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{pool}: FastPool has no option {name!r}{hint}. Options: {', '.join(NAMES)}"
-
-
 def _maxsize(where: str, maxsize: Any, unset: object, o: Options) -> int:
     if maxsize is unset:
         return 10 if o.factory is not None else len(o.items) if o.items is not None else 0
+    if callable(maxsize):
+        raise TypeError(f"{where}maxsize must be an int, not {maxsize!r}; say factory= for that")
     if isinstance(maxsize, bool) or not isinstance(maxsize, int):
         raise TypeError(f"{where}maxsize must be an int, not {maxsize!r}; 0 is no cap")
     if maxsize < 0:
@@ -217,7 +220,8 @@ def _hooks(where: str, factory: Any, given: dict[str, Any]) -> Hooks:
         raise TypeError(f"{where}factory.create must be callable, not {create!r}")
     if create is not None and not callable(create):
         raise TypeError(
-            f"{where}factory must be callable or have a create() method, not {factory!r}"
+            f"{where}factory must be callable or have a create() method, not {factory!r}: it is "
+            "the function itself, not what it returns"
         )
     hooks.create = create
     has_create = create is not factory

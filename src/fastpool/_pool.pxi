@@ -86,7 +86,9 @@ cdef class FastPool(Store):
     docs/reference/fastpool.md.
     """
 
-    def __init__(self, maxsize=..., **options):
+    def __init__(self, maxsize=..., *others, **options):
+        if others:
+            refuse_extra(self, "maxsize", (maxsize, *others))
         if self.c.manager != NULL:
             raise RuntimeError("a FastPool is initialised once")
         mind_gevent(self)
@@ -394,8 +396,11 @@ cdef class Lease:
             if l.c.manager != NULL and not is_finalizing():
                 (<object>l.c.manager).lost(l.slot.index)
 
+    def __reduce__(self):
+        return refuse_copy(self, lease_pool(self))
+
     def __repr__(self):
-        return f"<Lease {('not entered', 'held', 'released', 'discarded')[self.of.state]}>"
+        return handle_shown(self, lease_name(self), self.of.state, lease_holds(self))
 
 
 cdef object lease_again(Lease self, uintptr_t me):
@@ -415,6 +420,20 @@ cdef int lease_held(Lease self, str act) except -1:
     from fastpool.errors import PoolError
     why = "was not entered yet" if l.state == FP_LEASE_FRESH else "has been released or discarded"
     raise PoolError(lease_pool(self), f"{act}: this lease {why}")
+
+
+cdef str lease_name(Lease self):
+    """The name of its pool for a text: in quotes, if it is known."""
+    name = lease_pool(self)
+    return name if name == "a pool" else repr(name)
+
+
+cdef object lease_holds(Lease self):
+    """Its resource while it is held, or None."""
+    cdef fp_slot *slot = self.of.slot
+    if slot == NULL or fp_id_of(self.of.c) != self.of.id:
+        return None
+    return fp_resource(slot) if fp_slot_holds(slot, self.of.generation) else None
 
 
 cdef object lease_pool(Lease self):

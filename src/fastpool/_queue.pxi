@@ -77,6 +77,9 @@ cdef class Owner:
         self.core = Core()
         self.c = self.core.c
 
+    def __reduce__(self):
+        return refuse_copy(self, self.label)
+
     @classmethod
     def __class_getitem__(cls, item):
         return generic_alias(cls, item)

@@ -18,7 +18,11 @@ cdef class WeightedSemaphore(Owner):
     ``name``: in errors; "semaphore-N" if not given.  In a forked child all of it is free.
     """
 
-    def __init__(self, size, *, max_waiting=None, name=None):
+    def __init__(self, size=None, *others, max_waiting=None, name=None, **options):
+        if others:
+            refuse_extra(self, "size", (size, *others))
+        if options:
+            refuse_option(self, next(iter(options)))
         if self.c.use == FP_WEIGHTED:
             raise RuntimeError("a WeightedSemaphore is initialised once")
         mind_gevent(self)
@@ -240,14 +244,17 @@ cdef class SemaphoreHold:
         """How many units."""
         return self.of.n
 
+    def __reduce__(self):
+        return refuse_copy(self, self.semaphore.label)
+
     def __dealloc__(self):
         if fp_hold_state(&self.of) == FP_HOLD_HELD and units_end(self):
             if not self.quiet and not is_finalizing():
                 units_lost(self.semaphore.label, self.of.n)
 
     def __repr__(self):
-        state = ("not entered", "held", "released")[fp_hold_state(&self.of)]
-        return f"<SemaphoreHold of {self.of.n}: {state}>"
+        of = f"{self.of.n} of {self.semaphore.label!r}"
+        return handle_shown(self, of, fp_hold_state(&self.of), None)
 
 
 cdef SemaphoreHold units_hold(WeightedSemaphore semaphore, uint64_t units, int64_t span):

@@ -302,9 +302,14 @@ class Shards:
         )
 
     def misused(self, act: str, resource: object) -> NoReturn:
+        from ._misuse import ask_resource
+
+        cure = ask_resource(act, resource)
+        if cure is not None:
+            raise ValueError(f"{self.name}: {cure}")
         raise ValueError(
             f"{self.name}: {act}: this pool did not make, or has closed, the "
-            f"{type(resource).__name__} object {resource!r:.80}"
+            f"{type(resource).__name__} object {_notices.shown(resource, 80)}"
         )
 
     def wish(self, n: int) -> None:

@@ -78,7 +78,9 @@ cdef class SharedPool(Owner):
     ``items``, and then callers wait in line.  All options: docs/reference/shared.md.
     """
 
-    def __init__(self, factory, **options):
+    def __init__(self, factory=None, *others, **options):
+        if others:
+            refuse_extra(self, "factory", (factory, *others))
         if self.c.manager != NULL:
             raise RuntimeError("a SharedPool is initialised once")
         mind_gevent(self)
@@ -338,8 +340,14 @@ cdef class SharedLease:
             if l.c.manager != NULL:
                 (<object>l.c.manager).lost(ticket)
 
+    def __reduce__(self):
+        return refuse_copy(self, share_pool(self))
+
     def __repr__(self):
-        return f"<SharedLease {('not entered', 'held', 'released', 'discarded')[self.of.state]}>"
+        cdef fp_slot *slot = fp_share_slot(&self.of)
+        name = share_pool(self)
+        held = None if slot == NULL or fp_id_of(self.of.c) != self.of.id else fp_resource(slot)
+        return handle_shown(self, name if name == "a pool" else repr(name), self.of.state, held)
 
 
 # The end of a lease: of a block that ``error`` left, or to discard.

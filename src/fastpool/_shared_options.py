@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf, isnan
 
-from ._options import Options, errors_rule, parse
+from ._options import NAMES, Options, errors_rule, parse
 from .errors import PoolError
 
 TYPE_CHECKING = False
@@ -78,8 +78,17 @@ def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOp
     for name in given:
         if name in NOT_SHARED:
             raise TypeError(f"{who}: SharedPool has no option {name!r}: {NOT_SHARED[name]}")
+    known = dict.fromkeys((*OWN, *(n for n in NAMES if n not in NOT_SHARED)))
+    for name in given:
+        if name not in known:
+            from ._misuse import unknown_option
+
+            raise unknown_option(who, "SharedPool", name, known, NOT_SHARED)
     if factory is None:
-        raise TypeError(f"{who}: SharedPool needs a factory")
+        raise TypeError(
+            f"{who}: SharedPool needs a factory: SharedPool(connect), where connect() makes a "
+            "resource that many callers may use at once"
+        )
     if getattr(factory, "reset", None) is not None and hasattr(factory, "create"):
         raise TypeError(f"{who}: SharedPool calls no reset(): {NOT_SHARED['reset']}")
     own = {name: given.pop(name) for name in OWN if name in given}

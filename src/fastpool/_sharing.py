@@ -7,7 +7,7 @@ stand in nobody's way.  ``reasons`` remembers why each is being drained.
 
 from __future__ import annotations
 
-from . import _keeper
+from . import _keeper, _notices
 from ._closing import Closing
 from ._manager import Manager
 from ._opener import Opener, Try
@@ -232,7 +232,7 @@ class SharedManager(Manager):
 
     def misused(self, act: str, resource: object) -> Any:
         if self.core.find(resource) >= 0:
-            what = f"{type(resource).__name__} object {resource!r:.80}"
+            what = f"{type(resource).__name__} object {_notices.shown(resource, 80)}"
             raise ValueError(f"{self.name}: {act}: no slot of it is taken: the {what}")
         super().misused(act, resource)
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
 from ._core import SemaphoreHold, WeightedSemaphore, units_hit, units_quiet
 from ._limit_options import WhenFull, look_ahead, waits, whole
@@ -55,6 +55,11 @@ class TaskPool:
         self._turns = WeightedSemaphore(workers, name=self.name)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __reduce__(self) -> NoReturn:
+        from ._misuse import uncopied
+
+        raise uncopied(self, self.name)
 
     def __repr__(self) -> str:
         return (

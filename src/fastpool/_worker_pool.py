@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from ._core import SemaphoreHold, units_hit, units_quiet
 from ._crew import Crew
@@ -88,6 +88,11 @@ class WorkerPool(Executor):
         self._crew = Crew(
             name, name, workers, max_queue, idle_timeout, initializer, tuple(initargs)
         )
+
+    def __reduce__(self) -> NoReturn:
+        from ._misuse import uncopied
+
+        raise uncopied(self, self._crew.name)
 
     def __repr__(self) -> str:
         now = self.stats()

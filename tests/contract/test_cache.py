@@ -442,8 +442,8 @@ async def coroutine(*args: Any) -> None:
         ((list,), {"reset": 42}, "reset must be a callable of one object, not 42"),
         ((coroutine,), {}, "new is a coroutine function, and get.. and put.. await nothing"),
         ((list,), {"reset": coroutine}, "reset is a coroutine function"),
-        ((), {}, "exactly 1 positional argument"),
-        ((list, list.clear), {}, "exactly 1 positional argument"),
+        ((), {}, "new must be a callable that makes an object, not None"),
+        ((list, list.clear), {}, "takes one argument by position, new, and was given 2"),
         ((list,), {"size": 3}, "unexpected keyword argument 'size'"),
     ],
 )

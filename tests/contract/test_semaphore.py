@@ -368,7 +368,7 @@ class TestConstruction:
         semaphore = fastpool.WeightedSemaphore(3, name="seats")
         with semaphore.hold(2) as hold:
             assert repr(semaphore) == "<WeightedSemaphore 'seats': 2 of 3 in use, 0 waiting>"
-            assert repr(hold) == "<SemaphoreHold of 2: held>"
+            assert repr(hold) == "<SemaphoreHold of 2 of 'seats': held>"
         semaphore.close()
         assert "closed" in repr(semaphore)
         one, two = fastpool.WeightedSemaphore(1), fastpool.WeightedSemaphore(1)
