@@ -28,6 +28,8 @@ import weakref
 from _queue import Empty, SimpleQueue
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
+from functools import partial
 from typing import Any
 
 from fastpool import _aio, _core, _keeper, _policy, _shards, pool
@@ -421,10 +423,14 @@ class Thread:
         args: tuple[Any, ...] = (),
         name: str = "thread",
         daemon: bool | None = None,
+        context: Context | None = None,
     ) -> None:
         self.schedule, self.call, self.name = schedule, (target, args), name
+        self.context = context
+        self.ident: int | None = None
 
     def start(self) -> None:
         target, args = self.call
         del self.call
-        self.schedule.spawn(target, *args, name=self.name)
+        call = target if self.context is None else partial(self.context.run, target)
+        self.ident = self.schedule.spawn(call, *args, name=self.name).thread.ident

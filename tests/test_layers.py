@@ -54,7 +54,7 @@ ARROWS: dict[str, set[str]] = {
         "_tracking",
         "_housekeeping",
     },
-    "_tasks": set(),
+    "_tasks": {"_keeper"},
     "_shard": {
         "errors",
         "_core",
@@ -114,7 +114,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "keyed": {"_core", "_faces", "pool", "_keyed_options", "_keyed"},
     "cache": {"_core", "_options", "_keeper", "_workers", "pool"},
-    "_crew": {"errors", "_core"},
+    "_crew": {"errors", "_keeper", "_core"},
     "_limit_options": set(),
     "_worker_pool": {"errors", "_misuse", "_core", "_crew", "_limit_options"},
     "_task_pool": {"errors", "_misuse", "_core", "_limit_options"},

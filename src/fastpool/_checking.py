@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from _contextvars import copy_context
 
 from . import _policy
 from ._deadlines import Call
@@ -73,7 +74,8 @@ class Checking:
             left = min(left, max(start + span - now, 0.0))
         call = Call(now + left, manager.checkers)
         try:
-            self.core.send(hand, manager.checkers.submit, (self._answer, job, call, index, done))
+            answer = copy_context().run, self._answer, job, call, index, done
+            self.core.send(hand, manager.checkers.submit, answer)
             done.wait(None if left == INF else left)
         finally:  # also when a signal handler raised
             if hand.index < 0:  # it was sent

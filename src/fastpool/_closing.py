@@ -6,6 +6,7 @@ person: what expired, was lost, or belongs to a pool that was collected.
 
 from __future__ import annotations
 
+from _contextvars import copy_context
 from operator import methodcaller
 
 from ._workers import on_loop
@@ -55,7 +56,7 @@ class Closing:
                 hook = _close
             if hook is not None:
                 self.deadlines.begin(index, workers)
-                if not core.close_resource(index, hook, use):
+                if not copy_context().run(core.close_resource, index, hook, use):
                     return
         except Exception as error:
             failure = error

@@ -14,9 +14,11 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.thread import BrokenThreadPool
+from contextvars import Context
 from queue import Empty
 from typing import Any
 
+from . import _keeper
 from ._core import Queue, SemaphoreHold, WeightedSemaphore, keep
 from .errors import PoolDeadlock, PoolTimeout, ShutDown
 
@@ -24,8 +26,11 @@ __all__ = ["Crew", "Task"]
 
 log = logging.getLogger("concurrent.futures")
 
-#: A future, the function with its arguments, and the place that it holds until it has ended.
-Task = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any], SemaphoreHold]
+#: A future, its submitter's context variables, the function with its arguments, and the place that
+#: it holds until it has ended.
+Task = tuple[
+    "Future[Any]", Context, Callable[..., Any], tuple[Any, ...], dict[str, Any], SemaphoreHold
+]
 
 STUCK = (
     "all {} workers would wait for a place in their own full pool, and none would be left to make "
@@ -91,7 +96,7 @@ class Crew:
     def start(self) -> None:
         """One more thread; fewer than wanted will do."""
         name = f"{self.prefix}_{self.started}"
-        thread = threading.Thread(target=self.work, name=name, daemon=False)
+        thread = threading.Thread(target=self.work, name=name, daemon=False, **_keeper.apart())
         self.started += 1
         self.threads.add(thread)
         try:
@@ -227,6 +232,7 @@ class Crew:
 def do(
     me: Worker,
     future: Future[Any],
+    context: Context,
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -239,7 +245,7 @@ def do(
     me.place = place
     try:
         try:
-            result = function(*args, **kwargs)
+            result = context.run(function, *args, **kwargs)
         finally:
             me.place = None
             place.__exit__(None, None, None)  # whoever submitted it may have been interrupted

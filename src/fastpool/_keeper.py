@@ -6,9 +6,11 @@ too: it puts into a ``SimpleQueue``, which is re-entrant, and takes no lock.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
+from _contextvars import Context, copy_context
 from _queue import Empty, SimpleQueue
 from heapq import heapify, heappop, heappush
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["inbox_put", "poke", "restart", "start", "watch"]
+__all__ = ["apart", "context_of_caller", "inbox_put", "poke", "restart", "start", "watch"]
 
 _inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]] = SimpleQueue()
 _thread: threading.Thread | None = None
@@ -55,6 +57,21 @@ def restart() -> None:
     _inbox, _thread, _starting = SimpleQueue(), None, threading.Lock()
 
 
+def apart() -> dict[str, Any]:
+    """Arguments of a Thread that does not inherit the context variables of who happens to start it,
+    and so does not keep them alive; before Python 3.14 none does."""
+    return {"context": Context()} if sys.version_info >= (3, 14) else {}
+
+
+def context_of_caller(own: Context | None) -> Context:
+    """A copy of the caller's context variables, for what is done on the caller's behalf; of those
+    of the pool, ``own``, if the caller is the housekeeper, on whose behalf nothing is done."""
+    thread = _thread
+    if own is not None and thread is not None and thread.ident == threading.get_ident():
+        return own.copy()
+    return copy_context()
+
+
 def start() -> None:
     """Starts the thread, if it is not there yet."""
     global _thread
@@ -63,7 +80,7 @@ def start() -> None:
     try:
         if _thread is None:
             thread = threading.Thread(
-                target=_keep, args=(_inbox,), name="fastpool-keeper", daemon=True
+                target=_keep, args=(_inbox,), name="fastpool-keeper", daemon=True, **apart()
             )
             thread.start()
             _thread = thread

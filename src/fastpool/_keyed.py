@@ -66,10 +66,10 @@ class Keyed:
         self.lock = threading.RLock()
         self.news = threading.Condition(self.lock)
         name, o = f"fastpool-{self.name}", self.options
-        self.creators = Workers(f"{name}-create", MOST_CREATING)
-        self.checkers = Workers(f"{name}-check", min(o.max_creating * 16, 64))
-        self.closers = Workers(f"{name}-close", CLOSERS)
-        self.errands = Workers(f"{name}-task", 64)
+        self.creators = Workers(f"{name}-create", MOST_CREATING, o.context)
+        self.checkers = Workers(f"{name}-check", min(o.max_creating * 16, 64), o.context)
+        self.closers = Workers(f"{name}-close", CLOSERS, o.context)
+        self.errands = Workers(f"{name}-task", 64, o.context)
         self.places = Places(self.core, self.cores, o, self.lock)
         self.past = _core.Counted()  # of keys that are forgotten; and beside it
         self.past_beside = nothing_beside()

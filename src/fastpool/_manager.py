@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from _contextvars import copy_context
 
 from . import _keeper, _notices
 from ._checking import Checking
@@ -102,11 +103,10 @@ class Manager:
 
     def hire(self) -> None:
         """Threads that start when there is work, but for those of the opener."""
-        self.checkers: Any = Workers(
-            f"fastpool-{self.name}-check", min(self.options.max_creating, 64)
-        )
-        self.closers: Any = Workers(f"fastpool-{self.name}-close", CLOSERS)
-        self.errands = Workers(f"fastpool-{self.name}-task", 64)  # what tasks have run off the loop
+        name, o = f"fastpool-{self.name}", self.options
+        self.checkers: Any = Workers(f"{name}-check", min(o.max_creating, 64), o.context)
+        self.closers: Any = Workers(f"{name}-close", CLOSERS, o.context)
+        self.errands = Workers(f"{name}-task", 64, o.context)  # what tasks have run off the loop
 
     def workers(self) -> tuple[Any, ...]:
         """Where its hooks run in the background."""
@@ -248,7 +248,7 @@ class Manager:
             return None
         self.deadlines.begin(index)
         try:
-            self.hooks.reset(self.core.item(index))
+            copy_context().run(self.hooks.reset, self.core.item(index))
         except Exception as failure:
             self.log("reset failed; the resource is closed", failure)
             return "reset"

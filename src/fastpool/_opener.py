@@ -58,7 +58,7 @@ class Opener:
     def hire(self) -> Any:
         """The threads on which the factory is called."""
         most = 64 if self.most == float("inf") else self.most
-        return Workers(f"fastpool-{self.manager.name}-create", most)
+        return Workers(f"fastpool-{self.manager.name}-create", most, self.manager.options.context)
 
     def room(self) -> bool:
         """Whether one more may be opened now."""
@@ -149,7 +149,9 @@ class Opener:
             return False
         self.tries += 1
         try:
-            self.workers.submit(self._run, Try(index))
+            # what is opened may change borrowers: it belongs to none of their contexts
+            pool = self.manager.options.context.copy()
+            pool.run(self.workers.submit, self._run, Try(index))
         except RuntimeError:
             self.tries -= 1
             core.free(index)

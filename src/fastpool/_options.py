@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from _contextvars import copy_context
 from math import inf, isnan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _contextvars import Context
     from collections.abc import Callable
     from typing import Any
 
@@ -36,7 +38,8 @@ class Hooks:
 class Options:
     """Checked options of one pool; times in seconds, inf where the user said None."""
 
-    __slots__ = (*NAMES, "hooks", "maxsize", "pool_use")
+    __slots__ = (*NAMES, "context", "hooks", "maxsize", "pool_use")
+    context: Context  # the variables as they were when the pool was made
     factory: Any
     items: list[Any] | None
     hooks: Hooks
@@ -95,6 +98,7 @@ def parse(
         who = given.get("name") or "FastPool"
         raise unknown_option(who, "FastPool", sorted(unknown)[0], ("maxsize", *NAMES))
     o = kind()
+    o.context = copy_context()
     _pools += 1
     o.name = given.get("name") or f"pool-{_pools}"
     if not isinstance(o.name, str):

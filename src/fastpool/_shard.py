@@ -255,7 +255,7 @@ class Shard(Manager):
     def __init__(self, shards: Shards, loop: asyncio.AbstractEventLoop) -> None:
         self.shards = shards
         self.loop = loop  # kept alive: the core tells loops apart by their addresses
-        self.tasks = Tasks(loop, shards.context)
+        self.tasks = Tasks(loop, shards.options.context)
         self.used_at = 0.0  # as far as is known: what is closed takes its own time along
         super().__init__(_core.Core(), shards.options)
         self.maxsize = shards.maxsize

@@ -9,7 +9,6 @@ resource that has been idle longest is closed in favour of a loop that waits for
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 import time
 from asyncio import _get_running_loop
@@ -47,7 +46,6 @@ class Shards:
         self.options = options
         self.name = options.name
         self.maxsize = options.maxsize
-        self.context = contextvars.copy_context()  # for hooks: a borrower's is not the pool's
         self.shards: dict[asyncio.AbstractEventLoop, Shard] = {}
         self.start_anew()
         core.set_sharded()
@@ -69,8 +67,9 @@ class Shards:
         """Everything that is bound to this process; a forked child has none of the loops."""
         self.lock = threading.RLock()
         self.news = threading.Condition(self.lock)
-        self.errands = Workers(f"fastpool-{self.name}-task", 64)
-        self.closers = Workers(f"fastpool-{self.name}-close", 1)  # for what a closed loop left
+        name, context = f"fastpool-{self.name}", self.options.context
+        self.errands = Workers(f"{name}-task", 64, context)
+        self.closers = Workers(f"{name}-close", 1, context)  # for what a closed loop left
         if self.shards:  # the parent's: hooks under way must not be ended here, not even at exit,
             _core.keep(self.shards)  # for that would run what stands in their ``finally`` blocks
         self.shards = {}

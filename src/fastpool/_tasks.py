@@ -10,6 +10,8 @@ import asyncio
 import contextvars
 from asyncio import _get_running_loop
 
+from . import _keeper
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -33,7 +35,7 @@ def within(seconds: float) -> asyncio.Timeout:
 
 class Tasks:
     """In the place of ``Workers``: runs coroutine functions as tasks of one loop, which belong to
-    the pool.  ``context``: what they see of context variables."""
+    the pool.  They see the context variables that ``Workers`` would show them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self.loop = loop
@@ -43,10 +45,11 @@ class Tasks:
     def submit(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Never runs it at once: the caller may hold the manager's lock.  RuntimeError: the loop is
         closed."""
+        context = _keeper.context_of_caller(self._context)
         if _get_running_loop() is self.loop:
-            self.loop.call_soon(self.insist, call, *args)
+            self.loop.call_soon(self.insist, call, *args, context=context)
         else:
-            self.loop.call_soon_threadsafe(self.insist, call, *args)
+            self.loop.call_soon_threadsafe(self.insist, call, *args, context=context)
 
     def offer(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> bool:
         """As ``submit``: a task always begins soon."""
@@ -55,8 +58,7 @@ class Tasks:
 
     def begin(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> asyncio.Task[Any]:
         """In the loop's own thread: begun, and to be awaited by who wants to."""
-        # in a context that the task copies: not every task factory takes ``context=``
-        task = self._context.copy().run(self.loop.create_task, call(*args))
+        task = self.loop.create_task(call(*args))
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # may end with its loop
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
@@ -199,7 +200,7 @@ class WorkerPool(Executor):
     ) -> Future[T]:
         future: Future[T] = Future()
         try:
-            self._crew.add((future, fn, args, kwargs, place))
+            self._crew.add((future, copy_context(), fn, args, kwargs, place))
         except BaseException:  # or the traceback would keep it
             place.__exit__(None, None, None)
             raise

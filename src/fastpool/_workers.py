@@ -12,6 +12,7 @@ from . import _keeper, _notices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _contextvars import Context
     from collections.abc import Callable
     from typing import Any
 
@@ -52,11 +53,15 @@ class Workers:
     ``submit`` never blocks and never fails for want of a thread: work waits for a free one, and
     where the system has none to give it is asked again a little later.  What takes memory is made
     when it is needed: a pool has four of these, and most never work.
+
+    Work sees a copy of the context variables of whoever submits it; of ``context``, if that is the
+    housekeeper.
     """
 
-    def __init__(self, name: str, limit: float) -> None:
+    def __init__(self, name: str, limit: float, context: Context | None = None) -> None:
         self.name = name
         self.limit = limit
+        self.context = context
         self.linger = LINGER
         self._lock = threading.RLock()  # a signal handler may submit inside submit
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] | None = None
@@ -69,15 +74,21 @@ class Workers:
         self._quiet: threading.Condition | None = None
 
     def submit(self, call: Callable[..., object], *args: Any) -> None:
+        run = _keeper.context_of_caller(self.context).run
+        args = call, *args
         with self._lock:
-            if not self.offer(call, *args):
+            if not self._begin(run, args):
                 self._running += 1
                 if self._jobs is None:
                     self._jobs = deque()
-                self._jobs.append((call, args))
+                self._jobs.append((run, args))
 
     def offer(self, call: Callable[..., object], *args: Any) -> bool:
         """As ``submit``, but only if it begins at once; else False."""
+        return self._begin(_keeper.context_of_caller(self.context).run, (call, *args))
+
+    def _begin(self, call: Callable[..., object], args: tuple[Any, ...]) -> bool:
+        """Has it done by a worker that is idle, or by a new one; False: there is none."""
         with self._lock:
             if self._idle:
                 self._idle -= 1
@@ -134,7 +145,11 @@ class Workers:
             self._threads += 1
             # in a list that the worker empties: a Thread keeps its arguments until it ends
             threading.Thread(
-                target=self._work, args=([call, args],), name=self.name, daemon=True
+                target=self._work,
+                args=([call, args],),
+                name=self.name,
+                daemon=True,
+                **_keeper.apart(),
             ).start()
         except (RuntimeError, MemoryError):  # interpreter exit, or the system's limit
             self._threads -= 1

@@ -254,13 +254,14 @@ class TestOptions:
 
     @kinds
     def test_context_of_hooks(self, kind: str) -> None:
-        """Hooks see the context that the pool was made in, not that of the first borrower."""
+        """A creation sees the context that the pool was made in, whoever asks for it; a check and a
+        reset that of their borrower."""
         request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
-        seen = set()
+        seen = []
 
         class Maker(AsyncMaker):
             async def _act(self, hook: str) -> Any:
-                seen.add(request.get())
+                seen.append((hook, request.get()))
 
         async def main() -> None:
             request.set("first")
@@ -271,4 +272,6 @@ class TestOptions:
         request.set("maker")
         with accounted(1, Maker(), check_after=0) as (pool, _):
             run_in(kind, main())
-        assert seen == {"maker"}
+        assert seen[:4] == [
+            ("create", "maker"), ("reset", "first"), ("check", "second"), ("reset", "second"),
+        ]  # fmt: skip

@@ -58,7 +58,7 @@ class OneThread(contextlib.ExitStack):
     def _put_in(self, owner: Any, name: str, value: Any) -> None:
         self.enter_context(mock.patch.object(owner, name, value))
 
-    def _workers(self, name: str, limit: float) -> InLine:
+    def _workers(self, name: str, limit: float, context: object = None) -> InLine:
         return InLine(self)
 
     def _coming(self, come: Callable[..., None]) -> Callable[..., None]:
