@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "_workers": {"_keeper", "_notices"},
     "_deadlines": {"_keeper"},
     "_opener": {"errors", "_notices", "_policy", "_keeper", "_workers"},
-    "_closing": {"_workers"},
+    "_closing": {"_core", "_workers"},
     "_checking": {"_policy", "_workers", "_deadlines"},
     "stats": set(),
     "_tracking": {"stats", "_notices"},
@@ -42,6 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "_faces": {"_core", "_aio", "_misuse"},
     "_manager": {
         "errors",
+        "_core",
         "_notices",
         "_misuse",
         "_keeper",
@@ -86,6 +87,7 @@ ARROWS: dict[str, set[str]] = {
     "_tickets": {"stats", "_tracking"},
     "_shared_housekeeping": {"_policy", "_housekeeping"},
     "_sharing": {
+        "_core",
         "_notices",
         "_keeper",
         "_opener",
@@ -147,6 +149,7 @@ HEADERS: dict[str, set[str]] = {
     "_shared.h": {"_waiters.h"},
     "_semaphore.h": {"_waiters.h"},
     "_keys.h": {"_slots_view.h"},
+    "_ending.h": {"_slots_view.h", "_shared.h"},
     "_home.h": {"_waiters.h"},
     "_cpython.h": {
         "_cache.h",
@@ -173,6 +176,7 @@ PLAIN_C = (
     "_shared.h",
     "_semaphore.h",
     "_keys.h",
+    "_ending.h",
 )
 
 SOURCES = (".py", ".pyx", ".pxi")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from _contextvars import copy_context
 from operator import methodcaller
 
+from . import _core
 from ._workers import on_loop
 
 TYPE_CHECKING = False
@@ -91,7 +92,5 @@ class Closing:
             closers.submit(self.finish, index, why, closers, use)
 
     def sweep(self, later: bool = False) -> None:
-        """Closes everything idle, in this thread or on workers."""
-        for slot in self.core.slots():
-            if slot[1] == "idle":
-                self.core.end_idle(slot[0], self.later if later else self.here, "closed")
+        """Closes everything idle of a pool that is closed, in this thread or on workers."""
+        _core.end_idle([(self.core, self.later if later else self.here)], "closed")

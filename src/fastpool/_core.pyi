@@ -275,7 +275,7 @@ class FastPool(Store[_T]):
         """``acquire`` for a task."""
 
     async def aclose(self, timeout: float | None = 5.0) -> bool:
-        """``close`` for a task: waits for borrowers other than the calling task."""
+        """``close`` for a task: does not wait for the blocks of the calling task."""
 
     async def awarm(self, n: int, timeout: float | None = ...) -> int:
         """``warm`` for a task."""
@@ -308,7 +308,8 @@ class FastPool(Store[_T]):
 
     def close(self, timeout: float | None = 5.0) -> bool:
         """Refuses new work, wakes every waiter, closes what is idle, waits up to ``timeout``
-        seconds for borrowers other than the calling thread; True when all is closed."""
+        seconds for what is lent, but not to blocks of the calling thread; True when all is
+        closed."""
 
     @property
     def name(self) -> str:
@@ -414,7 +415,7 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
         """``acquire`` for a task."""
 
     async def aclose(self, timeout: float | None = 5.0) -> bool:
-        """``close`` for a task: waits for borrowers other than the calling task."""
+        """``close`` for a task: does not wait for the blocks of the calling task."""
 
     def flush(self, key: _K = ...) -> None:
         """Retires every open resource, or those of one key: idle ones now, leased ones on
@@ -434,7 +435,8 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
 
     def close(self, timeout: float | None = 5.0) -> bool:
         """Refuses new work, wakes every waiter, closes what is idle, waits up to ``timeout``
-        seconds for borrowers other than the calling thread; True when all is closed."""
+        seconds for what is lent, but not to blocks of the calling thread; True when all is
+        closed."""
 
     @property
     def name(self) -> str:
@@ -875,6 +877,7 @@ _State: TypeAlias = Literal["creating", "idle", "leased", "checking", "closing"]
 # index, state, since, dies_at, uses, owner, retire
 _Slot: TypeAlias = tuple[int, _State, float, float, int, int, bool]
 
+_Close: TypeAlias = Callable[[int, str], object]  # of a slot, and why
 _Taken: TypeAlias = Literal[
     "fresh", "due", "timeout", "closed", "overloaded", "deadlock", "room", "room at head"
 ]
@@ -1018,7 +1021,7 @@ class Core:
     def fill(self, index: int, item: object, lifetime: float) -> bool: ...
     def publish(self, index: int, *, used: bool = True) -> bool: ...
     def claim(self, index: int, from_: Literal["idle", "leased"] = "idle") -> bool: ...
-    def end_idle(self, index: int, close: Callable[[int, str], object], why: str) -> bool: ...
+    def end_idle(self, index: int, close: _Close, why: str) -> bool: ...
     def lend(self, index: int) -> bool: ...
     def freshen(self, index: int) -> None: ...
     def retire(self, index: int) -> bool: ...
@@ -1033,6 +1036,7 @@ class Core:
     def mark_retire(self, most: float = ..., *, lent: bool = ...) -> int: ...
     def slots(self) -> list[_Slot]: ...
     def counts(self) -> dict[str, Any]: ...
+    def busy(self, holder: int) -> int: ...
     @property
     def open(self) -> int: ...
     @property
@@ -1071,6 +1075,10 @@ def collected(phase: str, info: dict[str, Any]) -> None: ...
 def bind_keyed(
     configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[dict[Any, Core], str]],
 ) -> None: ...
+def end_all(parts: Collection[tuple[Core, _Close]], why: str) -> None: ...
+def end_idle(parts: Collection[tuple[Core, _Close]], why: str) -> None: ...
+def end_surplus(core: Core, close: _Close) -> None: ...
+def end_these(core: Core, close: _Close, slots: list[int], why: str) -> None: ...
 def oldest_idle(cores: dict[Any, Core], most: int) -> tuple[int, list[tuple[Any, int]]]: ...
 def all_held_by(cores: dict[Any, Core], holder: int) -> int: ...
 
@@ -1081,6 +1089,9 @@ class Counted:
     def and_of(
         self, cores: dict[Any, Core]
     ) -> tuple[dict[str, Any], dict[Any, tuple[int, int, int, int, int, int, int]]]: ...
+
+class Taken:
+    """Slots that are about to be closed."""
 
 def busy(cores: dict[Any, Core], holder: int) -> int: ...
 def keep(thing: object) -> None: ...

@@ -543,6 +543,10 @@ cdef class Core:
         shared = {"leases": n.leases, "draining": n.draining} if c.use == FP_SHARING else {}
         return counts_dict(&n) | shared
 
+    def busy(self, uintptr_t holder):
+        """How many are open but neither idle nor lent to blocks of this thread or task."""
+        return fp_busy(self.c, holder)
+
     @property
     def open(self):
         return locked_size(self.c, &self.c.open)
@@ -709,6 +713,7 @@ include "_queue.pxi"
 include "_pool.pxi"
 include "_wait.pxi"
 include "_shared.pxi"
+include "_ending.pxi"
 include "_cache.pxi"
 include "_semaphore.pxi"
 include "_call.pxi"

@@ -75,7 +75,7 @@ async def aacquire(self: Any, timeout: Any = DEFAULT) -> Any:
 
 
 async def aclose(self: Any, timeout: float | None = 5.0) -> bool:
-    """``close`` for a task: waits for borrowers other than the calling task."""
+    """``close`` for a task: does not wait for the blocks of the calling task."""
     if not is_pool(self):
         self.close()
         return True

@@ -112,8 +112,8 @@ cdef class KeyedPool(Owner):
 
     def close(self, timeout=5.0):
         """Refuses new work, wakes every waiter, closes what is idle, waits up to ``timeout`` seconds
-        for borrowers other than the calling thread; True when all is closed.  What is still leased
-        is closed when it comes back.  Idempotent, from any thread."""
+        for what is lent, but not to blocks of the calling thread; True when all is closed.  What is
+        still leased is closed when it comes back.  Idempotent, from any thread."""
         return manager_of(self.c, "close").close(timeout)
 
     @property
@@ -284,7 +284,7 @@ def all_held_by(dict cores, uintptr_t holder):
 
 
 def busy(dict cores, uintptr_t holder):
-    """How many are open but neither idle nor held by this thread or task."""
+    """How many are open but neither idle nor lent to blocks of this thread or task."""
     cdef size_t n = 0
     for core in cores.values():
         n += fp_busy((<Core?>core).c, holder)

@@ -145,8 +145,8 @@ class Keyed:
     # ---- what the pool asks of it --------------------------------------------------------------
 
     def flush(self) -> None:
-        for branch in self.everyone():
-            branch.flush()
+        parts = [(branch.core, branch.closing.here) for branch in self.everyone()]
+        _core.end_all(parts, "flushed")
 
     def flush_key(self, key: Any) -> None:
         branch = self.branch(key)
@@ -175,8 +175,12 @@ class Keyed:
         self._refuse()
         self.sweep()
         mine = threading.get_ident() if me is None else me
+        places = self.places
         with self.news:
-            self.news.wait_for(lambda: not _core.busy(self.cores, mine), timeout)
+            held = places.opened - _core.busy(self.cores, mine)  # as in Manager.close
+            self.news.wait_for(
+                lambda: places.opened <= held and not _core.busy(self.cores, mine), timeout
+            )
         self.sweep()
         if any(branch.core.open for branch in self.everyone()):
             return False
@@ -194,13 +198,16 @@ class Keyed:
 
     def sweep(self, later: bool = False) -> None:
         """Closes everything idle."""
-        for branch in self.everyone():
+        branches = self.everyone()
+        for branch in branches:
             branch.core.close(wake=False)  # at interpreter exit; else it is closed already
-            branch.sweep(later)
+        closings = [(branch.core, branch.closing) for branch in branches]
+        parts = [(core, closing.later if later else closing.here) for core, closing in closings]
+        _core.end_idle(parts, "closed")
 
     def dismiss_if_empty(self) -> None:
         """Closed and nothing is open: its threads end."""
-        if self.core.closed and not any(branch.core.open for branch in self.everyone()):
+        if self.core.closed and not self.places.opened:
             for workers in (self.creators, self.checkers, self.closers, self.errands):
                 workers.stop()
 

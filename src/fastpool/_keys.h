@@ -52,7 +52,7 @@ static int64_t fp_held_by(fp_core *c, uintptr_t holder) {
     return held;
 }
 
-/* How many are open but neither idle nor lent to this holder. */
+/* How many are open but neither idle nor lent to blocks of this holder. */
 static size_t fp_busy(fp_core *c, uintptr_t holder) {
     size_t busy = 0;
     fp_lock_take(&c->lock);
@@ -60,7 +60,7 @@ static size_t fp_busy(fp_core *c, uintptr_t holder) {
         FP_EACH_SLOT(c, slot) {
             unsigned state = fp_slot_state(slot);
             if (state == FP_FREE_SLOT || state == FP_IDLE) continue;
-            busy += state != FP_LEASED || (fp_slot_owner(slot) & ~(uintptr_t)1) != holder;
+            busy += state != FP_LEASED || fp_slot_owner(slot) != (holder | 1);
         }
     fp_lock_drop(&c->lock);
     return busy;

@@ -157,7 +157,7 @@ static inline fp_slot *fp_least_take(fp_slots *t, fp_loads *l, int64_t now, int6
 }
 
 /* Slots that are free in what is lent, at most `most`, and in `*coming` those of resources that are
- * being looked at.  Under the lock. */
+ * being looked at and will be lent again.  Under the lock. */
 static size_t fp_free_slots(fp_slots *t, fp_loads *l, size_t most, size_t *coming) {
     size_t n = 0;
     uint32_t top = fp_load(&l->top, relaxed);
@@ -165,11 +165,12 @@ static size_t fp_free_slots(fp_slots *t, fp_loads *l, size_t most, size_t *comin
     for (uint32_t i = 0; i < top && n < most; i++) {
         fp_slot *slot = fp_slots_at(t, i);
         uint64_t load = fp_load(&slot->load, seq_cst);
-        unsigned state = fp_state(fp_load(&slot->word, acquire));
+        uint64_t word = fp_load(&slot->word, acquire);
+        unsigned state = fp_state(word);
         if (fp_load(&slot->shunned_until, relaxed) == FP_NEVER) continue;
         if (state == FP_IDLE && load & FP_OPEN && fp_load_of(load) < l->slots)
             n += l->slots - fp_load_of(load);
-        else if (state == FP_LEASED || state == FP_CHECKING)
+        else if ((state == FP_LEASED || state == FP_CHECKING) && !(word & FP_RETIRE))
             *coming += l->slots;
     }
     return n;

@@ -12,7 +12,7 @@ import threading
 import time
 from _contextvars import copy_context
 
-from . import _keeper, _notices
+from . import _core, _keeper, _notices
 from ._checking import Checking
 from ._closing import Closing
 from ._deadlines import Deadlines
@@ -26,7 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from . import _core
     from ._options import Options
     from .stats import Holder, PoolStats
 
@@ -367,7 +366,10 @@ class Manager:
         if me is None:  # a task names itself
             me = threading.get_ident()
         with self.news:
-            self.news.wait_for(lambda: self.only(me), timeout)
+            # looked at slot by slot only when as few are open as could stay so: each that comes
+            # back asks, and there may be very many
+            held = self.core.open - self.core.busy(me)
+            self.news.wait_for(lambda: self.core.open <= held and self.only(me), timeout)
         self.sweep()
         if self.core.open:
             return False
@@ -375,11 +377,9 @@ class Manager:
         return True
 
     def only(self, me: int) -> bool:
-        """Whether nothing is open but what is idle or held by this thread or task."""
-        return all(
-            (slot[1] == "leased" and slot[5] & ~1 == me) or slot[1] == "idle"
-            for slot in self.core.slots()
-        )
+        """Whether nothing is open but what is idle or lent to blocks of this thread or task.  What
+        it took by ``get`` or ``acquire`` others may give back, so that is waited for."""
+        return not self.core.busy(me)
 
     def abandoned(self) -> None:
         """The FastPool is being collected."""
@@ -409,26 +409,11 @@ class Manager:
             self.maxsize = maxsize
             core.set_limit(maxsize or INF)
         _keeper.poke(self.opener.refill)
-        if maxsize:
-            slots = core.slots()
-            surplus = len(slots) - sum(slot[1] == "closing" for slot in slots) - maxsize
-            idle = sorted(slot[2:3] + slot[:1] for slot in slots if slot[1] == "idle")
-            for _, index in idle:
-                if surplus <= 0:
-                    break
-                if core.end_idle(index, self.closing.here, "surplus"):
-                    surplus -= 1
-            # those that flush or an earlier resize has marked will be closed anyway
-            surplus -= sum(slot[6] for slot in slots if slot[1] not in ("idle", "closing"))
-            if surplus > 0:
-                core.mark_retire(surplus)
+        _core.end_surplus(core, self.closing.here)
         return int(maxsize)
 
     def flush(self) -> None:
-        self.core.mark_retire()
-        for slot in self.core.slots():
-            if slot[1] == "idle" and slot[6]:
-                self.core.end_idle(slot[0], self.closing.here, "flushed")
+        _core.end_all([(self.core, self.closing.here)], "flushed")
 
     def suspend(self) -> None:
         with self.lock:  # under which creations are started: none is from here on

@@ -235,8 +235,8 @@ cdef class FastPool(Store):
 
     def close(self, timeout=5.0):
         """Refuses new work, wakes every waiter, closes what is idle, waits up to ``timeout`` seconds
-        for borrowers other than the calling thread; True when all is closed.  What is still leased
-        is closed when it comes back.  Idempotent, from any thread."""
+        for what is lent, but not to blocks of the calling thread; True when all is closed.  What is
+        still leased is closed when it comes back.  Idempotent, from any thread."""
         if self.c.use == FP_QUEUE:
             self.shutdown(immediate=True)
             return True

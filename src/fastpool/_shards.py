@@ -349,8 +349,7 @@ class Shards:
         return int(maxsize)
 
     def flush(self) -> None:
-        for shard in self.everyone():
-            shard.flush()
+        _core.end_all([(shard.core, shard.closing.later) for shard in self.everyone()], "flushed")
 
     def suspend(self) -> None:
         with self.lock:

@@ -7,7 +7,7 @@ stand in nobody's way.  ``reasons`` remembers why each is being drained.
 
 from __future__ import annotations
 
-from . import _keeper, _notices
+from . import _core, _keeper, _notices
 from ._closing import Closing
 from ._manager import Manager
 from ._opener import Opener, Try
@@ -19,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from . import _core
     from ._shared_options import SharedOptions
     from .stats import PoolStats
 
@@ -90,11 +89,10 @@ class SharedClosing(Closing):
         super().finish(index, why, workers, use)
 
     def sweep(self, later: bool = False) -> None:
-        close = self.later if later else self.here
         for slot in self.core.slots():
             if slot[1] in ("idle", "leased"):
                 self.manager.reasons.setdefault(slot[0], "closed")
-                self.core.end_idle(slot[0], close, "closed")
+        _core.end_all([(self.core, self.later if later else self.here)], "closed")
 
 
 class SharedManager(Manager):
@@ -256,6 +254,19 @@ class SharedManager(Manager):
             _keeper.poke(self.opener.refill)  # its place is free already
             self.housekeeping.tend_soon()  # it has a time to drain
 
+    def drain_all(self, slots: list[Any], why: str) -> None:
+        """The same for several, in one step: none is lent while another is being closed."""
+        with self.lock:
+            for index, state, *_ in slots:
+                if state not in GONE:
+                    self.reasons.setdefault(index, why)
+                    self._renewed(index)
+        try:
+            _core.end_these(self.core, self.closing.here, [slot[0] for slot in slots], why)
+        finally:
+            _keeper.poke(self.opener.refill)
+            self.housekeeping.tend_soon()
+
     def parted(self, index: int) -> None:
         """Its resource is being closed."""
         with self.lock:
@@ -303,8 +314,7 @@ class SharedManager(Manager):
                 self.renew(index, "flushed")
 
     def flush(self) -> None:
-        for index, *_ in self.core.slots():
-            self.drain(index, "flushed")
+        self.drain_all(self.core.slots(), "flushed")
 
     def penalize(self, resource: object) -> None:
         self.shun(self.index_of("penalize", resource))
@@ -334,8 +344,7 @@ class SharedManager(Manager):
         surplus = len(slots) - min(made, len(self.renewing)) - (most or len(slots))
         # what is being made goes first, then the least loaded
         slots.sort(key=lambda s: (s[1] != "creating", self.core.load(s[0]), -s[0]))
-        for slot in slots[: max(0, surplus)]:
-            self.drain(slot[0], "surplus")
+        self.drain_all(slots[: max(0, surplus)], "surplus")
         return least, most
 
     def stats(self) -> PoolStats:

@@ -167,31 +167,20 @@ class TestTimeouts:
 
 
 class TestIdentity:
-    @pytest.mark.parametrize("how", ["lease", "entered", "aacquire", "aget", "waited"])
-    def test_aclose_does_not_wait_for_the_calling_task(
+    @pytest.mark.parametrize("how", ["lease", "entered"])
+    def test_aclose_does_not_wait_for_blocks_of_the_calling_task(
         self, run: Run, accounted: Any, how: str
     ) -> None:
-        """However it took what it holds; that is closed when it comes back."""
+        """What they hold is closed when it comes back."""
         pool, maker = accounted(1)
 
         async def main() -> None:
             if how == "lease":
                 async with pool.lease():
                     assert await self._in_no_time(pool) is False
-            elif how == "entered":
+            else:
                 async with await pool.aacquire():
                     assert await self._in_no_time(pool) is False
-            elif how == "aacquire":
-                lease = await pool.aacquire()
-                assert await self._in_no_time(pool) is False
-                lease.release()
-            else:
-                if how == "waited":
-                    first = await pool.aacquire()
-                    asyncio.get_running_loop().call_later(0.01, first.release)
-                resource = await pool.aget()
-                assert await self._in_no_time(pool) is False
-                pool.put(resource)
             await eventually(lambda: maker.closed == 1)
 
         run(main())

@@ -146,6 +146,7 @@ def test_an_interrupted_wait_of_a_task_leaves_the_line(use: str) -> None:
         if held is not None:
             pool.put(held)
             assert pool.get_nowait() is held
+            pool.put(held)
         pool.close()
         return more
 
