@@ -69,7 +69,7 @@ class Workers:
         self._threads = 0
         self._inbox: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
         self._running = 0
-        self._starved = False  # no thread was to be had; what was submitted since waits
+        self.starved = False  # no thread was to be had; what was submitted since waits
         self._stopped = False
         self._quiet: threading.Condition | None = None
 
@@ -95,7 +95,7 @@ class Workers:
                 self._running += 1
                 self._inbox.put((call, args))
                 return True
-            if self._starved or self._threads >= self.limit:
+            if self.starved or self._threads >= self.limit:
                 return False
             self._running += 1
             started = self._start(call, args)
@@ -112,7 +112,7 @@ class Workers:
 
     def _take_on(self) -> None:
         """Under the lock: starts threads for what waits, as many as there may be."""
-        while self._jobs and self._threads < self.limit and not self._starved:
+        while self._jobs and self._threads < self.limit and not self.starved:
             job = self._jobs.popleft()
             if not self._start(*job):
                 self._jobs.appendleft(job)
@@ -120,8 +120,21 @@ class Workers:
     def _ask_again(self) -> None:
         """On the housekeeper: there may be threads by now."""
         with self._lock:
-            self._starved = False
+            self.starved = False
             self._take_on()
+
+    def work_off(self) -> None:
+        """On the housekeeper, when the interpreter ends and no thread is to be had any more: does
+        what waits."""
+        while self._jobs:
+            with self._lock:
+                call, args = self._jobs.popleft()
+            self._do([call, args])
+
+    @property
+    def undone(self) -> int:
+        """How much of what was submitted is not done yet."""
+        return self._running
 
     def stop(self) -> None:
         """Idle workers end now, the others when they have done what was submitted."""
@@ -153,7 +166,7 @@ class Workers:
             ).start()
         except (RuntimeError, MemoryError):  # interpreter exit, or the system's limit
             self._threads -= 1
-            self._starved = True
+            self.starved = True
             _keeper.watch(time.monotonic() + AGAIN, self._ask_again)
             return False
         return True
@@ -162,16 +175,9 @@ class Workers:
         call, args = first
         first.clear()
         while True:
-            try:
-                call(*args)
-            except BaseException as error:  # SystemExit from a hook, say: the worker goes on
-                _notices.warn_and_go_on("%s: a hook raised", self.name, error=error)
-            finally:
-                del call, args  # nothing is kept alive by an idle worker
-                with self._lock:
-                    self._running -= 1
-                    if not self._running and self._quiet is not None:
-                        self._quiet.notify_all()
+            job = [call, args]
+            del call, args  # nothing is kept alive by an idle worker
+            self._do(job)
             with self._lock:
                 if self._jobs and self._threads <= self.limit:
                     call, args = self._jobs.popleft()
@@ -196,3 +202,18 @@ class Workers:
                 call, args = self._inbox.get()
                 if call is _end:
                     return
+
+    def _do(self, job: list[Any]) -> None:
+        """One call; the list is emptied, so that nothing is kept alive once it is over."""
+        call, args = job
+        job.clear()
+        try:
+            call(*args)
+        except BaseException as error:  # SystemExit from a hook, say: the worker goes on
+            _notices.warn_and_go_on("%s: a hook raised", self.name, error=error)
+        finally:
+            del call, args
+            with self._lock:
+                self._running -= 1
+                if not self._running and self._quiet is not None:
+                    self._quiet.notify_all()

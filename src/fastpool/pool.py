@@ -10,7 +10,7 @@ import atexit
 import os
 import weakref
 
-from . import _core, _faces, _keeper
+from . import _core, _exit, _faces, _keeper
 from ._core import FastPool, Lease
 from ._manager import Manager
 from ._options import Options, bad_items, parse
@@ -89,14 +89,7 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    """Interpreter exit: refuse, close what is idle, and wait for nobody.  Those who wait are daemon
-    threads: they sleep on, since they would have nothing to tell but that they were refused."""
-    for manager in list(_managers):
-        try:
-            manager.core.close(wake=False)
-            manager.sweep()
-        except Exception as error:
-            manager.log("closing at interpreter exit failed", error)
+    _exit.close_all(_managers)
 
 
 atexit.register(_at_exit)
