@@ -97,6 +97,13 @@ MARKS: tuple[Mark, ...] = (
     Mark("G12a", "64 x 4 idle: threads more", "<=", 0, "", (64, 256)),
     Mark("G12b", "same: CPU", "<=", 0.2, "%", (0.3, 50)),
     Mark("G12c", "same: close of one", "<=", 5, "ms", (50, 400)),
+    # The connection is black-holed; calls with a deadline of 0.5 s, given up after 20 s.
+    Mark("G13a", "black hole: until a call succeeds", "<=", 5, "s", (19, 30)),
+    _published("G13b", "same: calls lost", "", (30, 60)),
+    Mark("G13c", "same, healthy siblings: until", "<=", 1, "s", None),
+    # Calls of 10 ms at once, from tasks, at a server without a limit.
+    Mark("G14a", "10,000 at once, 10 ms: failed", "<=", 0, "", None),
+    _published("G14b", "same: time for all", "s", None),
 )
 
 BY_KEY = {mark.key: mark for mark in MARKS}

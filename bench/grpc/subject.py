@@ -13,7 +13,7 @@ names.
 | `connections` | `(1, 8)` | fewest and most connections; an int = as many, always |
 | `streams_per_connection` | 50 | calls at once on one connection; None = no cap |
 | `queue_timeout` | None | seconds a call may wait in line; None = its own deadline |
-| `max_queue` | 1,000 | calls in line; one more fails at once |
+| `max_queue` | None | calls in line; one more fails at once |
 | `bulk` | `()` | names of methods that have a connection to themselves |
 | `shrink_after` | 60.0 | seconds of room to spare after which a connection is given up |
 | `max_age` | None | seconds after which a connection is replaced, jittered |

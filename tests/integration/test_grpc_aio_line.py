@@ -144,6 +144,27 @@ def test_max_queue(using: Callable[..., Any]) -> None:
     using(main, max_queue=2)
 
 
+def test_calls_for_whom_connections_are_opened_are_not_in_line(server: GrpcServer) -> None:
+    """As many as there will be slots for go through; more than that are too many."""
+
+    async def main() -> None:
+        slots: Any = {"connections": (1, 4), "streams_per_connection": 1}
+        async with fg.aio_shared(server.target, **slots, max_queue=0) as channel:
+            calls = [say(channel, "Wait")(b"300", timeout=30) for _ in range(4)]
+            assert await asyncio.gather(*calls) == [b"300"] * 4
+
+    asyncio.run(main())
+
+
+def test_any_number_may_wait_at_the_defaults(server: GrpcServer) -> None:
+    async def main() -> None:
+        async with fg.aio_shared(server.target) as channel:
+            calls = [say(channel)(b"x", timeout=60) for _ in range(1_500)]
+            assert await asyncio.gather(*calls) == [b"x"] * 1_500
+
+    asyncio.run(main())
+
+
 def test_what_a_refused_stream_says(using: Callable[..., Any]) -> None:
     async def main(channel: Any) -> None:
         async with occupied(channel):

@@ -12,7 +12,7 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from bad_link import BadLink  # noqa: E402
+from bench.grpc.bad_link import BadLink  # noqa: E402
 from fastpool.grpc import aio_shared, shared, stats, wait_ready  # noqa: E402
 from fastpool.grpc._silence import CONNECT_TIMEOUT  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402

@@ -204,7 +204,7 @@ def test_a_line_that_is_full_refuses(echo: GrpcServer, crew: Crew) -> None:
         held, sent = hold(channel), Sent()
         task = crew.start(lambda: say(channel)(b"x", timeout=30))
         eventually(waiting(1))
-        with pytest.raises(LocalError, match="line is full") as caught:
+        with pytest.raises(LocalError, match="line is full: max_queue is 1") as caught:
             say(channel, sent)(b"x", timeout=3600)
         assert caught.value.code() is EXHAUSTED and sent.calls == 0
         held.cancel()

@@ -206,7 +206,7 @@ def test_the_defaults_are_as_documented() -> None:
         native=False,
         streams=50,
         queue_timeout=None,
-        max_queue=1_000,
+        max_queue=None,
         bulk=frozenset(),
         shrink_after=60.0,
         max_age=None,

@@ -1,8 +1,8 @@
-"""G3 to G5: more calls at once than the server takes, from the tasks of one loop.
+"""G3 to G5, G14: more calls at once than the server takes, from the tasks of one loop.
 
 The servers are grpcio's, with a limit of 100 streams a connection. G3's lets what is over the limit
 wait, as servers of other makes do; G4's refuses some of it, as grpcio's do by themselves. G5's has
-no limit, and sheds calls that it has not accepted.
+no limit, and sheds calls that it has not accepted. Ours are at their defaults.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def g3(effort: Effort) -> Iterator[Figure]:
     calls, milliseconds = 1_000, 200
     with GrpcServer(streams=LIMIT, patient=True) as server:
         target = server.target
-        several = ours(target, connections=(1, 10), streams_per_connection=LIMIT, max_queue=calls)
+        several = ours(target)
         turns = take_turns(
             {
                 "bare": partial(burst, [bare(target)], calls, milliseconds),
@@ -98,7 +98,7 @@ def g4(effort: Effort) -> Iterator[Figure]:
     calls, milliseconds = 2_000, 50
     with GrpcServer(streams=LIMIT) as server, GrpcServer() as unlimited:
         target = server.target
-        several = ours(target, connections=(1, 8), streams_per_connection=50, max_queue=calls)
+        several = ours(target)
         turns = take_turns(
             {
                 "bare": partial(burst, [bare(target)], calls, milliseconds),
@@ -122,7 +122,7 @@ def g4(effort: Effort) -> Iterator[Figure]:
             return grpc.insecure_channel(target)
 
         def sharing() -> Any:
-            return shared(target, connections=(1, 8), streams_per_connection=50)
+            return shared(target)
 
         threads = take_turns(
             {"bare": partial(crowd, plain), "ours": partial(crowd, sharing)}, effort.turns
@@ -167,7 +167,7 @@ def g5(effort: Effort) -> Iterator[Figure]:
         turns = take_turns(
             {
                 "bare": partial(burst, [bare(target)], calls, milliseconds),
-                "ours": partial(burst, [ours(target, max_queue=calls)], calls, milliseconds),
+                "ours": partial(burst, [ours(target)], calls, milliseconds),
             },
             effort.turns,
         )
@@ -179,3 +179,21 @@ def g5(effort: Effort) -> Iterator[Figure]:
     bare_shed = turns.median("bare", lambda result: result.codes["CANCELLED"])
     yield Figure("G5a", bare_shed, shed, detail)
     yield Figure("G5b", turns.median("bare", seconds), turns.median("ours", seconds))
+
+
+def g14(effort: Effort) -> Iterator[Figure]:
+    calls, milliseconds = 10_000, 10
+    with GrpcServer() as server:
+        turns = take_turns(
+            {
+                "bare": partial(burst, [bare(server.target)], calls, milliseconds),
+                "ours": partial(burst, [ours(server.target)], calls, milliseconds),
+            },
+            min(effort.turns, 3),
+        )
+
+    def lost(result: Burst) -> float:
+        return result.lost
+
+    yield Figure("G14a", turns.median("bare", lost), turns.worst("ours", lost))
+    yield Figure("G14b", turns.median("bare", seconds), turns.median("ours", seconds))

@@ -289,6 +289,12 @@ class Lane(CoreLane):
         self.there_are = n.open - n.draining - n.closing
         return len(self.opening) + self.there_are < self.most
 
+    def slots_to_come(self) -> float:
+        """Of the connections that may still be opened."""
+        n = self.pool.stats()
+        there = n.open - n.draining - n.closing
+        return max(0, self.most - there) * (self.key.parameters.streams or inf)
+
     async def _open_one(self) -> None:
         connection = AioConnection(self)
         try:

@@ -58,9 +58,8 @@ class Line:
         lane = self.lane
         course, it = Course(lane.loop), Waiting(method, request, options)
         o = lane.key.parameters
-        if o.max_queue is not None and len(self.calls) >= o.max_queue:
-            text = f"{len(self.calls)} calls wait already, and max_queue is {o.max_queue}"
-            self._refuse(course, it, PoolOverloaded(lane.pool.name, text))
+        if self._full():
+            self._refuse(course, it, PoolOverloaded(lane.pool.name, "of no slot"))
             return course
         course.line = self
         if timeout is not None:
@@ -75,6 +74,13 @@ class Line:
             self._look()
         lane.grow()
         return course
+
+    def _full(self) -> bool:
+        """Those for whom one more connection will be opened do not count."""
+        most = self.lane.key.parameters.max_queue
+        if most is None or len(self.calls) < most:
+            return False
+        return len(self.calls) >= most + self.lane.slots_to_come()
 
     def leave(self, course: Course, call: Any) -> None:
         """It waits no more."""
@@ -94,7 +100,11 @@ class Line:
             self._refuse(course, it, error)
 
     def _refuse(self, course: Course, it: Waiting, error: PoolTimeout | PoolOverloaded) -> None:
-        ended = Ended(AioLocalError(*refusal(self.lane.key.target, error, it.mine)))
+        ended = Ended(
+            AioLocalError(
+                *refusal(self.lane.key.target, error, it.mine, self.lane.key.parameters.max_queue)
+            )
+        )
         if course in self.calls:
             self.leave(course, ended)
         else:

@@ -200,7 +200,9 @@ class Connections:
             except NotConnected:
                 continue  # others may have room in time
             except (PoolTimeout, PoolOverloaded) as error:
-                raise LocalError(*refusal(self.target, error, own)) from None
+                raise LocalError(
+                    *refusal(self.target, error, own, self.key.parameters.max_queue)
+                ) from None
             except PoolClosed:
                 raise closed_error() from None
 

@@ -114,11 +114,14 @@ class LocalCancel(LocalError):
     exception = traceback = result
 
 
-def refusal(target: str, error: PoolTimeout | PoolOverloaded, own: bool) -> tuple[Any, str]:
+def refusal(
+    target: str, error: PoolTimeout | PoolOverloaded, own: bool, most: int | None
+) -> tuple[Any, str]:
     """The code and details for a call that did not get a slot. `own`: its own deadline passed, not
-    `queue_timeout`."""
+    `queue_timeout`; `most`: as many may wait."""
     if isinstance(error, PoolOverloaded):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, f"to {target}: the line is full: {error.text}"
+        text = f"to {target}: the line is full: max_queue is {most}, and so many calls wait already"
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, text
     waited = f"to {target}: no slot was free for {error.waited:.3f} s, so it was not sent"
     if own:
         return grpc.StatusCode.DEADLINE_EXCEEDED, f"Deadline Exceeded in line {waited}"

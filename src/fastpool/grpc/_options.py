@@ -54,7 +54,7 @@ def parse(
     connections: int | tuple[int, int] | str = (1, 8),
     streams_per_connection: int | None = 50,
     queue_timeout: float | None = None,
-    max_queue: int | None = 1_000,
+    max_queue: int | None = None,
     bulk: Iterable[str] = (),
     shrink_after: float | None = 60.0,
     max_age: float | None = None,
