@@ -29,7 +29,7 @@ from aio_channels import (  # noqa: E402
 )
 from calls_server import SERVICE as SCRIPT  # noqa: E402
 from calls_server import ScriptServer  # noqa: E402
-from grpc_server import GrpcServer  # noqa: E402
+from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from loops import eventually, run_in  # noqa: E402
 
 CODE = grpc.StatusCode
@@ -152,6 +152,28 @@ def test_calls_for_whom_connections_are_opened_are_not_in_line(server: GrpcServe
         async with fg.aio_shared(server.target, **slots, max_queue=0) as channel:
             calls = [say(channel, "Wait")(b"300", timeout=30) for _ in range(4)]
             assert await asyncio.gather(*calls) == [b"300"] * 4
+
+    asyncio.run(main())
+
+
+def test_a_done_callback_that_raises_stops_no_close(server: GrpcServer) -> None:
+    """All calls in line are cancelled, and none is sent."""
+    sent: list[bytes] = []
+
+    def send(request: bytes) -> bytes:
+        sent.append(request)
+        return request
+
+    async def main() -> None:
+        async with fg.aio_shared(server.target, **ONE_SLOT) as channel, occupied(channel):
+            method = channel.unary_unary(f"/{SERVICE}/Say", send)
+            calls = [method(b"%d" % n) for n in range(3)]
+            for call in calls:
+                call.add_done_callback(lambda call: 1 / 0)
+            await waiting(calls[0], 3)
+            await channel.close()
+            assert [call.cancelled() for call in calls] == [True] * 3
+        assert sent == []
 
     asyncio.run(main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 from fastpool.grpc import LocalError, shared, stats  # noqa: E402
 from fastpool.grpc._pending import Pending  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
-from support import eventually  # noqa: E402
+from support import Crew, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
 
@@ -138,7 +139,7 @@ def test_cancelled_while_it_is_being_made_it_is_cancelled_where_it_is() -> None:
     made, there = Made(), threading.Event()
     line: list[Pending] = []
 
-    def begin(wanted: Any) -> Made:
+    async def begin(wanted: Any) -> Made:
         assert there.wait(10) and wanted()
         assert line[0].cancel()
         assert not wanted()
@@ -155,8 +156,8 @@ def test_dropped_in_line_it_is_cancelled_unless_somebody_is_to_be_told(scene: Sc
     scene.say.future(b"forgotten", timeout=30)
     scene.count(b"forgotten", timeout=30)
     scene.say.future(b"told", timeout=30).add_done_callback(lambda call: heard.set())
-    in_line(3)
     gc.collect()
+    in_line(1)
     scene.free()
     assert heard.wait(30)
     scene.settled()
@@ -219,3 +220,77 @@ def test_what_cannot_be_begun_fails_by_itself(scene: Scene) -> None:
     error = future.exception(30)
     assert error.code() is grpc.StatusCode.UNKNOWN and "nonsense" in error.details()
     scene.settled()
+
+
+def test_one_thread_waits_for_all(scene: Scene) -> None:
+    before = threading.active_count()
+    calls = [scene.say.future(b"x", timeout=60) for _ in range(100)]
+    calls += [scene.count(b"", timeout=60) for _ in range(100)]
+    in_line(200)
+    assert threading.active_count() <= before + 4
+    scene.free()
+    for call in calls:
+        call.result()
+    scene.settled()
+
+
+def test_they_are_served_in_the_order_in_which_they_came(scene: Scene, crew: Crew) -> None:
+    """Blocking calls and others."""
+    calls = []
+    for number in range(3):
+        calls.append(scene.say.future(b"%d future" % number, timeout=60))
+        in_line(2 * number + 1)
+        crew.start(scene.say, b"%d blocking" % number, 60)
+        in_line(2 * number + 2)
+    scene.free()
+    crew.finish()
+    assert scene.sent == [
+        b"%d %s" % (n, kind) for n in range(3) for kind in (b"future", b"blocking")
+    ]
+
+
+def test_in_line_it_has_the_time_that_it_has(scene: Scene) -> None:
+    future, stream = scene.say.future(b"x", timeout=30), scene.count(b"x")
+    in_line(2)
+    assert 0 < future.time_remaining() <= 30 and stream.time_remaining() is None
+    future.cancel(), stream.cancel()
+
+
+def test_context_variables_are_those_of_the_caller(scene: Scene) -> None:
+    """Where the request is made into bytes."""
+    variable: ContextVar[str] = ContextVar("variable")
+    seen: list[str] = []
+
+    def send(request: bytes) -> bytes:
+        seen.append(variable.get())
+        return request
+
+    say = scene.channel.unary_unary(f"/{SERVICE}/Say", send)
+    variable.set("first")
+    first = say.future(b"x", timeout=30)
+    in_line(1)
+    variable.set("second")
+    second = say.future(b"x", timeout=30)
+    in_line(2)
+    scene.free()
+    assert first.result() == second.result() == b"x" and seen == ["first", "second"]
+
+
+def test_a_request_that_cannot_be_sent_is_what_it_is_out_of_line(scene: Scene) -> None:
+    def send(request: bytes) -> bytes:
+        raise ValueError("no request")
+
+    say = scene.channel.unary_unary(f"/{SERVICE}/Say", send)
+    in_it = say.future(b"x", timeout=30)
+    in_line(1)
+    scene.free()
+    scene.settled()
+    with pytest.raises(grpc.RpcError) as caught:
+        say.future(b"x", timeout=30)
+    with pytest.raises(grpc.RpcError) as late:
+        in_it.result(30)
+    for error in (caught.value, late.value):
+        assert (error.code(), error.details()) == (
+            grpc.StatusCode.INTERNAL,
+            "Exception serializing request!",
+        )

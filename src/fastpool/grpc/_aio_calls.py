@@ -9,6 +9,7 @@ calls run on then.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 import weakref
@@ -45,7 +46,10 @@ class Course:
                 waiter.set_result(None)
         callbacks, self.callbacks = self.callbacks, []
         for callback in callbacks:
-            call.add_done_callback(callback)
+            try:
+                call.add_done_callback(callback)
+            except Exception:  # of a call that has ended by now; the others are told still
+                logging.getLogger("fastpool").exception("a done callback of a gRPC call raised")
 
     async def opened(self) -> Any:
         """The call, as soon as there is one."""

@@ -83,11 +83,33 @@ class Bound:
     ) -> tuple[SharedLease[Connection], tuple[Any, ...], dict[str, Any]]:
         """A slot, and the arguments with what is left of the call's time. Waits in line if there is
         none. ValueError, LocalError, or what the factory of connections raised."""
-        timeout = args[TIMEOUT_AT] if len(args) > TIMEOUT_AT else kwargs.get("timeout")
+        timeout = timeout_of(args, kwargs)
         if timeout is None:
             return self.connections.enter(self.pool, None), args, kwargs
         begun = time.monotonic()
         lease = self.connections.enter(self.pool, timeout)
+        return self._within(timeout, begun, lease, args, kwargs)
+
+    async def aenter(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[SharedLease[Connection], tuple[Any, ...], dict[str, Any]]:
+        """The same for the dispatcher."""
+        timeout = timeout_of(args, kwargs)
+        if timeout is None:
+            return await self.connections.aenter(self.pool, None), args, kwargs
+        begun = time.monotonic()
+        lease = await self.connections.aenter(self.pool, timeout)
+        return self._within(timeout, begun, lease, args, kwargs)
+
+    def _within(
+        self,
+        timeout: float,
+        begun: float,
+        lease: SharedLease[Connection],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[SharedLease[Connection], tuple[Any, ...], dict[str, Any]]:
+        """The slot, and the arguments with what is left of the call's time."""
         left = timeout - (time.monotonic() - begun)
         if left <= 0 < timeout:  # granted at the last moment: it would not be sent in time
             lease.release()
@@ -119,14 +141,17 @@ class Bound:
         try:
             lease = self.pool.acquire(0)
         except (PoolTimeout, NotConnected):
-            call: Any = Pending(partial(self.wait, name, args, kwargs))
-        except (PoolOverloaded, PoolClosed):
-            call = self.wait(name, args, kwargs, lambda: True)
+            timeout = timeout_of(args, kwargs)
+            call: Any = Pending(partial(self.wait, name, args, kwargs), timeout)
+        except PoolClosed:
+            raise closed_error() from None
+        except PoolOverloaded as error:
+            call = self.connections.refused(error, True)
         else:
             call = self.start(name, lease, args, kwargs)
         return kind(call, self.connections)
 
-    def wait(
+    async def wait(
         self,
         name: str,
         args: tuple[Any, ...],
@@ -134,10 +159,7 @@ class Bound:
         wanted: Callable[[], bool],
     ) -> Any:
         """For `Pending`."""
-        try:
-            lease, args, kwargs = self.enter(args, kwargs)
-        except LocalError as error:
-            return error
+        lease, args, kwargs = await self.aenter(args, kwargs)
         if not wanted():
             lease.release()
             return LocalCancel()
@@ -176,6 +198,10 @@ class Bound:
 
     def future(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.begin("future", args, kwargs)
+
+
+def timeout_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
+    return args[TIMEOUT_AT] if len(args) > TIMEOUT_AT else kwargs.get("timeout")
 
 
 def too_late(target: str) -> tuple[grpc.StatusCode, str]:

@@ -186,13 +186,7 @@ class Connections:
 
     def enter(self, pool: SharedPool[Connection], timeout: float | None) -> SharedLease[Connection]:
         """A slot for a call with this time-out, waiting in line at most so long."""
-        limit = self.key.parameters.queue_timeout
-        own = timeout is not None and (limit is None or timeout <= limit)
-        most = timeout if own else limit
-        deadline = None if most is None else time.monotonic() + max(0.0, most)
-        if not self.live and pool is self.pool:  # in a forked child; no thread is needed for it
-            tell_of_fork_support()
-            self.take_in(self._made([]))
+        deadline, own = self._patience(pool, timeout)
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
@@ -200,11 +194,40 @@ class Connections:
             except NotConnected:
                 continue  # others may have room in time
             except (PoolTimeout, PoolOverloaded) as error:
-                raise LocalError(
-                    *refusal(self.target, error, own, self.key.parameters.max_queue)
-                ) from None
+                raise self.refused(error, own) from None
             except PoolClosed:
                 raise closed_error() from None
+
+    async def aenter(
+        self, pool: SharedPool[Connection], timeout: float | None
+    ) -> SharedLease[Connection]:
+        """The same for the dispatcher."""
+        deadline, own = self._patience(pool, timeout)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                return await pool.aacquire(left)
+            except NotConnected:
+                continue
+            except (PoolTimeout, PoolOverloaded) as error:
+                raise self.refused(error, own) from None
+            except PoolClosed:
+                raise closed_error() from None
+
+    def _patience(
+        self, pool: SharedPool[Connection], timeout: float | None
+    ) -> tuple[float | None, bool]:
+        """Until when a call may wait in line, and whether that is its own deadline."""
+        limit = self.key.parameters.queue_timeout
+        own = timeout is not None and (limit is None or timeout <= limit)
+        most = timeout if own else limit
+        if not self.live and pool is self.pool:  # in a forked child; no thread is needed for it
+            tell_of_fork_support()
+            self.take_in(self._made([]))
+        return None if most is None else time.monotonic() + max(0.0, most), own
+
+    def refused(self, error: PoolTimeout | PoolOverloaded, own: bool) -> LocalError:
+        return LocalError(*refusal(self.target, error, own, self.key.parameters.max_queue))
 
     def failed(self, connection: Connection, error: BaseException) -> None:
         """A call ended so."""

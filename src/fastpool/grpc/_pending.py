@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import grpc
 
+from ._dispatcher import dispatcher
 from ._errors import CLOSED, Closed, LocalCancel, LocalError
 
 
@@ -16,34 +19,39 @@ class Pending:
     """As grpc's own call, which it becomes when it has a slot.
 
     `begin(wanted)` waits for one and returns grpc's call, if `wanted()` says then that it is still
-    to be made. It is run by a thread of this call, of which there are no more than the line is
-    long; what it raises is the failure of the call.
+    to be made. It is run by the dispatcher; what it raises is the failure of the call.
     """
 
-    def __init__(self, begin: Callable[[Callable[[], bool]], Any]) -> None:
-        self._begin: Callable[[Callable[[], bool]], Any] | None = begin
+    def __init__(
+        self,
+        begin: Callable[[Callable[[], bool]], Coroutine[Any, Any, Any]],
+        timeout: float | None = None,
+    ) -> None:
+        self._ends = None if timeout is None else time.monotonic() + timeout
         self._begun = threading.Event()
         self._lock = threading.Lock()
         self._call: Any = None
         self._cancelled = False
         self._callbacks: list[tuple[str, Callable[..., Any]]] = []
+        self._task: Future[None] | None = None
         try:
-            threading.Thread(target=self._run, name="fastpool-grpc-line", daemon=True).start()
-        except RuntimeError:  # there is no thread to be had
-            self._run()
+            self._task = dispatcher.run(self._run(begin))
+        except RuntimeError as error:  # there is no thread to be had
+            self._settle(LocalError(grpc.StatusCode.UNAVAILABLE, f"no thread to wait: {error}"))
 
-    def _run(self) -> None:
-        begin, self._begin = self._begin, None
-        assert begin is not None
+    async def _run(self, begin: Callable[[Callable[[], bool]], Coroutine[Any, Any, Any]]) -> None:
         try:
-            call = begin(lambda: not self._cancelled)
-        except LocalError as error:
-            call = error
+            call = await begin(lambda: not self._cancelled)
         except Closed:
             call = LocalError(grpc.StatusCode.CANCELLED, CLOSED)
         except BaseException as error:
-            call = LocalError(grpc.StatusCode.UNKNOWN, f"the call could not be begun: {error!r}")
-        del begin
+            call = error
+            if not (isinstance(error, grpc.RpcError) and isinstance(error, grpc.Future)):
+                text = f"the call could not be begun: {error!r}"
+                call = LocalError(grpc.StatusCode.UNKNOWN, text)
+        self._settle(call)
+
+    def _settle(self, call: Any) -> None:
         with self._lock:
             wanted = not self._cancelled
             if wanted:
@@ -84,6 +92,8 @@ class Pending:
                 self._cancelled = True
                 self._call = LocalCancel()
         if first:
+            if self._task is not None:
+                self._task.cancel()  # it leaves the line
             self._tell()
             return True
         return bool(self._call.cancel())
@@ -92,7 +102,10 @@ class Pending:
         return bool(self._call.is_active()) if self._begun.is_set() else True
 
     def time_remaining(self) -> float | None:
-        return self._call.time_remaining() if self._begun.is_set() else None
+        if self._begun.is_set():
+            left: float | None = self._call.time_remaining()
+            return left
+        return None if self._ends is None else max(0.0, self._ends - time.monotonic())
 
     def cancelled(self) -> bool:
         return self._begun.is_set() and bool(self._call.cancelled())
