@@ -165,6 +165,19 @@ class _Answers(_Course):
         if not over.done():
             over.set_result(None)
 
+    def broke(self, error: Exception) -> None:
+        """The reader got an error that is none of gRPC's: the call could not be sent. grpc gives it
+        no status, so nobody else will say that it is over."""
+        over, self.over = self.over, None
+        if over is None or self.call is None:
+            return
+        self.give_back()
+        self.call.repeatable = False
+        self.call.failed(error)
+        self.inner.cancel()
+        if not over.done():
+            over.set_result(None)
+
     def hear(self) -> None:
         if not self.heard:
             self.heard = True
@@ -209,6 +222,9 @@ async def _messages(course: _Answers) -> AsyncIterator[Any]:
         except grpc.aio.AioRpcError as error:
             await course.another_try(error)
             inner = course.inner
+        except Exception as error:
+            course.broke(error)
+            raise
 
 
 # ---- what the user holds ------------------------------------------------------------------------
@@ -322,6 +338,9 @@ class _Read(_Held):
                 await course.another_try(error)
                 inner = course.inner
                 continue
+            except Exception as error:
+                course.broke(error)
+                raise
             if message is not grpc.aio.EOF:  # pyright: ignore[reportAttributeAccessIssue]
                 course.hear()
             return message

@@ -12,6 +12,7 @@ import grpc
 from ._call import Call, Rules
 from ._errors import CallError
 from ._grpc_errors import as_rpc_error
+from ._hang_up import hang_up, needs_reader
 from ._waits import sleep, take
 
 RulesOf = Callable[[str], Rules]
@@ -196,6 +197,11 @@ class StreamStream(_Answers, grpc.StreamStreamMultiCallable):  # type: ignore[mi
     repeatable = False
 
 
+def _done(inner: Any) -> bool:
+    done = getattr(inner, "done", None)
+    return done is None or bool(done())
+
+
 def _left(call: Call) -> float | None:
     ends = call.try_ends()
     return None if ends is None else ends - call.rules.now()
@@ -228,6 +234,7 @@ class _Place:
         # one step, sees to the rest of the call.
         self.pauses: list[float] = []
         self.forgotten = False  # nobody is there for another try
+        self._ends = [True]  # taken out, which is one step, by whoever brings the end
 
     def follow(self, inner: Any) -> None:
         add_callback = getattr(inner, "add_callback", None)
@@ -250,7 +257,12 @@ class _Place:
             self.end(None if inner.code() is grpc.StatusCode.OK else inner)
 
     def end(self, error: BaseException | None) -> None:
-        """None: it went well."""
+        """None: it went well. Only the first word counts: grpc's thread and the reader may both
+        have one."""
+        try:
+            self._ends.pop()
+        except IndexError:
+            return
         try:
             self.give_back()
             if error is None:
@@ -308,12 +320,14 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
             try:
                 message = next(self._inner)
             except StopIteration:
-                if not self._place.followed:
-                    self._place.end(None)
+                self._place.end(None)
                 raise
             except Exception as error:
-                if not self._place.followed:
-                    self._place.end(error)
+                if not self._place.over.is_set():
+                    if not isinstance(error, grpc.RpcError) and not _done(self._inner):
+                        raise  # a signal handler's: the call goes on
+                    hang_up(self._inner)
+                self._place.end(error)
                 self._another_try(error)
                 continue
             if not self._heard:
@@ -339,8 +353,13 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
         if place is None:
             return
         place.forget()  # if it was to go on, nobody wants it
-        if not place.followed and not place.over.is_set():
+        if not place.followed or needs_reader(self._inner):
+            self._inner_cancel()
             place.end(GeneratorExit())
+
+    def _inner_cancel(self) -> Any:
+        cancel = getattr(self._inner, "cancel", None)
+        return None if cancel is None else cancel()
 
     # As on grpc's own; they speak of the try that is under way, or was the last.
 
@@ -367,7 +386,10 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
 
     def cancel(self) -> Any:
         self._call.repeatable = False
-        return self._inner.cancel()
+        cancelled = self._inner.cancel()
+        if needs_reader(self._inner):  # nobody will read its end
+            self._place.end(GeneratorExit())
+        return cancelled
 
     def cancelled(self) -> Any:
         return self._inner.cancelled()

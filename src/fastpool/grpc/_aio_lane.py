@@ -315,6 +315,11 @@ class Lane(CoreLane):
 
     def note_stream(self, hold: Hold) -> None:
         hold.then(self.holds.begin(_Stream))
+        begins = getattr(hold.call, "_preparation", None) or getattr(
+            hold.call, "_invocation_task", None
+        )
+        if begins is not None:
+            begins.add_done_callback(partial(_unsent, hold.call))
 
     def sweep(self) -> None:
         """Ends calls whose request could not be sent: grpc gives them no status, so they would hold
@@ -365,6 +370,12 @@ class Lane(CoreLane):
     def let_go(self) -> None:
         """No new calls; each connection is closed when its last call ends. For finalisers."""
         let_go(self.pool)
+
+
+def _unsent(call: Any, begins: asyncio.Task[Any]) -> None:
+    """A stream that could not be sent: grpc gives it no status unless it is cancelled."""
+    if not begins.cancelled() and begins.exception() is not None and not call.done():
+        call.cancel()
 
 
 def _failed(call: Any) -> bool:

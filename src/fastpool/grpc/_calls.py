@@ -17,8 +17,10 @@ import grpc
 
 from .. import PoolClosed, PoolOverloaded, PoolTimeout
 from .._core import UnaryCall
+from ..calls._hang_up import needs_reader
 from ._callbacks import callback
 from ._connection import Connection, Method
+from ._dispatcher import dispatcher
 from ._errors import LocalCancel, LocalError, NotConnected, closed_error
 from ._generated import Generated
 from ._open_call import OpenCall, Stream
@@ -36,25 +38,34 @@ grpc.UnaryUnaryMultiCallable.register(UnaryCall)
 
 
 class End:
-    """The end of a call that went on: called once, by whoever brings its status."""
+    """The end of a call that went on. It counts once, whoever brings it: grpc's thread, the reader,
+    or who drops the call."""
 
-    __slots__ = ("_call", "_connection", "_connections", "_slot")
+    __slots__ = ("_call", "_connection", "_connections", "_slots")
 
     def __init__(
         self, slot: Any, call: Any, connections: Connections, connection: Connection
     ) -> None:
-        self._slot = slot
+        self._slots = [slot]  # taken out, which is one step, by whoever is first
         self._call = call  # weakly: the call holds this
         self._connections = connections
         self._connection = connection
 
+    @property
+    def came(self) -> bool:
+        return not self._slots
+
     def __call__(self) -> None:
         try:
+            slot = self._slots.pop()
+        except IndexError:
+            return
+        try:
             call = self._call()
-            if call is not None:
+            if call is not None and not call.is_active():
                 self._connections.ended(self._connection, call.code())
         finally:
-            self._slot()
+            slot()
 
 
 class Bound:
@@ -188,6 +199,8 @@ class Bound:
         add = getattr(call, "add_callback", None)
         if add is None or not add(callback(end)):
             end()  # ended already
+        elif name != "future":
+            _look_after(call, end, timeout_of(args, kwargs))
         return call
 
     def miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -198,6 +211,16 @@ class Bound:
 
     def future(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.begin("future", args, kwargs)
+
+
+def _look_after(call: Any, end: End, timeout: float | None) -> None:
+    """Of a stream whose end its reader may bring."""
+    try:
+        call.fastpool_end = end
+    except AttributeError:  # some tool's own: then grpc's thread alone brings it
+        return
+    if needs_reader(call) and timeout is not None:
+        dispatcher.later(timeout, end)
 
 
 def timeout_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:

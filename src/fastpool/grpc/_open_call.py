@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from ..calls._hang_up import hang_up, needs_reader
 from ._callbacks import callback as counted
 from ._pending import Pending
 
@@ -100,10 +101,43 @@ class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no ty
 
 
 class Stream(OpenCall):
-    """Dropped before its end it is cancelled. grpc does so by itself, but not where a done callback
-    was added: its own call then refers to itself and is never collected. This object does not."""
+    """It is over when its reader is: at its end, at a message that cannot be read, and when it is
+    dropped, where it is cancelled. grpc does not see to that by itself: not where a done callback
+    was added, since its own call then refers to itself and is never collected; not where it gave
+    the call a status of its own; and not where no thread of its looks after the call."""
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._call)
+        except Exception as error:
+            if isinstance(error, StopIteration) or not self._call.is_active():
+                self._over()
+            raise
+
+    next = __next__
+
+    def cancel(self) -> Any:
+        cancelled = self._call.cancel()
+        self._forget()
+        return cancelled
 
     def __del__(self) -> None:
         call = self.__dict__.get("_call")
         if call is not None:
             call.cancel()
+            self._forget()
+
+    def _over(self) -> None:
+        call = self._call
+        inner = call.call if isinstance(call, Pending) else call
+        end = getattr(inner, "fastpool_end", None)
+        if end is not None and not end.came:
+            hang_up(inner)
+            end()
+
+    def _forget(self) -> None:
+        """It was cancelled: nobody will read the end of one that only its reader learns of."""
+        call = self._call
+        inner = call.call if isinstance(call, Pending) else call
+        if needs_reader(inner) and (end := getattr(inner, "fastpool_end", None)) is not None:
+            end()

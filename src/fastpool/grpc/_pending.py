@@ -73,6 +73,11 @@ class Pending:
                 logging.getLogger("fastpool").exception("a callback of a gRPC call raised")
         self._callbacks = []
 
+    @property
+    def call(self) -> Any:
+        """What it has become; None: it waits."""
+        return self._call
+
     def _wait(self, timeout: float | None = None) -> Any:
         if not self._begun.wait(timeout):
             raise grpc.FutureTimeoutError
