@@ -91,7 +91,7 @@ def settled(pool: Any) -> None:
 
     A worker has something left to do when a resource is lent or a place is free, and may look then
     whether more is wanted."""
-    manager = _core.manager(pool, "a test")
+    manager = _core.manager(getattr(pool, "_real", pool), "a test")  # a face stands for a pool
     workers = [*manager.workers(), manager.errands]
 
     def quiet() -> bool:

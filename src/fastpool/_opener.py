@@ -35,6 +35,15 @@ class Try:
         self.task: Any = None  # where hooks are coroutine functions: it can be cancelled
 
 
+class Warming:
+    """A call of ``warm`` that waits, and what the factory has raised meanwhile."""
+
+    __slots__ = ("failure",)
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+
+
 class Opener:
     """Shares the manager's lock; fields are read and written under it unless they say otherwise."""
 
@@ -46,6 +55,7 @@ class Opener:
         self.running: dict[Try, None] = {}  # by age, those past their deadline left out
         self.watched_until = 0.0
         self.wishes = 0  # resources wanted by nobody in particular
+        self.warming: list[Warming] = []
         self.overdue = 0  # creations past their deadline that have not come back
         self.created = 0
         self.failures = 0  # in a row
@@ -86,7 +96,7 @@ class Opener:
         manager, core = self.manager, self.manager.core
         start = time.monotonic()
         n = min(n, manager.maxsize) if manager.maxsize else n
-        failed_before = self.failed
+        call = Warming()
 
         def ready() -> bool:
             counts = manager.counts()
@@ -98,19 +108,22 @@ class Opener:
             return usable >= n
 
         with manager.news:
-            done = manager.news.wait_for(
-                lambda: self.failed > failed_before or core.closed or ready(), timeout
-            )
+            self.warming.append(call)
+            try:
+                manager.news.wait_for(
+                    lambda: call.failure is not None or core.closed or ready(), timeout
+                )
+            finally:
+                self.warming.remove(call)
             enough = self.usable(manager.counts()) >= n
             if not enough:
                 self.wishes = 0
-            failure = self.last_failure
         if enough:
             return int(manager.counts()["open"])
         if core.closed:
             raise manager.refusal("closed", start, timeout)
-        if done and failure is not None:
-            raise failure
+        if call.failure is not None:
+            raise call.failure
         raise manager.refusal("timeout", start, timeout, "create")
 
     def usable(self, counts: dict[str, Any]) -> int:
@@ -245,6 +258,8 @@ class Opener:
                 self.failed += 1
                 self.failures += 1
                 self.last_failure = error
+                for call in self.warming:
+                    call.failure = error
         try:
             if error is None:
                 self._deliver(attempt)
@@ -282,6 +297,9 @@ class Opener:
                 self._permit_back(attempt)
                 if not told:
                     self._pause()
+                if self.warming:  # nothing is made for those behind their backs; others wish anew
+                    self.wishes = 0
+                    manager.news.notify_all()
 
     def _permit_back(self, attempt: Try) -> None:
         """After the delivery: until then the try stands for the caller who is still waiting, and

@@ -9,8 +9,8 @@ import pytest
 
 from async_maker import Hang, threads
 from async_maker import accounted as accounted_async
-from fastpool import PoolClosed, PoolTimeout
-from support import PATIENCE, Crew, eventually, states
+from fastpool import PoolClosed, PoolTimeout, _policy
+from support import PATIENCE, Crew, eventually, settled, states, unattended
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -91,6 +91,37 @@ def test_warm_raises_what_the_factory_raised(accounted: Any) -> None:
         pool.warm(3)
     assert caught.value is failure
     assert states(pool) == {"idle": 1}
+
+
+def test_warm_that_failed_does_not_try_again(
+    accounted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late it hears of it, and though the pause after a failure is over by then."""
+    monkeypatch.setattr(_policy, "backoff", lambda failures: 0.0)
+    pool, maker = accounted(1)
+    maker.script.append(OSError("once"))
+    with unattended(), pytest.raises(OSError, match="once"):
+        pool.warm(1)
+    settled(pool)
+    assert maker.calls == 1 and states(pool) == {}
+
+
+def test_what_is_made_after_a_failure_does_not_hide_it(accounted: Any) -> None:
+    """Before the caller has heard of that."""
+    order, both = iter([True, False]), threading.Barrier(2)
+
+    def factory() -> Any:
+        fails = next(order)
+        both.wait(PATIENCE)
+        if fails:
+            raise OSError("once")
+        eventually(lambda: pool.stats().create_failures == 1)
+        return maker()
+
+    pool, maker = accounted(2, factory=factory)
+    with unattended(), pytest.raises(OSError, match="once"):
+        pool.warm(2)
+    eventually(lambda: states(pool) == {"idle": 1})
 
 
 def test_warm_that_timed_out_opens_no_more_than_what_was_begun(
