@@ -149,9 +149,13 @@ class TestEviction:
             still.run(use(pool))
             lease = one.run(pool.aacquire())
             go_on = still.pause()
-            with pytest.raises(PoolTimeout):
-                other.run(use(pool, timeout=0.05))
-            assert states(pool) == {"leased": 1, "closing": 1}
+
+            def times_out() -> bool:
+                with pytest.raises(PoolTimeout):
+                    other.run(use(pool, timeout=0.05))
+                return states(pool) == {"leased": 1, "closing": 1}
+
+            eventually(times_out)  # once its time was enough to have the place asked for
             go_on()
             assert other.run(use(pool)).loop is other.loop  # it went on: its place came free
             still.stop()

@@ -76,9 +76,10 @@ class TestScript:
         hang = Hang()
         factory = ScriptedFactory(create=[hang])
         with FastPool(1, factory=factory) as pool:
-            with pytest.raises(PoolTimeout):
-                pool.get(timeout=0.01)
-            hang.reached()
+            for timeout in (0, 0.01):  # with 0 it is made in the background
+                with pytest.raises(PoolTimeout):
+                    pool.get(timeout=timeout)
+                hang.reached()
             assert states(pool) == {"creating": 1}
             assert factory.made == []
             hang.release()
