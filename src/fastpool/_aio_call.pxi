@@ -135,6 +135,16 @@ cdef class AioCall:
     def __call__(self, *args, **kwargs):
         return fp_call_vector(self, args, kwargs)
 
+    @property
+    def __name__(self):
+        """For tools that wrap callables."""
+        return self.method.name
+
+    @property
+    def __signature__(self):
+        """What `inspect.signature` says."""
+        return self.method.signature
+
     def __repr__(self):
         return f"<AioCall of {self.method!r}>"
 

@@ -27,7 +27,8 @@ cdef class UnaryCall:
 
     ``method`` does everything but that: ``method.closed()`` raises when the latch is shut,
     ``method.miss(args, kwargs)`` makes the call when there is no slot or nothing to call,
-    ``method.failed(carrier, error)`` hears of exceptions; ``with_call`` and ``future`` are its own.
+    ``method.failed(carrier, error)`` hears of exceptions; ``with_call``, ``future``, ``name`` and
+    ``signature`` are its own.
     """
     cdef fp_vectorcall vectorcall
     cdef SharedPool pool
@@ -56,6 +57,16 @@ cdef class UnaryCall:
         if self.latch.shut:
             return self.method.closed()
         return self.method.future(args, kwargs)
+
+    @property
+    def __name__(self):
+        """For tools that wrap callables."""
+        return self.method.name
+
+    @property
+    def __signature__(self):
+        """What `inspect.signature` says."""
+        return self.method.signature
 
     def __repr__(self):
         return f"<UnaryCall of {self.method!r}>"

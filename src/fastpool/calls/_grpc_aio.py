@@ -21,6 +21,12 @@ class AioPolicyChannel(grpc.aio.Channel):  # type: ignore[misc] # grpcio has no 
     def __repr__(self) -> str:
         return f"<{self._channel!r} under a policy>"
 
+    def __getattr__(self, name: str) -> Any:
+        """The lists of interceptors, to which Google's clients append."""
+        if name.endswith("_interceptors"):
+            return getattr(self._channel, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     async def __aenter__(self) -> AioPolicyChannel:
         await self._channel.__aenter__()
         return self

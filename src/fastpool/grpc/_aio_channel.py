@@ -104,6 +104,15 @@ class AioSharedChannel(Handle[AioConnections], grpc.aio.Channel):  # type: ignor
     _made_by = "aio_shared(target)"
     _closed_error = staticmethod(closed_error)
 
+    def __init__(self, entry: Any) -> None:
+        super().__init__(entry)
+        # Google's clients append to these, which are lists of grpc.aio's own channels, before they
+        # ask for methods. What is in them goes for the methods of this handle.
+        self._unary_unary_interceptors: list[Any] = []
+        self._unary_stream_interceptors: list[Any] = []
+        self._stream_unary_interceptors: list[Any] = []
+        self._stream_stream_interceptors: list[Any] = []
+
     async def close(self, grace: float | None = None) -> None:
         """Release this handle's reference; the last release closes the channel. Idempotent.
 

@@ -9,7 +9,7 @@ import grpc
 
 from .._core import AioCall, Hold
 from ._aio_calls import Course, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
-from ._connection import Method
+from ._connection import Method, signature_of
 
 if TYPE_CHECKING:
     from ._aio_channel import AioSharedChannel
@@ -36,8 +36,14 @@ class AioMethod:
         self._handle = handle  # keeps the channel open for as long as the stub lives
         self._bound = handle._live().bound(method)
         self.number = self._bound.number
+        self.name = method.name
+        self.kind = method.kind
         self._call, self._arguments = KINDS[method.kind]
         self.stream = method.kind != "unary_unary"
+
+    @property
+    def signature(self) -> Any:
+        return signature_of(INTERFACES[self.kind])
 
     def __repr__(self) -> str:
         return f"{self._bound.path} of {self._handle!r}"
@@ -118,6 +124,12 @@ class StreamStream(AioCall, grpc.aio.StreamStreamMultiCallable):  # type: ignore
     pass
 
 
+INTERFACES: dict[str, type] = {
+    "unary_unary": grpc.aio.UnaryUnaryMultiCallable,
+    "unary_stream": grpc.aio.UnaryStreamMultiCallable,
+    "stream_unary": grpc.aio.StreamUnaryMultiCallable,
+    "stream_stream": grpc.aio.StreamStreamMultiCallable,
+}
 CALLABLES: dict[str, type[AioCall]] = {
     "unary_unary": AioCall,
     "unary_stream": UnaryStream,
@@ -128,6 +140,7 @@ CALLABLES: dict[str, type[AioCall]] = {
 
 def multicallable(handle: AioSharedChannel, kind: str, *details: Any) -> Any:
     """What a stub gets."""
-    method = AioMethod(handle, Method(kind, *details))
+    added = tuple(getattr(handle, f"_{kind}_interceptors"))
+    method = AioMethod(handle, Method(kind, *details)._replace(interceptors=added))
     wrap = method.wrap if method.stream else None
     return CALLABLES[kind](handle._latch, method.number, method, wrap)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
 
 import grpc
@@ -19,7 +19,7 @@ from .. import PoolClosed, PoolOverloaded, PoolTimeout
 from .._core import UnaryCall
 from ..calls._hang_up import needs_reader
 from ._callbacks import callback
-from ._connection import Connection, Method
+from ._connection import Connection, Method, signature_of
 from ._dispatcher import dispatcher
 from ._errors import LocalCancel, LocalError, NotConnected, closed_error
 from ._generated import Generated
@@ -71,17 +71,21 @@ class End:
 class Bound:
     """One method on the connections of a channel, for the stubs of all its handles."""
 
-    __slots__ = ("__weakref__", "_number", "connections", "number", "path", "pool")
+    __slots__ = ("__weakref__", "_number", "connections", "name", "number", "path", "pool")
 
     def __init__(self, connections: Connections, method: Method) -> None:
         self.connections = connections
-        self.path = method.path
+        self.path, self.name = method.path, method.name
         self.pool = connections.lane(method.path)
         self._number = connections.number(method)
         self.number = self._number.value
 
     def __repr__(self) -> str:
         return f"{self.path} to {self.connections.target}"
+
+    @property
+    def signature(self) -> Any:
+        return signature_of(grpc.UnaryUnaryMultiCallable)
 
     def closed(self) -> Any:
         raise closed_error()
@@ -237,9 +241,13 @@ def too_late(target: str) -> tuple[grpc.StatusCode, str]:
 class _Method:
     """One method on one handle."""
 
+    interface: ClassVar[type]
+
     def __init__(self, channel: SharedChannel, method: Method) -> None:
         self._channel = channel  # keeps it open for as long as the stub lives
         self._bound = channel._live().bound(method)
+        self.__name__ = method.name  # for tools that wrap callables
+        self.__signature__ = signature_of(self.interface)
 
     def _open(self) -> Bound:
         if self._channel._latch.shut:
@@ -251,6 +259,8 @@ class _Method:
 
 
 class StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[misc] # no types
+    interface = grpc.StreamUnaryMultiCallable
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._open().blocking("__call__", args, kwargs)
 
@@ -262,11 +272,15 @@ class StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[misc]
 
 
 class UnaryStream(_Method, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]
+    interface = grpc.UnaryStreamMultiCallable
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._open().begin("__call__", args, kwargs)
 
 
 class StreamStream(_Method, grpc.StreamStreamMultiCallable):  # type: ignore[misc]
+    interface = grpc.StreamStreamMultiCallable
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._open().begin("__call__", args, kwargs)
 

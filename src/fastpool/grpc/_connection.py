@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, NamedTuple
 
 from .._core import Carrier
@@ -21,13 +23,30 @@ class Method(NamedTuple):
     request_serializer: Any
     response_deserializer: Any
     registered: bool
+    interceptors: tuple[Any, ...] = ()
+    """Of tasks: what a client has added to its channel after that was made."""
+
+    @property
+    def name(self) -> str:
+        """Without the service."""
+        return self.path.rpartition("/")[2]
 
     def look_up(self, channel: Any) -> Any:
         """The multi-callable of a channel."""
         # Passed on only when set: generated stubs set it, and not every channel has the parameter.
         registered = {"_registered_method": True} if self.registered else {}
         arguments = (self.path, self.request_serializer, self.response_deserializer)
-        return getattr(channel, self.kind)(*arguments, **registered)
+        found = getattr(channel, self.kind)(*arguments, **registered)
+        if self.interceptors:
+            found._interceptors = [*(found._interceptors or ()), *self.interceptors]
+        return found
+
+
+@cache
+def signature_of(interface: type) -> inspect.Signature:
+    """How a multi-callable of this interface of grpc's is called."""
+    whole = inspect.signature(interface.__call__)
+    return whole.replace(parameters=[*whole.parameters.values()][1:])
 
 
 class Number:
