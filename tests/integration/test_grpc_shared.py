@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import pickle
@@ -19,7 +20,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 import fastpool.grpc as fg  # noqa: E402
 from fastpool import PoolError  # noqa: E402
-from fastpool.grpc import NotReady, SharedChannel, shared, stats, wait_ready  # noqa: E402
+from fastpool.grpc import NotReady, SharedChannel, aio_shared, shared, stats, wait_ready  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
@@ -255,6 +256,50 @@ def test_the_message_is_that_of_grpc(echo: GrpcServer) -> None:
     assert str(caught.value) == CLOSED
 
 
+def test_a_copy_of_a_handle_is_another_handle(echo: GrpcServer) -> None:
+    """Each is released once, whichever goes first, and nobody loses a channel that he holds."""
+    with shared(echo.target) as handle:
+        for make in (copy.copy, copy.deepcopy):
+            copied = make(handle)
+            assert stats()[0].references == 2
+            copied.close()
+        copied = copy.copy(handle)
+        del copied
+        gc.collect()
+        assert stats()[0].references == 1
+        assert handle.unary_unary(f"/{SERVICE}/Say")(b"x", timeout=10) == b"x"
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(handle)
+    with pytest.raises(ValueError, match="closed channel"):
+        copy.copy(handle)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("far.example:1", True),
+        ("dns:///far.example:1", True),
+        ("ipv4:10.0.0.1:1,10.0.0.2:1", True),
+        ("127.0.0.1:1", False),
+        ("localhost:1", False),
+        ("dns:///localhost:1", False),
+        ("[::1]:1", False),
+        ("ipv4:127.0.0.1:1,127.0.0.2:1", False),
+        ("unix:/run/x", False),
+    ],
+)
+def test_calls_that_are_not_encrypted_are_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, target: str, said: bool
+) -> None:
+    monkeypatch.setattr("fastpool.grpc._options._said", set())
+    for make in (shared, shared, aio_shared):
+        make(target)
+    secure = shared(target, credentials=grpc.ssl_channel_credentials())
+    secure.close()
+    assert len(caplog.records) == said
+    assert all("not encrypted" in each.message for each in caplog.records)
+
+
 def test_the_last_release_closes_the_connection(server: GrpcServer) -> None:
     one, other = shared(server.target), shared(server.target)
     wait_ready(one, 10)
@@ -455,6 +500,8 @@ def test_closing_ends_the_subscriptions_of_this_handle_only(echo: GrpcServer) ->
         ({"target": None}, TypeError, "target must be a str"),
         ({"target": b"host:1"}, TypeError, "not b'host:1'"),
         ({"target": ""}, ValueError, "target is empty"),
+        ({"target": "https://host:1/x"}, ValueError, "give it 'host:1', and credentials="),
+        ({"target": "HTTP://host:1"}, ValueError, "is an address of the web"),
         ({"credentials": "secret"}, TypeError, "ChannelCredentials or None, not 'secret'"),
         ({"compression": 2}, TypeError, "grpc.Compression or None, not 2"),
         ({"options": 5}, TypeError, "pairs"),

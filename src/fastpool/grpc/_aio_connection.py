@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from asyncio import _get_running_loop
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,14 @@ from ._state import READY, state_of
 if TYPE_CHECKING:
     from ._aio_lane import Lane
 
-_used = False  # grpc.aio, in this process
-_lost = False  # in one that this was forked from: its poller is a thread that is not here
+# Those with a channel of grpc.aio, in this process.
+_open: weakref.WeakSet[AioConnection] = weakref.WeakSet()
+_lost = False  # there were some when it was forked: their poller is a thread that is not here
 
 FORKED = (
-    "grpc.aio does not work in a process that was forked after it had been used: every call would"
-    " hang. Fork before the first call, or start the process anew (spawn, forkserver)"
+    "grpc.aio does not work in a process that was forked while a channel that had been used was"
+    " open: every call would hang. Fork before the first call or after close(), or start the process"
+    " anew (spawn, forkserver)"
 )
 
 
@@ -53,10 +56,9 @@ class AioConnection(Carrier):
         if self.ended:
             raise closed_error()
         if self.channel is None:
-            global _used
             if _lost:
                 raise RuntimeError(FORKED)
-            _used = True
+            _open.add(self)
             self.channel = _unburdened(self.lane.dial(self))
         return self.channel
 
@@ -110,6 +112,7 @@ class AioConnection(Carrier):
         grpc closes it without awaiting anything."""
         self.ended = True
         channel, self.channel = self.channel, None
+        _open.discard(self)
         self.calls.clear()
         return channel
 
@@ -128,7 +131,7 @@ def _register_nothing(call: Any) -> None:
 
 def _note_fork() -> None:
     global _lost
-    _lost = _lost or _used
+    _lost = _lost or bool(_open)
 
 
 if hasattr(os, "register_at_fork"):

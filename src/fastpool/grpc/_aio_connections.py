@@ -14,6 +14,7 @@ from ._aio_lane import Lane
 from ._aio_methods import AioBound
 from ._connection import Method, Methods, Number
 from ._key import Key
+from ._options import say_if_unprotected
 from ._registry import Usage
 
 LOOK = 0.05  # seconds between looks whether calls of another loop run still
@@ -33,6 +34,8 @@ class AioConnections:
     def __init__(self, key: Key) -> None:
         self.key = key
         self.target = key.target
+        if key.credentials is None:
+            say_if_unprotected(key.target)
         self.methods = Methods()
         self.closed = False
         self.homes: dict[asyncio.AbstractEventLoop, Home] = {}

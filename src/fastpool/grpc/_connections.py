@@ -23,6 +23,7 @@ from ._errors import LocalError, NotConnected, closed_error, refusal
 from ._health import Verdicts
 from ._holds import Holds
 from ._key import Key, tell_of_fork_support
+from ._options import say_if_unprotected
 from ._outliers import Outliers
 from ._registry import Usage
 from ._silence import Silence
@@ -46,6 +47,8 @@ class Connections:
     def __init__(self, key: Key) -> None:
         self.key = key
         self.target = key.target
+        if key.credentials is None:
+            say_if_unprotected(key.target)
         self.methods = Methods()
         self.live: set[Connection] = set()  # added to by the pool's threads; see `opened`
         self._lock = threading.Lock()

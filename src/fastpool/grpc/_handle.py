@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from .._core import Latch
 from . import _registry
@@ -39,6 +39,22 @@ class Handle(Generic[C]):
     def closed(self) -> bool:
         """Whether this handle is closed. The channel may live on for others."""
         return self._entry is None
+
+    def __copy__(self) -> Self:
+        """Another handle of the channel, with a reference of its own."""
+        entry = self._entry
+        if entry is None:
+            raise self._closed_error()
+        return type(self)(_registry.again(entry))
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.__copy__()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__} belongs to its process and cannot be pickled: ask for"
+            f" fastpool.grpc.{self._made_by} there"
+        )
 
     def __del__(self) -> None:
         entry = self._give_up()

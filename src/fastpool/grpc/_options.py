@@ -19,6 +19,9 @@ PICKS = ("pick_first", "round_robin")
 KEEPALIVE = 310.0
 LEAST_KEEPALIVE = 10.0
 
+SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds", "passthrough")
+LOCAL = ("unix", "unix-abstract", "vsock")
+
 Pairs = tuple[tuple[str, Any], ...]
 
 
@@ -180,7 +183,37 @@ def checked_target(who: str, target: Any) -> str:
         raise TypeError(f"{who}() target must be a str such as 'host:port', not {target!r}")
     if not target:
         raise ValueError(f"{who}() target is empty; give it a target such as 'host:port'")
+    scheme, marks, rest = target.partition("://")
+    if marks and scheme.lower() in ("http", "https"):
+        host = rest.partition("/")[0] or "host:port"
+        raise ValueError(
+            f"{who}() target {target!r} is an address of the web; give it {host!r}, and"
+            " credentials=grpc.ssl_channel_credentials() for TLS"
+        )
     return target
+
+
+# Where calls are not encrypted and need not be: nobody else is on the way.
+NEAR = ("localhost", "127.", "[::1]", "::1", "[::ffff:127.")
+_said: set[str] = set()
+
+
+def say_if_unprotected(target: str) -> None:
+    """Once a target, in the log, for a channel without credentials."""
+    scheme, colon, rest = target.partition(":")
+    if not colon or scheme not in SCHEMES:
+        rest = target
+    hosts = [host.lstrip("/") for host in rest.split(",")]
+    if scheme in LOCAL or target in _said or all(host.startswith(NEAR) for host in hosts):
+        return
+    _said.add(target)
+    import logging
+
+    logging.getLogger("fastpool").warning(
+        "grpc %s: calls are not encrypted, since no credentials were given; for TLS give"
+        " credentials=grpc.ssl_channel_credentials()",
+        target,
+    )
 
 
 def checked_basics(

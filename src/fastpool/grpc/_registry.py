@@ -107,6 +107,14 @@ def acquire(key: Key, make: Callable[[Key], T]) -> Entry[T]:
     return entry
 
 
+def again(entry: Entry[T]) -> Entry[T]:
+    """Count one more handle on a channel of which the caller has one."""
+    with _lock:
+        entry.references += 1
+    _settle()
+    return entry
+
+
 def release(entry: Entry[T]) -> T | None:
     """Give back one handle; what is to be closed if it was the last one."""
     with _lock:
