@@ -26,7 +26,9 @@ ARROWS: dict[str, set[str]] = {
     "_misuse": {"_notices"},
     "_core": {"errors", "_gevent", "_notices", "_misuse"},
     "_policy": set(),
-    "_options": {"_misuse"},
+    "_drivers": set(),
+    "_broken": {"errors", "_drivers"},
+    "_options": {"_broken", "_misuse"},
     "_keeper": {"_notices"},
     "_workers": {"_keeper", "_notices"},
     "_deadlines": {"_keeper"},
@@ -43,6 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "_manager": {
         "errors",
         "_core",
+        "_broken",
         "_notices",
         "_misuse",
         "_keeper",
@@ -84,11 +87,12 @@ ARROWS: dict[str, set[str]] = {
     "_exit": {"_keeper"},
     "pool": {"_core", "_options", "_keeper", "_exit", "_faces", "_manager", "_shards"},
     "queue": {"errors", "_core"},
-    "_shared_options": {"errors", "_misuse", "_options"},
+    "_shared_options": {"_broken", "_misuse", "_options"},
     "_tickets": {"stats", "_tracking"},
     "_shared_housekeeping": {"_policy", "_housekeeping"},
     "_sharing": {
         "_core",
+        "_broken",
         "_notices",
         "_keeper",
         "_opener",
@@ -123,7 +127,7 @@ ARROWS: dict[str, set[str]] = {
     "_task_pool": {"errors", "_misuse", "_core", "_limit_options"},
     "limits": {"_core", "_worker_pool", "_task_pool"},
     "calls": {"errors", "_core"},  # knows no pool; its line is the core's
-    "fastpool": {"errors", "_types", "pool", "shared", "keyed", "cache", "limits"},
+    "fastpool": {"errors", "_broken", "_types", "pool", "shared", "keyed", "cache", "limits"},
     "testing": {"fastpool", "errors", "_core", "pool"},  # the core's clock; all pools there are
     # Its calls are made by the core, which _aio tells of event loops.
     "grpc": {"fastpool", "errors", "calls", "_core", "_aio"},

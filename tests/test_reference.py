@@ -76,7 +76,7 @@ OTHER: dict[str, Any] = {
     "max_waiting": 0,
     "fairness": {"fair": "throughput", "throughput": "fair"},
     "leak_after": 0.5,
-    "discard_on": (LookupError,),
+    "discard_on": ("broken", LookupError),
     "name": "reference",
     "clock": ManualClock(),
 }
@@ -149,6 +149,8 @@ def parsed(use: str) -> Options:
 def as_given(options: Options, name: str) -> Any:
     """An option as a user would write it: None where the parsed one is infinite."""
     value = getattr(options.hooks if name in HOOKS else options, name)
+    if value is options.broken:
+        return "broken"
     return None if value == float("inf") else value
 
 

@@ -1,5 +1,6 @@
 """fastpool: one pool for what services share: connections, clients, buffers, work."""
 
+from ._broken import is_broken
 from .cache import ObjectCache
 from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from .keyed import KeyedLease, KeyedPool
@@ -46,4 +47,5 @@ __all__ = [
     "TaskPool",
     "WeightedSemaphore",
     "WorkerPool",
+    "is_broken",
 ]

@@ -51,8 +51,11 @@ class Checking:
         _, _, since, dies_at, uses, _, retire = core.slot(index)
         now = core.now()
         why = "flushed" if retire else _policy.expiry(now, since, dies_at, o.idle_timeout)
-        due = why is None and self.hook is not None
-        return why, due and _policy.check_due(now, since, o.check_after, uses)
+        if why is not None or self.hook is None:
+            return why, False
+        # a block that an exception left says more than any age
+        due = core.is_suspect(index) or _policy.check_due(now, since, o.check_after, uses)
+        return None, due
 
     def verdict(self, hand: _core.Hand, why: str | None) -> bool:
         """Lends what is in hand, or has it closed."""

@@ -347,15 +347,18 @@ cdef class Core:
             raise MemoryError
         return not known
 
-    def publish(self, uint32_t index, *, bint used=True):
+    def publish(self, uint32_t index, *, bint used=True, bint suspect=False):
         """Makes a CHECKING slot idle and serves the line.  False: expired, to be retired, or the
-        pool is closed; the slot is the caller's still.  ``used``: counts as a return."""
+        pool is closed; the slot is the caller's still.  ``used``: counts as a return.  ``suspect``:
+        its next borrower has it checked."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = fp_slots_at(&c.slots, index)
         if c.use == FP_SHARING:
             return share_lend(c, slot, 0)
         if fp_gate(c) & FP_CLOSED or (used and not fp_pool_end(c, slot)):
             return False
+        if suspect:
+            fp_slot_suspect(slot)
         fp_slot_own(slot, 0)
         if not fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)):
             return False
@@ -398,6 +401,14 @@ cdef class Core:
             share_lend(self.c, slot, 1)  # one that takes no more is lent this once
             return True
         return fp_slot_move(slot, FP_CHECKING, FP_LEASED) != 0
+
+    def suspect(self, uint32_t index):
+        """Whoever is the next to have it alone has it checked."""
+        fp_slot_suspect(fp_slots_at(&self.c.slots, index))
+
+    def is_suspect(self, uint32_t index):
+        """Whether a block that an exception left was its last use that says anything."""
+        return fp_slot_is_suspect(fp_slots_at(&self.c.slots, index)) != 0
 
     def freshen(self, uint32_t index):
         """The CHECKING slot was just found well: no question for another while."""

@@ -269,6 +269,8 @@ cdef extern from *:
     void fp_slot_own(fp_slot *, uintptr_t)
     void fp_slot_fill(fp_core *, fp_slot *, int64_t)
     void fp_slot_freshen(fp_core *, fp_slot *)
+    void fp_slot_suspect(fp_slot *)
+    int fp_slot_is_suspect(fp_slot *)
     size_t fp_mark_retire(fp_core *, size_t, int)
     fp_view *fp_views_new(size_t)
     void fp_views_free(fp_view *)

@@ -13,6 +13,7 @@ import time
 from _contextvars import copy_context
 
 from . import _core, _keeper, _notices
+from ._broken import are_exceptions, evidence, matches_any
 from ._checking import Checking
 from ._closing import Closing
 from ._deadlines import Deadlines
@@ -198,7 +199,7 @@ class Manager:
             return
         if self.tracking.on:
             self.tracking.forget(index)
-        why = "discarded" if discard else self.unfit(index, error) or self.keep(index)
+        why = "discarded" if discard else self.unfit(index, error) or self.keep(index, error)
         if why is None:
             self.came_back()
         else:
@@ -227,12 +228,14 @@ class Manager:
         """Runs the reset hook in the caller's thread; why the resource may not be kept, or None."""
         return self.broken(index, error) or self.reset(index)
 
-    def keep(self, index: int) -> str | None:
+    def keep(self, index: int, error: BaseException | None = None) -> str | None:
         """Makes it idle; or why it may not be kept.  One step for all who come back at once: no
-        more are kept than may be idle."""
+        more are kept than may be idle.  ``error``: what has left its block, which makes it
+        suspect."""
+        suspect = error is not None and bool(evidence(error))
         with self.lock:
             why = self.worn(index)
-            if why is None and not self.core.publish(index):
+            if why is None and not self.core.publish(index, suspect=suspect):
                 why = self.why_not_idle(index)
             return why
 
@@ -280,7 +283,8 @@ class Manager:
 
     def spoils(self, error: BaseException, resource: object) -> bool:
         """Whether an exception that left a block means that the resource is broken."""
-        if isinstance(error, PoolError):
+        found = evidence(error)
+        if not found:
             return False
         rule = self.options.discard_on
         if callable(rule):
@@ -289,7 +293,7 @@ class Manager:
             except Exception as failure:
                 self.log("discard_on raised; the resource is closed", failure)
                 return True
-        return isinstance(error, rule) or not isinstance(error, Exception)
+        return matches_any(found, rule) or not are_exceptions(found)
 
     def misused(self, act: str, resource: object) -> NoReturn:
         from ._misuse import ask_resource

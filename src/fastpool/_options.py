@@ -5,6 +5,8 @@ from __future__ import annotations
 from _contextvars import copy_context
 from math import inf, isnan
 
+from ._broken import Rule, is_broken
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _contextvars import Context
@@ -63,6 +65,7 @@ class Options:
     discard_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
     name: str
     clock: Any
+    broken = staticmethod(is_broken)  # what discard_on="broken" means
 
     def check_timeout(self, act: str, timeout: Any) -> None:
         """TypeError or ValueError unless it is seconds or None."""
@@ -179,7 +182,8 @@ def parse(
     o.max_lifetime = number("max_lifetime", 1800.0 if ages else inf)
     o.max_uses = number("max_uses", inf, least=1, whole=True, most=2**32 - 1)
     o.leak_after = number("leak_after", inf)
-    o.discard_on = errors_rule(where + "discard_on", given.get("discard_on", unset), unset)
+    rule = given.get("discard_on", unset)
+    o.discard_on = errors_rule(where + "discard_on", "broken" if rule is unset else rule, o.broken)
     o.clock = given.get("clock")
     return o
 
@@ -243,21 +247,28 @@ def _hooks(where: str, factory: Any, given: dict[str, Any]) -> Hooks:
     return hooks
 
 
-def errors_rule(option: str, rule: Any, unset: object) -> Any:
-    """Exception classes as a tuple, or a callable."""
-    if rule is unset:
-        return (OSError, EOFError)
+def errors_rule(option: str, rule: Any, broken: Any = None) -> Any:
+    """Exception classes as a tuple, or a callable; ``broken``: what "broken" stands for."""
     if rule is None:
         return ()
-    if isinstance(rule, type) and issubclass(rule, BaseException):
-        return (rule,)
-    if isinstance(rule, (tuple, list, set, frozenset)):
-        for kind in rule:
-            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TypeError(f"{option} takes exception classes, not {kind!r}")
-        return tuple(rule)
-    if callable(rule):
+    if callable(rule) and not isinstance(rule, type):
         return rule
-    raise TypeError(
-        f"{option} must be exception classes or a callable (exc, resource) -> bool, not {rule!r}"
+    several = isinstance(rule, (tuple, list, set, frozenset))
+    given = tuple(rule) if several else (rule,)
+    classes: Any = tuple(kind for kind in given if kind != "broken" or not broken)
+    for kind in classes:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(_bad_rule(option, kind, several, bool(broken)))
+    if len(classes) == len(given):
+        return classes
+    return Rule(broken, classes) if classes else broken
+
+
+def _bad_rule(option: str, given: Any, several: bool, broken: bool) -> str:
+    word = '"broken" or ' if broken else ""
+    if several:
+        return f"{option} takes {word}exception classes, not {given!r}"
+    return (
+        f"{option} must be {word}exception classes or a callable (exc, resource) -> bool, "
+        f"not {given!r}"
     )

@@ -248,6 +248,14 @@ static inline void fp_slot_set_hook(fp_slot *slot, int64_t how_far) {
     fp_store(&slot->hook, how_far, relaxed);
 }
 
+/* `stale_at` of a resource that an exception has left: to be checked at its next loan, at any time. */
+#define FP_SUSPECT INT64_MIN
+
+static inline void fp_slot_suspect(fp_slot *slot) { fp_store(&slot->stale_at, FP_SUSPECT, relaxed); }
+static inline int fp_slot_is_suspect(fp_slot *slot) {
+    return fp_load(&slot->stale_at, relaxed) == FP_SUSPECT;
+}
+
 /* To be closed when it comes back. */
 static inline void fp_slot_retire(fp_slot *slot) {
     uint64_t word = fp_load(&slot->word, relaxed);

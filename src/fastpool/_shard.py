@@ -314,7 +314,7 @@ class Shard(Manager):
             if self.tracking.on:
                 self.tracking.forget(index)
             why = "discarded" if discard else self.broken(index, error)
-            why = why or await self._areset(index) or self.keep(index)
+            why = why or await self._areset(index) or self.keep(index, error)
         except BaseException:
             self.rescue(index, "interrupted")
             raise

@@ -34,6 +34,14 @@ static inline fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
     return slot;
 }
 
+/* It was in order just now, as far as this lease can say; a suspect one stays suspect, since others may
+ * have had no occasion to find out. */
+static inline void fp_sharing_used(fp_core *c, fp_slot *slot, int64_t now) {
+    int64_t stale_at = fp_load(&slot->stale_at, relaxed);
+    if (FP_LIKELY(stale_at != FP_SUSPECT))
+        (void)fp_cas(&slot->stale_at, &stale_at, fp_later(now, c->fresh_for), relaxed);
+}
+
 /* The whole of a return, by whoever has one lease of it.  1: done; 0: it was the last one of a resource
  * that takes no more, which is CHECKING now and the caller's to close; -1: nobody has a lease of it.
  * *told: the manager has to know, since the pool was closed or a resource takes no more leases. */
@@ -42,7 +50,7 @@ static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *told) {
         int64_t now = fp_now(c); /* before it may be somebody else's */
         if (FP_UNLIKELY((fp_load(&slot->load, relaxed) & FP_LOAD) == 0)) return -1;
         fp_store(&slot->since, now, relaxed);
-        if (c->asks) fp_store(&slot->stale_at, fp_later(now, c->fresh_for), relaxed);
+        if (c->asks) fp_sharing_used(c, slot, now);
     }
     int given = fp_load_give(slot);
     if (FP_UNLIKELY(given <= 0)) {

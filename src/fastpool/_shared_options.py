@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import inf, isnan
 
+from ._broken import evidence, is_broken_for_all, matches_any
 from ._options import NAMES, Options, errors_rule, parse
-from .errors import PoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,12 +48,7 @@ class SharedOptions(Options):
     penalize_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
     drain_timeout: float
     abort: Callable[[Any], object] | None
-
-
-def broken(error: BaseException, resource: object) -> bool:
-    """The default of ``discard_on``: what says that the resource does not work, for others either.
-    A time-out may be the caller's own, and one who is cancelled has just gone away."""
-    return isinstance(error, (OSError, EOFError)) and not isinstance(error, TimeoutError)
+    broken = staticmethod(is_broken_for_all)
 
 
 def bounds(where: str, items: Any) -> tuple[int, int | None]:
@@ -93,7 +88,6 @@ def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOp
         raise TypeError(f"{who}: SharedPool calls no reset(): {NOT_SHARED['reset']}")
     own = {name: given.pop(name) for name in OWN if name in given}
     least, most = bounds(f"{who}: ", own.get("items", (1, 8)))
-    given.setdefault("discard_on", broken)
     o: Any = parse(most or 0, unset, {"factory": factory, **given}, SharedOptions)
     where = f"{o.name}: "
     if o.hooks.awaits:
@@ -107,7 +101,7 @@ def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOp
     o.penalty = _number(where, "penalty", own.get("penalty", 10), 0, MOST_SLOTS, whole=True)
     o.penalty_time = _number(where, "penalty_time", own.get("penalty_time", 5.0), 0)
     rule = own.get("penalize_on", TimeoutError)
-    o.penalize_on = errors_rule(where + "penalize_on", rule, unset)
+    o.penalize_on = errors_rule(where + "penalize_on", rule)
     o.drain_timeout = _number(where, "drain_timeout", own.get("drain_timeout"), 0)
     o.abort = own.get("abort")
     if not (o.abort is None or callable(o.abort)):
@@ -136,8 +130,9 @@ def _number(
 
 
 def matches(rule: Any, error: BaseException, resource: object) -> bool:
-    """Whether an exception that left a block is one of those that a rule names.  A PoolError, of
-    whatever pool, says nothing about the resource."""
-    if isinstance(error, PoolError):
-        return False
-    return bool(rule(error, resource)) if not isinstance(rule, tuple) else isinstance(error, rule)
+    """Whether an exception that left a block, or a member of a group, is one of those that a rule
+    names.  A PoolError, of whatever pool, says nothing about the resource."""
+    found = evidence(error)
+    if isinstance(rule, tuple):
+        return matches_any(found, rule)
+    return bool(found) and bool(rule(error, resource))

@@ -8,6 +8,7 @@ stand in nobody's way.  ``reasons`` remembers why each is being drained.
 from __future__ import annotations
 
 from . import _core, _keeper, _notices
+from ._broken import evidence
 from ._closing import Closing
 from ._manager import Manager
 from ._opener import Opener, Try
@@ -164,7 +165,10 @@ class SharedManager(Manager):
             resource = self.core.item(index)
             if self.spoils(error, resource):
                 self.drain(index, "error")
-            elif self.says(self.options.penalize_on, error, resource):
+                return
+            if evidence(error):
+                self.core.suspect(index)
+            if self.says(self.options.penalize_on, error, resource):
                 self.shun(index)
 
     def spoils(self, error: BaseException, resource: object) -> bool:

@@ -44,7 +44,7 @@ class TestBlocks:
         held.release()
 
     def test_a_block_left_by_a_matching_exception_closes(self, accounted: Any) -> None:
-        """OSError, EOFError and what is no Exception say that the resource may be broken."""
+        """OSError, EOFError, what is no Exception: the resource may be broken; test_broken.py."""
         for error in (ConnectionResetError, EOFError, KeyboardInterrupt, SystemExit):
             pool, maker = accounted(1)
             with pytest.raises(error), pool.lease() as resource:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool
+from fastpool import FastPool, is_broken
 from fastpool._options import parse
 from fastpool.pool import UNSET
 
@@ -32,7 +32,7 @@ DEFAULTS: list[tuple[str, Any, Any]] = [  # with a factory, with items; those of
     ("max_waiting", inf, inf),
     ("fairness", "fair", "fair"),
     ("leak_after", inf, inf),
-    ("discard_on", (OSError, EOFError), (OSError, EOFError)),
+    ("discard_on", is_broken, is_broken),
     ("clock", None, None),
 ]
 
@@ -110,6 +110,7 @@ def test_none_of_what_has_no_limit_is_the_default() -> None:
         ((KeyError,), (KeyError,)),
         ([], ()),
         (callable, callable),
+        pytest.param("broken", is_broken, id="broken"),
     ],
     ids=str,
 )

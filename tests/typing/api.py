@@ -175,6 +175,8 @@ assert_type(every_option.get(), Connection)
 tested = FastPool(factory=connect, check=healthy, clock=ManualClock())
 by_class = FastPool(factory=connect, discard_on=OSError)
 by_classes = FastPool(factory=connect, discard_on=(OSError, EOFError))
+by_rule = FastPool(factory=connect, discard_on="broken")
+by_both = FastPool(factory=connect, discard_on=("broken", LookupError))
 
 # Leases.
 
