@@ -23,8 +23,8 @@ _lost = False  # there were some when it was forked: their poller is a thread th
 
 FORKED = (
     "grpc.aio does not work in a process that was forked while a channel that had been used was"
-    " open: every call would hang. Fork before the first call or after close(), or start the process"
-    " anew (spawn, forkserver)"
+    " open: every call would hang. Fork before the first call or after close(), or start the"
+    " process anew (spawn, forkserver)"
 )
 
 
