@@ -166,5 +166,5 @@ def test_thousands_are_opened_in_passing() -> None:
 
     most = 8000
     with FastPool(most, factory=Maker(most)) as pool:
-        assert pool.warm(most) == most
+        assert pool.warm(most, timeout=None) == most
         housekept()
