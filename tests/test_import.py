@@ -74,7 +74,7 @@ def interpreter(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def child(interpreter: list[str], statement: str, *flags: str) -> str:
-    code = f"import sys; sys.path.append({str(HOME)!r}); {statement}"
+    code = f"import sys; sys.path.insert(0, {str(HOME)!r}); {statement}"
     command = [*interpreter, *flags, "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
