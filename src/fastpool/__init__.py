@@ -2,7 +2,14 @@
 
 from ._broken import is_broken
 from .cache import ObjectCache
-from .errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
+from .errors import (
+    EventLoopWarning,
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolOverloaded,
+    PoolTimeout,
+)
 from .keyed import KeyedLease, KeyedPool
 from .limits import SemaphoreHold, WeightedSemaphore
 from .pool import FastPool, Lease
@@ -29,6 +36,7 @@ else:
 __version__ = "0.1.0"
 __all__ = [
     "AsyncFactory",
+    "EventLoopWarning",
     "Factory",
     "FastPool",
     "KeyedFactory",

@@ -10,7 +10,7 @@ import threading
 import time
 from _contextvars import copy_context
 
-from . import _policy
+from . import _blocking, _policy
 from ._deadlines import Call
 from ._workers import Job
 
@@ -79,6 +79,7 @@ class Checking:
         try:
             answer = copy_context().run, self._answer, job, call, index, done
             self.core.send(hand, manager.checkers.submit, answer)
+            _blocking.before_wait(manager.name, _blocking.ACQUIRE)
             done.wait(None if left == INF else left)
         finally:  # also when a signal handler raised
             if hand.index < 0:  # it was sent

@@ -71,6 +71,36 @@ cdef object refuse_extra(object thing, str first, tuple given):
     raise extra_arguments(type(thing).__name__, first, given)
 
 
+# ---- Waits that stop an event loop: see _blocking.py --------------------------------------------
+
+cdef object blocking = None  # the module, once a thread has waited where a loop may run
+
+
+cdef object blocking_module():
+    global blocking
+    if blocking is None:
+        from fastpool import _blocking
+        blocking = _blocking
+    return blocking
+
+
+cdef object instead_of_wait(fp_core *c):
+    if c.use == FP_QUEUE:
+        return blocking.QUEUE
+    return blocking.SEMAPHORE if c.use == FP_WEIGHTED else blocking.ACQUIRE
+
+
+cdef int before_wait(fp_core *c) except -1:
+    module = blocking_module()
+    module.before_wait(None if c.manager == NULL else (<object>c.manager).name, instead_of_wait(c))
+    return 0
+
+
+cdef object note_wait(fp_core *c, object error):
+    """A wait has been in vain."""
+    blocking_module().note(error, instead_of_wait(c))
+
+
 cdef tuple HANDLE_STATES = ("not entered", "held", "released", "discarded")
 
 
@@ -742,6 +772,8 @@ def _install():
     global fp_lend_due, fp_tell
     fp_lend_due, fp_tell = lend_due, tell
     fp_install_next(<PyTypeObject *>Wait, wait_step)
+    global fp_before_wait
+    fp_before_wait = before_wait
     global fp_share_ended
     fp_share_ended = share_ended
     cdef SharedLease share = SharedLease.__new__(SharedLease)

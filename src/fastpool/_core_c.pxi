@@ -294,6 +294,8 @@ cdef extern from *:
     fp_core *fp_live
     uint64_t fp_forks
     Py_ssize_t fp_spin_ns
+    int fp_gevent
+    int (*fp_before_wait)(fp_core *) except -1
     int64_t fp_patience
     uint64_t fp_id_of(fp_core *)
     fp_core *fp_core_new()

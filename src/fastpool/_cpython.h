@@ -201,11 +201,18 @@ static int fp_look(fp_core *c, fp_line *line, fp_waiter *w) {
     return room;
 }
 
+/* Called once by a thread that is about to sleep, where an event loop may be running: loops of asyncio
+ * and trio run what they run in a context, and gevent's greenlets may have none.  -1: it has raised. */
+static int (*fp_before_wait)(fp_core *);
+static int fp_gevent; /* it was imported */
+#define fp_may_run_loop() (PyThreadState_Get()->context != NULL || fp_gevent)
+
 /* Waits in the line that `w` has joined.  The state it was settled in; FP_WAITING: the deadline
  * passed, and `w` has left the line.  *interrupted: a signal handler raised; whatever was granted
  * meanwhile is the caller's to give back. */
 static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, int *interrupted) {
     *interrupted = 0;
+    int look = fp_may_run_loop();
     for (;;) {
         int state = atomic_load(&w->state);
         if (state >= FP_NOTIFIED) {
@@ -216,6 +223,12 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
             continue;
         }
         if (deadline != FP_NEVER && fp_clock_precise() >= deadline) break;
+        if (FP_UNLIKELY(look)) {
+            look = 0;
+            if (fp_before_wait(c) == 0) continue; /* it may have taken its time */
+            *interrupted = 1;
+            break;
+        }
         /* before, for a signal that came on the way here: it would not end the sleep */
         if (PyErr_CheckSignals() < 0 || (fp_sleep(w, deadline) && PyErr_CheckSignals() < 0)) {
             *interrupted = 1;

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from . import _core, _keeper, _notices
+from . import _blocking, _core, _keeper, _notices
 from ._branch import Branch
 from ._manager import warn_unclosed
 from ._places import Places
@@ -176,6 +176,10 @@ class Keyed:
         self.sweep()
         mine = threading.get_ident() if me is None else me
         places = self.places
+        with self.lock:
+            waits = timeout != 0 and _core.busy(self.cores, mine)
+        if waits:
+            _blocking.before_wait(self.name, _blocking.CLOSE)
         with self.news:
             held = places.opened - _core.busy(self.cores, mine)  # as in Manager.close
             self.news.wait_for(

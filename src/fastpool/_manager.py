@@ -12,7 +12,7 @@ import threading
 import time
 from _contextvars import copy_context
 
-from . import _core, _keeper, _notices
+from . import _blocking, _core, _keeper, _notices
 from ._broken import are_exceptions, evidence, matches_any
 from ._checking import Checking
 from ._closing import Closing
@@ -369,6 +369,8 @@ class Manager:
         self.sweep()
         if me is None:  # a task names itself
             me = threading.get_ident()
+        if timeout != 0 and not self.only(me):
+            _blocking.before_wait(self.name, _blocking.CLOSE)
         with self.news:
             # looked at slot by slot only when as few are open as could stay so: each that comes
             # back asks, and there may be very many

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from . import _keeper, _notices, _policy
+from . import _blocking, _keeper, _notices, _policy
 from ._workers import Workers
 
 TYPE_CHECKING = False
@@ -107,6 +107,8 @@ class Opener:
                 self.wish(lacking - self.for_callers())
             return usable >= n
 
+        if self.usable(manager.counts()) < n:
+            _blocking.before_wait(manager.name, _blocking.WARM)
         with manager.news:
             self.warming.append(call)
             try:

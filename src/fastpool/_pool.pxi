@@ -40,8 +40,11 @@ cdef fp_slot *pool_lend(
         )
         if ticket == NULL and hand.ticket != 0:
             manager_of(c, "get").taken_without_lease(hand.ticket)
-    except BaseException:
+    except BaseException as error:
         hand_drop(hand)
+        from fastpool.errors import PoolTimeout
+        if span != 0 and isinstance(error, PoolTimeout):
+            note_wait(c, error)
         raise
     slot, hand.slot = hand.slot, NULL
     if ticket != NULL:

@@ -2,17 +2,21 @@
 
 # ---- What it raises, looked up when raised ------------------------------------------------------
 
-cdef object raise_queue(str name):
+cdef object raise_queue(str name, fp_core *waited=NULL):
     import queue
-    error = getattr(queue, name, None)
-    if error is None:  # ShutDown before Python 3.13
-        from fastpool.errors import ShutDown as error
+    kind = getattr(queue, name, None)
+    if kind is None:  # ShutDown before Python 3.13
+        from fastpool.errors import ShutDown as kind
+    error = kind()
+    if waited != NULL:
+        note_wait(waited, error)
     raise error
 
 
-cdef object raise_settled(int state, str empty):
+# ``waited``: of a thread that has waited in vain.
+cdef object raise_settled(int state, str empty, fp_core *waited=NULL):
     if state == FP_WAITING or state == FP_EXPIRED:
-        raise_queue(empty)
+        raise_queue(empty, waited)
     elif state == FP_REFUSED:
         raise_queue("ShutDown")
     elif state == FP_OVERLOADED:
@@ -31,7 +35,7 @@ cdef object queue_get_slow(fp_core *c, int64_t span):
         return fp_pending()
     if state == FP_GRANTED:
         return fp_steal(item)
-    return raise_settled(state, "Empty")
+    return raise_settled(state, "Empty", NULL if span == 0 else c)
 
 
 cdef object queue_put_slow(fp_core *c, object item, int64_t span):
@@ -44,7 +48,7 @@ cdef object queue_put_slow(fp_core *c, object item, int64_t span):
         return fp_pending()
     if state == FP_GRANTED:
         return None
-    return raise_settled(state, "Full")
+    return raise_settled(state, "Full", NULL if span == 0 else c)
 
 
 cdef inline object queue_put(fp_core *c, object item, object block, object timeout):
@@ -201,6 +205,8 @@ cdef class Store(Owner):
 
 cdef int mind_gevent(Owner self) except -1:
     """At construction: RuntimeError where gevent has made greenlets of all threads."""
+    global fp_gevent
+    fp_gevent = "gevent" in sys.modules
     if "gevent.monkey" in sys.modules:
         from fastpool._gevent import refuse
         refuse(type(self).__name__)

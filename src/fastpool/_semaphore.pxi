@@ -176,7 +176,12 @@ cdef int weighted_slow(WeightedSemaphore self, uint64_t units, int64_t span) exc
     if interrupted:
         fp_pending()
     if state != FP_GRANTED:
-        raise_weighted(self, state, units, fp_clock_precise() - since)
+        try:
+            raise_weighted(self, state, units, fp_clock_precise() - since)
+        except TimeoutError as error:
+            if span != 0:
+                note_wait(self.c, error)
+            raise
     return 0
 
 

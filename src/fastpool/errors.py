@@ -6,6 +6,7 @@ import queue
 import sys
 
 __all__ = [
+    "EventLoopWarning",
     "PoolClosed",
     "PoolDeadlock",
     "PoolError",
@@ -22,6 +23,12 @@ else:
         """A queue was shut down; ``queue.ShutDown`` from Python 3.13 on."""
 
         __module__ = "fastpool"
+
+
+class EventLoopWarning(RuntimeWarning):
+    """A plain call waits in a thread whose event loop is running, and stops it."""
+
+    __module__ = "fastpool"
 
 
 class PoolError(Exception):

@@ -43,7 +43,7 @@ async def outrun(accounted: Any, *spans: float) -> Outrun:
     n = len(spans)
     for _ in range(50):
         pool, maker = accounted(n + 1, fairness="throughput")
-        held = [pool.get() for _ in range(n + 1)]
+        held = [await pool.aget() for _ in range(n + 1)]
         settled(pool)
         line = [asyncio.create_task(pool.aget(span)) for span in spans]
         await asyncio.sleep(0)

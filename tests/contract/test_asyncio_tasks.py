@@ -221,7 +221,7 @@ def test_nobody_waits_beside_room_that_a_newcomer_has_left(run: Run, accounted: 
     pool, _ = accounted(3, fairness="throughput")
 
     async def round_() -> bool:
-        held = [pool.get() for _ in range(3)]
+        held = [await pool.aget() for _ in range(3)]
         waiters = [asyncio.create_task(pool.aget(timeout=2)) for _ in range(2)]
         await asyncio.sleep(0)
         pool.put(held[0])

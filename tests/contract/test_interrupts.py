@@ -136,7 +136,7 @@ def test_an_interrupted_wait_of_a_task_leaves_the_line(use: str) -> None:
         pool: Any = FastPool(1) if "queue" in use else FastPool(1, factory=object)
         if use == "queue put":
             pool.put(1)
-        held = None if "queue" in use else pool.get()
+        held = None if "queue" in use else await pool.aget()
         wait, suspended = begin(pool), []
         kept: list[BaseException] = []
         more = interrupt(point, lambda: suspended.append(wait.send(None)), kept)

@@ -199,7 +199,7 @@ def test_an_interrupted_wait_of_a_task_leaves_the_line(face: str) -> None:
 
     async def main(point: int) -> bool:
         pool = SharedPool(object, items=1, slots=1, leak_after=100)
-        held = pool.acquire()
+        held = await pool.aacquire()
         wait = {
             "aget": pool.aget, "aacquire": pool.aacquire,
             "lease": lambda timeout: pool.lease(timeout).__aenter__(),

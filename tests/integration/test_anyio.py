@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolClosed, PoolTimeout
+from fastpool import EventLoopWarning, FastPool, PoolClosed, PoolTimeout
 from fastpool.testing import ManualClock
 from support import PATIENCE, Crew, states, told, works
 from support import eventually as soon
@@ -153,8 +153,9 @@ class TestLeases:
             async with lease(pool, PATIENCE):
                 order.append("task")
 
+        held = pool.acquire(timeout=PATIENCE)
+
         async def main() -> None:
-            held = pool.acquire(timeout=PATIENCE)
             async with anyio.create_task_group() as group:
                 crew.start(thread, "first")
                 await eventually(lambda: pool.stats().waiting == 1)
@@ -204,6 +205,21 @@ class TestLeases:
         assert len(threads) == 2 and threading.get_ident() not in threads.values()
 
 
+def test_a_plain_call_that_waits_on_trio_is_told() -> None:
+    """It stops trio as it stops asyncio."""
+
+    async def main() -> None:
+        with pytest.warns(EventLoopWarning, match=r"fastpool\.contrib\.anyio"):
+            with pytest.raises(PoolTimeout) as caught:
+                pool.get(timeout=0.01)
+        assert "event loop of trio" in told(caught.value)
+
+    with FastPool(items=["one"]) as pool:
+        held = pool.get()
+        trio.run(main)
+        pool.put(held)
+
+
 class TestCancellation:
     def test_a_wait(self, run: Run, accounted: Any) -> None:
         """It leaves the line, and what comes free goes to the next."""
@@ -214,8 +230,9 @@ class TestCancellation:
             async with lease(pool, PATIENCE):
                 served.set()
 
+        held = pool.acquire(timeout=PATIENCE)
+
         async def main() -> None:
-            held = pool.acquire(timeout=PATIENCE)
             async with anyio.create_task_group() as group:
                 with anyio.CancelScope() as scope:
                     async with anyio.create_task_group() as inner:

@@ -112,3 +112,28 @@ def test_real_threads_wait_beside_a_hub_that_runs() -> None:
         """
     )
     assert printed == "0 1 2 3\n"
+
+
+def test_a_greenlet_that_waits_in_a_pool_is_told() -> None:
+    """It stops the hub; a thread of the hub's pool does not, nor does the main greenlet alone."""
+    printed = run(
+        """
+        import gevent, fastpool, warnings
+        pool = fastpool.FastPool(items=["one"])
+        held = pool.get()
+
+        def wait():
+            try:
+                pool.get(timeout=0.01)
+            except (fastpool.EventLoopWarning, fastpool.PoolTimeout) as error:
+                return type(error).__name__, len(getattr(error, "__notes__", []))
+
+        print(wait(), gevent.spawn(wait).get(), gevent.get_hub().threadpool.apply(wait))
+        warnings.simplefilter("ignore")
+        print(gevent.spawn(wait).get())
+        pool.put(held)
+        pool.close()
+        """
+    )
+    told = [("PoolTimeout", 0), ("EventLoopWarning", 0), ("PoolTimeout", 0)]
+    assert printed == f"{' '.join(map(str, told))}\n{('PoolTimeout', 1)}\n"

@@ -40,6 +40,13 @@ static inline unsigned dice(unsigned sides) {
     return (unsigned)((dice_state >> 33) % sides);
 }
 
+/* No thread of the harness runs an event loop. */
+typedef struct {
+    void *context;
+} PyThreadState;
+static PyThreadState standin_thread;
+static inline PyThreadState *PyThreadState_Get(void) { return &standin_thread; }
+
 /* Signals: in a storm one sleep in four is interrupted, and every other handler raises. */
 static _Thread_local int storm;
 static inline int PyErr_CheckSignals(void) { return storm && dice(2) ? -1 : 0; }
