@@ -221,7 +221,9 @@ class Opener:
         """Puts what the factory returned into its slot, or says what is wrong with it."""
         if resource is None:
             raise TypeError("the factory returned None instead of a resource")
-        if hasattr(type(resource), "__await__"):
+        # a client of redis.asyncio, for one, can be awaited when it is made already
+        unawaited = "cr_await" if self.manager.awaits else "__await__"
+        if hasattr(type(resource), unawaited):
             if hasattr(resource, "close"):
                 resource.close()
             raise TypeError(

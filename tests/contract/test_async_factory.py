@@ -128,6 +128,29 @@ class TestForms:
 
         run_in("asyncio", main())
 
+    def test_a_resource_that_can_be_awaited(self) -> None:
+        """The clients of redis.asyncio can: what the coroutine has returned is the resource."""
+
+        class Client:
+            def __await__(self) -> Any:
+                raise AssertionError("it is made already")
+
+        async def create() -> Client:
+            return Client()
+
+        async def forgetful() -> Any:
+            return create()
+
+        async def main() -> None:
+            async with FastPool(1, factory=create) as pool:
+                async with pool.lease() as client:
+                    assert type(client) is Client
+            async with FastPool(1, factory=forgetful) as pool:
+                with pytest.raises(TypeError, match="return await"):
+                    await pool.aget()
+
+        run_in("asyncio", main())
+
     @kinds
     def test_none_and_doubles(self, kind: str) -> None:
         """None and an object that the pool holds already are errors, on every loop."""
