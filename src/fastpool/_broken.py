@@ -26,7 +26,7 @@ __all__ = [
     "matches_any",
 ]
 
-NO_CODE = (None, "", -1, 0)  # 0 of pymysql, -1 of mysql-connector
+NO_NUMBER = (0, -1)  # of PyMySQL and of mysql-connector, where the server has said none
 DEEPEST = 8  # errors that stand for others: nobody nests more, and nothing goes in circles
 
 _members_of = BaseExceptionGroup.__dict__["exceptions"].__get__  # whatever a subclass says
@@ -166,11 +166,11 @@ def _by_code(one: object, entry: Code) -> bool:
         code = None
     if isinstance(code, tuple) and code:  # (number, text)
         code = code[0]
-    if code in NO_CODE and code is not False:
-        return entry.otherwise
     if isinstance(entry.dead, tuple):
-        return isinstance(code, str) and code.startswith(entry.dead)
-    return code in entry.dead
+        return code.startswith(entry.dead) if code and isinstance(code, str) else entry.otherwise
+    if isinstance(code, int) and code not in NO_NUMBER:
+        return code in entry.dead
+    return entry.otherwise
 
 
 def _follow(thing: Any, path: str) -> Any:
