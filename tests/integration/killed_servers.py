@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench import servers
@@ -71,7 +71,7 @@ class Server:
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self.user,
                 cwd="/", start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while True:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 said = (self.folder / "log").read_text(errors="replace")[-300:]
@@ -93,6 +93,10 @@ class Server:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def stop(self) -> None:
+        """For good."""
+        self.kill()
 
     def restart(self) -> None:
         """Kills it, and starts it again on the same port."""
@@ -125,6 +129,13 @@ class PostgreSQL(Server):
         """Its children are sessions of their own, and end when their parent is gone."""
         super().kill()
         (self.folder / "data/postmaster.pid").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """At once, clients or not, and with its children."""
+        self.process.send_signal(signal.SIGQUIT)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        self.kill()
 
 
 class MariaDB(Server):
@@ -230,12 +241,12 @@ class HTTP(Server):
 @contextmanager
 def running(kind: type[Server]) -> Iterator[Server]:
     """A server of this kind until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="fastpool-") as name:
+    with tempfile.TemporaryDirectory(prefix="fastpool-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
         server = kind(folder)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
-            server.kill()
+            server.stop()

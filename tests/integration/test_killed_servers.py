@@ -188,25 +188,24 @@ def test_what_a_database_refuses_keeps_the_connection(running: Any, kind: Any) -
                 driver.run(connection, "use test")
         keeps(pool, driver, "select select")
         keeps(pool, driver, f"insert into {table} values (1, 0)")
-        if of_postgresql:
-            keeps(pool, driver, "select pg_sleep(30)", "set statement_timeout = 50")
-            with pool.lease() as connection:
-                driver.run(connection, "set statement_timeout = 0; set lock_timeout = 50")
+        if of_postgresql:  # a setting is undone with the statement that it is sent with
+            keeps(pool, driver, "set statement_timeout = 50; select pg_sleep(30)")
         else:
             keeps(pool, driver, f"set statement max_statement_time = 0.05 for {SLOW}")
-            with pool.lease() as connection:
-                driver.run(connection, "set innodb_lock_wait_timeout = 1")
-
         cancelled(pool, driver, other, of_postgresql)
 
         driver.run(other, "begin")
         driver.run(other, f"update {table} set m = 1 where n = 1")
-        keeps(pool, driver, f"update {table} set m = 2 where n = 1")
+        blocked = f"update {table} set m = 2 where n = 1"
+        if of_postgresql:
+            keeps(pool, driver, f"set lock_timeout = 50; {blocked}")
+        else:
+            keeps(pool, driver, blocked, "set innodb_lock_wait_timeout = 1")
         driver.run(other, "rollback")
 
-        with pool.lease() as connection:
-            patient = "lock_timeout = 0" if of_postgresql else "innodb_lock_wait_timeout = 50"
-            driver.run(connection, f"set {patient}")
+        if not of_postgresql:
+            with pool.lease() as connection:
+                driver.run(connection, "set innodb_lock_wait_timeout = 50")
         deadlocked(pool, driver, other, table, of_postgresql)
     other.close()
 
