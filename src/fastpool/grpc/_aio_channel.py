@@ -96,7 +96,7 @@ class AioSharedChannel(Handle[AioConnections], grpc.aio.Channel):  # type: ignor
       The last handle's close is the channel's.
     - A handle that is collected unclosed is released; stubs made from it keep it alive.
     - Used by another loop than before, it connects anew; likewise in a forked child, but when its
-      parent has used grpc.aio that is a RuntimeError there, since grpc would hang.
+      parent had a used one open that is a RuntimeError there, since grpc would hang.
 
     Thread-safe; what a call returns belongs to the loop that made it.
     """
