@@ -1,9 +1,9 @@
 """`python -m bench.grpc.chaos`: calls through a bad proxy to a server that is killed.
 
 Bare channels and ours make the same calls at the same time, each through a proxy of its own to
-which the same things happen: pieces are delayed, connections black-holed (one, or all, or new ones too),
-reset, half-closed. Printed are the calls that were lost, how long at most no call went well, and
-what is still held at the end.
+which the same things happen: pieces are delayed, connections black-holed (one, or all, or new ones
+too), reset, half-closed. Printed are the calls that were lost, how long at most no call went well,
+and what is still held at the end.
 """
 
 from __future__ import annotations

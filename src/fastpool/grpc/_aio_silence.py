@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from ._aio_connection import AioConnection
-from ._silence import CHECK, CONNECT_TIMEOUT, LASTS, NO_ANSWER, PATIENCE, Pause
+from ._silence import CHECK, CONNECT_TIMEOUTS, LASTS, NO_ANSWER, PATIENCE, Pause
 
 if TYPE_CHECKING:
     from ._aio_lane import Lane
@@ -70,14 +70,11 @@ class AioSilence:
     async def _judge(self, silent: list[AioConnection]) -> None:
         if not silent or not self._pause.over:
             return
-        fresh = AioConnection(self._lane)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await fresh.connect()
-            still = await self._silent([*silent, fresh])
-        except Exception:  # nothing is to be reached
-            fresh.shut()
+        fresh = await self._fresh()
+        if fresh is None:
             return
+        try:
+            still = await self._silent([*silent, fresh])
         except BaseException:
             fresh.shut()
             raise
@@ -88,3 +85,18 @@ class AioSilence:
         else:
             self._lane.give_up(dead, fresh)
             self._pause.end()
+
+    async def _fresh(self) -> AioConnection | None:
+        """A connection that is not lent yet; None: nothing is to be reached."""
+        for timeout in CONNECT_TIMEOUTS:
+            fresh = AioConnection(self._lane)
+            try:
+                async with asyncio.timeout(timeout):
+                    await fresh.connect()
+                return fresh
+            except Exception:
+                fresh.shut()
+            except BaseException:
+                fresh.shut()
+                raise
+        return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHECK = "/grpc.health.v1.Health/Check"
 PATIENCE = 1.0  # seconds for an answer
 LASTS = 1.0  # seconds for which an answer is a sign of life
-CONNECT_TIMEOUT = 3.0  # seconds for a fresh connection
+CONNECT_TIMEOUTS = (1.0, 2.0, 4.0)  # seconds for a fresh connection, try by try
 FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0  # seconds from one that was no better to the next
 
 NO_ANSWER = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
@@ -103,7 +103,8 @@ class Silence:
     def _judge(self, silent: list[Connection]) -> None:
         if not silent or not self._pause.over:
             return
-        fresh = self._connections.fresh(CONNECT_TIMEOUT)
+        tries = (self._connections.fresh(timeout) for timeout in CONNECT_TIMEOUTS)
+        fresh = next((each for each in tries if each is not None), None)
         if fresh is None:
             return
         still = self._silent([*silent, fresh])
