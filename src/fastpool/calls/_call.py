@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ._breaker import BreakerStats, CircuitBreaker
 from ._budget import CURRENT, inherited
 from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
-from ._failures import cancelled, pushback_of
+from ._failures import cancelled, local, pushback_of
 from ._limit import Limit, LimitStats
 from ._retry import Retry
 
@@ -227,7 +227,9 @@ class Call:
         return None
 
     def _pause(self, retry: Retry, error: Exception) -> float | None:
-        if _unsent(error) or not retry.wants(error, self.rules.idempotent):
+        if _unsent(error) and not local(error):
+            return None
+        if not retry.wants(error, self.rules.idempotent):
             return None
         pushback = pushback_of(error)
         may = retry.throttle is None or retry.throttle.failed()
@@ -280,7 +282,9 @@ def _note(error: BaseException, text: str) -> None:
 
 
 def _unsent(error: BaseException) -> bool:
-    """Whether it is this layer's own word that nothing was sent."""
+    """Whether it is this side's own word that nothing was sent."""
+    if local(error):
+        return True
     if isinstance(error, DeadlineExceeded):
         return error.phase != "call"
     return isinstance(error, CallError)

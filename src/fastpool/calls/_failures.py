@@ -134,9 +134,18 @@ def pushback_of(error: BaseException) -> float | None:
     return None
 
 
+def local(error: BaseException) -> bool:
+    """Whether a shared gRPC channel refused the call, or let it expire in its line: the other side
+    never heard of it."""
+    return code_of(error) is not None and getattr(error, "local", False) is True
+
+
 def never_sent(error: BaseException) -> bool:
-    """Whether gRPC says that there was no connection to send the call on.  It has no code of its
-    own for that; its text is as old as its public releases."""
+    """Whether gRPC says that there was no connection to send the call on, or a shared channel that
+    it had no room for it.  gRPC has no code of its own for that; its text is as old as its public
+    releases."""
+    if local(error) and code_of(error) == "RESOURCE_EXHAUSTED":
+        return True  # in a while there may be room
     details = getattr(error, "details", None)
     if code_of(error) != "UNAVAILABLE" or not callable(details):
         return False

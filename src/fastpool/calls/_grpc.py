@@ -216,6 +216,23 @@ def _raise(error: BaseException) -> NoReturn:
 # ---- calls that go on after they were begun -----------------------------------------------------
 
 
+class _Told(grpc.RpcError):  # type: ignore[misc]
+    """The error of a call whose object is none, as those of channels around grpc's own."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+
+def _error_of(inner: Any) -> BaseException:
+    return inner if isinstance(inner, BaseException) else _Told(inner)
+
+
 class _Place:
     """One try under way: it gives its place back and tells the call when it is over.
 
@@ -254,7 +271,7 @@ class _Place:
         if inner is None:
             self.end(GeneratorExit())
         else:
-            self.end(None if inner.code() is grpc.StatusCode.OK else inner)
+            self.end(None if inner.code() is grpc.StatusCode.OK else _error_of(inner))
 
     def end(self, error: BaseException | None) -> None:
         """None: it went well. Only the first word counts: grpc's thread and the reader may both

@@ -37,6 +37,11 @@ class Ended:
     def __init__(self, error: BaseException | None = None) -> None:
         self._error = error
 
+    @property
+    def local(self) -> bool:
+        """As of the error."""
+        return isinstance(self._error, AioLocalError)
+
     def _raise(self) -> NoReturn:
         if self._error is None:
             raise asyncio.CancelledError

@@ -48,6 +48,12 @@ class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no ty
             raise AttributeError(name)
         return getattr(self._call, name)
 
+    @property
+    def local(self) -> bool:
+        """Whether it ended without being sent, as a LocalError says of itself."""
+        call = self._call.call if isinstance(self._call, Pending) else self._call
+        return bool(getattr(call, "local", False))
+
     # -- grpc.RpcContext and grpc.Call -------------------------------------------------------------
 
     def is_active(self) -> Any:
