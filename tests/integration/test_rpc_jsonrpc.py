@@ -295,6 +295,37 @@ def test_replies_that_are_compressed_or_in_chunks(make: Make) -> None:
         client.close()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_reply_is_no_longer_than_it_may_be(make: Make, packed: bool) -> None:
+    """However it comes, and counted as it is once it is decompressed."""
+
+    def say(number: int, body: bytes, write: Any) -> None:
+        whole = reply_to(body, "x" * (900 if number == 0 else 100_000))
+        content = whole.partition(b"\r\n\r\n")[2]
+        write(http(gzip.compress(content), "200 OK", "Content-Encoding: gzip") if packed else whole)
+
+    with serving(ScriptedServer(say)) as server:
+        client = make(server.url, max_reply=1000)
+        assert client.call("f") == "x" * 900
+        with pytest.raises(BadReply, match="max_reply is 1000"):
+            client.call("f")
+        client.close()
+
+
+def test_a_small_reply_that_becomes_a_big_one(make: Make) -> None:
+    """No more of it is made than may be, or than there is time for."""
+    bomb = gzip.compress(bytes(200 << 20), 1)
+
+    def say(number: int, body: bytes, write: Any) -> None:
+        write(http(bomb, "200 OK", "Content-Encoding: gzip"))
+
+    with serving(ScriptedServer(say)) as server:
+        with pytest.raises(TimeoutError):
+            make(server.url, timeout=0.05, max_reply=None).call("f")
+        with pytest.raises(BadReply, match="max_reply is 67108864"):
+            make(server.url, timeout=30).call("f")
+
+
 def test_over_tls(make: Make, certificate: tuple[Path, Path]) -> None:
     class Server(JsonServer):
         def get_request(self) -> Any:
@@ -343,6 +374,10 @@ def test_ones_own_json(make: Make, server: JsonServer) -> None:
         ({"headers": {"X": "a\r\nY: b"}}, ValueError, "cannot be sent"),
         ({"headers": {"X": "\u20ac"}}, ValueError, "cannot be sent"),
         ({"headers": {"X Y": "a"}}, ValueError, "no name of a header"),
+        ({"headers": {"content-LENGTH": "5"}}, ValueError, "client's own to send"),
+        ({"headers": {"Transfer-Encoding": "chunked"}}, ValueError, "client's own to send"),
+        ({"max_reply": 0}, ValueError, "max_reply must be at least 1"),
+        ({"max_reply": "1"}, TypeError, "max_reply must be a number"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
 )
@@ -366,6 +401,9 @@ def test_what_makes_no_sense_is_refused_at_once(
         (http(b'{"jsonrpc": "2.0", "result": 1, "id": 77}'), BadReply),
         (http(b"no gzip", "200 OK", "Content-Encoding: gzip"), BadReply),
         (b"what?\r\n\r\n", BadReply),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n{", BadReply),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 99999999999999\r\n\r\n{", BadReply),
+        (http(b"[" * 100_000), BadReply),
         (http(b"{" * 100)[:-20], ConnectionError),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", ConnectionError),
         (b"HTTP/1.1 200", (ConnectionError, BadReply)),

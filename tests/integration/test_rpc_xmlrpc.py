@@ -33,7 +33,7 @@ import pytest
 
 from fastpool import PoolClosed, PoolTimeout
 from fastpool.calls import budget
-from fastpool.rpc import xmlrpc
+from fastpool.rpc import BadReply, xmlrpc
 from rpc_servers import ScriptedServer, XmlHandler, XmlServer, http, port_of, serving
 from support import Crew, eventually
 
@@ -225,6 +225,9 @@ def test_a_transport_that_keeps_no_connection_is_refused(server: XmlServer) -> N
         ({"transport": Transport, "use_builtin_types": True}, TypeError, "have yours made with"),
         ({"size": "1"}, TypeError, "maxsize"),
         ({"size": 0}, ValueError, "1 or more"),
+        ({"headers": [("Content-Length", "5")]}, ValueError, "client's own to send"),
+        ({"headers": [("host", "other")]}, ValueError, "is sent already"),
+        ({"max_reply": 0}, ValueError, "max_reply must be at least 1"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
 )
@@ -296,6 +299,12 @@ def test_big_replies_and_requests(server: XmlServer) -> None:
         (http(b"<methodResponse/>"), ResponseError),
         (http(b"\x1f\x8bnot gzip", "200 OK", "Content-Encoding: gzip"), gzip.BadGzipFile),
         (b"what?\r\n\r\n", BadStatusLine),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n<", BadReply),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 99999999999999\r\n\r\n<", BadReply),
+        (
+            http(gzip.compress(bytes(70 << 20), 1), "200 OK", "Content-Encoding: gzip"),
+            (BadReply, ExpatError),
+        ),
         (answer("x")[:-20], (IncompleteRead, ExpatError)),
         (answer("x")[:30], (HTTPException, Error, ExpatError)),
     ],

@@ -72,9 +72,21 @@ class Address:
         if parts.username is not None:
             name = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
             self.headers["authorization"] = "Basic " + b64encode(name).decode()
+        for given in headers or {}:
+            refuse_framing(given)
         self.headers |= {
             _name(name): _value(name, given) for name, given in (headers or {}).items()
         }
+
+
+FRAMING = ("content-length", "transfer-encoding", "connection", "upgrade", "expect", "trailer")
+
+
+def refuse_framing(name: str) -> None:
+    """ValueError for a header that says where a request ends, or what follows it: that is the
+    client's to say, or the server takes part of one request for another."""
+    if isinstance(name, str) and name.strip().lower() in FRAMING:
+        raise ValueError(f"header {name}: is the client's own to send; leave it out")
 
 
 def _name(name: str) -> str:

@@ -26,6 +26,7 @@ except ImportError as error:
 from fastpool import FastPool
 
 from ._address import Address, Origin
+from ._bounds import PIECE, Bounds
 from ._deadline import Deadline
 from ._errors import BadReply
 from ._messages import Answer
@@ -58,7 +59,20 @@ class Counted(httpcore.AsyncNetworkStream):
         return self.stream.get_extra_info(info)
 
 
-async def dial(origin: Origin, patience: float | None, context: ssl.SSLContext | None) -> AioLine:
+class Coded(httpx.AsyncByteStream):
+    """The body of a reply as it comes, for httpx to decode."""
+
+    def __init__(self, reply: httpcore.Response) -> None:
+        self.reply = reply
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self.reply.aiter_stream():
+            yield piece
+
+
+async def dial(
+    origin: Origin, patience: float | None, context: ssl.SSLContext | None, most: int | None
+) -> AioLine:
     """The factory: a connection to an origin."""
     backend: Any = httpcore.AnyIOBackend()
     try:
@@ -73,13 +87,14 @@ async def dial(origin: Origin, patience: float | None, context: ssl.SSLContext |
         raise TimeoutError(f"{origin}: not connected within {patience:.3g} s") from None
     except httpcore.NetworkError as error:
         raise ConnectionError(f"{origin}: {error}") from error
-    return AioLine(origin, Counted(stream))
+    return AioLine(origin, Counted(stream), most)
 
 
 class AioLine:
     """One connection."""
 
-    def __init__(self, origin: Origin, stream: Counted) -> None:
+    def __init__(self, origin: Origin, stream: Counted, most: int | None) -> None:
+        self.most = most  # bytes of a reply
         self.open = True
         self.process = os.getpid()
         self.name = str(origin)
@@ -115,7 +130,7 @@ class AioLine:
         """As Wire.was_stale."""
         return isinstance(error, ConnectionError) and self.uses > 1 and not self.stream.received
 
-    async def post(self, address: Address, body: bytes) -> Answer:
+    async def post(self, address: Address, body: bytes, deadline: Deadline) -> Answer:
         """One request and all of its reply."""
         scheme, host, port = address.origin
         url = httpcore.URL(scheme=scheme, host=host, port=port, target=address.path)
@@ -126,15 +141,17 @@ class AioLine:
         request = httpcore.Request("POST", url, headers=headers, content=body)
         try:
             reply = await self.connection.handle_async_request(request)
-            try:
-                coded = await reply.aread()
-            finally:
-                await reply.aclose()
             # httpx knows about encodings, and has a reason of its own where it is told of none.
             reason = {"reason_phrase": reply.extensions["reason_phrase"]}
             answer = httpx.Response(
-                reply.status, headers=reply.headers, content=coded, extensions=reason
+                reply.status, headers=reply.headers, stream=Coded(reply), extensions=reason
             )
+            bounds = Bounds(self.most, deadline, self.name)
+            try:
+                bounds.announced(answer.headers.get("content-length"))
+                pieces = [bounds.add(piece) async for piece in answer.aiter_bytes(PIECE)]
+            finally:
+                await reply.aclose()
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             if isinstance(error, httpcore.NetworkError) or self.stream.ended:
                 raise ConnectionResetError(f"{self.name}: {error}") from error
@@ -142,7 +159,7 @@ class AioLine:
         except httpx.DecodingError as error:
             raise BadReply(f"no HTTP: {error}") from error
         return Answer(
-            answer.status_code, answer.reason_phrase, dict(answer.headers), answer.content
+            answer.status_code, answer.reason_phrase, dict(answer.headers), b"".join(pieces)
         )
 
     async def aclose(self) -> None:

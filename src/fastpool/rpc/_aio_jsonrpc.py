@@ -13,6 +13,7 @@ from fastpool import FastPool
 
 from ._address import Address
 from ._aio_http import AioLine, dial, turn
+from ._bounds import MAX_REPLY, bounded
 from ._deadline import Deadline, seconds
 from ._errors import RemoteError
 from ._jsonrpc_batch import Collected
@@ -29,6 +30,7 @@ def aio_jsonrpc(
     timeout: float | None = 30.0,
     connect_timeout: float | None = 10.0,
     retry: bool = True,
+    max_reply: int | None = MAX_REPLY,
     headers: Mapping[str, str] | None = None,
     context: ssl.SSLContext | None = None,
     dumps: Callable[[Any], str | bytes] = dumps,
@@ -39,13 +41,14 @@ def aio_jsonrpc(
     ``options`` are those of FastPool.  Needs httpx."""
     address = Address("aio_jsonrpc", url, headers)
     patience = seconds(connect_timeout, "connect_timeout")
+    most = bounded(max_reply)
     if address.origin.scheme == "http":
         context = None
     elif context is None:
         context = ssl.create_default_context()
 
     async def connect() -> AioLine:
-        return await dial(address.origin, patience, context)
+        return await dial(address.origin, patience, context, most)
 
     given = {"name": f"jsonrpc {address.origin}", "discard_on": _is_no_answer, **options}
     pool = FastPool(capped(size), factory=connect, create_timeout=patience, **given)
@@ -116,7 +119,7 @@ class AioJsonRpc:
     async def _exchange(self, line: AioLine, question: Question, deadline: Deadline) -> Any:
         try:
             async with asyncio.timeout(deadline.left()):
-                answer = await line.post(self._address, question.body)
+                answer = await line.post(self._address, question.body, deadline)
         except TimeoutError:
             raise deadline.missed(line.name) from None
         return question.read(answer)

@@ -16,6 +16,7 @@ except ImportError as error:
     ) from error
 
 from ._address import Address, Origin
+from ._bounds import PIECE, Bounds
 from ._errors import BadReply, RemoteError
 from ._messages import Answer
 from ._wire import Wire
@@ -26,22 +27,30 @@ __all__ = ["Dial", "HttpLine", "is_no_answer"]
 class Dial:
     """The factory: a connection to an origin."""
 
-    def __init__(self, patience: float | None, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, patience: float | None, context: ssl.SSLContext | None, most: int | None
+    ) -> None:
         self.patience = patience
         self.context = context
+        self.most = most  # bytes of a reply
 
     def __call__(self, origin: Origin) -> HttpLine:
         if origin.scheme == "https" and self.context is None:
             self.context = ssl.create_default_context()
-        return HttpLine(origin, self.patience, self.context)
+        return HttpLine(origin, self.patience, self.context, self.most)
 
 
 class HttpLine:
     """One connection, whose socket is a wire."""
 
     def __init__(
-        self, origin: Origin, patience: float | None, context: ssl.SSLContext | None
+        self,
+        origin: Origin,
+        patience: float | None,
+        context: ssl.SSLContext | None,
+        most: int | None,
     ) -> None:
+        self.most = most
         self.connection: Any
         if origin.scheme == "https":
             self.connection = HTTPSConnection(
@@ -65,13 +74,18 @@ class HttpLine:
     def post(self, address: Address, body: bytes) -> Answer:
         """One request and all of its reply."""
         try:
-            self.connection.request("POST", address.path, body, address.headers)
+            self.connection.request(
+                "POST", address.path, body, address.headers, preload_content=False
+            )
             reply = self.connection.getresponse()
+            bounds = Bounds(self.most, self.wire.deadline, self.wire.name)
+            bounds.announced(reply.headers.get("content-length"))
+            pieces = [bounds.add(piece) for piece in reply.stream(PIECE, decode_content=True)]
             return Answer(
                 reply.status,
                 reply.reason or "",
                 {name.lower(): value for name, value in reply.headers.items()},
-                reply.data,
+                b"".join(pieces),
             )
         except urllib3.exceptions.TimeoutError as error:
             raise (error.__cause__ or error) from None  # as the wire has it

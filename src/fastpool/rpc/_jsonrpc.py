@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 from fastpool import KeyedPool
 
 from ._address import Address, Origin
+from ._bounds import MAX_REPLY, bounded
 from ._deadline import Deadline, seconds
 from ._http import Dial, HttpLine, is_no_answer
 from ._jsonrpc_batch import Collected
@@ -28,6 +29,7 @@ def jsonrpc(
     timeout: float | None = 30.0,
     connect_timeout: float | None = 10.0,
     retry: bool = True,
+    max_reply: int | None = MAX_REPLY,
     headers: Mapping[str, str] | None = None,
     context: ssl.SSLContext | None = None,
     dumps: Callable[[Any], str | bytes] = dumps,
@@ -40,7 +42,8 @@ def jsonrpc(
     call: its wait in line, the connecting, sending and receiving; None: no end.
     ``connect_timeout``: seconds for connecting, the TLS handshake included.  ``retry``: a call
     whose connection had been used before and ended without a byte of the reply is sent once more;
-    False: never.  ``headers`` are sent with each call; ``context`` is for https.  ``dumps`` and
+    False: never.  ``max_reply``: bytes of a reply, decompressed; a longer one is a BadReply.
+    ``headers`` are sent with each call; ``context`` is for https.  ``dumps`` and
     ``loads`` turn messages into text or bytes and back.  ``options`` are those of KeyedPool, whose
     keys are the hosts; ``max_total`` bounds them together.
 
@@ -49,8 +52,9 @@ def jsonrpc(
     patience = seconds(connect_timeout, "connect_timeout")
     address = Address("jsonrpc", url, headers)
     given = {"name": f"jsonrpc {address.origin}", "discard_on": is_no_answer, **options}
+    dial = Dial(patience, context, bounded(max_reply))
     pool: KeyedPool[Origin, HttpLine] = KeyedPool(
-        Dial(patience, context), max_per_key=size, create_timeout=patience, **given
+        dial, max_per_key=size, create_timeout=patience, **given
     )
     language = Language(dumps, loads)
     return JsonRpc(url, headers, pool, language, seconds(timeout, "timeout"), retry)

@@ -118,8 +118,8 @@ class Language:
         try:
             try:
                 reply = self._loads(answer.body)
-            except ValueError as error:
-                raise BadReply(f"not JSON: {shown(answer.body)} ({error})") from None
+            except (ValueError, RecursionError) as error:
+                raise BadReply(f"not JSON: {shown(answer.body[:200])} ({error})") from None
             value = understand(reply)
         except BadReply:
             accepted(answer)

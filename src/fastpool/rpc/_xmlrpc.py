@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from gzip import BadGzipFile
 from typing import Any, cast
 from xmlrpc.client import Fault, SafeTransport, ServerProxy, Transport
 
 from fastpool import FastPool
 
-from ._address import taken_apart
+from ._address import refuse_framing, taken_apart
+from ._bounds import MAX_REPLY, PIECE, Bounds, bounded
 from ._deadline import Deadline, seconds
+from ._errors import BadReply
 from ._turns import capped, exchange
 from ._wire import Wire
 
@@ -24,6 +28,7 @@ def xmlrpc(
     timeout: float | None = 30.0,
     connect_timeout: float | None = 10.0,
     retry: bool = True,
+    max_reply: int | None = MAX_REPLY,
     transport: Callable[[], Transport] | None = None,
     encoding: str | None = None,
     verbose: bool = False,
@@ -39,9 +44,10 @@ def xmlrpc(
     ``size``: most connections open at once.  ``timeout``: seconds for a whole call: its wait in
     line, the connecting, sending and receiving; None: no end.  ``connect_timeout``: seconds for
     connecting, the TLS handshake included.  ``retry``: a call whose connection had been used before
-    and ended without a byte of the reply is sent once more; False: never.  ``transport``: makes one
-    Transport of the standard library, called once a connection.  What follows it is ServerProxy's
-    own; ``options`` are those of FastPool.
+    and ended without a byte of the reply is sent once more; False: never.  ``max_reply``: bytes of
+    a reply, decompressed; a longer one is a BadReply.  ``transport``: makes one Transport of
+    the standard library, called once a connection.  What follows it is ServerProxy's own;
+    ``options`` are those of FastPool.
 
     The result is a ServerProxy: nested names, MultiCall, Fault and ``with`` are the standard
     library's.  ``proxy("transport")`` is the PooledTransport, whose ``.pool`` is the FastPool;
@@ -53,7 +59,8 @@ def xmlrpc(
     """
     parts = taken_apart("xmlrpc", url)
     if transport is None:
-        transport = _maker(parts.scheme, use_datetime, use_builtin_types, headers, context)
+        given = use_datetime, use_builtin_types, headers, context
+        transport = _maker(parts.scheme, *given, bounded(max_reply))
     elif not callable(transport):
         raise TypeError(
             "transport must be callable and make a Transport, one for each connection: "
@@ -64,6 +71,8 @@ def xmlrpc(
             "use_datetime, use_builtin_types, headers and context are for the transports that "
             "xmlrpc() makes; have yours made with them"
         )
+    else:
+        bounded(max_reply)  # of its own replies a transport sees to itself
     pooled = PooledTransport(
         parts.netloc, transport, size, timeout, connect_timeout, retry, **options
     )
@@ -82,17 +91,67 @@ def _maker(
     use_builtin_types: bool,
     headers: Iterable[tuple[str, str]],
     context: ssl.SSLContext | None,
+    most: int | None,
 ) -> Callable[[], Transport]:
     """What makes the transports that ServerProxy would make for itself."""
+    headers = list(headers)
+    for name, _ in headers:
+        refuse_framing(name)
+        if name.strip().lower() == "host":
+            raise ValueError("header Host: is sent already, as the address has it; leave it out")
     given: dict[str, Any] = {
         "use_datetime": use_datetime,
         "use_builtin_types": use_builtin_types,
-        "headers": list(headers),
+        "headers": headers,
     }
     if scheme == "http":
-        return lambda: Transport(**given)
+        return lambda: _Plain(most, **given)
     context = context or ssl.create_default_context()  # once: it reads the system's certificates
-    return lambda: SafeTransport(**given, context=context)
+    return lambda: _Safe(most, **given, context=context)
+
+
+class _Bounded:
+    """Of a transport: the replies that it reads are no longer than they may be, and do not go on
+    past the deadline."""
+
+    wire: Wire
+
+    def __init__(self, most: int | None, **given: Any) -> None:
+        super().__init__(**given)
+        self.most = most
+
+    def parse_response(self, response: Any) -> Any:
+        bounds = Bounds(self.most, self.wire.deadline, self.wire.name)
+        bounds.announced(response.getheader("content-length"))
+        parser, unmarshaller = self.getparser()  # type: ignore[attr-defined]
+        packed = response.getheader("content-encoding", "") == "gzip"
+        for piece in _unpacked(response) if packed else iter(lambda: response.read(PIECE), b""):
+            parser.feed(bounds.add(piece))
+        parser.close()
+        return unmarshaller.close()
+
+
+class _Plain(_Bounded, Transport):
+    pass
+
+
+class _Safe(_Bounded, SafeTransport):
+    pass
+
+
+def _unpacked(response: Any) -> Iterator[bytes]:
+    """What gzip has packed, a piece at a time."""
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        while packed := response.read(PIECE):
+            while packed:
+                yield unpacking.decompress(packed, PIECE)
+                packed = unpacking.unconsumed_tail
+        yield unpacking.flush()
+    except zlib.error as error:
+        raise BadGzipFile(str(error)) from None
+    if not unpacking.eof:
+        raise EOFError("the packed reply breaks off")
 
 
 class PooledTransport:
@@ -123,7 +182,10 @@ class PooledTransport:
         """One call and its result; ServerProxy calls this.  Thread-safe."""
 
         def ask(line: _Line) -> Any:
-            return line.transport.single_request(host, handler, request_body, verbose)
+            try:
+                return line.transport.single_request(host, handler, request_body, verbose)
+            except (MemoryError, OverflowError) as error:  # an error with an endless length
+                raise BadReply(f"{line.wire.name}: an endless reply: {error!r}") from None
 
         return exchange(self.pool.lease, Deadline(self._timeout), self._retry, ask)
 
@@ -150,6 +212,8 @@ class _Line:
         connection.connect()
         connection.auto_open = 0  # when it is closed, the pool opens another one
         self.wire = connection.sock = Wire(connection.sock, name, gather=True)
+        if isinstance(transport, _Bounded):
+            transport.wire = self.wire
 
     def close(self) -> None:
         self.transport.close()
