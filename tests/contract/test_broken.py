@@ -259,6 +259,9 @@ class Hostile:
 
     __eq__ = None  # type: ignore[assignment]
 
+    def __format__(self, spec: str) -> str:
+        raise RuntimeError("no")
+
 
 class Unreadable(Exception):
     __module__ = "psycopg"
@@ -283,6 +286,14 @@ def test_it_never_raises() -> None:
         assert is_broken(with_state(code)), "that is no code"  # type: ignore[arg-type]
     for args in ((), ([],), ("text",)):
         assert is_broken(of_driver("pymysql.err.OperationalError")(*args)), "that is no number"
+
+
+def test_classes_of_no_readable_name_are_those_of_strangers() -> None:
+    class Nameless(Exception):
+        __module__ = Hostile()  # type: ignore[assignment]
+
+    assert not is_broken(Nameless(), resource=type("R", (), {"__module__": Hostile()})())
+    assert not is_broken_for_all(Nameless())
 
 
 def test_groups_that_lie_about_their_members_are_read_truly() -> None:
