@@ -411,6 +411,7 @@ def test_wait_ready_connects(server: GrpcServer) -> None:
 def test_the_error_names_target_and_state(server: GrpcServer) -> None:
     begun = time.monotonic()
     with shared(NOWHERE) as lost, shared(server.target) as found:
+        wait_ready(found, 30)
         with pytest.raises(NotReady, match=rf"{NOWHERE} \(TRANSIENT_FAILURE\)") as caught:
             wait_ready([found, lost], 0.3)
     error = caught.value
