@@ -72,9 +72,17 @@ def test_it_does_not_open_before_there_were_enough_calls(clock: ManualClock) -> 
     assert breaker.state == "open"
 
 
+def test_a_success_may_be_the_call_without_which_there_were_too_few(clock: ManualClock) -> None:
+    breaker, remote = made(clock)
+    remote.fail(3)
+    remote.ask()  # 3 of 4
+    assert breaker.state == "open"
+    remote.refuses()
+
+
 def test_the_window_slides(clock: ManualClock) -> None:
     """What failed longer ago than the window is forgotten, bucket by bucket."""
-    breaker, remote = made(clock, window=10.0)
+    breaker, remote = made(clock, window=10.0, min_calls=5)
     remote.fail(3)
     clock.advance(5)
     remote.ask()
@@ -411,7 +419,8 @@ class Model:
         else:
             self.seen.append((now, fails))
             window = self.window(now)
-            if fails and len(window) >= self.least and sum(window) >= self.ratio * len(window):
+            enough = any(window) and len(window) >= self.least
+            if enough and sum(window) >= self.ratio * len(window):
                 self.turn("open", now)
         return "failed" if fails else "well"
 

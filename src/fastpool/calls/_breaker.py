@@ -190,8 +190,10 @@ class CircuitBreaker:
                     self._roll(now)
                 self._bucket[0] += 1
                 self._calls += 1
-                return
-            if self._state == "half-open":
+                if not self._failed:
+                    return
+                self._judge(now)  # it may be the call without which there were too few
+            elif self._state == "half-open":
                 self._close(now, "the probe went well")
         self._tell()
 
@@ -223,8 +225,7 @@ class CircuitBreaker:
                 self._bucket[1] += 1
                 self._calls += 1
                 self._failed += 1
-                if self._calls >= self._least and self._failed / self._calls >= self._ratio:
-                    self._open(now, f"{self._failed} of {self._calls} calls failed")
+                self._judge(now)
         self._tell()
 
     # ---- under the lock -------------------------------------------------------------------------
@@ -248,6 +249,11 @@ class CircuitBreaker:
             calls, failed = self._buckets.popleft()
             self._calls -= calls
             self._failed -= failed
+
+    def _judge(self, now: float) -> None:
+        """After each call that counted."""
+        if self._calls >= self._least and self._failed / self._calls >= self._ratio:
+            self._open(now, f"{self._failed} of {self._calls} calls failed")
 
     def _open(self, now: float, why: str) -> None:
         self._generation += 1
