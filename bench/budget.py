@@ -231,6 +231,17 @@ MUSTS: tuple[Must, ...] = (
     Must("C1f", "same, all four parts of a policy", "", "us", NOTHING),
     Must("C1g", "tenacity, 3 tries / Retry(3), async", "", "x", NOTHING),
     Must("C1h", "timeout=2, async / asyncio.timeout(2)", "", "x", NOTHING),
+    # What must not grow with the size: each large, and large over small.
+    Must("C2a", "a return after close(), 10,000 lent", "<=", "us", _all(50)),
+    Must("C2b", "same / with 100 lent", "<=", "x", _all(3)),
+    Must("C2c", "get_nowait() with all 10^5 lent", "<=", "us", _all(5)),
+    Must("C2d", "same / with 100", "<=", "x", _all(3)),
+    Must("C2e", "put() above max_idle, 10,000 open", "<=", "us", (5, 5, None)),
+    Must("C2f", "same / with 100 open", "<=", "x", (3, 3, None)),
+    Must("C2g", "a loan that evicts, 10,000 keys", "", "us", NOTHING),
+    Must("C2h", "same / with 100 keys", "<=", "x", _all(3)),
+    Must("C3a", "1,000 idle pools with min_idle=1: CPU", "<=", "%", _all(0.05)),
+    Must("C3b", "memory, 20,000 pools dropped / closed", "<=", "x", _all(1.3)),
     # Units of a semaphore that are free: acquire and release.
     Must("L1a", "WeightedSemaphore: acquire+release", "", "ns", NOTHING),
     Must("L1b", "threading.Semaphore / same", "", "x", NOTHING),

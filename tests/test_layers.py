@@ -109,7 +109,8 @@ ARROWS: dict[str, set[str]] = {
     "_keyed_options": {"_misuse", "_options"},
     "_branch": {"errors", "_core", "_policy", "_keeper", "_opener", "_manager"},
     "_switch": set(),
-    "_places": {"_core", "_keeper", "_switch"},
+    "_ages": set(),
+    "_places": {"_core", "_keeper", "_ages", "_switch"},
     "_keyed": {
         "errors",
         "_blocking",

@@ -17,7 +17,7 @@ from bench.budget import BY_KEY, MUSTS, Must
 from bench.report import notes, number, verdict
 from bench.rows import GUARD, ROWS, Figure, measure
 
-GUARDED = ("P1", "P2", "P3", "P4", "P5", "P6", "P8", "O1")
+GUARDED = ("P1", "P2", "P3", "P4", "P5", "P6", "P8", "O1", "C2")
 ATTEMPTS = 3
 NEEDS_EVERY_CPU = ("P6", "P8")  # what runs several threads says nothing about us on a busy machine
 

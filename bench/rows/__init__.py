@@ -81,6 +81,8 @@ ROWS: dict[str, tuple[str, str]] = {
     "O3": ("caches", "o3"),
     "K1": ("keyed", "k1"),
     "C1": ("calls", "c1"),
+    "C2": ("sizes", "c2"),
+    "C3": ("sizes", "c3"),
     "L1": ("limits", "l1"),
     "L2": ("limits", "l2"),
 }

@@ -263,6 +263,8 @@ async def borrow(
     wait = None
     try:
         its, me, core = _core.current(), _core.task(), manager.core
+        if manager.housekeeping.dozing:
+            manager.housekeeping.wake_up()
         while reason != "fresh":
             if reason == "due" and manager.awaits:
                 if await manager.checking.aexamine(hand, start, span):

@@ -318,6 +318,13 @@ cdef class Core:
         else:
             fp_gate_clear(self.c, FP_TELL)
 
+    def ask_get(self, bint on):
+        """Whether every get asks the manager."""
+        if on:
+            fp_gate_set(self.c, FP_ASK_GET)
+        else:
+            fp_gate_clear(self.c, FP_ASK_GET)
+
     def ask_put(self, bint on):
         """Whether every return asks the manager."""
         if on:
@@ -401,8 +408,8 @@ cdef class Core:
         cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
         if self.c.use == FP_SHARING and from_ == "idle":
             return fp_sharing_claim(slot) != 0
-        if from_ == "idle" and not fp_slot_take(slot, 0):  # a generation of its own
-            return False
+        if from_ == "idle":
+            return fp_end_idle(self.c, slot) != 0
         return fp_slot_move(slot, FP_LEASED, FP_CHECKING) != 0
 
     def end_idle(self, uint32_t index, close, str why):
@@ -414,7 +421,7 @@ cdef class Core:
         if c.use == FP_SHARING:
             if not share_bar(c, slot):
                 return False
-        elif not fp_slot_take(slot, 0) or not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
+        elif not fp_end_idle(c, slot):
             return False
         cdef uint64_t generation = fp_slot_generation(slot)
         try:
@@ -583,6 +590,31 @@ cdef class Core:
         fp_lock_drop(&c.lock)
         shared = {"leases": n.leases, "draining": n.draining} if c.use == FP_SHARING else {}
         return counts_dict(&n) | shared
+
+    def has_idle(self, size_t least):
+        """Whether at least so many are idle."""
+        fp_lock_take(&self.c.lock)
+        cdef bint has = fp_has_idle(self.c, least)
+        fp_lock_drop(&self.c.lock)
+        return has
+
+    def oldest(self):
+        """(since when it has been idle, its number) of the slot idle longest, if nobody waits here or is
+        about to; else the number is -1."""
+        cdef fp_old oldest[1]
+        cdef size_t n = 0
+        fp_oldest_add(self.c, oldest, &n, 1)
+        if n == 0:
+            return 0.0, -1
+        return oldest[0].since * 1e-9, oldest[0].index
+
+    @property
+    def creating(self):
+        return locked_size(self.c, &self.c.creating)
+
+    def in_use(self):
+        """Whether any is open and not idle."""
+        return fp_busy(self.c, 0) != 0
 
     def busy(self, uintptr_t holder):
         """How many are open but neither idle nor lent to blocks of this thread or task."""

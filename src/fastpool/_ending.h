@@ -34,10 +34,6 @@ static int fp_take_these(fp_core *c, fp_taken *t) {
     return 1;
 }
 
-static inline int fp_end_idle(fp_slot *slot) {
-    return fp_slot_take(slot, 0) && fp_slot_move(slot, FP_LEASED, FP_CHECKING);
-}
-
 /* All that is open: what is idle, or of a shared pool in no use, is taken, the rest is marked to be
  * closed when it comes back.  Under the lock.  0 when memory is short. */
 static int fp_take_all(fp_core *c, fp_taken *t) {
@@ -52,7 +48,7 @@ static int fp_take_all(fp_core *c, fp_taken *t) {
             unsigned state = fp_state(word);
             if (state == FP_FREE_SLOT || state == FP_CLOSING) break;
             if (state == FP_IDLE) {
-                if (fp_end_idle(slot)) {
+                if (fp_end_idle(c, slot)) {
                     t->slots[t->count++] = slot->index;
                     break;
                 }
@@ -113,7 +109,7 @@ static int fp_take_surplus(fp_core *c, fp_taken *t) {
     size_t surplus = staying > c->limit ? staying - c->limit : 0;
     qsort(idle, n, sizeof *idle, fp_by_since);
     for (size_t i = 0; i < n && surplus != 0; i++)
-        if (fp_end_idle(fp_slots_at(&c->slots, idle[i].index))) {
+        if (fp_end_idle(c, fp_slots_at(&c->slots, idle[i].index))) {
             t->slots[t->count++] = idle[i].index;
             surplus--;
         }

@@ -30,12 +30,13 @@ class Housekeeping:
         self.next_at = INF  # of the real time, when the housekeeper comes by
         self.tending = threading.RLock()
         self._asked = False  # for a visit that has not begun
+        self.dozing = False  # the next loan is told of, for nothing is in use
 
     def opened(self, index: int) -> None:
         """There is a new resource.  A visit looks at all that are open, so one is asked for only if
         this resource has the first deadline, or is one too many."""
         core, o = self.core, self.options
-        if core.open > o.max_idle:
+        if core.open > o.max_idle and self.manager.has_idle(int(o.max_idle) + 1):
             self.tend_soon()
         since, dies_at = core.slot(index)[2:4]
         first = min(dies_at, since + min(o.idle_timeout, o.keepalive))
@@ -100,11 +101,27 @@ class Housekeeping:
                 next_at = min(next_at, self._keep_alive(now, oldest))
             if o.min_idle:
                 manager.opener.refill()
-                if slots:
+                if slots and not self._may_doze():
                     next_at = min(next_at, now + 1.0)
             if manager.tracking.taken:
                 next_at = min(next_at, manager.tracking.report_leaks(now))
         self._come_by(now, next_at)
+
+    def _may_doze(self) -> bool:
+        """Loans that leave fewer idle than ``min_idle`` tell nobody, so there is a look every
+        second; but not while nothing is in use: then the next loan has to ask, and wakes this up.
+        True once that has held from one visit to the next, since a loan may have looked at the gate
+        just before."""
+        quiet = not self.manager.opener.missing() and not self.core.in_use()
+        before, self.dozing = self.dozing, quiet
+        self.core.ask_get(quiet or self.manager.tracking.on)
+        return before and quiet
+
+    def wake_up(self) -> None:
+        """Something is about to be lent."""
+        self.tend_soon()
+        self.core.ask_get(self.manager.tracking.on)
+        self.dozing = False
 
     def _trim(self, idle: list[tuple[float, int]]) -> None:
         """What became idle and was not returned: made for a caller who gave up, for instance.  What

@@ -18,6 +18,7 @@ cdef extern from *:
     }
     """
     ctypedef struct fp_old:
+        int64_t since
         fp_core *core
         uint32_t index
     size_t fp_oldest_add(fp_core *, fp_old *, size_t *, size_t)

@@ -34,8 +34,12 @@ __all__ = ["Manager"]
 
 INF = float("inf")
 ROOM = ("room", "room at head")  # of what Core.take says: one more may be opened
+FEW = 1000  # slots that are counted in no time
 CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when idle
 
+# Closes what is left of all pools that were collected: with threads of their own, thousands that go
+# at once would have thousands.
+_undertakers = Workers("fastpool-close", 4 * CLOSERS)
 _orphans: set[Manager] = set()  # of pools that were collected with something lent: leases hold none
 
 
@@ -123,6 +127,8 @@ class Manager:
         core = self.core
         start = time.monotonic() - waited
         in_front = asked = False
+        if self.housekeeping.dozing:
+            self.housekeeping.wake_up()
         while reason != "fresh":
             if reason == "due":
                 if self.checking.examine(hand, start, span):
@@ -169,11 +175,15 @@ class Manager:
         with self.lock:
             self.timeouts += 1
             cause = self.opener.last_failure
-            sizes = self.sizes()
+            # counted at once where that costs little
+            few = self.sizes() if self.core.open <= FEW else None
+            creating = self.core.creating if few is None else few["creating"]
             if phase is None:
-                phase = "create" if sizes["creating"] or self.opener.room() else "wait"
+                phase = "create" if creating or self.opener.room() else "wait"
         waited = time.monotonic() - start
-        error = PoolTimeout(self.name, phase, waited, sizes, tuple(self.tracking.holders()))
+        error = PoolTimeout(
+            self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())
+        )
         error.__cause__ = cause
         return error
 
@@ -266,12 +276,20 @@ class Manager:
             return self.why_retired()
         if uses >= o.max_uses:
             return "uses"
-        if o.max_idle != INF and self.counts()["idle"] >= o.max_idle + core.callers:
+        if o.max_idle != INF and self.has_idle(int(o.max_idle) + core.callers):
             return "surplus"
         return None
 
     def why_retired(self) -> str:
-        return "surplus" if 0 < self.maxsize < self.counts()["open"] else "flushed"
+        return "surplus" if 0 < self.maxsize < self.opened() else "flushed"
+
+    def has_idle(self, n: int) -> bool:
+        """Whether at least so many are idle in the whole pool."""
+        return self.core.has_idle(n)
+
+    def opened(self) -> int:
+        """How many are open in the whole pool."""
+        return self.core.open
 
     def why_not_idle(self, index: int) -> str:
         _, _, _, dies_at, uses, _, retire = self.core.slot(index)
@@ -345,7 +363,8 @@ class Manager:
         """The pool is closed and nothing is open: its threads end, and a pool that was collected
         lets go of its manager."""
         for workers in (*self.workers(), self.errands):
-            workers.stop()
+            if workers is not _undertakers:
+                workers.stop()
         self.let_go()
 
     def let_go(self) -> None:
@@ -399,12 +418,18 @@ class Manager:
         unclosed: bool = core.close()
         self.orphaned = True
         if core.open:
+            self.closers, own = self.hand_over(self.closers), self.closers
+            own.stop()
             _orphans.add(self)  # until the last resource is closed; see dismiss
             _keeper.poke(self.sweep, True)
             _keeper.poke(self.place_free, 0)  # if the last one was closed just now
         else:
             core.drop_manager()
         return unclosed
+
+    def hand_over(self, closers: Any) -> Any:
+        """Who closes what is left, in place of the pool's own."""
+        return _undertakers
 
     # ---- operations ----------------------------------------------------------------------------
 
@@ -466,6 +491,12 @@ class Manager:
     def tend(self) -> None:
         """For the manual clock: the time has moved."""
         self.housekeeping.tend()
+
+
+def after_fork_in_child() -> None:
+    """The threads are gone."""
+    global _undertakers
+    _undertakers = Workers(_undertakers.name, 4 * CLOSERS)
 
 
 def warn_unclosed(name: str, open_: int) -> None:

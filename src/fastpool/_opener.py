@@ -82,6 +82,8 @@ class Opener:
         least = self.manager.options.min_idle
         if not least:
             return 0
+        if self.manager.has_idle(least):
+            return 0
         n = self.manager.counts()
         return max(0, least - int(n["idle"] + n["checking"]))
 

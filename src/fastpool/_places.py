@@ -20,6 +20,7 @@ import threading
 import time
 
 from . import _core, _keeper
+from ._ages import Ages
 from ._switch import Switch
 
 TYPE_CHECKING = False
@@ -59,12 +60,14 @@ class Places:
         self.promised: dict[Branch, dict[int, float]] = {}
         self.watching = False  # the housekeeper will look for promises that were not kept
         self.credit = 0  # returns that cannot make too many idle, at least
+        self.ages = Ages()
         # Whether returns are asked for their place, for a bare key; whether they are told of.
         self.asking = Switch(lambda branch, on: branch.ask(on))
         self.telling = Switch(lambda branch, on: branch.core.tell(on))
 
     def enter(self, branch: Branch) -> None:
         """A new key."""
+        self.ages.add(branch, len(self.cores))
         self.asking.add(branch)
         self.telling.add(branch)
 
@@ -175,10 +178,10 @@ class Places:
     def _close_oldest(self, why: str) -> bool:
         """Closes one; False: nothing is idle."""
         while True:
-            _, oldest = _core.oldest_idle(self.cores, 1)
-            if not oldest:
+            found = self.ages.oldest()
+            if found is None:
                 return False
-            other, index = oldest[0]
+            other, index = found
             if other.core.end_idle(index, other.closing.later, why):
                 if why == "evicted":
                     self._promise(other, index)

@@ -388,6 +388,7 @@ typedef struct {
     uint32_t by_item_count;
 #if !FP_ATOMIC
     fp_deque idle; /* idle slots, oldest return at the head; may hold entries to be pruned */
+    int passed_by; /* a slot was taken another way, so there may be such entries */
 #endif
 } fp_slots;
 
@@ -544,6 +545,44 @@ static inline void fp_slots_renew(fp_slots *t) {
     }
 }
 #endif
+
+/* An idle slot as LEASED, its entry left where it is; 0: it was not idle. */
+static inline int fp_idle_pick(fp_slots *t, fp_slot *slot) {
+#if FP_ATOMIC
+    (void)t;
+#else
+    t->passed_by = 1;
+#endif
+    return fp_slot_take(slot, 0);
+}
+
+/* How many entries there are: no fewer than idle slots.  Exact where that costs nothing: entries to be
+ * pruned are pruned once.  With the GIL or the lock. */
+static size_t fp_idle_entries(fp_slots *t) {
+    size_t n = 0;
+#if FP_ATOMIC
+    uint32_t used = fp_load(&t->used, acquire);
+    for (uint32_t k = 0; k < used; k++) {
+        fp_ring *ring = &fp_load(&t->segments[k], acquire)->ring;
+        n += (size_t)(fp_load(&ring->tail, seq_cst) - fp_load(&ring->head, seq_cst));
+    }
+#else
+    fp_deque *d = &t->idle;
+    if (t->passed_by) {
+        for (size_t i = 0; i < d->count; i++) {
+            fp_slot *slot = (fp_slot *)fp_deque_at(d, i);
+            if (fp_state(slot->word) == FP_IDLE)
+                d->cells[(d->head + n++) & d->mask] = slot;
+            else
+                slot->word &= ~FP_INRING;
+        }
+        d->count = n;
+        t->passed_by = 0;
+    }
+    n = d->count;
+#endif
+    return n;
+}
 
 /* Whether a look for idle slots is worth while; may say yes for entries to be pruned. */
 static inline int fp_idle_likely(fp_slots *t) {

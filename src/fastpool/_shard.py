@@ -298,6 +298,13 @@ class Shard(Manager):
 
     # ---- returning -----------------------------------------------------------------------------
 
+    def has_idle(self, n: int) -> bool:
+        idle: int = self.counts()["idle"]
+        return idle >= n
+
+    def opened(self) -> int:
+        return self.shards.opened()
+
     def settle(self, index: int, error: BaseException | None, discard: bool) -> None:
         """For who cannot await it, in any thread: the loop does it soon."""
         try:
@@ -370,6 +377,9 @@ class Shard(Manager):
             self.shards.came_back()
 
     # ---- closing -------------------------------------------------------------------------------
+
+    def hand_over(self, closers: Any) -> Any:
+        return closers  # tasks of the loop
 
     def dismiss(self) -> None:
         super().dismiss()

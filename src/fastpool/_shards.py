@@ -175,9 +175,9 @@ class Shards:
 
     def _free(self) -> float:
         """How many more fit under the cap; after it was lowered, perhaps less than none."""
-        return self.maxsize - self._open() if self.maxsize else INF
+        return self.maxsize - self.opened() if self.maxsize else INF
 
-    def _open(self) -> int:
+    def opened(self) -> int:
         return sum(shard.core.open for shard in self.everyone())
 
     def refuses(self, me: int) -> str | None:
@@ -379,7 +379,7 @@ class Shards:
             with self.news:
                 self.news.wait_for(lambda: all(s.only(mine) for s in self.everyone()), timeout)
         self.sweep()
-        if self._open():
+        if self.opened():
             return False
         self.dismiss_if_empty()
         return True
@@ -395,14 +395,14 @@ class Shards:
         self.sweep(later)
 
     def dismiss_if_empty(self) -> None:
-        if self.core.closed and not self._open():
+        if self.core.closed and not self.opened():
             for workers in (self.errands, self.closers):
                 workers.stop()
 
     def abandoned(self) -> None:
         """The FastPool is being collected."""
         self.forget_closed()
-        open_ = self._open()
+        open_ = self.opened()
         unclosed = self.core.close()
         for shard in self.everyone():
             shard.orphan()

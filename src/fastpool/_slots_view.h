@@ -64,6 +64,26 @@ static size_t fp_mark_retire(fp_core *c, size_t most, int lent) {
     return marked;
 }
 
+/* An idle slot as CHECKING; 0: it was not idle. */
+static inline int fp_end_idle(fp_core *c, fp_slot *slot) {
+    return fp_idle_pick(&c->slots, slot) && fp_slot_move(slot, FP_LEASED, FP_CHECKING);
+}
+
+/* Whether at least `least` are idle in a pool that is not shared.  Looks at the slots only where there
+ * are as many entries, and where those may be out of date.  Under the lock. */
+static int fp_has_idle(fp_core *c, size_t least) {
+    size_t idle = fp_idle_entries(&c->slots);
+#if FP_ATOMIC
+    if (least == 0 || idle < least) return least == 0;
+    idle = 0;
+    FP_EACH_SLOT(c, slot) {
+        if (idle == least) return 1;
+        idle += fp_state(fp_load(&slot->word, relaxed)) == FP_IDLE;
+    }
+#endif
+    return idle >= least;
+}
+
 typedef struct {
     uint32_t index, uses;
     int state, retire;

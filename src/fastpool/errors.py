@@ -5,6 +5,11 @@ from __future__ import annotations
 import queue
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 __all__ = [
     "EventLoopWarning",
     "PoolClosed",
@@ -51,7 +56,7 @@ class PoolTimeout(PoolError, TimeoutError, queue.Empty):
     ``.phase`` is "wait" (all were lent), "create" (one was being made, or could be) or "check";
     ``.waited`` seconds; ``.sizes`` maps idle, leased, creating, checking, closing, open, maxsize
     and waiting to their numbers when time ran out (of a semaphore: wanted, size, in_use and
-    waiting);
+    waiting), or, in a pool with more than 1,000 open, when they are first looked at;
     ``__cause__`` is the factory's last failure, if there was one.
     """
 
@@ -62,15 +67,26 @@ class PoolTimeout(PoolError, TimeoutError, queue.Empty):
         pool: str,
         phase: str,
         waited: float,
-        sizes: dict[str, int],
+        sizes: dict[str, int] | Callable[[], dict[str, int]],
         holders: tuple[object, ...] = (),
     ) -> None:
-        Exception.__init__(self, pool, phase, waited, sizes, holders)
+        Exception.__init__(self, pool, phase, waited)
         self.pool = pool
         self.phase = phase
         self.waited = waited
-        self.sizes = sizes
+        self._sizes = sizes  # a callable: to be counted on first look, which takes its time
         self.holders = holders
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        args = (self.pool, self.phase, self.waited, self.sizes, self.holders)
+        return type(self), args, self.__dict__
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers by name; see the class."""
+        if callable(self._sizes):
+            self._sizes = self._sizes()
+        return self._sizes
 
     @property
     def text(self) -> str:  # type: ignore[override]

@@ -10,7 +10,7 @@ import atexit
 import os
 import weakref
 
-from . import _core, _exit, _faces, _keeper
+from . import _core, _exit, _faces, _keeper, _manager
 from ._core import FastPool, Lease
 from ._manager import Manager
 from ._options import Options, bad_items, parse
@@ -81,6 +81,7 @@ _faces.install()
 def _after_fork_in_child() -> None:
     _keeper.restart()
     _core.bind(configure, _keeper.inbox_put())
+    _manager.after_fork_in_child()
     managers = _core.after_fork_in_child()
     for manager in managers:
         manager.start_anew()
