@@ -35,7 +35,7 @@ from fastpool import PoolClosed, PoolTimeout
 from fastpool.calls import budget
 from fastpool.rpc import BadReply, xmlrpc
 from rpc_servers import ScriptedServer, XmlHandler, XmlServer, http, port_of, serving
-from support import Crew, eventually
+from support import LIMIT, Crew, eventually
 
 THREADS = 32
 
@@ -79,7 +79,7 @@ def failures(proxy: Any, crew: Crew, calls: int) -> int:
         return failed
 
     tasks = crew.together(THREADS, run)
-    return sum(task.result(30) for task in tasks)
+    return sum(task.result(LIMIT / 2) for task in tasks)
 
 
 def test_32_threads_on_one_proxy_see_no_error(server: XmlServer, crew: Crew) -> None:
