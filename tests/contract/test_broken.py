@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import http.client
 import imaplib
 import sqlite3
@@ -192,9 +193,10 @@ def test_the_number_of_mysql_decides_not_the_class(driver: str, code: int, broke
 
 def test_sqlite_never_counts() -> None:
     """One in memory is lost by closing it."""
-    for error in (sqlite3.OperationalError("locked"), sqlite3.DatabaseError(), sqlite3.Error()):
-        assert not is_broken(error)
-        assert not is_broken(error, sqlite3.connect(":memory:"))
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        for error in (sqlite3.OperationalError("locked"), sqlite3.DatabaseError(), sqlite3.Error()):
+            assert not is_broken(error)
+            assert not is_broken(error, connection)
 
 
 @pytest.mark.parametrize(
