@@ -27,7 +27,7 @@ import traceback
 import weakref
 from _queue import Empty, SimpleQueue
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -227,10 +227,6 @@ class Schedule:
                 threading,
                 Names(
                     threading,
-                    Lock=made(lambda: Lock(self), threading.Lock),
-                    RLock=made(lambda: RLock(self), threading.RLock),
-                    Condition=made(lambda *a: Condition(self, *a), threading.Condition),
-                    Event=made(lambda: Event(self), threading.Event),
                     Thread=made(lambda **k: Thread(self, **k), threading.Thread),
                 ),
             ),
@@ -243,11 +239,14 @@ class Schedule:
                     if vars(module).get(attribute) is real:
                         self.put_in(module, attribute, fake)
         self.put_in(_keeper, "_inbox", inbox)
-        self.put_in(_keeper, "_thread", None)
+        self.put_in(_keeper, "_keepers", {})
         # No thread from outside starts a housekeeper in between: it would be a real one, on the
         # inbox of the actors.  What it says goes to the real one.
         self.put_in(_keeper, "start", made(_keeper.start, lambda: None))
-        self.put_in(_keeper, "_starting", Lock(self))
+        now = made(lambda call, args: call(*args), _keeper.start_new_thread)
+        self.put_in(_keeper, "start_new_thread", now)
+        for name, fake in (("Lock", Lock), ("Condition", Condition), ("Event", Event)):
+            self.put_in(_core, name, made(partial(fake, self), getattr(_core, name)))
         self.put_in(_policy, "_random", random.Random(self.dice.random()))
         self.put_in(_aio, "_loops", weakref.WeakSet())
         long_or_not = made(lambda: self.dice.choice([INF, -INF]), time.monotonic)
@@ -281,8 +280,6 @@ class Lock:
     """Others may come in before it is taken, never while it is given back.  When the schedule has
     ended it is a real one, for finalisers and the housekeeper may come at the same time."""
 
-    again = False  # whether its holder may take it once more
-
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.holder: Actor | None = None
@@ -293,7 +290,7 @@ class Lock:
         schedule = self.schedule
         if schedule.ended:
             return self.real.acquire(blocking, timeout)
-        if not (self.again and self.holder is schedule.current):
+        if self.holder is not schedule.current:
             if blocking:
                 schedule.maybe()
             if self.holder is not None:
@@ -308,67 +305,49 @@ class Lock:
         if self.schedule.ended:
             self.real.release()
             return
-        if self.holder is None or (self.again and self.holder is not self.schedule.current):
+        if self.holder is not self.schedule.current:
             raise RuntimeError("released by who does not hold it")
         self.times -= 1
         if not self.times:
             self.holder = None
 
-    def locked(self) -> bool:
-        return self.holder is not None
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
-    def __enter__(self) -> bool:
-        return self.acquire()
+    @contextlib.contextmanager
+    def try_hold(self) -> Iterator[bool]:
+        held = self.holder is not self.schedule.current and self.acquire(blocking=False)
+        try:
+            yield held
+        finally:
+            if held:
+                self.release()
 
-    def __exit__(self, *error: Any) -> None:
-        self.release()
-
-
-class RLock(Lock):
-    again = True
+    def run(self, call: Callable[..., Any], *args: Any) -> Any:
+        with self.hold():
+            return call(*args)
 
 
 class Condition:
-    def __init__(self, schedule: Schedule, lock: Lock | None = None) -> None:
-        self.schedule, self.lock = schedule, lock or RLock(schedule)
-        self.acquire, self.release = self.lock.acquire, self.lock.release
-        self.waiting: list[list[bool]] = []
-
-    def __enter__(self) -> bool:
-        return self.lock.acquire()
-
-    def __exit__(self, *error: Any) -> None:
-        self.lock.release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        lock, schedule = self.lock, self.schedule
-        assert lock.holder is schedule.current, "wait() without the lock"
-        times, lock.times, lock.holder = lock.times, 0, None
-        told = [False]
-        self.waiting.append(told)
-        try:
-            deadline = INF if timeout is None else schedule.now + timeout
-            schedule.pause(lambda: told[0], deadline)
-            schedule.pause(lambda: lock.holder is None)
-        finally:
-            if told in self.waiting:
-                self.waiting.remove(told)
-            lock.times, lock.holder = times, schedule.current
-        return told[0]
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule, self.told = schedule, 0
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        deadline = INF if timeout is None else self.schedule.now + timeout
-        while not (result := predicate()) and self.schedule.now < deadline:
-            self.wait(None if timeout is None else deadline - self.schedule.now)
-        return result
-
-    def notify(self, n: int = 1) -> None:
-        for told in self.waiting[:n]:
-            told[0] = True
-        del self.waiting[:n]
+        schedule = self.schedule
+        deadline = INF if timeout is None else schedule.now + timeout
+        while True:
+            told = self.told
+            if (found := predicate()) or schedule.now >= deadline:
+                return found
+            schedule.pause(lambda told=told: self.told > told, deadline)
 
     def notify_all(self) -> None:
-        self.notify(len(self.waiting))
+        self.told += 1
 
 
 class Event:
@@ -380,9 +359,6 @@ class Event:
 
     def set(self) -> None:
         self.told = True
-
-    def clear(self) -> None:
-        self.told = False
 
     def wait(self, timeout: float | None = None) -> bool:
         schedule = self.schedule

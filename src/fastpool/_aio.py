@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 import weakref
 from asyncio import _get_running_loop  # None where no loop runs
@@ -100,7 +99,7 @@ def _meet(loop: asyncio.AbstractEventLoop) -> Loop:
 
 
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
-_lock = threading.RLock()  # what is collected inside it may ask for a record, too
+_lock = _core.Lock()  # what is collected inside it may ask for a record, too
 
 
 def loop_of(loop: asyncio.AbstractEventLoop | None) -> Loop:
@@ -115,7 +114,7 @@ def loop_of(loop: asyncio.AbstractEventLoop | None) -> Loop:
     except AttributeError:
         _forsake_closed()  # a new loop often follows one that was closed
         found = loop._fastpool = _meet(loop)  # type: ignore[attr-defined]
-        with _lock:
+        with _lock.hold():
             _loops.add(found)
     return found
 
@@ -123,12 +122,12 @@ def loop_of(loop: asyncio.AbstractEventLoop | None) -> Loop:
 def _forsake_closed() -> bool:
     """True if somebody waits on a loop that is not closed."""
     waits = False
-    with _lock:
+    with _lock.hold():
         known = list(_loops)
     for its in known:
         if its.loop.is_closed():
             its.forsake()
-            with _lock:
+            with _lock.hold():
                 _loops.discard(its)
         else:
             waits = waits or its.busy
@@ -160,7 +159,7 @@ def _after_fork_in_child() -> None:
     for its in _loops:
         its.forked()
         del its.loop._fastpool  # type: ignore[attr-defined]
-    _loops, _lock = weakref.WeakSet(), threading.RLock()
+    _loops, _lock = weakref.WeakSet(), _core.Lock()
     _core.set_watching(False)
 
 
@@ -203,7 +202,7 @@ class Errand:
         self.loop, self.future, self.undo, self.errands = loop, future, undo, errands
         me = id(self)
         errands[me] = weakref.ref(self, lambda _: errands.pop(me, None))
-        self.lock = threading.Lock()
+        self.lock = _core.Lock()
         self.done = self.given_up = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -213,14 +212,14 @@ class Errand:
             self.result = call(*args)
         except BaseException as error:
             self.error = error
-        with self.lock:
+        with self.lock.hold():
             self.done = True
             late = self.given_up
         if not late:
             try:
                 self.loop.call_soon_threadsafe(_set, self.future)
             except RuntimeError:  # the loop is closed
-                with self.lock:
+                with self.lock.hold():
                     late, self.given_up = not self.given_up, True
         if late:
             self.undo()
@@ -239,7 +238,7 @@ class Errand:
 
     def abandon(self) -> None:
         """Nobody awaits it any more.  Also for a loop that is closed, while the task is kept."""
-        with self.lock:
+        with self.lock.hold():
             late = not self.given_up and self.done
             self.given_up = True
         if late:

@@ -101,7 +101,7 @@ class Branch(Manager):
     # ---- borrowing -----------------------------------------------------------------------------
 
     def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
-        with self.lock:  # one step for whoever comes at the same time for another key
+        with self.lock.hold():  # one step for whoever comes at the same time for another key
             refused = self.keyed.places.refuses(self, me)
             if refused is None:
                 self.core.come(hand)
@@ -130,7 +130,7 @@ class Branch(Manager):
 
     def unpin(self) -> None:
         """A caller has what it came for, or has gone without."""
-        with self.lock:
+        with self.lock.hold():
             self.pins -= 1
             idle = not self.pins and not self.core.open
         if self.idle_bound or self.keyed.places.is_crowded():
@@ -183,7 +183,7 @@ class Branch(Manager):
         if self.idle_bound:
             idle, oldest = _core.oldest_idle({None: core}, 16)
             for _, index in oldest[: max(0, idle - int(most))]:
-                core.end_idle(index, self.closing.later, "surplus")
+                core.end_idle(index, self.closing.soon, "surplus")
         self.keyed.places.came_back(self)
 
     # ---- closing -------------------------------------------------------------------------------

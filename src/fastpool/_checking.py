@@ -6,17 +6,16 @@ does.
 
 from __future__ import annotations
 
-import threading
 import time
 from _contextvars import copy_context
 
-from . import _blocking, _policy
+from . import _blocking, _core, _policy
 from ._deadlines import Call
-from ._workers import Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import _core
+    from typing import Any
+
     from ._manager import Manager
 
 __all__ = ["Checking"]
@@ -69,58 +68,49 @@ class Checking:
         """Runs the check on a worker; "check" if it failed.  Raises PoolTimeout when the borrower's
         time or the hook's is over first; the check then ends in the background."""
         manager, index = self.manager, hand.index
-        job = Job(self.hook)
-        done = threading.Event()
+        job = _core.Job(_core.Event())
         now = time.monotonic()
         left = self.options.hook_timeout
         if span:
             left = min(left, max(start + span - now, 0.0))
         call = Call(now + left, manager.checkers)
-        try:
-            answer = copy_context().run, self._answer, job, call, index, done
-            self.core.send(hand, manager.checkers.submit, answer)
-            _blocking.before_wait(manager.name, _blocking.ACQUIRE)
-            done.wait(None if left == INF else left)
-        finally:  # also when a signal handler raised
-            if hand.index < 0:  # it was sent
-                with job.lock:
-                    job.given_up = not job.done
-                    if job.done:
-                        self.core.regain(hand, index)
-                    else:  # perhaps not begun, for want of a worker: it counts nevertheless
-                        self.deadlines.enter(index, call)
-        if job.given_up:
+        asked = (copy_context().run, job, call, index)
+        _blocking.before_wait(manager.name, _blocking.ACQUIRE)
+        if not self.core.ask(hand, job, self._send, asked, None if left == INF else left):
             raise manager.refusal("timeout", start, span, "check")
         return "check" if self._failed(job) else None
 
-    def _answer(self, job: Job, call: Call, index: int, done: threading.Event) -> None:
+    def _send(self, run: Any, job: _core.Job, call: Call, index: int) -> None:
+        """On the housekeeper: the check counts from here on, though a worker may be wanting.
+        ``run``: of the borrower's context."""
+        self.deadlines.enter(index, call)
+        self.manager.checkers.submit(run, self._answer, job, call, index)
+
+    def _answer(self, job: _core.Job, call: Call, index: int) -> None:
         """On a worker: the check, for a borrower who waits for it."""
         self.deadlines.enter(index, call)
         self._run(job, index)
-        with job.lock:
-            self.deadlines.end(index)  # before the borrower can go on with the slot
-            job.done = True
-            late = job.given_up
-        done.set()
-        if late:
+        self.deadlines.end(index)  # before the borrower can go on with the slot
+        if not self.core.answer(job):
             self._after(job, index)
 
     def keep_alive(self, index: int) -> None:
         """On a worker: the check of a slot that nobody has asked for."""
-        job = Job(self.hook)
+        job = _core.Job()
         self.deadlines.begin(index, self.manager.checkers)
         self._run(job, index)
         self.deadlines.end(index)
         self._after(job, index)
         self.manager.housekeeping.was_kept_alive(index)
 
-    def _run(self, job: Job, index: int) -> None:
+    def _run(self, job: _core.Job, index: int) -> None:
         try:
-            job.result = job.call(self.core.item(index))
+            assert self.hook is not None
+            job.result = self.hook(self.core.item(index))
         except BaseException as error:
             job.error = error
 
-    def _after(self, job: Job, index: int) -> None:
+    def _after(self, job: _core.Job, index: int) -> None:
         """A check without a borrower: the resource goes back to the others, or is closed."""
         closing, checkers = self.manager.closing, self.manager.checkers
         self.core.freshen(index)
@@ -132,5 +122,5 @@ class Checking:
             closing.on(checkers, index, self.manager.why_not_idle(index))
 
     @staticmethod
-    def _failed(job: Job) -> bool:
+    def _failed(job: _core.Job) -> bool:
         return job.error is not None or (job.result is not None and not job.result)

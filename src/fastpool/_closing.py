@@ -37,7 +37,7 @@ class Closing:
         loop's; its place is free when that is done.  ``workers``: whose thread this is, None for a
         caller's."""
         if workers is None and on_loop():
-            self.later(index, why)
+            self.soon(index, why)
         elif self.core.retire(index):
             self.finish(index, why, workers)
 
@@ -75,8 +75,13 @@ class Closing:
             self.finish(index, why, workers)
             self.manager.log("close failed", failure)
 
+    def soon(self, index: int, why: str) -> None:
+        """The same on a worker, for a caller: it has no threads to start."""
+        closers = self.manager.closers
+        closers.hand_over(self.on, closers, index, why)
+
     def later(self, index: int, why: str) -> None:
-        """The same on a worker, for what nobody gives up in person."""
+        """The same on a worker, for what nobody gives up in person.  In threads of the pool."""
         closers = self.manager.closers
         closers.submit(self.on, closers, index, why)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from ._types import AsyncFactory, Factory, KeyedFactory
 from .stats import Holder, KeyedStats, PoolStats, SharedStats
@@ -11,6 +11,8 @@ from .testing import ManualClock
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 _K = TypeVar("_K")
+_R = TypeVar("_R")
+_P = ParamSpec("_P")
 _K_co = TypeVar("_K_co", covariant=True)
 
 _Order: TypeAlias = Literal["lifo", "fifo"]
@@ -886,6 +888,14 @@ _Taken: TypeAlias = Literal[
 
 _AnyLease: TypeAlias = Lease[Any] | SharedLease[Any]
 
+class Job:
+    """One call of a hook on a worker.  Ended, or given up by whom it was for."""
+
+    result: object
+    error: BaseException | None
+
+    def __init__(self, ended: Event | None = None) -> None: ...
+
 class Hand:
     @property
     def ticket(self) -> int: ...
@@ -1055,14 +1065,67 @@ class Core:
     def callers(self) -> int: ...
     def come(self, hand: Hand) -> None: ...
     def condemn(self, hand: Hand, why: str) -> None: ...
-    def send(self, hand: Hand, call: Callable[..., object], args: tuple[Any, ...]) -> None: ...
-    def regain(self, hand: Hand, index: int) -> None: ...
+    def ask(
+        self,
+        hand: Hand,
+        job: Job,
+        call: Callable[..., object],
+        args: tuple[Any, ...],
+        timeout: float | None,
+    ) -> bool: ...
+    def answer(self, job: Job) -> bool: ...
     @property
     def demand(self) -> int: ...
     def take(self, hand: Hand, span: float | None, *, in_front: bool = False) -> _Taken: ...
     def waits_since(self, skip: int) -> float: ...
     def assign(self) -> int: ...
     def fail(self, ticket: int, error: BaseException) -> bool: ...
+
+class Guard:
+    """Made by ``Lock``, for one ``with`` block."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+class Lock:
+    """A re-entrant lock: ``with lock.hold():``.  An exception at any instruction leaves it free."""
+
+    def hold(self) -> Guard:
+        """A guard for one ``with`` block."""
+
+    def try_hold(self) -> Guard:
+        """The same without waiting, and not re-entrant: whether it is held now and was not
+        before."""
+
+    def acquire(self) -> None:
+        """For ``os.register_at_fork`` alone."""
+
+    def release(self) -> None:
+        """For ``os.register_at_fork`` alone."""
+
+    def run(self, call: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """``call(*args)`` while it is held."""
+
+class Event:
+    """As ``threading.Event``, set once; each method is one call."""
+
+    def is_set(self) -> bool: ...
+    def set(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+class Condition:
+    """Waits until something is true, without a lock."""
+
+    def notify_all(self) -> None:
+        """Has all who wait look again."""
+
+    def wait_for(self, predicate: Callable[[], _R], timeout: float | None = None) -> _R:
+        """What ``predicate()`` says once that is true, or after so many seconds."""
 
 class Ticks:
     """The memory cell behind a manual clock."""

@@ -141,6 +141,7 @@ cdef inline int64_t wait_span(fp_core *c, object block, object timeout) except -
     return c.span if timeout is UNSET else span_of(c, timeout)
 
 
+include "_lock.pxi"
 include "_hand.pxi"
 
 
@@ -651,14 +652,33 @@ cdef class Core:
         rescue(self.c, index, why)
         hand.slot = NULL
 
-    def send(self, Hand hand, call, tuple args):
-        """Has ``call(*args)`` made on the housekeeper, and the slot in hand with it."""
+    def ask(self, Hand hand, Job job, call, tuple args, timeout):
+        """Has ``call(*args)`` made on the housekeeper, and the slot in hand with it; waits for the end
+        of the job that this begins.  True: the slot is in hand again.  False: it has not ended after
+        so many seconds, and whoever ends it has the slot; likewise if a signal handler raises."""
+        cdef fp_slot *slot = hand.slot
+        cdef bint over
         poke((0.0, call, args))
         hand.slot = NULL
+        try:
+            job.ended.wait(timeout)
+        finally:
+            fp_lock_take(&self.c.lock)
+            over = job.over
+            job.given_up = not over
+            fp_lock_drop(&self.c.lock)
+            if over:
+                hand_take(hand, slot)
+        return over
 
-    def regain(self, Hand hand, uint32_t index):
-        """What was sent has come back."""
-        hand_take(hand, fp_slots_at(&self.c.slots, index))
+    def answer(self, Job job):
+        """The job has ended; False: it was given up, and the slot is the caller's."""
+        fp_lock_take(&self.c.lock)
+        job.over = not job.given_up
+        cdef bint wanted = job.over
+        fp_lock_drop(&self.c.lock)
+        job.ended.set()
+        return wanted
 
     @property
     def demand(self):

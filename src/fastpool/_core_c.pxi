@@ -155,6 +155,7 @@ cdef extern from *:
     int64_t ns_of "fp_ns_of" (double)
     double seconds_of "fp_seconds_of" (int64_t)
     object fp_pending()
+    void fp_lock_init(fp_lock *)
     void fp_lock_take(fp_lock *)
     void fp_lock_drop(fp_lock *)
     int64_t fp_later(int64_t, int64_t)

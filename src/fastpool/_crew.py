@@ -19,7 +19,7 @@ from queue import Empty
 from typing import Any
 
 from . import _keeper
-from ._core import Queue, SemaphoreHold, WeightedSemaphore, keep
+from ._core import Lock, Queue, SemaphoreHold, WeightedSemaphore, keep
 from .errors import PoolDeadlock, PoolTimeout, ShutDown
 
 __all__ = ["Crew", "Task"]
@@ -81,12 +81,12 @@ class Crew:
         self.started = 0
         self.stuck: list[Worker] = []  # of its own, those that wait for a place
         self.over = self.broken = False
-        self.lock = threading.RLock()  # a signal handler or a finaliser may submit, too
+        self.lock = Lock()  # a signal handler or a finaliser may submit, too
         _crews.add(self)
 
     def add(self, task: Task) -> None:
         """To be done by the next thread that is free; one more is started if none is."""
-        with self.lock:
+        with self.lock.hold():
             if self.over or _exiting:
                 raise self.refusal()
             if len(self.threads) < min(self.workers, self.tasks.unfinished_tasks + 1):
@@ -108,7 +108,7 @@ class Crew:
 
     def work(self) -> None:
         """What a thread does."""
-        with self.lock:
+        with self.lock.hold():
             self.threads.add(threading.current_thread())
         me = _running.worker = Worker(self)
         if self.initializer is not None:
@@ -137,7 +137,7 @@ class Crew:
 
     def retire(self) -> bool:
         """Whether the calling thread, which found nothing to do, may end."""
-        with self.lock:
+        with self.lock.hold():
             if not self.tasks.empty():
                 return False
             self.threads.discard(threading.current_thread())
@@ -152,12 +152,12 @@ class Crew:
         if me is None or me.crew is not self:
             return place(span).__enter__()
         end = None if span is None else time.monotonic() + span
-        with self.lock:
+        with self.lock.hold():
             self.stuck.append(me)
         try:
             while True:
                 left = None if end is None else end - time.monotonic()
-                with self.lock:
+                with self.lock.hold():
                     if self.is_stuck():
                         raise PoolDeadlock(self.name, STUCK.format(self.workers))
                     last = len(self.stuck) == self.workers
@@ -168,7 +168,7 @@ class Crew:
                 except PoolTimeout:
                     pass
         finally:
-            with self.lock:
+            with self.lock.hold():
                 self.stuck.remove(me)
 
     def is_stuck(self) -> bool:
@@ -188,7 +188,7 @@ class Crew:
 
     def fail(self) -> None:
         """The initialiser failed: nothing can be done here any more."""
-        with self.lock:
+        with self.lock.hold():
             self.broken = True
             self.end()
         for future in self.left():
@@ -220,7 +220,7 @@ class Crew:
 
     def start_anew(self) -> None:
         """In a forked child: no thread is there, and what was queued is the parent's to do."""
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self.threads = set()
         self.stuck = []
         keep(self.tasks)  # no finaliser of what it holds is to run here
@@ -262,7 +262,7 @@ def _at_exit() -> None:
     _exiting = True
     crews = list(_crews)
     for crew in crews:
-        with crew.lock:
+        with crew.lock.hold():
             crew.end()
     for crew in crews:
         crew.join()

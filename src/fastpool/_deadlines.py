@@ -56,7 +56,7 @@ class Deadlines:
 
     def enter(self, index: int, call: Call) -> None:
         """The same on a worker with a deadline of its own; may be done twice for a call."""
-        with self.lock:
+        with self.lock.hold():
             self.calls[index] = call
             if not call.excused:
                 self._watch_until(call.deadline)
@@ -65,7 +65,7 @@ class Deadlines:
         """It has returned, or there was none."""
         self.ends.pop(index, None)
         if index in self.calls:
-            with self.lock:
+            with self.lock.hold():
                 call = self.calls.pop(index)
                 if call.excused:
                     call.workers.excuse(-1)
@@ -86,7 +86,7 @@ class Deadlines:
     def _watch(self, at: float) -> None:
         """On the housekeeper: frees the permits of workers that are stuck, and comes back for the
         next."""
-        with self.lock:
+        with self.lock.hold():
             now = max(time.monotonic(), at)
             while self.watches and self.watches[-1] <= now:
                 self.watches.pop()

@@ -44,6 +44,17 @@ cdef class Hand:
         return fp_resource(slot)
 
 
+cdef class Job:
+    """One call of a hook on a worker.  Ended, or given up by whom it was for: whoever comes second
+    finds out, and deals with what is left; see ``Core.ask``."""
+    cdef object ended  # an Event
+    cdef bint over, given_up
+    cdef public object result, error
+
+    def __cinit__(self, ended=None):
+        self.ended = ended
+
+
 cdef Hand hand_of(fp_core *c, fp_slot *slot):
     cdef Hand hand = Hand.__new__(Hand)
     hand.c = c

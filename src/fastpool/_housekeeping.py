@@ -6,10 +6,9 @@ long is handed to the pool's workers.
 
 from __future__ import annotations
 
-import threading
 import time
 
-from . import _keeper, _policy
+from . import _core, _keeper, _policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Housekeeping:
         self.kept_alive: dict[int, float] = {}  # when a slot's resource was last checked for it
         self.away: dict[int, float] = {}  # slots under such a check: until when they are waited for
         self.next_at = INF  # of the real time, when the housekeeper comes by
-        self.tending = threading.RLock()
+        self.tending = _core.Lock()
         self._asked = False  # for a visit that has not begun
         self.dozing = False  # the next loan is told of, for nothing is in use
 
@@ -76,7 +75,7 @@ class Housekeeping:
             return
         now = core.now()
         next_at = INF
-        with self.tending:
+        with self.tending.hold():
             slots = core.slots()
             oldest = None
             idle = []

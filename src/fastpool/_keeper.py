@@ -12,9 +12,10 @@ import time
 import weakref
 from _contextvars import Context, copy_context
 from _queue import Empty, SimpleQueue
+from _thread import start_new_thread
 from heapq import heapify, heappop, heappush
 
-from . import _notices
+from . import _core, _notices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,14 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["apart", "context_of_caller", "inbox_put", "poke", "restart", "start", "watch"]
 
 _inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]] = SimpleQueue()
-_thread: threading.Thread | None = None
-_starting = threading.Lock()
+_keepers: dict[str, threading.Thread] = {}  # the one that is at it
 
 
 def poke(call: Callable[..., object], *args: Any) -> None:
     """Has ``call(*args)`` run on the housekeeper thread, soon; it must not block or call hooks."""
     _inbox.put((0.0, call, args))
-    if _thread is None:
+    if not _keepers:
         start()
 
 
@@ -41,7 +41,7 @@ def watch(at: float, call: Any, *args: Any) -> None:
     if getattr(call, "__self__", None) is not None:
         call = weakref.WeakMethod(call)
     _inbox.put((at, call, args))
-    if _thread is None:
+    if not _keepers:
         start()
 
 
@@ -53,8 +53,8 @@ def inbox_put() -> Callable[[tuple[float, Any, tuple[Any, ...]]], None]:
 
 def restart() -> None:
     """In a forked child: the thread is gone and its deadlines are the parent's."""
-    global _inbox, _thread, _starting
-    _inbox, _thread, _starting = SimpleQueue(), None, threading.Lock()
+    global _inbox, _keepers
+    _inbox, _keepers = SimpleQueue(), {}
 
 
 def apart() -> dict[str, Any]:
@@ -66,7 +66,7 @@ def apart() -> dict[str, Any]:
 def context_of_caller(own: Context | None) -> Context:
     """A copy of the caller's context variables, for what is done on the caller's behalf; of those
     of the pool, ``own``, if the caller is the housekeeper, on whose behalf nothing is done."""
-    thread = _thread
+    thread = _keepers.get("keeper")
     if own is not None and thread is not None and thread.ident == threading.get_ident():
         return own.copy()
     return copy_context()
@@ -74,20 +74,25 @@ def context_of_caller(own: Context | None) -> Context:
 
 def start() -> None:
     """Starts the thread, if it is not there yet."""
-    global _thread
-    if _thread is not None or not _starting.acquire(blocking=False):
+    if _keepers:
         return
+    begun = _core.Event()
     try:
-        if _thread is None:
-            thread = threading.Thread(
-                target=_keep, args=(_inbox,), name="fastpool-keeper", daemon=True, **apart()
-            )
-            thread.start()
-            _thread = thread
+        start_new_thread(_start, (_inbox, _keepers, begun))
     except RuntimeError:
-        pass  # interpreter exit: nothing is to be kept any more
-    finally:
-        _starting.release()
+        return  # interpreter exit: nothing is to be kept any more
+    begun.wait(1.0)  # or who comes next would start another
+
+
+def _start(*args: Any) -> None:
+    """In a thread of its own, where no signal handler runs: one that raises in ``Thread.start`` can
+    leave the lock of all threads held."""
+    try:
+        threading.Thread(
+            target=_keep, args=args, name="fastpool-keeper", daemon=True, **apart()
+        ).start()
+    except RuntimeError:
+        args[-1].set()
 
 
 def _wanted(call: Any) -> bool:
@@ -95,7 +100,16 @@ def _wanted(call: Any) -> bool:
     return not isinstance(call, weakref.WeakMethod) or call() is not None
 
 
-def _keep(inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]]) -> None:
+def _keep(
+    inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]],
+    keepers: dict[str, threading.Thread],
+    begun: _core.Event,
+) -> None:
+    me = threading.current_thread()
+    first = keepers.setdefault("keeper", me) is me
+    begun.set()
+    if not first:  # two have started one at once
+        return
     deadlines: list[tuple[float, int, Any, tuple[Any, ...]]] = []
     order = live = 0
     while True:

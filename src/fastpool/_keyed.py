@@ -63,8 +63,8 @@ class Keyed:
 
     def start_anew(self) -> None:
         """Everything that is bound to this process; in a forked child all keys are forgotten."""
-        self.lock = threading.RLock()
-        self.news = threading.Condition(self.lock)
+        self.lock = _core.Lock()
+        self.news = _core.Condition()
         name, o = f"fastpool-{self.name}", self.options
         self.creators = Workers(f"{name}-create", MOST_CREATING, o.context)
         self.checkers = Workers(f"{name}-check", min(o.max_creating * 16, 64), o.context)
@@ -89,7 +89,7 @@ class Keyed:
             if self.core.closed:
                 raise PoolClosed(self.name, "the pool is closed")
             fresh = Branch(self, key)
-            with self.lock:
+            with self.lock.hold():
                 if self.core.suspended:
                     fresh.core.suspend()
                 if self.core.closed:  # the look at it was too early
@@ -106,7 +106,7 @@ class Keyed:
 
     def _pinned(self, core: _core.Core | None) -> Branch | None:
         """Its branch, unless it was forgotten meanwhile."""
-        with self.lock:
+        with self.lock.hold():
             branch: Branch | None = None if core is None else core.manager
             if branch is None or branch.forgotten:
                 return None
@@ -121,7 +121,7 @@ class Keyed:
     def left(self, branch: Branch) -> None:
         """On the housekeeper: a caller has left, or a resource, and the key may be of no interest
         any more."""
-        with self.lock:
+        with self.lock.hold():
             if self.places.is_in_line(branch):
                 self.places.serve(branch)
             if branch.forgotten or branch.busy():
@@ -138,7 +138,7 @@ class Keyed:
             branch.core.drop_manager()
 
     def everyone(self) -> list[Branch]:
-        with self.lock:
+        with self.lock.hold():
             found = [core.manager for core in self.cores.values()]
         return [branch for branch in found if branch is not None]
 
@@ -154,13 +154,13 @@ class Keyed:
             branch.flush()
 
     def suspend(self) -> None:
-        with self.lock:
+        with self.lock.hold():
             self.core.suspend()
             for branch in self.everyone():
                 branch.core.suspend()
 
     def resume(self) -> None:
-        with self.lock:
+        with self.lock.hold():
             self.core.resume()
             for branch in self.everyone():
                 branch.core.resume()
@@ -176,15 +176,14 @@ class Keyed:
         self.sweep()
         mine = threading.get_ident() if me is None else me
         places = self.places
-        with self.lock:
-            waits = timeout != 0 and _core.busy(self.cores, mine)
-        if waits:
+
+        def busy() -> int:
+            return self.lock.run(_core.busy, self.cores, mine)
+
+        if timeout != 0 and busy():
             _blocking.before_wait(self.name, _blocking.CLOSE)
-        with self.news:
-            held = places.opened - _core.busy(self.cores, mine)  # as in Manager.close
-            self.news.wait_for(
-                lambda: places.opened <= held and not _core.busy(self.cores, mine), timeout
-            )
+        held = places.opened - busy()  # as in Manager.close
+        self.news.wait_for(lambda: places.opened <= held and not busy(), timeout)
         self.sweep()
         if any(branch.core.open for branch in self.everyone()):
             return False
@@ -193,7 +192,7 @@ class Keyed:
 
     def _refuse(self) -> bool:
         """Closes the gates; True for the call that did it."""
-        with self.lock:
+        with self.lock.hold():
             first: bool = self.core.close()
             self.places.close()
             for branch in self.everyone():
@@ -228,7 +227,7 @@ class Keyed:
     # ---- what goes on in it --------------------------------------------------------------------
 
     def sizes(self) -> dict[str, int]:
-        with self.lock:
+        with self.lock.hold():
             counted, sizes = self.past.and_of(self.cores)
         both = {name: counted[name] for name in KeySizes.__slots__}
         return both | {"keys": len(sizes), "maxsize": self._most()}
@@ -244,7 +243,7 @@ class Keyed:
 
     def stats(self) -> KeyedStats:
         beside = nothing_beside()
-        with self.lock:  # nothing is opened meanwhile: the sum is never above the limit
+        with self.lock.hold():  # nothing is opened meanwhile: the sum is never above the limit
             counted, sizes = self.past.and_of(self.cores)
             add_to(beside, self.past_beside)
             for branch in self.everyone():

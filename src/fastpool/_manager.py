@@ -85,8 +85,8 @@ class Manager:
 
     def start_anew(self) -> None:
         """Everything that is bound to this process: at first, and in a forked child."""
-        self.lock = threading.RLock()
-        self.news = threading.Condition(self.lock)  # something was closed, opened or came back
+        self.lock = _core.Lock()
+        self.news = _core.Condition()  # something was closed, opened or came back
         self.equip()
 
     def equip(self) -> None:
@@ -159,7 +159,7 @@ class Manager:
         if reason == "closed":
             return PoolClosed(self.name, "the pool is closed")
         if reason == "overloaded":
-            with self.lock:
+            with self.lock.hold():
                 self.overloads += 1
             most = self.options.max_waiting
             text = f"{most} callers wait already, and max_waiting is {most}"
@@ -172,7 +172,7 @@ class Manager:
             )
         if span == 0 and phase is None and self.opener.room():
             _keeper.poke(self.opener.refill, 1)
-        with self.lock:
+        with self.lock.hold():
             self.timeouts += 1
             cause = self.opener.last_failure
             # counted at once where that costs little
@@ -205,7 +205,7 @@ class Manager:
         way, the caller has the rest done by the pool's threads (``rescue``)."""
         core = self.core
         if self.hooks.reset is not None and on_loop():
-            self.errands.submit(self.settle, index, error, discard)
+            self.errands.hand_over(self._settle, index, error, discard)
             return
         if self.tracking.on:
             self.tracking.forget(index)
@@ -216,6 +216,14 @@ class Manager:
             self.closing.here(index, why)
         if core.closed or self.orphaned:
             self.sweep()
+
+    def _settle(self, index: int, error: BaseException | None, discard: bool) -> None:
+        """On a worker."""
+        try:
+            self.settle(index, error, discard)
+        except BaseException:
+            self.rescue(index, "interrupted")
+            raise
 
     def came_back(self) -> None:
         """A slot was made idle outside the fast path."""
@@ -243,7 +251,7 @@ class Manager:
         more are kept than may be idle.  ``error``: what has left its block, which makes it
         suspect."""
         suspect = error is not None and bool(evidence(error))
-        with self.lock:
+        with self.lock.hold():
             why = self.worn(index)
             if why is None and not self.core.publish(index, suspect=suspect):
                 why = self.why_not_idle(index)
@@ -326,26 +334,22 @@ class Manager:
             )
         raise ValueError(f"{self.name}: {act}: not lent out at this moment: the {what}")
 
-    def lost(self, index: int, /) -> None:
-        """A lease was collected unreleased.  May be in a finaliser: no lock, no hook."""
-        if self.core.claim(index, "leased"):
-            taken_at = self.tracking.place(index)  # before it is forgotten
-            _keeper.poke(self.close_lost, index)
-            import warnings
+    def taken_at(self, index: int) -> str | None:
+        """Where a lease was taken that is being collected: no lock, no hook."""
+        return self.tracking.place(index)
 
-            hint = "; leak_after= shows where it was taken"
-            place = f", taken at {taken_at}" if taken_at else hint
-            warnings.warn(
-                f"fastpool {self.name!r}: a lease was collected unreleased; its resource is closed"
-                f"{place}",
-                ResourceWarning,
-                stacklevel=2,
-                source=None,
-            )
+    def warn_lost(self, taken_at: str | None) -> None:
+        """A lease was collected unreleased; its slot is seen to.  In a finaliser."""
+        import warnings
 
-    def close_lost(self, index: int) -> None:
-        self.tracking.forget(index)
-        self.closing.later(index, "lost")
+        place = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
+        warnings.warn(
+            f"fastpool {self.name!r}: a lease was collected unreleased; its resource is closed"
+            f"{place}",
+            ResourceWarning,
+            stacklevel=2,
+            source=None,
+        )
 
     # ---- closing -------------------------------------------------------------------------------
 
@@ -374,8 +378,7 @@ class Manager:
             self.core.drop_manager()
 
     def changed(self) -> None:
-        with self.news:
-            self.news.notify_all()
+        self.news.notify_all()
 
     def sweep(self, later: bool = False) -> None:
         """Closes everything idle, in this thread or on workers."""
@@ -390,11 +393,10 @@ class Manager:
             me = threading.get_ident()
         if timeout != 0 and not self.only(me):
             _blocking.before_wait(self.name, _blocking.CLOSE)
-        with self.news:
-            # looked at slot by slot only when as few are open as could stay so: each that comes
-            # back asks, and there may be very many
-            held = self.core.open - self.core.busy(me)
-            self.news.wait_for(lambda: self.core.open <= held and self.only(me), timeout)
+        # looked at slot by slot only when as few are open as could stay so: each that comes
+        # back asks, and there may be very many
+        held = self.core.open - self.core.busy(me)
+        self.news.wait_for(lambda: self.core.open <= held and self.only(me), timeout)
         self.sweep()
         if self.core.open:
             return False
@@ -436,7 +438,7 @@ class Manager:
     def resize(self, maxsize: Any, /) -> int:
         self.options.check_maxsize(maxsize)
         core = self.core
-        with self.lock:
+        with self.lock.hold():
             self.maxsize = maxsize
             core.set_limit(maxsize or INF)
         _keeper.poke(self.opener.refill)
@@ -447,7 +449,7 @@ class Manager:
         _core.end_all([(self.core, self.closing.here)], "flushed")
 
     def suspend(self) -> None:
-        with self.lock:  # under which creations are started: none is from here on
+        with self.lock.hold():  # under which creations are started: none is from here on
             self.core.suspend()
 
     def resume(self) -> None:
@@ -456,7 +458,7 @@ class Manager:
 
     def wish(self, n: int) -> None:
         """Wants ``n`` to be opened in the background."""
-        self.opener.wish(n)
+        _keeper.poke(self.opener.refill, n)
 
     def warm(self, n: Any, timeout: float | None, use_default: bool) -> int:
         if isinstance(n, bool) or not isinstance(n, int):

@@ -89,7 +89,7 @@ class Opener:
 
     def refill(self, more: int = 0) -> None:
         """On the housekeeper: opens what is wanted and fits; ``more``: also wished for."""
-        with self.manager.lock:
+        with self.manager.lock.hold():
             self.wishes = max(self.wishes, more, self.missing())
             self.start()
 
@@ -98,28 +98,27 @@ class Opener:
         manager, core = self.manager, self.manager.core
         start = time.monotonic()
         n = min(n, manager.maxsize) if manager.maxsize else n
+        wanted = [n]  # empty: nobody waits for it any more
         call = Warming()
 
-        def ready() -> bool:
-            counts = manager.counts()
-            usable = self.usable(counts)
-            # A new one is CHECKING until it is lent: not wished for any more, and not usable yet.
-            lacking = n - usable - counts["checking"]
-            if lacking > 0:  # more than at first, if one that was under way came to nothing
-                self.wish(lacking - self.for_callers())
-            return usable >= n
+        def over() -> bool:
+            enough = self.usable(manager.counts()) >= n
+            if enough or call.failure is not None or core.closed:
+                return True
+            _keeper.poke(self._fill_up, wanted)  # again, if one under way came to nothing
+            return False
 
         if self.usable(manager.counts()) < n:
             _blocking.before_wait(manager.name, _blocking.WARM)
-        with manager.news:
+        try:
             self.warming.append(call)
-            try:
-                manager.news.wait_for(
-                    lambda: call.failure is not None or core.closed or ready(), timeout
-                )
-            finally:
+            manager.news.wait_for(over, timeout)
+        finally:
+            if call in self.warming:
                 self.warming.remove(call)
-            enough = self.usable(manager.counts()) >= n
+        enough = self.usable(manager.counts()) >= n
+        with manager.lock.hold():
+            wanted.clear()
             if not enough:
                 self.wishes = 0
         if enough:
@@ -130,6 +129,16 @@ class Opener:
             raise call.failure
         raise manager.refusal("timeout", start, timeout, "create")
 
+    def _fill_up(self, wanted: list[int]) -> None:
+        """On the housekeeper: wishes for what is lacking by now, if it is wanted still."""
+        with self.manager.lock.hold():
+            counts = self.manager.counts()
+            # A new one is CHECKING until it is lent: not wished for any more, and not usable yet.
+            lacking = sum(wanted) - self.usable(counts) - counts["checking"]
+            if lacking > 0:
+                self.wishes = max(self.wishes, lacking - self.for_callers())
+                self.start()
+
     def usable(self, counts: dict[str, Any]) -> int:
         """How many are open that serve callers."""
         return int(counts["idle"] + counts["leased"])
@@ -138,18 +147,12 @@ class Opener:
         """How many of the tries under way were started for callers, beside all wishes."""
         return max(0, self.tries - self.wishes)
 
-    def wish(self, n: int) -> None:
-        """Wants ``n`` more in the background, the ones wished for before included."""
-        with self.manager.lock:
-            self.wishes = max(self.wishes, n)
-            self.start()
-
     def start(self) -> None:
         """Starts as many tries as are wanted and fit under the cap.  Never blocks."""
         manager, core = self.manager, self.manager.core
         if manager.hooks.create is None:
             return
-        with manager.lock:
+        with manager.lock.hold():
             now = time.monotonic()
             wishes = self.wishes if now >= self.paused_until else 0
             if core.suspended:
@@ -207,7 +210,7 @@ class Opener:
     def _begin(self, attempt: Try) -> bool:
         """Assigns the try to a waiter; False: nobody wants it any more."""
         manager, core = self.manager, self.manager.core
-        with manager.lock:
+        with manager.lock.hold():
             if not self._wanted():
                 self.tries -= 1
                 core.free(attempt.index)
@@ -244,7 +247,7 @@ class Opener:
         manager = self.manager
         most = manager.options.max_lifetime
         lifetime = _policy.lifetime(most) if most < 1e300 else most
-        with manager.lock:  # one step for whoever counts what is still missing
+        with manager.lock.hold():  # one step for whoever counts what is still missing
             if not manager.core.fill(index, resource, lifetime):
                 return False
             self.wishes = max(0, self.wishes - 1)
@@ -253,7 +256,7 @@ class Opener:
     def _finish(self, attempt: Try, error: BaseException | None) -> None:
         manager = self.manager
         took = time.monotonic() - attempt.started
-        with manager.lock:
+        with manager.lock.hold():
             self.running.pop(attempt, None)
             if error is None:
                 self.created += 1
@@ -299,7 +302,8 @@ class Opener:
             _notices.note(error, f"raised by the factory of fastpool {manager.name!r}")
         finally:
             told = not attempt.given_up and core.fail(attempt.ticket, error)
-            with manager.lock:  # one step: with a permit and no pause yet, the next one would start
+            # one step: with a permit and no pause yet, the next one would start
+            with manager.lock.hold():
                 self._permit_back(attempt)
                 if not told:
                     self._pause()
@@ -310,7 +314,7 @@ class Opener:
     def _permit_back(self, attempt: Try) -> None:
         """After the delivery: until then the try stands for the caller who is still waiting, and
         another one for the same caller must not start."""
-        with self.manager.lock:
+        with self.manager.lock.hold():
             if attempt.given_up:
                 self.overdue -= 1
                 self.workers.excuse(-1)
@@ -337,7 +341,7 @@ class Opener:
         """On the housekeeper: gives up tries that are past their deadline, and comes back for the
         next.  One deadline a pool, however many resources it opens."""
         now, most = time.monotonic(), self.manager.options.create_timeout
-        with self.manager.lock:
+        with self.manager.lock.hold():
             late = [attempt for attempt in self.running if attempt.started + most <= now]
             for attempt in late:
                 self._give_up(attempt)

@@ -16,7 +16,6 @@ callers of its own gives up what comes back to it for a key that is bare; see ``
 
 from __future__ import annotations
 
-import threading
 import time
 
 from . import _core, _keeper
@@ -44,7 +43,7 @@ class Places:
         core: _core.Core,
         cores: dict[Any, _core.Core],
         options: KeyedOptions,
-        lock: threading.RLock,
+        lock: _core.Lock,
     ) -> None:
         self.core = core  # of the whole pool: whether it is suspended
         self.cores = cores
@@ -117,7 +116,7 @@ class Places:
     def serve(self, branch: Branch) -> None:
         """Something has changed for this key: starts as many creations as are wanted and fit, or
         lines it up.  Never blocks."""
-        with self.lock:
+        with self.lock.hold():
             core, opener = branch.core, branch.opener
             if core.closed or core.suspended:
                 return
@@ -143,7 +142,7 @@ class Places:
     def feed(self) -> None:
         """On a thread of the pool: gives places to those in line, as long as there are any; then
         sees to more."""
-        with self.lock:
+        with self.lock.hold():
             while self.room() and not self.core.suspended and (self.bare or self.short):
                 branch = next(iter(self.bare or self.short))
                 self.leave_line(branch)
@@ -182,7 +181,7 @@ class Places:
             if found is None:
                 return False
             other, index = found
-            if other.core.end_idle(index, other.closing.later, why):
+            if other.core.end_idle(index, other.closing.soon, why):
                 if why == "evicted":
                     self._promise(other, index)
                 return True
@@ -197,7 +196,7 @@ class Places:
     def _look(self) -> None:
         """On the housekeeper: a close hook that hangs is not waited for, if anything else is
         idle."""
-        with self.lock:
+        with self.lock.hold():
             self.watching = False
             left = [until for slots in self.promised.values() for until in slots.values()]
             late = min((until for until in left if until > time.monotonic()), default=None)
@@ -216,7 +215,7 @@ class Places:
 
     def place_free(self, branch: Branch) -> None:
         """On the housekeeper: one slot of it is free."""
-        with self.lock:
+        with self.lock.hold():
             self.opened -= 1
             promised = self.promised.get(branch)
             if promised:
@@ -232,7 +231,7 @@ class Places:
         callers of its own have waited longer."""
         if not self.bare:
             return False
-        with self.lock:
+        with self.lock.hold():
             core = branch.core
             if index in self.promised.get(branch, ()):  # it has been said before
                 return True
@@ -248,7 +247,7 @@ class Places:
 
     def came_back(self, branch: Branch) -> None:
         """Something is idle, or lent, that was not: perhaps wanted as a place, or one too many."""
-        with self.lock:
+        with self.lock.hold():
             if branch.core.closed:
                 return
             if not self.room():

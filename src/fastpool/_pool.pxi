@@ -397,13 +397,29 @@ cdef class Lease:
         cdef fp_lease *l = &self.of
         if l.slot != NULL and fp_id_of(l.c) == l.id and fp_slot_holds(l.slot, l.generation):
             if l.c.manager != NULL and not is_finalizing():
-                (<object>l.c.manager).lost(l.slot.index)
+                lease_lost(l.c, l.slot)
 
     def __reduce__(self):
         return refuse_copy(self, lease_pool(self))
 
     def __repr__(self):
         return handle_shown(self, lease_name(self), self.of.state, lease_holds(self))
+
+
+cdef object lease_lost(fp_core *c, fp_slot *slot):
+    """It was collected unreleased.  Its slot is the pool's in one step, which is done whatever a signal
+    handler raises while that is looked for which only a warning wants."""
+    manager = <object>c.manager
+    place = None
+    try:
+        place = manager.taken_at(slot.index)
+    finally:
+        if fp_slot_move(slot, FP_LEASED, FP_CHECKING):
+            rescue(c, slot.index, "lost")
+        else:
+            manager = None
+    if manager is not None:
+        manager.warn_lost(place)
 
 
 cdef object lease_again(Lease self, uintptr_t me):

@@ -47,7 +47,7 @@ class ShardOpener(Opener):
     def refill(self, more: int = 0) -> None:
         """As ``Opener.refill``; what ``min_idle`` lacks is wished for on the loop that used the
         pool last."""
-        with self.manager.lock:
+        with self.manager.lock.hold():
             self.wishes = max(self.wishes, more)
             if self.manager.options.min_idle:
                 self.shards.refill()
@@ -284,7 +284,7 @@ class Shard(Manager):
     # ---- borrowing -----------------------------------------------------------------------------
 
     def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
-        with self.lock:  # one step for whoever comes at the same time on another loop
+        with self.lock.hold():  # one step for whoever comes at the same time on another loop
             refused = self.shards.refuses(me)
             if refused is None:
                 self.core.come(hand)

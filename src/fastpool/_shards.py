@@ -9,7 +9,6 @@ resource that has been idle longest is closed in favour of a loop that waits for
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from asyncio import _get_running_loop
 
@@ -65,8 +64,8 @@ class Shards:
 
     def start_anew(self) -> None:
         """Everything that is bound to this process; a forked child has none of the loops."""
-        self.lock = threading.RLock()
-        self.news = threading.Condition(self.lock)
+        self.lock = _core.Lock()
+        self.news = _core.Condition()
         name, context = f"fastpool-{self.name}", self.options.context
         self.errands = Workers(f"{name}-task", 64, context)
         self.closers = Workers(f"{name}-close", 1, context)  # for what a closed loop left
@@ -83,7 +82,7 @@ class Shards:
         if loop is None:
             raise TypeError(self._for_tasks("asyncio; none of its event loops runs in this thread"))
         its = _aio.loop_of(loop)  # before the lock: it may have other pools forget closed loops
-        with self.lock:
+        with self.lock.hold():
             shard = self.shards.get(loop)
             if shard is None:
                 if self.core.closed:
@@ -104,7 +103,7 @@ class Shards:
         return next((core for core in cores if core.find(resource) >= 0), self.core)
 
     def everyone(self) -> list[Shard]:
-        with self.lock:
+        with self.lock.hold():
             return list(self.shards.values())
 
     def latest(self) -> Shard | None:
@@ -122,7 +121,7 @@ class Shards:
                 self._forget(shard)
 
     def _forget(self, shard: Shard) -> None:
-        with self.lock:
+        with self.lock.hold():
             if self.shards.pop(shard.loop, None) is None:
                 return
             gone = shard.forsake()
@@ -214,7 +213,7 @@ class Shards:
         """Starts as many creations as are wanted and fit under the cap, those who have waited
         longest first.  Never blocks."""
         core = self.core
-        with self.lock:
+        with self.lock.hold():
             if core.closed or core.suspended:
                 return
             while wanting := self._wanting():
@@ -271,7 +270,7 @@ class Shards:
         callers of its own have waited longer."""
         if not self.hungry:
             return False
-        with self.lock:
+        with self.lock.hold():
             before = min(shard.core.waits_since(0), time.monotonic() - SPARE_AFTER)
             older = sum(
                 other.core.demand > 0
@@ -321,7 +320,7 @@ class Shards:
 
     def resize(self, maxsize: Any, /) -> int:
         self.options.check_maxsize(maxsize)
-        with self.lock:
+        with self.lock.hold():
             self.maxsize = maxsize
             self.core.set_limit(maxsize or INF)
             for shard in self.everyone():
@@ -352,13 +351,13 @@ class Shards:
         _core.end_all([(shard.core, shard.closing.later) for shard in self.everyone()], "flushed")
 
     def suspend(self) -> None:
-        with self.lock:
+        with self.lock.hold():
             self.core.suspend()
             for shard in self.everyone():
                 shard.core.suspend()
 
     def resume(self) -> None:
-        with self.lock:
+        with self.lock.hold():
             self.core.resume()
             for shard in self.everyone():
                 shard.core.resume()
@@ -372,12 +371,10 @@ class Shards:
         self.options.check_timeout("close", timeout)
         self.core.close()
         self.sweep()
-        with self.news:  # for warm(), which waits for them
-            self.news.notify_all()
+        self.news.notify_all()  # for warm(), which waits for them
         if _get_running_loop() is None:
             mine = me or 0
-            with self.news:
-                self.news.wait_for(lambda: all(s.only(mine) for s in self.everyone()), timeout)
+            self.news.wait_for(lambda: all(s.only(mine) for s in self.everyone()), timeout)
         self.sweep()
         if self.opened():
             return False
@@ -415,7 +412,7 @@ class Shards:
     def counts(self) -> dict[str, Any]:
         """The sizes of all shards together: under the lock nothing is opened meanwhile, so the sum
         is never above the cap."""
-        with self.lock:
+        with self.lock.hold():
             counted = [shard.core.counts() for shard in self.everyone()]
         return {name: sum(n[name] for n in counted) for name in GAUGES[:-1]}
 
@@ -430,7 +427,7 @@ class Shards:
 
     def stats(self) -> PoolStats:
         self.forget_closed()
-        with self.lock:
+        with self.lock.hold():
             counted = self.past
             for shard in self.everyone():
                 counted = added(counted, tally(shard))

@@ -39,7 +39,7 @@ class SharedHousekeeping(Housekeeping):
         if core.closed:
             return
         now = core.now()
-        with self.tending:
+        with self.tending.hold():
             next_at = self._renew(now)
             next_at = min(next_at, self._shrink(now), self._abort(now))
             slots = core.slots()

@@ -145,7 +145,7 @@ class SharedManager(Manager):
         if not self.opener.adopt(index, resource):
             self.core.free(index)
             raise ValueError(f"{self.name}: add: the pool holds it already: {resource!r:.80}")
-        with self.lock:
+        with self.lock.hold():
             self.opener.created += 1
         if not self.core.publish(index, used=False):  # closed meanwhile: as if it came too late
             self.closing.here(index, self.why_not_idle(index))
@@ -247,20 +247,20 @@ class SharedManager(Manager):
         """It takes no more leases; if it has none it is closed, here and now or by the pool's own
         threads.  One that is being made or looked at will not be lent any more."""
         core = self.core
-        with self.lock:
+        with self.lock.hold():
             if core.slot(index)[1] in GONE:
                 return
             self.reasons.setdefault(index, why)
             self._renewed(index)
         if not core.end_idle(index, self.closing.later if later else self.closing.here, why):
-            with self.lock:
+            with self.lock.hold():
                 self._renewed(index)  # that was asked for in between
             _keeper.poke(self.opener.refill)  # its place is free already
             self.housekeeping.tend_soon()  # it has a time to drain
 
     def drain_all(self, slots: list[Any], why: str) -> None:
         """The same for several, in one step: none is lent while another is being closed."""
-        with self.lock:
+        with self.lock.hold():
             for index, state, *_ in slots:
                 if state not in GONE:
                     self.reasons.setdefault(index, why)
@@ -273,13 +273,13 @@ class SharedManager(Manager):
 
     def parted(self, index: int) -> None:
         """Its resource is being closed."""
-        with self.lock:
+        with self.lock.hold():
             self.reasons.pop(index, None)
             self._renewed(index)
 
     def renew(self, index: int, why: str) -> None:
         """It is drained as soon as another is open in its place."""
-        with self.lock:
+        with self.lock.hold():
             _, state, *_, retire = self.core.slot(index)
             if retire or state in GONE:  # it goes as it is, and is replaced if need be
                 return
@@ -295,7 +295,7 @@ class SharedManager(Manager):
 
     def next_to_renew(self) -> tuple[int, int, str]:
         """One more is about to be open: the slot that it stands in for, that use of it, and why."""
-        with self.lock:
+        with self.lock.hold():
             for index in self.renewing:
                 return index, self.core.generation(index), self._renewed(index) or ""
         return NOTHING
@@ -339,7 +339,7 @@ class SharedManager(Manager):
 
     def resize(self, items: Any, /) -> Any:
         least, most = bounds(f"{self.name}: ", items)
-        with self.lock:
+        with self.lock.hold():
             self.least, self.maxsize = least, most or 0
             self.core.set_limit(most or INF)
         _keeper.poke(self.opener.refill)

@@ -23,7 +23,7 @@ class SharedTracking(Tracking):
         self.tickets = 2**32  # none is the number of a slot, which others ask to forget
 
     def note(self, hand: _core.Hand) -> None:
-        with self.manager.lock:
+        with self.manager.lock.hold():
             self.tickets += 1
             hand.ticket = self.tickets
         self.taken[hand.ticket] = [*self.entry(), hand.index, False]

@@ -61,7 +61,9 @@ class Tracking:
         from .stats import Holder
 
         now = self.core.now()
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        # not enumerate(): a signal handler that raises in it can leave the lock of all threads held
+        active = threading._active.copy()  # type: ignore[attr-defined]
+        names = {ident: thread.name for ident, thread in active.items()}
         found = []
         for index, state, since, _, _, owner, _ in self.core.slots():
             if state == "leased" and (resource := self.core.item(index)) is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from _contextvars import copy_context
 from _queue import Empty, SimpleQueue
 from collections import deque
 
-from . import _keeper, _notices
+from . import _core, _keeper, _notices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 LINGER = 2.0  # seconds without work after which a worker ends
 AGAIN = 0.1  # seconds after which a thread is asked for again where none was to be had
 
-__all__ = ["Job", "Workers", "on_loop"]
+__all__ = ["Workers", "on_loop"]
 
 
 def on_loop() -> bool:
@@ -30,21 +31,6 @@ def on_loop() -> bool:
 
 def _end() -> None:
     """Put into the inbox for a worker to end."""
-
-
-class Job:
-    """One call of a hook on a worker.  Done, or given up by whom it was for: whoever comes second
-    finds out, under ``lock``, and deals with what is left."""
-
-    __slots__ = ("call", "done", "error", "given_up", "lock", "result")
-
-    def __init__(self, call: Callable[..., object]) -> None:
-        self.call = call
-        self.lock = threading.Lock()
-        self.done = False
-        self.given_up = False
-        self.result: object = None
-        self.error: BaseException | None = None
 
 
 class Workers:
@@ -63,7 +49,7 @@ class Workers:
         self.limit = limit
         self.context = context
         self.linger = LINGER
-        self._lock = threading.RLock()  # a signal handler may submit inside submit
+        self._lock = _core.Lock()  # a signal handler may submit inside submit
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] | None = None
         self._idle = 0
         self._threads = 0
@@ -71,12 +57,18 @@ class Workers:
         self._running = 0
         self.starved = False  # no thread was to be had; what was submitted since waits
         self._stopped = False
-        self._quiet: threading.Condition | None = None
+        self._quiet = _core.Condition()
 
     def submit(self, call: Callable[..., object], *args: Any) -> None:
-        run = _keeper.context_of_caller(self.context).run
-        args = call, *args
-        with self._lock:
+        self._submit(_keeper.context_of_caller(self.context).run, (call, *args))
+
+    def hand_over(self, call: Callable[..., object], *args: Any) -> None:
+        """The same for a caller, who leaves it to the housekeeper: it may start a thread, which is
+        not done where a signal handler may raise."""
+        _keeper.poke(self._submit, copy_context().run, (call, *args))
+
+    def _submit(self, run: Callable[..., object], args: tuple[Any, ...]) -> None:
+        with self._lock.hold():
             if not self._begin(run, args):
                 self._running += 1
                 if self._jobs is None:
@@ -89,7 +81,7 @@ class Workers:
 
     def _begin(self, call: Callable[..., object], args: tuple[Any, ...]) -> bool:
         """Has it done by a worker that is idle, or by a new one; False: there is none."""
-        with self._lock:
+        with self._lock.hold():
             if self._idle:
                 self._idle -= 1
                 self._running += 1
@@ -106,7 +98,7 @@ class Workers:
     def excuse(self, threads: int = 1) -> None:
         """A worker is stuck in a hook past its deadline: another may take its place.  -1: it came
         back."""
-        with self._lock:
+        with self._lock.hold():
             self.limit += threads
             self._take_on()
 
@@ -119,7 +111,7 @@ class Workers:
 
     def _ask_again(self) -> None:
         """On the housekeeper: there may be threads by now."""
-        with self._lock:
+        with self._lock.hold():
             self.starved = False
             self._take_on()
 
@@ -127,7 +119,7 @@ class Workers:
         """On the housekeeper, when the interpreter ends and no thread is to be had any more: does
         what waits."""
         while self._jobs:
-            with self._lock:
+            with self._lock.hold():
                 call, args = self._jobs.popleft()
             self._do([call, args])
 
@@ -138,7 +130,7 @@ class Workers:
 
     def stop(self) -> None:
         """Idle workers end now, the others when they have done what was submitted."""
-        with self._lock:
+        with self._lock.hold():
             self._stopped = True
             for _ in range(self._idle):
                 self._inbox.put((_end, ()))
@@ -147,10 +139,7 @@ class Workers:
 
     def settle(self, timeout: float) -> bool:
         """Waits until nothing submitted is left undone."""
-        with self._lock:
-            if self._quiet is None:
-                self._quiet = threading.Condition(self._lock)
-            return self._quiet.wait_for(lambda: self._running == 0, timeout)
+        return bool(self._quiet.wait_for(lambda: self._running == 0, timeout))
 
     def _start(self, call: Callable[..., object], args: tuple[Any, ...]) -> bool:
         """Under the lock; False: no thread is to be had, so it is asked for again."""
@@ -178,7 +167,7 @@ class Workers:
             job = [call, args]
             del call, args  # nothing is kept alive by an idle worker
             self._do(job)
-            with self._lock:
+            with self._lock.hold():
                 if self._jobs and self._threads <= self.limit:
                     call, args = self._jobs.popleft()
                     continue
@@ -194,7 +183,7 @@ class Workers:
                 if call is _end:  # stop() has counted this worker out
                     return
             except Empty:
-                with self._lock:
+                with self._lock.hold():
                     if self._idle:  # nobody has counted on this worker meanwhile
                         self._idle -= 1
                         self._threads -= 1
@@ -213,7 +202,7 @@ class Workers:
             _notices.warn_and_go_on("%s: a hook raised", self.name, error=error)
         finally:
             del call, args
-            with self._lock:
+            with self._lock.hold():
                 self._running -= 1
-                if not self._running and self._quiet is not None:
-                    self._quiet.notify_all()
+            if not self._running:
+                self._quiet.notify_all()

@@ -139,7 +139,7 @@ class Holder(Generic[T_co]):
 def tally(manager: Manager) -> dict[str, Any]:
     """What one manager has counted: the numbers of PoolStats, and as ``waits``, ``creates`` and
     ``held`` the times: how many, their sum, the longest, the histogram."""
-    with manager.lock:
+    with manager.lock.hold():
         return manager.core.counts() | beside_counts(manager)
 
 

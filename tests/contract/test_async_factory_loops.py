@@ -250,8 +250,8 @@ class TestOrder:
 
             run_in("asyncio", both())
             locks = [_core.manager(pool, "test").lock for pool in (a, b)]
-            with locks[0]:
+            with locks[0].hold():
                 waits = crew.start(lambda: run_in("asyncio", use(b))).parked()
-                assert locks[1].acquire(timeout=PATIENCE / 5)
-                locks[1].release()
+                with locks[1].try_hold() as free:
+                    assert free
             assert waits.result().number == 1

@@ -57,7 +57,7 @@ for _ in range(5):
     child = os.fork()
     if not child:
         try:
-            assert _keeper._thread is not None and _keeper._thread.is_alive()
+            eventually(lambda: _keeper._keepers)
             housekept()
             # What was not lent at that moment is here, put by threads that are gone or not.
             got = [things.get() for _ in range(30)]

@@ -10,7 +10,6 @@ before the next begins, so that the worst this does is to count in a neighbourin
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal, TypeAlias
 
+from .._core import Lock
 from ._errors import CircuitOpen
 from ._failures import CHANNEL_CODES, TRANSPORT, Failing, Failures, cancelled
 from ._time import Clock, named, reader
@@ -100,7 +100,7 @@ class CircuitBreaker:
         self._on_change = on_change
         self._now = reader(clock)
         # All below is written under the lock.
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._state: State = "closed"
         # Each change of state, and each probe, begins a new generation.  Who is admitted gets its
         # number as a ticket, and an outcome with an older number is of another time.
@@ -112,7 +112,7 @@ class CircuitBreaker:
         self._empty(self._now())
         # Changes not told yet; whoever gets hold of the baton tells them, without waiting for it.
         self._changes: deque[tuple[State, State, str]] = deque()
-        self._baton = threading.Lock()
+        self._baton = Lock()
         _all.add(self)
 
     def __repr__(self) -> str:
@@ -132,7 +132,7 @@ class CircuitBreaker:
     def stats(self) -> BreakerStats:
         """An immutable snapshot."""
         now = self._now()
-        with self._lock:
+        with self._lock.hold():
             self._roll(now)
             return BreakerStats(
                 name=self._name,
@@ -147,14 +147,14 @@ class CircuitBreaker:
     def trip(self) -> None:
         """Opens it now, for ``open_for`` seconds from now."""
         now = self._now()
-        with self._lock:
+        with self._lock.hold():
             self._open(now, "tripped by hand")
         self._tell()
 
     def reset(self) -> None:
         """Closes it now and forgets what it has counted in the window."""
         now = self._now()
-        with self._lock:
+        with self._lock.hold():
             self._close(now, "reset by hand")
         self._tell()
 
@@ -166,7 +166,7 @@ class CircuitBreaker:
         if ticket:
             return ticket
         now = self._now()
-        with self._lock:
+        with self._lock.hold():
             if self._door:
                 return self._door
             if now >= self._until:  # this call is the probe
@@ -182,7 +182,7 @@ class CircuitBreaker:
     def succeeded(self, ticket: int) -> None:
         """The call went well, or was answered with an error that does not count."""
         now = self._now()
-        with self._lock:
+        with self._lock.hold():
             if ticket != self._generation:
                 return
             if self._door:
@@ -208,13 +208,13 @@ class CircuitBreaker:
 
     def forget(self, ticket: int) -> None:
         """The call ended in a way that says nothing: cancelled, or never sent."""
-        with self._lock:
+        with self._lock.hold():
             if ticket == self._generation and self._state == "half-open":
                 self._until = self._now()  # the next call is the probe
 
     def _count_failure(self, ticket: int, error: BaseException) -> None:
         now = self._now()
-        with self._lock:
+        with self._lock.hold():
             if ticket != self._generation:
                 return
             if self._state == "half-open":
@@ -278,12 +278,12 @@ class CircuitBreaker:
 
     def _tell(self) -> None:
         """Each change once and in order: one thread at a time tells, and none waits to."""
-        while self._changes and self._baton.acquire(blocking=False):
-            try:
+        while self._changes:
+            with self._baton.try_hold() as mine:
+                if not mine:
+                    return
                 while self._changes:
                     self._tell_one(*self._changes.popleft())
-            finally:
-                self._baton.release()
 
     def _tell_one(self, before: State, after: State, why: str) -> None:
         import logging
@@ -301,8 +301,8 @@ class CircuitBreaker:
 def _after_fork_in_child() -> None:
     """Whoever held a lock, or was the probe, may be a thread that does not exist here."""
     for breaker in list(_all):
-        breaker._lock = threading.RLock()
-        breaker._baton = threading.Lock()
+        breaker._lock = Lock()
+        breaker._baton = Lock()
         if breaker._state == "half-open":
             breaker._until = float("-inf")
 

@@ -8,11 +8,11 @@ everywhere: the budget first, then the breaker, then try by try the retry and th
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .._core import Lock
 from ._breaker import BreakerStats, CircuitBreaker
 from ._budget import CURRENT, inherited
 from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
@@ -67,18 +67,18 @@ class Ledger:
     succeeded: int
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = Lock()
         for name in self.NAMES:
             setattr(self, name, 0)
         _ledgers.add(self)
 
     def add(self, *names: str) -> None:
-        with self.lock:
+        with self.lock.hold():
             for name in names:
                 setattr(self, name, getattr(self, name) + 1)
 
     def counts(self) -> dict[str, int]:
-        with self.lock:
+        with self.lock.hold():
             return {name: getattr(self, name) for name in self.NAMES}
 
 
@@ -87,7 +87,7 @@ _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for ledger in list(_ledgers):  # the holder may be a thread that does not exist here
-        ledger.lock = threading.RLock()
+        ledger.lock = Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -192,7 +192,7 @@ class Call:
         if rules.retry is not None and rules.retry.throttle is not None:
             rules.retry.throttle.succeeded()
         ledger = rules.ledger
-        with ledger.lock:
+        with ledger.lock.hold():
             ledger.succeeded += 1
 
     def cancelled(self) -> None:
@@ -208,7 +208,7 @@ class Call:
     def _take_ticket(self) -> int:
         """For whoever tells the breaker; 0: it has been told.  The first message of a stream may be
         taken just as another thread learns of its end."""
-        with self.rules.ledger.lock:
+        with self.rules.ledger.lock.hold():
             ticket, self.ticket = self.ticket, 0
             return ticket
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import grpc
 
+from .._core import Event, Lock
 from ._call import Call, Rules
 from ._errors import CallError
 from ._grpc_errors import as_rpc_error
@@ -25,7 +25,7 @@ class PolicyChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
         self._channel = channel
         self._rules = rules
         # grpc's table of registered methods is not thread-safe.
-        self._binding = threading.Lock()
+        self._binding = Lock()
 
     def __repr__(self) -> str:
         return f"<{self._channel!r} under a policy>"
@@ -51,7 +51,7 @@ class PolicyChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
     ) -> tuple[Any, Rules]:
         # Passed on only when set: generated stubs set it, and not every channel has the parameter.
         more = {"_registered_method": True} if registered else {}
-        with self._binding:
+        with self._binding.hold():
             inner = getattr(self._channel, kind)(method, serializer, deserializer, **more)
         return inner, self._rules(method)
 
@@ -245,7 +245,7 @@ class _Place:
     def __init__(self, call: Call, place: Any) -> None:
         self._call = call
         self._place = place
-        self.over = threading.Event()
+        self.over = Event()
         self.followed = True
         # The seconds until another try, when this one has failed: whoever takes them out, which is
         # one step, sees to the rest of the call.

@@ -7,11 +7,10 @@ child, where the calls of the other threads do not go on, begins with all places
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from dataclasses import dataclass
 
-from .._core import SemaphoreHold, WeightedSemaphore, units_hit, units_quiet
+from .._core import Lock, SemaphoreHold, WeightedSemaphore, units_hit, units_quiet
 from ..errors import PoolOverloaded
 
 __all__ = ["Limit", "LimitStats"]
@@ -51,7 +50,7 @@ class Limit:
                     f"{what} must be a whole number of at least {least}, not {value!r}"
                 )
         self._units = WeightedSemaphore(size, max_waiting=max_waiting, name="limit")
-        self._lock = threading.RLock()  # a finaliser may call something that goes through here
+        self._lock = Lock()  # a finaliser may call something that goes through here
         self._overloads = 0
         _all.add(self)
 
@@ -71,7 +70,7 @@ class Limit:
     def stats(self) -> LimitStats:
         """An immutable snapshot."""
         units = self._units
-        with self._lock:
+        with self._lock.hold():
             return LimitStats(units.size, units.in_use, units.waiting, self._overloads)
 
     # ---- a place: a hold of one unit, which goes back by itself when it is dropped -----------
@@ -100,13 +99,13 @@ class Limit:
             raise LineFull from None
 
     def _refuse(self) -> None:
-        with self._lock:
+        with self._lock.hold():
             self._overloads += 1
 
 
 def _after_fork_in_child() -> None:
     for limit in list(_all):
-        limit._lock = threading.RLock()
+        limit._lock = Lock()
 
 
 if hasattr(os, "register_at_fork"):

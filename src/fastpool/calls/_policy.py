@@ -149,7 +149,7 @@ class CallPolicy:
 
     def stats(self) -> CallStats:
         """An immutable snapshot."""
-        with self._ledger.lock:
+        with self._ledger.lock.hold():
             breakers = list(self._breakers.values())
         if isinstance(self._breaker, CircuitBreaker):
             breakers = [self._breaker]
@@ -177,12 +177,12 @@ class CallPolicy:
     def _breaker_of(self, name: str) -> CircuitBreaker | None:
         if self._breaker is None or isinstance(self._breaker, CircuitBreaker):
             return self._breaker
-        with self._ledger.lock:
+        with self._ledger.lock.hold():
             breaker = self._breakers.get(name)
         if breaker is None:
             made = self._breaker(name)
             if not isinstance(made, CircuitBreaker):
                 raise TypeError(f"breaker({name!r}) must return a CircuitBreaker, not {made!r}")
-            with self._ledger.lock:
+            with self._ledger.lock.hold():
                 breaker = self._breakers.setdefault(name, made)
         return breaker

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Collection
 from random import random  # of the module's own generator, which is seeded anew after a fork
 from typing import Literal
 
+from .._core import Lock
 from ._failures import TRANSPORT, Failing, Failures, never_sent
 from ._time import named, seconds
 
@@ -35,7 +35,7 @@ class RetryThrottle:
         self._ratio = float(ratio)
         # Written under the lock.  A late look at it costs one retry too many or too few.
         self._left = self._most
-        self._lock = threading.RLock()  # a finaliser may call something that goes through here
+        self._lock = Lock()  # a finaliser may call something that goes through here
         _all.add(self)
 
     def __repr__(self) -> str:
@@ -49,12 +49,12 @@ class RetryThrottle:
     def succeeded(self) -> None:
         """A call went well."""
         if self._left < self._most:
-            with self._lock:
+            with self._lock.hold():
                 self._left = min(self._most, self._left + self._ratio)
 
     def failed(self) -> bool:
         """A try failed in a way that could be retried; whether it may be."""
-        with self._lock:
+        with self._lock.hold():
             self._left = max(0.0, self._left - 1)
             return self._left > self._most / 2
 
@@ -122,7 +122,7 @@ class Retry:
 
 def _after_fork_in_child() -> None:
     for throttle in list(_all):  # the holder may be a thread that does not exist here
-        throttle._lock = threading.RLock()
+        throttle._lock = Lock()
 
 
 if hasattr(os, "register_at_fork"):

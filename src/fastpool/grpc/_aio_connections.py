@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from typing import Any, NamedTuple
 
 from .. import _aio as _aio  # tells the core of event loops
+from .._core import Lock
 from . import _arguments
 from ._aio_errors import closed_error
 from ._aio_lane import Lane
@@ -39,7 +39,7 @@ class AioConnections:
         self.methods = Methods()
         self.closed = False
         self.homes: dict[asyncio.AbstractEventLoop, Home] = {}
-        self._lock = threading.RLock()  # a loop that is collected may come by
+        self._lock = Lock()  # a loop that is collected may come by
         self._bound: weakref.WeakValueDictionary[Method, AioBound] = weakref.WeakValueDictionary()
         # Nothing is made before a loop runs, but bad arguments are this caller's to see.
         _arguments.arguments(f"aio_shared({key.target!r})", key.parameters, key.options)
@@ -54,7 +54,7 @@ class AioConnections:
 
     def _home(self, loop: asyncio.AbstractEventLoop) -> Home:
         self._forget_closed()  # a new loop often follows one that was closed
-        with self._lock:
+        with self._lock.hold():
             if self.closed:
                 raise closed_error()
             home = self.homes.get(loop)
@@ -67,11 +67,11 @@ class AioConnections:
         return home
 
     def lanes(self) -> list[Lane]:
-        with self._lock:
+        with self._lock.hold():
             return [lane for home in self.homes.values() for lane in dict.fromkeys(home)]
 
     def _forget_closed(self) -> None:
-        with self._lock:
+        with self._lock.hold():
             homes = [self.homes.pop(loop) for loop in [*self.homes] if loop.is_closed()]
         for home in homes:
             for lane in dict.fromkeys(home):
@@ -125,7 +125,7 @@ class AioConnections:
 
     def _shut(self) -> list[Lane]:
         self._forget_closed()
-        with self._lock:
+        with self._lock.hold():
             self.closed = True
         lanes = self.lanes()
         for lane in lanes:
@@ -168,7 +168,7 @@ class AioConnections:
         for home in self.homes.values():
             for lane in home:
                 lane.leave()
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self.methods.renew_lock()
         self.homes = {}
         return inherited

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
-from .._core import Carrier
+from .._core import Carrier, Lock
 from ._outliers import Record
 
 
@@ -75,12 +74,12 @@ class Methods:
         self.all: list[Method | None] = []
         self._free: list[int] = []
         self._left: deque[int] = deque()  # to be freed by whoever comes next
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def enter(self, method: Method, connections: Iterable[Connection]) -> Number:
         """A number for it. `connections`: all there are, where the number may stand for something
         else still."""
-        with self._lock:
+        with self._lock.hold():
             while self._left:
                 number = self._left.popleft()
                 self.all[number] = None
@@ -100,7 +99,7 @@ class Methods:
 
     def renew_lock(self) -> None:
         """In a forked child: its holder may be a thread that does not exist there."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
 
 class Connection(Carrier):
@@ -123,12 +122,12 @@ class Connection(Carrier):
         self.heard_at = 0.0  # when it answered last, having been asked
         # Held while a method is looked up, since grpc's table of registered methods is not
         # thread-safe; no other lock is taken inside it.
-        self._looking_up = threading.Lock()
+        self._looking_up = Lock()
 
     def multicallable(self, number: int) -> Any:
         found = self.inner.get(number)
         if found is None:
-            with self._looking_up:
+            with self._looking_up.hold():
                 found = self.inner.get(number)
                 if found is None:
                     method = self.methods.all[number]

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 
 from .. import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
-from .._core import let_go
+from .._core import Lock, let_go
 from ._addresses import Addresses
 from ._callbacks import close
 from ._calls import Bound
@@ -51,7 +51,7 @@ class Connections:
             say_if_unprotected(key.target)
         self.methods = Methods()
         self.live: set[Connection] = set()  # added to by the pool's threads; see `opened`
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.subscriptions = Subscriptions()
         slots = key.parameters.streams or inf
         self.holds = Holds(self.target, key.parameters.most * slots)
@@ -123,7 +123,7 @@ class Connections:
     def open(self, bulk: bool = False) -> Connection:
         """A connection to be used from now on. The first ones connect with their first call, as
         channels do; one that is to take load off others, or their place, is connected before."""
-        with self._lock:
+        with self._lock.hold():
             others = [each for each in self.live if each.bulk is bulk]
         connection = self._made(others, bulk=bulk)
         if any(state_of(each.channel) is READY for each in others):
@@ -136,7 +136,7 @@ class Connections:
     def _enter(self, connection: Connection) -> None:
         """It is one of those there are."""
         o = self.key.parameters
-        with self._lock:
+        with self._lock.hold():
             self.live.add(connection)
         if o.health is not None and o.load_balancing == "pick_first" and not connection.bulk:
             self._watches[connection] = Watch(connection, o.health, self.verdicts)
@@ -159,7 +159,7 @@ class Connections:
 
     def discard(self, connection: Connection) -> None:
         """Ends it, and what runs on it. Idempotent."""
-        with self._lock:
+        with self._lock.hold():
             self.live.discard(connection)
         watch = self._watches.pop(connection, None)
         if watch is not None:
@@ -305,7 +305,7 @@ class Connections:
         return True
 
     def number(self, method: Method) -> Number:
-        with self._lock:
+        with self._lock.hold():
             known = [*self.live]
         return self.methods.enter(method, known)
 
@@ -323,7 +323,7 @@ class Connections:
 
     def connected(self) -> list[Connection]:
         """Those of the main lane that are open."""
-        with self._lock:
+        with self._lock.hold():
             return [each for each in self.live if not each.bulk]
 
     @property
@@ -345,7 +345,7 @@ class Connections:
         end = None if grace is None else time.monotonic() + grace
         for pool in (self.pool, self.bulk):
             pool.close(0 if end is None else max(0.0, end - time.monotonic()))
-        with self._lock:
+        with self._lock.hold():
             left = [*self.live]
         for connection in left:
             self.discard(connection)
@@ -358,7 +358,7 @@ class Connections:
     def forked(self) -> list[Any]:
         """In a forked child: nothing of the parent's is used or finalised here; what to keep."""
         inherited = [self.live]
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.methods.renew_lock()
         self.subscriptions = Subscriptions()
         self.live = set()

@@ -14,13 +14,14 @@ from concurrent.futures import Future
 from typing import Any
 
 from .. import _aio as _aio  # tells the core of event loops
+from .._core import Lock
 
 
 class Dispatcher:
     """Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
@@ -39,7 +40,7 @@ class Dispatcher:
         loop.call_soon_threadsafe(loop.call_later, seconds, call)
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
+        with self._lock.hold():
             if self._loop is None:
                 loop = asyncio.new_event_loop()
                 threading.Thread(

@@ -9,9 +9,10 @@ The two messages are read and written here: they have one field each, and that n
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from .._core import Lock
 
 WATCH = "/grpc.health.v1.Health/Watch"
 NOT_SERVING = 2  # of HealthCheckResponse.ServingStatus
@@ -60,11 +61,11 @@ class Verdicts:
         self._ill: dict[Any, None] = {}  # in the order in which they fell ill
         self._out: dict[Any, None] = {}  # likewise, those that do worse than others
         self._avoided: set[Any] = set()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def say(self, connection: Any, status: int) -> bool:
         """Its status now. False: ask to `settle` again."""
-        with self._lock:
+        with self._lock.hold():
             if status == NOT_SERVING:
                 self._ill.setdefault(connection)
             else:
@@ -76,7 +77,7 @@ class Verdicts:
 
     def put_out(self, connection: Any, on: bool) -> None:
         """It does worse than others; or its time is over."""
-        with self._lock:
+        with self._lock.hold():
             if on:
                 self._out.setdefault(connection)
             else:
@@ -85,13 +86,13 @@ class Verdicts:
 
     def pardon(self, connection: Any) -> None:
         """It answers: no penalty is upon it any more."""
-        with self._lock:
+        with self._lock.hold():
             if connection not in self._avoided:
                 self._avoid(connection, False)
 
     def forget(self, connection: Any) -> None:
         """It is closed."""
-        with self._lock:
+        with self._lock.hold():
             self._ill.pop(connection, None)
             self._out.pop(connection, None)
             self._avoided.discard(connection)
@@ -99,7 +100,7 @@ class Verdicts:
 
     def settle(self) -> bool:
         """After any change of who there is and who is ill; whether all of it could be done."""
-        with self._lock:
+        with self._lock.hold():
             there = self._all_of()
             worse = {**self._ill, **self._out}
             chosen = set(avoided([each for each in worse if each in there], len(there)))

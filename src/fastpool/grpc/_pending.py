@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -11,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from .._core import Event, Lock
 from ._dispatcher import dispatcher
 from ._errors import CLOSED, Closed, LocalCancel, LocalError
 
@@ -28,8 +28,8 @@ class Pending:
         timeout: float | None = None,
     ) -> None:
         self._ends = None if timeout is None else time.monotonic() + timeout
-        self._begun = threading.Event()
-        self._lock = threading.Lock()
+        self._begun = Event()
+        self._lock = Lock()
         self._call: Any = None
         self._cancelled = False
         self._callbacks: list[tuple[str, Callable[..., Any]]] = []
@@ -52,7 +52,7 @@ class Pending:
         self._settle(call)
 
     def _settle(self, call: Any) -> None:
-        with self._lock:
+        with self._lock.hold():
             wanted = not self._cancelled
             if wanted:
                 self._call = call
@@ -91,7 +91,7 @@ class Pending:
     # -- what may be asked at once -----------------------------------------------------------------
 
     def cancel(self) -> bool:
-        with self._lock:
+        with self._lock.hold():
             first = self._call is None
             if first:
                 self._cancelled = True
@@ -128,7 +128,7 @@ class Pending:
         self._add("add_done_callback", fn)
 
     def _add(self, name: str, fn: Callable[..., Any]) -> Any:
-        with self._lock:
+        with self._lock.hold():
             if self._call is None:
                 self._callbacks.append((name, fn))
                 return True

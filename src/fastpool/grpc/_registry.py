@@ -10,12 +10,12 @@ waits for it: it leaves a note, and whoever lets go of the lock next settles the
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from .._core import Lock
 from ._key import Key
 
 
@@ -79,7 +79,7 @@ class Entry(Generic[T]):
         _all.add(self)
 
 
-_lock = threading.Lock()
+_lock = Lock()
 _entries: dict[Key, Entry[Any]] = {}
 _dropped: deque[Entry[Any]] = deque()
 _all: weakref.WeakSet[Entry[Any]] = weakref.WeakSet()
@@ -92,7 +92,7 @@ def acquire(key: Key, make: Callable[[Key], T]) -> Entry[T]:
     """Count one more handle on the channel for `key`, making it if there is none."""
     spare: T | None = None
     while True:
-        with _lock:
+        with _lock.hold():
             entry = _entries.get(key)
             if entry is None and spare is not None:
                 entry = _entries[key] = Entry(key, spare)
@@ -109,7 +109,7 @@ def acquire(key: Key, make: Callable[[Key], T]) -> Entry[T]:
 
 def again(entry: Entry[T]) -> Entry[T]:
     """Count one more handle on a channel of which the caller has one."""
-    with _lock:
+    with _lock.hold():
         entry.references += 1
     _settle()
     return entry
@@ -117,7 +117,7 @@ def again(entry: Entry[T]) -> Entry[T]:
 
 def release(entry: Entry[T]) -> T | None:
     """Give back one handle; what is to be closed if it was the last one."""
-    with _lock:
+    with _lock.hold():
         last = _forget_one(entry)
     _settle()
     return last
@@ -137,13 +137,13 @@ def _settle() -> None:
     """Count the dropped handles. Called after every letting go of the lock, so that no note stays:
     who cannot have the lock here leaves its notes to the holder, who comes by afterwards."""
     gone = []  # emptied after the lock is let go
-    while _dropped and _lock.acquire(blocking=False):
-        try:
+    while _dropped:
+        with _lock.try_hold() as held:
+            if not held:
+                break
             while _dropped:
                 entry = _dropped.popleft()
                 gone.append((entry, _forget_one(entry)))
-        finally:
-            _lock.release()
     for _, last in gone:
         if last is not None:
             last.let_go()
@@ -160,7 +160,7 @@ def _forget_one(entry: Entry[T]) -> T | None:
 
 def stats() -> tuple[ChannelStats, ...]:
     """Every shared channel of this process, oldest first. Thread-safe; reads counters only."""
-    with _lock:
+    with _lock.hold():
         entries = [(entry, entry.references) for entry in _entries.values()]
     _settle()
     return tuple(
@@ -175,23 +175,17 @@ def stats() -> tuple[ChannelStats, ...]:
     )
 
 
-def _unlock_after_fork() -> None:
-    _lock.release()
-    _settle()
-
-
 def _start_afresh() -> None:
     """In a forked child: the counts stay, since the handles were inherited too; the connections
     go."""
     for entry in list(_all):
         _inherited.append(entry.connections.forked())
-    _unlock_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
     # The lock is held across the fork, so that the child never sees a half-done change.
+    os.register_at_fork(after_in_child=_start_afresh)
     os.register_at_fork(
-        before=_lock.acquire,
-        after_in_parent=_unlock_after_fork,
-        after_in_child=_start_afresh,
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
+    os.register_at_fork(after_in_parent=_settle, after_in_child=_settle)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
+
+from .._core import Lock
 
 if TYPE_CHECKING:
     from ._connection import Connection
@@ -31,18 +32,18 @@ class Subscriptions:
     of another. Thread-safe; grpc is never called under the lock."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._all: list[Subscription] = []
 
     def begin(self, subscription: Subscription, connection: Connection) -> None:
         subscription.connection = connection
         connection.channel.subscribe(subscription.callback, subscription.connect)
-        with self._lock:
+        with self._lock.hold():
             self._all.append(subscription)
 
     def end(self, owner: object, callback: Callback | None = None) -> None:
         """One that has this callback; None: all of the owner's."""
-        with self._lock:
+        with self._lock.hold():
             found = [
                 each
                 for each in self._all
@@ -57,7 +58,7 @@ class Subscriptions:
 
     def of(self, connection: Connection) -> list[Subscription]:
         """Those that it tells; they are taken out."""
-        with self._lock:
+        with self._lock.hold():
             found = [each for each in self._all if each.connection is connection]
             self._all = [each for each in self._all if each.connection is not connection]
         return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from .._core import Event
 from ._health import WATCH, Verdicts, request_of, status_in
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Watch:
         self._connection = connection
         self._request = request_of(service)
         self._verdicts = verdicts
-        self._ended = threading.Event()
+        self._ended = Event()
         self._call: Any = None
         threading.Thread(target=self._run, name="fastpool-grpc-health", daemon=True).start()
 

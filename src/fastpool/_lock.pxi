@@ -1,0 +1,158 @@
+# What threads of Python code lock and wait with, where a signal handler may raise at any instruction.
+#
+# The standard library's `with lock:` can be left with the lock held for good: CPython 3.14 runs
+# handlers between the return of `__enter__` and the block (CPython's gh-148874), and Condition and
+# Event are Python code, with such a gap on every version.  Here whatever takes is one C call, and what
+# it has taken goes back with the object that stands for it, which the interpreter drops as it unwinds.
+
+import _thread
+import time
+
+cdef object new_rlock = _thread.RLock
+cdef object new_latch = _thread.allocate_lock
+cdef object monotonic = time.monotonic
+cdef double LONGEST = _thread.TIMEOUT_MAX
+
+
+cdef class Lock:
+    """A re-entrant lock: ``with lock.hold():``.  An exception at whatever instruction leaves it free."""
+    cdef object take, drop, is_mine
+
+    def __cinit__(self):
+        lock = new_rlock()
+        self.take, self.drop, self.is_mine = lock.acquire, lock.release, lock._is_owned
+
+    def hold(self):
+        """A guard for one ``with`` block."""
+        return guard_of(self, True)
+
+    def try_hold(self):
+        """The same without waiting, and not re-entrant: ``with lock.try_hold() as held:`` says
+        whether it is held now and was not before."""
+        return guard_of(self, False)
+
+    def acquire(self):
+        """For ``os.register_at_fork`` alone."""
+        self.take()
+
+    def release(self):
+        """For ``os.register_at_fork`` alone."""
+        self.drop()
+
+    def run(self, call, *args):
+        """``call(*args)`` while it is held.  Where ``call`` is C, no handler runs in between."""
+        self.take()
+        try:
+            return call(*args)
+        finally:
+            self.drop()
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(16)
+cdef class Guard:
+    """Made by ``Lock``.  Dropped before the end of its block, it gives the lock back."""
+    cdef Lock lock
+    cdef bint waits, held
+
+    def __enter__(self):
+        if self.waits:
+            self.held = self.lock.take()
+        elif not self.lock.is_mine():
+            self.held = self.lock.take(False)
+        return self.held
+
+    def __exit__(self, kind, error, trace):
+        guard_end(self)
+
+    def __dealloc__(self):
+        guard_end(self)
+
+
+cdef Guard guard_of(Lock lock, bint waits):
+    cdef Guard guard = Guard.__new__(Guard)
+    guard.lock, guard.waits = lock, waits
+    return guard
+
+
+cdef int guard_end(Guard self) except -1:
+    if self.held:
+        self.held = False
+        self.lock.drop()
+    return 0
+
+
+cdef class Event:
+    """As ``threading.Event``, set once; each method is one call."""
+    cdef object latch
+    cdef bint told
+    cdef fp_lock lock
+
+    def __cinit__(self):
+        fp_lock_init(&self.lock)
+        self.latch = new_latch()
+        self.latch.acquire()
+
+    def is_set(self):
+        return self.told
+
+    def set(self):
+        fp_lock_take(&self.lock)
+        cdef bint first = not self.told
+        self.told = True
+        fp_lock_drop(&self.lock)
+        if first:
+            self.latch.release()
+
+    def wait(self, timeout=None):
+        """Whether it is set; after at most so many seconds, None: for ever."""
+        if not self.told and self.latch.acquire(True, latch_time(timeout)):
+            self.latch.release()  # for the next who waits
+        return self.told
+
+
+cdef class Condition:
+    """Waits until something is true.  Takes no lock: whoever makes it true notifies after that, and
+    whoever waits looks after it has lined up."""
+    cdef set waiting
+    cdef fp_lock lock
+
+    def __cinit__(self):
+        fp_lock_init(&self.lock)
+        self.waiting = set()
+
+    def notify_all(self):
+        """Has all who wait look again."""
+        cdef set told = None
+        fp_lock_take(&self.lock)
+        if self.waiting:
+            told, self.waiting = self.waiting, set()
+        fp_lock_drop(&self.lock)
+        if told is not None:
+            for latch in told:
+                latch.release()
+
+    def wait_for(self, predicate, timeout=None):
+        """What ``predicate()`` says once that is true, or after so many seconds."""
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            latch = new_latch()
+            latch.acquire()
+            fp_lock_take(&self.lock)
+            self.waiting.add(latch)
+            fp_lock_drop(&self.lock)
+            try:
+                found = predicate()
+                left = None if end is None else end - monotonic()
+                if found or (left is not None and left <= 0):
+                    return found
+                latch.acquire(True, latch_time(left))
+            finally:
+                fp_lock_take(&self.lock)
+                self.waiting.discard(latch)
+                fp_lock_drop(&self.lock)
+
+
+cdef object latch_time(timeout):
+    return -1 if timeout is None else min(max(timeout, 0.0), LONGEST)
