@@ -82,7 +82,9 @@ def strike(point: int, call: Callable[[], Any]) -> Struck | None:
     watch(moment)
     try:
         call()
-    except Interrupted:
+    except BaseException:  # or what the standard library makes of it
+        if not where:
+            raise
         return Struck(where, True)
     finally:
         unwatch()

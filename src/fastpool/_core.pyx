@@ -385,6 +385,24 @@ cdef class Core:
             raise MemoryError
         return not known
 
+    def adopt(self, item, double lifetime):
+        """Takes in a resource that was made elsewhere, idle from here on: True, or False if there is
+        no room.  ValueError: the pool holds it already.  One call: it is the caller's or the pool's."""
+        index = self.reserve()
+        if index < 0:
+            return False
+        cdef bint known = True
+        try:
+            known = not self.fill(index, item, lifetime)
+        finally:
+            if known:
+                self.free(index)
+        if known:
+            raise ValueError
+        if not self.publish(index, used=False):  # closed meanwhile: as if it came too late
+            rescue(self.c, index, "closed")
+        return True
+
     def publish(self, uint32_t index, *, bint used=True, bint suspect=False):
         """Makes a CHECKING slot idle and serves the line.  False: expired, to be retired, or the
         pool is closed; the slot is the caller's still.  ``used``: counts as a return.  ``suspect``:

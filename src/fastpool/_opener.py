@@ -245,13 +245,16 @@ class Opener:
     def adopt(self, index: int, resource: Any) -> bool:
         """A reserved slot gets its resource, as CHECKING; False: the pool holds it already."""
         manager = self.manager
-        most = manager.options.max_lifetime
-        lifetime = _policy.lifetime(most) if most < 1e300 else most
         with manager.lock.hold():  # one step for whoever counts what is still missing
-            if not manager.core.fill(index, resource, lifetime):
+            if not manager.core.fill(index, resource, self.lifetime()):
                 return False
             self.wishes = max(0, self.wishes - 1)
             return True
+
+    def lifetime(self) -> float:
+        """Of the next one, in seconds."""
+        most = self.manager.options.max_lifetime
+        return _policy.lifetime(most) if most < 1e300 else most
 
     def _finish(self, attempt: Try, error: BaseException | None) -> None:
         manager = self.manager

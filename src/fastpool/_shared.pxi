@@ -338,7 +338,7 @@ cdef class SharedLease:
         if slot != NULL and not is_finalizing():
             share_drop(l.c, slot)
             if l.c.manager != NULL:
-                (<object>l.c.manager).lost(ticket)
+                share_lost(l.c, ticket)
 
     def __reduce__(self):
         return refuse_copy(self, share_pool(self))
@@ -348,6 +348,15 @@ cdef class SharedLease:
         name = share_pool(self)
         held = None if slot == NULL or fp_id_of(self.of.c) != self.of.id else fp_resource(slot)
         return handle_shown(self, name if name == "a pool" else repr(name), self.of.state, held)
+
+
+cdef object share_lost(fp_core *c, uint64_t ticket):
+    try:
+        (<object>c.manager).lost(ticket)
+    except BaseException:  # of a signal handler: nobody has it, whatever is noted
+        if ticket != 0:
+            poke((0.0, (<object>c.manager).forget, (ticket,)))
+        raise
 
 
 # The end of a lease: of a block that ``error`` left, or to discard.

@@ -139,16 +139,16 @@ class SharedManager(Manager):
 
     def add(self, resource: object) -> bool:
         """As if the factory had made it; False: there is no room, and it is the caller's still."""
-        index = self.core.reserve()
-        if index < 0:
-            return False
-        if not self.opener.adopt(index, resource):
-            self.core.free(index)
-            raise ValueError(f"{self.name}: add: the pool holds it already: {resource!r:.80}")
+        opener = self.opener
+        try:
+            if not self.core.adopt(resource, opener.lifetime()):
+                return False
+        except ValueError:
+            text = f"{self.name}: add: the pool holds it already: {resource!r:.80}"
+            raise ValueError(text) from None
         with self.lock.hold():
-            self.opener.created += 1
-        if not self.core.publish(index, used=False):  # closed meanwhile: as if it came too late
-            self.closing.here(index, self.why_not_idle(index))
+            opener.created += 1
+            opener.wishes = max(0, opener.wishes - 1)
         self.changed()
         self.housekeeping.tend_soon()
         return True

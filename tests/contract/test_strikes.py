@@ -17,9 +17,20 @@ from fastpool import FastPool, PoolTimeout
 from support import PATIENCE, Task, eventually
 
 
+class Two(World):
+    """A pool of two."""
+
+    def reopen(self) -> None:
+        self.pool.resize(2)
+        self.pool.resume()
+
+    def acquire_all(self) -> list[Any]:
+        return [self.pool.acquire(timeout=PATIENCE) for _ in range(2)]
+
+
 def made(**options: Any) -> Callable[[], World]:
     def make() -> World:
-        world = World()
+        world = Two()
         world.pool = FastPool(2, factory=world.maker, **options)
         return world
 
@@ -60,7 +71,7 @@ def got(**options: Any) -> Callable[[], World]:
     return make
 
 
-class Crowd(World):
+class Crowd(Two):
     """All is lent, and two threads wait."""
 
     def __init__(self, **options: Any) -> None:
@@ -153,7 +164,7 @@ SCENES |= {
     "get_nowait-refused": (lent(2), in_vain(lambda w: w.pool.get_nowait())),
     "timed-out": (lent(2), in_vain(lambda w: w.pool.acquire(0.001))),
     "drop-lease": (lent(leak_after=100), lambda w: w.leases.clear()),
-    "constructor": (World, construct),
+    "constructor": (Two, construct),
 }
 
 
