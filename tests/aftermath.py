@@ -15,11 +15,16 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from interrupting import strike
 from support import PATIENCE, QUICK, eventually
 
 #: Of all moments, in the quick tiers; a prime, so that no loop of a call is always missed.
 EVERY = int(os.environ.get("FASTPOOL_EVERY", 41 if QUICK else 1))
+
+#: Of a module whose calls are struck at every moment, when they are.
+AT_LENGTH = [pytest.mark.long] if EVERY == 1 else []
 
 #: Failures after which a scene is not looked at any further.
 ENOUGH = 5

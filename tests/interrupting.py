@@ -88,12 +88,16 @@ def strike(point: int, call: Callable[[], Any]) -> Struck | None:
         return Struck(where, True)
     finally:
         unwatch()
+        frames.kinds.clear()  # they would keep alive what the call had
     return Struck(where, False) if where else None
 
 
 class Frames:
     """Which frames a strike may hit.  "outer": the test; "inner": what it has called of ours, and
-    what that has called; "hook": the tests' again, and what they call."""
+    what that has called; "hook": the tests' again, and what they call.  Futures of the standard
+    library count as such: whoever is struck in the middle of one has left it locked."""
+
+    FUTURES = str(Path("concurrent", "futures", "_base.py"))
 
     def __init__(self, root: FrameType) -> None:
         self.home = str(Path(__file__).parent)
@@ -107,7 +111,8 @@ class Frames:
         if kind is None:
             assert frame.f_back is not None
             kind = self._kind(frame.f_back)
-            if frame.f_code.co_filename.startswith(self.home):
+            name = frame.f_code.co_filename
+            if name.startswith(self.home) or (kind == "inner" and name.endswith(self.FUTURES)):
                 kind = "outer" if kind == "outer" else "hook"
             elif kind == "outer":
                 kind = "inner"

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from _thread import start_new_thread
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.thread import BrokenThreadPool
@@ -19,7 +20,7 @@ from queue import Empty
 from typing import Any
 
 from . import _keeper
-from ._core import Lock, Queue, SemaphoreHold, WeightedSemaphore, keep
+from ._core import Event, Lock, Queue, SemaphoreHold, WeightedSemaphore, keep
 from .errors import PoolDeadlock, PoolTimeout, ShutDown
 
 __all__ = ["Crew", "Task"]
@@ -98,9 +99,13 @@ class Crew:
         name = f"{self.prefix}_{self.started}"
         thread = threading.Thread(target=self.work, name=name, daemon=False, **_keeper.apart())
         self.started += 1
-        self.threads.add(thread)
+        begun, failures = Event(), list[BaseException]()
         try:
-            thread.start()
+            self.threads.add(thread)
+            start_new_thread(begin, (thread, begun, failures))
+            begun.wait()
+            if failures:
+                raise failures.pop()
         except BaseException as error:
             self.threads.discard(thread)  # if it runs all the same, it says so itself
             if not self.threads or not isinstance(error, Exception):
@@ -227,6 +232,17 @@ class Crew:
         self.tasks = Queue()
         if self.over:
             self.tasks.shutdown()
+
+
+def begin(thread: threading.Thread, begun: Event, failures: list[BaseException]) -> None:
+    """Starts it, from a thread of its own, where no signal handler runs: one that raises in
+    ``Thread.start`` can leave the lock of all threads held."""
+    try:
+        thread.start()
+    except BaseException as error:  # no more threads are to be had
+        failures.append(error)
+    finally:
+        begun.set()
 
 
 def do(

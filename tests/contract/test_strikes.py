@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from aftermath import Act, Scene, World, endure
+from aftermath import AT_LENGTH, Act, Scene, World, endure
 from fastpool import FastPool, PoolTimeout
 from support import PATIENCE, Task, eventually
+
+pytestmark = AT_LENGTH
 
 
 class Two(World):

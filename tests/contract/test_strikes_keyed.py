@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from aftermath import Scene, World, endure
+from aftermath import AT_LENGTH, Scene, World, endure
 from fastpool import KeyedPool, PoolTimeout
 from support import PATIENCE, Task, eventually, housekept
 
 TOTAL, PER_KEY = 3, 2
+
+pytestmark = AT_LENGTH
 
 
 class Keyed(World):

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from aftermath import Scene, Thing, World, endure
+from aftermath import AT_LENGTH, Scene, Thing, World, endure
 from fastpool import PoolTimeout, SharedPool
 from support import PATIENCE, Task, eventually
 
 SLOTS = 2
+
+pytestmark = AT_LENGTH
 
 
 class Shared(World):

@@ -17,7 +17,12 @@ import pytest
 
 HERE = Path(__file__).parent
 PROGRAMS = sorted(path for path in HERE.glob("*.py") if not path.name.startswith("test_"))
-COSTLY = {"put_in_finaliser.py", "references_flat.py", "signal_storm.py"}  # a second of CPU or more
+COSTLY = {
+    "put_in_finaliser.py",
+    "references_flat.py",
+    "signal_storm.py",
+    "signal_storm_in_hooks.py",
+}  # a second of CPU or more
 HANGS = 600  # seconds: a program ends in a few, and on a slow, busy machine in a hundred
 
 

@@ -94,16 +94,20 @@ class _OneAnswer(_Course):
         call = self.begin()
         pause = 0.0
         while True:
+            place = None
             try:
                 if pause:
                     await asleep(call, pause)
-                place = None if rules.limit is None else await atake(rules.limit, call)
+                if rules.limit is not None:
+                    place = await atake(rules.limit, call)
                 try:
                     answer = await self.start(call)
                 finally:
                     if place is not None:
                         place.release()
             except BaseException as error:
+                if place is not None:  # a signal handler may have raised just before
+                    place.__exit__(None, None, None)
                 again = call.failed(error)
                 if again is None:
                     raise _told(error) from error.__cause__

@@ -143,16 +143,20 @@ class _OneAnswer(_Method):
         call.repeatable = self.repeatable
         pause = 0.0
         while True:
+            place = None
             try:
                 if pause:
                     sleep(call, pause)
-                place = None if limit is None else take(limit, call)
+                if limit is not None:
+                    place = take(limit, call)
                 try:
                     answer = send(args[0], _left(call), *args[1:], **kwargs)
                 finally:
                     if place is not None:
                         place.release()
             except BaseException as error:
+                if place is not None:  # a signal handler may have raised just before
+                    place.__exit__(None, None, None)
                 again = call.failed(error)
                 if again is None:
                     _raise(error)

@@ -44,10 +44,12 @@ def _of_threads(
         call = Call(rules, None if timeout_arg is None else kwargs.get(timeout_arg))
         pause = 0.0
         while True:
+            place = None
             try:
                 if pause:
                     sleep(call, pause)
-                place = None if limit is None else take(limit, call)
+                if limit is not None:
+                    place = take(limit, call)
                 try:
                     ends = call.try_ends()
                     if ends is None:
@@ -67,6 +69,8 @@ def _of_threads(
                 if type(result) not in PLAIN and _is_lazy(result):
                     raise _not_over(rules.name, result)
             except BaseException as error:
+                if place is not None:  # a signal handler may have raised just before
+                    place.__exit__(None, None, None)
                 again = call.failed(error)
                 if again is None:
                     raise
@@ -94,10 +98,12 @@ def _of_tasks(
         call = Call(rules, None if timeout_arg is None else kwargs.get(timeout_arg))
         pause = 0.0
         while True:
+            place = None
             try:
                 if pause:
                     await asleep(call, pause)
-                place = None if limit is None else await atake(limit, call)
+                if limit is not None:
+                    place = await atake(limit, call)
                 try:
                     ends = call.try_ends()
                     if ends is None:
@@ -126,6 +132,8 @@ def _of_tasks(
                     if place is not None:
                         place.release()
             except BaseException as error:
+                if place is not None:  # a signal handler may have raised just before
+                    place.__exit__(None, None, None)
                 again = call.failed(error)
                 if again is None:
                     raise
