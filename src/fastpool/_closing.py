@@ -83,7 +83,11 @@ class Closing:
     def later(self, index: int, why: str) -> None:
         """The same on a worker, for what nobody gives up in person.  In threads of the pool."""
         closers = self.manager.closers
-        closers.submit(self.on, closers, index, why)
+        job = self.on, closers, index, why
+        if self.manager.orphaned:  # the threads are those of all such pools, the context is its own
+            closers.submit(self.manager.options.context.copy().run, *job)
+        else:
+            closers.submit(*job)
 
     def rescue(self, index: int, why: str) -> None:
         """On the housekeeper: a slot whose owner did not get to the end of what it was doing."""
