@@ -136,22 +136,22 @@ class TestPut:
         pool, maker = channel(1)
         held = [pool.get(), pool.get()]
         manager = _core.manager(pool, "test")
-        counted: list[Any] = []
+        counted: list[bool] = []
         both = threading.Event()
 
-        def counts() -> Any:
-            counted.append(found := manager.core.counts())
+        def has_idle(n: int) -> bool:
+            counted.append(found := manager.core.has_idle(n))
             if len(counted) == 2:
                 both.set()
             both.wait(0.2)  # in vain, if the other has to wait until this one is kept
             return found
 
-        monkeypatch.setattr(manager, "counts", counts)
+        monkeypatch.setattr(manager, "has_idle", has_idle)
         tasks = crew.together(2, lambda i: pool.put(held[i]))
         for task in tasks:
             task.result()
         monkeypatch.undo()
-        assert [found["idle"] for found in counted] == [0, 1]
+        assert counted == [False, True]
         eventually(lambda: states(pool) == {"idle": 1})
 
     def test_nil_is_rejected(self, channel: Any) -> None:
