@@ -93,7 +93,7 @@ def test_a_hung_keepalive_check_does_not_stop_other_checks(
     gate = gates(1)
     pool, _ = accounted(
         2, check=gate, check_after=1000, keepalive=60, hook_timeout=SHORT, max_creating=1,
-        clock=clock,
+        idle_timeout=None, max_lifetime=None, clock=clock,
     )  # fmt: skip
     fill(pool, 2)
     clock.advance(65, settle=0)
