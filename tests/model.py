@@ -62,6 +62,7 @@ class Entry:
     uses: int = 0
     retired: bool = False  # flushed while leased: closed when it comes back
     surplus: bool = False  # leased when the cap shrank below: may be closed when it comes back
+    suspect: bool = False  # an exception left its block: its next loan checks it
 
 
 @dataclass
@@ -99,8 +100,9 @@ class DictPool:
             assert entry.state == "idle", f"{resource} was lent twice"
         entry.state, entry.uses = "leased", entry.uses + 1
 
-    def gave(self, resource: Any, closed: bool) -> None:
-        """A put of a leased resource: it is idle again, or `closed` where a limit says so."""
+    def gave(self, resource: Any, closed: bool, suspect: bool = False) -> None:
+        """A put of a leased resource: it is idle again, or `closed` where a limit says so; after an
+        exception it is `suspect`, once."""
         entry = self.entries[id(resource)]
         worn = self.max_uses is not None and entry.uses >= self.max_uses
         too_many = self.max_idle is not None and len(self.idle()) >= self.max_idle
@@ -110,7 +112,7 @@ class DictPool:
         if closed:
             self.drop(entry)
         else:
-            entry.state, entry.since = "idle", self.now
+            entry.state, entry.since, entry.suspect = "idle", self.now, suspect
 
     def drop(self, entry: Entry) -> None:
         del self.entries[id(entry.resource)]

@@ -633,11 +633,12 @@ cdef class Core:
 
     def in_use(self):
         """Whether any is open and not idle."""
-        return fp_busy(self.c, 0) != 0
+        return fp_busy(self.c, 0, 0) != 0
 
-    def busy(self, uintptr_t holder):
-        """How many are open but neither idle nor lent to blocks of this thread or task."""
-        return fp_busy(self.c, holder)
+    def busy(self, uintptr_t holder, bint lent=False):
+        """How many are open but neither idle nor lent to blocks of this thread or task; ``lent``: of
+        those only the ones that are lent, to others."""
+        return fp_busy(self.c, holder, lent)
 
     @property
     def open(self):

@@ -24,7 +24,7 @@ cdef extern from *:
     size_t fp_oldest_add(fp_core *, fp_old *, size_t *, size_t)
     int64_t fp_held_by(fp_core *, uintptr_t)
     void fp_count_more(fp_core *, fp_counts *, fp_counts *)
-    size_t fp_busy(fp_core *, uintptr_t)
+    size_t fp_busy(fp_core *, uintptr_t, int)
     object fp_dict_ref(dict, object)
 
 
@@ -284,11 +284,11 @@ def all_held_by(dict cores, uintptr_t holder):
     return all_held
 
 
-def busy(dict cores, uintptr_t holder):
+def busy(dict cores, uintptr_t holder, bint lent=False):
     """How many are open but neither idle nor lent to blocks of this thread or task."""
     cdef size_t n = 0
     for core in cores.values():
-        n += fp_busy((<Core?>core).c, holder)
+        n += fp_busy((<Core?>core).c, holder, lent)
     return n
 
 

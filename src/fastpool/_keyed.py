@@ -177,10 +177,10 @@ class Keyed:
         mine = threading.get_ident() if me is None else me
         places = self.places
 
-        def busy() -> int:
-            return self.lock.run(_core.busy, self.cores, mine)
+        def busy(lent: bool = False) -> int:
+            return self.lock.run(_core.busy, self.cores, mine, lent)
 
-        if timeout != 0 and busy():
+        if timeout != 0 and busy(lent=True):
             _blocking.before_wait(self.name, _blocking.CLOSE)
         held = places.opened - busy()  # as in Manager.close
         self.news.wait_for(lambda: places.opened <= held and not busy(), timeout)

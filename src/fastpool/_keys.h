@@ -52,14 +52,16 @@ static int64_t fp_held_by(fp_core *c, uintptr_t holder) {
     return held;
 }
 
-/* How many are open but neither idle nor lent to blocks of this holder. */
-static size_t fp_busy(fp_core *c, uintptr_t holder) {
+/* How many are open but neither idle nor lent to blocks of this holder; ``lent``: of those only the
+ * ones that are lent, to others. */
+static size_t fp_busy(fp_core *c, uintptr_t holder, int lent) {
     size_t busy = 0;
     fp_lock_take(&c->lock);
     if (c->open != 0)
         FP_EACH_SLOT(c, slot) {
             unsigned state = fp_slot_state(slot);
             if (state == FP_FREE_SLOT || state == FP_IDLE) continue;
+            if (lent && state != FP_LEASED) continue;
             busy += state != FP_LEASED || fp_slot_owner(slot) != (holder | 1);
         }
     fp_lock_drop(&c->lock);

@@ -391,7 +391,7 @@ class Manager:
         self.sweep()
         if me is None:  # a task names itself
             me = threading.get_ident()
-        if timeout != 0 and not self.only(me):
+        if timeout != 0 and self.core.busy(me, lent=True):  # what workers close takes its time
             _blocking.before_wait(self.name, _blocking.CLOSE)
         # looked at slot by slot only when as few are open as could stay so: each that comes
         # back asks, and there may be very many

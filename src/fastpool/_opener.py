@@ -105,7 +105,7 @@ class Opener:
             enough = self.usable(manager.counts()) >= n
             if enough or call.failure is not None or core.closed:
                 return True
-            _keeper.poke(self._fill_up, wanted)  # again, if one under way came to nothing
+            _keeper.poke(self._fill_up, wanted, call)  # again, if one under way came to nothing
             return False
 
         if self.usable(manager.counts()) < n:
@@ -129,9 +129,11 @@ class Opener:
             raise call.failure
         raise manager.refusal("timeout", start, timeout, "create")
 
-    def _fill_up(self, wanted: list[int]) -> None:
+    def _fill_up(self, wanted: list[int], call: Warming) -> None:
         """On the housekeeper: wishes for what is lacking by now, if it is wanted still."""
         with self.manager.lock.hold():
+            if call.failure is not None:  # its caller is about to hear of it
+                return
             counts = self.manager.counts()
             # A new one is CHECKING until it is lent: not wished for any more, and not usable yet.
             lacking = sum(wanted) - self.usable(counts) - counts["checking"]

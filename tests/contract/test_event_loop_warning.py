@@ -187,6 +187,22 @@ def test_warm_and_close_wait_too(accounted: Any) -> None:
 
 
 @pytest.mark.filterwarnings("error::fastpool.EventLoopWarning")
+@pytest.mark.parametrize("make", [FastPool, SharedPool, KeyedPool])
+def test_closing_what_nobody_holds_says_nothing(make: Any) -> None:
+    """Though on an event loop it is workers who close, for whom it waits a moment."""
+
+    def call() -> None:
+        pool = make(lambda *key: object()) if make is not FastPool else FastPool(factory=object)
+        key = ("key",) if make is KeyedPool else ()
+        pool.acquire(*key, timeout=PATIENCE).release()
+        pool.close()
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*a plain call waits.*aacquire")
+        on_loop(call)
+
+
+@pytest.mark.filterwarnings("error::fastpool.EventLoopWarning")
 def test_as_an_error_it_loses_nothing(accounted: Any) -> None:
     """``warnings.simplefilter("error", EventLoopWarning)``: the call raises in place of waiting."""
     pool, _ = accounted(2)

@@ -10,7 +10,7 @@ import pytest
 from async_maker import Hang, threads
 from async_maker import accounted as accounted_async
 from fastpool import PoolClosed, PoolTimeout, _policy
-from support import PATIENCE, Crew, eventually, settled, states, unattended
+from support import PATIENCE, Crew, eventually, settled, states
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -96,11 +96,11 @@ def test_warm_raises_what_the_factory_raised(accounted: Any) -> None:
 def test_warm_that_failed_does_not_try_again(
     accounted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However late it hears of it, and though the pause after a failure is over by then."""
+    """Though the pause after a failure is over when its caller hears of it."""
     monkeypatch.setattr(_policy, "backoff", lambda failures: 0.0)
     pool, maker = accounted(1)
     maker.script.append(OSError("once"))
-    with unattended(), pytest.raises(OSError, match="once"):
+    with pytest.raises(OSError, match="once"):
         pool.warm(1)
     settled(pool)
     assert maker.calls == 1 and states(pool) == {}
@@ -119,7 +119,7 @@ def test_what_is_made_after_a_failure_does_not_hide_it(accounted: Any) -> None:
         return maker()
 
     pool, maker = accounted(2, factory=factory)
-    with unattended(), pytest.raises(OSError, match="once"):
+    with pytest.raises(OSError, match="once"):
         pool.warm(2)
     eventually(lambda: states(pool) == {"idle": 1})
 

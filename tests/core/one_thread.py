@@ -91,6 +91,8 @@ class InLine:
     def submit(self, call: Callable[..., object], *args: Any) -> None:
         self.world.line.append((call, args))
 
+    hand_over = submit
+
     def settle(self, timeout: float) -> bool:
         self.world.work()
         return True

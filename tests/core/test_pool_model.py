@@ -82,8 +82,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     def _sick(self) -> list[Any]:
         """Idle entries that their check will close, were they looked at now."""
-        due = [e for e in self.model.idle() if self.model.now - e.since > CHECK_AFTER]
-        return [e for e in due if not e.resource.healthy]
+        return [e for e in self.model.idle() if self._due(e) and not e.resource.healthy]
+
+    def _due(self, entry: Any) -> bool:
+        return entry.suspect or self.model.now - entry.since > CHECK_AFTER
 
     def _take(self, take: Any) -> Any:
         """Take by any face and compare; the resource, the lease, or None."""
@@ -114,7 +116,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     def _took(self, resource: Any) -> None:
         entry = self.model.entries.get(id(resource))
-        assert resource.healthy or entry is None or self.model.now - entry.since < CHECK_AFTER
+        if entry is not None and not resource.healthy:
+            assert not entry.suspect and self.model.now - entry.since < CHECK_AFTER
         self.model.took(resource)
 
     @rule()
@@ -150,7 +153,7 @@ class PoolMachine(RuleBasedStateMachine):
             if fail is Broken:
                 self.model.drop(self.model.entries[id(resource)])
             else:
-                self.model.gave(resource, resource.closed)
+                self.model.gave(resource, resource.closed, suspect=fail is not None)
 
     @precondition(lambda self: not self.model.is_closed and not self.suspended)
     @rule()
