@@ -164,7 +164,7 @@ class _Answers(_Course):
             self.call.succeeded()
         else:
             trailing, details = _at_once(inner.trailing_metadata()), _at_once(inner.details())
-            error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
+            error: Any = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
             error.local = getattr(inner, "local", False)
             self.pause = self.call.failed(error)
         if not over.done():

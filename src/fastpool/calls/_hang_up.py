@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import grpc
-from grpc import _channel
 
+_channel: Any = import_module("grpc._channel")  # private: no type checker knows it
 DETAILS = "the reader of the stream is over"
 # grpcio's own streams; none where it calls them otherwise.
 STREAMS: tuple[type, ...] = tuple(
