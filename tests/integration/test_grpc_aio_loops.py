@@ -348,7 +348,7 @@ def test_collected_unclosed(server: GrpcServer, on_loop: Callable[..., Any]) -> 
 
 
 FORKING = """
-import asyncio, os, sys
+import asyncio, gc, os, sys, threading, time
 import fastpool.grpc as fg
 from aio_channels import say
 from grpc_server import GrpcServer
@@ -381,6 +381,9 @@ async def used(target):
 
 with GrpcServer() as server:
     asyncio.run(used(server.target))  # and closed
+    gc.collect()  # what closes in the background holds locks of grpc's, which a child would inherit
+    while any(thread.name.endswith("-close") for thread in threading.enumerate()):
+        time.sleep(0.01)
     method = say(fg.aio_shared(server.target))
     for _ in range(3):
         fork(first, method)
