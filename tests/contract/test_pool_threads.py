@@ -97,8 +97,9 @@ def test_checks_are_made_in_the_order_of_their_borrowers(
         got.append((number, resource))
 
     for number in range(4):
-        crew.start(get, number)
+        task = crew.start(get, number)
         eventually(lambda n=number: pool.stats().checking == n + 1)
+        task.parked()  # it has asked for its check, and waits for the answer
         housekept()
     checks.opened.set()
     crew.finish()

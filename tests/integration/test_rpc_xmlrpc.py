@@ -300,7 +300,10 @@ def test_big_replies_and_requests(server: XmlServer) -> None:
         (http(b"\x1f\x8bnot gzip", "200 OK", "Content-Encoding: gzip"), gzip.BadGzipFile),
         (b"what?\r\n\r\n", BadStatusLine),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n<", BadReply),
-        (b"HTTP/1.1 500 No\r\nContent-Length: 99999999999999\r\n\r\n<", BadReply),
+        (  # newer versions of http.client read what there is
+            b"HTTP/1.1 500 No\r\nContent-Length: 99999999999999\r\n\r\n<",
+            (BadReply, IncompleteRead),
+        ),
         (
             http(gzip.compress(bytes(70 << 20), 1), "200 OK", "Content-Encoding: gzip"),
             (BadReply, ExpatError),
