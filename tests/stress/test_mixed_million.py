@@ -320,7 +320,9 @@ def test_random_operations_of_threads_and_loops(
         assert pool.close(timeout=10) is True
     ends = sum((actor.ends for actor in actors), Counter())
     assert ends.total() == sum(actor.done for actor in actors) == OPS
-    assert min(actor.ends["served"] for actor in actors) > 0, "somebody was never served"
+    assert ends["served"] > 0
+    if min(shares) >= 100:  # of a few dozen with short time-outs all may fail by chance
+        assert min(actor.ends["served"] for actor in actors) > 0, "somebody was never served"
     for end in ("PoolTimeout", "Failure", "Spoilt", "cancelled") * (not QUICK):
         assert ends[end] > OPS / 10000, f"hardly anything ended with {end}: {ends}"
     for actor in actors:
