@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import loops
 from fastpool import FastPool, KeyedPool, SharedPool, TaskPool, WorkerPool
 from fastpool.testing import ManualClock
 from support import PATIENCE, Crew, eventually
@@ -131,10 +132,7 @@ def test_hooks_see_the_task_for_which_they_are_called(kind: str) -> None:
 
         await asyncio.create_task(caller("one", False))
         await asyncio.create_task(caller("two", True))
-        for _ in range(2000):
-            if told.by("close"):
-                break
-            await asyncio.sleep(0.005)
+        await loops.eventually(lambda: told.by("close"))
 
     pool = _made(kind, told)
     asyncio.run(main())

@@ -10,11 +10,24 @@ from typing import Any
 
 import pytest
 
+import loops
 from async_maker import AsyncMaker
 from fastpool import FastPool, KeyedPool, SharedPool
 from support import PATIENCE, Crew, Maker, Resource, eventually, states
 
 KEYS = range(4)
+
+
+class SlowClose:
+    """A close hook that takes as long as the test likes."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, resource: Resource) -> None:
+        self.begun.set()
+        assert self.go_on.wait(PATIENCE)
+        resource.close()
 
 
 class Pools:
@@ -54,19 +67,13 @@ def maker() -> Maker:
 @KINDS
 def test_flush_lends_nothing_that_it_is_about_to_close(kind: Any, maker: Maker, crew: Crew) -> None:
     """One close hook takes long: what is to be closed after it is out of reach already."""
-    closing, go_on = threading.Event(), threading.Event()
-
-    def close(resource: Resource) -> None:
-        closing.set()
-        assert go_on.wait(PATIENCE)
-        resource.close()
-
+    close = SlowClose()
     made = kind(maker, close)
     flushing = crew.start(made.pool.flush)
-    assert closing.wait(PATIENCE)
+    assert close.begun.wait(PATIENCE)
     leases = [made.acquire(key) for key in KEYS]
     assert not made.resources & {lease.resource for lease in leases}
-    go_on.set()
+    close.go_on.set()
     flushing.result()
     assert set(maker.closings) == made.resources
     for lease in leases:
@@ -77,19 +84,13 @@ def test_flush_lends_nothing_that_it_is_about_to_close(kind: Any, maker: Maker, 
 @pytest.mark.parametrize("kind", [plain, shared])
 def test_resize_lends_nothing_that_is_surplus(kind: Any, maker: Maker, crew: Crew) -> None:
     """Those that are to go are chosen, and out of reach, before the first of them is closed."""
-    closing, go_on = threading.Event(), threading.Event()
-
-    def close(resource: Resource) -> None:
-        closing.set()
-        assert go_on.wait(PATIENCE)
-        resource.close()
-
+    close = SlowClose()
     made = kind(maker, close)
     resizing = crew.start(made.shrink)
-    assert closing.wait(PATIENCE)
+    assert close.begun.wait(PATIENCE)
     sizes = made.pool.stats()
     assert sizes.idle == 1 and sizes.checking + sizes.closing == 3
-    go_on.set()
+    close.go_on.set()
     resizing.result()
     assert maker.closed == 3 and states(made.pool) == {"idle": 1}
     assert made.pool.close()
@@ -141,15 +142,13 @@ def test_on_a_loop_all_are_closed_too(act: str) -> None:
         resources = [await pool.aget() for _ in range(4)]
         for resource in resources:
             pool.put(resource)
-        while pool.stats().idle < 4:
-            await asyncio.sleep(0)
+        await loops.eventually(lambda: pool.stats().idle == 4)
         {"flush": pool.flush, "close": lambda: pool.close(0), "resize": lambda: pool.resize(1)}[
             act
         ]()
         if act == "flush":
             assert await pool.aget() not in resources
-        while len(closed) < (3 if act == "resize" else 4):
-            await asyncio.sleep(0.001)
+        await loops.eventually(lambda: len(closed) >= (3 if act == "resize" else 4))
         assert len(set(closed)) == len(closed)
         pool.close(0)
 

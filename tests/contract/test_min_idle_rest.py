@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import loops
 from fastpool import FastPool, pool
 from support import Maker, eventually
 
@@ -35,11 +36,9 @@ def test_a_task_wakes_it_up_too() -> None:
     async def main() -> None:
         fast: Any = FastPool(2, factory=Maker(), min_idle=1)
         visits = housekeeping(fast)
-        while not visits.dozing:
-            await asyncio.sleep(0.01)
+        await loops.eventually(lambda: visits.dozing)
         async with fast.lease():
-            while fast.stats().idle < 1:
-                await asyncio.sleep(0.01)
+            await loops.eventually(lambda: fast.stats().idle == 1)
         await fast.aclose()
 
     asyncio.run(main())
