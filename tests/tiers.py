@@ -49,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help=f"fail a test of the fast tier that takes more than {MOST:g} s of CPU",
     )
+    group.addoption(
+        "--try-twice",
+        action="store_true",
+        help="try a test that talks to servers once more if it fails; the run says which",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -82,6 +87,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = set(items).difference(wanted)
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = wanted
+    if config.getoption("try_twice"):
+        for item in filter(talks_to_servers, items):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def talks_to_servers(item: pytest.Item) -> bool:
+    """Whether a test's course depends on other processes, which a busy machine delays at will. What
+    fails by chance anywhere else is a fault of ours: that is never tried again."""
+    needs = any(item.get_closest_marker(need) for need in ("process", "servers"))
+    return needs and "integration" in item.path.parts
 
 
 # ---- what a test costs ---------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def run(prepared: Prepared, arguments: list[str], *, debug: bool, measures: bool
     for phase in phases(arguments, measures):
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
-            command = venv.command("-m", "pytest", "-q", "-rfE", f"--junitxml={report}", *phase)
+            command = venv.command("-m", "pytest", "-q", "-rfER", f"--junitxml={report}", *phase)
             status = subprocess.run(command, cwd=ROOT, env=environment).returncode
             count(outcome, report, status)
     outcome.seconds = time.monotonic() - start
