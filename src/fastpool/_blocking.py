@@ -43,17 +43,25 @@ _warning: set[int] = set()  # threads that are about it: what shows a warning ma
 
 
 def loop_here() -> str | None:
-    """Whose event loop runs in this thread, if any does; imports nothing."""
+    """Whose event loop runs in this thread, if any does; imports nothing.
+
+    ``in`` and ``[]``, never ``get``: that one locks ``sys.modules`` on free-threaded 3.13, for all
+    who wait at the same time, and a child that is forked while the lock goes from one to the other
+    has it locked for ever.
+    """
     modules = sys.modules
-    running = getattr(modules.get("asyncio"), "_get_running_loop", None)
-    if running is not None and running() is not None:
-        return "asyncio"
-    in_trio = getattr(modules.get("trio.lowlevel"), "in_trio_run", None)
-    if in_trio is not None and in_trio():
-        return "trio"
-    gevent: Any = modules.get("gevent")
-    if hasattr(gevent, "getcurrent") and isinstance(gevent.getcurrent(), gevent.Greenlet):
-        return "gevent"
+    if "asyncio" in modules:
+        running = getattr(modules["asyncio"], "_get_running_loop", None)
+        if running is not None and running() is not None:
+            return "asyncio"
+    if "trio.lowlevel" in modules:
+        in_trio = getattr(modules["trio.lowlevel"], "in_trio_run", None)
+        if in_trio is not None and in_trio():
+            return "trio"
+    if "gevent" in modules:
+        gevent: Any = modules["gevent"]
+        if hasattr(gevent, "getcurrent") and isinstance(gevent.getcurrent(), gevent.Greenlet):
+            return "gevent"
     return None
 
 

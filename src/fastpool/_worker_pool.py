@@ -176,8 +176,8 @@ class WorkerPool(Executor):
             raise crew.refusal()
         if span == 0:
             raise self._full()
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is not None and asyncio._get_running_loop() is not None:
+        modules = sys.modules  # no `get`: see _blocking.loop_here
+        if "asyncio" in modules and modules["asyncio"]._get_running_loop() is not None:
             raise PoolOverloaded(
                 crew.name,
                 "it is full, and this thread runs an event loop, which must not wait here: "

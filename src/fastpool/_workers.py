@@ -25,8 +25,8 @@ __all__ = ["Workers", "on_loop"]
 
 def on_loop() -> bool:
     """Whether an event loop runs in this thread: then no hook may, for it would stop the loop."""
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    modules = sys.modules  # no `get`: see _blocking.loop_here
+    return "asyncio" in modules and modules["asyncio"]._get_running_loop() is not None
 
 
 def _end() -> None:
