@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from .._core import Lock
 from ._errors import CircuitOpen
-from ._failures import CHANNEL_CODES, TRANSPORT, Failing, Failures, cancelled
+from ._failures import CHANNEL_CODES, TRANSPORT, Classifying, Failing, Failures, cancelled
 from ._time import Clock, named, reader
 
 __all__ = ["BreakerStats", "CircuitBreaker"]
@@ -62,7 +62,9 @@ class CircuitBreaker:
     ``failures`` (exception classes, or a callable) and ``codes`` (names of gRPC status codes) say
     which exceptions count: by default broken connections and time-outs, and the codes UNAVAILABLE,
     DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED.  Any other exception is an answer, so it counts as
-    success.  Cancelling counts as neither.
+    success.  Cancelling counts as neither.  ``classify(error)`` is asked first, about gRPC's errors
+    too, whose ``details()`` and ``trailing_metadata()`` it may look at: True: it counts, False: it
+    is an answer, None: as ``failures`` and ``codes`` have it.  What a callable raises is logged.
 
     ``on_change(breaker, before, after)`` is told each change of state, in order, in the thread
     whose call caused it, under no lock; each is logged as well, on the logger ``fastpool``.  What
@@ -82,6 +84,7 @@ class CircuitBreaker:
         open_for: float = 5.0,
         failures: Failing = TRANSPORT,
         codes: Collection[str] = CHANNEL_CODES,
+        classify: Classifying | None = None,
         on_change: Callable[[CircuitBreaker, State, State], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -96,7 +99,7 @@ class CircuitBreaker:
         self._least = min_calls
         self._step = named(window, "window") / BUCKETS
         self._open_for = named(open_for, "open_for")
-        self._failures = Failures("failures", failures, codes)
+        self._failures = Failures("failures", failures, codes, classify)
         self._on_change = on_change
         self._now = reader(clock)
         # All below is written under the lock.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from ..errors import PoolError
 from ._errors import CallError, DeadlineExceeded
 
 Matching: TypeAlias = type[BaseException] | Collection[type[BaseException]]
 Failing: TypeAlias = Matching | Callable[[Exception], bool]
+Classifying: TypeAlias = Callable[[Exception], bool | None]
+
+_T = TypeVar("_T")
 
 #: The connection broke or did not answer.  Narrower than OSError, to which a missing file belongs.
 TRANSPORT: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError, EOFError)
@@ -30,12 +33,22 @@ class Failures:
 
     A PoolError or a CallError says what this side did, so none counts unless its class is named;
     but a DeadlineExceeded that cut off a call under way counts as the TimeoutError that it is.
+    ``classify`` is asked before all of them, and says True, False, or None to leave it to them.
     What is no Exception (a cancelled task, Ctrl-C) never counts: it is the caller who ends, and
     neither another try nor a closed breaker may keep it from that.  So to name such a class is a
     TypeError.
     """
 
-    def __init__(self, what: str, on: Failing, codes: Collection[str] | str) -> None:
+    def __init__(
+        self,
+        what: str,
+        on: Failing,
+        codes: Collection[str] | str,
+        classify: Classifying | None = None,
+    ) -> None:
+        if not (classify is None or callable(classify)):
+            raise TypeError(f"classify must be a callable or None, not {classify!r}")
+        self.classify = classify
         self.codes = frozenset((codes,) if isinstance(codes, str) else codes)
         if unknown := sorted(map(str, self.codes - CODES)):
             raise ValueError(f"{what}: no gRPC status code is called {', '.join(unknown)}")
@@ -59,15 +72,33 @@ class Failures:
     def match(self, error: BaseException) -> bool:
         if not isinstance(error, Exception) or cancelled(error):
             return False
+        if self.classify is not None:
+            said = asked(self.classify, error)
+            if said is not None:
+                return bool(said)
         code = code_of(error)
         if code is not None and not isinstance(error, CallError):
             return code in self.codes
         if self.asks is not None:
-            return bool(self.asks(error))
+            return bool(asked(self.asks, error))
         if isinstance(error, (PoolError, CallError)):
             cut_off = isinstance(error, DeadlineExceeded) and error.phase == "call"
             return isinstance(error, self.classes if cut_off else self.ours)
         return isinstance(error, self.classes)
+
+
+def asked(question: Callable[[Exception], _T], error: Exception) -> _T | None:
+    """What the user's callable says of the exception, which it must not replace: what it raises
+    itself is logged, and it has said nothing."""
+    try:
+        return question(error)
+    except Exception:
+        import logging
+
+        logging.getLogger("fastpool").exception(
+            "%r failed, which was asked about %s", question, type(error).__name__
+        )
+        return None
 
 
 def _is_class(one: Any) -> bool:

@@ -9,7 +9,7 @@ from random import random  # of the module's own generator, which is seeded anew
 from typing import Literal
 
 from .._core import Lock
-from ._failures import TRANSPORT, Failing, Failures, never_sent
+from ._failures import TRANSPORT, Classifying, Failing, Failures, never_sent
 from ._time import named, seconds
 
 __all__ = ["Retry", "RetryThrottle"]
@@ -74,6 +74,9 @@ class Retry:
     the place of the pause.  ``attempt_timeout``: seconds for one try, so that a hanging one leaves
     time for another; it bounds what `CallPolicy` bounds.  ``on`` (exception classes, or a callable)
     and ``codes`` (names of gRPC status codes): which failures are worth another try.
+    ``classify(error)`` is asked first, about gRPC's errors too, whose ``details()`` and
+    ``trailing_metadata()`` it may look at: True: worth it, False: not, None: as ``on`` and
+    ``codes`` have it.
     ``throttle``: stops retries while much fails; "own": a new RetryThrottle, None: nothing does.
 
     One object may serve any number of policies, which then share its throttle.
@@ -88,6 +91,7 @@ class Retry:
         attempt_timeout: float | None = None,
         on: Failing = TRANSPORT,
         codes: Collection[str] = ("UNAVAILABLE",),
+        classify: Classifying | None = None,
         refused: Failing = ConnectionRefusedError,
         throttle: RetryThrottle | Literal["own"] | None = "own",
     ) -> None:
@@ -102,7 +106,7 @@ class Retry:
         self.max_backoff = named(max_backoff, "max_backoff")
         self.attempt_timeout = seconds(attempt_timeout, "attempt_timeout")
         self.throttle = throttle
-        self._on = Failures("on", on, codes)
+        self._on = Failures("on", on, codes, classify)
         self._refused = Failures("refused", refused, ())
 
     def __repr__(self) -> str:

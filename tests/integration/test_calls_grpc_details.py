@@ -1,0 +1,73 @@
+"""What a server says beside its status code: for breakers and retries of wrapped channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
+
+from calls_channels import count, in_loop, say  # noqa: E402
+from calls_server import ScriptServer  # noqa: E402
+from fastpool.calls import CallPolicy, CircuitBreaker, Retry  # noqa: E402
+
+KINDS = pytest.mark.parametrize("kind", ["thread", "task"])
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[ScriptServer]:
+    server = ScriptServer()
+    yield server
+    server.close()
+
+
+def ask(kind: str, script: ScriptServer, policy: CallPolicy, method: Any, request: bytes) -> Any:
+    """The answer, or its code."""
+    script.seen.clear()
+    if kind == "thread":
+        with policy.wrap(grpc.insecure_channel(script.target), idempotent=True) as channel:
+            try:
+                answer = method(channel)(request)
+                return answer if method is say else next(answer)
+            except grpc.RpcError as error:
+                return error.code().name
+    found = []
+
+    async def main(channel: Any) -> None:
+        try:
+            answer = method(channel)(request)
+            found.append(await (answer if method is say else anext(answer)))
+        except grpc.RpcError as error:
+            found.append(error.code().name)
+
+    in_loop(script, policy, main)
+    return found[0]
+
+
+def says_the_script(error: Any) -> bool | None:
+    """By the details, and by the trailers."""
+    if not isinstance(error, grpc.RpcError):
+        return None
+    trailers = dict(error.trailing_metadata() or ())
+    return error.details() == "as the script says" and "grpc-retry-pushback-ms" in trailers
+
+
+@KINDS
+@pytest.mark.parametrize("method", [say, count])
+@pytest.mark.parametrize(("step", "counts"), [("ABORTED:1", True), ("UNAVAILABLE", False)])
+def test_classifier_looks_at_details_and_trailers(
+    kind: str,
+    script: ScriptServer,
+    method: Callable[[Any], Any],
+    step: str,
+    counts: bool,
+) -> None:
+    breaker = CircuitBreaker(min_calls=1, classify=says_the_script)
+    retry = Retry(2, backoff=1e-6, throttle=None, classify=says_the_script)
+    policy = CallPolicy(timeout=60, breaker=breaker, retry=retry)
+    answer = ask(kind, script, policy, method, step.encode())
+    assert answer == step.partition(":")[0]
+    assert sum(script.seen.values()) == (2 if counts else 1)
+    assert (breaker.state == "open") is counts
