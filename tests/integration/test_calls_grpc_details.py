@@ -71,3 +71,13 @@ def test_classifier_looks_at_details_and_trailers(
     assert answer == step.partition(":")[0]
     assert sum(script.seen.values()) == (2 if counts else 1)
     assert (breaker.state == "open") is counts
+
+
+@KINDS
+@pytest.mark.parametrize("ignore", [grpc.RpcError, lambda error: error.code().name == "ABORTED"])
+def test_ignored_errors_of_grpc_count_as_neither(
+    kind: str, script: ScriptServer, ignore: Any
+) -> None:
+    breaker = CircuitBreaker(min_calls=1, codes=["ABORTED"], ignore=ignore)
+    assert ask(kind, script, CallPolicy(breaker=breaker), say, b"ABORTED") == "ABORTED"
+    assert breaker.stats().calls == 0

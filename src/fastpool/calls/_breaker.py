@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from .._core import Lock
 from ._errors import CircuitOpen
-from ._failures import CHANNEL_CODES, TRANSPORT, Classifying, Failing, Failures, cancelled
+from ._failures import CHANNEL_CODES, TRANSPORT, Classifying, Failing, Failures, Ignored, cancelled
 from ._time import Clock, named, reader
 
 __all__ = ["BreakerStats", "CircuitBreaker"]
@@ -65,6 +65,8 @@ class CircuitBreaker:
     success.  Cancelling counts as neither.  ``classify(error)`` is asked first, about gRPC's errors
     too, whose ``details()`` and ``trailing_metadata()`` it may look at: True: it counts, False: it
     is an answer, None: as ``failures`` and ``codes`` have it.  What a callable raises is logged.
+    ``ignore`` (exception classes, or a callable, gRPC's errors included): what counts as neither,
+    and decides no probe.
 
     ``on_change(breaker, before, after)`` is told each change of state, in order, in the thread
     whose call caused it, under no lock; each is logged as well, on the logger ``fastpool``.  What
@@ -85,6 +87,7 @@ class CircuitBreaker:
         failures: Failing = TRANSPORT,
         codes: Collection[str] = CHANNEL_CODES,
         classify: Classifying | None = None,
+        ignore: Failing = (),
         on_change: Callable[[CircuitBreaker, State, State], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -99,6 +102,7 @@ class CircuitBreaker:
         self._least = min_calls
         self._step = named(window, "window") / BUCKETS
         self._open_for = named(open_for, "open_for")
+        self._ignored = Ignored("ignore", ignore)
         self._failures = Failures("failures", failures, codes, classify)
         self._on_change = on_change
         self._now = reader(clock)
@@ -202,7 +206,7 @@ class CircuitBreaker:
 
     def failed(self, ticket: int, error: BaseException) -> None:
         """The call ended with this exception."""
-        if cancelled(error):
+        if cancelled(error) or self._ignored.match(error):
             self.forget(ticket)
         elif self._failures.match(error):
             self._count_failure(ticket, error)

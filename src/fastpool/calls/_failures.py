@@ -52,22 +52,8 @@ class Failures:
         self.codes = frozenset((codes,) if isinstance(codes, str) else codes)
         if unknown := sorted(map(str, self.codes - CODES)):
             raise ValueError(f"{what}: no gRPC status code is called {', '.join(unknown)}")
-        self.asks: Callable[[Exception], bool] | None = None
-        self.classes: tuple[type[BaseException], ...] = ()
-        self.ours: tuple[type[BaseException], ...] = ()
-        if isinstance(on, type) and issubclass(on, BaseException):
-            on = (on,)
-        if isinstance(on, Collection) and all(_is_class(one) for one in on):
-            self.classes = tuple(on)
-            _refuse_what_never_counts(what, self.classes)
-            self.ours = tuple(one for one in on if issubclass(one, (PoolError, CallError)))
-        elif callable(on) and not isinstance(on, type):
-            self.asks = on
-        else:
-            raise TypeError(
-                f"{what} must be an exception class, a collection of them, or a callable"
-                f" (error) -> bool, not {on!r}"
-            )
+        self.classes, self.asks = _taken_apart(what, on)
+        self.ours = tuple(one for one in self.classes if issubclass(one, (PoolError, CallError)))
 
     def match(self, error: BaseException) -> bool:
         if not isinstance(error, Exception) or cancelled(error):
@@ -85,6 +71,39 @@ class Failures:
             cut_off = isinstance(error, DeadlineExceeded) and error.phase == "call"
             return isinstance(error, self.classes if cut_off else self.ours)
         return isinstance(error, self.classes)
+
+
+class Ignored:
+    """Which exceptions say nothing at all, of this side or the other: by class or by a callable,
+    gRPC's and this side's own included."""
+
+    def __init__(self, what: str, on: Failing) -> None:
+        self.classes, self.asks = _taken_apart(what, on)
+
+    def match(self, error: BaseException) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        if self.asks is not None:
+            return bool(asked(self.asks, error))
+        return isinstance(error, self.classes)
+
+
+def _taken_apart(
+    what: str, on: Failing
+) -> tuple[tuple[type[BaseException], ...], Callable[[Exception], bool] | None]:
+    """The classes, or the callable."""
+    if isinstance(on, type) and issubclass(on, BaseException):
+        on = (on,)
+    if isinstance(on, Collection) and all(_is_class(one) for one in on):
+        classes = tuple(on)
+        _refuse_what_never_counts(what, classes)
+        return classes, None
+    if callable(on) and not isinstance(on, type):
+        return (), on
+    raise TypeError(
+        f"{what} must be an exception class, a collection of them, or a callable"
+        f" (error) -> bool, not {on!r}"
+    )
 
 
 def asked(question: Callable[[Exception], _T], error: Exception) -> _T | None:
