@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from fastpool.calls import CallPolicy, CircuitBreaker, CircuitOpen
 from fastpool.testing import ManualClock
+from support import PATIENCE, Crew
 
 KINDS = pytest.mark.parametrize("kind", ["thread", "task"])
 
@@ -76,3 +78,113 @@ def test_ignored_failure_decides_no_probe(kind: str, clock: ManualClock) -> None
 def test_ignore_takes_what_failures_takes(wrong: Any) -> None:
     with pytest.raises(TypeError, match="ignore"):
         CircuitBreaker(ignore=wrong)
+
+
+# ---- several probes -----------------------------------------------------------------------------
+
+
+@KINDS
+def test_breaker_closes_when_all_probes_went_well(kind: str, clock: ManualClock) -> None:
+    """However long they are apart."""
+    remote = Remote(kind, clock, probes=3)
+    remote.breaker.trip()
+    clock.advance(5)
+    for _ in range(2):
+        remote.ask()
+        assert remote.breaker.state == "half-open"
+        clock.advance(60)
+    remote.ask()
+    assert remote.breaker.state == "closed"
+
+
+@KINDS
+def test_one_probe_that_fails_opens_it_again(kind: str, clock: ManualClock) -> None:
+    """And the probes that went well before are forgotten."""
+    remote = Remote(kind, clock, probes=3)
+    remote.breaker.trip()
+    clock.advance(5)
+    remote.ask()
+    remote.ask()
+    remote.fail()
+    assert remote.breaker.state == "open"
+    assert remote.refuses().retry_after == 5.0
+    clock.advance(5)
+    remote.ask()
+    remote.ask()
+    assert remote.breaker.state == "half-open"
+    remote.ask()
+    assert remote.breaker.state == "closed"
+
+
+def test_no_more_calls_than_probes_go_through_at_once(clock: ManualClock, crew: Crew) -> None:
+    """Of many threads three; the others are refused."""
+    breaker = CircuitBreaker(probes=3, clock=clock)
+    breaker.trip()
+    clock.advance(5)
+    start = threading.Barrier(16)
+    refused, all_refused = [], threading.Event()
+
+    @CallPolicy(breaker=breaker)
+    def probe() -> None:
+        assert all_refused.wait(PATIENCE)
+
+    def call() -> str:
+        start.wait(PATIENCE)
+        try:
+            probe()
+        except CircuitOpen:
+            refused.append(1)
+            if len(refused) == 13:
+                all_refused.set()
+            return "refused"
+        return "well"
+
+    ended = [task.result() for task in [crew.start(call) for _ in range(16)]]
+    assert ended.count("well") == 3
+    assert breaker.state == "closed"
+
+
+def test_cancelled_probe_makes_room_for_another(clock: ManualClock) -> None:
+    async def main() -> None:
+        breaker = CircuitBreaker(probes=2, clock=clock)
+        policy = CallPolicy(breaker=breaker)
+        breaker.trip()
+        clock.advance(5)
+        hang = [asyncio.ensure_future(policy(asyncio.Event().wait)()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert breaker.stats().retry_after == 5.0
+        hang.pop().cancel()
+        await asyncio.sleep(0)
+        assert breaker.stats().retry_after == 0.0
+        await policy(asyncio.sleep)(0)
+        assert breaker.state == "half-open"  # the other one is still under way
+        hang[0].cancel()
+        await asyncio.sleep(0)
+        await policy(asyncio.sleep)(0)
+        assert breaker.state == "closed"
+
+    asyncio.run(main())
+
+
+@KINDS
+def test_probes_that_hang_are_replaced_by_another_round(kind: str, clock: ManualClock) -> None:
+    remote = Remote(kind, clock, probes=2)
+    breaker = remote.breaker
+    breaker.trip()
+    clock.advance(5)
+    late = [breaker.admit("hangs"), breaker.admit("hangs")]
+    with pytest.raises(CircuitOpen):
+        breaker.admit("another")
+    clock.advance(5)
+    remote.ask()
+    for ticket in late:
+        breaker.succeeded(ticket)
+    assert breaker.state == "half-open"
+    remote.ask()
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True])
+def test_probes_are_counted(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="probes must be a whole number of at least 1"):
+        CircuitBreaker(probes=wrong)

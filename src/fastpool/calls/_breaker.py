@@ -54,10 +54,11 @@ class CircuitBreaker:
 
     **closed**: calls go through.  When ``failure_ratio`` of the calls of the last ``window``
     seconds have failed, and those were ``min_calls`` at least, it opens.  **open**: every call is
-    refused with CircuitOpen for ``open_for`` seconds.  **half-open**: then one call, and one only,
-    goes through as a probe.  If it goes well the breaker closes with an empty window, if it fails
-    it opens again; if it is cancelled the next call is the probe, and so it is if it is still under
-    way after another ``open_for`` seconds.  What was begun in an earlier state changes nothing.
+    refused with CircuitOpen for ``open_for`` seconds.  **half-open**: then ``probes`` calls (one by
+    default), and no more, go through.  If all go well the breaker closes with an empty window, and
+    if one fails it opens again; one that is cancelled makes room for the next call, and after
+    another ``open_for`` seconds without a decision the next call begins anew with the probes.  What
+    was begun in an earlier state changes nothing.
 
     ``failures`` (exception classes, or a callable) and ``codes`` (names of gRPC status codes) say
     which exceptions count: by default broken connections and time-outs, and the codes UNAVAILABLE,
@@ -84,6 +85,7 @@ class CircuitBreaker:
         min_calls: int = 10,
         window: float = 30.0,
         open_for: float = 5.0,
+        probes: int = 1,
         failures: Failing = TRANSPORT,
         codes: Collection[str] = CHANNEL_CODES,
         classify: Classifying | None = None,
@@ -95,11 +97,14 @@ class CircuitBreaker:
             raise ValueError(f"failure_ratio must be above 0 and at most 1, not {failure_ratio!r}")
         if not min_calls >= 1:
             raise ValueError(f"min_calls must be at least 1, not {min_calls!r}")
+        if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
+            raise ValueError(f"probes must be a whole number of at least 1, not {probes!r}")
         if on_change is not None and not callable(on_change):
             raise TypeError(f"on_change must be a callable or None, not {on_change!r}")
         self._name = f"breaker-{next(_numbers)}" if name is None else name
         self._ratio = failure_ratio
         self._least = min_calls
+        self._most_probes = probes
         self._step = named(window, "window") / BUCKETS
         self._open_for = named(open_for, "open_for")
         self._ignored = Ignored("ignore", ignore)
@@ -109,11 +114,12 @@ class CircuitBreaker:
         # All below is written under the lock.
         self._lock = Lock()
         self._state: State = "closed"
-        # Each change of state, and each probe, begins a new generation.  Who is admitted gets its
-        # number as a ticket, and an outcome with an older number is of another time.
+        # Each change of state, and each round of probes, begins a new generation.  Who is admitted
+        # gets its number as a ticket, and an outcome with an older number is of another time.
         self._generation = 1
         self._door = 1  # the generation while closed, else 0; read without the lock, in one step
-        self._until = 0.0  # open: when a probe may start; half-open: when the next one may
+        self._until = 0.0  # open: when a probe may start; half-open: when another round may
+        self._probing = self._probed = 0  # of this round: under way, gone well
         self._opened = self._refused = 0
         self._why = ""
         self._empty(self._now())
@@ -146,7 +152,7 @@ class CircuitBreaker:
                 state=self._state,
                 calls=self._calls,
                 failures=self._failed,
-                retry_after=0.0 if self._door else max(0.0, self._until - now),
+                retry_after=0.0 if self._door else self._wait(now),
                 opened=self._opened,
                 refused=self._refused,
             )
@@ -176,13 +182,11 @@ class CircuitBreaker:
         with self._lock.hold():
             if self._door:
                 return self._door
-            if now >= self._until:  # this call is the probe
-                ticket = self._generation = self._generation + 1
-                self._until = now + self._open_for
-                self._become("half-open", "a probe is under way")
-            else:
+            wait = self._wait(now)
+            if wait > 0:
                 self._refused += 1
-                raise CircuitOpen(call, self._name, self._until - now, self._why)
+                raise CircuitOpen(call, self._name, wait, self._why)
+            ticket = self._probe(now)
         self._tell()
         return ticket
 
@@ -201,6 +205,10 @@ class CircuitBreaker:
                     return
                 self._judge(now)  # it may be the call without which there were too few
             elif self._state == "half-open":
+                self._probing -= 1
+                self._probed += 1
+                if self._probed < self._most_probes:
+                    return
                 self._close(now, "the probe went well")
         self._tell()
 
@@ -217,7 +225,7 @@ class CircuitBreaker:
         """The call ended in a way that says nothing: cancelled, or never sent."""
         with self._lock.hold():
             if ticket == self._generation and self._state == "half-open":
-                self._until = self._now()  # the next call is the probe
+                self._probing -= 1  # the next call is a probe
 
     def _count_failure(self, ticket: int, error: BaseException) -> None:
         now = self._now()
@@ -261,6 +269,22 @@ class CircuitBreaker:
         """After each call that counted."""
         if self._calls >= self._least and self._failed / self._calls >= self._ratio:
             self._open(now, f"{self._failed} of {self._calls} calls failed")
+
+    def _wait(self, now: float) -> float:
+        """Seconds until a call may be a probe."""
+        if self._state == "half-open" and self._probing + self._probed < self._most_probes:
+            return 0.0
+        return max(0.0, self._until - now)
+
+    def _probe(self, now: float) -> int:
+        """A ticket for a probe: of the round under way if it has room, else of a new one."""
+        if self._state != "half-open" or self._probing + self._probed >= self._most_probes:
+            self._generation += 1
+            self._probing = self._probed = 0
+        self._probing += 1
+        self._until = now + self._open_for
+        self._become("half-open", "a probe is under way")
+        return self._generation
 
     def _open(self, now: float, why: str) -> None:
         self._generation += 1
@@ -311,7 +335,8 @@ def _after_fork_in_child() -> None:
         breaker._lock = Lock()
         breaker._baton = Lock()
         if breaker._state == "half-open":
-            breaker._until = float("-inf")
+            breaker._generation += 1
+            breaker._probing = breaker._probed = 0
 
 
 if hasattr(os, "register_at_fork"):
