@@ -188,3 +188,64 @@ def test_probes_that_hang_are_replaced_by_another_round(kind: str, clock: Manual
 def test_probes_are_counted(wrong: Any) -> None:
     with pytest.raises(ValueError, match="probes must be a whole number of at least 1"):
         CircuitBreaker(probes=wrong)
+
+
+# ---- what opens it ------------------------------------------------------------------------------
+
+
+@KINDS
+def test_breaker_opens_after_failures_in_a_row(kind: str, clock: ManualClock) -> None:
+    """However rare they are; a success in between begins the row anew."""
+    remote = Remote(kind, clock, failure_ratio=None, consecutive_failures=3)
+    for _ in range(5):
+        remote.fail(2)
+        remote.ask()
+    assert remote.breaker.state == "closed"
+    for _ in range(3):
+        assert remote.breaker.state == "closed"
+        clock.advance(3600)
+        remote.fail()
+    assert remote.breaker.state == "open"
+    assert "3 calls in a row failed" in str(remote.refuses())
+
+
+@KINDS
+def test_breaker_opens_after_a_number_of_failures(kind: str, clock: ManualClock) -> None:
+    """In the window, however many calls went well."""
+    remote = Remote(kind, clock, failure_count=3, window=10.0)
+    for _ in range(97):
+        remote.ask()
+    remote.fail(2)
+    clock.advance(11)
+    for _ in range(20):
+        remote.ask()
+    remote.fail(2)
+    assert remote.breaker.state == "closed"
+    remote.fail()
+    assert remote.breaker.state == "open"
+    assert "3 calls failed" in str(remote.refuses())
+
+
+@KINDS
+def test_breaker_without_a_ratio_does_not_open_for_one(kind: str, clock: ManualClock) -> None:
+    remote = Remote(kind, clock, failure_ratio=None, failure_count=100)
+    remote.fail(99)
+    assert remote.breaker.state == "closed"
+
+
+@KINDS
+def test_row_of_failures_begins_anew_when_it_closes(kind: str, clock: ManualClock) -> None:
+    remote = Remote(kind, clock, failure_ratio=None, consecutive_failures=2)
+    remote.fail(2)
+    clock.advance(5)
+    remote.ask()
+    remote.fail()
+    assert remote.breaker.state == "closed"
+
+
+@pytest.mark.parametrize("option", ["failure_count", "consecutive_failures"])
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True])
+def test_trips_are_counted(option: str, wrong: Any) -> None:
+    options: dict[str, Any] = {option: wrong}
+    with pytest.raises(ValueError, match=f"{option} must be a whole number of at least 1"):
+        CircuitBreaker(**options)

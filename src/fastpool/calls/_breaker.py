@@ -4,7 +4,7 @@ States, as in Nygard's "Release It!": closed, open, half-open.  Failures are cou
 that slides in steps, as resilience4j's and gobreaker's do.  The lock guards counting alone: it is
 never held during a call, a callback or a log record.  It is re-entrant, since a finaliser may run
 in the middle and call something that goes through this very breaker; each step below is whole
-before the next begins, so that the worst this does is to count in a neighbouring bucket.
+before the next begins.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .._core import Lock
 from ._errors import CircuitOpen
 from ._failures import CHANNEL_CODES, TRANSPORT, Classifying, Failing, Failures, Ignored, cancelled
 from ._time import Clock, named, reader
+from ._window import Window
 
 __all__ = ["BreakerStats", "CircuitBreaker"]
 
 State: TypeAlias = Literal["closed", "open", "half-open"]
 
-BUCKETS = 10
 _numbers = count(1)
 _all: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
 
@@ -53,7 +53,9 @@ class CircuitBreaker:
     """Stops calls to what does not answer.
 
     **closed**: calls go through.  When ``failure_ratio`` of the calls of the last ``window``
-    seconds have failed, and those were ``min_calls`` at least, it opens.  **open**: every call is
+    seconds have failed, and those were ``min_calls`` at least, it opens; it also opens after
+    ``failure_count`` failures in the window, and after ``consecutive_failures`` in a row, however
+    many calls there were.  None: not for this reason.  **open**: every call is
     refused with CircuitOpen for ``open_for`` seconds.  **half-open**: then ``probes`` calls (one by
     default), and no more, go through.  If all go well the breaker closes with an empty window, and
     if one fails it opens again; one that is cancelled makes room for the next call, and after
@@ -81,8 +83,10 @@ class CircuitBreaker:
         self,
         name: str | None = None,
         *,
-        failure_ratio: float = 0.5,
+        failure_ratio: float | None = 0.5,
         min_calls: int = 10,
+        failure_count: int | None = None,
+        consecutive_failures: int | None = None,
         window: float = 30.0,
         open_for: float = 5.0,
         probes: int = 1,
@@ -93,19 +97,21 @@ class CircuitBreaker:
         on_change: Callable[[CircuitBreaker, State, State], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if not 0 < failure_ratio <= 1:
-            raise ValueError(f"failure_ratio must be above 0 and at most 1, not {failure_ratio!r}")
+        _ratio("failure_ratio", failure_ratio)
         if not min_calls >= 1:
             raise ValueError(f"min_calls must be at least 1, not {min_calls!r}")
-        if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
-            raise ValueError(f"probes must be a whole number of at least 1, not {probes!r}")
+        _number("probes", probes)
+        _number("failure_count", 1 if failure_count is None else failure_count)
+        _number("consecutive_failures", 1 if consecutive_failures is None else consecutive_failures)
         if on_change is not None and not callable(on_change):
             raise TypeError(f"on_change must be a callable or None, not {on_change!r}")
         self._name = f"breaker-{next(_numbers)}" if name is None else name
         self._ratio = failure_ratio
         self._least = min_calls
+        self._count = failure_count
+        self._in_a_row = consecutive_failures
         self._most_probes = probes
-        self._step = named(window, "window") / BUCKETS
+        span = named(window, "window")
         self._open_for = named(open_for, "open_for")
         self._ignored = Ignored("ignore", ignore)
         self._failures = Failures("failures", failures, codes, classify)
@@ -122,7 +128,7 @@ class CircuitBreaker:
         self._probing = self._probed = 0  # of this round: under way, gone well
         self._opened = self._refused = 0
         self._why = ""
-        self._empty(self._now())
+        self._window = Window(span, self._now())
         # Changes not told yet; whoever gets hold of the baton tells them, without waiting for it.
         self._changes: deque[tuple[State, State, str]] = deque()
         self._baton = Lock()
@@ -146,12 +152,12 @@ class CircuitBreaker:
         """An immutable snapshot."""
         now = self._now()
         with self._lock.hold():
-            self._roll(now)
+            self._window.roll(now)
             return BreakerStats(
                 name=self._name,
                 state=self._state,
-                calls=self._calls,
-                failures=self._failed,
+                calls=self._window.calls,
+                failures=self._window.failed,
                 retry_after=0.0 if self._door else self._wait(now),
                 opened=self._opened,
                 refused=self._refused,
@@ -197,11 +203,8 @@ class CircuitBreaker:
             if ticket != self._generation:
                 return
             if self._door:
-                if now >= self._ends:
-                    self._roll(now)
-                self._bucket[0] += 1
-                self._calls += 1
-                if not self._failed:
+                self._window.add(now, False, False)
+                if not self._window.failed:
                     return
                 self._judge(now)  # it may be the call without which there were too few
             elif self._state == "half-open":
@@ -235,40 +238,22 @@ class CircuitBreaker:
             if self._state == "half-open":
                 self._open(now, f"the probe failed: {type(error).__name__}")
             elif self._door:
-                self._roll(now)
-                self._bucket[0] += 1
-                self._bucket[1] += 1
-                self._calls += 1
-                self._failed += 1
+                self._window.add(now, True, False)
                 self._judge(now)
         self._tell()
 
     # ---- under the lock -------------------------------------------------------------------------
 
-    def _empty(self, now: float) -> None:
-        self._calls = self._failed = 0
-        self._bucket = [0, 0]  # calls, failures
-        self._buckets = deque([self._bucket])
-        self._ends = now + self._step  # of the last bucket
-
-    def _roll(self, now: float) -> None:
-        """Begins the bucket of this moment, and lets those go that are out of the window."""
-        if now < self._ends:
-            return
-        steps = int((now - self._ends) / self._step) + 1
-        self._ends += steps * self._step
-        for _ in range(min(steps, BUCKETS)):
-            self._bucket = [0, 0]
-            self._buckets.append(self._bucket)
-        while len(self._buckets) > BUCKETS:
-            calls, failed = self._buckets.popleft()
-            self._calls -= calls
-            self._failed -= failed
-
     def _judge(self, now: float) -> None:
         """After each call that counted."""
-        if self._calls >= self._least and self._failed / self._calls >= self._ratio:
-            self._open(now, f"{self._failed} of {self._calls} calls failed")
+        window = self._window
+        calls, failed = window.calls, window.failed
+        if self._ratio is not None and calls >= self._least and failed / calls >= self._ratio:
+            self._open(now, f"{failed} of {calls} calls failed")
+        elif self._count is not None and failed >= self._count:
+            self._open(now, f"{failed} calls failed")
+        elif self._in_a_row is not None and window.streak >= self._in_a_row:
+            self._open(now, f"{window.streak} calls in a row failed")
 
     def _wait(self, now: float) -> float:
         """Seconds until a call may be a probe."""
@@ -291,12 +276,12 @@ class CircuitBreaker:
         self._door = 0
         self._until = now + self._open_for
         self._opened += 1
-        self._empty(now)
+        self._window.clear(now)
         self._become("open", why)
 
     def _close(self, now: float, why: str) -> None:
         self._generation += 1
-        self._empty(now)
+        self._window.clear(now)
         self._become("closed", why)
         self._door = self._generation
 
@@ -327,6 +312,16 @@ class CircuitBreaker:
                 self._on_change(self, before, after)
             except Exception:
                 log.exception("circuit breaker %s: on_change failed", self._name)
+
+
+def _ratio(what: str, value: float | None) -> None:
+    if value is not None and not 0 < value <= 1:
+        raise ValueError(f"{what} must be above 0 and at most 1, not {value!r}")
+
+
+def _number(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")
 
 
 def _after_fork_in_child() -> None:
