@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastpool.calls import CallPolicy, CircuitBreaker, CircuitOpen
+from fastpool.calls import CallPolicy, CircuitBreaker, CircuitOpen, Retry
 from fastpool.testing import ManualClock
 from support import PATIENCE, Crew
 
@@ -249,3 +249,69 @@ def test_trips_are_counted(option: str, wrong: Any) -> None:
     options: dict[str, Any] = {option: wrong}
     with pytest.raises(ValueError, match=f"{option} must be a whole number of at least 1"):
         CircuitBreaker(**options)
+
+
+# ---- slow calls ---------------------------------------------------------------------------------
+
+
+@KINDS
+def test_breaker_opens_for_slow_calls(kind: str, clock: ManualClock) -> None:
+    """Those that went well, were answered with an error, and failed, alike."""
+    remote = Remote(kind, clock, slow_after=1.0, slow_ratio=0.75, failure_ratio=None)
+    remote.ask(None, 1.0)
+    remote.ask(None, 1.25)
+    with pytest.raises(KeyError):
+        remote.ask(KeyError("no such key"), 1.25)
+    assert (remote.breaker.stats().calls, remote.breaker.stats().slow) == (3, 2)
+    assert remote.breaker.state == "closed"
+    with pytest.raises(ConnectionError):
+        remote.ask(ConnectionError("down"), 1.25)
+    assert remote.breaker.state == "open"
+    assert "3 of 4 calls were slow" in str(remote.refuses())
+
+
+@KINDS
+def test_slow_probe_opens_it_again(kind: str, clock: ManualClock) -> None:
+    remote = Remote(kind, clock, slow_after=1.0)
+    remote.breaker.trip()
+    clock.advance(5)
+    remote.ask(None, 2.0)
+    assert remote.breaker.state == "open"
+    assert "the probe was slow" in str(remote.refuses())
+
+
+@KINDS
+def test_slow_calls_leave_the_window(kind: str, clock: ManualClock) -> None:
+    remote = Remote(kind, clock, slow_after=1.0, window=10.0, min_calls=100)
+    remote.ask(None, 2.0)
+    assert remote.breaker.stats().slow == 1
+    clock.advance(11)
+    assert remote.breaker.stats().slow == 0
+
+
+@KINDS
+def test_pauses_and_tries_before_make_no_call_slow(kind: str, clock: ManualClock) -> None:
+    """Only the last try says how fast the other side is."""
+    breaker = CircuitBreaker(min_calls=1, slow_after=1.0, clock=clock)
+    policy = CallPolicy(breaker=breaker, retry=Retry(2, backoff=60, max_backoff=60), clock=clock)
+    fails: list[Any] = [ConnectionRefusedError()]
+
+    def call() -> None:
+        if fails:
+            clock.advance(2)
+            raise fails.pop()
+
+    async def acall() -> None:
+        call()
+
+    if kind == "thread":
+        policy(call)()
+    else:
+        asyncio.run(policy(acall)())  # type: ignore[arg-type]
+    assert (breaker.stats().calls, breaker.stats().slow) == (1, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"slow_after": 0}, {"slow_ratio": 0}, {"slow_ratio": 1.5}])
+def test_bad_options_of_slow_calls_are_named(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        CircuitBreaker(**wrong)

@@ -81,3 +81,13 @@ def test_ignored_errors_of_grpc_count_as_neither(
     breaker = CircuitBreaker(min_calls=1, codes=["ABORTED"], ignore=ignore)
     assert ask(kind, script, CallPolicy(breaker=breaker), say, b"ABORTED") == "ABORTED"
     assert breaker.stats().calls == 0
+
+
+@KINDS
+@pytest.mark.parametrize("method", [say, count])
+def test_slow_calls_of_channels_are_counted(kind: str, script: ScriptServer, method: Any) -> None:
+    """Until the answer, and of a stream until its first message."""
+    breaker = CircuitBreaker(min_calls=1, slow_after=1e-9)
+    answer = ask(kind, script, CallPolicy(breaker=breaker), method, b"OK")
+    assert isinstance(answer, bytes)
+    assert breaker.state == "open"

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from .._core import Lock
 from ._errors import CircuitOpen
 from ._failures import CHANNEL_CODES, TRANSPORT, Classifying, Failing, Failures, Ignored, cancelled
-from ._time import Clock, named, reader
+from ._time import Clock, named, reader, seconds
 from ._window import Window
 
 __all__ = ["BreakerStats", "CircuitBreaker"]
@@ -35,15 +35,16 @@ _all: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
 class BreakerStats:
     """One breaker at one moment.
 
-    ``calls`` and ``failures``: in the window, as long as it is closed; ``retry_after``: seconds
-    until the next probe, 0 when closed; ``opened``: how often it opened; ``refused``: calls refused
-    so far.
+    ``calls``, ``failures`` and ``slow``: in the window, as long as it is closed; ``retry_after``:
+    seconds until the next probe, 0 when closed; ``opened``: how often it opened; ``refused``: calls
+    refused so far.
     """
 
     name: str
     state: State
     calls: int
     failures: int
+    slow: int
     retry_after: float
     opened: int
     refused: int
@@ -55,12 +56,14 @@ class CircuitBreaker:
     **closed**: calls go through.  When ``failure_ratio`` of the calls of the last ``window``
     seconds have failed, and those were ``min_calls`` at least, it opens; it also opens after
     ``failure_count`` failures in the window, and after ``consecutive_failures`` in a row, however
-    many calls there were.  None: not for this reason.  **open**: every call is
+    many calls there were; and when ``slow_ratio`` of at least ``min_calls`` were slow, which is
+    that the last try took more than ``slow_after`` seconds, whatever came of it.  None: not for
+    this reason.  **open**: every call is
     refused with CircuitOpen for ``open_for`` seconds.  **half-open**: then ``probes`` calls (one by
     default), and no more, go through.  If all go well the breaker closes with an empty window, and
-    if one fails it opens again; one that is cancelled makes room for the next call, and after
-    another ``open_for`` seconds without a decision the next call begins anew with the probes.  What
-    was begun in an earlier state changes nothing.
+    if one fails or is slow it opens again; one that is cancelled makes room for the next call, and
+    after another ``open_for`` seconds without a decision the next call begins anew with the probes.
+    What was begun in an earlier state changes nothing.
 
     ``failures`` (exception classes, or a callable) and ``codes`` (names of gRPC status codes) say
     which exceptions count: by default broken connections and time-outs, and the codes UNAVAILABLE,
@@ -87,6 +90,8 @@ class CircuitBreaker:
         min_calls: int = 10,
         failure_count: int | None = None,
         consecutive_failures: int | None = None,
+        slow_after: float | None = None,
+        slow_ratio: float = 0.5,
         window: float = 30.0,
         open_for: float = 5.0,
         probes: int = 1,
@@ -100,6 +105,7 @@ class CircuitBreaker:
         _ratio("failure_ratio", failure_ratio)
         if not min_calls >= 1:
             raise ValueError(f"min_calls must be at least 1, not {min_calls!r}")
+        _ratio("slow_ratio", slow_ratio)
         _number("probes", probes)
         _number("failure_count", 1 if failure_count is None else failure_count)
         _number("consecutive_failures", 1 if consecutive_failures is None else consecutive_failures)
@@ -110,6 +116,8 @@ class CircuitBreaker:
         self._least = min_calls
         self._count = failure_count
         self._in_a_row = consecutive_failures
+        self._slow_after = seconds(slow_after, "slow_after")
+        self._slow_ratio = slow_ratio
         self._most_probes = probes
         span = named(window, "window")
         self._open_for = named(open_for, "open_for")
@@ -158,6 +166,7 @@ class CircuitBreaker:
                 state=self._state,
                 calls=self._window.calls,
                 failures=self._window.failed,
+                slow=self._window.slow,
                 retry_after=0.0 if self._door else self._wait(now),
                 opened=self._opened,
                 refused=self._refused,
@@ -196,33 +205,41 @@ class CircuitBreaker:
         self._tell()
         return ticket
 
-    def succeeded(self, ticket: int) -> None:
+    def sent(self) -> float | None:
+        """The time, when a try begins, for what counts its end; None: nobody asks."""
+        return None if self._slow_after is None else self._now()
+
+    def succeeded(self, ticket: int, sent: float | None = None) -> None:
         """The call went well, or was answered with an error that does not count."""
         now = self._now()
+        slow = self._is_slow(now, sent)
         with self._lock.hold():
             if ticket != self._generation:
                 return
             if self._door:
-                self._window.add(now, False, False)
-                if not self._window.failed:
+                self._window.add(now, False, slow)
+                if not self._window.failed and not self._window.slow:
                     return
                 self._judge(now)  # it may be the call without which there were too few
             elif self._state == "half-open":
-                self._probing -= 1
-                self._probed += 1
-                if self._probed < self._most_probes:
-                    return
-                self._close(now, "the probe went well")
+                if slow:
+                    self._open(now, "the probe was slow")
+                else:
+                    self._probing -= 1
+                    self._probed += 1
+                    if self._probed < self._most_probes:
+                        return
+                    self._close(now, "the probe went well")
         self._tell()
 
-    def failed(self, ticket: int, error: BaseException) -> None:
+    def failed(self, ticket: int, error: BaseException, sent: float | None = None) -> None:
         """The call ended with this exception."""
         if cancelled(error) or self._ignored.match(error):
             self.forget(ticket)
         elif self._failures.match(error):
-            self._count_failure(ticket, error)
+            self._count_failure(ticket, error, sent)
         else:
-            self.succeeded(ticket)
+            self.succeeded(ticket, sent)
 
     def forget(self, ticket: int) -> None:
         """The call ended in a way that says nothing: cancelled, or never sent."""
@@ -230,7 +247,7 @@ class CircuitBreaker:
             if ticket == self._generation and self._state == "half-open":
                 self._probing -= 1  # the next call is a probe
 
-    def _count_failure(self, ticket: int, error: BaseException) -> None:
+    def _count_failure(self, ticket: int, error: BaseException, sent: float | None) -> None:
         now = self._now()
         with self._lock.hold():
             if ticket != self._generation:
@@ -238,9 +255,12 @@ class CircuitBreaker:
             if self._state == "half-open":
                 self._open(now, f"the probe failed: {type(error).__name__}")
             elif self._door:
-                self._window.add(now, True, False)
+                self._window.add(now, True, self._is_slow(now, sent))
                 self._judge(now)
         self._tell()
+
+    def _is_slow(self, now: float, sent: float | None) -> bool:
+        return sent is not None and self._slow_after is not None and now - sent > self._slow_after
 
     # ---- under the lock -------------------------------------------------------------------------
 
@@ -254,6 +274,8 @@ class CircuitBreaker:
             self._open(now, f"{failed} calls failed")
         elif self._in_a_row is not None and window.streak >= self._in_a_row:
             self._open(now, f"{window.streak} calls in a row failed")
+        elif window.slow and calls >= self._least and window.slow / calls >= self._slow_ratio:
+            self._open(now, f"{window.slow} of {calls} calls were slow")
 
     def _wait(self, now: float) -> float:
         """Seconds until a call may be a probe."""

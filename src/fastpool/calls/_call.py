@@ -116,7 +116,9 @@ class Call:
     answer; what raises in ``__init__`` never began.
     """
 
-    __slots__ = ("attempts", "began", "ends", "last", "repeatable", "rules", "ticket", "why")
+    __slots__ = (
+        "attempts", "began", "ends", "last", "repeatable", "rules", "sent", "ticket", "why",
+    )  # fmt: skip
 
     def __init__(self, rules: Rules, timeout: float | None = None) -> None:
         self.rules = rules
@@ -125,6 +127,7 @@ class Call:
         self.last: BaseException | None = None
         self.ticket = 0
         self.why = ""  # there is no other try
+        self.sent: float | None = None  # when the last try was, where the breaker asks
         self.began = began = rules.now()
         if rules.timeout is not None and (timeout is None or rules.timeout < timeout):
             timeout = rules.timeout
@@ -164,6 +167,8 @@ class Call:
 
     def try_ends(self) -> float | None:
         """When the try that begins now has to be over; None: whenever."""
+        if self.rules.breaker is not None:
+            self.sent = self.rules.breaker.sent()
         retry = self.rules.retry
         if retry is not None and retry.attempt_timeout is not None:
             ends = self.rules.now() + retry.attempt_timeout
@@ -188,7 +193,7 @@ class Call:
         """It went well: the end of the call."""
         rules = self.rules
         if rules.breaker is not None and (ticket := self._take_ticket()):
-            rules.breaker.succeeded(ticket)
+            rules.breaker.succeeded(ticket, self.sent)
         if rules.retry is not None and rules.retry.throttle is not None:
             rules.retry.throttle.succeeded()
         ledger = rules.ledger
@@ -203,7 +208,7 @@ class Call:
         """The first of several answers is there: the other side is well, and the call goes on."""
         self.repeatable = False
         if self.rules.breaker is not None and (ticket := self._take_ticket()):
-            self.rules.breaker.succeeded(ticket)
+            self.rules.breaker.succeeded(ticket, self.sent)
 
     def _take_ticket(self) -> int:
         """For whoever tells the breaker; 0: it has been told.  The first message of a stream may be
@@ -260,7 +265,7 @@ class Call:
             elif _unsent(error):
                 rules.breaker.forget(ticket)
             else:
-                rules.breaker.failed(ticket, error)
+                rules.breaker.failed(ticket, error, self.sent)
         if self.attempts > 1 or self.why:
             times = "once" if self.attempts == 1 else f"{self.attempts} times"
             took = rules.now() - self.began
