@@ -315,3 +315,107 @@ def test_pauses_and_tries_before_make_no_call_slow(kind: str, clock: ManualClock
 def test_bad_options_of_slow_calls_are_named(wrong: Any) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         CircuitBreaker(**wrong)
+
+
+# ---- by hand ------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_forced_open_refuses_until_it_is_reset(kind: str, clock: ManualClock) -> None:
+    """There is no probe."""
+    remote = Remote(kind, clock)
+    remote.breaker.force_open()
+    clock.advance(3600)
+    error = remote.refuses()
+    assert error.retry_after == float("inf")
+    assert str(error) == (
+        f"{error.call}: not tried: circuit breaker 'db' is open (forced open by hand);"
+        " no probe before its reset()"
+    )
+    stats = remote.breaker.stats()
+    assert (stats.state, stats.retry_after, stats.refused) == ("forced-open", float("inf"), 1)
+    remote.breaker.reset()
+    remote.ask()
+    assert remote.breaker.state == "closed"
+
+
+@KINDS
+def test_disabled_counts_nothing_until_it_is_reset(kind: str, clock: ManualClock) -> None:
+    """Whatever state it was in."""
+    remote = Remote(kind, clock)
+    remote.breaker.trip()
+    remote.breaker.disable()
+    remote.fail(99)
+    stats = remote.breaker.stats()
+    assert (stats.state, stats.calls, stats.retry_after) == ("disabled", 0, 0.0)
+    remote.breaker.reset()
+    remote.fail(3)
+    assert remote.breaker.state == "closed"
+    remote.fail()
+    assert remote.breaker.state == "open"
+
+
+@pytest.mark.parametrize("force", ["force_open", "disable"])
+def test_forced_state_ends_by_a_trip(force: str, clock: ManualClock) -> None:
+    remote = Remote("thread", clock)
+    getattr(remote.breaker, force)()
+    remote.breaker.trip()
+    assert remote.refuses().retry_after == 5.0
+    clock.advance(5)
+    remote.ask()
+    assert remote.breaker.state == "closed"
+
+
+@pytest.mark.parametrize("force", ["force_open", "disable"])
+@pytest.mark.parametrize("before", ["closed", "half-open", "disabled"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_calls_under_way_do_not_end_a_forced_state(
+    force: str, before: str, fails: bool, clock: ManualClock
+) -> None:
+    breaker = CircuitBreaker(min_calls=1, clock=clock)
+    if before == "half-open":
+        breaker.trip()
+        clock.advance(5)
+    elif before == "disabled":
+        breaker.disable()
+    ticket = breaker.admit("under way")
+    assert breaker.state == before
+    getattr(breaker, force)()
+    forced = breaker.state
+    if fails:
+        breaker.failed(ticket, ConnectionError())
+    else:
+        breaker.succeeded(ticket)
+    breaker.forget(ticket)
+    assert breaker.state == forced == {"force_open": "forced-open", "disable": "disabled"}[force]
+
+
+def test_no_try_follows_when_it_is_forced_open_meanwhile(clock: ManualClock) -> None:
+    breaker = CircuitBreaker(clock=clock)
+    tries = []
+
+    @CallPolicy(breaker=breaker, retry=Retry(3), clock=clock)
+    def call() -> None:
+        tries.append(1)
+        breaker.force_open()
+        raise ConnectionRefusedError
+
+    with pytest.raises(ConnectionRefusedError):
+        call()
+    assert len(tries) == 1
+
+
+def test_forced_states_are_told_once(clock: ManualClock) -> None:
+    told = []
+    breaker = CircuitBreaker(clock=clock, on_change=lambda *change: told.append(change[1:]))
+    breaker.force_open()
+    breaker.force_open()
+    breaker.disable()
+    breaker.disable()
+    breaker.reset()
+    assert told == [
+        ("closed", "forced-open"),
+        ("forced-open", "disabled"),
+        ("disabled", "closed"),
+    ]
+    assert breaker.stats().opened == 1

@@ -25,7 +25,11 @@ from ._window import Window
 
 __all__ = ["BreakerStats", "CircuitBreaker"]
 
-State: TypeAlias = Literal["closed", "open", "half-open"]
+State: TypeAlias = Literal["closed", "open", "half-open", "forced-open", "disabled"]
+REFUSING = ("open", "forced-open")
+
+UNCOUNTED = -1
+"""The ticket of calls through a disabled breaker: no generation has this number."""
 
 _numbers = count(1)
 _all: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
@@ -36,8 +40,8 @@ class BreakerStats:
     """One breaker at one moment.
 
     ``calls``, ``failures`` and ``slow``: in the window, as long as it is closed; ``retry_after``:
-    seconds until the next probe, 0 when closed; ``opened``: how often it opened; ``refused``: calls
-    refused so far.
+    seconds until the next probe, 0 when closed, infinite when forced open; ``opened``: how often it
+    opened; ``refused``: calls refused so far.
     """
 
     name: str
@@ -63,7 +67,9 @@ class CircuitBreaker:
     default), and no more, go through.  If all go well the breaker closes with an empty window, and
     if one fails or is slow it opens again; one that is cancelled makes room for the next call, and
     after another ``open_for`` seconds without a decision the next call begins anew with the probes.
-    What was begun in an earlier state changes nothing.
+    What was begun in an earlier state changes nothing.  By hand only: **forced-open**, in which
+    every call is refused, and **disabled**, in which every call goes through and none counts;
+    `reset` ends both.
 
     ``failures`` (exception classes, or a callable) and ``codes`` (names of gRPC status codes) say
     which exceptions count: by default broken connections and time-outs, and the codes UNAVAILABLE,
@@ -131,7 +137,9 @@ class CircuitBreaker:
         # Each change of state, and each round of probes, begins a new generation.  Who is admitted
         # gets its number as a ticket, and an outcome with an older number is of another time.
         self._generation = 1
-        self._door = 1  # the generation while closed, else 0; read without the lock, in one step
+        # The generation while closed, UNCOUNTED while disabled, else 0; read without the lock, in
+        # one step.
+        self._door = 1
         self._until = 0.0  # open: when a probe may start; half-open: when another round may
         self._probing = self._probed = 0  # of this round: under way, gone well
         self._opened = self._refused = 0
@@ -152,8 +160,8 @@ class CircuitBreaker:
 
     @property
     def state(self) -> State:
-        """ "closed", "open" or "half-open".  An open breaker whose time is over is open until a
-        call comes, which is the probe."""
+        """ "closed", "open", "half-open", "forced-open" or "disabled".  An open breaker whose time
+        is over is open until a call comes, which is the probe."""
         return self._state
 
     def stats(self) -> BreakerStats:
@@ -177,6 +185,22 @@ class CircuitBreaker:
         now = self._now()
         with self._lock.hold():
             self._open(now, "tripped by hand")
+        self._tell()
+
+    def force_open(self) -> None:
+        """Refuses every call from now on, without probes, until `reset` or `trip` is called."""
+        with self._lock.hold():
+            if self._state != "forced-open":
+                self._open(self._now(), "forced open by hand", "forced-open")
+                self._until = float("inf")
+        self._tell()
+
+    def disable(self) -> None:
+        """Lets every call through and counts none, until `reset` or `trip` is called."""
+        with self._lock.hold():
+            self._leave(self._now())
+            self._become("disabled", "disabled by hand")
+            self._door = UNCOUNTED
         self._tell()
 
     def reset(self) -> None:
@@ -204,6 +228,11 @@ class CircuitBreaker:
             ticket = self._probe(now)
         self._tell()
         return ticket
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it is open: a call that failed had better not be tried again."""
+        return self._state in REFUSING
 
     def sent(self) -> float | None:
         """The time, when a try begins, for what counts its end; None: nobody asks."""
@@ -293,17 +322,20 @@ class CircuitBreaker:
         self._become("half-open", "a probe is under way")
         return self._generation
 
-    def _open(self, now: float, why: str) -> None:
+    def _leave(self, now: float) -> None:
+        """What was begun until now changes nothing any more."""
         self._generation += 1
+        self._window.clear(now)
+
+    def _open(self, now: float, why: str, state: State = "open") -> None:
+        self._leave(now)
         self._door = 0
         self._until = now + self._open_for
         self._opened += 1
-        self._window.clear(now)
-        self._become("open", why)
+        self._become(state, why)
 
     def _close(self, now: float, why: str) -> None:
-        self._generation += 1
-        self._window.clear(now)
+        self._leave(now)
         self._become("closed", why)
         self._door = self._generation
 
@@ -327,7 +359,7 @@ class CircuitBreaker:
         import logging
 
         log = logging.getLogger("fastpool")
-        level = logging.WARNING if after == "open" else logging.INFO
+        level = logging.WARNING if after in REFUSING else logging.INFO
         log.log(level, "circuit breaker %s: %s -> %s, %s", self._name, before, after, why)
         if self._on_change is not None:
             try:

@@ -245,7 +245,7 @@ class Call:
             self.why = "; not again, since too many calls fail (RetryThrottle)"
             return None
         breaker = self.rules.breaker
-        if breaker is not None and breaker.state == "open":  # others have seen enough meanwhile
+        if breaker is not None and breaker.refuses:  # others have seen enough meanwhile
             return None
         if pushback is not None and pushback < 0:
             self.why = "; not again, since the server asks not to"

@@ -61,7 +61,8 @@ class DeadlineExceeded(CallError, TimeoutError):
 class CircuitOpen(CallError):
     """Refused without a try: the circuit breaker is open.
 
-    ``.retry_after``: seconds until a probe is let through, 0 when it may be at any moment;
+    ``.retry_after``: seconds until a probe is let through, 0 when it may be at any moment, infinite
+    when the breaker was forced open;
     ``.breaker``: its name.
     """
 
@@ -78,10 +79,10 @@ class CircuitOpen(CallError):
     def text(self) -> str:  # type: ignore[override]
         """The message without the name of the call."""
         why = f" ({self.why})" if self.why else ""
-        return (
-            f"not tried: circuit breaker {self.breaker!r} is open{why};"
-            f" the next probe in {self.retry_after:.3g} s"
-        )
+        until = f"the next probe in {self.retry_after:.3g} s"
+        if self.retry_after == float("inf"):
+            until = "no probe before its reset()"
+        return f"not tried: circuit breaker {self.breaker!r} is open{why}; {until}"
 
 
 class Overloaded(CallError):
