@@ -268,7 +268,7 @@ def test_the_breaker_sees_a_call_once_whatever_the_tries(clock: ManualClock) -> 
     [
         ({"attempts": 0}, ValueError, "attempts must be a whole number of at least 1, not 0"),
         ({"attempts": "3"}, ValueError, "attempts"),
-        ({"backoff": 0}, ValueError, "backoff must be more than 0 s, not 0"),
+        ({"backoff": -0.1}, ValueError, "backoff must be at least 0 s, not -0.1"),
         ({"backoff": None}, TypeError, "backoff must be a number of seconds, not None"),
         ({"max_backoff": "1"}, TypeError, "max_backoff"),
         ({"attempt_timeout": -1}, ValueError, "attempt_timeout must be more than 0 s"),

@@ -68,8 +68,10 @@ class Retry:
     says that it could not connect.
 
     ``attempts``: tries in all, the first one included.  ``backoff``: seconds; the pause before try
-    n + 1 is drawn between 0 and ``backoff * 2 ** (n - 1)``, at most ``max_backoff``: full jitter,
-    so that callers who failed together do not come back together.  A pause for which the time left
+    n + 1 is drawn between 0 and ``backoff * multiplier ** (n - 1)``, at most ``max_backoff``: full
+    jitter, so that callers who failed together do not come back together; with ``jitter=False`` it
+    is that length, with ``multiplier=1`` as well it is constant, and with ``backoff=0`` there is no
+    pause.  A pause for which the time left
     does not suffice is not begun: the failure is raised at once.  A gRPC server's pushback takes
     the place of the pause.  ``attempt_timeout``: seconds for one try, so that a hanging one leaves
     time for another; it bounds what `CallPolicy` bounds.  ``on`` (exception classes, or a callable)
@@ -88,6 +90,8 @@ class Retry:
         *,
         backoff: float = 0.1,
         max_backoff: float = 5.0,
+        multiplier: float = 2.0,
+        jitter: bool = True,
         attempt_timeout: float | None = None,
         on: Failing = TRANSPORT,
         codes: Collection[str] = ("UNAVAILABLE",),
@@ -102,7 +106,11 @@ class Retry:
         if not (throttle is None or isinstance(throttle, RetryThrottle)):
             raise TypeError(f'throttle must be a RetryThrottle, "own" or None, not {throttle!r}')
         self.attempts = attempts
-        self.backoff = named(backoff, "backoff")
+        if not 1 <= multiplier <= 100:
+            raise ValueError(f"multiplier must be at least 1 and at most 100, not {multiplier!r}")
+        self.backoff = named(backoff, "backoff", zero=True)
+        self.multiplier = multiplier
+        self.jitter = bool(jitter)
         self.max_backoff = named(max_backoff, "max_backoff")
         self.attempt_timeout = seconds(attempt_timeout, "attempt_timeout")
         self.throttle = throttle
@@ -121,7 +129,9 @@ class Retry:
     def pause(self, failed: int) -> float:
         """Seconds before the next try after so many that failed."""
         # The exponent is bounded: no float holds 2 ** 1024.
-        return random() * min(self.max_backoff, self.backoff * 2.0 ** min(failed - 1, 64))
+        grown = self.backoff * float(self.multiplier) ** min(failed - 1, 64)
+        longest = min(self.max_backoff, grown)
+        return random() * longest if self.jitter else longest
 
 
 def _after_fork_in_child() -> None:

@@ -36,8 +36,8 @@ def seconds(value: float | None, what: str, *, zero: bool = False) -> float | No
     return None if value == float("inf") else value
 
 
-def named(value: object, what: str) -> float:
+def named(value: object, what: str, *, zero: bool = False) -> float:
     """``value`` if it is a length of time: None is not."""
     if value is None:
         raise TypeError(f"{what} must be a number of seconds, not None")
-    return seconds(value, what) or 0.0  # type: ignore[arg-type]
+    return seconds(value, what, zero=zero) or 0.0  # type: ignore[arg-type]
