@@ -11,7 +11,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from calls_channels import count, in_loop, say  # noqa: E402
 from calls_server import ScriptServer  # noqa: E402
-from fastpool.calls import CallPolicy, CircuitBreaker, Retry  # noqa: E402
+from fastpool.calls import CallPolicy, CircuitBreaker, Retry, RetryEvent  # noqa: E402
 
 KINDS = pytest.mark.parametrize("kind", ["thread", "task"])
 
@@ -91,3 +91,29 @@ def test_slow_calls_of_channels_are_counted(kind: str, script: ScriptServer, met
     answer = ask(kind, script, CallPolicy(breaker=breaker), method, b"OK")
     assert isinstance(answer, bytes)
     assert breaker.state == "open"
+
+
+@KINDS
+def test_answers_of_channels_are_tried_again(kind: str, script: ScriptServer) -> None:
+    """The hook is told of each; the answer to `with_call` is looked at, too."""
+    told: list[RetryEvent] = []
+    retry = Retry(3, backoff=0, on_result=lambda answer: answer == b"OK 1", on_retry=told.append)
+    policy = CallPolicy(retry=retry, timeout=60)
+    assert ask(kind, script, policy, say, b"OK") == b"OK 2"
+    assert [(event.tries, event.result) for event in told] == [(1, b"OK 1")]
+    if kind == "thread":
+        with policy.wrap(grpc.insecure_channel(script.target), idempotent=True) as channel:
+            script.seen.clear()
+            assert say(channel).with_call(b"OK")[0] == b"OK 2"
+            assert say(channel).future(b"OK").result() == b"OK 3"
+
+
+@KINDS
+@pytest.mark.parametrize("method", [say, count])
+def test_hook_is_told_of_each_further_try_of_a_channel(
+    kind: str, script: ScriptServer, method: Any
+) -> None:
+    told: list[RetryEvent] = []
+    policy = CallPolicy(retry=Retry(3, backoff=0, on_retry=told.append), timeout=60)
+    ask(kind, script, policy, method, b"UNAVAILABLE OK")
+    assert [(event.tries, event.error.code().name) for event in told] == [(1, "UNAVAILABLE")]

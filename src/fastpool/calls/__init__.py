@@ -10,7 +10,7 @@ from ._call import CallStats
 from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
 from ._limit import Limit, LimitStats
 from ._policy import CallPolicy
-from ._retry import Retry, RetryThrottle
+from ._retry import Retry, RetryEvent, RetryThrottle
 
 __all__ = [
     "BreakerStats",
@@ -24,12 +24,13 @@ __all__ = [
     "LimitStats",
     "Overloaded",
     "Retry",
+    "RetryEvent",
     "RetryThrottle",
     "budget",
     "remaining",
 ]
 
 _ours = (BreakerStats, CallPolicy, CallStats, CircuitBreaker, Limit, LimitStats)
-for _public in (*_ours, Retry, RetryThrottle, budget, remaining):
+for _public in (*_ours, Retry, RetryEvent, RetryThrottle, budget, remaining):
     _public.__module__ = __name__
 del _ours, _public  # pyright: ignore[reportPossiblyUnboundVariable]

@@ -113,8 +113,10 @@ class _OneAnswer(_Course):
                     raise _told(error) from error.__cause__
                 pause = again
             else:
-                call.succeeded()
-                return answer
+                again = call.answered(answer)
+                if again is None:
+                    return answer
+                pause = again
 
 
 class _Answers(_Course):

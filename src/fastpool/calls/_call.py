@@ -11,6 +11,7 @@ import os
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .._core import Lock
 from ._breaker import BreakerStats, CircuitBreaker
@@ -18,7 +19,7 @@ from ._budget import CURRENT, inherited
 from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
 from ._failures import cancelled, local, pushback_of
 from ._limit import Limit, LimitStats
-from ._retry import Retry
+from ._retry import Retry, RetryEvent
 
 __all__ = ["CallStats"]
 
@@ -112,8 +113,8 @@ class Rules:
 class Call:
     """One call, from its begin to its end.  Belongs to one thread or task at a time.
 
-    Begun, it ends by exactly one of ``succeeded``, ``cancelled``, and ``failed`` with a None for an
-    answer; what raises in ``__init__`` never began.
+    Begun, it ends by exactly one of ``succeeded``, ``cancelled``, and ``answered`` or ``failed``
+    with a None for an answer; what raises in ``__init__`` never began.
     """
 
     __slots__ = (
@@ -189,6 +190,21 @@ class Call:
 
     # ---- the end of a try -----------------------------------------------------------------------
 
+    def answered(self, result: Any) -> float | None:
+        """A try ended with this: the seconds until the next one, or None at the end of the call,
+        when ``result`` is to be returned."""
+        retry = self.rules.retry
+        if retry is not None and retry.on_result is not None:
+            if self.repeatable and self.rules.idempotent and retry.wants_after(result):
+                pause = self._pause(retry, None)
+                if pause is not None:
+                    self.last = None
+                    event = RetryEvent(self.rules.name, self.attempts, pause, None, result)
+                    self._again(retry, event)
+                    return pause
+        self.succeeded()
+        return None
+
     def succeeded(self) -> None:
         """It went well: the end of the call."""
         rules = self.rules
@@ -222,21 +238,22 @@ class Call:
         when ``error`` is to be raised."""
         retry = self.rules.retry
         if self.repeatable and retry is not None and isinstance(error, Exception):
-            pause = self._pause(retry, error)
-            if pause is not None:
-                self.last = error
-                self.attempts += 1
-                self.rules.ledger.add("retries")
-                return pause
+            if (not _unsent(error) or local(error)) and retry.wants(error, self.rules.idempotent):
+                pause = self._pause(retry, pushback_of(error))
+                if pause is not None:
+                    self.last = error
+                    self._again(retry, RetryEvent(self.rules.name, self.attempts, pause, error))
+                    return pause
         self._end(error)
         return None
 
-    def _pause(self, retry: Retry, error: Exception) -> float | None:
-        if _unsent(error) and not local(error):
-            return None
-        if not retry.wants(error, self.rules.idempotent):
-            return None
-        pushback = pushback_of(error)
+    def _again(self, retry: Retry, event: RetryEvent) -> None:
+        self.attempts += 1
+        self.rules.ledger.add("retries")
+        retry.tell(event)
+
+    def _pause(self, retry: Retry, pushback: float | None) -> float | None:
+        """The seconds until another try, which would be worth it; None: there is none."""
         may = retry.throttle is None or retry.throttle.failed()
         if self.attempts >= retry.attempts:
             return None

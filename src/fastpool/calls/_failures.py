@@ -13,6 +13,7 @@ Matching: TypeAlias = type[BaseException] | Collection[type[BaseException]]
 Failing: TypeAlias = Matching | Callable[[Exception], bool]
 Classifying: TypeAlias = Callable[[Exception], bool | None]
 
+_A = TypeVar("_A")
 _T = TypeVar("_T")
 
 #: The connection broke or did not answer.  Narrower than OSError, to which a missing file belongs.
@@ -106,16 +107,16 @@ def _taken_apart(
     )
 
 
-def asked(question: Callable[[Exception], _T], error: Exception) -> _T | None:
-    """What the user's callable says of the exception, which it must not replace: what it raises
+def asked(question: Callable[[_A], _T], about: _A) -> _T | None:
+    """What the user's callable says of the end of a try, which it must not replace: what it raises
     itself is logged, and it has said nothing."""
     try:
-        return question(error)
+        return question(about)
     except Exception:
         import logging
 
         logging.getLogger("fastpool").exception(
-            "%r failed, which was asked about %s", question, type(error).__name__
+            "%r failed, which was asked about a %s", question, type(about).__name__
         )
         return None
 

@@ -129,14 +129,16 @@ class _OneAnswer(_Method):
     def __call__(
         self, request: Any, timeout: float | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        return self._run(self._inner, timeout, (request, *args), kwargs)
+        return self._run(self._inner, False, timeout, (request, *args), kwargs)
 
     def with_call(
         self, request: Any, timeout: float | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        return self._run(self._inner.with_call, timeout, (request, *args), kwargs)
+        return self._run(self._inner.with_call, True, timeout, (request, *args), kwargs)
 
-    def _run(self, send: Any, timeout: float | None, args: Any, kwargs: Any) -> Any:
+    def _run(
+        self, send: Any, with_call: bool, timeout: float | None, args: Any, kwargs: Any
+    ) -> Any:
         rules = self._rules
         limit = rules.limit
         call = self._begin(timeout)
@@ -162,8 +164,10 @@ class _OneAnswer(_Method):
                     _raise(error)
                 pause = again
             else:
-                call.succeeded()
-                return answer
+                again = call.answered(answer[0] if with_call else answer)
+                if again is None:
+                    return answer
+                pause = again
 
     def future(self, request: Any, timeout: float | None = None, *args: Any, **kwargs: Any) -> Any:
         call = self._begin(timeout)

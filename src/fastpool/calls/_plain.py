@@ -76,8 +76,10 @@ def _of_threads(
                     raise
                 pause = again
             else:
-                call.succeeded()
-                return result
+                again = call.answered(result)
+                if again is None:
+                    return result
+                pause = again
 
     return call_under_policy
 
@@ -139,8 +141,10 @@ def _of_tasks(
                     raise
                 pause = again
             else:
-                call.succeeded()
-                return result
+                again = call.answered(result)
+                if again is None:
+                    return result
+                pause = again
 
     return call_under_policy
 

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from random import random  # of the module's own generator, which is seeded anew after a fork
-from typing import Literal
+from typing import Any, Literal
 
 from .._core import Lock
-from ._failures import TRANSPORT, Classifying, Failing, Failures, never_sent
+from ._failures import TRANSPORT, Classifying, Failing, Failures, asked, never_sent
 from ._time import named, seconds
 
-__all__ = ["Retry", "RetryThrottle"]
+__all__ = ["Retry", "RetryEvent", "RetryThrottle"]
 
 _all: weakref.WeakSet[RetryThrottle] = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class RetryEvent:
+    """What ``Retry(on_retry=)`` is told before the pause.
+
+    ``call``: what is called; ``tries``: how often it was tried until now; ``pause``: seconds until
+    the next try; ``error``: how the last one failed, None where ``on_result`` wants another one;
+    ``result``: what it returned then.
+    """
+
+    call: str
+    tries: int
+    pause: float
+    error: Exception | None
+    result: Any = None
 
 
 class RetryThrottle:
@@ -80,6 +98,10 @@ class Retry:
     ``trailing_metadata()`` it may look at: True: worth it, False: not, None: as ``on`` and
     ``codes`` have it.
     ``throttle``: stops retries while much fails; "own": a new RetryThrottle, None: nothing does.
+    ``on_result(result)``: whether what an idempotent call returned is worth another try, as "not
+    ready yet" is; the last result is returned as it is.  It is not asked of streams.
+    ``on_retry(event)`` is told of each further try, by a RetryEvent before its pause, under no
+    lock.  What these callables raise is logged, and they have said nothing.
 
     One object may serve any number of policies, which then share its throttle.
     """
@@ -98,7 +120,14 @@ class Retry:
         classify: Classifying | None = None,
         refused: Failing = ConnectionRefusedError,
         throttle: RetryThrottle | Literal["own"] | None = "own",
+        on_result: Callable[[Any], bool] | None = None,
+        on_retry: Callable[[RetryEvent], object] | None = None,
     ) -> None:
+        for what, given in (("on_result", on_result), ("on_retry", on_retry)):
+            if not (given is None or callable(given)):
+                raise TypeError(f"{what} must be a callable or None, not {given!r}")
+            if iscoroutinefunction(given):
+                raise TypeError(f"{what} must be a plain callable: nobody would await {given!r}")
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
             raise ValueError(f"attempts must be a whole number of at least 1, not {attempts!r}")
         if throttle == "own":
@@ -114,6 +143,8 @@ class Retry:
         self.max_backoff = named(max_backoff, "max_backoff")
         self.attempt_timeout = seconds(attempt_timeout, "attempt_timeout")
         self.throttle = throttle
+        self.on_result = on_result
+        self.on_retry = on_retry
         self._on = Failures("on", on, codes, classify)
         self._refused = Failures("refused", refused, ())
 
@@ -125,6 +156,15 @@ class Retry:
         if idempotent and self._on.match(error):
             return True
         return self._refused.match(error) or never_sent(error)
+
+    def wants_after(self, result: Any) -> bool:
+        """Whether the result is worth another try."""
+        return self.on_result is not None and bool(asked(self.on_result, result))
+
+    def tell(self, event: RetryEvent) -> None:
+        """Tells the user of another try."""
+        if self.on_retry is not None:
+            asked(self.on_retry, event)
 
     def pause(self, failed: int) -> float:
         """Seconds before the next try after so many that failed."""
