@@ -1,7 +1,8 @@
 """A gRPC server that fails on demand, in this process: for tests of policies around channels.
 
 Every method takes a list of steps as its request, separated by blanks, and does one at each call
-that names the list anew: `OK`, a status code, a status code with `:ms` for a pushback, `hang`.
+that names the list anew: `OK`, a status code, a status code with `:ms` for a pushback or `~ms` for
+RetryInfo among its details, `hang`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,34 @@ from typing import Any
 import grpc
 
 SERVICE = "fastpool.test.Script"
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    """A field of a protobuf message; its number is less than 16."""
+    if isinstance(value, bytes):
+        return bytes([number << 3 | 2]) + _varint(len(value)) + value
+    return bytes([number << 3]) + _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    made = bytearray()
+    while value > 127:
+        made.append(value & 127 | 128)
+        value >>= 7
+    return bytes(made) + bytes([value])
+
+
+def status_with_retry_info(milliseconds: int) -> bytes:
+    """A google.rpc.Status, as servers of Google's send it, with another detail before."""
+    seconds, rest = divmod(milliseconds, 1000)
+    delay = (_field(1, seconds) if seconds else b"") + (_field(2, rest * 10**6) if rest else b"")
+    kind = b"type.googleapis.com/google.rpc."
+    details = [
+        _field(1, kind + b"DebugInfo") + _field(2, _field(2, b"in some place")),
+        _field(1, kind + b"RetryInfo") + _field(2, _field(1, delay)),
+    ]
+    status = _field(1, 14) + _field(2, b"as the script says")
+    return status + b"".join(_field(3, detail) for detail in details)
 
 
 class ScriptServer:
@@ -55,6 +84,10 @@ class ScriptServer:
         if step.startswith("later-"):
             self.gate.wait(30)
             step = step.removeprefix("later-")
+        step, _, retry_info = step.partition("~")
+        if retry_info:
+            status = status_with_retry_info(int(retry_info))
+            context.set_trailing_metadata((("grpc-status-details-bin", status),))
         name, _, pushback = step.partition(":")
         if pushback:
             context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))

@@ -9,7 +9,7 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from calls_channels import count, in_loop, say  # noqa: E402
+from calls_channels import Pauses, count, in_loop, say  # noqa: E402
 from calls_server import ScriptServer  # noqa: E402
 from fastpool.calls import CallPolicy, CircuitBreaker, Retry, RetryEvent  # noqa: E402
 
@@ -117,3 +117,30 @@ def test_hook_is_told_of_each_further_try_of_a_channel(
     policy = CallPolicy(retry=Retry(3, backoff=0, on_retry=told.append), timeout=60)
     ask(kind, script, policy, method, b"UNAVAILABLE OK")
     assert [(event.tries, event.error.code().name) for event in told] == [(1, "UNAVAILABLE")]
+
+
+@KINDS
+@pytest.mark.parametrize("method", [say, count])
+@pytest.mark.parametrize(("step", "pause"), [("~2750", 2.75), ("~250", 0.25), (":1500", 1.5)])
+def test_server_says_how_long_to_wait(
+    kind: str, script: ScriptServer, method: Any, step: str, pause: float
+) -> None:
+    """By RetryInfo among its details, or by a pushback."""
+    told: list[RetryEvent] = []
+    clock = Pauses(lambda: None)
+    retry = Retry(3, backoff=9, on_retry=told.append)
+    policy = CallPolicy(retry=retry, clock=clock)
+    answer = ask(kind, script, policy, method, f"UNAVAILABLE{step} OK".encode())
+    assert isinstance(answer, bytes)
+    assert [event.pause for event in told] == [pause]
+    assert clock.pauses == 1
+
+
+@KINDS
+@pytest.mark.parametrize("step", ["~60001", ":60001"])
+def test_server_is_not_waited_for_too_long(kind: str, script: ScriptServer, step: str) -> None:
+    clock = Pauses(lambda: None)
+    policy = CallPolicy(retry=Retry(3), clock=clock)
+    request = f"UNAVAILABLE{step}".encode()
+    assert ask(kind, script, policy, say, request) == "UNAVAILABLE"
+    assert clock.pauses == 0

@@ -17,9 +17,10 @@ from .._core import Lock
 from ._breaker import BreakerStats, CircuitBreaker
 from ._budget import CURRENT, inherited
 from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
-from ._failures import cancelled, local, pushback_of
+from ._failures import cancelled, local
 from ._limit import Limit, LimitStats
 from ._retry import Retry, RetryEvent
+from ._retry_after import retry_after
 
 __all__ = ["CallStats"]
 
@@ -239,7 +240,7 @@ class Call:
         retry = self.rules.retry
         if self.repeatable and retry is not None and isinstance(error, Exception):
             if (not _unsent(error) or local(error)) and retry.wants(error, self.rules.idempotent):
-                pause = self._pause(retry, pushback_of(error))
+                pause = self._pause(retry, retry_after(error))
                 if pause is not None:
                     self.last = error
                     self._again(retry, RetryEvent(self.rules.name, self.attempts, pause, error))
@@ -252,7 +253,7 @@ class Call:
         self.rules.ledger.add("retries")
         retry.tell(event)
 
-    def _pause(self, retry: Retry, pushback: float | None) -> float | None:
+    def _pause(self, retry: Retry, given: float | None) -> float | None:
         """The seconds until another try, which would be worth it; None: there is none."""
         may = retry.throttle is None or retry.throttle.failed()
         if self.attempts >= retry.attempts:
@@ -264,10 +265,17 @@ class Call:
         breaker = self.rules.breaker
         if breaker is not None and breaker.refuses:  # others have seen enough meanwhile
             return None
-        if pushback is not None and pushback < 0:
+        if given is not None and given < 0:
             self.why = "; not again, since the server asks not to"
             return None
-        pause = retry.pause(self.attempts) if pushback is None else pushback
+        longest = retry.max_retry_after
+        if given is not None and longest is not None and given > longest:
+            self.why = (
+                f"; not again, since the server asks to wait {given:.3g} s,"
+                f" and max_retry_after is {longest:.3g} s"
+            )
+            return None
+        pause = retry.pause(self.attempts) if given is None else given
         left = None if self.ends is None else self.ends - self.rules.now()
         if left is not None and pause >= left:
             self.why = f"; not again, since the {left:.3g} s left end before the next try"

@@ -169,22 +169,6 @@ def code_of(error: BaseException) -> str | None:
     return getattr(status, "name", "UNKNOWN")
 
 
-def pushback_of(error: BaseException) -> float | None:
-    """What the server asks for in ``grpc-retry-pushback-ms``: seconds until the next try, a
-    negative number for never; None where it says nothing."""
-    trailing = getattr(error, "trailing_metadata", None)
-    if code_of(error) is None or not callable(trailing):
-        return None
-    pairs: Any = trailing() or ()
-    for key, value in pairs:
-        if key == "grpc-retry-pushback-ms":
-            try:
-                return int(value) / 1000
-            except ValueError:  # what cannot be read means never, says gRPC's design A6
-                return -1.0
-    return None
-
-
 def local(error: BaseException) -> bool:
     """Whether a shared gRPC channel refused the call, or let it expire in its line: the other side
     never heard of it."""

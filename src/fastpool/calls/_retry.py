@@ -90,8 +90,10 @@ class Retry:
     jitter, so that callers who failed together do not come back together; with ``jitter=False`` it
     is that length, with ``multiplier=1`` as well it is constant, and with ``backoff=0`` there is no
     pause.  A pause for which the time left
-    does not suffice is not begun: the failure is raised at once.  A gRPC server's pushback takes
-    the place of the pause.  ``attempt_timeout``: seconds for one try, so that a hanging one leaves
+    does not suffice is not begun: the failure is raised at once.  What the server asks for takes
+    the place of the pause: gRPC's pushback, RetryInfo among the details of gRPC's status, HTTP's
+    Retry-After; where that is longer than ``max_retry_after`` seconds (None: however long), there
+    is no further try.  ``attempt_timeout``: seconds for one try, so that a hanging one leaves
     time for another; it bounds what `CallPolicy` bounds.  ``on`` (exception classes, or a callable)
     and ``codes`` (names of gRPC status codes): which failures are worth another try.
     ``classify(error)`` is asked first, about gRPC's errors too, whose ``details()`` and
@@ -114,6 +116,7 @@ class Retry:
         max_backoff: float = 5.0,
         multiplier: float = 2.0,
         jitter: bool = True,
+        max_retry_after: float | None = 60.0,
         attempt_timeout: float | None = None,
         on: Failing = TRANSPORT,
         codes: Collection[str] = ("UNAVAILABLE",),
@@ -140,6 +143,7 @@ class Retry:
         self.backoff = named(backoff, "backoff", zero=True)
         self.multiplier = multiplier
         self.jitter = bool(jitter)
+        self.max_retry_after = seconds(max_retry_after, "max_retry_after", zero=True)
         self.max_backoff = named(max_backoff, "max_backoff")
         self.attempt_timeout = seconds(attempt_timeout, "attempt_timeout")
         self.throttle = throttle
