@@ -320,6 +320,16 @@ class Service:
         return str(n)
 
 
+def guess_nothing(key: str) -> int:
+    return 0
+
+
+@policy(fallback=guess_nothing)
+def guess(key: str) -> int:
+    return len(key)
+
+
+assert_type(guess("key"), int)
 plain: Callable[[str], int] = look_up
 assert_type(look_up("key", default=3), int)
 fetched: Callable[[str], Coroutine[Any, Any, bytes]] = fetch

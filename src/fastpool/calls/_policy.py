@@ -93,7 +93,18 @@ class CallPolicy:
         idempotent: bool = False,
         timeout_arg: str | None = None,
         name: str | None = None,
+        fallback: None = None,
     ) -> Decorator: ...
+    @overload
+    def __call__(
+        self,
+        /,
+        *,
+        idempotent: bool = False,
+        timeout_arg: str | None = None,
+        name: str | None = None,
+        fallback: Callable[_P, _R],
+    ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
     def __call__(
         self,
         function: Callable[_P, _R] | None = None,
@@ -102,6 +113,7 @@ class CallPolicy:
         idempotent: bool = False,
         timeout_arg: str | None = None,
         name: str | None = None,
+        fallback: Callable[..., Any] | None = None,
     ) -> Any:
         """``@policy`` or ``@policy(...)``: the function under this policy, of its own kind and with
         its own signature.
@@ -110,23 +122,33 @@ class CallPolicy:
         before it was sent is tried again.  ``timeout_arg``: the name of a keyword of the function
         that is given the seconds left for each try; a caller's own value for it counts as a
         time-out for the whole call.  ``name`` is for errors (default: the function's own).
+        ``fallback``: called with the arguments of the call in place of a CircuitOpen, that of this
+        policy's breaker or of one inside; what it returns or raises is what the caller gets.  Of a
+        coroutine function it may be one, too.
 
         TypeError for generator functions, and when a function returns something to be awaited: of
         those a policy cannot tell when the call is over.
         """
         if function is None:
-            return lambda function: self._around(function, idempotent, timeout_arg, name)
-        return self._around(function, idempotent, timeout_arg, name)
+            return lambda function: self._around(function, idempotent, timeout_arg, name, fallback)
+        return self._around(function, idempotent, timeout_arg, name, fallback)
 
     def _around(
-        self, function: Any, idempotent: bool, timeout_arg: str | None, name: str | None
+        self,
+        function: Any,
+        idempotent: bool,
+        timeout_arg: str | None,
+        name: str | None,
+        fallback: Any,
     ) -> Any:
+        from ._fallback import with_fallback
         from ._plain import wrapped
 
         if not callable(function):
             raise TypeError(f"a policy is put on a function, not on {function!r}")
         named: str = name or getattr(function, "__qualname__", None) or repr(function)
-        return wrapped(function, self.rules(named, idempotent), timeout_arg)
+        under = wrapped(function, self.rules(named, idempotent), timeout_arg)
+        return under if fallback is None else with_fallback(under, fallback)
 
     def wrap(self, channel: _C, *, idempotent: bool | Collection[str] = ()) -> _C:
         """A gRPC channel whose calls go by this policy, for stubs as the channel itself: a
