@@ -7,6 +7,7 @@ the reply had come.  So its connections are the resources of a FastPool instead.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
@@ -30,33 +31,65 @@ from ._bounds import PIECE, Bounds
 from ._deadline import Deadline
 from ._errors import BadReply
 from ._messages import Answer
-from ._wire import STILLBORN
+from ._wire import GATHERED, STILLBORN
 
 __all__ = ["AioLine", "dial", "turn"]
 
 
 class Counted(httpcore.AsyncNetworkStream):
-    """A stream that knows whether anything of the reply has come, and whether it has ended."""
+    """A stream that knows how much it has sent, whether anything of the reply has come, and whether
+    it has ended.
+
+    A server may answer before it has read all of a request, and end the connection. So while a long
+    piece is sent it listens, and sends no more when something comes.
+    """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self.stream = stream
-        self.received = 0
+        self.sent = self.received = 0
         self.ended = False
+        self.ahead: asyncio.Task[bytes] | None = None  # a read that began while it was sending
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = await self.stream.read(max_bytes, timeout)
+        ahead, self.ahead = self.ahead, None
+        data = await (self.stream.read(max_bytes, timeout) if ahead is None else ahead)
         self.received += len(data)
         self.ended = not data
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self.stream.write(buffer, timeout)
+        self.sent += len(buffer)
+        if len(buffer) <= GATHERED:
+            await self.stream.write(buffer, timeout)
+            return
+        ahead = self.ahead = asyncio.ensure_future(self.stream.read(PIECE, None))
+        writing = asyncio.ensure_future(self.stream.write(buffer, timeout))
+        try:
+            await asyncio.wait([ahead, writing], return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done():  # httpx then reads what has come
+                raise httpcore.WriteError("the reply came before the request was sent")
+            writing.result()
+        finally:
+            await _end(writing)
 
     async def aclose(self) -> None:
-        await self.stream.aclose()
+        ahead, self.ahead = self.ahead, None
+        try:
+            if ahead is not None:
+                await _end(ahead)
+        finally:
+            await self.stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
         return self.stream.get_extra_info(info)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancels it if it is not over; how it ended has been said, or is of no interest."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
 
 
 class Coded(httpx.AsyncByteStream):
@@ -123,12 +156,13 @@ class AioLine:
         return False
 
     def begin(self) -> None:
-        self.stream.received = 0
+        self.stream.sent = self.stream.received = 0
         self.uses += 1
 
     def was_stale(self, error: OSError) -> bool:
         """As Wire.was_stale."""
-        return isinstance(error, ConnectionError) and self.uses > 1 and not self.stream.received
+        known = self.stream.received or self.stream.sent > GATHERED
+        return isinstance(error, ConnectionError) and self.uses > 1 and not known
 
     async def post(self, address: Address, body: bytes, deadline: Deadline) -> Answer:
         """One request and all of its reply."""

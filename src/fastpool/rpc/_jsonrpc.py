@@ -41,11 +41,11 @@ def jsonrpc(
     ``size``: most connections open at once to one host and port.  ``timeout``: seconds for a whole
     call: its wait in line, the connecting, sending and receiving; None: no end.
     ``connect_timeout``: seconds for connecting, the TLS handshake included.  ``retry``: a call
-    whose connection had been used before and ended without a byte of the reply is sent once more;
-    False: never.  ``max_reply``: bytes of a reply, decompressed; a longer one is a BadReply.
-    ``headers`` are sent with each call; ``context`` is for https.  ``dumps`` and
-    ``loads`` turn messages into text or bytes and back.  ``options`` are those of KeyedPool, whose
-    keys are the hosts; ``max_total`` bounds them together.
+    whose connection had been used before and ended without a byte of the reply, and before 64 KiB
+    of the call had gone, is sent once more; False: never.  ``max_reply``: bytes of a reply,
+    decompressed; a longer one is a BadReply.  ``headers`` are sent with each call; ``context`` is
+    for https.  ``dumps`` and ``loads`` turn messages into text or bytes and back.  ``options`` are
+    those of KeyedPool, whose keys are the hosts; ``max_total`` bounds them together.
 
     Needs urllib3.  Thread-safe; after a fork the child has connections of its own.
     """

@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 
 from ._deadline import Deadline
 
-__all__ = ["STILLBORN", "Wire"]
+__all__ = ["GATHERED", "STILLBORN", "Wire"]
 
 GATHERED = 1 << 16
-"""Bytes that wait to be sent together, at most."""
+"""Bytes that wait to be sent together, at most, and of a request that is sent again."""
+
+PIECE = 1 << 16
+"""Bytes that are received at a time."""
 
 STILLBORN = "the server closed a new connection, or spoke on it, before anything was asked"
 
@@ -34,7 +37,11 @@ NO_END = _NoEnd()
 SOON = 1e-6
 """A time-out in seconds that is none any more: 0 would mean not to block."""
 
-READ, WRITE = "to be read", "to be written"
+READ, WRITE = 1, 2
+"""What a socket is waited for, and ready for."""
+
+BROKEN = ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError
+"""The connection has ended, and not as it should."""
 
 
 class Wire:
@@ -50,8 +57,8 @@ class Wire:
     # costs more than the system call.  So this one never blocks, and waits once for each reply.
 
     __slots__ = (
-        *("__weakref__", "_bounded", "_socket", "born", "closed", "deadline", "name", "readers"),
-        *("received", "tls", "unsent", "uses"),
+        *("__weakref__", "_ahead", "_bounded", "_cut", "_socket", "born", "closed", "deadline"),
+        *("name", "readers", "received", "sent", "tls", "unsent", "uses"),
     )
 
     def __init__(self, connected: Socket, name: str, *, gather: bool = False) -> None:
@@ -63,12 +70,16 @@ class Wire:
         self.deadline: Deadline = NO_END
         self.born = time.monotonic()
         self.uses = 0
-        self.received = 0
+        self.sent = self.received = 0  # bytes of this turn
         self.readers = 0
         self.closed = False
         # With `gather`, what is to be sent waits here until something is to be received: the head
         # and the body of a request in one system call, and one packet.
         self.unsent = bytearray() if gather else None
+        # A server of HTTP may answer before it has read all of a request. So where that cannot be
+        # sent to its end, what has come is read nevertheless: why it cannot, and what has come.
+        self._cut: Exception | None = None
+        self._ahead = bytearray()
 
     @property
     def wire(self) -> Wire:
@@ -80,7 +91,7 @@ class Wire:
     def begin(self, deadline: Deadline) -> None:
         """A turn, which must be over by then."""
         self.deadline = deadline
-        self.received = 0
+        self.sent = self.received = 0
         self.uses += 1
 
     def alive(self) -> bool:
@@ -123,14 +134,15 @@ class Wire:
 
     def was_stale(self, error: OSError) -> bool:
         """Whether the connection had ended between two turns, as far as can be known here: it was
-        good once, and it broke before a byte of this reply."""
-        broken = isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)
-        return broken and self.uses > 1 and not self.received
+        good once, and it broke before a byte of this reply.  A server that ends it while a long
+        request is sent may mean that request, so such a one is not sent again."""
+        known = self.received or self.sent > GATHERED
+        return isinstance(error, BROKEN) and self.uses > 1 and not known
 
     # ---- As a socket ----------------------------------------------------------------------------
 
     def send(self, data: Any) -> int:
-        own, waits = self._own(), None
+        own, waits = self._own(), 0
         while True:
             self._wait(waits)
             try:
@@ -143,34 +155,86 @@ class Wire:
     def sendall(self, data: Any) -> None:
         if self.unsent is not None:
             self.unsent += data
-            if len(self.unsent) < GATHERED:
-                return
-            data, self.unsent = self.unsent, bytearray()
+            if len(self.unsent) >= GATHERED:
+                self._flush()
+            return
         rest = memoryview(data).cast("B")
         while rest:
             rest = rest[self.send(rest) :]
 
     def _flush(self) -> None:
-        unsent, self.unsent = self.unsent, None
+        """Sends what was gathered, as far as it can be sent."""
+        assert self.unsent is not None
+        rest, self.unsent = memoryview(self.unsent), bytearray()
         try:
-            self.sendall(unsent)
-        finally:
-            self.unsent = bytearray()
+            while rest and self._cut is None and (count := self._send_or_hear(rest)):
+                self.sent += count
+                rest = rest[count:]
+        except BROKEN as error:
+            self._cut, self.closed = error, True
+
+    def _send_or_hear(self, data: memoryview) -> int:
+        """``send``, which ends with 0 when something comes before it could send."""
+        own, waits = self._own(), 0
+        while True:
+            ready = self._wait(waits)
+            if ready & READ and self._hear():
+                return 0
+            try:
+                return own.send(data)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                waits = WRITE | READ
+            except ssl.SSLWantReadError:
+                waits = READ
+
+    def _hear(self) -> bool:
+        """Whether an answer has begun: then nothing more is sent."""
+        try:
+            data = self._own().recv(PIECE)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False  # it was about TLS
+        self._ahead += data
+        self._cut = ConnectionResetError(f"{self.name}: the connection ended in a request")
+        self.closed = True
+        return True
 
     def recv(self, size: int) -> bytes:
-        data = self._receive(self._own().recv, size)
+        data = self._take_ahead(size) or self._receive(self._own().recv, b"", size)
         self.received += len(data)
         return data
 
     def recv_into(self, buffer: Any, size: int = 0) -> int:
-        count = self._receive(self._own().recv_into, buffer, size)
+        if ahead := self._take_ahead(size or len(buffer)):
+            buffer[: len(ahead)] = ahead
+            count = len(ahead)
+        else:
+            count = self._receive(self._own().recv_into, 0, buffer, size)
         self.received += count
         return count
 
-    def _receive(self, receive: Callable[..., T], *args: Any) -> T:
+    def _take_ahead(self, size: int) -> bytes:
+        """What came in the middle of a request."""
         if self.unsent:
             self._flush()
-        waits = READ if self.tls is None else None  # TLS may have read ahead
+        data = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return data
+
+    def _receive(self, receive: Callable[..., T], end: T, *args: Any) -> T:
+        """``end`` is what it returns at the end of the connection; where that was in the middle of
+        a request and there is no answer, its error says more."""
+        try:
+            what = self._receive_some(receive, *args)
+        except BROKEN as error:
+            if self._cut is None or self.received:
+                raise
+            raise self._cut from error
+        if self._cut is not None and what == end and not self.received:
+            raise self._cut
+        return what
+
+    def _receive_some(self, receive: Callable[..., T], *args: Any) -> T:
+        waits = READ if self.tls is None else 0  # TLS may have read ahead
         while True:
             self._wait(waits)
             try:
@@ -233,12 +297,12 @@ class Wire:
                 self._socket.settimeout(0)
         return self._socket
 
-    def _wait(self, until: str | None) -> None:
-        """Until there is something to be read, or room to write; None: it may go on at once.  Past
-        the deadline it may not."""
+    def _wait(self, until: int) -> int:
+        """Until it is ready for one of these, and for which; 0: it may go on at once.  Past the
+        deadline it may not."""
         while (left := self.deadline.left()) != 0:
-            if until is None or _ready(self._socket, until is READ, left):
-                return
+            if until == 0 or (ready := _ready(self._socket, until, left)):
+                return until and ready
         raise self.deadline.missed(self.name)
 
 
@@ -274,15 +338,22 @@ class _Reader(io.BufferedReader):
         super().close()
 
 
-def _ready(connected: Socket, to_read: bool, seconds: float | None) -> bool:
-    """Waits so long, or a while; whether it is."""
+def _ready(connected: Socket, until: int, seconds: float | None) -> int:
+    """Waits so long, or a while; which of these it is ready for."""
     if seconds is not None:
         seconds = min(seconds, 3600.0)  # the system knows a longest time
     if connected.fileno() < 0:
-        return True  # what follows will say that it is closed
+        return until  # what follows will say that it is closed
     if not hasattr(select, "poll"):  # Windows
         one = [connected]
-        return any(select.select(one if to_read else [], [] if to_read else one, [], seconds))
+        reads, writes, fails = select.select(
+            one if until & READ else [], one if until & WRITE else [], one, seconds
+        )
+        return until if fails else (READ if reads else 0) | (WRITE if writes else 0)
     poll = select.poll()
-    poll.register(connected, select.POLLIN if to_read else select.POLLOUT)
-    return bool(poll.poll(None if seconds is None else math.ceil(seconds * 1000)))
+    events = (select.POLLIN if until & READ else 0) | (select.POLLOUT if until & WRITE else 0)
+    poll.register(connected, events)
+    for _, found in poll.poll(None if seconds is None else math.ceil(seconds * 1000)):
+        ready = (READ if found & select.POLLIN else 0) | (WRITE if found & select.POLLOUT else 0)
+        return (ready & until) or until  # an error is there for whichever asks
+    return 0

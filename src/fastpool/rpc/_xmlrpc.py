@@ -44,10 +44,10 @@ def xmlrpc(
     ``size``: most connections open at once.  ``timeout``: seconds for a whole call: its wait in
     line, the connecting, sending and receiving; None: no end.  ``connect_timeout``: seconds for
     connecting, the TLS handshake included.  ``retry``: a call whose connection had been used before
-    and ended without a byte of the reply is sent once more; False: never.  ``max_reply``: bytes of
-    a reply, decompressed; a longer one is a BadReply.  ``transport``: makes one Transport of
-    the standard library, called once a connection.  What follows it is ServerProxy's own;
-    ``options`` are those of FastPool.
+    and ended without a byte of the reply, and before 64 KiB of the call had gone, is sent once
+    more; False: never.  ``max_reply``: bytes of a reply, decompressed; a longer one is a BadReply.
+    ``transport``: makes one Transport of the standard library, called once a connection.  What
+    follows it is ServerProxy's own; ``options`` are those of FastPool.
 
     The result is a ServerProxy: nested names, MultiCall, Fault and ``with`` are the standard
     library's.  ``proxy("transport")`` is the PooledTransport, whose ``.pool`` is the FastPool;
