@@ -44,13 +44,35 @@ def taken_apart(who: str, url: str) -> SplitResult:
     """ValueError if it is no address that ``who`` can call."""
     if not isinstance(url, str):
         raise TypeError(f"{who}() needs an address as text, not {url!r}")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise ValueError(f"{who}() needs an http:// or https:// address, not {url!r}")
-    if not parts.hostname:
-        raise ValueError(f"{who}() needs the name of a host in its address, not {url!r}")
-    _ = parts.port  # which is a ValueError if it is no number
+    parts, fault = _read(url)
+    if parts is None or fault:
+        raise ValueError(f"{who}() {fault}, not {masked(url)!r}")  # no context: it may be secret
     return parts
+
+
+def _read(url: str) -> tuple[SplitResult | None, str]:
+    """The parts, and what is wrong with them."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None, "needs an address that can be read"
+    if parts.scheme not in PORTS:
+        return parts, "needs an http:// or https:// address"
+    if not parts.hostname:
+        return parts, "needs the name of a host in its address"
+    try:
+        _ = parts.port
+    except ValueError:
+        return parts, "needs a number of at most 65535 as the port in its address"
+    return parts, ""
+
+
+def masked(url: str) -> str:
+    """An address for errors: neither names and passwords nor a query, and what may be such."""
+    address, query, _ = url.partition("?")
+    scheme, slashes, rest = address.rpartition("//")
+    before, at, host = rest.rpartition("@")
+    return scheme + slashes + ("***@" if at else "") + host + ("?***" if query else "")
 
 
 class Address:
@@ -75,8 +97,11 @@ class Address:
         for given in headers or {}:
             refuse_framing(given)
         self.headers |= {
-            _name(name): _value(name, given) for name, given in (headers or {}).items()
+            _name(name): header_value(name, given) for name, given in (headers or {}).items()
         }
+
+    def __str__(self) -> str:
+        return f"{self.origin!r}{self.path.partition('?')[0]}"  # a query may have secrets
 
 
 FRAMING = ("content-length", "transfer-encoding", "connection", "upgrade", "expect", "trailer")
@@ -95,9 +120,10 @@ def _name(name: str) -> str:
     return name.lower()
 
 
-def _value(name: str, value: str) -> str:
+def header_value(name: str, value: str) -> str:
+    """The value as it is sent, or what is wrong with it."""
     if not isinstance(value, str):
-        raise TypeError(f"header {name}: its value must be text, not {value!r}")
-    if re.search(r"[^\t -~\x80-\xff]", value):
-        raise ValueError(f"header {name}: {value!r} cannot be sent, it is not printable Latin-1")
+        raise TypeError(f"header {name}: its value must be text, not {type(value).__name__}")
+    if re.search(r"[^\t -~\x80-\xff]", value):  # it may be secret
+        raise ValueError(f"header {name}: its value cannot be sent, it is not printable Latin-1")
     return value.strip(" \t")

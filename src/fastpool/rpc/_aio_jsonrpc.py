@@ -101,7 +101,7 @@ class AioJsonRpc:
         await self.pool.__aexit__(kind, error, trace)
 
     def __repr__(self) -> str:
-        return f"<AioJsonRpc for {self._address.origin}{self._address.path}>"
+        return f"<AioJsonRpc for {self._address}>"
 
     async def _ask(self, question: Question) -> Any:
         deadline = Deadline(self._timeout)

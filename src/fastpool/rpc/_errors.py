@@ -55,3 +55,6 @@ class HttpError(RpcError):
 
     def __str__(self) -> str:
         return f"HTTP {self.status} {self.reason}".rstrip()
+
+    def __repr__(self) -> str:  # headers and body may have secrets
+        return f"HttpError({self.status}, {self.reason!r})"

@@ -118,7 +118,7 @@ class JsonRpc:
         self.pool.__exit__(kind, error, trace)
 
     def __repr__(self) -> str:
-        return f"<JsonRpc for {self._address.origin}{self._address.path}>"
+        return f"<JsonRpc for {self._address}>"
 
     def _ask(self, question: Question) -> Any:
         address, pool = self._address, self.pool

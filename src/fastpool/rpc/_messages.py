@@ -115,16 +115,18 @@ class Language:
 
     def _meaning(self, answer: Answer, understand: Callable[[Any], Any]) -> Any:
         """What the answer says; some servers say it with a status that is an error, too."""
+        bad = None
         try:
             try:
                 reply = self._loads(answer.body)
             except (ValueError, RecursionError) as error:
                 raise BadReply(f"not JSON: {shown(answer.body[:200])} ({error})") from None
             value = understand(reply)
-        except BadReply:
-            accepted(answer)
-            raise
-        accepted(answer)
+        except BadReply as error:
+            bad = error
+        accepted(answer)  # what a refusal says is not for its context
+        if bad is not None:
+            raise bad
         return value
 
 

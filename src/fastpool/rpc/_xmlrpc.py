@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from gzip import BadGzipFile
 from typing import Any, cast
-from xmlrpc.client import Fault, SafeTransport, ServerProxy, Transport
+from xmlrpc.client import Fault, ProtocolError, SafeTransport, ServerProxy, Transport
 
 from fastpool import FastPool
 
-from ._address import refuse_framing, taken_apart
+from ._address import header_value, refuse_framing, taken_apart
 from ._bounds import MAX_REPLY, PIECE, Bounds, bounded
 from ._deadline import Deadline, seconds
 from ._errors import BadReply
@@ -74,10 +74,10 @@ def xmlrpc(
     else:
         bounded(max_reply)  # of its own replies a transport sees to itself
     pooled = PooledTransport(
-        parts.netloc, transport, size, timeout, connect_timeout, retry, **options
+        parts.netloc, parts.query, transport, size, timeout, connect_timeout, retry, **options
     )
     return ServerProxy(
-        url,
+        f"{parts.scheme}://{pooled.name}{parts.path}",  # which it shows: so without what is secret
         cast("Transport", pooled),
         encoding=encoding,
         verbose=verbose,
@@ -95,8 +95,9 @@ def _maker(
 ) -> Callable[[], Transport]:
     """What makes the transports that ServerProxy would make for itself."""
     headers = list(headers)
-    for name, _ in headers:
+    for name, value in headers:
         refuse_framing(name)
+        header_value(name, value.decode("latin-1") if isinstance(value, bytes) else value)
         if name.strip().lower() == "host":
             raise ValueError("header Host: is sent already, as the address has it; leave it out")
     given: dict[str, Any] = {
@@ -160,6 +161,7 @@ class PooledTransport:
     def __init__(
         self,
         host: str,
+        query: str,
         make: Callable[[], Transport],
         size: int,
         timeout: float | None,
@@ -170,7 +172,9 @@ class PooledTransport:
         self._timeout = seconds(timeout, "timeout")
         self._retry = retry
         patience = seconds(connect_timeout, "connect_timeout")
-        name = host.rpartition("@")[2]
+        self._host = host  # with name and password, as transports take it
+        self._query = f"?{query}" if query else ""
+        self.name = name = host.rpartition("@")[2]
         self.pool: FastPool[_Line] = FastPool(
             capped(size),
             factory=lambda: _Line(make(), host, name, patience),
@@ -179,11 +183,16 @@ class PooledTransport:
         )
 
     def request(self, host: str, handler: str, request_body: bytes, verbose: bool = False) -> Any:
-        """One call and its result; ServerProxy calls this.  Thread-safe."""
+        """One call and its result; ServerProxy calls this, with a host and a handler that it may
+        show.  Thread-safe."""
+        path = handler + self._query
 
         def ask(line: _Line) -> Any:
             try:
-                return line.transport.single_request(host, handler, request_body, verbose)
+                return line.transport.single_request(self._host, path, request_body, verbose)
+            except ProtocolError as error:
+                error.url = self.name + handler
+                raise
             except (MemoryError, OverflowError) as error:  # an error with an endless length
                 raise BadReply(f"{line.wire.name}: an endless reply: {error!r}") from None
 
