@@ -272,3 +272,22 @@ def test_an_explicit_none_is_no_end_whatever_the_pool_has() -> None:
                 assert connection.gettimeout() is None
             with pool.lease(timeout=5) as connection:
                 assert 0 < connection.gettimeout() <= 5
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("http://127.0.0.1:1", ConnectionRefusedError),
+        ("http://localhost:1", ConnectionRefusedError),
+        ("http://no-such-host.invalid", socket.gaierror),
+    ],
+)
+@pytest.mark.parametrize("make", [jsonrpc, aio_jsonrpc])
+def test_connecting_fails_with_what_the_socket_said(make: Any, url: str, error: Any) -> None:
+    """For tasks as for threads."""
+    client = make(url)
+    with pytest.raises(error):
+        if make is jsonrpc:
+            client.call("f")
+        else:
+            asyncio.run(client.call("f"))

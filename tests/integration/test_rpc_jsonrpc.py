@@ -346,8 +346,9 @@ def test_over_tls(make: Make, certificate: tuple[Path, Path]) -> None:
         assert client.call("divmod", 7, 2) == [3, 1]
         client.close()
         stranger = make(url)
-        with pytest.raises(OSError, match="certificate verify failed"):
+        with pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed") as told:
             stranger.call("divmod", 7, 2)
+        assert told.value.verify_code
         stranger.close()
 
 

@@ -119,8 +119,25 @@ async def dial(
     except httpcore.TimeoutException:
         raise TimeoutError(f"{origin}: not connected within {patience:.3g} s") from None
     except httpcore.NetworkError as error:
+        said = _of_the_socket(error)
+        if said is not None:  # as it is, for its type says more than anybody's words
+            raise said from None
         raise ConnectionError(f"{origin}: {error}") from error
     return AioLine(origin, Counted(stream), most)
+
+
+def _of_the_socket(error: BaseException) -> OSError | None:
+    """What the socket, or TLS, has said to whatever raised this in its place: of several addresses
+    the first one's error."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    if cause is None:
+        return None
+    deeper = _of_the_socket(cause)
+    if deeper is not None:
+        return deeper
+    return cause if isinstance(cause, OSError) else None
 
 
 class AioLine:
