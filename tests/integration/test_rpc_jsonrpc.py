@@ -352,6 +352,25 @@ def test_over_tls(make: Make, certificate: tuple[Path, Path]) -> None:
         stranger.close()
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_does_not_have(make: Make, number: str) -> None:
+    """They are read unless that is refused, and never sent."""
+
+    def say(n: int, body: bytes, write: Any) -> None:
+        write(reply_to(body, {"x": [float(number)]}))
+
+    with serving(ScriptedServer(say)) as server:
+        assert repr(make(server.url).call("f")["x"][0]) == repr(float(number))
+        client = make(server.url, refuse_nan=True)
+        with pytest.raises(BadReply, match=f"JSON has no {number}"):
+            client.call("f")
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            client.call("f", float(number))
+        assert server.answered == 2
+    with pytest.raises(TypeError, match="have your loads refuse it"):
+        make(server.url, refuse_nan=True, loads=lambda text: json.loads(text))
+
+
 def test_ones_own_json(make: Make, server: JsonServer) -> None:
     client = make(
         server.url,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import gc
 import gzip
+import math
 import ssl
 import threading
 import time
@@ -146,6 +147,22 @@ def test_options_of_the_proxy_have_their_effect(server: XmlServer) -> None:
         assert proxy.echo("ä") == "ä"
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_xml_rpc_does_not_have(server: XmlServer, number: float) -> None:
+    """They go and come as the standard library has it, unless they are refused."""
+    with xmlrpc(server.url) as proxy:
+        assert repr(proxy.echo({"x": [number]})["x"][0]) == repr(number)
+    server.register_function(lambda: [{"x": number}], "get")
+    with xmlrpc(server.url, refuse_nan=True) as proxy:
+        answered = server.answered
+        with pytest.raises(ValueError, match="XML-RPC has no"):
+            proxy.echo({"x": [number]})
+        assert server.answered == answered
+        with pytest.raises(BadReply, match="XML-RPC has no"):
+            proxy.get()
+        assert proxy.echo([1.5, "<double>nan</double>"]) == [1.5, "<double>nan</double>"]
+
+
 def test_headers_and_names_in_the_address_are_sent() -> None:
     with serving(ScriptedServer(lambda n, body, write: write(answer(n)) and None)) as server:
         url = server.url.replace("//", "//user:secret@") + "/path?query"
@@ -223,6 +240,7 @@ def test_a_transport_that_keeps_no_connection_is_refused(server: XmlServer) -> N
         ({"timeout": "1"}, TypeError, "timeout must be a number"),
         ({"transport": Transport, "headers": [("a", "b")]}, TypeError, "have yours made with"),
         ({"transport": Transport, "use_builtin_types": True}, TypeError, "have yours made with"),
+        ({"transport": Transport, "refuse_nan": True}, TypeError, "have yours made with"),
         ({"size": "1"}, TypeError, "maxsize"),
         ({"size": 0}, ValueError, "1 or more"),
         ({"headers": [("Content-Length", "5")]}, ValueError, "client's own to send"),

@@ -17,7 +17,7 @@ from ._bounds import MAX_REPLY, bounded
 from ._deadline import Deadline, seconds
 from ._errors import RemoteError
 from ._jsonrpc_batch import Collected
-from ._messages import Language, Question, dumps
+from ._messages import Language, Question, dumps, reader
 from ._turns import capped
 
 __all__ = ["AioBatch", "AioJsonRpc", "aio_jsonrpc"]
@@ -31,6 +31,7 @@ def aio_jsonrpc(
     connect_timeout: float | None = 10.0,
     retry: bool = True,
     max_reply: int | None = MAX_REPLY,
+    refuse_nan: bool = False,
     headers: Mapping[str, str] | None = None,
     context: ssl.SSLContext | None = None,
     dumps: Callable[[Any], str | bytes] = dumps,
@@ -52,7 +53,7 @@ def aio_jsonrpc(
 
     given = {"name": f"jsonrpc {address.origin}", "discard_on": _is_no_answer, **options}
     pool = FastPool(capped(size), factory=connect, create_timeout=patience, **given)
-    language = Language(dumps, loads)
+    language = Language(dumps, reader(loads, refuse_nan))
     return AioJsonRpc(address, pool, language, seconds(timeout, "timeout"), retry)
 
 

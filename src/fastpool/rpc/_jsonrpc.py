@@ -16,7 +16,7 @@ from ._bounds import MAX_REPLY, bounded
 from ._deadline import Deadline, seconds
 from ._http import Dial, HttpLine, is_no_answer
 from ._jsonrpc_batch import Collected
-from ._messages import Language, Question, dumps
+from ._messages import Language, Question, dumps, reader
 from ._turns import exchange
 
 __all__ = ["Batch", "JsonRpc", "jsonrpc"]
@@ -30,6 +30,7 @@ def jsonrpc(
     connect_timeout: float | None = 10.0,
     retry: bool = True,
     max_reply: int | None = MAX_REPLY,
+    refuse_nan: bool = False,
     headers: Mapping[str, str] | None = None,
     context: ssl.SSLContext | None = None,
     dumps: Callable[[Any], str | bytes] = dumps,
@@ -43,9 +44,11 @@ def jsonrpc(
     ``connect_timeout``: seconds for connecting, the TLS handshake included.  ``retry``: a call
     whose connection had been used before and ended without a byte of the reply, and before 64 KiB
     of the call had gone, is sent once more; False: never.  ``max_reply``: bytes of a reply,
-    decompressed; a longer one is a BadReply.  ``headers`` are sent with each call; ``context`` is
-    for https.  ``dumps`` and ``loads`` turn messages into text or bytes and back.  ``options`` are
-    those of KeyedPool, whose keys are the hosts; ``max_total`` bounds them together.
+    decompressed; a longer one is a BadReply.  ``refuse_nan``: NaN and infinities in a reply, which
+    JSON does not have, make it a BadReply; in a call they always are a ValueError.  ``headers`` are
+    sent with each call; ``context`` is for https.  ``dumps`` and ``loads`` turn messages into text
+    or bytes and back.  ``options`` are those of KeyedPool, whose keys are the hosts; ``max_total``
+    bounds them together.
 
     Needs urllib3.  Thread-safe; after a fork the child has connections of its own.
     """
@@ -56,7 +59,7 @@ def jsonrpc(
     pool: KeyedPool[Origin, HttpLine] = KeyedPool(
         dial, max_per_key=size, create_timeout=patience, **given
     )
-    language = Language(dumps, loads)
+    language = Language(dumps, reader(loads, refuse_nan))
     return JsonRpc(url, headers, pool, language, seconds(timeout, "timeout"), retry)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ._errors import BadReply, HttpError, RemoteError
 
-__all__ = ["Answer", "Language", "Question", "Reply", "dumps"]
+__all__ = ["Answer", "Language", "Question", "Reply", "dumps", "reader"]
 
 
 class Answer(NamedTuple):
@@ -65,6 +66,19 @@ Entries = list[tuple[dict[str, Any], Reply | None]]
 def dumps(message: Any) -> str:
     """The default for ``dumps=``: compact, and nothing that JSON does not have."""
     return json.dumps(message, separators=(",", ":"), allow_nan=False)
+
+
+def reader(loads: Callable[[bytes], Any], refuse_nan: bool) -> Callable[[bytes], Any]:
+    """``loads``, or the one that refuses what JSON does not have."""
+    if not refuse_nan:
+        return loads
+    if loads is not json.loads:
+        raise TypeError("refuse_nan is for the JSON that is read here; have your loads refuse it")
+    return functools.partial(json.loads, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"JSON has no {constant}")
 
 
 class Language:

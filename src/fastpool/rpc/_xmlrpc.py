@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 import ssl
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from gzip import BadGzipFile
 from typing import Any, cast
-from xmlrpc.client import Fault, ProtocolError, SafeTransport, ServerProxy, Transport
+from xmlrpc.client import Fault, ProtocolError, SafeTransport, ServerProxy, Transport, Unmarshaller
 
 from fastpool import FastPool
 
@@ -29,6 +31,7 @@ def xmlrpc(
     connect_timeout: float | None = 10.0,
     retry: bool = True,
     max_reply: int | None = MAX_REPLY,
+    refuse_nan: bool = False,
     transport: Callable[[], Transport] | None = None,
     encoding: str | None = None,
     verbose: bool = False,
@@ -46,8 +49,9 @@ def xmlrpc(
     connecting, the TLS handshake included.  ``retry``: a call whose connection had been used before
     and ended without a byte of the reply, and before 64 KiB of the call had gone, is sent once
     more; False: never.  ``max_reply``: bytes of a reply, decompressed; a longer one is a BadReply.
-    ``transport``: makes one Transport of the standard library, called once a connection.  What
-    follows it is ServerProxy's own; ``options`` are those of FastPool.
+    ``refuse_nan``: NaN and infinities, which XML-RPC does not have, are a ValueError in a call, and
+    make a reply a BadReply.  ``transport``: makes one Transport of the standard library, called
+    once a connection.  What follows it is ServerProxy's own; ``options`` are those of FastPool.
 
     The result is a ServerProxy: nested names, MultiCall, Fault and ``with`` are the standard
     library's.  ``proxy("transport")`` is the PooledTransport, whose ``.pool`` is the FastPool;
@@ -60,22 +64,23 @@ def xmlrpc(
     parts = taken_apart("xmlrpc", url)
     if transport is None:
         given = use_datetime, use_builtin_types, headers, context
-        transport = _maker(parts.scheme, *given, bounded(max_reply))
+        transport = _maker(parts.scheme, *given, bounded(max_reply), refuse_nan)
     elif not callable(transport):
         raise TypeError(
             "transport must be callable and make a Transport, one for each connection: "
             f"{transport!r} can carry one call at a time"
         )
-    elif use_datetime or use_builtin_types or headers or context is not None:
+    elif use_datetime or use_builtin_types or headers or context is not None or refuse_nan:
         raise TypeError(
-            "use_datetime, use_builtin_types, headers and context are for the transports that "
-            "xmlrpc() makes; have yours made with them"
+            "use_datetime, use_builtin_types, headers, context and refuse_nan are for the "
+            "transports that xmlrpc() makes; have yours made with them"
         )
     else:
         bounded(max_reply)  # of its own replies a transport sees to itself
     pooled = PooledTransport(
         parts.netloc, parts.query, transport, size, timeout, connect_timeout, retry, **options
     )
+    pooled.refuse_nan = refuse_nan
     return ServerProxy(
         f"{parts.scheme}://{pooled.name}{parts.path}",  # which it shows: so without what is secret
         cast("Transport", pooled),
@@ -92,6 +97,7 @@ def _maker(
     headers: Iterable[tuple[str, str]],
     context: ssl.SSLContext | None,
     most: int | None,
+    refuse_nan: bool,
 ) -> Callable[[], Transport]:
     """What makes the transports that ServerProxy would make for itself."""
     headers = list(headers)
@@ -106,9 +112,9 @@ def _maker(
         "headers": headers,
     }
     if scheme == "http":
-        return lambda: _Plain(most, **given)
+        return lambda: _Plain(most, refuse_nan, **given)
     context = context or ssl.create_default_context()  # once: it reads the system's certificates
-    return lambda: _Safe(most, **given, context=context)
+    return lambda: _Safe(most, refuse_nan, **given, context=context)
 
 
 class _Bounded:
@@ -117,19 +123,34 @@ class _Bounded:
 
     wire: Wire
 
-    def __init__(self, most: int | None, **given: Any) -> None:
+    def __init__(self, most: int | None, refuse_nan: bool, **given: Any) -> None:
         super().__init__(**given)
         self.most = most
+        self.refuse_nan = refuse_nan
 
     def parse_response(self, response: Any) -> Any:
         bounds = Bounds(self.most, self.wire.deadline, self.wire.name)
         bounds.announced(response.getheader("content-length"))
         parser, unmarshaller = self.getparser()  # type: ignore[attr-defined]
+        if self.refuse_nan:
+            unmarshaller.dispatch = unmarshaller.dispatch | FINITE
         packed = response.getheader("content-encoding", "") == "gzip"
         for piece in _unpacked(response) if packed else iter(lambda: response.read(PIECE), b""):
             parser.feed(bounds.add(piece))
         parser.close()
         return unmarshaller.close()
+
+
+def _finite(unmarshaller: Any, text: str) -> None:
+    if not math.isfinite(float(text)):
+        raise BadReply(f"XML-RPC has no {text.strip()}")
+    Unmarshaller.dispatch["double"](unmarshaller, text)
+
+
+FINITE = {"double": _finite, "float": _finite}
+
+NOT_FINITE = re.compile(rb"<double>-?(nan|inf)</double>")
+"""As the standard library writes it; in text it would be &lt;double>."""
 
 
 class _Plain(_Bounded, Transport):
@@ -157,6 +178,8 @@ def _unpacked(response: Any) -> Iterator[bytes]:
 
 class PooledTransport:
     """What a ServerProxy made by ``xmlrpc`` sends its calls through."""
+
+    refuse_nan = False
 
     def __init__(
         self,
@@ -186,6 +209,8 @@ class PooledTransport:
         """One call and its result; ServerProxy calls this, with a host and a handler that it may
         show.  Thread-safe."""
         path = handler + self._query
+        if self.refuse_nan and (found := NOT_FINITE.search(request_body)):
+            raise ValueError(f"XML-RPC has no {found[1].decode()}")
 
         def ask(line: _Line) -> Any:
             try:
