@@ -589,6 +589,17 @@ def test_who_holds_all_connections_is_told_instead_of_waiting(tcp: Any) -> None:
         assert ask(connection, "hello") == "HELLO"
 
 
+def test_pool_tells_its_numbers(tcp: Any) -> None:
+    """As the FastPool inside."""
+    with of(tcp, size=3) as pool:
+        with pool.lease() as connection:
+            assert ask(connection, "x") == "X"
+            stats = pool.stats()
+            assert (stats.leased, stats.idle, stats.maxsize) == (1, 0, 3)
+        assert pool.stats() == pool.pool.stats()
+        assert pool.stats().idle == 1
+
+
 def test_a_closed_pool_says_so(tcp: Any) -> None:
     pool = of(tcp, size=1)
     assert pool.close() is True

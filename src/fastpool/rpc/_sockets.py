@@ -12,6 +12,7 @@ from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 from fastpool import FastPool
+from fastpool.stats import PoolStats
 
 from ._deadline import Deadline, seconds
 from ._turns import capped, turn
@@ -91,6 +92,10 @@ class SocketPool:
         span = self._timeout if timeout is ... else seconds(timeout, "timeout")
         return turn(self.pool.lease, Deadline(span))
 
+    def stats(self) -> PoolStats:
+        """``FastPool.stats``: an immutable snapshot."""
+        return self.pool.stats()
+
     def close(self, timeout: float | None = 5.0) -> bool:
         """``FastPool.close``: refuses new work, closes what is idle, waits for who is at work."""
         return self.pool.close(timeout)
@@ -155,14 +160,19 @@ class _Dial:
             connected = socket.create_connection(self.address, self.timeout)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connected
-        connected = socket.socket(socket.AF_UNIX)
-        try:
-            connected.settimeout(self.timeout)
-            connected.connect(self.address)
-        except BaseException:
-            connected.close()
-            raise
-        return connected
+        return connected_to(self.address, self.timeout)
+
+
+def connected_to(path: str, timeout: float | None) -> socket.socket:
+    """A Unix socket, connected within so many seconds."""
+    connected = socket.socket(socket.AF_UNIX)
+    try:
+        connected.settimeout(timeout)
+        connected.connect(path)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
 
 
 def _checked(address: Any) -> Any:
