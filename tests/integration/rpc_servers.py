@@ -292,8 +292,8 @@ class JsonHandler(BaseHTTPRequestHandler):
 
 
 class JsonServer(TcpServer):
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), JsonHandler)
+    def __init__(self, port: int = 0, address: Any = None, handler: Any = JsonHandler) -> None:
+        super().__init__(address or ("127.0.0.1", port), handler)
         self.heads: list[Any] = []
         self.said: list[Any] = []
         self.methods: dict[str, Callable[..., Any]] = {

@@ -12,6 +12,7 @@ import gzip
 import importlib
 import json
 import os
+import socket
 import ssl
 import sys
 import threading
@@ -27,7 +28,16 @@ from fastpool import PoolClosed, PoolTimeout
 from fastpool.calls import budget
 from fastpool.rpc import BadReply, HttpError, RemoteError
 from fastpool.rpc._address import Address
-from rpc_servers import JsonServer, ScriptedServer, TcpServer, Upper, http, port_of, serving
+from rpc_servers import (
+    JsonHandler,
+    JsonServer,
+    ScriptedServer,
+    TcpServer,
+    Upper,
+    http,
+    port_of,
+    serving,
+)
 from support import Crew, eventually
 
 pytest.importorskip("urllib3", reason="urllib3 is not installed")
@@ -70,6 +80,11 @@ class Tasks:
 
     def batch(self) -> Any:
         return BatchOfTasks(self, self.client.batch())
+
+    def at(self, url: str) -> Any:
+        other: Any = object.__new__(Tasks)
+        other.loop, other.client = self.loop, self.client.at(url)
+        return other
 
     def close(self) -> bool:
         closed: bool = self.run(self.client.aclose())
@@ -673,6 +688,136 @@ def test_headers_are_not_sent_to_another_host(server: JsonServer) -> None:
     assert (there.get("authorization"), there.get("x-trace")) == (None, "7")
 
 
+class Unhurried(JsonHandler):
+    disable_nagle_algorithm = False  # it is TCP's
+
+
+class OverUnix(JsonServer):
+    address_family = getattr(socket, "AF_UNIX", socket.AF_INET)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(address=str(path), handler=Unhurried)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
+def test_over_a_unix_socket(make: Make, tmp_path: Path, crew: Crew) -> None:
+    """The address says what is asked for there; its host is sent, and not connected to."""
+    path = tmp_path / "rpc.socket"
+    with serving(OverUnix(path)) as server:
+        client = make("http://daemon/rpc", uds=path, size=4)
+        crew.together(THREADS, lambda number: client.call("echo", number))
+        assert sorted(crew.finish()) == list(range(THREADS))
+        assert len(server.open) <= 4
+        assert server.heads[0][0] == "/rpc"
+        assert server.heads[0][1]["host"] == "daemon"
+        server.drop()
+        assert client.call("divmod", 7, 2) == [3, 1]
+        assert client.at("/other").call("echo", 1) == 1
+        assert server.heads[-1][0] == "/other"
+        assert str(path) in client.pool.name
+    nobody = make("http://daemon/rpc", uds=str(tmp_path / "nobody"))
+    with pytest.raises(FileNotFoundError):
+        nobody.call("f")
+
+
+@pytest.mark.parametrize(
+    ("url", "uds", "error", "said"),
+    [
+        ("https://daemon", "/run/rpc", ValueError, "a Unix socket needs no TLS"),
+        ("http://daemon", 5, TypeError, "uds must be the path"),
+        ("http://daemon", "", ValueError, "not an empty one"),
+    ],
+)
+def test_paths_that_make_no_sense(make: Make, url: str, uds: Any, error: Any, said: str) -> None:
+    with pytest.raises(error, match=said):
+        make(url, uds=uds)
+
+
+def test_several_addresses_of_a_client_of_tasks(server: JsonServer, on_loop: Any) -> None:
+    """Of one host over the same connections; of another over its own, as many at most."""
+
+    async def main(elsewhere: JsonServer) -> None:
+        async with aio_jsonrpc(server.url, size=2, headers={"x-key": "1"}) as client:
+            near, far = client.at("/v2", {"x-more": "2"}), client.at(elsewhere.url)
+            assert near.pool is client.pool and far.pool is not client.pool
+            assert client.at(elsewhere.url + "/v3").pool is far.pool
+            calls = [one.call("echo", n) for n in range(20) for one in (client, near, far)]
+            assert await asyncio.gather(*calls) == [n for n in range(20) for _ in range(3)]
+            assert max(server.most, elsewhere.most) <= 2
+            paths = dict(server.heads)
+            assert paths["/"]["x-key"] == paths["/v2"]["x-key"] == "1"
+            assert paths["/v2"]["x-more"] == "2"
+            assert "x-key" not in elsewhere.heads[0][1]
+            assert near.url == f"{server.url}/v2"
+        for closed in (client, near, far):
+            with pytest.raises(PoolClosed):
+                await closed.call("echo", 1)
+        with pytest.raises(PoolClosed):
+            await client.at("http://127.0.0.1:1").call("echo", 1)
+
+    with serving(JsonServer()) as elsewhere:
+        on_loop(main(elsewhere))
+        eventually(lambda: not server.open and not elsewhere.open)
+
+
+VERSION_1: list[tuple[dict[str, Any], Any]] = [
+    ({"result": 5, "error": None}, 5),
+    ({"result": None, "error": None}, None),
+    ({"result": [5]}, [5]),
+    ({"version": "1.1", "result": 5}, 5),
+    ({"jsonrpc": "2.0", "result": 5, "error": None}, 5),
+    ({"jsonrpc": "1.0", "result": 5, "error": None}, 5),
+    ({"result": None, "error": "no"}, (0, "no", "no")),
+    ({"result": None, "error": {"code": -8, "message": "no"}}, (-8, "no", None)),
+    ({"result": None, "error": {"name": "E"}}, (0, "{'name': 'E'}", {"name": "E"})),
+]
+
+
+@pytest.mark.parametrize(("reply", "meant"), VERSION_1)
+def test_replies_of_version_1_are_taken_where_that_is_wanted(
+    make: Make, reply: dict[str, Any], meant: Any
+) -> None:
+    def say(number: int, body: bytes, write: Any) -> None:
+        asked = json.loads(body)
+        if isinstance(asked, list):
+            write(http(json.dumps([{**reply, "id": one["id"]} for one in asked]).encode()))
+        else:
+            write(http(json.dumps({**reply, "id": asked["id"]}).encode()))
+
+    def outcome(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except RemoteError as error:
+            return error.code, error.message, error.data
+
+    with serving(ScriptedServer(say)) as server:
+        with pytest.raises(BadReply):
+            make(server.url).call("f")
+        client = make(server.url, lenient=True)
+        assert outcome(lambda: client.call("f")) == meant
+        with client.batch() as batch:
+            replies = [batch.call("f"), batch.call("g")]
+        assert [outcome(one.result) for one in replies] == [meant, meant]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"result": 5, "error": None, "id": 7},
+        {"result": 5, "error": None},
+        {"id": 1},
+        {"error": None, "id": 1},
+        5,
+        None,
+    ],
+)
+def test_lenient_client_does_not_take_everything(make: Make, reply: Any) -> None:
+    say = http(json.dumps(reply).encode())
+    with serving(ScriptedServer(lambda n, body, write: write(say) and None)) as server:
+        with pytest.raises(BadReply):
+            make(server.url, lenient=True).call("f")
+
+
 @pytest.mark.parametrize("more", [reply_to(b'{"id": 2}', "nobody asked"), b"HTTP/1.1 2"])
 def test_more_than_was_asked_for_ends_the_connection(make: Make, more: bytes) -> None:
     def say(number: int, body: bytes, write: Any) -> None:
@@ -781,7 +926,10 @@ def test_one_client_for_several_event_loops(server: JsonServer) -> None:
 
 @pytest.mark.parametrize(
     ("module", "name", "said"),
-    [("urllib3", "jsonrpc", "urllib3 2"), ("httpx", "aio_jsonrpc", "httpx")],
+    [
+        ("urllib3", "jsonrpc", "jsonrpc needs urllib3 2"),
+        ("httpx", "aio_jsonrpc", "aio_jsonrpc and aio_xmlrpc need httpx"),
+    ],
 )
 def test_what_is_missing_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch, module: str, name: str, said: str
@@ -792,5 +940,5 @@ def test_what_is_missing_is_said_in_one_line(
     fresh = importlib.import_module("fastpool.rpc")
     with pytest.raises(ImportError) as raised:
         getattr(fresh, name)
-    assert str(raised.value) == f"fastpool.rpc.{name} needs {said}: pip install 'fastpool[rpc]'"
+    assert str(raised.value) == f"fastpool.rpc.{said}: pip install 'fastpool[rpc]'"
     assert callable(fresh.xmlrpc) and callable(fresh.sockets)

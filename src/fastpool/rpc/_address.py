@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -23,14 +25,15 @@ class Origin(NamedTuple):
     scheme: str
     host: str
     port: int
+    unix: str = ""  # the path of a socket, which is connected to in place of host and port
 
     def __str__(self) -> str:
-        return f"{self._host}:{self.port}"
+        return self.unix or f"{self._host}:{self.port}"
 
     @property
     def header(self) -> str:
         """The host as requests name it."""
-        return self._host if self.port == PORTS[self.scheme] else str(self)
+        return self._host if self.port == PORTS[self.scheme] else f"{self._host}:{self.port}"
 
     @property
     def _host(self) -> str:
@@ -78,16 +81,26 @@ def masked(url: str) -> str:
 class Address:
     """Where a client sends its questions, and with which headers."""
 
-    def __init__(self, who: str, url: str, headers: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        who: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        *,
+        media: str = "application/json",
+        path: str = "/",
+        uds: str | os.PathLike[str] | None = None,
+    ) -> None:
         parts = taken_apart(who, url)
         host = (parts.hostname or "").encode("idna").decode()
-        self.origin = Origin(parts.scheme, host, parts.port or PORTS[parts.scheme])
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        port = parts.port or PORTS[parts.scheme]
+        self.origin = Origin(parts.scheme, host, port, _unix(uds, parts.scheme))
+        path = (parts.path or path) + (f"?{parts.query}" if parts.query else "")
         self.path = quote(path, safe=ALLOWED)
         self.headers = {
             "host": self.origin.header,
-            "content-type": "application/json",
-            "accept": "application/json",
+            "content-type": media,
+            "accept": media,
             "accept-encoding": "gzip, deflate",
             "user-agent": "fastpool.rpc",
         }
@@ -102,6 +115,20 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.origin!r}{self.path.partition('?')[0]}"  # a query may have secrets
+
+
+def _unix(path: str | os.PathLike[str] | None, scheme: str) -> str:
+    if path is None:
+        return ""
+    if not hasattr(socket, "AF_UNIX"):
+        raise TypeError("this system has no Unix sockets: leave uds out")
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"uds must be the path of a Unix socket, not {path!r}")
+    if scheme != "http":
+        raise ValueError("a Unix socket needs no TLS: uds is for http:// addresses")
+    if not (text := os.fspath(path)):
+        raise ValueError("uds must be the path of a Unix socket, not an empty one")
+    return text
 
 
 FRAMING = ("content-length", "transfer-encoding", "connection", "upgrade", "expect", "trailer")

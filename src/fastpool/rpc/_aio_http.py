@@ -21,7 +21,7 @@ try:
     import httpx
 except ImportError as error:
     raise ImportError(
-        "fastpool.rpc.aio_jsonrpc needs httpx: pip install 'fastpool[rpc]'"
+        "fastpool.rpc.aio_jsonrpc and aio_xmlrpc need httpx: pip install 'fastpool[rpc]'"
     ) from error
 
 from fastpool import FastPool
@@ -109,7 +109,10 @@ async def dial(
     """The factory: a connection to an origin."""
     backend: Any = httpcore.AnyIOBackend()
     try:
-        stream = await backend.connect_tcp(origin.host, origin.port, timeout=patience)
+        if origin.unix:
+            stream = await backend.connect_unix_socket(origin.unix, timeout=patience)
+        else:
+            stream = await backend.connect_tcp(origin.host, origin.port, timeout=patience)
         if context is not None:
             try:
                 stream = await stream.start_tls(context, origin.host, patience)
@@ -183,7 +186,7 @@ class AioLine:
 
     async def post(self, address: Address, body: bytes, deadline: Deadline) -> Answer:
         """One request and all of its reply."""
-        scheme, host, port = address.origin
+        scheme, host, port, _ = address.origin
         url = httpcore.URL(scheme=scheme, host=host, port=port, target=address.path)
         headers = [
             (name.encode(), text.encode("latin-1")) for name, text in address.headers.items()

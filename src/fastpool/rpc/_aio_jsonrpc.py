@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
-
-from fastpool import FastPool
+from urllib.parse import urljoin
 
 from ._address import Address
-from ._aio_http import AioLine, dial, turn
+from ._aio_client import AioClient, AioPools
 from ._bounds import MAX_REPLY, bounded
-from ._deadline import Deadline, seconds
+from ._deadline import seconds
 from ._errors import RemoteError
 from ._jsonrpc_batch import Collected
-from ._messages import Language, Question, dumps, reader
-from ._turns import capped
+from ._messages import Language, dumps, reader
 
 __all__ = ["AioBatch", "AioJsonRpc", "aio_jsonrpc"]
 
@@ -32,6 +30,8 @@ def aio_jsonrpc(
     retry: bool = True,
     max_reply: int | None = MAX_REPLY,
     refuse_nan: bool = False,
+    lenient: bool = False,
+    uds: str | os.PathLike[str] | None = None,
     headers: Mapping[str, str] | None = None,
     context: ssl.SSLContext | None = None,
     dumps: Callable[[Any], str | bytes] = dumps,
@@ -40,21 +40,13 @@ def aio_jsonrpc(
 ) -> AioJsonRpc:
     """``jsonrpc`` for tasks, of any number of event loops: the same parameters, but that
     ``options`` are those of FastPool.  Needs httpx."""
-    address = Address("aio_jsonrpc", url, headers)
+    address = Address("aio_jsonrpc", url, headers, uds=uds)
     patience = seconds(connect_timeout, "connect_timeout")
-    most = bounded(max_reply)
-    if address.origin.scheme == "http":
-        context = None
-    elif context is None:
-        context = ssl.create_default_context()
-
-    async def connect() -> AioLine:
-        return await dial(address.origin, patience, context, most)
-
-    given = {"name": f"jsonrpc {address.origin}", "discard_on": _is_no_answer, **options}
-    pool = FastPool(capped(size), factory=connect, create_timeout=patience, **given)
-    language = Language(dumps, reader(loads, refuse_nan))
-    return AioJsonRpc(address, pool, language, seconds(timeout, "timeout"), retry)
+    language = Language(dumps, reader(loads, refuse_nan), lenient)
+    given = {"discard_on": _is_no_answer, **options}
+    pools = AioPools(size, patience, context, bounded(max_reply), given)
+    client = AioClient("jsonrpc", address, pools, seconds(timeout, "timeout"), retry)
+    return AioJsonRpc(url, headers, uds, client, language)
 
 
 class AioJsonRpc:
@@ -62,17 +54,19 @@ class AioJsonRpc:
 
     def __init__(
         self,
-        address: Address,
-        pool: FastPool[AioLine],
+        url: str,
+        headers: Mapping[str, str] | None,
+        uds: str | os.PathLike[str] | None,
+        client: AioClient,
         language: Language,
-        timeout: float | None,
-        retry: bool,
     ) -> None:
-        self.pool = pool
-        self._address = address
+        self.url = url
+        self.pool = client.pool
+        self._headers = headers
+        self._uds = uds
+        self._client = client
         self._language = language
-        self._timeout = timeout
-        self._retry = retry
+        self._ask = client.ask
 
     async def call(self, method: str, /, *params: Any, **named: Any) -> Any:
         """The result of a remote method, with positional or with named parameters."""
@@ -86,9 +80,20 @@ class AioJsonRpc:
         """``async with client.batch() as batch:`` - its calls are sent together at the end."""
         return AioBatch(self)
 
+    def at(self, url: str, headers: Mapping[str, str] | None = None) -> AioJsonRpc:
+        """A client of another address, absolute or relative to this one: of the same host over the
+        same connections, of another over up to ``size`` of its own.  This one's headers are sent to
+        its own host only; closing one closes them all."""
+        url = urljoin(self.url, url)
+        if Address("aio_jsonrpc", url, None, uds=self._uds).origin == self._client.address.origin:
+            headers = {**(self._headers or {}), **(headers or {})}
+        address = Address("aio_jsonrpc", url, headers, uds=self._uds)
+        client = self._client.at("jsonrpc", address)
+        return AioJsonRpc(url, headers, self._uds, client, self._language)
+
     async def aclose(self, timeout: float | None = 5.0) -> bool:
         """``FastPool.aclose``: no new calls, idle connections go now, the others when they come."""
-        return await self.pool.aclose(timeout)
+        return await self._client.pools.aclose(timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,31 +104,10 @@ class AioJsonRpc:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.pool.__aexit__(kind, error, trace)
+        await self._client.pools.leave(kind, error, trace)
 
     def __repr__(self) -> str:
-        return f"<AioJsonRpc for {self._address}>"
-
-    async def _ask(self, question: Question) -> Any:
-        deadline = Deadline(self._timeout)
-        if self._retry:
-            async with turn(self.pool, deadline) as line:
-                try:
-                    return await self._exchange(line, question, deadline)
-                except OSError as error:
-                    if not line.was_stale(error):
-                        raise
-                    await line.aclose()
-        async with turn(self.pool, deadline) as line:
-            return await self._exchange(line, question, deadline)
-
-    async def _exchange(self, line: AioLine, question: Question, deadline: Deadline) -> Any:
-        try:
-            async with asyncio.timeout(deadline.left()):
-                answer = await line.post(self._address, question.body, deadline)
-        except TimeoutError:
-            raise deadline.missed(line.name) from None
-        return question.read(answer)
+        return f"<AioJsonRpc for {self._client.address}>"
 
 
 class AioBatch(Collected):
@@ -142,5 +126,5 @@ class AioBatch(Collected):
             await self._client._ask(question)
 
 
-def _is_no_answer(error: BaseException, line: AioLine) -> bool:
+def _is_no_answer(error: BaseException, line: Any) -> bool:
     return not isinstance(error, RemoteError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from typing import Any
 
@@ -19,6 +20,7 @@ from ._address import Address, Origin
 from ._bounds import PIECE, Bounds
 from ._errors import BadReply, RemoteError
 from ._messages import Answer
+from ._sockets import connected_to
 from ._wire import Wire
 
 __all__ = ["Dial", "HttpLine", "is_no_answer"]
@@ -40,6 +42,17 @@ class Dial:
         return HttpLine(origin, self.patience, self.context, self.most)
 
 
+class UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, origin: Origin, patience: float | None) -> None:
+        super().__init__(origin.host, origin.port, timeout=patience)
+        self._path, self._patience = origin.unix, patience
+
+    def _new_conn(self) -> socket.socket:
+        return connected_to(self._path, self._patience)
+
+
 class HttpLine:
     """One connection, whose socket is a wire."""
 
@@ -56,6 +69,8 @@ class HttpLine:
             self.connection = HTTPSConnection(
                 origin.host, origin.port, timeout=patience, ssl_context=context
             )
+        elif origin.unix:
+            self.connection = UnixConnection(origin, patience)
         else:
             self.connection = HTTPConnection(origin.host, origin.port, timeout=patience)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -31,6 +32,8 @@ def jsonrpc(
     retry: bool = True,
     max_reply: int | None = MAX_REPLY,
     refuse_nan: bool = False,
+    lenient: bool = False,
+    uds: str | os.PathLike[str] | None = None,
     headers: Mapping[str, str] | None = None,
     context: ssl.SSLContext | None = None,
     dumps: Callable[[Any], str | bytes] = dumps,
@@ -45,22 +48,25 @@ def jsonrpc(
     whose connection had been used before and ended without a byte of the reply, and before 64 KiB
     of the call had gone, is sent once more; False: never.  ``max_reply``: bytes of a reply,
     decompressed; a longer one is a BadReply.  ``refuse_nan``: NaN and infinities in a reply, which
-    JSON does not have, make it a BadReply; in a call they always are a ValueError.  ``headers`` are
-    sent with each call; ``context`` is for https.  ``dumps`` and ``loads`` turn messages into text
-    or bytes and back.  ``options`` are those of KeyedPool, whose keys are the hosts; ``max_total``
-    bounds them together.
+    JSON does not have, make it a BadReply; in a call they always are a ValueError.  ``lenient``:
+    replies of version 1 are taken, too: without a version, and with both a result and an error, one
+    of which is null; an error that is no object is a RemoteError of code 0.  ``uds``: the path of a
+    Unix socket, over which all is sent, whatever host the address names.  ``headers`` are sent with
+    each call; ``context`` is for https.  ``dumps`` and ``loads`` turn messages into text or bytes
+    and back.  ``options`` are those of KeyedPool, whose keys are the hosts; ``max_total`` bounds
+    them together.
 
     Needs urllib3.  Thread-safe; after a fork the child has connections of its own.
     """
     patience = seconds(connect_timeout, "connect_timeout")
-    address = Address("jsonrpc", url, headers)
+    address = Address("jsonrpc", url, headers, uds=uds)
     given = {"name": f"jsonrpc {address.origin}", "discard_on": is_no_answer, **options}
     dial = Dial(patience, context, bounded(max_reply))
     pool: KeyedPool[Origin, HttpLine] = KeyedPool(
         dial, max_per_key=size, create_timeout=patience, **given
     )
-    language = Language(dumps, reader(loads, refuse_nan))
-    return JsonRpc(url, headers, pool, language, seconds(timeout, "timeout"), retry)
+    language = Language(dumps, reader(loads, refuse_nan), lenient)
+    return JsonRpc(url, headers, uds, pool, language, seconds(timeout, "timeout"), retry)
 
 
 class JsonRpc:
@@ -72,6 +78,7 @@ class JsonRpc:
         self,
         url: str,
         headers: Mapping[str, str] | None,
+        uds: str | os.PathLike[str] | None,
         pool: KeyedPool[Origin, HttpLine],
         language: Language,
         timeout: float | None,
@@ -79,8 +86,9 @@ class JsonRpc:
     ) -> None:
         self.url = url
         self.pool = pool
-        self._address = Address("jsonrpc", url, headers)
+        self._address = Address("jsonrpc", url, headers, uds=uds)
         self._headers = headers
+        self._uds = uds
         self._language = language
         self._timeout = timeout
         self._retry = retry
@@ -101,9 +109,10 @@ class JsonRpc:
         """A client of another address, absolute or relative to this one, over the same connections
         and under the same limits.  This one's headers are sent to its own host only."""
         url = urljoin(self.url, url)
-        if Address("jsonrpc", url, None).origin == self._address.origin:
+        if Address("jsonrpc", url, None, uds=self._uds).origin == self._address.origin:
             headers = {**(self._headers or {}), **(headers or {})}
-        return JsonRpc(url, headers, self.pool, self._language, self._timeout, self._retry)
+        ways = self._language, self._timeout, self._retry
+        return JsonRpc(url, headers, self._uds, self.pool, *ways)
 
     def close(self, timeout: float | None = 5.0) -> bool:
         """``KeyedPool.close``: no new calls, idle connections go now, the others when they come."""

@@ -84,8 +84,13 @@ def _refuse(constant: str) -> NoReturn:
 class Language:
     """Makes questions; the ids of its calls are numbered from 1."""
 
-    def __init__(self, dumps: Callable[[Any], str | bytes], loads: Callable[[bytes], Any]) -> None:
-        self._dumps, self._loads = dumps, loads
+    def __init__(
+        self,
+        dumps: Callable[[Any], str | bytes],
+        loads: Callable[[bytes], Any],
+        lenient: bool = False,
+    ) -> None:
+        self._dumps, self._loads, self._lenient = dumps, loads, lenient
         self._ids = itertools.count(1)
 
     def call(self, method: str, params: tuple[Any, ...], named: dict[str, Any]) -> Question:
@@ -135,7 +140,7 @@ class Language:
                 reply = self._loads(answer.body)
             except (ValueError, RecursionError) as error:
                 raise BadReply(f"not JSON: {shown(answer.body[:200])} ({error})") from None
-            value = understand(reply)
+            value = understand(modern(reply) if self._lenient else reply)
         except BadReply as error:
             bad = error
         accepted(answer)  # what a refusal says is not for its context
@@ -151,6 +156,30 @@ def accepted(answer: Answer) -> None:
     """HttpError unless the status says that all is well."""
     if not 200 <= answer.status < 300:
         raise HttpError(*answer)
+
+
+def modern(reply: Any) -> Any:
+    """What version 1 says, in the words of version 2; a batch of it likewise."""
+    if isinstance(reply, list):
+        return [modern(one) for one in reply]
+    if not isinstance(reply, dict):
+        return reply
+    told = {**reply, "jsonrpc": "2.0"}
+    if "result" in told and "error" in told:  # the one that is not meant is null
+        del told["error" if told["error"] is None else "result"]
+    error = told.get("error")
+    if error is not None and not _is_error_object(error):
+        text = error if isinstance(error, str) else shown(error)
+        told["error"] = {"code": 0, "message": text, "data": error}
+    return told
+
+
+def _is_error_object(error: Any) -> bool:
+    return (
+        isinstance(error, dict)
+        and isinstance(error.get("code"), int)
+        and isinstance(error.get("message"), str)
+    )
 
 
 def matching(reply: Any, id: int) -> dict[str, Any]:
@@ -172,11 +201,7 @@ def checked(reply: Any) -> None:
     if ("result" in reply) == ("error" in reply):
         raise BadReply(f"either a result or an error is due: {shown(reply)}")
     if "error" in reply:
-        error = reply["error"]
-        whole = isinstance(error, dict)
-        if not (
-            whole and isinstance(error.get("code"), int) and isinstance(error.get("message"), str)
-        ):
+        if not _is_error_object(reply["error"]):
             raise BadReply(f"an error object needs a code and a message: {shown(reply)}")
 
 
