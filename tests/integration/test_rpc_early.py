@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("urllib3", reason="urllib3 is not installed")
 pytest.importorskip("httpx", reason="httpx is not installed")
 
-from fastpool.rpc import HttpError, aio_jsonrpc, jsonrpc, xmlrpc
+from fastpool.rpc import HttpError, aio_jsonrpc, aio_xmlrpc, jsonrpc, xmlrpc
 from rpc_servers import TcpServer, http, port_of, serving
 from support import PATIENCE
 
@@ -91,11 +91,14 @@ class Client:
             self.proxy = jsonrpc(url, size=1, timeout=PATIENCE, **options)
         else:
             self.loop = asyncio.new_event_loop()
-            self.proxy = aio_jsonrpc(url, size=1, timeout=PATIENCE, **options)
+            make: Any = aio_jsonrpc if kind == "aio_jsonrpc" else aio_xmlrpc
+            self.proxy = make(url, size=1, timeout=PATIENCE, **options)
 
     def call(self, value: str) -> Any:
         if self.kind == "xmlrpc":
             return self.proxy.echo(value)
+        if self.kind == "aio_xmlrpc":
+            return self.loop.run_until_complete(self.proxy.echo(value))
         asked = self.proxy.call("echo", value)
         return asked if self.kind == "jsonrpc" else self.loop.run_until_complete(asked)
 
@@ -115,7 +118,8 @@ class Client:
         elif self.kind == "jsonrpc":
             self.proxy.close()
         else:
-            self.loop.run_until_complete(self.proxy.aclose())
+            close = self.proxy("close") if self.kind == "aio_xmlrpc" else self.proxy.aclose
+            self.loop.run_until_complete(close())
             self.loop.close()
 
 
@@ -124,7 +128,7 @@ def client_and_server(
     kind: str, refusal: bytes, stays: bool = False, certificate: Any = None
 ) -> Iterator[tuple[Client, EarlyServer]]:
     def well(body: bytes) -> bytes:
-        if kind == "xmlrpc":
+        if kind.endswith("xmlrpc"):
             return http(dumps(("well",), methodresponse=True).encode())
         reply = {"jsonrpc": "2.0", "id": json.loads(body)["id"], "result": "well"}
         return http(json.dumps(reply).encode())
@@ -141,7 +145,7 @@ def client_and_server(
             client.close()
 
 
-KINDS = pytest.mark.parametrize("kind", ["xmlrpc", "jsonrpc", "aio_jsonrpc"])
+KINDS = pytest.mark.parametrize("kind", ["xmlrpc", "jsonrpc", "aio_jsonrpc", "aio_xmlrpc"])
 
 
 @KINDS

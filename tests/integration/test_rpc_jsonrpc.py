@@ -929,6 +929,7 @@ def test_one_client_for_several_event_loops(server: JsonServer) -> None:
     [
         ("urllib3", "jsonrpc", "jsonrpc needs urllib3 2"),
         ("httpx", "aio_jsonrpc", "aio_jsonrpc and aio_xmlrpc need httpx"),
+        ("httpx", "aio_xmlrpc", "aio_jsonrpc and aio_xmlrpc need httpx"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(

@@ -17,7 +17,7 @@ pytest.importorskip("httpx", reason="httpx is not installed")
 from fastpool import rpc
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/reference/rpc.md").read_text(encoding="utf-8")
-MAKERS = ("xmlrpc", "jsonrpc", "aio_jsonrpc", "sockets")
+MAKERS = ("xmlrpc", "aio_xmlrpc", "jsonrpc", "aio_jsonrpc", "sockets")
 WITHOUT_DEFAULT_THERE = {"url", "address", "options", "dumps", "loads", "headers", "transport"}
 OF_SERVER_PROXY = {"encoding", "verbose", "allow_none", "use_datetime", "use_builtin_types"}
 

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("urllib3", reason="urllib3 is not installed")
 pytest.importorskip("httpx", reason="httpx is not installed")
 
-from fastpool.rpc import HttpError, aio_jsonrpc, jsonrpc, xmlrpc
+from fastpool.rpc import HttpError, aio_jsonrpc, aio_xmlrpc, jsonrpc, xmlrpc
 from rpc_servers import ScriptedServer, http, port_of, serving
 
 SECRET = "s3cret"
@@ -22,15 +22,14 @@ CLIENTS: dict[str, Callable[..., Any]] = {
     "xmlrpc": xmlrpc,
     "jsonrpc": jsonrpc,
     "aio_jsonrpc": aio_jsonrpc,
+    "aio_xmlrpc": aio_xmlrpc,
 }
 KINDS = pytest.mark.parametrize("kind", CLIENTS)
 
 
 def call(kind: str, client: Any) -> Any:
-    if kind == "xmlrpc":
-        return client.echo(1)
-    asked = client.call("echo", 1)
-    return asked if kind == "jsonrpc" else asyncio.run(asked)
+    asked = client.echo(1) if kind.endswith("xmlrpc") else client.call("echo", 1)
+    return asyncio.run(asked) if kind.startswith("aio") else asked
 
 
 def told(error: BaseException) -> str:
@@ -72,7 +71,10 @@ def test_address_that_is_refused_does_not_show_its_password(kind: str, url: str)
 def test_client_does_not_show_its_password(kind: str) -> None:
     client = CLIENTS[kind](f"http://user:{SECRET}@example.com/rpc?token={SECRET}")
     shown = [repr(client), str(client)]
-    pool = client("transport").pool if kind == "xmlrpc" else client.pool
+    if kind == "xmlrpc":
+        pool = client("transport").pool
+    else:
+        pool = client("pool") if kind == "aio_xmlrpc" else client.pool
     shown += [repr(pool), pool.name, str(pool.stats())]
     if kind == "xmlrpc":
         shown.append(repr(client("transport")))
@@ -81,7 +83,7 @@ def test_client_does_not_show_its_password(kind: str) -> None:
         shown.append(repr(client.batch()))
         client.close()
     else:
-        asyncio.run(client.aclose())
+        asyncio.run(client("close")() if kind == "aio_xmlrpc" else client.aclose())
     assert SECRET not in "\n".join(shown)
 
 
@@ -122,7 +124,7 @@ def test_unreachable_server_does_not_show_its_password(kind: str) -> None:
     assert SECRET not in told(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["jsonrpc", "aio_jsonrpc"])
+@pytest.mark.parametrize("kind", ["jsonrpc", "aio_jsonrpc", "aio_xmlrpc"])
 @pytest.mark.parametrize("value", [f"Bearer {SECRET}\n", f"{SECRET}\u20ac", SECRET.encode()])
 def test_header_that_is_refused_does_not_show_its_value(kind: str, value: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="header authorization") as caught:

@@ -1,8 +1,9 @@
 """Pooled clients for RPC that is not multiplexed: one call at a time on each connection.
 
-`xmlrpc(url)` is the standard library's ServerProxy for any number of threads. `jsonrpc(url)` is a
-JSON-RPC 2.0 client for threads and needs urllib3; `aio_jsonrpc(url)` is one for tasks and needs
-httpx. `sockets(address)` pools TCP, TLS and Unix sockets for protocols of one's own.
+`xmlrpc(url)` is the standard library's ServerProxy for any number of threads, and `aio_xmlrpc(url)`
+the like for tasks. `jsonrpc(url)` is a JSON-RPC 2.0 client for threads and needs urllib3;
+`aio_jsonrpc(url)` is one for tasks. Those for tasks need httpx. `sockets(address)` pools TCP, TLS
+and Unix sockets for protocols of one's own.
 """
 
 from ._errors import BadReply, HttpError, RemoteError, RpcError
@@ -14,6 +15,7 @@ from ._xmlrpc import PooledTransport, xmlrpc
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._aio_jsonrpc import AioBatch, AioJsonRpc, aio_jsonrpc
+    from ._aio_xmlrpc import AioMultiCall, AioServerProxy, aio_xmlrpc
     from ._jsonrpc import Batch, JsonRpc, jsonrpc
 else:
 
@@ -22,6 +24,8 @@ else:
             from . import _jsonrpc as module
         elif name in ("AioBatch", "AioJsonRpc", "aio_jsonrpc"):
             from . import _aio_jsonrpc as module
+        elif name in ("AioMultiCall", "AioServerProxy", "aio_xmlrpc"):
+            from . import _aio_xmlrpc as module
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = found = getattr(module, name)
@@ -32,6 +36,8 @@ else:
 __all__ = [
     "AioBatch",
     "AioJsonRpc",
+    "AioMultiCall",
+    "AioServerProxy",
     "BadReply",
     "Batch",
     "HttpError",
@@ -43,6 +49,7 @@ __all__ = [
     "SocketPool",
     "Wire",
     "aio_jsonrpc",
+    "aio_xmlrpc",
     "jsonrpc",
     "sockets",
     "xmlrpc",

@@ -153,6 +153,12 @@ NOT_FINITE = re.compile(rb"<double>-?(nan|inf)</double>")
 """As the standard library writes it; in text it would be &lt;double>."""
 
 
+def refuse_infinite(body: bytes) -> None:
+    """ValueError for a call that has what XML-RPC has not."""
+    if found := NOT_FINITE.search(body):
+        raise ValueError(f"XML-RPC has no {found[1].decode()}")
+
+
 class _Plain(_Bounded, Transport):
     pass
 
@@ -209,8 +215,8 @@ class PooledTransport:
         """One call and its result; ServerProxy calls this, with a host and a handler that it may
         show.  Thread-safe."""
         path = handler + self._query
-        if self.refuse_nan and (found := NOT_FINITE.search(request_body)):
-            raise ValueError(f"XML-RPC has no {found[1].decode()}")
+        if self.refuse_nan:
+            refuse_infinite(request_body)
 
         def ask(line: _Line) -> Any:
             try:
