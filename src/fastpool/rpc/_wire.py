@@ -162,6 +162,13 @@ class Wire:
         while rest:
             rest = rest[self.send(rest) :]
 
+    def take_unsent(self) -> bytes:
+        """What was gathered, which is then not sent."""
+        assert self.unsent is not None
+        taken = bytes(self.unsent)
+        self.unsent.clear()
+        return taken
+
     def _flush(self) -> None:
         """Sends what was gathered, as far as it can be sent."""
         assert self.unsent is not None
@@ -202,6 +209,11 @@ class Wire:
         data = self._take_ahead(size) or self._receive(self._own().recv, b"", size)
         self.received += len(data)
         return data
+
+    def unread(self, data: bytes) -> None:
+        """Puts back what was received: it is received again."""
+        self._ahead[:0] = data
+        self.received -= len(data)
 
     def recv_into(self, buffer: Any, size: int = 0) -> int:
         if ahead := self._take_ahead(size or len(buffer)):
