@@ -192,8 +192,8 @@ class ShardClosing(Closing):
         """A CLOSING slot of a loop that is closed."""
         resource = self.core.item(index)
         if self.core.begin_close(index, use):
+            self.manager.shards.part_with([resource])  # before its place looks free
             self.core.free(index, "loop")
-            self.manager.shards.part_with([resource])
 
     def rescue(self, index: int, why: str) -> None:
         use = self.core.generation(index)
@@ -386,15 +386,19 @@ class Shard(Manager):
         self.shards.dismiss_if_empty()
 
     def forsake(self) -> list[Any]:
-        """The loop is closed: its resources go, and nothing can be awaited for them.  Those that a
-        hook was running for stay with the task of that hook, which is never resumed."""
+        """The loop is closed: its resources go, and nothing can be awaited for them.  One whose
+        close hook has begun stays with the task of that hook, which is never resumed."""
         core = self.core
         core.close()
         self.tasks.forget()
         gone = []
         for index, state, *_ in core.slots():
-            if state in ("idle", "leased") and core.claim(index, state):
-                gone.append(core.item(index))
-                if core.retire(index):
-                    core.free(index, "loop")
+            if state in ("idle", "leased") and not core.claim(index, state):
+                continue
+            use = core.generation(index)
+            resource = core.item(index)
+            ended = state == "closing" or (state != "creating" and core.retire(index))
+            if ended and core.begin_close(index, use):
+                core.free(index, "loop")
+                gone.append(resource)
         return gone

@@ -73,6 +73,8 @@ class Shards:
             _core.keep(self.shards)  # for that would run what stands in their ``finally`` blocks
         self.shards = {}
         self.past = nothing()  # the tally of shards whose loop was closed
+        # What they left is being closed, and keeps its place for so long: until when at most.
+        self.parting: list[float] = []
         self.hungry: list[Shard] = []  # loops that wait for a place
 
     # ---- which shard ---------------------------------------------------------------------------
@@ -125,6 +127,7 @@ class Shards:
             if self.shards.pop(shard.loop, None) is None:
                 return
             gone = shard.forsake()
+            until = self._hold_places(len(gone))
             counted = tally(shard)
             stranded = counted["checking"] + counted["closing"]  # with tasks that never go on
             closed = counted["closed"]
@@ -135,29 +138,45 @@ class Shards:
             self.past = added(self.past, counted)
             self.news.notify_all()
         shard.core.drop_manager()
-        self.part_with(gone)
+        self._submit(gone, until)
         _keeper.poke(shard.opener.refill)
 
     def part_with(self, resources: list[Any]) -> None:
         """Of a loop that is closed."""
-        if resources:
-            self.closers.submit(self._part_with, resources)
+        with self.lock.hold():
+            until = self._hold_places(len(resources))
+        self._submit(resources, until)
 
-    def _part_with(self, resources: list[Any]) -> None:
-        """On a worker: what can be closed without a loop."""
-        hook = self.options.hooks.close
-        while resources:
-            resource = resources.pop()
-            close = hook
-            if close is None and not hasattr(resource, "aclose"):
-                close = getattr(type(resource), "close", None)
-            if close is not None and not is_async(close):
-                try:
-                    result = close(resource)
-                    if hasattr(result, "__await__") and hasattr(result, "close"):
-                        result.close()  # a coroutine that cannot be run
-                except Exception:  # its loop is closed
-                    pass
+    def _hold_places(self, count: int) -> float:
+        until = time.monotonic() + self.options.hook_timeout
+        self.parting += [until] * count
+        return until
+
+    def _submit(self, resources: list[Any], until: float) -> None:
+        if resources:
+            self.closers.submit(self._part_with, resources, until)
+
+    def _part_with(self, resources: list[Any], until: float) -> None:
+        """On a worker: what can be closed without a loop.  Only then is its place free."""
+        try:
+            while resources:
+                self._close_at_last(resources.pop())
+                with self.lock.hold():
+                    self.parting.remove(until)
+        finally:
+            _keeper.poke(self.start)
+
+    def _close_at_last(self, resource: Any) -> None:
+        close = self.options.hooks.close
+        if close is None and not hasattr(resource, "aclose"):
+            close = getattr(type(resource), "close", None)
+        if close is not None and not is_async(close):
+            try:
+                result = close(resource)
+                if hasattr(result, "__await__") and hasattr(result, "close"):
+                    result.close()  # a coroutine that cannot be run
+            except Exception:  # its loop is closed
+                pass
 
     def _limit(self) -> None:
         """A loop that is alone with the pool has its whole cap, and its callers line up without
@@ -174,7 +193,10 @@ class Shards:
 
     def _free(self) -> float:
         """How many more fit under the cap; after it was lowered, perhaps less than none."""
-        return self.maxsize - self.opened() if self.maxsize else INF
+        if not self.maxsize:
+            return INF
+        now = time.monotonic()
+        return self.maxsize - self.opened() - sum(until > now for until in list(self.parting))
 
     def opened(self) -> int:
         return sum(shard.core.open for shard in self.everyone())
