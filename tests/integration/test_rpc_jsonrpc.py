@@ -924,6 +924,31 @@ def test_one_client_for_several_event_loops(server: JsonServer) -> None:
     gc.collect()
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # loops that have ended
+@pytest.mark.parametrize("size", [2, 4])
+def test_loops_that_come_and_go_never_have_more_connections(
+    server: JsonServer, crew: Crew, size: int
+) -> None:
+    """At the server: those of loops that have ended, and those that were being closed as their loop
+    ended, are gone before others are opened in their place."""
+    client = aio_jsonrpc(server.url, size=size)
+
+    async def main(calls: int) -> None:
+        await asyncio.gather(*(client.call("echo", number) for number in range(calls)))
+
+    def come_and_go(seed: int) -> None:
+        for turn in range(30):
+            asyncio.run(main((1, 2, 5)[(seed + turn) % 3]))
+
+    crew.together(4, come_and_go)
+    crew.finish()
+    assert server.answered == 4 * 10 * (1 + 2 + 5)
+    assert server.most <= size
+    asyncio.run(client.aclose())
+    eventually(lambda: not server.open)
+    gc.collect()
+
+
 @pytest.mark.parametrize(
     ("module", "name", "said"),
     [

@@ -59,7 +59,7 @@ class AioPools:
         async def connect() -> AioLine:
             return await dial(origin, patience, context, most)
 
-        given = {**self._options, "name": self._name or f"{kind} {origin}"}
+        given = {"close": AioLine.leave, **self._options, "name": self._name or f"{kind} {origin}"}
         return FastPool(self._size, factory=connect, create_timeout=patience, **given)
 
     async def aclose(self, timeout: float | None) -> bool:

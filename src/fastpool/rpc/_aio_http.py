@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -119,6 +119,9 @@ async def dial(
             except BaseException:  # the pool cancels a handshake that takes too long
                 await stream.aclose()
                 raise
+    except asyncio.CancelledError:
+        await asyncio.sleep(0)  # in which asyncio closes what was connected: its place is free then
+        raise
     except httpcore.TimeoutException:
         raise TimeoutError(f"{origin}: not connected within {patience:.3g} s") from None
     except httpcore.NetworkError as error:
@@ -150,6 +153,7 @@ class AioLine:
         self.most = most  # bytes of a reply
         self.open = True
         self.process = os.getpid()
+        self.loop = asyncio.get_running_loop()
         self.name = str(origin)
         self.tls = origin.scheme == "https"
         self.stream = stream
@@ -217,15 +221,25 @@ class AioLine:
         )
 
     async def aclose(self) -> None:
-        self.open = False
+        self.shut_down()  # first, for the loop may end, and never go on after an await
         await self.connection.aclose()
 
+    def leave(self) -> Awaitable[None] | None:
+        """The pool's close hook.  Where the loop has ended nothing can be awaited, but the server
+        must not count the connection any longer."""
+        if not self.loop.is_closed():
+            return self.aclose()
+        self.shut_down()
+        return None
+
     def __del__(self) -> None:
-        """The pool lets go of the connections of a loop that has ended, where nothing can be
-        awaited: the server must not count them any longer.  Those of a parent process are its
-        own."""
+        self.shut_down()
+
+    def shut_down(self) -> None:
+        """Ends the connection for the other side, once.  That of a parent process is its own."""
         if not self.open or self.process != os.getpid():
             return
+        self.open = False
         connected = self.stream.get_extra_info("socket")
         if connected is not None:
             try:
