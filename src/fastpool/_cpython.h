@@ -307,7 +307,8 @@ static int fp_queue_put_join(fp_core *c, fp_waiter *w, void *item) {
     return state;
 }
 
-/* `span`: ns to wait at most; 0 tries only; FP_NEVER is for ever. */
+/* `span`: ns to wait at most; 0 tries only; FP_NEVER is for ever.  *interrupted: and GRANTED, the item is
+ * the caller's to put back. */
 static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interrupted) {
     *interrupted = 0;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
@@ -320,8 +321,6 @@ static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interru
         state = fp_wait(c, &c->getters, w, deadline, interrupted);
         *item = w->grant;
     }
-    if (*interrupted && state == FP_GRANTED)
-        *interrupted = fp_queue_put_back(c, *item); /* else deliver it, the handler has run */
     if (w != NULL) fp_waiter_free(w);
     return state;
 }

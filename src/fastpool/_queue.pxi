@@ -32,10 +32,23 @@ cdef object queue_get_slow(fp_core *c, int64_t span):
     cdef int interrupted, state
     state = fp_queue_get_slow(c, span, &item, &interrupted)
     if interrupted:
-        return fp_pending()
+        try:
+            return fp_pending()
+        finally:
+            if state == FP_GRANTED:
+                queue_return(c, item)
     if state == FP_GRANTED:
         return fp_steal(item)
     return raise_settled(state, "Empty", NULL if span == 0 else c)
+
+
+# An item was granted to one who does not get it: back to where it came from; or dropped, and counted as
+# done, as all that was left when the queue was shut down at once.
+cdef object queue_return(fp_core *c, void *item):
+    if fp_queue_put_back(c, item):
+        return
+    fp_queue_finish(c)
+    Py_DECREF(<object>item)
 
 
 cdef object queue_put_slow(fp_core *c, object item, int64_t span):

@@ -405,8 +405,8 @@ cdef class Wait:
                 slot_drop(c, <fp_slot *>grant)
             elif self.hold is not None:
                 fp_weighted_give(c, self.hold.of.n)
-            elif not fp_queue_put_back(c, grant):
-                Py_DECREF(<object>grant)
+            else:
+                queue_return(c, grant)
 
     cdef int settle(self, fp_waiter *w) noexcept:
         """Leaves the line; the state."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from faces import FastPool
+from fastpool.queue import ShutDown
 from queues import EVERY, OURS, Kind
 from support import Crew
 
@@ -174,6 +175,33 @@ def alarm() -> Iterator[Callable[[Callable[[], Any]], None]]:
 
 class TestReentry:
     """A put from a finaliser or a signal handler inside a get. queue.Queue deadlocks on these."""
+
+    @pytest.mark.threads_only("a signal handler runs in a wait of the main thread")
+    @ours
+    @pytest.mark.parametrize("immediate", [False, True])
+    def test_a_signal_handler_may_put_shut_down_and_raise(
+        self, kind: Kind, alarm: Any, crew: Crew, immediate: bool
+    ) -> None:
+        """What the handler raises ends the get. The item that was granted to it meanwhile goes
+        back, or is dropped and counted as done with all others, if nothing is to be left."""
+        q = kind.make()
+
+        def act() -> None:
+            q.put("granted")
+            q.shutdown(immediate)
+            raise LookupError("of the handler")
+
+        alarm(act)
+        with pytest.raises(LookupError, match="of the handler"):
+            q.get()
+        left = 0 if immediate else 1
+        assert q.qsize() == left and q.unfinished_tasks == left
+        if left:
+            assert q.get() == "granted"
+            q.task_done()
+        with pytest.raises(ShutDown):
+            q.get(timeout=0)
+        crew.start(q.join).result(30)
 
     @pytest.mark.threads_only("a signal handler runs in a wait of the main thread")
     @ours
