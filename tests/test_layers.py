@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "_keeper": {"_core", "_notices"},
     "_workers": {"_core", "_keeper", "_notices"},
     "_deadlines": {"_keeper"},
-    "_opener": {"errors", "_blocking", "_notices", "_policy", "_keeper", "_workers"},
+    "_opener": {"errors", "_core", "_blocking", "_notices", "_policy", "_keeper", "_workers"},
     "_closing": {"_core", "_workers"},
     "_checking": {"_core", "_blocking", "_policy", "_workers", "_deadlines"},
     "stats": set(),
@@ -169,7 +169,8 @@ HEADERS: dict[str, set[str]] = {
         "_semaphore.h",
         "_home.h",
     },
-    "_doors.h": {"_cpython.h"},
+    "_lease.h": {"_shared.h", "_slots_view.h"},
+    "_doors.h": {"_cpython.h", "_lease.h"},
 }
 
 #: These are built without Python: by the C harness, and by whoever wants to read them alone.
@@ -186,6 +187,7 @@ PLAIN_C = (
     "_semaphore.h",
     "_keys.h",
     "_ending.h",
+    "_lease.h",
 )
 
 SOURCES = (".py", ".pyx", ".pxi")

@@ -280,6 +280,8 @@ async def borrow(
                     raise manager.refusal("timeout", start, span)
                 manager.come(hand, start, span, me)
                 in_front, asked = in_front or asked or reason == "room at head", True
+            elif reason == "stolen":
+                in_front = True
             elif reason is not None:
                 raise manager.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())
@@ -305,7 +307,7 @@ def enter(
 ) -> Awaitable[Any]:
     """The slow path of ``async with pool.lease()``."""
     manager, reason, span = _core.lease_asks(lease, hand)
-    return borrow(manager, hand, reason, span, lambda hand: _core.lease_hold(lease, hand, block))
+    return borrow(manager, hand, reason, span, lambda hand: _core.lease_keep(lease, hand, block))
 
 
 def get(pool: Any, hand: _core.Hand | None, timeout: Any) -> Awaitable[Any]:

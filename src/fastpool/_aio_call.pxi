@@ -49,18 +49,14 @@ cdef class Hold:
     cdef object status         # and its own view of it, asked then whether it went well
     cdef object after          # what is to be called then
 
-    def __init__(self):
-        raise TypeError("made by Lane.take()")
-
     @property
     def carrier(self):
         """The connection, while it is held."""
-        cdef fp_slot *slot = fp_share_slot(&self.of)
-        return None if slot == NULL else fp_resource(slot)
+        return hold_carrier(self)
 
     def then(self, after):
         """Calls it at the end; now if that has come."""
-        if fp_share_slot(&self.of) == NULL:
+        if not fp_lease_is_held(&self.of.of):
             after()
         else:
             self.after = after
@@ -69,43 +65,50 @@ cdef class Hold:
         hold_end(self)
 
     def __dealloc__(self):
-        cdef fp_slot *slot = fp_share_end(&self.of, FP_LEASE_RELEASED)
-        if slot != NULL and not is_finalizing():
-            share_drop(self.of.c, slot)
+        if fp_share_end(&self.of, FP_LEASE_RELEASED) > 0 and not is_finalizing():
+            share_drop(fp_lease_core(&self.of.of), self.of.of.slot, self.of.of.generation)
+
+
+cdef inline object hold_carrier(Hold self):
+    cdef PyObject *item = fp_lease_resource(&self.of.of)
+    return None if item == NULL else fp_steal(item)
 
 
 cdef Hold hold_of(Lane lane, fp_core *c, fp_slot *slot):
     cdef Hold hold = Hold.__new__(Hold)
-    hold.of.c = c
-    hold.of.id = fp_id_of(c)
+    fp_lease_init(&hold.of.of, c, 0)
     hold.lane = lane
-    fp_share_hold(&hold.of, slot)
+    fp_share_hold(&hold.of, c, fp_id_of(c), slot, 0, FP_LEASE_HELD)
     return hold
 
 
 cdef Hold lane_take(Lane lane):
+    if lane.pool is None:
+        raise RuntimeError("this Lane was not led to a pool")
     cdef fp_core *c = lane.pool.c
     cdef fp_slot *due = NULL
     cdef fp_slot *slot = fp_sharing_hit(c, &due)
     if slot == NULL:
         if due != NULL:  # connections have no check
-            share_drop(c, due)
+            share_drop(c, due, fp_slot_generation(due))
         return None
     return hold_of(lane, c, slot)
 
 
 cdef object hold_end(Hold self):
-    cdef fp_slot *slot = fp_share_end(&self.of, FP_LEASE_RELEASED)
-    if slot == NULL:
+    cdef fp_lease *l = &self.of.of
+    cdef int ended = fp_share_end(&self.of, FP_LEASE_RELEASED)
+    if ended < 0:
         return
     status, self.status = self.status, None  # these refer to this hold
     self.call = None
     self.lane.active.discard(self)
     try:
-        if status is not None and not status.is_ok():
-            self.lane.failed(fp_resource(slot), status)
+        if ended and status is not None and not status.is_ok():
+            self.lane.failed(fp_resource(l.slot), status)
     finally:
-        share_give(self.of.c, slot)
+        if fp_lease_is_here(l):
+            share_give(fp_lease_core(l), l.slot, l.generation)
     if self.after is not None:
         after, self.after = self.after, None
         after()
@@ -157,7 +160,7 @@ cdef object aio_call(object callee, void **args, size_t n, void *names):
     cdef Hold hold = None if lane.lined else lane_take(lane)
     if hold is None:
         return self.method.wait(lane, *fp_call_args(args, n, names))
-    carrier = fp_resource(fp_share_slot(&hold.of))
+    carrier = hold_carrier(hold)
     try:
         call = fp_list_ref((<Carrier?>carrier).calls, self.number)
         if call is None:
@@ -185,7 +188,7 @@ cdef object follow(Lane lane, call, Hold hold):
 def begin(Lane lane not None, Hold hold not None, Py_ssize_t number, tuple args, dict kwargs):
     """Makes the call of a method on the connection that is held; the hold is over when it is, or at once
     if this raises."""
-    carrier = fp_resource(fp_share_slot(&hold.of))
+    carrier = hold_carrier(hold)
     try:
         call = fp_list_ref((<Carrier?>carrier).calls, number)
         if call is None:

@@ -21,6 +21,10 @@ cdef class Latch:
     cdef public bint shut
 
 
+cdef Latch NOT_MADE = Latch()  # of a call that was not initialised
+NOT_MADE.shut = True
+
+
 cdef class UnaryCall:
     """A callable that passes its arguments on to ``calls[number]`` of the least loaded Carrier, and holds
     a slot of it meanwhile.
@@ -37,6 +41,9 @@ cdef class UnaryCall:
     cdef readonly object method
     cdef object owner  # lives as long as this
     cdef object __weakref__
+
+    def __cinit__(self, *args, **kwargs):
+        self.latch = NOT_MADE
 
     def __init__(self, SharedPool pool not None, Latch latch not None, Py_ssize_t number, method, owner):
         self.pool, self.latch, self.number, self.method = pool, latch, number, method
@@ -83,7 +90,9 @@ cdef object unary_call(object callee, void **args, size_t n, void *names):
     if slot == NULL:
         if due == NULL:
             return self.method.miss(*fp_call_args(args, n, names))
-        slot = pool_lend(c, c.span, due)
+        slot = pool_lend(c, fp_id_of(c), c.span, due)
+    cdef uint64_t id = fp_id_of(c)
+    cdef uint64_t generation = fp_slot_generation(slot)
     carrier = fp_resource(slot)
     try:
         call = fp_list_ref((<Carrier?>carrier).calls, self.number)
@@ -93,7 +102,8 @@ cdef object unary_call(object callee, void **args, size_t n, void *names):
         self.method.failed(carrier, error)
         raise
     finally:
-        share_give(c, slot)
+        if fp_id_of(c) == id:  # else this is a child that was forked off by the call
+            share_give(c, slot, generation)
     return self.method.miss(*fp_call_args(args, n, names))
 
 

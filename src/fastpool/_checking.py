@@ -37,7 +37,7 @@ class Checking:
     def examine(self, hand: _core.Hand, start: float, span: float | None) -> bool:
         """A slot just taken that is no longer fresh: expired, or to be checked.  True: it is lent,
         False: it is being closed."""
-        if not self.core.claim(hand.index, "leased"):
+        if not hand.claim():
             return False
         why, due = self.look(hand.index)
         if due:
@@ -104,11 +104,13 @@ class Checking:
         self.manager.housekeeping.was_kept_alive(index)
 
     def _run(self, job: _core.Job, index: int) -> None:
+        resource = self.core.item(index)
         try:
             assert self.hook is not None
-            job.result = self.hook(self.core.item(index))
+            job.result = self.hook(resource)
         except BaseException as error:
             job.error = error
+        self.core.generation(index)  # raises in a child that the hook has forked off
 
     def _after(self, job: _core.Job, index: int) -> None:
         """A check without a borrower: the resource goes back to the others, or is closed."""

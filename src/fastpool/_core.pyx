@@ -71,6 +71,31 @@ cdef object refuse_extra(object thing, str first, tuple given):
     raise extra_arguments(type(thing).__name__, first, given)
 
 
+# ---- Handles are made by pools alone -------------------------------------------------------------
+#
+# One that was not would point to no block.  So their types' own ``__new__`` refuses, also for a subclass
+# that leaves ``__init__`` out; what this module makes goes by another door.
+
+cdef dict made_by = {}  # type: who makes it
+
+
+cdef object refuse_new(object kind, object args, object options):
+    for base in kind.__mro__:
+        if base in made_by:
+            raise TypeError(made_by[base])
+    raise TypeError(f"{kind.__name__} is not made by hand")
+
+
+cdef int close_new(dict types) except -1:
+    """Closes the ``__new__`` of these types."""
+    global fp_refuse_new
+    fp_refuse_new = refuse_new
+    made_by.update(types)
+    for kind in types:
+        fp_close_new(<PyTypeObject *>kind)
+    return 0
+
+
 # ---- Waits that stop an event loop: see _blocking.py --------------------------------------------
 
 cdef object blocking = None  # the module, once a thread has waited where a loop may run
@@ -92,7 +117,8 @@ cdef object instead_of_wait(fp_core *c):
 
 cdef int before_wait(fp_core *c) except -1:
     module = blocking_module()
-    module.before_wait(None if c.manager == NULL else (<object>c.manager).name, instead_of_wait(c))
+    manager = fp_manager(c, 0)
+    module.before_wait(None if manager is None else manager.name, instead_of_wait(c))
     return 0
 
 
@@ -101,14 +127,15 @@ cdef object note_wait(fp_core *c, object error):
     blocking_module().note(error, instead_of_wait(c))
 
 
-cdef tuple HANDLE_STATES = ("not entered", "held", "released", "discarded")
+cdef tuple LEASE_STATES = ("not entered", "not entered", "held", "held", "released", "discarded")
 
 
-# The text of a handle: of what it is, how far it has come, and what it holds.
-cdef str handle_shown(object handle, str of, int state, object held):
+# The text of a lease: of what it is, how far it has come, and what it holds.
+cdef str handle_shown(object handle, str of, fp_lease *l):
     from fastpool._notices import shown
-    holds = "" if held is None else f", {shown(held, 80)}"
-    return f"<{type(handle).__name__} of {of}: {HANDLE_STATES[state]}{holds}>"
+    cdef PyObject *item = fp_lease_resource(l)
+    holds = "" if item == NULL else f", {shown(fp_steal(item), 80)}"
+    return f"<{type(handle).__name__} of {of}: {LEASE_STATES[fp_lease_state(l)]}{holds}>"
 
 
 # ---- Time spans -------------------------------------------------------------------------------
@@ -132,7 +159,8 @@ cdef int64_t span_of(fp_core *c, object timeout) except -1:
 
 
 cdef str name_of(fp_core *c):
-    return "" if c.manager == NULL else (<object>c.manager).name + ": "
+    manager = fp_manager(c, 0)
+    return "" if manager is None else manager.name + ": "
 
 
 cdef inline int64_t wait_span(fp_core *c, object block, object timeout) except -1:
@@ -224,26 +252,28 @@ cdef class Core:
         fp_lock_drop(&self.c.lock)
         return room
 
-    def shun(self, uint32_t index, double seconds):
+    def shun(self, uint64_t index, double seconds):
         """For so long it counts as more loaded than it is."""
+        cdef fp_slot *slot = slot_at(self, index)
         fp_lock_take(&self.c.lock)
-        fp_sharing_shun(self.c, fp_slots_at(&self.c.slots, index), ns_of(seconds))
+        fp_sharing_shun(self.c, slot, ns_of(seconds))
         fp_lock_drop(&self.c.lock)
 
-    def avoid(self, uint32_t index, bint on):
+    def avoid(self, uint64_t index, bint on):
         """No leases of it from here on, or again."""
+        cdef fp_slot *slot = slot_at(self, index)
         fp_lock_take(&self.c.lock)
-        fp_sharing_avoid(self.c, fp_slots_at(&self.c.slots, index), on)
+        fp_sharing_avoid(self.c, slot, on)
         fp_check(self.c)
         fp_lock_drop(&self.c.lock)
 
-    def load(self, uint32_t index):
+    def load(self, uint64_t index):
         """How many leases there are of it."""
-        return fp_slot_leases(self.c, fp_slots_at(&self.c.slots, index))
+        return fp_slot_leases(self.c, slot_at(self, index))
 
-    def peak(self, uint32_t index):
+    def peak(self, uint64_t index):
         """How many there were at most since this was asked last."""
-        return fp_sharing_peak(fp_slots_at(&self.c.slots, index))
+        return fp_sharing_peak(slot_at(self, index))
 
     def drop_manager(self):
         """The pool is gone and nothing is open: undoes the cycle block - manager - block."""
@@ -257,12 +287,7 @@ cdef class Core:
     @property
     def manager(self):
         """The manager, None once it was dropped."""
-        fp_lock_take(&self.c.lock)
-        cdef void *manager = self.c.manager
-        if manager != NULL:
-            Py_INCREF(<object>manager)
-        fp_lock_drop(&self.c.lock)
-        return None if manager == NULL else fp_steal(manager)
+        return fp_manager(self.c, 0)
 
     def now(self):
         """Seconds on the pool's clock, a manual one included."""
@@ -362,12 +387,12 @@ cdef class Core:
                     fp_sharing_reserved(c, slot)
         fp_check(c)
         fp_lock_drop(&c.lock)
-        return -1 if slot == NULL else <int64_t>slot.index
+        return -1 if slot == NULL else <int64_t>number_of(slot)
 
-    def fill(self, uint32_t index, item, double lifetime):
+    def fill(self, uint64_t index, item, double lifetime):
         """Puts a new resource into a reserved slot, as CHECKING.  False: the pool holds it already."""
         cdef fp_core *c = self.c
-        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        cdef fp_slot *slot = slot_at(self, index)
         cdef int noted = 0
         cdef bint known
         fp_lock_take(&c.lock)
@@ -400,15 +425,15 @@ cdef class Core:
         if known:
             raise ValueError
         if not self.publish(index, used=False):  # closed meanwhile: as if it came too late
-            rescue(self.c, index, "closed")
+            rescue(self.c, slot_at(self, index), "closed")
         return True
 
-    def publish(self, uint32_t index, *, bint used=True, bint suspect=False):
+    def publish(self, uint64_t index, *, bint used=True, bint suspect=False):
         """Makes a CHECKING slot idle and serves the line.  False: expired, to be retired, or the
         pool is closed; the slot is the caller's still.  ``used``: counts as a return.  ``suspect``:
         its next borrower has it checked."""
         cdef fp_core *c = self.c
-        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        cdef fp_slot *slot = slot_at(self, index)
         if c.use == FP_SHARING:
             return share_lend(c, slot, 0)
         if fp_gate(c) & FP_CLOSED or (used and not fp_pool_end(c, slot)):
@@ -422,63 +447,64 @@ cdef class Core:
         # a close that set the gate after the look above has swept, or is about to: help it
         return not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING))
 
-    def claim(self, uint32_t index, from_="idle"):
+    def claim(self, uint64_t index, from_="idle"):
         """Takes one slot out of IDLE or LEASED as CHECKING; False if it was not in that state."""
-        cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
+        cdef fp_slot *slot = slot_at(self, index)
         if self.c.use == FP_SHARING and from_ == "idle":
             return fp_sharing_claim(slot) != 0
         if from_ == "idle":
             return fp_end_idle(self.c, slot) != 0
         return fp_slot_move(slot, FP_LEASED, FP_CHECKING) != 0
 
-    def end_idle(self, uint32_t index, close, str why):
+    def end_idle(self, uint64_t index, close, str why):
         """Takes one slot out of IDLE and has it closed by ``close(index, why)``; False if it was
         not idle; in a shared pool one that is in use takes no more leases, nor one that is being
         made.  What that leaves undone, should a signal handler raise, the pool's threads do."""
         cdef fp_core *c = self.c
-        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        cdef fp_slot *slot = slot_at(self, index)
         if c.use == FP_SHARING:
             if not share_bar(c, slot):
                 return False
         elif not fp_end_idle(c, slot):
             return False
         cdef uint64_t generation = fp_slot_generation(slot)
+        cdef uint64_t id = fp_id_of(c)
         try:
             close(index, why)
         except BaseException:
-            leave(c, slot, generation, why)
+            leave(c, id, slot, generation, why)
             raise
         return True
 
-    def lend(self, uint32_t index):
+    def lend(self, uint64_t index):
         """CHECKING -> LEASED, for a borrower whose check went well."""
-        cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
+        cdef fp_slot *slot = slot_at(self, index)
         if self.c.use == FP_SHARING:
             share_lend(self.c, slot, 1)  # one that takes no more is lent this once
             return True
         return fp_slot_move(slot, FP_CHECKING, FP_LEASED) != 0
 
-    def suspect(self, uint32_t index):
+    def suspect(self, uint64_t index):
         """Whoever is the next to have it alone has it checked."""
-        fp_slot_suspect(fp_slots_at(&self.c.slots, index))
+        fp_slot_suspect(slot_at(self, index))
 
-    def is_suspect(self, uint32_t index):
+    def is_suspect(self, uint64_t index):
         """Whether a block that an exception left was its last use that says anything."""
-        return fp_slot_is_suspect(fp_slots_at(&self.c.slots, index)) != 0
+        return fp_slot_is_suspect(slot_at(self, index)) != 0
 
-    def freshen(self, uint32_t index):
+    def freshen(self, uint64_t index):
         """The CHECKING slot was just found well: no question for another while."""
-        fp_slot_freshen(self.c, fp_slots_at(&self.c.slots, index))
+        fp_slot_freshen(self.c, slot_at(self, index))
 
-    def retire(self, uint32_t index):
+    def retire(self, uint64_t index):
         """CHECKING -> CLOSING; False if somebody else did that."""
-        return fp_slot_move(fp_slots_at(&self.c.slots, index), FP_CHECKING, FP_CLOSING) != 0
+        return fp_slot_move(slot_at(self, index), FP_CHECKING, FP_CLOSING) != 0
 
-    def begin_close(self, uint32_t index, use):
+    def begin_close(self, uint64_t index, use):
         """The right to call the close hook of a CLOSING slot's resource: once and no more, and in
         this use of the slot."""
         cdef fp_core *c = self.c
-        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        cdef fp_slot *slot = slot_at(self, index)
         cdef uint64_t generation = use
         fp_lock_take(&c.lock)
         cdef bint first = (
@@ -491,31 +517,31 @@ cdef class Core:
         fp_lock_drop(&c.lock)
         return first
 
-    def close_resource(self, uint32_t index, hook, use):
+    def close_resource(self, uint64_t index, hook, use):
         """Calls the close hook, if that was not done before: one call, which no signal handler can
         split.  False: another call of it is under way, or the slot is another's by now."""
         if self.begin_close(index, use):
             try:
                 hook(self.item(index))
             finally:
-                fp_slot_set_hook(fp_slots_at(&self.c.slots, index), FP_HOOK_OVER)
+                fp_slot_set_hook(slot_at(self, index), FP_HOOK_OVER)
         return self.is_ending(index, use)
 
-    def is_ending(self, uint32_t index, use):
+    def is_ending(self, uint64_t index, use):
         """Whether this use of the slot is to be ended by the caller: no close hook is under way."""
-        cdef fp_slot *slot = fp_slots_at(&self.c.slots, index)
+        cdef fp_slot *slot = slot_at(self, index)
         return fp_slot_generation(slot) == <uint64_t>use and fp_slot_hook(slot) != FP_IN_HOOK
 
-    def generation(self, uint32_t index):
+    def generation(self, uint64_t index):
         """Names this use of the slot; see ``free``."""
-        return fp_slot_generation(fp_slots_at(&self.c.slots, index))
+        return fp_slot_generation(slot_at(self, index))
 
-    def free(self, uint32_t index, str why=None, generation=None):
+    def free(self, uint64_t index, str why=None, generation=None):
         """Gives a CREATING or CLOSING slot back: the place is free once more.  ``why`` its resource
         was closed is counted.  The manager is told on the housekeeper.  ``generation``: nothing is
         done if somebody else has freed it since."""
         cdef fp_core *c = self.c
-        cdef fp_slot *slot = fp_slots_at(&c.slots, index)
+        cdef fp_slot *slot = slot_at(self, index)
         cdef void *item
         cdef size_t left
         cdef int number = -1 if why is None else CLOSED_FOR.index(why)
@@ -540,21 +566,23 @@ cdef class Core:
             fp_gate_clear(c, FP_ASK_PUT)
         fp_check(c)
         fp_lock_drop(&c.lock)
-        if c.manager != NULL:
-            poke((0.0, (<object>c.manager).place_free, (left,)))
+        manager = fp_manager(c, 0)
+        if manager is not None:
+            poke((0.0, manager.place_free, (left,)))
         if item != NULL:
             Py_DECREF(<object>item)
 
-    def slot(self, uint32_t index):
+    def slot(self, uint64_t index):
         """One entry of ``slots()``."""
         cdef fp_view view
-        fp_view_of(self.c, fp_slots_at(&self.c.slots, index), &view)
+        fp_view_of(self.c, slot_at(self, index), &view)
         return view_tuple(&view)
 
-    def item(self, uint32_t index):
+    def item(self, uint64_t index):
         """The resource in a slot; None if it is gone by now."""
+        cdef fp_slot *slot = slot_at(self, index)
         fp_lock_take(&self.c.lock)  # whoever takes it out of the slot releases it after that
-        cdef void *item = fp_load_item(fp_slots_at(&self.c.slots, index))
+        cdef void *item = fp_load_item(slot)
         if item != NULL:
             Py_INCREF(<object>item)
         fp_lock_drop(&self.c.lock)
@@ -565,7 +593,7 @@ cdef class Core:
         fp_lock_take(&self.c.lock)
         cdef fp_slot *slot = fp_slots_find(&self.c.slots, <void *>item)
         fp_lock_drop(&self.c.lock)
-        return -1 if slot == NULL else <int64_t>slot.index
+        return -1 if slot == NULL else <int64_t>number_of(slot)
 
     def mark_retire(self, double most=INFINITY, *, bint lent=False):
         """RETIRE on up to ``most`` open slots, or on lent ones alone: each is closed when it comes back.
@@ -625,7 +653,7 @@ cdef class Core:
         fp_oldest_add(self.c, oldest, &n, 1)
         if n == 0:
             return 0.0, -1
-        return oldest[0].since * 1e-9, oldest[0].index
+        return oldest[0].since * 1e-9, number_of(fp_slots_at(&self.c.slots, oldest[0].index))
 
     @property
     def creating(self):
@@ -658,24 +686,25 @@ cdef class Core:
 
     # -- waiting --
 
-    def come(self, Hand hand):
+    def come(self, Hand hand not None):
         """The caller asks for a creation and is about to ``take``."""
         fp_lock_take(&self.c.lock)
         self.c.coming += 1
-        hand.coming = True
+        hand.coming, hand.forks = True, fp_forks
         fp_lock_drop(&self.c.lock)
 
-    def condemn(self, Hand hand, str why):
+    def condemn(self, Hand hand not None, str why):
         """Has the slot in hand, CHECKING, closed by the pool's own threads."""
-        cdef uint32_t index = hand.slot.index
-        rescue(self.c, index, why)
+        if hand.forks == fp_forks:
+            rescue(self.c, hand.slot, why)
         hand.slot = NULL
 
-    def ask(self, Hand hand, Job job, call, tuple args, timeout):
+    def ask(self, Hand hand not None, Job job not None, call, tuple args, timeout):
         """Has ``call(*args)`` made on the housekeeper, and the slot in hand with it; waits for the end
         of the job that this begins.  True: the slot is in hand again.  False: it has not ended after
         so many seconds, and whoever ends it has the slot; likewise if a signal handler raises."""
         cdef fp_slot *slot = hand.slot
+        cdef uint64_t generation = hand.generation
         cdef bint over
         poke((0.0, call, args))
         hand.slot = NULL
@@ -686,11 +715,11 @@ cdef class Core:
             over = job.over
             job.given_up = not over
             fp_lock_drop(&self.c.lock)
-            if over:
-                hand_take(hand, slot)
+            if over and hand.forks == fp_forks:
+                hand_take(hand, slot, generation)
         return over
 
-    def answer(self, Job job):
+    def answer(self, Job job not None):
         """The job has ended; False: it was given up, and the slot is the caller's."""
         fp_lock_take(&self.c.lock)
         job.over = not job.given_up
@@ -707,24 +736,26 @@ cdef class Core:
         fp_lock_drop(&self.c.lock)
         return n
 
-    def take(self, Hand hand, span, *, bint in_front=False):
+    def take(self, Hand hand not None, span, *, bint in_front=False):
         """Waits for a slot as LEASED, at most ``span`` seconds, and takes it in hand.
 
         Returns "fresh"; "due": the manager has to look at it first; or why there is none: "timeout",
         "closed", "overloaded", "deadlock" or "room": one more may be opened, so ``come``, start a
-        creation and take once more; "room at head": likewise, and its place in line is kept.  Raises
+        creation and take once more; "room at head": likewise, and its place in line is kept; "stolen":
+        somebody has given it back wrongly meanwhile, so take once more.  Raises
         the factory's own failure for the one waiter it was tried for, and whatever a signal handler
         raises.
         """
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
-        cdef bint asked = hand.coming
+        cdef uint64_t generation = 0
+        cdef bint asked = hand_coming(hand)
         cdef int64_t ns = span_of(c, span)
         hand.coming = False
-        cdef int state = pool_wait(c, ns, asked, in_front, &slot)
+        cdef int state = pool_wait(c, ns, asked, in_front, &slot, &generation)
         if state == FP_GRANTED:
-            hand_take(hand, slot)
-            return "due" if fp_begin(c, slot) else "fresh"
+            hand_take(hand, slot, generation)
+            return hand_begin(hand)
         return REASONS[state]
 
     def waits_since(self, size_t skip):
@@ -765,12 +796,12 @@ cdef tuple CLOSED_FOR = (
 cdef tuple STATES = ("free", "creating", "idle", "leased", "checking", "closing")
 cdef dict REASONS = {
     FP_WAITING: "timeout", FP_EXPIRED: "timeout", FP_REFUSED: "closed", FP_OVERLOADED: "overloaded",
-    FP_DEADLOCK: "deadlock", FP_ROOM: "room", FP_ROOM_AT_HEAD: "room at head",
+    FP_DEADLOCK: "deadlock", FP_ROOM: "room", FP_ROOM_AT_HEAD: "room at head", FP_STOLEN: "stolen",
 }
 
 
 cdef tuple view_tuple(fp_view *v):
-    return (v.index, STATES[v.state], v.since * 1e-9, seconds_of(v.dies_at), v.uses, v.owner,
+    return (fp_forks << 32 | v.index, STATES[v.state], v.since * 1e-9, seconds_of(v.dies_at), v.uses, v.owner,
             bool(v.retire))
 
 
@@ -836,12 +867,22 @@ include "_keyed.pxi"
 
 def _install():
     import os
+    close_new({
+        Lease: "leases are made by FastPool.lease() and FastPool.acquire()",
+        KeyedLease: "leases are made by KeyedPool.lease() and KeyedPool.acquire()",
+        SharedLease: "leases are made by SharedPool.lease() and SharedPool.acquire()",
+        SemaphoreHold: "holds are made by WeightedSemaphore.hold()",
+        Hold: "holds are made by Lane.take()",
+        Hand: "hands are made by hand()",
+        Guard: "guards are made by Lock.hold()",
+        Taken: "made by the core alone",
+    })
     global fp_spin_ns
     core = Core()
     fp_install_traverse(<PyTypeObject *>Core, <size_t>(<char *>&core.c - <char *><PyObject *>core))
     fp_install_fork()
-    global fp_lend_due, fp_tell
-    fp_lend_due, fp_tell = lend_due, tell
+    global fp_lend_due, fp_tell, fp_lease_ended
+    fp_lend_due, fp_tell, fp_lease_ended = lend_due, tell, lease_ended
     fp_install_next(<PyTypeObject *>Wait, wait_step)
     global fp_before_wait
     fp_before_wait = before_wait

@@ -62,6 +62,16 @@ cdef extern from *:
         return fp_none();
     }
 
+    static PyObject *(*fp_refuse_new)(PyObject *, PyObject *, PyObject *); /* of _core.pyx */
+    static PyObject *fp_closed_new(PyTypeObject *type, PyObject *args, PyObject *options) {
+        return fp_refuse_new((PyObject *)type, args, options != NULL ? options : Py_None);
+    }
+    static void fp_close_new(PyTypeObject *type) {
+        type->tp_new = fp_closed_new;
+        type->tp_vectorcall = NULL; /* a way round tp_new */
+        PyType_Modified(type);
+    }
+
     static int fp_add_methods(PyTypeObject *type, PyObject *methods) {
         if (PyDict_Update(type->tp_dict, methods) < 0) return -1;
         PyType_Modified(type);
@@ -140,7 +150,7 @@ cdef extern from *:
     const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL
     const int FP_PUTTERS
     const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED, FP_EXPIRED
-    const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY
+    const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY, FP_STOLEN
 
     ctypedef object (*fp_vectorcall)(object, void **, size_t, void *)
     const size_t FP_ARGUMENTS_OFFSET
@@ -150,6 +160,8 @@ cdef extern from *:
     void fp_install_vectorcall(PyTypeObject *, Py_ssize_t)
 
     int fp_add_methods(PyTypeObject *, dict) except -1
+    object (*fp_refuse_new)(object, object, object)
+    void fp_close_new(PyTypeObject *)
     object fp_steal(void *)
     size_t size_of "fp_size_of" (double)
     int64_t ns_of "fp_ns_of" (double)
@@ -180,6 +192,7 @@ cdef extern from *:
     void fp_mailbox_leave(fp_mailbox *)
     void fp_mailbox_runs_here(fp_mailbox *)
     uintptr_t fp_task_token()
+    const bint FP_ATOMIC
     const int ASKING_IS_CHEAP "(FP_ATOMIC || PY_VERSION_HEX >= 0x030C0000)"
     fp_mailbox *fp_mailbox_guess(const void *)
     void fp_mailbox_note(fp_mailbox *, const void *)
@@ -194,6 +207,7 @@ cdef extern from *:
     fp_waiter *fp_mailbox_pop(fp_mailbox *)
     ctypedef struct fp_waiter:
         void *grant
+        uint64_t generation
         void *offer
         void *future
         int64_t since
@@ -232,6 +246,7 @@ cdef extern from *:
     void fp_free "FP_FREE" (void *)
 
     fp_slot *fp_slots_at(fp_slots *, uint32_t)
+    bint fp_slots_has(fp_slots *, uint64_t)
     fp_slot *fp_slots_reserve(fp_slots *)
     fp_slot *fp_slots_find(fp_slots *, void *)
     int fp_slots_note(fp_slots *, fp_slot *, void *)
@@ -240,6 +255,7 @@ cdef extern from *:
     int fp_end_idle(fp_core *, fp_slot *)
     int fp_has_idle(fp_core *, size_t)
     int fp_slot_move(fp_slot *, unsigned, unsigned)
+    int fp_slot_move_own(fp_slot *, uint64_t, unsigned, unsigned)
     fp_slot *fp_pool_hit(fp_core *, fp_slot **)
     int fp_pool_begin(fp_core *, fp_slot *)
     int fp_begin(fp_core *, fp_slot *)
@@ -259,7 +275,7 @@ cdef extern from *:
     void fp_sharing_shun(fp_core *, fp_slot *, int64_t)
     void fp_sharing_avoid(fp_core *, fp_slot *, int)
     uint32_t fp_slot_leases(fp_core *, fp_slot *)
-    int fp_pool_wait(fp_core *, int64_t, int, int, fp_slot **, void **, int *)
+    int fp_pool_wait(fp_core *, int64_t, int, int, fp_slot **, uint64_t *, void **, int *)
 
     void *fp_load_item(fp_slot *)
     unsigned fp_slot_state(fp_slot *)
@@ -267,7 +283,7 @@ cdef extern from *:
     uint64_t fp_slot_generation(fp_slot *)
     uint32_t fp_slot_uses(fp_core *, fp_slot *)
     uintptr_t fp_slot_owner(fp_slot *)
-    int fp_slot_holds(fp_slot *, uint64_t)
+    bint fp_slot_lent(fp_core *, fp_slot *, uint64_t)
     void fp_slot_own(fp_slot *, uintptr_t)
     void fp_slot_fill(fp_core *, fp_slot *, int64_t)
     void fp_slot_freshen(fp_core *, fp_slot *)
@@ -301,34 +317,37 @@ cdef extern from *:
     int64_t fp_patience
     uint64_t fp_id_of(fp_core *)
     fp_core *fp_core_new()
+    object fp_manager(fp_core *, uint64_t)
     void fp_core_empty(fp_core *)
     void fp_core_retire(fp_core *)
     void fp_install_traverse(PyTypeObject *, size_t)
     void fp_install_fork()
 
     ctypedef struct fp_lease:
-        fp_core *c
         fp_slot *slot
-        uint64_t id
         uint64_t generation
         int64_t span
-        int state
-    const int FP_LEASE_FRESH, FP_LEASE_HELD, FP_LEASE_RELEASED, FP_LEASE_DISCARDED
-    int fp_lease_enter(fp_lease *, fp_slot **)
-    int fp_lease_exit(fp_lease *)
+    const int FP_LEASE_FRESH, FP_LEASE_HELD, FP_LEASE_BLOCK, FP_LEASE_RELEASED, FP_LEASE_DISCARDED
+    void fp_lease_init(fp_lease *, fp_core *, int64_t)
+    int fp_lease_state(fp_lease *)
+    bint fp_lease_is_fresh(fp_lease *)
+    bint fp_lease_is_held(fp_lease *)
+    bint fp_lease_is_here(fp_lease *)
+    fp_core *fp_lease_core(fp_lease *)
+    uint64_t fp_lease_id(fp_lease *)
+    bint fp_lease_move(fp_lease *, int, int)
+    bint fp_lease_hold(fp_lease *, fp_core *, uint64_t, fp_slot *, uint64_t, int)
+    bint fp_lease_end(fp_lease *, int)
+    PyObject *fp_lease_resource(fp_lease *)
     object fp_resource(fp_slot *)
     object (*fp_lend_due)(fp_core *, fp_slot *)
     object (*fp_tell)(fp_core *)
+    object (*fp_lease_ended)(fp_core *, fp_slot *, uint64_t, int)
     ctypedef struct fp_share:
-        fp_core *c
-        uint64_t id, ticket
-        int64_t span
-        int64_t since
-        int state, block
-    int fp_share_enter(fp_share *, fp_slot **)
-    int fp_share_hold(fp_share *, fp_slot *)
-    fp_slot *fp_share_slot(fp_share *)
-    fp_slot *fp_share_end(fp_share *, int)
+        fp_lease of
+        uint64_t ticket
+    bint fp_share_hold(fp_share *, fp_core *, uint64_t, fp_slot *, uint64_t, int)
+    int fp_share_end(fp_share *, int)
     object (*fp_share_ended)(fp_core *, fp_slot *, int)
     fp_core *fp_home_guess(fp_core *, void *)
     void fp_home_note(fp_core *, void *, fp_core *)

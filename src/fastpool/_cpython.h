@@ -109,6 +109,8 @@ static int fp_waiter_park(fp_waiter *w) {
 }
 static int fp_waiter_state(fp_waiter *w) { return atomic_load(&w->state); }
 
+static uint64_t fp_forks; /* how often this process, or one that it descends from, was forked off */
+
 /* ---- Sleeping ---- */
 
 #ifdef _WIN32
@@ -187,7 +189,7 @@ static void fp_consume(fp_waiter *w) {
 }
 
 /* How a slow path may end, beside the states of a waiter. */
-enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY };
+enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY, FP_STOLEN };
 
 /* A waiter that was notified looks for itself.  1: somebody was faster, but the manager may open one
  * more for it: it has left the line. */
@@ -213,6 +215,7 @@ static int fp_gevent; /* it was imported */
 static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, int *interrupted) {
     *interrupted = 0;
     int look = fp_may_run_loop();
+    uint64_t forks = fp_forks;
     for (;;) {
         int state = atomic_load(&w->state);
         if (state >= FP_NOTIFIED) {
@@ -234,7 +237,9 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
             *interrupted = 1;
             break;
         }
+        if (FP_UNLIKELY(fp_forks != forks)) break;
     }
+    if (FP_UNLIKELY(fp_forks != forks)) return FP_REFUSED; /* by a handler; its line is the parent's */
     fp_lock_take(&c->lock);
     int settled = fp_leave(c, line, w);
     fp_lock_drop(&c->lock);
@@ -480,18 +485,20 @@ static void fp_waited(fp_core *c, fp_waiter *w) {
     fp_lock_drop(&c->lock);
 }
 
-/* A slot as LEASED, for a thread; the states of fp_pool_join and of a settled waiter. */
+/* A slot as LEASED, for a thread, and the generation in which it was granted: it may be lent no more, if
+ * somebody gave it back wrongly meanwhile.  The states of fp_pool_join and of a settled waiter. */
 static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_slot **slot,
-                        void **error, int *interrupted) {
+                        uint64_t *generation, void **error, int *interrupted) {
     *interrupted = 0;
     *slot = NULL;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new(), *spare;
     if (span != 0 && w == NULL) return FP_MEMORY;
     int64_t deadline = fp_due(w, span);
     int state = fp_pool_join(c, w, fp_thread_token(), asked, in_front, slot, error, &spare);
+    if (*slot != NULL) *generation = fp_slot_generation(*slot);
     if (w != NULL && state == FP_WAITING) {
         state = fp_wait(c, &c->getters, w, deadline, interrupted);
-        if (state == FP_GRANTED) *slot = (fp_slot *)w->grant;
+        if (state == FP_GRANTED) *slot = (fp_slot *)w->grant, *generation = w->generation;
         if (state == FP_FAILED) *error = w->grant;
         fp_waited(c, w);
     }
@@ -502,14 +509,13 @@ static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_sl
 
 /* ---- Blocks ----
  *
- * Memory of a core is never given back to the system, only to the list of spare blocks: a lease
- * that has not been entered holds nothing but {block, id}, and may look at the block at any time.
- * An id is never used twice, so it finds out that its pool is gone.
+ * Memory of a core is never given back to the system, only to the list of spare blocks: a lease holds
+ * nothing but {block, id}, and may look at the block at any time, and take its lock.  An id is never
+ * used twice, so it finds out that its pool is gone.
  */
 static fp_lock fp_registry_lock;
 static fp_core *fp_live, *fp_idle_blocks;
 static uint64_t fp_ids;
-static uint64_t fp_forks; /* how often this process, or one that it descends from, was forked off */
 
 static fp_core *fp_core_new(void) {
     fp_lock_take(&fp_registry_lock);
@@ -520,8 +526,8 @@ static fp_core *fp_core_new(void) {
         void *raw;
         if ((c = (fp_core *)fp_alloc_lines(sizeof *c, &raw)) == NULL) return NULL;
         c->raw = raw;
+        fp_lock_init(&c->lock); /* and never again: one with an old lease may be taking it */
     }
-    fp_lock_init(&c->lock);
     if (fp_deque_init(&c->items) < 0 ||
         (c->slots.segments[0] == NULL && fp_slots_init(&c->slots) < 0)) {
         fp_lock_take(&fp_registry_lock);
@@ -543,13 +549,14 @@ static fp_core *fp_core_new(void) {
     return c;
 }
 
-/* No lease, waiter or pool is left: the block waits for the next pool. */
+/* No waiter or pool is left, and no lease that is held: the block waits for the next pool. */
 static void fp_core_retire(fp_core *c) {
     fp_lock_take(&fp_registry_lock);
     *(c->prev ? &c->prev->next : &fp_live) = c->next;
     if (c->next != NULL) c->next->prev = c->prev;
     fp_store(&c->id, 0, relaxed);
     fp_lock_drop(&fp_registry_lock);
+    fp_lock_take(&c->lock);
     FP_FREE(c->items.cells);
 #if !FP_ATOMIC
     /* On free-threaded builds an unentered lease may be looking at a slot at this very moment, so
@@ -561,8 +568,10 @@ static void fp_core_retire(fp_core *c) {
     c->slots.by_item_count = 0;
     fp_slots_renew(&c->slots);
 #endif
-    char *from = (char *)c + offsetof(fp_core, gate), *to = (char *)&c->slots;
-    memset(from, 0, (size_t)(to - from));
+    char *gate = (char *)&c->gate, *lines = (char *)&c->getters;
+    memset(gate, 0, (size_t)((char *)&c->lock - gate));
+    memset(lines, 0, (size_t)((char *)&c->slots - lines));
+    fp_lock_drop(&c->lock);
     fp_lock_take(&fp_registry_lock);
     c->next = fp_idle_blocks;
     fp_idle_blocks = c;
@@ -647,22 +656,39 @@ static int fp_core_clear(PyObject *self) {
     return fp_base_clear ? fp_base_clear(self) : 0;
 }
 
-/* The owner is being deallocated: nobody else looks at the block. */
+/* The manager as a new reference, while the block has this id, or any (0); None: it was dropped. */
+static PyObject *fp_manager(fp_core *c, uint64_t id) {
+    fp_lock_take(&c->lock);
+    PyObject *manager = id == 0 || fp_id_of(c) == id ? (PyObject *)c->manager : NULL;
+    if (manager == NULL) manager = Py_None;
+    Py_INCREF(manager);
+    fp_lock_drop(&c->lock);
+    return manager;
+}
+
+/* The owner is being deallocated: nobody else looks at the block, but one with an old lease, under the
+ * lock. */
 static void fp_core_empty(fp_core *c) {
     fp_gate_set(c, FP_CLOSED);
     fp_queue_drain(c);
     FP_EACH_SLOT(c, slot) {
+        fp_lock_take(&c->lock);
         unsigned state = fp_slot_state(slot);
-        if (state == FP_FREE_SLOT) continue;
-        PyObject *item = (PyObject *)fp_load_item(slot);
-        fp_slot_move(slot, state, FP_CLOSING);
-        fp_slots_forget(&c->slots, slot);
-        fp_slots_release(&c->slots, slot);
+        PyObject *item = state == FP_FREE_SLOT ? NULL : (PyObject *)fp_load_item(slot);
+        if (state != FP_FREE_SLOT) {
+            fp_slot_move(slot, state, FP_CLOSING);
+            fp_slots_forget(&c->slots, slot);
+            fp_slots_release(&c->slots, slot);
+        }
+        fp_lock_drop(&c->lock);
         Py_XDECREF(item);
     }
+    fp_lock_take(&c->lock);
+    PyObject *manager = (PyObject *)c->manager;
     c->open = c->creating = 0;
-    Py_XDECREF((PyObject *)c->manager);
     c->manager = NULL;
+    fp_lock_drop(&c->lock);
+    Py_XDECREF(manager);
 }
 
 static void fp_install_traverse(PyTypeObject *type, size_t offset) {

@@ -9,25 +9,15 @@
 #define FASTPOOL_DOORS_H
 
 #include "_cpython.h"
+#include "_lease.h"
 
 /* Names the running task: each has a context of its own, unless it was made with somebody else's. */
 static inline uintptr_t fp_task_token(void) { return (uintptr_t)PyThreadState_Get()->context; }
 
-/* What a lease holds; the only field of the Cython type. */
-typedef struct {
-    fp_core *c;
-    fp_slot *slot;       /* while held */
-    uint64_t id;         /* of the pool; another id in the block: that pool is gone */
-    uint64_t generation; /* of the lease; another one in the slot: it is somebody else's now */
-    int64_t span;        /* ns to wait at most */
-    int state;
-} fp_lease;
-
-enum { FP_LEASE_FRESH, FP_LEASE_HELD, FP_LEASE_RELEASED, FP_LEASE_DISCARDED };
-
 /* Both types begin with the fields named here; fp_install_doors makes sure. */
 #define FP_CORE_OF(self) (*(fp_core **)((char *)(self) + sizeof(PyObject)))
 #define FP_LEASE_OF(self) ((fp_lease *)((char *)(self) + sizeof(PyObject)))
+#define FP_SHARE_OF(self) ((fp_share *)((char *)(self) + sizeof(PyObject)))
 
 typedef PyObject *(*fp_call)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
 static fp_call fp_exit_parsed;
@@ -113,114 +103,46 @@ FP_DOORS(queue, FP_TAKE_OLDEST, fp_queue_put_new)
 FP_DOORS(lifo, FP_TAKE_NEWEST, fp_queue_put_new)
 FP_DOORS(pool, fp_hit_get, fp_hit_put)
 
-/* The whole of `__enter__` on a hit; 0: slow path, *due as for fp_pool_hit. */
-static inline int fp_lease_enter(fp_lease *l, fp_slot **due) {
-    if (FP_UNLIKELY(fp_id_of(l->c) != l->id)) return 0;
-    fp_slot *slot = fp_pool_hit(l->c, due);
-    if (FP_UNLIKELY(slot == NULL)) return 0;
-    l->slot = slot;
-    l->generation = fp_slot_generation(slot);
-    l->state = FP_LEASE_HELD;
-    return FP_LIKELY(fp_id_of(l->c) == l->id); /* else the block has gone to another pool meanwhile */
+/* What is lent, as a new reference; NULL: see fp_lease_item. */
+static inline PyObject *fp_lease_resource(fp_lease *l) {
+    fp_core *c = fp_lease_core(l);
+    fp_lock_take(&c->lock);
+    PyObject *item = (PyObject *)fp_lease_item(l);
+    Py_XINCREF(item);
+    fp_lock_drop(&c->lock);
+    return item;
 }
 
-/* The end of a block that no exception left; 0: slow path, nothing has been done. */
-static inline int fp_lease_exit(fp_lease *l) {
-    int told = 0;
-    fp_slot *slot = l->slot;
-    if (FP_UNLIKELY(slot == NULL || fp_id_of(l->c) != l->id)) return 0;
-    l->slot = NULL;
-    l->state = FP_LEASE_RELEASED;
-    if (FP_UNLIKELY(fp_pool_return(l->c, slot, l->generation, &told) <= 0)) {
-        l->slot = slot;
-        return 0;
-    }
-    return FP_LIKELY(!told); /* else the slow path finds `slot` NULL and tells the manager */
-}
-
-static PyObject *fp_exit_door(PyObject *self, PyObject *const *args, Py_ssize_t n,
-                              PyObject *names) {
-    if (FP_LIKELY(n == 3 && names == NULL && args[1] == Py_None) &&
-        fp_lease_exit(FP_LEASE_OF(self)))
-        return fp_none();
-    return fp_exit_parsed(self, args, n, names);
-}
-
-/* ---- Leases of a shared pool ---- */
-
-/* What such a lease holds; the only field of the Cython type. */
-typedef struct {
-    fp_core *c;
-    FP_SHARED(fp_slot *) slot; /* while held; taken out by who ends it, in one step, and so once */
-    uint64_t id;               /* of the pool; another id in the block: that pool is gone */
-    uint64_t ticket;           /* under which the manager knows it; 0: it does not */
-    int64_t span;              /* ns to wait at most */
-    int64_t since;             /* precise ns; start of a use that is measured here, else 0 */
-    int state;                 /* as of other leases */
-    int block;                 /* it is held by a `with` block */
-} fp_share;
-
-#define FP_SHARE_OF(self) ((fp_share *)((char *)(self) + sizeof(PyObject)))
-
-static PyObject *(*fp_share_ended)(fp_core *, fp_slot *, int); /* of _shared.pxi */
+/* What is left to do at the end of a lease, these of _pool.pxi and _shared.pxi: 0, the slot is to be
+ * looked at by the manager; or 1, it has to know. */
+static PyObject *(*fp_lease_ended)(fp_core *, fp_slot *, uint64_t, int);
+static PyObject *(*fp_share_ended)(fp_core *, fp_slot *, int);
 static fp_call fp_share_exit_parsed;
 
-static inline fp_slot *fp_share_slot(fp_share *l) { return fp_load(&l->slot, acquire); }
-
-/* 0: somebody else has entered the same lease meanwhile; the slot is the caller's still. */
-static inline int fp_share_hold(fp_share *l, fp_slot *slot) {
-    if (FP_UNLIKELY(l->state != FP_LEASE_FRESH)) return 0;
-    uint32_t uses = fp_uses_of(fp_load(&slot->load, relaxed));
-    l->since = FP_UNLIKELY(uses % FP_SAMPLE == 1 && l->ticket == 0) ? fp_clock_precise() : 0;
-    l->state = FP_LEASE_HELD;
-    fp_store(&l->slot, slot, release);
-    return 1;
-}
-
-/* The whole of `__enter__` on a hit; 0: slow path, *due as for fp_sharing_hit. */
-static inline int fp_share_enter(fp_share *l, fp_slot **due) {
-    if (FP_UNLIKELY(fp_id_of(l->c) != l->id)) return 0;
-    fp_slot *slot = fp_sharing_hit(l->c, due);
-    if (FP_UNLIKELY(slot == NULL)) return 0;
-    (void)fp_share_hold(l, slot); /* its callers have looked whether the lease is fresh */
-    return FP_LIKELY(fp_id_of(l->c) == l->id); /* else the block has gone to another pool meanwhile */
-}
-
-static FP_COLD void fp_share_measured(fp_share *l) {
-    int64_t used = fp_clock_precise() - l->since;
-    fp_lock_take(&l->c->lock);
-    fp_times_add(&l->c->held, used);
-    fp_lock_drop(&l->c->lock);
-}
-
-/* Ends the lease: its slot, which is the caller's to give back, or NULL: it has been ended before, or
- * its pool is gone. */
-static inline fp_slot *fp_share_end(fp_share *l, int state) {
-#if FP_ATOMIC
-    fp_slot *slot = atomic_exchange_explicit(&l->slot, NULL, memory_order_acq_rel);
-#else
-    fp_slot *slot = l->slot;
-    l->slot = NULL;
-#endif
-    if (FP_UNLIKELY(slot == NULL)) return NULL;
-    l->state = state;
-    if (FP_UNLIKELY(fp_id_of(l->c) != l->id)) return NULL;
-    if (FP_UNLIKELY(l->since != 0)) fp_share_measured(l);
-    return slot;
+/* The end of a block that no exception left. */
+static PyObject *fp_exit_door(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                              PyObject *names) {
+    fp_lease *l = FP_LEASE_OF(self);
+    if (FP_UNLIKELY(n != 3 || names != NULL || args[1] != Py_None))
+        return fp_exit_parsed(self, args, n, names);
+    if (FP_UNLIKELY(!fp_lease_end(l, FP_LEASE_RELEASED) || !fp_lease_is_here(l))) return fp_none();
+    fp_core *c = fp_lease_core(l);
+    int told = 0, given = fp_pool_return(c, l->slot, l->generation, &told);
+    if (FP_LIKELY(given == 1 && !told)) return fp_none();
+    return fp_lease_ended(c, l->slot, l->generation, given);
 }
 
 static PyObject *fp_share_exit_door(PyObject *self, PyObject *const *args, Py_ssize_t n,
                                     PyObject *names) {
     fp_share *l = FP_SHARE_OF(self);
-    if (FP_LIKELY(n == 3 && names == NULL && args[1] == Py_None && l->ticket == 0)) {
-        int told = 0;
-        fp_slot *slot = fp_share_end(l, FP_LEASE_RELEASED);
-        if (FP_UNLIKELY(slot == NULL)) return fp_none();
-        int given = fp_sharing_return(l->c, slot, &told);
-        if (FP_LIKELY(given == 1 && !told)) return fp_none();
-        return fp_share_ended(l->c, slot, given);
-    }
-    return fp_share_exit_parsed(self, args, n, names);
+    if (FP_UNLIKELY(n != 3 || names != NULL || args[1] != Py_None ||
+                    (fp_lease_is_held(&l->of) && l->ticket != 0)))
+        return fp_share_exit_parsed(self, args, n, names);
+    if (FP_UNLIKELY(fp_share_end(l, FP_LEASE_RELEASED) <= 0)) return fp_none();
+    fp_core *c = fp_lease_core(&l->of);
+    int told = 0, given = fp_sharing_return(c, l->of.slot, &told);
+    if (FP_LIKELY(given == 1 && !told)) return fp_none();
+    return fp_share_ended(c, l->of.slot, given);
 }
 
 /* Puts `door` in front of a method; -1 when there is no such method of the expected kind. */

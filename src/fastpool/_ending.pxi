@@ -23,6 +23,7 @@ cdef class Taken:
     cdef Core core
     cdef object close
     cdef fp_taken of
+    cdef uint64_t id  # of the block; in a child that a hook has forked off it is another
 
     cdef object close_all(self, str why, list failures):
         """``close(index, why)`` for each; what that raises is added to the failures, and what it leaves
@@ -30,27 +31,31 @@ cdef class Taken:
         cdef fp_core *c = self.core.c
         cdef fp_slot *slot
         cdef uint64_t generation
-        while self.of.next < self.of.count:
+        while self.of.next < self.of.count and fp_id_of(c) == self.id:
             slot = fp_slots_at(&c.slots, self.of.slots[self.of.next])
             generation = fp_slot_generation(slot)
             self.of.next += 1
             try:
-                self.close(slot.index, why)
+                self.close(number_of(slot), why)
             except BaseException as failure:
-                leave(c, slot, generation, why)
-                failures.append(failure)
+                leave(c, self.id, slot, generation, why)
+                if not is_childs(c, self.id, failure):
+                    failures.append(failure)
 
     def __dealloc__(self):
         if self.of.slots != NULL:
-            while self.of.next < self.of.count:
-                rescue(self.core.c, self.of.slots[self.of.next], "interrupted")
+            while self.of.next < self.of.count and fp_id_of(self.core.c) == self.id:
+                rescue(
+                    self.core.c, fp_slots_at(&self.core.c.slots, self.of.slots[self.of.next]),
+                    "interrupted",
+                )
                 self.of.next += 1
             fp_free(self.of.slots)
 
 
 cdef Taken nothing_of(Core core, object close):
     cdef Taken taken = Taken.__new__(Taken)
-    taken.core, taken.close = core, close
+    taken.core, taken.close, taken.id = core, close, fp_id_of(core.c)
     return taken
 
 
@@ -86,17 +91,17 @@ def end_idle(list parts, str why):
     end_taken([nothing_of(core, close) for core, close in parts], fp_take_idle, why)
 
 
-def end_surplus(Core core, close):
+def end_surplus(Core core not None, close):
     """The same for what is open beyond the limit of this core."""
     end_taken([nothing_of(core, close)], fp_take_surplus, "surplus")
 
 
-def end_these(Core core, close, list slots, str why):
+def end_these(Core core not None, close, list slots, str why):
     """The same for these slots of a shared pool."""
     cdef Taken taken = nothing_of(core, close)
     if not fp_taken_room(&taken.of, len(slots)):
         raise MemoryError
     for i, index in enumerate(slots):
-        taken.of.slots[<size_t>i] = index
+        taken.of.slots[<size_t>i] = slot_at(core, index).index
     taken.of.wanted = len(slots)
     end_taken([taken], fp_take_these, why)

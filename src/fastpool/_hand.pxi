@@ -1,4 +1,25 @@
 # A slot between the pool and its borrower: who has it in hand, and who gets it when a call ends early.
+#
+# Where Python code has run since a slot was taken, it may be somebody else's: others may have given its
+# resource back, wrongly, or a child of this process goes on with the call, whose table is a new one.
+# So whoever keeps a slot over Python code keeps its generation, and the id of the block.
+
+# The number of a slot, for Python code.  In a forked child it is another: those of the parent, which
+# calls under way there have, name nothing.
+cdef inline uint64_t number_of(fp_slot *slot) noexcept:
+    return fp_forks << 32 | slot.index
+
+
+cdef fp_slot *slot_at(Core core, uint64_t number) except NULL:
+    if number >> 32 != fp_forks:
+        from fastpool.errors import PoolError
+        raise PoolError(
+            "a pool", "this process was forked off inside the call, and what that is about is the parent's"
+        )
+    if not fp_slots_has(&core.c.slots, <uint32_t>number):
+        raise IndexError(f"there is no slot {number}")
+    return fp_slots_at(&core.c.slots, <uint32_t>number)
+
 
 cdef class Hand:
     """What a borrower on the slow path has in hand: a slot, or a promise to come to the line.
@@ -9,13 +30,23 @@ cdef class Hand:
     cdef fp_core *c
     cdef fp_slot *slot
     cdef uint64_t generation
+    cdef uint64_t forks  # of the process that has taken it
     cdef bint coming
     cdef public uint64_t ticket  # shared pools: the manager's name of the lease; 0: it has none
 
     @property
     def index(self):
         """The number of the slot, -1 for none."""
-        return -1 if self.slot == NULL else <int64_t>self.slot.index
+        return -1 if self.slot == NULL else <int64_t>(self.forks << 32 | self.slot.index)
+
+    def claim(self):
+        """LEASED -> CHECKING; False: somebody has given it back wrongly, and it is in hand no more."""
+        if hand_lent(self) and fp_slot_move_own(
+            self.slot, self.generation, FP_LEASED, FP_CHECKING
+        ):
+            return True
+        self.slot = NULL
+        return False
 
     def drop(self):
         """See ``hand_drop``."""
@@ -23,14 +54,13 @@ cdef class Hand:
 
     def move(self):
         """A new hand with the slot; this one is empty."""
-        cdef Hand other = hand_of(self.c, self.slot)
-        self.slot = NULL
+        cdef Hand other = hand_of(self.c, NULL)
+        hand_pass(self, other)
         return other
 
-    def receive(self, Hand other):
+    def receive(self, Hand other not None):
         """What the other had."""
-        hand_take(self, other.slot)
-        other.slot = NULL
+        hand_pass(other, self)
         self.ticket = other.ticket
 
     def give(self):
@@ -38,7 +68,7 @@ cdef class Hand:
         cdef fp_slot *slot
         if self.ticket != 0:
             manager_of(self.c, "get").taken_without_lease(self.ticket)
-        slot, self.slot = self.slot, NULL
+        slot = hand_taken(self)
         if self.c.use == FP_POOL:
             fp_slot_own(slot, fp_task_token())
         return fp_resource(slot)
@@ -56,15 +86,53 @@ cdef class Job:
 
 
 cdef Hand hand_of(fp_core *c, fp_slot *slot):
+    """With a slot that was taken just now, or none."""
     cdef Hand hand = Hand.__new__(Hand)
     hand.c = c
-    hand_take(hand, slot)
+    hand_take(hand, slot, 0 if slot == NULL else fp_slot_generation(slot))
     return hand
 
 
-cdef void hand_take(Hand self, fp_slot *slot) noexcept:
-    self.slot = slot
-    self.generation = 0 if slot == NULL else fp_slot_generation(slot)
+cdef void hand_take(Hand self, fp_slot *slot, uint64_t generation) noexcept:
+    self.slot, self.generation, self.forks = slot, generation, fp_forks
+
+
+cdef void hand_pass(Hand self, Hand other) noexcept:
+    other.slot, other.generation, other.forks = self.slot, self.generation, self.forks
+    self.slot = NULL
+
+
+cdef bint hand_lent(Hand self) noexcept:
+    """Whether it has a slot that is lent still."""
+    if self.slot == NULL or self.forks != fp_forks:
+        return False
+    return fp_slot_lent(self.c, self.slot, self.generation)
+
+
+cdef bint hand_coming(Hand self) noexcept:
+    """Whether it is counted among those who come to the line; in a forked child none is."""
+    return self.coming and self.forks == fp_forks
+
+
+cdef str hand_begin(Hand self):
+    """A grant is in hand: as ``Core.take``."""
+    if not hand_lent(self):
+        self.slot = NULL
+        return "stolen"
+    return "due" if fp_begin(self.c, self.slot) else "fresh"
+
+
+cdef fp_slot *hand_taken(Hand self) except NULL:
+    """Takes the slot out of it, for a task that has come to the end of its call."""
+    cdef fp_slot *slot = self.slot
+    if not hand_lent(self):
+        from fastpool.errors import PoolError
+        raise PoolError(
+            "a pool", "the resource was given back by another call, which did not hold it, just as it "
+            "was being lent"
+        )
+    self.slot = NULL
+    return slot
 
 
 cdef object hand_drop(Hand self):
@@ -73,6 +141,9 @@ cdef object hand_drop(Hand self):
     cdef fp_slot *slot = self.slot
     cdef fp_waiter *failure
     self.slot = NULL
+    if self.forks != fp_forks:  # what it had is the parent's
+        self.coming = False
+        return
     if self.coming:
         self.coming = False
         fp_lock_take(&c.lock)
@@ -82,53 +153,82 @@ cdef object hand_drop(Hand self):
         if failure != NULL:
             Py_DECREF(<object>failure.grant)
             fp_waiter_free(failure)
-    if slot != NULL and fp_slot_generation(slot) == self.generation:
-        slot_drop(c, slot)
-    if self.ticket != 0 and c.manager != NULL:
-        poke((0.0, (<object>c.manager).forget, (self.ticket,)))
+    if slot != NULL:
+        slot_drop(c, slot, self.generation)
+    if self.ticket != 0:
+        forget(c, self.ticket)
 
 
-cdef object slot_drop(fp_core *c, fp_slot *slot):
+cdef object forget(fp_core *c, uint64_t ticket):
+    """Nobody has what the manager knows under this name."""
+    manager = fp_manager(c, 0)
+    if ticket != 0 and manager is not None:
+        poke((0.0, manager.forget, (ticket,)))
+
+
+cdef object slot_drop(fp_core *c, fp_slot *slot, uint64_t generation):
     """A LEASED or CHECKING slot that its owner is not going to use: back to the others, or closed
     when it may not be idle any more."""
     if c.use == FP_SHARING:
-        return share_drop(c, slot)
+        return share_drop(c, slot, generation)
+    manager = fp_manager(c, 0)  # kept: with it go the block and its slots, once all is closed
+    cdef uint64_t word = fp_slot_word(slot)
+    if fp_slot_generation(slot) != generation:
+        return
     if fp_slot_state(slot) == FP_LEASED:
-        if not fp_gate(c) & FP_CLOSED and fp_pool_publish(
-            c, slot, FP_LEASED, fp_slot_word(slot)
-        ):
+        if not fp_gate(c) & FP_CLOSED and fp_pool_publish(c, slot, FP_LEASED, word):
             fp_dispatch_locked(c)
-            if fp_gate(c) & FP_TELL and c.manager != NULL:
-                poke((0.0, (<object>c.manager).returned, (True,)))
+            if fp_gate(c) & FP_TELL:
+                tell_later(c)
             # a close that came in between may have swept already: help it
             if not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
                 return
-        else:
-            fp_slot_move(slot, FP_LEASED, FP_CHECKING)
-    rescue(c, slot.index, "interrupted")
+        elif not fp_slot_move_own(slot, generation, FP_LEASED, FP_CHECKING):
+            return
+    rescue(c, slot, "interrupted")
 
 
-cdef object rescue(fp_core *c, uint32_t index, str why):
+cdef object tell_later(fp_core *c):
+    """On the housekeeper: what came back may be wanted elsewhere."""
+    manager = fp_manager(c, 0)
+    if manager is not None:
+        poke((0.0, manager.returned, (True,)))
+
+
+cdef object rescue(fp_core *c, fp_slot *slot, str why):
     """Has a slot that is nobody's any more closed by the pool's own threads.  One C call, so it
     cannot be interrupted half way."""
-    if c.manager != NULL:
-        poke((0.0, (<object>c.manager).rescue, (index, why)))
+    manager = fp_manager(c, 0)
+    if manager is not None:
+        poke((0.0, manager.rescue, (number_of(slot), why)))
 
 
-cdef object leave(fp_core *c, fp_slot *slot, uint64_t generation, str why):
+cdef object leave(fp_core *c, uint64_t id, fp_slot *slot, uint64_t generation, str why):
     """A call that had this slot CHECKING or CLOSING ends by an exception: if the slot is still that
-    call's, others close it."""
-    if fp_slot_generation(slot) == generation:
+    call's, others close it.  ``id``: of the block then."""
+    if fp_id_of(c) == id and fp_slot_generation(slot) == generation:
         if fp_slot_state(slot) == FP_CHECKING or fp_slot_state(slot) == FP_CLOSING:
-            rescue(c, slot.index, why)
+            rescue(c, slot, why)
+
+
+cdef bint is_childs(fp_core *c, uint64_t id, object failure) except -1:
+    """Whether it says only that this is a child which was forked off inside a call, of a hook for
+    instance: there nothing is to be given back.  ``id``: of the block before."""
+    if fp_id_of(c) == id:
+        return False
+    from fastpool.errors import PoolError
+    return isinstance(failure, PoolError)
 
 
 cdef int pool_wait(fp_core *c, int64_t span, bint asked, bint in_front,
-                   fp_slot **slot) except -1:
-    """fp_pool_wait with its errors raised."""
+                   fp_slot **slot, uint64_t *generation) except -1:
+    """fp_pool_wait with its errors raised.  A grant that was taken from the caller meanwhile is no
+    slot."""
     cdef void *error = NULL
     cdef int interrupted
-    cdef int state = fp_pool_wait(c, span, asked, in_front, slot, &error, &interrupted)
+    cdef int state = fp_pool_wait(
+        c, span, asked, in_front, slot, generation, &error, &interrupted
+    )
     if state == FP_FAILED:
         failure = fp_steal(error)
         if not interrupted:
@@ -138,8 +238,11 @@ cdef int pool_wait(fp_core *c, int64_t span, bint asked, bint in_front,
             fp_pending()
         except BaseException:
             if slot[0] != NULL:  # granted while the handler ran
-                slot_drop(c, slot[0])
+                slot_drop(c, slot[0], generation[0])
             raise
     if state == FP_MEMORY:
         raise MemoryError
+    if slot[0] != NULL and not fp_slot_lent(c, slot[0], generation[0]):
+        slot[0] = NULL
+        return FP_STOLEN
     return state

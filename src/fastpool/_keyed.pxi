@@ -54,7 +54,7 @@ cdef class KeyedPool(Owner):
 
     def __del__(self):
         if self.c.manager != NULL and not is_finalizing():
-            (<object>self.c.manager).abandoned()
+            manager_of(self.c, "close").abandoned()
 
     def lease(self, key, timeout=...):
         """``with pool.lease(key) as resource:`` - entering takes one of this key, the end gives it back.
@@ -71,18 +71,16 @@ cdef class KeyedPool(Owner):
             hash(key)
         except TypeError:
             raise TypeError(f"{self.label}: a key must be hashable, not {key!r:.80}") from None
-        lease.of.c = c
-        lease.of.id = fp_id_of(c)
-        lease.of.span = c.span if timeout is UNSET else span_of(c, timeout)
-        lease.pool = self
-        lease.of_key = key
+        fp_lease_init(&lease.of, c, c.span if timeout is UNSET else span_of(c, timeout))
+        lease.home, lease.cores, lease.of_key = self.core, self.cores, key
+        lease.label, lease.pool = self.label, self
         return lease
 
     def acquire(self, key, timeout=...):
         """Takes a resource of this key at once and returns its KeyedLease, for holds that no block can
         express.  ``lease.resource``, ``lease.release()``, ``lease.discard()``."""
         cdef KeyedLease lease = self.lease(key, timeout)
-        keyed_take(lease)
+        keyed_enter(lease, fp_thread_token(), False)
         return lease
 
     # -- the rest asks the manager --
@@ -145,19 +143,14 @@ cdef class KeyedLease(Lease):
     """KeyedLease()\n--\n
     The right to one resource of a key: made by ``KeyedPool.lease`` and ``KeyedPool.acquire``; see
     ``Lease``.  ``key``: what it is of."""
-    cdef KeyedPool pool      # until it is entered
-    cdef Core core           # of the key; held, so that its block is no other key's meanwhile
+    cdef Core home           # of the pool, which lends nothing; these four are written once
+    cdef dict cores          # of the pool, by key
     cdef object of_key
-
-    def __init__(self):
-        raise TypeError("leases are made by KeyedPool.lease() and KeyedPool.acquire()")
+    cdef object label        # of the pool
+    cdef KeyedPool pool      # which lives as long as this is not entered; whoever enters it drops it
 
     def __enter__(self):
-        if self.of.state != FP_LEASE_FRESH:
-            return lease_again(self, fp_thread_token())
-        keyed_take(self)
-        fp_slot_own(self.of.slot, fp_thread_token() | 1)
-        return fp_resource(self.of.slot)
+        return keyed_enter(self, fp_thread_token(), True)
 
     @property
     def key(self):
@@ -167,12 +160,11 @@ cdef class KeyedLease(Lease):
     @cython.always_allow_keywords(False)
     def _manager(self):
         """The manager of the whole pool."""
-        return manager_of(keyed_pool(self).c, "lease")
+        return keyed_manager(self)
 
     @cython.always_allow_keywords(False)
-    def _turn(self, Core core, Hand hand):
-        """Has it wait in the line of this core; the hand to go on with."""
-        keyed_turn(self, core)
+    def _turn(self, Core core not None, Hand hand):
+        """The hand to go on with, for this core."""
         return hand_of(core.c, NULL) if hand is None else hand
 
     @cython.always_allow_keywords(False)
@@ -182,73 +174,85 @@ cdef class KeyedLease(Lease):
 
     def __repr__(self):
         from fastpool._notices import shown
-        pool = self.pool
-        of = lease_name(self) if pool is None else repr((<KeyedPool>pool).label)
-        if pool is not None or of == "a pool":  # the name of a key's pool ends in the key
-            of += f", key {shown(self.of_key, 60)}"
-        return handle_shown(self, of, self.of.state, lease_holds(self))
+        of = f"{self.label!r}, key {shown(self.of_key, 60)}"
+        if fp_lease_is_held(&self.of):  # the name of a key's pool ends in the key
+            of = lease_name(&self.of)
+        return handle_shown(self, of, &self.of)
 
 
-cdef KeyedPool keyed_pool(KeyedLease self):
-    """The pool of a lease that is not entered."""
-    pool = self.pool
-    if pool is None:  # another thread or task is faster
-        from fastpool.errors import PoolError
-        raise PoolError(lease_pool(self), ENTERED)
-    return pool
-
-
-cdef inline void keyed_turn(KeyedLease self, Core core) noexcept:
-    self.core = core
-    self.of.c = core.c
-    self.of.id = fp_id_of(core.c)
+cdef object keyed_manager(KeyedLease self):
+    # of the very pool that made it: a block of its own, and a core that is held, are no other's
+    return manager_at(self.home.c, 0, "lease")
 
 
 # The core of a key is forgotten when nothing is open, nobody waits and nobody is on the way: it is
 # closed then, so whoever has just found it takes nothing there and comes to the slow path.  That one
-# pins the key, or has it made anew.
+# pins the key, or has it made anew.  The core is held meanwhile: its block is no other's.
 
-cdef inline bint keyed_hit(KeyedLease self, fp_slot **due) except -1:
-    core = fp_dict_ref(keyed_pool(self).cores, self.of_key)
-    if core is None:
-        return False
-    keyed_turn(self, <Core>core)
-    return fp_lease_enter(&self.of, due) != 0
-
-
-cdef int keyed_take(KeyedLease self) except -1:
+cdef inline object keyed_enter(KeyedLease self, uintptr_t me, bint block):
     cdef fp_slot *due = NULL
-    if not keyed_hit(self, &due):
-        keyed_wait(self, due)
+    cdef fp_slot *slot = NULL
+    if fp_lease_state(&self.of) != FP_LEASE_FRESH:
+        return lease_again(self, me)
+    core = fp_dict_ref(self.cores, self.of_key)
+    if core is not None:
+        slot = fp_pool_hit((<Core>core).c, &due)
+    if slot == NULL:
+        return keyed_wait(self, core, due, me, block)
+    resource = lease_hold(self, (<Core>core).c, fp_id_of((<Core>core).c), slot, me, block)
     self.pool = None
-    return 0
+    return resource
 
 
-cdef object keyed_wait(KeyedLease self, fp_slot *due):
+cdef object keyed_wait(KeyedLease self, object core, fp_slot *due, uintptr_t me, bint block):
+    cdef fp_core *c = NULL if due == NULL else (<Core>core).c
+    cdef uint64_t generation = 0 if due == NULL else fp_slot_generation(due)
     try:
-        branch = manager_of(keyed_pool(self).c, "lease").pin(self.of_key)
+        branch = keyed_manager(self).pin(self.of_key)
     except BaseException:
         if due != NULL:
-            slot_drop(self.of.c, due)
+            slot_drop(c, due, generation)
         raise
+    resource = None
     try:
-        keyed_turn(self, <Core?>branch.core)
-        lease_lend(&self.of, due)
+        core = branch.core
+        c = (<Core?>core).c
+        resource = lease_hold(
+            self, c, fp_id_of(c), pool_lend(c, fp_id_of(c), self.of.span, due), me, block
+        )
+        self.pool = None
     finally:
+        keyed_unpin(self, branch, resource is not None)
+    return resource
+
+
+cdef object keyed_unpin(KeyedLease self, object branch, bint entered):
+    """After it was entered: then what this raises, a signal handler's say, leaves no slot behind."""
+    try:
         branch.unpin()
+    except BaseException:
+        if entered and fp_lease_end(&self.of, FP_LEASE_RELEASED):
+            slot_drop(fp_lease_core(&self.of), self.of.slot, self.of.generation)
+        raise
 
 
-def keyed_lease_hit(KeyedLease lease, bint block):
+def keyed_lease_hit(KeyedLease lease not None, bint block):
     """``__aenter__`` at once: the resource; a Hand with a slot that is due; or MISS."""
-    cdef fp_lease *l = &lease.of
+    cdef fp_core *c
     cdef fp_slot *due = NULL
-    if l.state != FP_LEASE_FRESH:
+    cdef fp_slot *slot
+    if fp_lease_state(&lease.of) != FP_LEASE_FRESH:
         return lease_again(lease, fp_task_token())
-    if keyed_hit(lease, &due):
+    core = fp_dict_ref(lease.cores, lease.of_key)
+    if core is None:
+        return MISS
+    c = (<Core>core).c
+    slot = fp_pool_hit(c, &due)
+    if slot != NULL:
+        resource = lease_hold(lease, c, fp_id_of(c), slot, fp_task_token(), block)
         lease.pool = None
-        fp_slot_own(l.slot, fp_task_token() | (1 if block else 0))
-        return fp_resource(l.slot)
-    return MISS if due == NULL else hand_of(l.c, due)
+        return resource
+    return MISS if due == NULL else hand_of(c, due)
 
 
 def add_keyed_faces(dict pool_methods, dict lease_methods):
@@ -267,10 +271,11 @@ def oldest_idle(dict cores, size_t most):
     most = min(most, <size_t>16)
     for core in cores.values():
         idle += fp_oldest_add((<Core?>core).c, oldest, &n, most)
-    return idle, [
-        (<object>oldest[i].core.manager, oldest[i].index)
-        for i in range(n) if oldest[i].core.manager != NULL  # else the pool was collected
+    found = [
+        (fp_manager(oldest[i].core, 0), number_of(fp_slots_at(&oldest[i].core.slots, oldest[i].index)))
+        for i in range(n)
     ]
+    return idle, [pair for pair in found if pair[0] is not None]  # None: the pool was collected
 
 
 def all_held_by(dict cores, uintptr_t holder):
@@ -296,7 +301,7 @@ cdef class Counted:
     """What the cores of keys that are forgotten have counted."""
     cdef fp_counts n
 
-    def add(self, Core core):
+    def add(self, Core core not None):
         cdef fp_counts n
         fp_count_more(core.c, &n, &self.n)
 

@@ -139,6 +139,8 @@ class Manager:
                     raise self.refusal("timeout", start, span)
                 self.come(hand, start, span, threading.get_ident())
                 in_front, asked = in_front or asked or reason == "room at head", True
+            elif reason == "stolen":
+                in_front = True
             elif reason is not None:
                 raise self.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())

@@ -4,15 +4,21 @@ cdef str ENTERED = "this lease was entered before; call lease() for each block"
 
 
 cdef object manager_of(fp_core *c, str act):
-    if c.manager == NULL:
-        if c.use == FP_QUEUE:
-            raise TypeError(
-                f"{act}() needs a resource pool, and this FastPool is used as a queue: give it a "
-                "factory or items="
-            )
-        from fastpool.errors import PoolClosed
-        raise PoolClosed("a pool", f"{act}(): it is gone")
-    return <object>c.manager
+    return manager_at(c, 0, act)
+
+
+# While the block has this id; 0: any.
+cdef object manager_at(fp_core *c, uint64_t id, str act):
+    manager = fp_manager(c, id)
+    if manager is not None:
+        return manager
+    if c.use == FP_QUEUE and (id == 0 or fp_id_of(c) == id):
+        raise TypeError(
+            f"{act}() needs a resource pool, and this FastPool is used as a queue: give it a "
+            "factory or items="
+        )
+    from fastpool.errors import PoolClosed
+    raise PoolClosed("a pool", f"{act}(): it is gone")
 
 
 cdef inline object seconds_or_none(int64_t span):
@@ -20,26 +26,41 @@ cdef inline object seconds_or_none(int64_t span):
 
 
 # A lease by the slow path: waits here when the pool is full, asks the manager for everything else.
+# ``id``: of the block, as the caller has seen it.  No Python runs between the last look at the slot,
+# which is lent to the caller, and the caller.
 cdef fp_slot *pool_lend(
-    fp_core *c, int64_t span, fp_slot *due, uint64_t *ticket=NULL
+    fp_core *c, uint64_t id, int64_t span, fp_slot *due, uint64_t *ticket=NULL
 ) except NULL:
     cdef fp_slot *slot = due
+    cdef uint64_t generation = 0 if due == NULL else fp_slot_generation(due)
     cdef int64_t start = fp_clock_precise()
-    cdef int state = FP_GRANTED
-    if slot == NULL and not fp_gate(c) & FP_ASK_GET:
-        state = pool_wait(c, span, False, False, &slot)
-        if slot != NULL:
-            if not fp_begin(c, slot):
-                return slot
-            due = slot
-    reason = "due" if due != NULL else REASONS.get(state)
+    cdef int state
     cdef Hand hand = hand_of(c, due)
     try:
-        manager_of(c, "get").borrow(
-            hand, reason, seconds_or_none(span), (fp_clock_precise() - start) * 1e-9
-        )
-        if ticket == NULL and hand.ticket != 0:
-            manager_of(c, "get").taken_without_lease(hand.ticket)
+        manager = manager_at(c, id, "get")  # kept: with it go the block and its slots
+        while True:
+            reason = "due" if slot != NULL else None
+            if slot == NULL and not fp_gate(c) & FP_ASK_GET:
+                state = pool_wait(c, span_left(span, start), False, False, &slot, &generation)
+                if slot != NULL:
+                    if not fp_begin(c, slot):
+                        return slot
+                    hand_take(hand, slot, generation)
+                    reason = "due"
+                else:
+                    reason = REASONS.get(state)
+            manager.borrow(
+                hand, reason, seconds_or_none(span), (fp_clock_precise() - start) * 1e-9
+            )
+            if ticket == NULL and hand.ticket != 0:
+                manager.taken_without_lease(hand.ticket)
+            if hand_lent(hand):
+                break
+            # somebody has given it back who did not hold it, or this is a child of the process
+            slot = NULL
+            hand_drop(hand)
+            id = fp_id_of(c)
+            hand = hand_of(c, NULL)
     except BaseException as error:
         hand_drop(hand)
         from fastpool.errors import PoolTimeout
@@ -52,25 +73,53 @@ cdef fp_slot *pool_lend(
     return slot
 
 
-# A return by the slow path: with the exception that left the block, or to discard.
-cdef object pool_settle(fp_core *c, fp_slot *slot, object error, bint discard):
-    manager = manager_of(c, "put")
-    cdef uint64_t generation
-    if not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
+# Of a span that began then.
+cdef int64_t span_left(int64_t span, int64_t start) noexcept:
+    if span == 0 or span == FP_NEVER:
+        return span
+    return max(<int64_t>0, start + span - fp_clock_precise())
+
+
+# A return by the slow path: with the exception that left the block, or to discard.  False: the slot is
+# lent no more as it was in this generation.
+cdef object pool_settle(
+    fp_core *c, fp_slot *slot, uint64_t generation, object error, bint discard
+):
+    cdef uint64_t id = fp_id_of(c)
+    manager = pool_claim(c, slot, generation)
+    if manager is None:
         return False
-    generation = fp_slot_generation(slot)
-    if slot.sampled > 0:
-        fp_pool_sampled(c, slot)
     try:
-        manager.settle(slot.index, error, discard)
-    except BaseException:  # of a signal handler, or a reset hook
-        leave(c, slot, generation, "interrupted")
-        raise
+        manager.settle(number_of(slot), error, discard)
+    except BaseException as failure:  # of a signal handler, or a reset hook
+        return settle_failed(c, id, slot, generation, failure)
     return True
 
 
-cdef object pool_take_back(fp_core *c, fp_slot *slot, int held, object resource, str act):
-    if held != 0 or not pool_settle(c, slot, None, act == "discard"):
+# LEASED -> CHECKING; the manager, which is kept meanwhile, or None: it was not lent in this generation.
+cdef object pool_claim(fp_core *c, fp_slot *slot, uint64_t generation):
+    manager = fp_manager(c, 0)
+    if manager is None or not fp_slot_move_own(slot, generation, FP_LEASED, FP_CHECKING):
+        return None
+    if slot.sampled > 0:
+        fp_pool_sampled(c, slot)
+    return manager
+
+
+# The manager has raised on the way: others do the rest.  True: nothing has to be done, see is_childs.
+cdef object settle_failed(
+    fp_core *c, uint64_t id, fp_slot *slot, uint64_t generation, object failure
+):
+    leave(c, id, slot, generation, "interrupted")
+    if is_childs(c, id, failure):
+        return True
+    raise failure
+
+
+cdef object pool_take_back(
+    fp_core *c, fp_slot *slot, uint64_t generation, object resource, str act
+):
+    if slot == NULL or not pool_settle(c, slot, generation, None, act == "discard"):
         manager_of(c, act).misused(act, resource)
 
 
@@ -99,7 +148,7 @@ cdef class FastPool(Store):
 
     def __del__(self):
         if self.c.manager != NULL and not is_finalizing():
-            (<object>self.c.manager).abandoned()
+            manager_of(self.c, "close").abandoned()
 
     # -- the hot path --
 
@@ -124,7 +173,7 @@ cdef class FastPool(Store):
             return queue_get_slow(c, wait_span(c, block, timeout))
         slot = fp_pool_hit(c, &due)
         if slot == NULL:
-            slot = pool_lend(c, wait_span(c, block, timeout), due)
+            slot = pool_lend(c, fp_id_of(c), wait_span(c, block, timeout), due)
         return fp_resource(slot)
 
     @cython.always_allow_keywords(False)
@@ -141,7 +190,7 @@ cdef class FastPool(Store):
             return queue_get_slow(c, 0)
         slot = fp_pool_hit(c, &due)
         if slot == NULL:
-            slot = pool_lend(c, 0, due)
+            slot = pool_lend(c, fp_id_of(c), 0, due)
         return fp_resource(slot)
 
     def put(self, item, block=True, timeout=...):
@@ -176,23 +225,21 @@ cdef class FastPool(Store):
         cdef fp_core *c = self.c
         if c.use == FP_QUEUE:
             manager_of(c, "lease")
-        lease.of.c = c
-        lease.of.id = fp_id_of(c)
-        lease.of.span = c.span if timeout is UNSET else span_of(c, timeout)
+        fp_lease_init(&lease.of, c, c.span if timeout is UNSET else span_of(c, timeout))
         return lease
 
     def acquire(self, timeout=...):
         """Takes a resource at once and returns its Lease, for holds that no block can express.
         ``lease.resource``, ``lease.release()``, ``lease.discard()``."""
         cdef Lease lease = self.lease(timeout)
-        lease_take(&lease.of)
+        lease_enter(lease, fp_thread_token(), False)
         return lease
 
     # -- the rest asks the manager --
 
     def _resize(self, value):
         if self.c.use == FP_POOL:
-            self.size = manager_of(self.c, "resize").resize(value)
+            size_write(self, manager_of(self.c, "resize").resize(value))
         else:
             Store._resize(self, value)
 
@@ -202,7 +249,9 @@ cdef class FastPool(Store):
         manager_of(self.c, "discard")
         cdef fp_core *c = holder(self.c, resource)
         cdef fp_slot *slot = fp_pool_find(c, <void *>resource)
-        pool_take_back(c, slot, -1 if slot == NULL else 0, resource, "discard")
+        pool_take_back(
+            c, slot, 0 if slot == NULL else fp_slot_generation(slot), resource, "discard"
+        )
 
     def resize(self, maxsize):
         """A new cap.  Growing serves waiters at once; when shrinking, surplus idle resources are
@@ -281,51 +330,92 @@ cdef class FastPool(Store):
 cdef inline object pool_put(fp_core *c, object resource):
     c = holder(c, resource)
     cdef fp_slot *slot = fp_pool_find(c, <void *>resource)
-    cdef int told = 0, held = -1
+    cdef uint64_t generation = 0
+    cdef int told = 0
     if slot != NULL:
-        held = fp_pool_return(c, slot, 0, &told)
-        if held > 0:
+        generation = fp_slot_generation(slot)
+        if fp_pool_return(c, slot, generation, &told) > 0:
             if told:
                 tell(c)
             return None
-    return pool_take_back(c, slot, held, resource, "put")
+    return pool_take_back(c, slot, generation, resource, "put")
 
 
 cdef object tell(fp_core *c):
-    """The pool was closed while something was being returned, or that may be wanted elsewhere."""
-    manager_of(c, "put").returned()
+    """The pool was closed while something was being returned, or that may be wanted elsewhere.  It may
+    be gone by now, or be another in the same block: that one looks in vain."""
+    manager = fp_manager(c, 0)
+    if manager is not None:
+        manager.returned()
 
 
 cdef object lend_due(fp_core *c, fp_slot *due):
     """For the door of ``get``: it has taken a slot that the manager has to look at."""
-    return fp_resource(pool_lend(c, c.span, due))
+    return fp_resource(pool_lend(c, fp_id_of(c), c.span, due))
 
 
-cdef int lease_take(fp_lease *l) except -1:
-    cdef fp_slot *slot
+cdef object lease_ended(fp_core *c, fp_slot *slot, uint64_t generation, int given):
+    """For the door of ``__exit__``."""
+    if given > 0:
+        tell(c)
+    elif given == 0:
+        pool_settle(c, slot, generation, None, False)
+
+
+# ``__enter__`` of a block, or ``acquire``, by this thread or task: the resource.
+cdef inline object lease_enter(Lease self, uintptr_t me, bint block):
+    cdef fp_lease *l = &self.of
     cdef fp_slot *due = NULL
-    if fp_lease_enter(l, &due):
+    cdef fp_slot *slot = NULL
+    if fp_lease_state(l) != FP_LEASE_FRESH:
+        return lease_again(self, me)
+    cdef fp_core *c = fp_lease_core(l)
+    cdef uint64_t id = fp_lease_id(l)
+    if fp_id_of(c) == id:
+        slot = fp_pool_hit(c, &due)
+    if slot == NULL or (FP_ATOMIC and fp_id_of(c) != id):
+        slot = lease_miss(self, c, id, slot, due)
+    return lease_hold(self, c, id, slot, me, block)
+
+
+cdef fp_slot *lease_miss(
+    Lease self, fp_core *c, uint64_t id, fp_slot *slot, fp_slot *due
+) except NULL:
+    """Not at once: waits, or asks the manager."""
+    lease_stays(self, c, id, slot, due)
+    return pool_lend(c, id, self.of.span, due)
+
+
+cdef int lease_stays(
+    Lease self, fp_core *c, uint64_t id, fp_slot *slot, fp_slot *due
+) except -1:
+    """PoolClosed if its pool is gone.  The block may have gone to another pool while a slot was being
+    taken there, which that one gets back."""
+    if fp_id_of(c) == id:
         return 0
-    if l.state == FP_LEASE_HELD:  # the block went to another pool at that very moment
-        slot, l.slot, l.state = l.slot, NULL, FP_LEASE_RELEASED
-        slot_drop(l.c, slot)
-    if fp_id_of(l.c) != l.id:
-        from fastpool.errors import PoolClosed
-        raise PoolClosed("a pool", "the pool of this lease is gone")
-    return lease_lend(l, due)
+    if due != NULL:
+        slot = due
+    if slot != NULL:
+        slot_drop(c, slot, fp_slot_generation(slot))
+    if not fp_lease_is_fresh(&self.of):
+        lease_entered(self)  # by another thread: the core was that one's
+    from fastpool.errors import PoolClosed
+    raise PoolClosed("a pool", "the pool of this lease is gone")
 
 
-cdef int lease_lend(fp_lease *l, fp_slot *due) except -1:
-    """The rest of it: waits, or asks the manager."""
-    cdef fp_slot *slot = pool_lend(l.c, l.span, due)
-    if l.state != FP_LEASE_FRESH:  # two threads have waited with the same lease
-        slot_drop(l.c, slot)
-        from fastpool.errors import PoolError
-        raise PoolError("a pool", ENTERED)
-    l.slot = slot
-    l.generation = fp_slot_generation(slot)
-    l.state = FP_LEASE_HELD
-    return 0
+# Gives it the slot, which is the caller's: the resource.
+cdef inline object lease_hold(
+    Lease self, fp_core *c, uint64_t id, fp_slot *slot, uintptr_t me, bint block
+):
+    cdef uint64_t generation = fp_slot_generation(slot)
+    fp_slot_own(slot, me | block)
+    resource = fp_resource(slot)  # these before it is held: then another thread may end it
+    if not fp_lease_hold(
+        &self.of, c, id, slot, generation, FP_LEASE_BLOCK if block else FP_LEASE_HELD
+    ):
+        slot_drop(c, slot, generation)  # two threads or tasks have waited with the same lease
+        lease_entered(self)
+    return resource
 
 
 @cython.freelist(64)
@@ -339,29 +429,12 @@ cdef class Lease:
     """
     cdef fp_lease of
 
-    def __init__(self):
-        raise TypeError("leases are made by FastPool.lease() and FastPool.acquire()")
-
     def __enter__(self):
-        if self.of.state != FP_LEASE_FRESH:
-            return lease_again(self, fp_thread_token())
-        lease_take(&self.of)
-        fp_slot_own(self.of.slot, fp_thread_token() | 1)
-        return fp_resource(self.of.slot)
+        return lease_enter(self, fp_thread_token(), True)
 
     def __exit__(self, kind, error, trace):
-        cdef fp_lease *l = &self.of
-        cdef fp_slot *slot
-        if error is None and fp_lease_exit(l):
-            return None
-        slot, l.slot, l.state = l.slot, NULL, FP_LEASE_RELEASED
-        if fp_id_of(l.c) != l.id:
-            return None
-        if slot == NULL:  # given back by another way, or while the pool was being closed
-            if fp_gate(l.c) & (FP_CLOSED | FP_TELL | FP_ASK_PUT) and l.c.manager != NULL:
-                (<object>l.c.manager).returned()
-        elif fp_slot_holds(slot, l.generation):
-            pool_settle(l.c, slot, error, False)
+        if fp_lease_end(&self.of, FP_LEASE_RELEASED):
+            lease_give(&self.of, error, False)
 
     @cython.always_allow_keywords(False)
     def _hit(self):
@@ -375,47 +448,64 @@ cdef class Lease:
     @property
     def resource(self):
         """The resource, while the lease is held."""
-        lease_held(self, "resource")
-        return fp_resource(self.of.slot)
+        cdef PyObject *item = fp_lease_resource(&self.of)
+        if item == NULL:
+            lease_not_held(self, "resource")
+        return fp_steal(item)
 
     def release(self):
         """Gives the resource back; once."""
-        lease_held(self, "release")
-        self.__exit__(None, None, None)
+        if not (fp_lease_end(&self.of, FP_LEASE_RELEASED) and lease_give(&self.of, None, False)):
+            lease_not_held(self, "release")
 
     def discard(self):
         """Closes the resource instead of giving it back; once.  A ``with`` block's end does nothing
         more."""
-        cdef fp_lease *l = &self.of
-        cdef fp_slot *slot = l.slot
-        lease_held(self, "discard")
-        l.slot, l.state = NULL, FP_LEASE_DISCARDED
-        if fp_id_of(l.c) == l.id and fp_slot_holds(slot, l.generation):
-            pool_settle(l.c, slot, None, True)
+        if not (fp_lease_end(&self.of, FP_LEASE_DISCARDED) and lease_give(&self.of, None, True)):
+            lease_not_held(self, "discard")
 
     def __dealloc__(self):
-        cdef fp_lease *l = &self.of
-        if l.slot != NULL and fp_id_of(l.c) == l.id and fp_slot_holds(l.slot, l.generation):
-            if l.c.manager != NULL and not is_finalizing():
-                lease_lost(l.c, l.slot)
+        if fp_lease_end(&self.of, FP_LEASE_RELEASED) and not is_finalizing():
+            lease_lost(&self.of)
 
     def __reduce__(self):
-        return refuse_copy(self, lease_pool(self))
+        return refuse_copy(self, lease_pool(&self.of))
 
     def __repr__(self):
-        return handle_shown(self, lease_name(self), self.of.state, lease_holds(self))
+        return handle_shown(self, lease_name(&self.of), &self.of)
 
 
-cdef object lease_lost(fp_core *c, fp_slot *slot):
+# The end of a lease, which the caller has ended; with the exception that left the block, or to discard.
+# False: its resource was given back before, by another way.
+cdef bint lease_give(fp_lease *l, object error, bint discard) except -1:
+    cdef fp_core *c = fp_lease_core(l)
+    cdef int told = 0
+    cdef int given = 0
+    if not fp_lease_is_here(l):  # gone, or the parent's
+        return True
+    if error is None and not discard:
+        given = fp_pool_return(c, l.slot, l.generation, &told)
+        if told:
+            tell(c)
+        if given != 0:
+            return given > 0
+    return pool_settle(c, l.slot, l.generation, error, discard)
+
+
+cdef object lease_lost(fp_lease *l):
     """It was collected unreleased.  Its slot is the pool's in one step, which is done whatever a signal
     handler raises while that is looked for which only a warning wants."""
-    manager = <object>c.manager
+    cdef fp_core *c = fp_lease_core(l)
+    cdef uint64_t id = fp_lease_id(l)
+    manager = fp_manager(c, id)
+    if manager is None or not fp_slot_lent(c, l.slot, l.generation):
+        return
     place = None
     try:
-        place = manager.taken_at(slot.index)
+        place = manager.taken_at(number_of(l.slot))
     finally:
-        if fp_slot_move(slot, FP_LEASED, FP_CHECKING):
-            rescue(c, slot.index, "lost")
+        if fp_id_of(c) == id and fp_slot_move_own(l.slot, l.generation, FP_LEASED, FP_CHECKING):
+            rescue(c, l.slot, "lost")
         else:
             manager = None
     if manager is not None:
@@ -423,39 +513,47 @@ cdef object lease_lost(fp_core *c, fp_slot *slot):
 
 
 cdef object lease_again(Lease self, uintptr_t me):
-    if self.of.state == FP_LEASE_HELD and self.of.slot != NULL:
-        if not fp_slot_owner(self.of.slot) & 1:  # acquire()d, and now used as a block
-            fp_slot_own(self.of.slot, me | 1)
-            return fp_resource(self.of.slot)
-    from fastpool.errors import PoolError
-    raise PoolError(lease_pool(self), ENTERED)
-
-
-cdef int lease_held(Lease self, str act) except -1:
+    """It is not fresh: ``acquire``d and now used as a block, or an error."""
     cdef fp_lease *l = &self.of
-    if l.slot != NULL:
-        if fp_id_of(l.c) != l.id or fp_slot_holds(l.slot, l.generation):
-            return 0
+    cdef PyObject *item = fp_lease_resource(l)
+    if item == NULL:
+        lease_entered(self)
+    resource = fp_steal(item)
+    if not fp_lease_move(l, FP_LEASE_HELD, FP_LEASE_BLOCK):
+        lease_entered(self)
+    cdef fp_core *c = fp_lease_core(l)
+    fp_lock_take(&c.lock)  # under which a slot becomes free: then that word says another thing
+    if fp_lease_is_here(l) and fp_slot_lent(c, l.slot, l.generation):
+        fp_slot_own(l.slot, me | 1)
+    fp_lock_drop(&c.lock)
+    return resource
+
+
+cdef object lease_entered(Lease self):
     from fastpool.errors import PoolError
-    why = "was not entered yet" if l.state == FP_LEASE_FRESH else "has been released or discarded"
-    raise PoolError(lease_pool(self), f"{act}: this lease {why}")
+    raise PoolError(lease_pool(&self.of), ENTERED)
 
 
-cdef str lease_name(Lease self):
+cdef object lease_not_held(Lease self, str act):
+    from fastpool.errors import PoolError
+    raise PoolError(lease_pool(&self.of), not_held(&self.of, act))
+
+
+# Why nothing can be done with a lease that is not held.
+cdef str not_held(fp_lease *l, str act):
+    if fp_lease_is_fresh(l):
+        return f"{act}: this lease was not entered yet"
+    if fp_lease_is_held(l) and not fp_lease_is_here(l):
+        return f"{act}: the pool of this lease is gone, or the parent process has it"
+    return f"{act}: this lease has been released or discarded"
+
+
+cdef str lease_name(fp_lease *l):
     """The name of its pool for a text: in quotes, if it is known."""
-    name = lease_pool(self)
+    name = lease_pool(l)
     return name if name == "a pool" else repr(name)
 
 
-cdef object lease_holds(Lease self):
-    """Its resource while it is held, or None."""
-    cdef fp_slot *slot = self.of.slot
-    if slot == NULL or fp_id_of(self.of.c) != self.of.id:
-        return None
-    return fp_resource(slot) if fp_slot_holds(slot, self.of.generation) else None
-
-
-cdef object lease_pool(Lease self):
-    if fp_id_of(self.of.c) == self.of.id and self.of.c.manager != NULL:
-        return (<object>self.of.c.manager).name
-    return "a pool"
+cdef object lease_pool(fp_lease *l):
+    manager = fp_manager(fp_lease_core(l), fp_lease_id(l))
+    return "a pool" if manager is None else manager.name

@@ -102,6 +102,23 @@ cdef class Owner:
         return generic_alias(cls, item)
 
 
+# Read and assigned by several threads: under the lock the reference is one of the reader's own before
+# it can be dropped, which is done after that.
+
+cdef object size_read(Owner self):
+    fp_lock_take(&self.c.lock)
+    size = self.size
+    fp_lock_drop(&self.c.lock)
+    return size
+
+
+cdef object size_write(Owner self, object size):
+    fp_lock_take(&self.c.lock)
+    before, self.size = self.size, size
+    fp_lock_drop(&self.c.lock)
+    return before
+
+
 cdef class Store(Owner):
     """What the queue faces of Queue, LifoQueue and FastPool have in common; all of it cold."""
 
@@ -128,7 +145,7 @@ cdef class Store(Owner):
     def maxsize(self):
         """Most items held, or resources open; 0 is no bound.  Assignable: a larger bound lets
         waiting putters in, a smaller one takes effect as items leave."""
-        return self.size
+        return size_read(self)
 
     @maxsize.setter
     def maxsize(self, value):
@@ -137,7 +154,7 @@ cdef class Store(Owner):
     def _resize(self, value):
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"maxsize must be an int, not {value!r}")
-        self.size = value
+        size_write(self, value)
         fp_lock_take(&self.c.lock)
         self.c.limit = <size_t>-1 if value <= 0 else <size_t>value
         fp_dispatch(self.c)

@@ -241,6 +241,15 @@ static inline int fp_slot_move(fp_slot *slot, unsigned from, unsigned to) {
     return 1;
 }
 
+/* The same for whoever had it in this generation, and perhaps has it no more. */
+static inline int fp_slot_move_own(fp_slot *slot, uint64_t generation, unsigned from, unsigned to) {
+    uint64_t word = fp_load(&slot->word, relaxed);
+    do {
+        if (fp_state(word) != from || fp_generation(word) != generation) return 0;
+    } while (!fp_cas(&slot->word, &word, (word & ~FP_STATE) | to, acq_rel));
+    return 1;
+}
+
 enum { FP_IN_HOOK = -1, FP_HOOK_OVER = -2 };
 
 static inline int64_t fp_slot_hook(fp_slot *slot) { return fp_load(&slot->hook, relaxed); }
@@ -406,6 +415,12 @@ static inline fp_slot *fp_slots_at(fp_slots *t, uint32_t index) {
     unsigned k = index < FP_SEGMENT_LEAST ? 0 : fp_log2(index) - 3;
     fp_segment *segment = fp_load(&t->segments[k], acquire);
     return &segment->slots[index & (segment->size - 1)];
+}
+
+/* Whether there is a slot of this number. */
+static inline int fp_slots_has(fp_slots *t, uint64_t index) {
+    uint32_t used = fp_load(&t->used, acquire);
+    return used != 0 && index < (uint64_t)FP_SEGMENT_LEAST << (used - 1);
 }
 
 static int fp_slots_init(fp_slots *t) {

@@ -1,5 +1,6 @@
 # WeightedSemaphore: a third use of the block, which lends parts of a number.
 
+cdef tuple HOLD_STATES = ("not entered", "held", "released")
 cdef str HELD_ONCE = "enter: a hold is entered once; call hold() again"
 cdef uint64_t MOST = <uint64_t>1 << 62
 
@@ -216,9 +217,6 @@ cdef class SemaphoreHold:
     cdef bint quiet
     cdef object __weakref__
 
-    def __init__(self):
-        raise TypeError("holds are made by WeightedSemaphore.hold()")
-
     def __enter__(self):
         cdef fp_hold *h = &self.of
         if fp_hold_state(h) != FP_HOLD_FRESH:
@@ -259,7 +257,7 @@ cdef class SemaphoreHold:
 
     def __repr__(self):
         of = f"{self.of.n} of {self.semaphore.label!r}"
-        return handle_shown(self, of, fp_hold_state(&self.of), None)
+        return f"<SemaphoreHold of {of}: {HOLD_STATES[fp_hold_state(&self.of)]}>"
 
 
 cdef SemaphoreHold units_hold(WeightedSemaphore semaphore, uint64_t units, int64_t span):
@@ -308,12 +306,12 @@ cdef object units_lost(str label, uint64_t units):
 
 # ---- For tasks, and for limits of calls ------------------------------------------------------------
 
-def units_taken(WeightedSemaphore semaphore, n):
+def units_taken(WeightedSemaphore semaphore not None, n):
     """Whether so many were free, and are the caller's now."""
     return bool(fp_weighted_hit(semaphore.c, units_of(semaphore, n)))
 
 
-def units_hit(SemaphoreHold hold):
+def units_hit(SemaphoreHold hold not None):
     """Whether it could be entered at once."""
     if fp_hold_state(&hold.of) != FP_HOLD_FRESH:
         units_again(hold)
@@ -323,7 +321,7 @@ def units_hit(SemaphoreHold hold):
     return True
 
 
-def units_later(SemaphoreHold hold):
+def units_later(SemaphoreHold hold not None):
     """What a task awaits to enter it."""
     cdef Wait wait = Wait.__new__(Wait, hold.semaphore.core, here())
     wait.hold = hold
@@ -332,12 +330,12 @@ def units_later(SemaphoreHold hold):
     return wait
 
 
-def units_keep(SemaphoreHold hold):
+def units_keep(SemaphoreHold hold not None):
     """Its units are the caller's from here on, to be released by number."""
     fp_hold_move(&hold.of, FP_HOLD_HELD, FP_HOLD_RELEASED)
 
 
-def units_quiet(WeightedSemaphore semaphore, timeout):
+def units_quiet(WeightedSemaphore semaphore not None, timeout):
     """A hold of one unit that does not warn when it is dropped; entered by whoever gets it."""
     cdef SemaphoreHold hold = units_hold(semaphore, 1, span_of(semaphore.c, timeout))
     hold.quiet = True

@@ -94,7 +94,7 @@ class ShardChecking(Checking):
 
     async def aexamine(self, hand: _core.Hand, start: float, span: float | None) -> bool:
         """As ``examine``."""
-        if not self.core.claim(hand.index, "leased"):
+        if not hand.claim():
             return False
         why, due = self.look(hand.index)
         if due:

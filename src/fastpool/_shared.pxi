@@ -1,10 +1,12 @@
 # SharedPool: several leases of one resource; and SharedLease.
 
 
-# Gives a lease back.  False: nobody has one.
-cdef object share_give(fp_core *c, fp_slot *slot):
+# Gives a lease back.  False: nobody has one in this generation.
+cdef object share_give(fp_core *c, fp_slot *slot, uint64_t generation):
     cdef int told = 0
-    cdef int given = fp_sharing_return(c, slot, &told)
+    cdef int given = -1
+    if fp_slot_generation(slot) == generation:
+        given = fp_sharing_return(c, slot, &told)
     if given < 0:
         return False
     if given == 0 or told:
@@ -16,32 +18,35 @@ cdef object share_ended(fp_core *c, fp_slot *slot, int given):
     """A lease was given back, and there is something to be done about it: it was the last one of a
     resource that takes no more (0), or the manager has to know that one came back."""
     if given != 0:
-        return None if c.manager == NULL else (<object>c.manager).returned()
+        return tell(c)
+    cdef uint64_t id = fp_id_of(c)
     cdef uint64_t generation = fp_slot_generation(slot)
     manager = manager_of(c, "release")  # kept: with it goes the block, once all is closed
     try:
-        manager.last_out(slot.index)
-    except BaseException:  # of a signal handler
-        leave(c, slot, generation, "interrupted")
-        raise
+        manager.last_out(number_of(slot))
+    except BaseException as failure:  # of a signal handler
+        settle_failed(c, id, slot, generation, failure)
 
 
-cdef object share_drop(fp_core *c, fp_slot *slot):
+cdef object share_drop(fp_core *c, fp_slot *slot, uint64_t generation):
     """As ``slot_drop``, of one lease, or of a resource that was taken alone."""
     cdef int told = 0
     cdef int given
+    manager = fp_manager(c, 0)  # kept, as there
+    if fp_slot_generation(slot) != generation:
+        return
     if fp_slot_state(slot) == FP_IDLE:
         given = fp_sharing_return(c, slot, &told)
-        if given > 0 and told and c.manager != NULL:
-            poke((0.0, (<object>c.manager).returned, (True,)))
+        if given > 0 and told:
+            tell_later(c)
         if given == 0:
-            rescue(c, slot.index, "closed")
+            rescue(c, slot, "closed")
         return
     if fp_slot_state(slot) == FP_LEASED:
-        fp_slot_move(slot, FP_LEASED, FP_CHECKING)
+        fp_slot_move_own(slot, generation, FP_LEASED, FP_CHECKING)
         if share_lend(c, slot, 0):
             return
-    rescue(c, slot.index, "interrupted")
+    rescue(c, slot, "interrupted")
 
 
 cdef bint share_lend(fp_core *c, fp_slot *slot, uint32_t leases) noexcept:
@@ -88,7 +93,7 @@ cdef class SharedPool(Owner):
 
     def __del__(self):
         if self.c.manager != NULL and not is_finalizing():
-            (<object>self.c.manager).abandoned()
+            manager_of(self.c, "close").abandoned()
 
     # -- the hot path --
 
@@ -103,16 +108,14 @@ cdef class SharedPool(Owner):
         """
         cdef SharedLease lease = SharedLease.__new__(SharedLease)
         cdef fp_core *c = self.c
-        lease.of.c = c
-        lease.of.id = fp_id_of(c)
-        lease.of.span = c.span if timeout is UNSET else span_of(c, timeout)
+        fp_lease_init(&lease.of.of, c, c.span if timeout is UNSET else span_of(c, timeout))
         return lease
 
     def acquire(self, timeout=...):
         """Takes a slot at once and returns its SharedLease, for holds that no block can express:
         ``lease.resource``, ``lease.release()``, ``lease.discard()``."""
         cdef SharedLease lease = self.lease(timeout)
-        share_take(&lease.of)
+        share_enter(lease, False)
         return lease
 
     def get(self, timeout=...):
@@ -123,7 +126,7 @@ cdef class SharedPool(Owner):
         cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
         cdef fp_slot *slot = fp_sharing_hit(c, &due)
         if slot == NULL:
-            slot = pool_lend(c, span, due)
+            slot = pool_lend(c, fp_id_of(c), span, due)
         return fp_resource(slot)
 
     @cython.always_allow_keywords(False)
@@ -132,9 +135,10 @@ cdef class SharedPool(Owner):
         slot of it is taken."""
         cdef fp_core *c = holder(self.c, resource)
         cdef fp_slot *slot = fp_pool_find(c, <void *>resource)
+        cdef uint64_t generation = 0 if slot == NULL else fp_slot_generation(slot)
         if slot != NULL and fp_gate(c) & FP_ASK_PUT:
-            manager_of(c, "put").forget_oldest(slot.index)
-        if slot == NULL or not share_give(c, slot):
+            manager_of(c, "put").forget_oldest(number_of(slot))
+        if slot == NULL or not share_give(c, slot, generation):
             manager_of(c, "put").misused("put", resource)
 
     # -- the rest asks the manager --
@@ -172,7 +176,7 @@ cdef class SharedPool(Owner):
     def resize(self, items):
         """New numbers of resources: (least, most), or one number for both.  Growing serves waiters at
         once; surplus resources are drained, the least loaded first."""
-        self.size = manager_of(self.c, "resize").resize(items)
+        size_write(self, manager_of(self.c, "resize").resize(items))
 
     def flush(self):
         """Drains every open resource: those not in use are closed now."""
@@ -210,7 +214,7 @@ cdef class SharedPool(Owner):
     @property
     def items(self):
         """(least, most) resources; the most is None where there is no cap."""
-        return self.size
+        return size_read(self)
 
     @property
     def slots(self):
@@ -235,7 +239,7 @@ cdef class SharedPool(Owner):
 
     def __repr__(self):
         n = manager_of(self.c, "repr").sizes()
-        least, most = self.size
+        least, most = size_read(self)
         return (
             f"<SharedPool {self.label!r}: {n['leases']} leases on {n['open']} of "
             f"{least} to {most or 'any number of'} resources, {self.slots} slots each"
@@ -243,38 +247,53 @@ cdef class SharedPool(Owner):
         )
 
 
-cdef int share_take(fp_share *l) except -1:
+# ``__enter__`` of a block, or ``acquire``: the resource.
+cdef inline object share_enter(SharedLease self, bint block):
+    cdef fp_lease *l = &self.of.of
     cdef fp_slot *due = NULL
-    cdef fp_slot *slot
+    cdef fp_slot *slot = NULL
     cdef uint64_t ticket = 0
-    if fp_share_enter(l, &due):
-        return 0
-    share_miss(l, due)
-    slot = pool_lend(l.c, l.span, due, &ticket)
-    if l.state == FP_LEASE_FRESH:
-        l.ticket = ticket
-        fp_share_hold(l, slot)
-        return 0
-    share_drop(l.c, slot)  # two threads have waited with the same lease
-    if ticket != 0:
-        poke((0.0, manager_of(l.c, "lease").forget, (ticket,)))
-    from fastpool.errors import PoolError
-    raise PoolError("a pool", ENTERED)
+    if fp_lease_state(l) != FP_LEASE_FRESH:
+        return share_again(self)
+    cdef fp_core *c = fp_lease_core(l)
+    cdef uint64_t id = fp_lease_id(l)
+    if fp_id_of(c) == id:
+        slot = fp_sharing_hit(c, &due)
+    if slot == NULL or (FP_ATOMIC and fp_id_of(c) != id):
+        share_stays(self, c, id, slot, due)
+        slot = pool_lend(c, id, l.span, due, &ticket)
+    return share_hold(self, c, id, slot, ticket, block)
 
 
-cdef int share_miss(fp_share *l, fp_slot *due) except -1:
-    """``fp_share_enter`` did not succeed: undoes what it may have done on a pool that is gone."""
-    cdef fp_slot *slot
-    if fp_id_of(l.c) == l.id:
+# As lease_stays.
+cdef int share_stays(
+    SharedLease self, fp_core *c, uint64_t id, fp_slot *slot, fp_slot *due
+) except -1:
+    if fp_id_of(c) == id:
         return 0
-    slot = fp_share_slot(l)
-    if slot != NULL:  # the block went to another pool at that very moment
-        l.id = fp_id_of(l.c)
-        slot = fp_share_end(l, FP_LEASE_RELEASED)
-    if due != NULL or slot != NULL:
-        share_drop(l.c, due if slot == NULL else slot)
+    if due != NULL:
+        slot = due
+    if slot != NULL:
+        share_drop(c, slot, fp_slot_generation(slot))
+    if not fp_lease_is_fresh(&self.of.of):
+        share_entered(self)
     from fastpool.errors import PoolClosed
     raise PoolClosed("a pool", "the pool of this lease is gone")
+
+
+# As lease_hold.
+cdef inline object share_hold(
+    SharedLease self, fp_core *c, uint64_t id, fp_slot *slot, uint64_t ticket, bint block
+):
+    resource = fp_resource(slot)  # before it is held: then another thread may end it
+    cdef uint64_t generation = fp_slot_generation(slot)
+    if not fp_share_hold(
+        &self.of, c, id, slot, ticket, FP_LEASE_BLOCK if block else FP_LEASE_HELD
+    ):
+        share_drop(c, slot, generation)  # two threads or tasks have waited with the same lease
+        forget(c, ticket)
+        share_entered(self)
+    return resource
 
 
 @cython.freelist(64)
@@ -287,15 +306,8 @@ cdef class SharedLease:
     """
     cdef fp_share of
 
-    def __init__(self):
-        raise TypeError("leases are made by SharedPool.lease() and SharedPool.acquire()")
-
     def __enter__(self):
-        if self.of.state != FP_LEASE_FRESH:
-            return share_again(self)
-        share_take(&self.of)
-        self.of.block = True
-        return fp_resource(fp_share_slot(&self.of))
+        return share_enter(self, True)
 
     def __exit__(self, kind, error, trace):
         share_close(self, error, FP_LEASE_RELEASED)
@@ -313,136 +325,144 @@ cdef class SharedLease:
     @property
     def resource(self):
         """The resource, while the lease is held."""
-        return fp_resource(share_held(self, "resource"))
+        cdef PyObject *item = fp_lease_resource(&self.of.of)
+        if item == NULL:
+            share_not_held(self, "resource")
+        return fp_steal(item)
 
     def release(self):
         """Gives the slot back; once."""
-        share_held(self, "release")
-        share_close(self, None, FP_LEASE_RELEASED)
+        if not share_close(self, None, FP_LEASE_RELEASED):
+            share_not_held(self, "release")
 
     def discard(self):
         """Gives the slot back and takes the resource out of service: it is closed when its last lease
         ends; once.  A ``with`` block's end does nothing more."""
-        share_held(self, "discard")
-        share_close(self, None, FP_LEASE_DISCARDED)
+        if not share_close(self, None, FP_LEASE_DISCARDED):
+            share_not_held(self, "discard")
 
     def penalize(self):
         """``SharedPool.penalize`` of its resource."""
-        cdef fp_slot *slot = share_held(self, "penalize")
-        manager_of(self.of.c, "penalize").shun(slot.index)
+        cdef PyObject *item = fp_lease_resource(&self.of.of)
+        if item == NULL:
+            share_not_held(self, "penalize")
+        manager_at(
+            fp_lease_core(&self.of.of), fp_lease_id(&self.of.of), "penalize"
+        ).penalize(fp_steal(item))
 
     def __dealloc__(self):
-        cdef fp_share *l = &self.of
-        cdef uint64_t ticket = l.ticket
-        cdef fp_slot *slot = fp_share_end(l, FP_LEASE_RELEASED)
-        if slot != NULL and not is_finalizing():
-            share_drop(l.c, slot)
-            if l.c.manager != NULL:
-                share_lost(l.c, ticket)
+        cdef fp_core *c
+        if fp_share_end(&self.of, FP_LEASE_RELEASED) > 0 and not is_finalizing():
+            c = fp_lease_core(&self.of.of)
+            manager = fp_manager(c, fp_lease_id(&self.of.of))
+            share_drop(c, self.of.of.slot, self.of.of.generation)
+            if manager is not None:
+                share_lost(manager, self.of.ticket)
 
     def __reduce__(self):
-        return refuse_copy(self, share_pool(self))
+        return refuse_copy(self, lease_pool(&self.of.of))
 
     def __repr__(self):
-        cdef fp_slot *slot = fp_share_slot(&self.of)
-        name = share_pool(self)
-        held = None if slot == NULL or fp_id_of(self.of.c) != self.of.id else fp_resource(slot)
-        return handle_shown(self, name if name == "a pool" else repr(name), self.of.state, held)
+        return handle_shown(self, lease_name(&self.of.of), &self.of.of)
 
 
-cdef object share_lost(fp_core *c, uint64_t ticket):
+cdef object share_lost(object manager, uint64_t ticket):
     try:
-        (<object>c.manager).lost(ticket)
+        manager.lost(ticket)
     except BaseException:  # of a signal handler: nobody has it, whatever is noted
         if ticket != 0:
-            poke((0.0, (<object>c.manager).forget, (ticket,)))
+            poke((0.0, manager.forget, (ticket,)))
         raise
 
 
-# The end of a lease: of a block that ``error`` left, or to discard.
-cdef object share_close(SharedLease self, object error, int state):
-    cdef fp_share *l = &self.of
-    cdef uint64_t ticket = l.ticket
-    cdef fp_slot *slot = fp_share_end(l, state)
-    if slot == NULL:
-        return
+# The end of a lease: of a block that ``error`` left, or to discard.  False: it was not held.
+cdef bint share_close(SharedLease self, object error, int state) except -1:
+    cdef fp_lease *l = &self.of.of
+    cdef int ended = fp_share_end(&self.of, state)
+    if ended <= 0:
+        return ended == 0 and not fp_lease_is_here(l)
+    cdef fp_core *c = fp_lease_core(l)
+    cdef uint64_t id = fp_lease_id(l)
+    cdef uint64_t ticket = self.of.ticket
     if error is None and ticket == 0 and state == FP_LEASE_RELEASED:
-        share_give(l.c, slot)
-        return
+        share_give(c, l.slot, l.generation)
+        return True
+    manager = fp_manager(c, id)  # kept: with it go the block and its slots
     try:
-        manager_of(l.c, "release").judge(slot.index, ticket, error, state == FP_LEASE_DISCARDED)
+        if manager is not None:
+            manager.judge(number_of(l.slot), ticket, error, state == FP_LEASE_DISCARDED)
     except BaseException:  # of a signal handler: nobody has it, whatever is noted
-        if ticket != 0 and l.c.manager != NULL:
-            poke((0.0, (<object>l.c.manager).forget, (ticket,)))
+        if ticket != 0:
+            poke((0.0, manager.forget, (ticket,)))
         raise
     finally:
-        share_give(l.c, slot)
+        if fp_id_of(c) == id:
+            share_give(c, l.slot, l.generation)
+    return True
 
 
-cdef object share_hold(SharedLease lease, Hand hand, bint block):
+cdef object share_keep(SharedLease lease, Hand hand, bint block):
     """Moves the slot from the hand to the lease."""
-    cdef fp_share *l = &lease.of
     cdef fp_slot *slot
-    if l.state != FP_LEASE_FRESH:  # entered twice, at once, by two tasks
+    cdef uint64_t ticket = hand.ticket
+    if not fp_lease_is_fresh(&lease.of.of):  # entered twice, at once, by two tasks
         hand_drop(hand)
         return share_again(lease)
-    slot, hand.slot = hand.slot, NULL
-    l.ticket, hand.ticket = hand.ticket, 0
-    l.block = block
-    fp_share_hold(l, slot)
-    return fp_resource(slot)
+    slot = hand_taken(hand)
+    hand.ticket = 0
+    return share_hold(lease, hand.c, fp_id_of(hand.c), slot, ticket, block)
 
 
 cdef object share_again(SharedLease self):
-    cdef fp_slot *slot = fp_share_slot(&self.of)
-    if slot != NULL and not self.of.block:  # acquire()d, and now used as a block
-        share_held(self, "enter")  # in a forked child it is the parent's
-        self.of.block = True
-        return fp_resource(slot)
+    """It is not fresh: ``acquire``d and now used as a block, or an error."""
+    cdef PyObject *item = fp_lease_resource(&self.of.of)  # in a forked child it is the parent's
+    if item == NULL:
+        share_entered(self)
+    resource = fp_steal(item)
+    if not fp_lease_move(&self.of.of, FP_LEASE_HELD, FP_LEASE_BLOCK):
+        share_entered(self)
+    return resource
+
+
+cdef object share_entered(SharedLease self):
     from fastpool.errors import PoolError
-    raise PoolError(share_pool(self), ENTERED)
+    raise PoolError(lease_pool(&self.of.of), ENTERED)
 
 
-cdef fp_slot *share_held(SharedLease self, str act) except NULL:
-    cdef fp_share *l = &self.of
-    cdef fp_slot *slot = fp_share_slot(l)
-    if slot != NULL and fp_id_of(l.c) == l.id:
-        return slot
+cdef object share_not_held(SharedLease self, str act):
     from fastpool.errors import PoolError
-    why = "was not entered yet" if l.state == FP_LEASE_FRESH else "has been released or discarded"
-    raise PoolError(share_pool(self), f"{act}: this lease {why}")
-
-
-cdef object share_pool(SharedLease self):
-    if fp_id_of(self.of.c) == self.of.id and self.of.c.manager != NULL:
-        return (<object>self.of.c.manager).name
-    return "a pool"
+    raise PoolError(lease_pool(&self.of.of), not_held(&self.of.of, act))
 
 
 cpdef object share_lease_hit(SharedLease lease, bint block):
     """``__aenter__`` at once: the resource, or a Hand to go on with."""
-    cdef fp_share *l = &lease.of
+    cdef fp_lease *l = &lease.of.of
     cdef fp_slot *due = NULL
-    if l.state != FP_LEASE_FRESH:
+    cdef fp_slot *slot = NULL
+    if fp_lease_state(l) != FP_LEASE_FRESH:
         return share_again(lease)
-    if l.c.sharded and fp_id_of(l.c) == l.id:
-        l.c = home(l.c)
-        l.id = fp_id_of(l.c)
-    if fp_share_enter(l, &due):
-        l.block = block
-        return fp_resource(fp_share_slot(l))
-    share_miss(l, due)
-    return hand_of(l.c, due)
+    cdef fp_core *c = fp_lease_core(l)
+    cdef uint64_t id = fp_lease_id(l)
+    if fp_id_of(c) == id:
+        if c.sharded:
+            c = home(c)
+            id = fp_id_of(c)
+        slot = fp_sharing_hit(c, &due)
+    if slot == NULL or (FP_ATOMIC and fp_id_of(c) != id):
+        share_stays(lease, c, id, slot, due)
+        return hand_of(c, due)
+    return share_hold(lease, c, id, slot, 0, block)
 
 
-def let_go(SharedPool pool):
+def let_go(SharedPool pool not None):
     """Closes it as if it had been collected, with no warning: nothing new begins, what is in use goes on
     and is closed at its end.  Never blocks, so it may be called by a finaliser."""
-    if pool.c.manager != NULL:
-        (<object>pool.c.manager).orphan()
+    manager = fp_manager(pool.c, 0)
+    if manager is not None:
+        manager.orphan()
 
 
-def shared_hit(SharedPool pool):
+def shared_hit(SharedPool pool not None):
     """What ``get`` returns at once; a Hand with a slot that is due; or MISS."""
     cdef fp_core *c = home(pool.c)
     cdef fp_slot *due = NULL

@@ -20,9 +20,11 @@ static inline uint32_t fp_slot_leases(fp_core *c, fp_slot *s) {
 }
 static inline void fp_slot_own(fp_slot *s, uintptr_t token) { fp_store(&s->owner, token, relaxed); }
 static inline uintptr_t fp_slot_owner(fp_slot *s) { return fp_load(&s->owner, relaxed); }
-static inline int fp_slot_holds(fp_slot *s, uint64_t generation) {
+/* Whether the slot is lent still as it was: `generation` is of that lease. */
+static inline int fp_slot_lent(fp_core *c, fp_slot *s, uint64_t generation) {
     uint64_t word = fp_load(&s->word, acquire);
-    return fp_state(word) == FP_LEASED && fp_generation(word) == generation;
+    if (fp_generation(word) != generation) return 0;
+    return fp_state(word) == FP_LEASED || (c->use == FP_SHARING && fp_state(word) == FP_IDLE);
 }
 static inline uint64_t fp_id_of(fp_core *c) { return fp_load(&c->id, relaxed); }
 

@@ -3,6 +3,12 @@
 cdef object MISS = type("Miss", (), {})()
 
 
+def forks():
+    """How often this process was forked off: another number than before, and a hook that was called
+    has returned in a child."""
+    return fp_forks
+
+
 def task():
     """An even number that names the running task."""
     return fp_task_token()
@@ -22,7 +28,7 @@ cdef class Done:
 cdef Done DONE = Done()
 
 
-def hand(Core core):
+def hand(Core core not None):
     """An empty hand, for a borrower."""
     return hand_of(core.c, NULL)
 
@@ -61,7 +67,7 @@ def current():
     return here()
 
 
-def get_later(FastPool pool, timeout):
+def get_later(FastPool pool not None, timeout):
     """Queue use: a ``Wait`` for the next item; None in pool use."""
     cdef fp_core *c = pool.c
     if c.use == FP_POOL:
@@ -73,7 +79,7 @@ def get_later(FastPool pool, timeout):
     return wait
 
 
-def put_later(FastPool pool, item, timeout):
+def put_later(FastPool pool not None, item, timeout):
     """Queue use: a ``Wait`` for room for it."""
     cdef fp_core *c = pool.c
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
@@ -109,12 +115,12 @@ cdef fp_core *holder(fp_core *c, object resource) except NULL:
     return (<Core?>manager_of(c, "put").holder(resource)).c
 
 
-def manager(Owner pool, str act):
+def manager(Owner pool not None, str act):
     """The manager of the whole pool; TypeError in queue use."""
     return manager_of(pool.c, act)
 
 
-def asks(Owner pool, timeout):
+def asks(Owner pool not None, timeout):
     """(core, manager or None for queue use, seconds to wait or None)"""
     cdef fp_core *c = pool.c
     cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
@@ -124,7 +130,7 @@ def asks(Owner pool, timeout):
     return manager.core, manager, seconds_or_none(span)
 
 
-def hit(FastPool pool):
+def hit(FastPool pool not None):
     """What ``get`` returns at once; a Hand with a slot that is due; or MISS."""
     cdef fp_core *c = pool.c
     cdef fp_slot *slot
@@ -145,7 +151,7 @@ def hit(FastPool pool):
     return MISS if due == NULL else hand_of(c, due)
 
 
-def stored(FastPool pool, item):
+def stored(FastPool pool not None, item):
     """Whether ``put`` could add the item at once."""
     if pool.c.use == FP_POOL:
         raise TypeError(f"{pool.label}: aput() is for queue use; give a resource back with put()")
@@ -160,88 +166,79 @@ def stored(FastPool pool, item):
     return state == FP_GRANTED
 
 
-def is_pool(Owner pool):
+def is_pool(Owner pool not None):
     return pool.c.use != FP_QUEUE
 
 
 cpdef object lease_hit(Lease lease, bint block):
     """``__aenter__`` at once: the resource, or a Hand to go on with."""
     cdef fp_lease *l = &lease.of
-    cdef fp_slot *slot
+    cdef fp_slot *slot = NULL
     cdef fp_slot *due = NULL
-    if l.state != FP_LEASE_FRESH:
+    if fp_lease_state(l) != FP_LEASE_FRESH:
         return lease_again(lease, fp_task_token())
-    if l.c.sharded and fp_id_of(l.c) == l.id:
-        l.c = home(l.c)
-        l.id = fp_id_of(l.c)
-    if fp_lease_enter(l, &due):
-        fp_slot_own(l.slot, fp_task_token() | (1 if block else 0))
-        return fp_resource(l.slot)
-    if l.state == FP_LEASE_HELD:  # the block went to another pool at that very moment
-        slot, l.slot, l.state = l.slot, NULL, FP_LEASE_RELEASED
-        slot_drop(l.c, slot)
-    if fp_id_of(l.c) != l.id:
-        from fastpool.errors import PoolClosed
-        raise PoolClosed("a pool", "the pool of this lease is gone")
-    return hand_of(l.c, due)
+    cdef fp_core *c = fp_lease_core(l)
+    cdef uint64_t id = fp_lease_id(l)
+    if fp_id_of(c) == id:
+        if c.sharded:
+            c = home(c)
+            id = fp_id_of(c)
+        slot = fp_pool_hit(c, &due)
+    if slot == NULL or (FP_ATOMIC and fp_id_of(c) != id):
+        lease_stays(lease, c, id, slot, due)
+        return hand_of(c, due)
+    return lease_hold(lease, c, id, slot, fp_task_token(), block)
 
 
-def lease_asks(lease, Hand hand):
+def lease_asks(lease, Hand hand not None):
     """(manager, what the hand has, seconds to wait or None)"""
     cdef int64_t span = (
-        (<SharedLease>lease).of.span if type(lease) is SharedLease else (<Lease?>lease).of.span
+        (<SharedLease>lease).of.of.span if type(lease) is SharedLease else (<Lease?>lease).of.span
     )
     return manager_of(hand.c, "lease"), None if hand.slot == NULL else "due", seconds_or_none(span)
 
 
-def lease_hold(lease, Hand hand, bint block):
+def lease_keep(lease, Hand hand not None, bint block):
     """Moves the slot from the hand to the lease."""
     if type(lease) is SharedLease:
-        return share_hold(<SharedLease>lease, hand, block)
-    return held_by(<Lease?>lease, hand, block)
+        return share_keep(<SharedLease>lease, hand, block)
+    return kept_by(<Lease?>lease, hand, block)
 
 
-cdef object held_by(Lease lease, Hand hand, bint block):
-    cdef fp_lease *l = &lease.of
-    cdef fp_slot *slot
-    slot, hand.slot = hand.slot, NULL
-    if l.state != FP_LEASE_FRESH:  # entered twice, at once, by two tasks
-        slot_drop(l.c, slot)
+cdef object kept_by(Lease lease, Hand hand, bint block):
+    if not fp_lease_is_fresh(&lease.of):  # entered twice, at once, by two tasks
+        hand_drop(hand)
         return lease_again(lease, fp_task_token())
-    l.slot = slot
-    l.generation = fp_slot_generation(slot)
-    l.state = FP_LEASE_HELD
-    fp_slot_own(slot, fp_task_token() | (1 if block else 0))
-    return fp_resource(slot)
+    return lease_hold(
+        lease, hand.c, fp_id_of(hand.c), hand_taken(hand), fp_task_token(), block
+    )
 
 
 cdef object lease_aexit(Lease lease, object error):
     cdef fp_lease *l = &lease.of
-    cdef fp_slot *slot
-    if error is None and fp_lease_exit(l):
+    cdef int told = 0
+    cdef int given = 0
+    if not fp_lease_end(l, FP_LEASE_RELEASED) or not fp_lease_is_here(l):
         return DONE
-    slot, l.slot, l.state = l.slot, NULL, FP_LEASE_RELEASED
-    if fp_id_of(l.c) != l.id:
+    cdef fp_core *c = fp_lease_core(l)
+    cdef uint64_t id = fp_lease_id(l)
+    if error is None:
+        given = fp_pool_return(c, l.slot, l.generation, &told)
+        if given != 0 and not told:
+            return DONE
+    if given != 0:  # while the pool was being closed, say
+        manager = fp_manager(c, 0)
+        if manager is not None:
+            manager.returned(True)
         return DONE
-    if slot == NULL:  # given back by another way, or while the pool was being closed
-        if fp_gate(l.c) & (FP_CLOSED | FP_TELL | FP_ASK_PUT) and l.c.manager != NULL:
-            (<object>l.c.manager).returned(True)
+    manager = pool_claim(c, l.slot, l.generation)
+    if manager is None:  # given back by another way
         return DONE
-    if not fp_slot_holds(slot, l.generation):
-        return DONE
-    manager = manager_of(l.c, "put")
-    cdef uint64_t generation
-    if not fp_slot_move(slot, FP_LEASED, FP_CHECKING):
-        return DONE
-    generation = fp_slot_generation(slot)
-    if slot.sampled > 0:
-        fp_pool_sampled(l.c, slot)
     try:
-        awaitable = settle_for_task(manager, slot.index, error, False)
-    except BaseException:
-        if fp_slot_generation(slot) == generation and fp_slot_state(slot) == FP_CHECKING:
-            rescue(l.c, slot.index, "interrupted")
-        raise
+        awaitable = settle_for_task(manager, number_of(l.slot), error, False)
+    except BaseException as failure:
+        settle_failed(c, id, l.slot, l.generation, failure)
+        return DONE
     return DONE if awaitable is None else awaitable
 
 

@@ -122,12 +122,12 @@ cdef class Wait:
     cdef uint64_t forks
     cdef object __weakref__
 
-    def __cinit__(self, Core core, Mailbox mailbox):
+    def __cinit__(self, Core core not None, Mailbox mailbox not None):
         self.core = core
         self.mailbox = mailbox
         self.forks = fp_forks
 
-    def join_pool(self, Hand hand, task, span, *, bint in_front):
+    def join_pool(self, Hand hand not None, task, span, *, bint in_front):
         """As ``Core.take``; None: it has joined the line.  ``task``: an int that names it; ``span``:
         seconds to wait, None for ever, 0 to try."""
         cdef fp_core *c = self.core.c
@@ -135,7 +135,7 @@ cdef class Wait:
         cdef void *error = NULL
         cdef fp_waiter *spare = NULL
         cdef fp_waiter *w = NULL
-        cdef bint asked = hand.coming
+        cdef bint asked = hand_coming(hand)
         cdef int64_t ns = span_of(c, span)
         if ns != 0:
             w = self.record(ns)
@@ -147,7 +147,7 @@ cdef class Wait:
             c, w, <uintptr_t>task, asked, in_front, &slot, &error, &spare
         )
         if state == FP_GRANTED:
-            hand_take(hand, slot)
+            hand_take(hand, slot, fp_slot_generation(slot))
         fp_drop_failure(spare)
         if state == FP_WAITING and w != NULL:
             self.lined_up(ns)
@@ -394,6 +394,7 @@ cdef class Wait:
         cdef int state = self.settle(w)
         cdef void *grant = w.grant
         cdef void *offer = w.offer
+        cdef uint64_t generation = w.generation
         self.over(w)
         if offer != NULL:
             if state != FP_GRANTED:
@@ -402,7 +403,7 @@ cdef class Wait:
             Py_DECREF(<object>grant)
         elif state == FP_GRANTED:
             if self.hand is not None:
-                slot_drop(c, <fp_slot *>grant)
+                slot_drop(c, <fp_slot *>grant, generation)
             elif self.hold is not None:
                 fp_weighted_give(c, self.hold.of.n)
             else:
@@ -416,8 +417,8 @@ cdef class Wait:
         cdef bint settled = fp_leave(c, self.line, w)
         fp_lock_drop(&c.lock)
         fp_here_end()
-        if fp_gate(c) & FP_TELL and c.manager != NULL:  # what it was notified of is idle still
-            poke((0.0, (<object>c.manager).returned, (True,)))
+        if fp_gate(c) & FP_TELL:  # what it was notified of is idle still
+            tell_later(c)
         return fp_waiter_state(w) if settled else FP_WAITING
 
     cdef void over(self, fp_waiter *w) noexcept:
@@ -432,13 +433,14 @@ cdef class Wait:
         cdef void *grant = w.grant
         cdef void *offer = w.offer
         cdef int64_t since = w.since
+        cdef uint64_t generation = w.generation
         self.over(w)
         if self.hold is not None:
             return self.end_hold(state, fp_clock_precise() - since)
         if self.hand is not None:
             if state == FP_GRANTED:
-                hand_take(self.hand, <fp_slot *>grant)
-                self.outcome = "due" if fp_begin(self.core.c, <fp_slot *>grant) else "fresh"
+                hand_take(self.hand, <fp_slot *>grant, generation)
+                self.outcome = hand_begin(self.hand)
             elif state == FP_FAILED:
                 raise fp_steal(grant)
             else:

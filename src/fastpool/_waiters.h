@@ -52,6 +52,8 @@ typedef struct fp_waiter {
     struct fp_waiter *prev, *next; /* under the lock */
     _Atomic(int) state;            /* all changes but WAITING -> PARKED under the lock */
     void *grant;                   /* slot, item or exception; written before `state` is */
+    uint64_t generation;           /* likewise, of a slot: it may be taken from its owner, by a wrong put
+                                      or discard, before the owner knows of it */
     void *offer;                   /* a putter's item */
     uint64_t weight;               /* so much of a semaphore is wanted; the owner's, before it joins */
     void *park;                    /* a thread sleeps on this lock */
@@ -259,6 +261,12 @@ static inline void *fp_take_for(fp_core *c, fp_waiter *head) {
     return fp_weights_take(&c->weights, head->weight) ? c : NULL;
 }
 
+/* Of a slot that has just been taken; 0 for what is none. */
+static inline uint64_t fp_grant_generation(fp_core *c, void *grant) {
+    if (c->use != FP_POOL && c->use != FP_SHARING) return 0;
+    return fp_generation(fp_load(&((fp_slot *)grant)->word, relaxed));
+}
+
 static int fp_any_likely(fp_core *c) {
     uint64_t load;
     if (c->use == FP_POOL) return fp_idle_likely(&c->slots);
@@ -298,6 +306,7 @@ static void fp_match(fp_core *c, int *noticed) {
             void *free = fp_take_for(c, w);
             if (free == NULL) return;
             fp_line_leave(&c->getters, w);
+            w->generation = fp_grant_generation(c, free);
             fp_settle(w, FP_GRANTED, free);
         } else {
             if ((gate & FP_GETTERS) == 0) return; /* notified already; it will look for itself */
@@ -365,6 +374,7 @@ static void fp_notified(fp_core *c, fp_waiter *w) {
         void *free = fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) ? NULL : fp_take_any(c);
         if (free != NULL) {
             fp_line_leave(&c->getters, w);
+            w->generation = fp_grant_generation(c, free);
             w->grant = free;
             atomic_store(&w->state, FP_GRANTED);
         } else {
