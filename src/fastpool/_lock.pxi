@@ -15,12 +15,13 @@ cdef double LONGEST = _thread.TIMEOUT_MAX
 
 
 cdef class Lock:
-    """A re-entrant lock: ``with lock.hold():``.  An exception at whatever instruction leaves it free."""
+    """A re-entrant lock: ``with lock.hold():``.  An exception at whatever instruction leaves it free.
+    In a forked child it is another one, and free: a thread that is not there may have held it."""
     cdef object take, drop, is_mine
+    cdef uint64_t forks
 
     def __cinit__(self):
-        lock = new_rlock()
-        self.take, self.drop, self.is_mine = lock.acquire, lock.release, lock._is_owned
+        lock_renew(self)
 
     def hold(self):
         """A guard for one ``with`` block."""
@@ -41,11 +42,21 @@ cdef class Lock:
 
     def run(self, call, *args):
         """``call(*args)`` while it is held.  Where ``call`` is C, no handler runs in between."""
+        if self.forks != fp_forks:
+            lock_renew(self)
+        drop = self.drop
         self.take()
         try:
             return call(*args)
         finally:
-            self.drop()
+            drop()
+
+
+cdef int lock_renew(Lock self) except -1:
+    lock = new_rlock()
+    self.take, self.drop, self.is_mine = lock.acquire, lock.release, lock._is_owned
+    self.forks = fp_forks
+    return 0
 
 
 @cython.final
@@ -54,9 +65,13 @@ cdef class Lock:
 cdef class Guard:
     """Made by ``Lock``.  Dropped before the end of its block, it gives the lock back."""
     cdef Lock lock
+    cdef object drop  # of what it has taken
     cdef bint waits, held
 
     def __enter__(self):
+        if self.lock.forks != fp_forks:
+            lock_renew(self.lock)
+        self.drop = self.lock.drop
         if self.waits:
             self.held = self.lock.take()
         elif not self.lock.is_mine():
@@ -79,7 +94,7 @@ cdef Guard guard_of(Lock lock, bint waits):
 cdef int guard_end(Guard self) except -1:
     if self.held:
         self.held = False
-        self.lock.drop()
+        self.drop()
     return 0
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from . import _blocking, _keeper, _notices, _policy
+from . import _blocking, _core, _keeper, _notices, _policy
 from ._workers import Workers
 
 TYPE_CHECKING = False
@@ -198,13 +198,15 @@ class Opener:
         if not self._begin(attempt):
             return
         resource = error = None
+        forks = _core.forks()
         try:
             resource = self.create()
             self._take_in(attempt, resource)
         except BaseException as failure:  # whatever it is, it is the waiter's to see
             error = failure
         del resource
-        self._finish(attempt, error)
+        if _core.forks() == forks:  # else the factory has forked, and this is the child
+            self._finish(attempt, error)
 
     def create(self) -> Any:
         return self.manager.hooks.create()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -31,6 +32,15 @@ def on_loop() -> bool:
 
 def _end() -> None:
     """Put into the inbox for a worker to end."""
+
+
+def _end_child() -> None:
+    """A hook has forked, and has returned in the child, too, where this thread is the last one and
+    has nothing to return to: the process ends, as if it had none of ours."""
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    os._exit(0)
 
 
 class Workers:
@@ -166,7 +176,8 @@ class Workers:
         while True:
             job = [call, args]
             del call, args  # nothing is kept alive by an idle worker
-            self._do(job)
+            if not self._do(job):
+                _end_child()
             with self._lock.hold():
                 if self._jobs and self._threads <= self.limit:
                     call, args = self._jobs.popleft()
@@ -192,17 +203,22 @@ class Workers:
                 if call is _end:
                     return
 
-    def _do(self, job: list[Any]) -> None:
-        """One call; the list is emptied, so that nothing is kept alive once it is over."""
+    def _do(self, job: list[Any]) -> bool:
+        """One call; the list is emptied, so that nothing is kept alive once it is over.  False: a
+        hook has forked, and this is the child, whose workers are others."""
         call, args = job
         job.clear()
+        forks = _core.forks()
         try:
             call(*args)
         except BaseException as error:  # SystemExit from a hook, say: the worker goes on
-            _notices.warn_and_go_on("%s: a hook raised", self.name, error=error)
-        finally:
-            del call, args
-            with self._lock.hold():
-                self._running -= 1
-            if not self._running:
-                self._quiet.notify_all()
+            if _core.forks() == forks:
+                _notices.warn_and_go_on("%s: a hook raised", self.name, error=error)
+        del call, args
+        if _core.forks() != forks:
+            return False
+        with self._lock.hold():
+            self._running -= 1
+        if not self._running:
+            self._quiet.notify_all()
+        return True
