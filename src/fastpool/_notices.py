@@ -8,7 +8,7 @@ same: what is no ``Exception`` (Ctrl-C, in a caller's thread) goes on.
 
 from __future__ import annotations
 
-__all__ = ["note", "shown", "warn", "warn_and_go_on"]
+__all__ = ["note", "shown", "warn", "warn_and_go_on", "without_frames"]
 
 
 WARNING, ERROR = 30, 40  # as in logging, which is imported on first need
@@ -41,6 +41,31 @@ def note(error: BaseException, text: str) -> None:
             error.add_note(text)
     except Exception:
         return
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """A copy of an exception to be kept, and of its cause, without the traceback, which keeps alive
+    what the functions had that it went through.  Where it cannot be copied: another one that says
+    the same."""
+    try:
+        from copy import copy
+
+        copied = copy(error)
+        if type(copied) is not type(error):
+            raise TypeError
+        cause = error.__cause__
+        copied.__traceback__ = copied.__context__ = None
+        copied.__cause__ = None if cause is None else without_frames(cause)
+    except BaseException:  # of its class, in a thread of a pool's own
+        return RuntimeError(f"{type(error).__name__}: {_text(error)}")
+    return copied
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return shown(error, 200)
 
 
 def shown(value: object, most: int) -> str:

@@ -263,19 +263,22 @@ class Opener:
     def _finish(self, attempt: Try, error: BaseException | None) -> None:
         manager = self.manager
         took = time.monotonic() - attempt.started
+        # a copy: the error itself gets the frames of the caller in whom it is raised
+        failure = None if error is None else _notices.without_frames(error)
         with manager.lock.hold():
+            before = self.last_failure  # dropped after the lock
+            self.last_failure = failure
             self.running.pop(attempt, None)
             if error is None:
                 self.created += 1
                 self.failures = 0
-                self.last_failure = None
                 self._note_time(took)
             else:
                 self.failed += 1
                 self.failures += 1
-                self.last_failure = error
                 for call in self.warming:
                     call.failure = error
+        del before
         try:
             if error is None:
                 self._deliver(attempt)

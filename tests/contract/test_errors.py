@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import queue
 import threading
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -156,8 +159,57 @@ def test_a_timeout_chains_the_last_failure_of_the_factory(accounted: Any) -> Non
     maker.gate.clear()
     with pytest.raises(PoolTimeout) as caught:
         pool.get(timeout=0.02)
-    assert caught.value.__cause__ is failure
+    cause = caught.value.__cause__
+    assert type(cause) is ConnectionRefusedError and cause.args == failure.args
     maker.gate.set()
+
+
+class Unlike(Exception):
+    """Takes other arguments than it passes on, so that it cannot be copied."""
+
+    def __init__(self, *, host: str) -> None:
+        super().__init__(f"{host} is ill")
+
+
+FAILURES: dict[str, Callable[[], Exception]] = {
+    "copied": lambda: OSError(111, "no server"),
+    "unlike": lambda: Unlike(host="a"),
+    "bare": ValueError,
+}
+
+
+class Big:
+    """What a caller has at hand."""
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("make", FAILURES.values(), ids=FAILURES.keys())
+def test_a_failure_keeps_nothing_of_its_caller_alive(
+    accounted: Any, make: Callable[[], Exception], closed: bool
+) -> None:
+    """What a caller had at hand when the factory's failure was raised in it goes with its frame,
+    though the pool remembers the failure; a later time-out says what it was."""
+    pool, maker = accounted(1)
+
+    def call() -> weakref.ref[Big]:
+        big, failure = Big(), make()
+        maker.script.append(failure)
+        with pytest.raises(type(failure)) as caught:
+            pool.get()
+        assert caught.value is failure
+        return weakref.ref(big)
+
+    kept = call()
+    maker.gate.clear()
+    with pytest.raises(PoolTimeout) as later:
+        pool.get(timeout=0.02)
+    cause = later.value.__cause__
+    assert str(make()) in str(cause) and cause is not None and cause.__traceback__ is None
+    maker.gate.set()
+    if closed:
+        assert pool.close() is True
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_timeout_without_failures_has_no_cause(accounted: Any) -> None:
