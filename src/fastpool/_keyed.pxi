@@ -262,6 +262,9 @@ def add_keyed_faces(dict pool_methods, dict lease_methods):
 
 
 # ---- Over all keys: under the manager's lock, so that no core comes or goes meanwhile ------------
+#
+# But for those that a finaliser adds in this very thread, which has the lock, or a key's own `__hash__`: so
+# each goes over a copy.
 
 def oldest_idle(dict cores, size_t most):
     """(how many are idle, [(manager, slot), ...] of the ``most``, up to 16, idle longest): of keys for
@@ -269,7 +272,7 @@ def oldest_idle(dict cores, size_t most):
     cdef fp_old oldest[16]
     cdef size_t n = 0, idle = 0
     most = min(most, <size_t>16)
-    for core in cores.values():
+    for core in cores.copy().values():
         idle += fp_oldest_add((<Core?>core).c, oldest, &n, most)
     found = [
         (fp_manager(oldest[i].core, 0), number_of(fp_slots_at(&oldest[i].core.slots, oldest[i].index)))
@@ -281,7 +284,7 @@ def oldest_idle(dict cores, size_t most):
 def all_held_by(dict cores, uintptr_t holder):
     """How many are open, if this thread or task holds all of them in its own blocks; else 0."""
     cdef int64_t all_held = 0, held
-    for core in cores.values():
+    for core in cores.copy().values():
         held = fp_held_by((<Core?>core).c, holder)
         if held < 0:
             return 0
@@ -292,7 +295,7 @@ def all_held_by(dict cores, uintptr_t holder):
 def busy(dict cores, uintptr_t holder, bint lent=False):
     """How many are open but neither idle nor lent to blocks of this thread or task."""
     cdef size_t n = 0
-    for core in cores.values():
+    for core in cores.copy().values():
         n += fp_busy((<Core?>core).c, holder, lent)
     return n
 
@@ -310,7 +313,7 @@ cdef class Counted:
         is going on: idle, leased, creating, checking, closing, open, waiting)"""
         cdef fp_counts n, total = self.n
         cdef dict sizes = {}
-        for key, core in cores.items():
+        for key, core in cores.copy().items():
             fp_count_more((<Core?>core).c, &n, &total)
             if n.open or n.waiting:
                 sizes[key] = (

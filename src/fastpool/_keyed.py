@@ -8,9 +8,7 @@ slow path pins it.
 
 from __future__ import annotations
 
-import sys
 import threading
-import time
 
 from . import _blocking, _core, _keeper, _notices
 from ._branch import Branch
@@ -32,7 +30,6 @@ __all__ = ["Keyed"]
 INF = float("inf")
 MOST_CREATING = 256  # calls of the factory at once, over all keys; a place each
 CLOSERS = 8  # threads that close what expires or is evicted, of all keys
-GRACE = 1.0 if not getattr(sys, "_is_gil_enabled", lambda: True)() else 0.0
 
 
 class Keyed:
@@ -132,14 +129,11 @@ class Keyed:
             branch.core.close(wake=False)  # for whoever has just found it
             self.past.add(branch.core)
             add_to(self.past_beside, beside_counts(branch))
-        if GRACE:  # without the GIL one who has just given back may be about to look at the manager
-            _keeper.watch(time.monotonic() + GRACE, _drop, branch.core)
-        else:
-            branch.core.drop_manager()
+        branch.core.drop_manager()  # who looks at it takes a reference, or finds it gone
 
     def everyone(self) -> list[Branch]:
         with self.lock.hold():
-            found = [core.manager for core in self.cores.values()]
+            found = [core.manager for core in self.cores.copy().values()]
         return [branch for branch in found if branch is not None]
 
     # ---- what the pool asks of it --------------------------------------------------------------
@@ -264,7 +258,3 @@ class Keyed:
 
     def log(self, what: str, error: BaseException | None) -> None:
         _notices.warn("%s: %s", self.name, what, error=error)
-
-
-def _drop(core: _core.Core) -> None:
-    core.drop_manager()

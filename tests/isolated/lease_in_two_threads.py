@@ -14,7 +14,7 @@ from fastpool import FastPool, KeyedPool, PoolError, SharedPool, WeightedSemapho
 from support import eventually
 
 FREE = not getattr(sys, "_is_gil_enabled", lambda: True)()
-ROUNDS = 400 if FREE else 60
+ROUNDS = 50 if FREE else 40
 THREADS = max(4, min(8, os.cpu_count() or 4))
 sys.setswitchinterval(1e-5)
 
