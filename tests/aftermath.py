@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from interrupting import strike
+from fastpool._core import Lock
+from interrupting import at_all, shown, strike
 from support import PATIENCE, QUICK, eventually
 
 #: Of all moments, in the quick tiers; a prime, so that no loop of a call is always missed.
@@ -144,6 +145,55 @@ def endure(name: str, make: Make, act: Act) -> None:
             gc.enable()
     print(f"{name}: {strikes} strikes")
     assert not wrong, "\n".join([f"{len(wrong)} of {strikes} strikes:", *wrong])
+
+
+def attend(name: str, make: Make, act: Act, handler: Act) -> None:
+    """A handler that raises nothing, at the moments of ``act(make())``: it gets through, and so
+    does what it has interrupted."""
+    judge, point, wrong = Judge(), 1 + sum(map(ord, name)) % EVERY, list[str]()
+    handled = 0
+    while len(wrong) < ENOUGH:
+        world, failures = make(), list[BaseException]()
+
+        def handle(world: Any = world, failures: list[BaseException] = failures) -> None:
+            try:
+                handler(world)
+            except BaseException as error:
+                failures.append(error)
+
+        struck = strike(point, lambda world=world: act(world), handle)
+        world.settle()
+        found = judge.ask(world.look)
+        if failures or found or (struck is not None and struck.raised):
+            wrong.append(f"moment {point}, {struck}: {found or failures or 'the call has failed'}")
+            if found:
+                judge = Judge()
+        if struck is None:
+            break
+        handled += 1
+        point += EVERY
+    judge.inbox.put(None)
+    print(f"{name}: {handled} handlers")
+    assert not wrong, "\n".join([f"{len(wrong)} of {handled} handlers:", *wrong])
+
+
+def unlocked(make: Make, act: Act) -> None:
+    """In ``act(make())`` no signal handler can run while its thread holds a lock of ours: others
+    may want that for what the handler waits for."""
+    world = make()
+    locks = [lock for lock in gc.get_objects() if isinstance(lock, Lock)]
+    found: dict[str, None] = {}
+
+    def look(frame: Any) -> None:
+        if any(lock.is_mine for lock in locks):
+            found[shown(frame)] = None
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of leases that are dropped
+        at_all(lambda: act(world), look)
+        world.settle()
+        world.look()
+    assert not found, "a lock is held at\n" + "\n".join(found)
 
 
 def _strike_all(make: Make, act: Act, point: int) -> tuple[int, list[str]]:

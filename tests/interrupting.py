@@ -64,10 +64,18 @@ class Struck(NamedTuple):
     raised: bool  # out of the call; else something in it has taken the exception in, as it may
 
 
-def strike(point: int, call: Callable[[], Any]) -> Struck | None:
-    """Make the call and raise at the given one of *all* its moments: before each instruction and
-    after each call of a C function, of every frame that it begins, the standard library's included;
-    None if it has fewer.  Frames of the tests are left out, and what is called by their hooks."""
+def interrupted() -> None:
+    """The handler that raises."""
+    raise Interrupted
+
+
+def strike(
+    point: int, call: Callable[[], Any], handler: Callable[[], Any] = interrupted
+) -> Struck | None:
+    """Make the call and have the handler run at the given one of *all* its moments: before each
+    instruction and after each call of a C function, of every frame that it begins, the standard
+    library's included; None if it has fewer.  Frames of the tests are left out, and what is called
+    by their hooks."""
     frames = Frames(sys._getframe())
     passed, where = 0, ""
 
@@ -76,8 +84,8 @@ def strike(point: int, call: Callable[[], Any]) -> Struck | None:
         if not where and frames.is_struck(frame):
             passed += 1
             if passed == point:
-                where = f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
-                raise Interrupted
+                where = shown(frame)
+                handler()
 
     watch(moment)
     try:
@@ -90,6 +98,30 @@ def strike(point: int, call: Callable[[], Any]) -> Struck | None:
         unwatch()
         frames.kinds.clear()  # they would keep alive what the call had
     return Struck(where, False) if where else None
+
+
+def at_all(call: Callable[[], Any], handler: Callable[[FrameType], Any]) -> None:
+    """Make the call, with the handler run at each of its moments."""
+    frames = Frames(sys._getframe())
+    busy = False
+
+    def moment(frame: FrameType) -> None:
+        nonlocal busy
+        if not busy and frames.is_struck(frame):
+            busy = True
+            handler(frame)
+            busy = False
+
+    watch(moment)
+    try:
+        call()
+    finally:
+        unwatch()
+        frames.kinds.clear()
+
+
+def shown(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
 
 
 class Frames:

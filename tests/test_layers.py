@@ -136,7 +136,7 @@ ARROWS: dict[str, set[str]] = {
     # Its calls are made by the core, which _aio tells of event loops.
     "grpc": {"fastpool", "errors", "calls", "_core", "_aio"},
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
-    "rpc": {"fastpool", "errors", "calls"},
+    "rpc": {"fastpool", "errors", "stats", "calls"},
     "contrib": {"fastpool", "errors", "queue"},
     "cli": {"fastpool", "errors", "queue", "grpc", "rpc"},
     "__main__": {"cli"},

@@ -42,7 +42,7 @@ class Ages:
         while heap:
             known, _, key = heap[0]
             branch = key()
-            if branch is None or branch.forgotten:
+            if branch is None or branch.core.forgotten:
                 heappop(heap)
                 continue
             since, index = branch.core.oldest()

@@ -42,7 +42,7 @@ class BranchOpener(Opener):
     def reserve(self) -> int:
         index = super().reserve()
         if index >= 0:
-            self.keyed.places.took()
+            self.keyed.places.took(self.manager)
             self.manager.crowded()
         return index
 
@@ -70,17 +70,17 @@ class BranchOpener(Opener):
 
 
 class Branch(Manager):
-    """See the module.  ``pins``: callers on their way to its line, in it, or just leaving it; while
-    there are any, it is not forgotten.  A signal handler that raises between a pin and its end
-    leaves one: that costs the memory of the key, and nothing else."""
+    """See the module.  ``Core.pins``: callers on their way to its line, in it, or just leaving it;
+    while there are any, it is not forgotten.  A signal handler that raises between a pin and its
+    end leaves one: that costs the memory of the key, and nothing else."""
 
     opener: BranchOpener
 
     def __init__(self, keyed: Keyed, key: Any) -> None:
         self.keyed = keyed
         self.key = key
-        self.pins = 0
-        self.forgotten = False
+        self.entered = False  # places know of it
+        self.heard_of = False  # they are about to hear of a return
         self.asking = self.idle_bound = False
         super().__init__(_core.Core(), keyed.options)
         self.name = f"{keyed.name}[{_shown(key)}]"
@@ -101,10 +101,8 @@ class Branch(Manager):
     # ---- borrowing -----------------------------------------------------------------------------
 
     def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
-        with self.lock.hold():  # one step for whoever comes at the same time for another key
-            refused = self.keyed.places.refuses(self, me)
-            if refused is None:
-                self.core.come(hand)
+        # one step for whoever comes at the same time for another key
+        refused = self.lock.run(_core.come_for_place, self.keyed.places, self.core, hand, me)
         if refused is not None:
             raise self.refusal(refused, start, span)
         _keeper.poke(self.opener.refill)
@@ -130,9 +128,7 @@ class Branch(Manager):
 
     def unpin(self) -> None:
         """A caller has what it came for, or has gone without."""
-        with self.lock.hold():
-            self.pins -= 1
-            idle = not self.pins and not self.core.open
+        idle = self.lock.run(_core.unpin, self.core)
         if self.idle_bound or self.keyed.places.is_crowded():
             self.settled()
         if idle or self.keyed.places.is_in_line(self):
@@ -204,7 +200,7 @@ class Branch(Manager):
 
     def busy(self) -> bool:
         """Whether it matters to anybody."""
-        return bool(self.pins or self.core.open or self.opener.wanted() > 0)
+        return bool(self.core.pins or self.core.open or self.opener.wanted() > 0)
 
 
 def _shown(key: Any) -> str:

@@ -16,6 +16,7 @@ its items and hands its own reference over.  No Python runs between claim and pu
 lock.
 """
 cimport cython
+from cpython.dict cimport PyDict_Items, PyDict_Values
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t, uint32_t, uint64_t, uintptr_t
@@ -192,6 +193,9 @@ cdef class Core:
     cdef fp_core *c
     cdef object clock  # keeps a manual clock alive
     cdef size_t most_idle  # while more are open a return asks the manager; under the lock
+    # of a key of a KeyedPool, under the lock of that
+    cdef public Py_ssize_t pins  # callers on their way to its line, in it, or just leaving it
+    cdef public bint forgotten
 
     def __cinit__(self):
         self.c = fp_core_new()
@@ -299,6 +303,20 @@ cdef class Core:
         fp_times_add(&self.c.held, ns_of(seconds))
         fp_lock_drop(&self.c.lock)
 
+    def count(self, str what):
+        """One more of ``COUNTED``."""
+        cdef int number = COUNTED.index(what)
+        fp_lock_take(&self.c.lock)
+        self.c.counted[number] += 1
+        fp_lock_drop(&self.c.lock)
+
+    def count_created(self, double seconds):
+        """A creation went well, and took so long."""
+        fp_lock_take(&self.c.lock)
+        self.c.counted[0] += 1
+        fp_times_add(&self.c.creates, ns_of(seconds))
+        fp_lock_drop(&self.c.lock)
+
     # -- the gate --
 
     @property
@@ -368,6 +386,12 @@ cdef class Core:
         fp_lock_take(&self.c.lock)
         self.c.limit = size_of(limit)
         fp_lock_drop(&self.c.lock)
+
+    def resize(self, manager, dict values, double limit):
+        """``set_limit``, and with it what the manager says of it."""
+        for name, value in values.items():
+            setattr(manager, name, value)
+        self.set_limit(limit)
 
     # -- the life of a slot --
 
@@ -446,6 +470,33 @@ cdef class Core:
         fp_dispatch_locked(c)
         # a close that set the gate after the look above has swept, or is about to: help it
         return not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING))
+
+    def keep(self, uint64_t index, double most_idle, bint suspect=False):
+        """``publish`` of what comes back, unless so many are idle already: "surplus".  "unfit": as
+        False there; None: it is idle.  One step, so no more are kept than may be idle."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = slot_at(self, index)
+        cdef size_t most = size_of(most_idle)
+        cdef bint surplus, kept = False
+        fp_here_begin()
+        fp_lock_take(&c.lock)
+        # what callers wait for is none too many
+        surplus = most_idle != INFINITY and fp_has_idle(c, most + c.getters.count + c.coming)
+        if not surplus and not fp_gate(c) & FP_CLOSED and fp_pool_end(c, slot):
+            if suspect:
+                fp_slot_suspect(slot)
+            fp_slot_own(slot, 0)
+            kept = fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)) != 0
+            if kept:
+                fp_dispatch(c)
+        fp_lock_drop(&c.lock)
+        fp_here_end()
+        if surplus:
+            return "surplus"
+        # a close that set the gate after the look above has swept, or is about to: help it
+        if kept and not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
+            return None
+        return "unfit"
 
     def claim(self, uint64_t index, from_="idle"):
         """Takes one slot out of IDLE or LEASED as CHECKING; False if it was not in that state."""
@@ -793,6 +844,7 @@ cdef tuple CLOSED_FOR = (
     "discarded", "error", "reset", "check", "lifetime", "idle", "uses", "surplus", "flushed", "closed",
     "lost", "overdue", "interrupted", "evicted", "loop",
 )
+cdef tuple COUNTED = ("created", "create_failures", "timeouts", "overloads")
 cdef tuple STATES = ("free", "creating", "idle", "leased", "checking", "closing")
 cdef dict REASONS = {
     FP_WAITING: "timeout", FP_EXPIRED: "timeout", FP_REFUSED: "closed", FP_OVERLOADED: "overloaded",
@@ -812,7 +864,9 @@ cdef dict counts_dict(fp_counts *n):
         "closing": n.by_state[FP_CLOSING], "open": n.open, "waiting": n.waiting,
         "uses": n.uses, "closed": {
             CLOSED_FOR[i]: n.closed_for[i] for i in range(len(CLOSED_FOR)) if n.closed_for[i]
-        }, "waits": times_of(&n.waits), "held": times_of(&n.held),
+        }, "waits": times_of(&n.waits), "held": times_of(&n.held), "creates": times_of(&n.creates),
+        "created": n.counted[0], "create_failures": n.counted[1], "timeouts": n.counted[2],
+        "overloads": n.counted[3],
     }
 
 
@@ -856,13 +910,16 @@ include "_queue.pxi"
 include "_pool.pxi"
 include "_wait.pxi"
 include "_shared.pxi"
+include "_draining.pxi"
 include "_ending.pxi"
 include "_cache.pxi"
 include "_semaphore.pxi"
+include "_crew.pxi"
 include "_call.pxi"
 include "_task.pxi"
 include "_aio_call.pxi"
 include "_keyed.pxi"
+include "_places.pxi"
 
 
 def _install():

@@ -126,9 +126,10 @@ cdef extern from *:
         fp_weights weights
         uint64_t retired_uses
         uint64_t closed_for[16]
+        uint64_t counted[4]
         fp_deque items
         fp_slots slots
-        fp_times waits, held
+        fp_times waits, held, creates
         fp_core *next
     ctypedef struct fp_view:
         uint32_t index, uses
@@ -141,12 +142,14 @@ cdef extern from *:
         size_t open, waiting, leases, draining
         uint64_t uses
         uint64_t closed_for[16]
-        fp_times waits, held
+        uint64_t counted[4]
+        fp_times waits, held, creates
 
     const int FP_TIMES
     const int64_t FP_NEVER
     const int FP_QUEUE, FP_POOL, FP_SHARING, FP_WEIGHTED, FP_MOST_SLOTS
-    const int FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
+    const uint64_t FP_RETIRE
+    const int FP_FREE_SLOT, FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
     const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL
     const int FP_PUTTERS
     const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED, FP_EXPIRED

@@ -614,6 +614,8 @@ static void fp_after_fork_in_child(void) {
             memset(c->closed_for, 0, sizeof c->closed_for);
             memset(&c->waits, 0, sizeof c->waits);
             memset(&c->held, 0, sizeof c->held);
+            memset(&c->creates, 0, sizeof c->creates);
+            memset(c->counted, 0, sizeof c->counted);
             (void)fp_slots_init(&c->slots);
         }
     }

@@ -6,12 +6,12 @@ and fork, which concern all crews, are seen to here.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
 import time
 import weakref
-from _thread import start_new_thread
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.thread import BrokenThreadPool
@@ -20,7 +20,16 @@ from queue import Empty
 from typing import Any
 
 from . import _keeper
-from ._core import Event, Lock, Queue, SemaphoreHold, WeightedSemaphore, keep
+from ._core import (
+    Event,
+    Lock,
+    Queue,
+    SemaphoreHold,
+    WeightedSemaphore,
+    add_task,
+    keep,
+    withdraw_task,
+)
 from .errors import PoolDeadlock, PoolTimeout, ShutDown
 
 __all__ = ["Crew", "Task"]
@@ -79,7 +88,7 @@ class Crew:
         self.places = WeightedSemaphore(workers + max_queue, name=name)
         self.tasks: Queue[Task] = Queue()
         self.threads: set[threading.Thread] = set()
-        self.started = 0
+        self.numbers = itertools.count()
         self.stuck: list[Worker] = []  # of its own, those that wait for a place
         self.over = self.broken = False
         self.lock = Lock()  # a signal handler or a finaliser may submit, too
@@ -87,29 +96,25 @@ class Crew:
 
     def add(self, task: Task) -> None:
         """To be done by the next thread that is free; one more is started if none is."""
-        with self.lock.hold():
-            if self.over or _exiting:
-                raise self.refusal()
-            if len(self.threads) < min(self.workers, self.tasks.unfinished_tasks + 1):
-                self.start()
-            self.tasks.put(task)
-
-    def start(self) -> None:
-        """One more thread; fewer than wanted will do."""
-        name = f"{self.prefix}_{self.started}"
-        thread = threading.Thread(target=self.work, name=name, daemon=False, **_keeper.apart())
-        self.started += 1
+        thread: threading.Thread | None = None
         begun, failures = Event(), list[BaseException]()
-        try:
-            self.threads.add(thread)
-            start_new_thread(begin, (thread, begun, failures))
+        while True:
+            args = self, thread, begun, failures
+            try:
+                added = -1 if _exiting else self.lock.run(add_task, self, task, thread, begin, args)
+            except ShutDown:
+                added = -1
+            if added < 0:
+                raise self.refusal()
+            if added:
+                break
+            name = f"{self.prefix}_{next(self.numbers)}"
+            thread = threading.Thread(target=self.work, name=name, daemon=False, **_keeper.apart())
+        if added == 2:
             begun.wait()
-            if failures:
+            if failures and not self.threads:  # fewer than wanted will do, but none will not
+                self.lock.run(withdraw_task, self, task)
                 raise failures.pop()
-        except BaseException as error:
-            self.threads.discard(thread)  # if it runs all the same, it says so itself
-            if not self.threads or not isinstance(error, Exception):
-                raise
 
     def work(self) -> None:
         """What a thread does."""
@@ -234,12 +239,15 @@ class Crew:
             self.tasks.shutdown()
 
 
-def begin(thread: threading.Thread, begun: Event, failures: list[BaseException]) -> None:
+def begin(
+    crew: Crew, thread: threading.Thread, begun: Event, failures: list[BaseException]
+) -> None:
     """Starts it, from a thread of its own, where no signal handler runs: one that raises in
     ``Thread.start`` can leave the lock of all threads held."""
     try:
         thread.start()
     except BaseException as error:  # no more threads are to be had
+        crew.threads.discard(thread)
         failures.append(error)
     finally:
         begun.set()
@@ -278,8 +286,7 @@ def _at_exit() -> None:
     _exiting = True
     crews = list(_crews)
     for crew in crews:
-        with crew.lock.hold():
-            crew.end()
+        crew.end()
     for crew in crews:
         crew.join()
 

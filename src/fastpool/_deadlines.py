@@ -71,7 +71,7 @@ class Deadlines:
                     call.workers.excuse(-1)
 
     def overdue(self) -> int:
-        """How many are past their deadline at this moment.  Under the lock."""
+        """How many are past their deadline at this moment."""
         now = time.monotonic()
         late = [call for call in self.calls.copy().values() if call.deadline <= now]
         return len(late) + sum(end <= now for end in self.ends.copy().values())

@@ -261,10 +261,16 @@ def add_keyed_faces(dict pool_methods, dict lease_methods):
     fp_add_methods(<PyTypeObject *>KeyedLease, lease_methods)
 
 
-# ---- Over all keys: under the manager's lock, so that no core comes or goes meanwhile ------------
+# ---- Over all keys: under the manager's lock, so that none is forgotten meanwhile -----------------
 #
-# But for those that a finaliser adds in this very thread, which has the lock, or a key's own `__hash__`: so
-# each goes over a copy.
+# Others may be added: by a finaliser in this very thread, which has the lock, or a key's own
+# `__hash__`. So each goes over a copy.
+
+def managers_of(dict cores):
+    """The managers of these cores that are still there."""
+    found = [fp_manager((<Core?>core).c, 0) for core in PyDict_Values(cores)]
+    return [manager for manager in found if manager is not None]
+
 
 def oldest_idle(dict cores, size_t most):
     """(how many are idle, [(manager, slot), ...] of the ``most``, up to 16, idle longest): of keys for
@@ -272,7 +278,7 @@ def oldest_idle(dict cores, size_t most):
     cdef fp_old oldest[16]
     cdef size_t n = 0, idle = 0
     most = min(most, <size_t>16)
-    for core in cores.copy().values():
+    for core in PyDict_Values(cores):
         idle += fp_oldest_add((<Core?>core).c, oldest, &n, most)
     found = [
         (fp_manager(oldest[i].core, 0), number_of(fp_slots_at(&oldest[i].core.slots, oldest[i].index)))
@@ -284,7 +290,7 @@ def oldest_idle(dict cores, size_t most):
 def all_held_by(dict cores, uintptr_t holder):
     """How many are open, if this thread or task holds all of them in its own blocks; else 0."""
     cdef int64_t all_held = 0, held
-    for core in cores.copy().values():
+    for core in PyDict_Values(cores):
         held = fp_held_by((<Core?>core).c, holder)
         if held < 0:
             return 0
@@ -295,7 +301,7 @@ def all_held_by(dict cores, uintptr_t holder):
 def busy(dict cores, uintptr_t holder, bint lent=False):
     """How many are open but neither idle nor lent to blocks of this thread or task."""
     cdef size_t n = 0
-    for core in cores.copy().values():
+    for core in PyDict_Values(cores):
         n += fp_busy((<Core?>core).c, holder, lent)
     return n
 
@@ -309,15 +315,15 @@ cdef class Counted:
         fp_count_more(core.c, &n, &self.n)
 
     def and_of(self, dict cores):
-        """(as ``Core.counts``, with that of these cores; by key, the sizes of those with which anything
-        is going on: idle, leased, creating, checking, closing, open, waiting)"""
+        """(as ``Core.counts``, with that of these cores; (key, sizes) of those with which anything is
+        going on: idle, leased, creating, checking, closing, open, waiting)"""
         cdef fp_counts n, total = self.n
-        cdef dict sizes = {}
-        for key, core in cores.copy().items():
+        cdef list sizes = []
+        for key, core in PyDict_Items(cores):
             fp_count_more((<Core?>core).c, &n, &total)
             if n.open or n.waiting:
-                sizes[key] = (
+                sizes.append((key, (
                     n.by_state[FP_IDLE], n.by_state[FP_LEASED], n.by_state[FP_CREATING],
                     n.by_state[FP_CHECKING], n.by_state[FP_CLOSING], n.open, n.waiting,
-                )
+                )))
         return counts_dict(&total), sizes

@@ -16,7 +16,7 @@ from ._manager import warn_unclosed
 from ._places import Places
 from ._workers import Workers
 from .errors import PoolClosed
-from .stats import KeyedStats, KeySizes, add_to, beside_counts, nothing_beside, snapshot
+from .stats import KeyedStats, KeySizes, snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,47 +68,37 @@ class Keyed:
         self.closers = Workers(f"{name}-close", CLOSERS, o.context)
         self.errands = Workers(f"{name}-task", 64, o.context)
         self.places = Places(self.core, self.cores, o, self.lock)
-        self.past = _core.Counted()  # of keys that are forgotten; and beside it
-        self.past_beside = nothing_beside()
+        self.past = _core.Counted()  # of keys that are forgotten
         self.orphaned = False
         branches = self.everyone()
         self.cores.clear()
         for branch in branches:
-            branch.forgotten = True
+            branch.core.forgotten = True
             branch.core.drop_manager()
 
     # ---- which key -----------------------------------------------------------------------------
 
     def pin(self, key: Any) -> Branch:
         """The branch of a key, made when it is first asked for; ``Branch.unpin`` it."""
-        branch = self._pinned(self.cores.get(key))
-        while branch is None:
+        core = self.cores.get(key)
+        while (branch := self._pinned(core)) is None:
             if self.core.closed:
                 raise PoolClosed(self.name, "the pool is closed")
-            fresh = Branch(self, key)
-            with self.lock.hold():
-                if self.core.suspended:
-                    fresh.core.suspend()
-                if self.core.closed:  # the look at it was too early
-                    fresh.core.close()
-                found = self.cores.get(key)
-                known: Branch | None = None if found is None else found.manager
-                if known is None or known.forgotten:  # a key that has changed since is still there
-                    self.places.enter(fresh)
-                    found = self.cores[key] = fresh.core  # last: a signal handler may raise
-            if found is not fresh.core:
-                fresh.core.drop_manager()
-            branch = self._pinned(found)
+            fresh = Branch(self, key).core
+            core = self.cores.setdefault(key, fresh)  # one step; places hear of it with the first
+            if core is not fresh and core.forgotten:
+                self.lock.run(_core.replace_core, self.cores, key, core, fresh)
+                core = self.cores.get(key)
+            if core is not fresh:
+                fresh.drop_manager()
         return branch
 
     def _pinned(self, core: _core.Core | None) -> Branch | None:
         """Its branch, unless it was forgotten meanwhile."""
-        with self.lock.hold():
-            branch: Branch | None = None if core is None else core.manager
-            if branch is None or branch.forgotten:
-                return None
-            branch.pins += 1
-            return branch
+        branch: Branch | None = None
+        if core is not None:
+            branch = self.lock.run(_core.pin, core, self.core)
+        return branch
 
     def branch(self, key: Any) -> Branch | None:
         """The branch of a key, if there is one."""
@@ -121,20 +111,17 @@ class Keyed:
         with self.lock.hold():
             if self.places.is_in_line(branch):
                 self.places.serve(branch)
-            if branch.forgotten or branch.busy():
+            if branch.core.forgotten or branch.busy():
                 return
             self.cores.pop(branch.key, None)  # first: the key may not like to be compared
-            branch.forgotten = True
+            branch.core.forgotten = True
             self.places.forget(branch)
             branch.core.close(wake=False)  # for whoever has just found it
             self.past.add(branch.core)
-            add_to(self.past_beside, beside_counts(branch))
         branch.core.drop_manager()  # who looks at it takes a reference, or finds it gone
 
     def everyone(self) -> list[Branch]:
-        with self.lock.hold():
-            found = [core.manager for core in self.cores.copy().values()]
-        return [branch for branch in found if branch is not None]
+        return _core.managers_of(self.cores)
 
     # ---- what the pool asks of it --------------------------------------------------------------
 
@@ -148,16 +135,10 @@ class Keyed:
             branch.flush()
 
     def suspend(self) -> None:
-        with self.lock.hold():
-            self.core.suspend()
-            for branch in self.everyone():
-                branch.core.suspend()
+        self.lock.run(_core.suspend_all, self.core, self.cores)
 
     def resume(self) -> None:
-        with self.lock.hold():
-            self.core.resume()
-            for branch in self.everyone():
-                branch.core.resume()
+        self.lock.run(_core.resume_all, self.core, self.cores)
         for branch in self.everyone():
             _keeper.poke(branch.opener.refill)
 
@@ -186,11 +167,8 @@ class Keyed:
 
     def _refuse(self) -> bool:
         """Closes the gates; True for the call that did it."""
-        with self.lock.hold():
-            first: bool = self.core.close()
-            self.places.close()
-            for branch in self.everyone():
-                branch.core.close()
+        first: bool = self.lock.run(_core.close_all, self.core, self.cores)
+        _keeper.poke(self.places.close)
         return first
 
     def sweep(self, later: bool = False) -> None:
@@ -206,7 +184,7 @@ class Keyed:
         """Closed and nothing is open: its threads end."""
         if self.core.closed and not self.places.opened:
             for workers in (self.creators, self.checkers, self.closers, self.errands):
-                workers.stop()
+                _keeper.poke(workers.stop)
 
     def abandoned(self) -> None:
         """The KeyedPool is being collected."""
@@ -221,8 +199,7 @@ class Keyed:
     # ---- what goes on in it --------------------------------------------------------------------
 
     def sizes(self) -> dict[str, int]:
-        with self.lock.hold():
-            counted, sizes = self.past.and_of(self.cores)
+        counted, sizes = self.lock.run(self.past.and_of, self.cores)
         both = {name: counted[name] for name in KeySizes.__slots__}
         return both | {"keys": len(sizes), "maxsize": self._most()}
 
@@ -236,15 +213,13 @@ class Keyed:
         return [holder for branch in self.everyone() for holder in branch.leases()]
 
     def stats(self) -> KeyedStats:
-        beside = nothing_beside()
-        with self.lock.hold():  # nothing is opened meanwhile: the sum is never above the limit
-            counted, sizes = self.past.and_of(self.cores)
-            add_to(beside, self.past_beside)
-            for branch in self.everyone():
-                add_to(beside, beside_counts(branch))
-        counted |= beside
-        keys = {key: KeySizes(*size) for key, size in sizes.items()}
-        stats: Any = snapshot(self.name, self._most(), counted | {"keys": keys}, KeyedStats)
+        # nothing is opened meanwhile: the sum is never above the limit
+        counted, sizes = self.lock.run(self.past.and_of, self.cores)
+        beside = {
+            "overdue": sum(branch.overdue() for branch in self.everyone()),
+            "keys": {key: KeySizes(*size) for key, size in sizes},
+        }
+        stats: Any = snapshot(self.name, self._most(), counted | beside, KeyedStats)
         whole: KeyedStats = stats
         return whole
 

@@ -84,11 +84,13 @@ static void fp_count_more(fp_core *c, fp_counts *n, fp_counts *sum) {
     if (n->open != 0)
         for (int i = 0; i < FP_STATES; i++) sum->by_state[i] += n->by_state[i];
     for (int i = 0; i < 16; i++) sum->closed_for[i] += n->closed_for[i];
+    for (int i = 0; i < 4; i++) sum->counted[i] += n->counted[i];
     sum->open += n->open;
     sum->waiting += n->waiting;
     sum->uses += n->uses;
     fp_times_sum(&sum->waits, &n->waits);
     fp_times_sum(&sum->held, &n->held);
+    fp_times_sum(&sum->creates, &n->creates);
 }
 
 #endif

@@ -8,6 +8,19 @@
 import _thread
 import time
 
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX < 0x030C0000
+    #define fp_gc_pause() PyGC_Disable()
+    #define fp_gc_resume(was) ((void)((was) && PyGC_Enable()))
+    #else
+    #define fp_gc_pause() 0
+    #define fp_gc_resume(was) ((void)(was))
+    #endif
+    """
+    int fp_gc_pause()
+    void fp_gc_resume(int)
+
 cdef object new_rlock = _thread.RLock
 cdef object new_latch = _thread.allocate_lock
 cdef object monotonic = time.monotonic
@@ -15,9 +28,12 @@ cdef double LONGEST = _thread.TIMEOUT_MAX
 
 
 cdef class Lock:
-    """A re-entrant lock: ``with lock.hold():``.  An exception at whatever instruction leaves it free.
+    """A re-entrant lock.  ``with lock.hold():`` in threads of the pool's own: an exception at whatever
+    instruction leaves it free.  ``lock.run(call)`` with a call in C where users call: a signal handler
+    that ran under it could wait for what others cannot do meanwhile.
+
     In a forked child it is another one, and free: a thread that is not there may have held it."""
-    cdef object take, drop, is_mine
+    cdef object take, drop, owned
     cdef uint64_t forks
 
     def __cinit__(self):
@@ -40,21 +56,29 @@ cdef class Lock:
         """For ``os.register_at_fork`` alone."""
         self.drop()
 
+    @property
+    def is_mine(self):
+        """Whether the calling thread holds it."""
+        return self.forks == fp_forks and self.owned()
+
     def run(self, call, *args):
-        """``call(*args)`` while it is held.  Where ``call`` is C, no handler runs in between."""
+        """``call(*args)`` while it is held.  Where ``call`` is C, no handler runs in between, nor does
+        a finaliser: before Python 3.12 the collector runs in C, too, wherever something is made."""
         if self.forks != fp_forks:
             lock_renew(self)
         drop = self.drop
         self.take()
+        cdef int collects = fp_gc_pause()
         try:
             return call(*args)
         finally:
+            fp_gc_resume(collects)
             drop()
 
 
 cdef int lock_renew(Lock self) except -1:
     lock = new_rlock()
-    self.take, self.drop, self.is_mine = lock.acquire, lock.release, lock._is_owned
+    self.take, self.drop, self.owned = lock.acquire, lock.release, lock._is_owned
     self.forks = fp_forks
     return 0
 
@@ -74,7 +98,7 @@ cdef class Guard:
         self.drop = self.lock.drop
         if self.waits:
             self.held = self.lock.take()
-        elif not self.lock.is_mine():
+        elif not self.lock.owned():
             self.held = self.lock.take(False)
         return self.held
 

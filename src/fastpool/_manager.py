@@ -92,8 +92,6 @@ class Manager:
     def equip(self) -> None:
         """Counters, workers and helpers, all new."""
         self.hire()
-        self.timeouts = 0
-        self.overloads = 0
         self.orphaned = False  # the FastPool was collected
         self.deadlines = Deadlines(self)
         self.tracking = Tracking(self)
@@ -161,8 +159,7 @@ class Manager:
         if reason == "closed":
             return PoolClosed(self.name, "the pool is closed")
         if reason == "overloaded":
-            with self.lock.hold():
-                self.overloads += 1
+            self.core.count("overloads")
             most = self.options.max_waiting
             text = f"{most} callers wait already, and max_waiting is {most}"
             return PoolOverloaded(self.name, text)
@@ -174,14 +171,13 @@ class Manager:
             )
         if span == 0 and phase is None and self.opener.room():
             _keeper.poke(self.opener.refill, 1)
-        with self.lock.hold():
-            self.timeouts += 1
-            cause = self.opener.last_failure
-            # counted at once where that costs little
-            few = self.sizes() if self.core.open <= FEW else None
-            creating = self.core.creating if few is None else few["creating"]
-            if phase is None:
-                phase = "create" if creating or self.opener.room() else "wait"
+        self.core.count("timeouts")
+        cause = self.opener.last_failure
+        # counted at once where that costs little
+        few = self.sizes() if self.core.open <= FEW else None
+        creating = self.core.creating if few is None else few["creating"]
+        if phase is None:
+            phase = "create" if creating or self.opener.room() else "wait"
         waited = time.monotonic() - start
         error = PoolTimeout(
             self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())
@@ -193,6 +189,10 @@ class Manager:
         n = self.counts()
         names = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
         return {name: n[name] for name in names} | {"maxsize": self.maxsize}
+
+    def overdue(self) -> int:
+        """How many hooks are past their deadline and have not returned."""
+        return self.opener.overdue + self.deadlines.overdue()
 
     def counts(self) -> dict[str, Any]:
         """As ``Core.counts``, of the whole pool."""
@@ -249,15 +249,16 @@ class Manager:
         return self.broken(index, error) or self.reset(index)
 
     def keep(self, index: int, error: BaseException | None = None) -> str | None:
-        """Makes it idle; or why it may not be kept.  One step for all who come back at once: no
-        more are kept than may be idle.  ``error``: what has left its block, which makes it
-        suspect."""
+        """Makes it idle; or why it may not be kept.  ``error``: what has left its block, which
+        makes it suspect."""
         suspect = error is not None and bool(evidence(error))
-        with self.lock.hold():
-            why = self.worn(index)
-            if why is None and not self.core.publish(index, suspect=suspect):
-                why = self.why_not_idle(index)
-            return why
+        why = self.worn(index) or self.make_idle(index, suspect)
+        return self.why_not_idle(index) if why == "unfit" else why
+
+    def make_idle(self, index: int, suspect: bool) -> str | None:
+        """As ``Core.keep``, of the whole pool."""
+        why: str | None = self.core.keep(index, self.options.max_idle, suspect)
+        return why
 
     def broken(self, index: int, error: BaseException | None) -> str | None:
         """What speaks against it before the reset hook is run."""
@@ -280,15 +281,10 @@ class Manager:
 
     def worn(self, index: int) -> str | None:
         """What speaks against it after that."""
-        core, o = self.core, self.options
-        _, _, _, _, uses, _, retire = core.slot(index)
+        _, _, _, _, uses, _, retire = self.core.slot(index)
         if retire:
             return self.why_retired()
-        if uses >= o.max_uses:
-            return "uses"
-        if o.max_idle != INF and self.has_idle(int(o.max_idle) + core.callers):
-            return "surplus"
-        return None
+        return "uses" if uses >= self.options.max_uses else None
 
     def why_retired(self) -> str:
         return "surplus" if 0 < self.maxsize < self.opened() else "flushed"
@@ -370,7 +366,7 @@ class Manager:
         lets go of its manager."""
         for workers in (*self.workers(), self.errands):
             if workers is not _undertakers:
-                workers.stop()
+                _keeper.poke(workers.stop)
         self.let_go()
 
     def let_go(self) -> None:
@@ -423,7 +419,7 @@ class Manager:
         self.orphaned = True
         if core.open:
             self.closers, own = self.hand_over(self.closers), self.closers
-            own.stop()
+            _keeper.poke(own.stop)
             _orphans.add(self)  # until the last resource is closed; see dismiss
             _keeper.poke(self.sweep, True)
             _keeper.poke(self.place_free, 0)  # if the last one was closed just now
@@ -439,20 +435,16 @@ class Manager:
 
     def resize(self, maxsize: Any, /) -> int:
         self.options.check_maxsize(maxsize)
-        core = self.core
-        with self.lock.hold():
-            self.maxsize = maxsize
-            core.set_limit(maxsize or INF)
+        self.lock.run(self.core.resize, self, {"maxsize": maxsize}, maxsize or INF)
         _keeper.poke(self.opener.refill)
-        _core.end_surplus(core, self.closing.here)
+        _core.end_surplus(self.core, self.closing.here)
         return int(maxsize)
 
     def flush(self) -> None:
         _core.end_all([(self.core, self.closing.here)], "flushed")
 
     def suspend(self) -> None:
-        with self.lock.hold():  # under which creations are started: none is from here on
-            self.core.suspend()
+        self.lock.run(self.core.suspend)  # under which creations are started: none is from here on
 
     def resume(self) -> None:
         self.core.resume()

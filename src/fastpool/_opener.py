@@ -57,13 +57,9 @@ class Opener:
         self.wishes = 0  # resources wanted by nobody in particular
         self.warming: list[Warming] = []
         self.overdue = 0  # creations past their deadline that have not come back
-        self.created = 0
         self.failures = 0  # in a row
-        self.failed = 0
         self.last_failure: BaseException | None = None
         self.paused_until = 0.0  # background tries only
-        self.times: list[Any] = [0, 0.0, 0.0]  # creations that went well: count, sum, longest
-        self.buckets = [0] * 32
 
     def hire(self) -> Any:
         """The threads on which the factory is called."""
@@ -117,10 +113,9 @@ class Opener:
             if call in self.warming:
                 self.warming.remove(call)
         enough = self.usable(manager.counts()) >= n
-        with manager.lock.hold():
-            wanted.clear()
-            if not enough:
-                self.wishes = 0
+        wanted.clear()
+        if not enough:
+            manager.lock.run(setattr, self, "wishes", 0)
         if enough:
             return int(manager.counts()["open"])
         if core.closed:
@@ -270,11 +265,10 @@ class Opener:
             self.last_failure = failure
             self.running.pop(attempt, None)
             if error is None:
-                self.created += 1
+                manager.core.count_created(took)
                 self.failures = 0
-                self._note_time(took)
             else:
-                self.failed += 1
+                manager.core.count("create_failures")
                 self.failures += 1
                 for call in self.warming:
                     call.failure = error
@@ -371,7 +365,7 @@ class Opener:
         attempt.given_up = True
         self.tries -= 1
         self.overdue += 1
-        self.manager.timeouts += 1
+        self.manager.core.count("timeouts")
         self.workers.excuse()
 
     def _tell_late(self, attempt: Try) -> None:
@@ -381,9 +375,3 @@ class Opener:
         waited = time.monotonic() - attempt.started
         error = PoolTimeout(manager.name, "create", waited, manager.sizes())
         manager.core.fail(attempt.ticket, error)
-
-    def _note_time(self, seconds: float) -> None:
-        self.times[0] += 1
-        self.times[1] += seconds
-        self.times[2] = max(self.times[2], seconds)
-        self.buckets[min(31, int(seconds * 1e6).bit_length())] += 1

@@ -17,6 +17,7 @@ callers of its own gives up what comes back to it for a key that is bare; see ``
 from __future__ import annotations
 
 import time
+from weakref import WeakMethod
 
 from . import _core, _keeper
 from ._ages import Ages
@@ -58,14 +59,16 @@ class Places:
         # Slots that are being closed for others, and until when that is counted upon.
         self.promised: dict[Branch, dict[int, float]] = {}
         self.watching = False  # the housekeeper will look for promises that were not kept
-        self.credit = 0  # returns that cannot make too many idle, at least
+        self.credit = _core.Credit()  # returns that cannot make too many idle, at least
+        self.look = WeakMethod(self._look)  # for the core to have the housekeeper call
         self.ages = Ages()
         # Whether returns are asked for their place, for a bare key; whether they are told of.
         self.asking = Switch(lambda branch, on: branch.ask(on))
         self.telling = Switch(lambda branch, on: branch.core.tell(on))
 
     def enter(self, branch: Branch) -> None:
-        """A new key."""
+        """A key that has something open for the first time."""
+        branch.entered = True
         self.ages.add(branch, len(self.cores))
         self.asking.add(branch)
         self.telling.add(branch)
@@ -77,9 +80,10 @@ class Places:
         self.promised.pop(branch, None)
 
     def close(self) -> None:
-        """Nobody waits any more."""
-        self.bare.clear()
-        self.short.clear()
+        """On the housekeeper: nobody waits any more."""
+        with self.lock.hold():
+            self.bare.clear()
+            self.short.clear()
 
     def is_in_line(self, branch: Branch) -> bool:
         """Whether this key waits for a place."""
@@ -93,25 +97,13 @@ class Places:
         """Whether too many may be idle."""
         return self.opened > self.max_idle_total
 
-    def took(self) -> None:
-        """A place was taken."""
+    def took(self, branch: Branch) -> None:
+        """This key has taken a place."""
+        if not branch.entered:
+            self.enter(branch)
         self.opened += 1
         if self.opened == self.max_idle_total + 1:  # from here on too many may be idle
-            self.credit = 0
-
-    def refuses(self, branch: Branch, me: int) -> str | None:
-        """Why a caller for whom nothing is idle may not wait for a place, or None.  ``me``: the
-        thread, or the task, that it is."""
-        if self.room():
-            return None
-        if _core.all_held_by(self.cores, me) == self.opened:
-            return "deadlock at total"
-        most = self.max_waiting
-        if most == INF or branch.core.waiting < most:
-            return None
-        idle, _ = _core.oldest_idle(self.cores, 0)
-        callers = sum(other.core.demand for other in (*self.bare, *self.short))
-        return "overloaded" if callers >= idle + self._coming() else None
+            self.credit.begin()
 
     def serve(self, branch: Branch) -> None:
         """Something has changed for this key: starts as many creations as are wanted and fit, or
@@ -171,27 +163,19 @@ class Places:
                 return
             if branch.opener.wanted() <= 0:
                 self.leave_line(branch)
-            elif not self._close_oldest("evicted"):
+            elif not self._close_oldest():
                 return
 
-    def _close_oldest(self, why: str) -> bool:
+    def _close_oldest(self) -> bool:
         """Closes one; False: nothing is idle."""
         while True:
             found = self.ages.oldest()
             if found is None:
                 return False
             other, index = found
-            if other.core.end_idle(index, other.closing.soon, why):
-                if why == "evicted":
-                    self._promise(other, index)
+            if other.core.end_idle(index, other.closing.soon, "evicted"):
+                _core.promise(self, other, index)
                 return True
-
-    def _promise(self, branch: Branch, index: int) -> None:
-        until = time.monotonic() + self.hook_timeout
-        self.promised.setdefault(branch, {})[index] = until
-        if not self.watching and until != INF:
-            self.watching = True
-            _keeper.watch(until, self._look)
 
     def _look(self) -> None:
         """On the housekeeper: a close hook that hangs is not waited for, if anything else is
@@ -208,10 +192,7 @@ class Places:
 
     def _coming(self) -> int:
         """How many places are about to be free for others."""
-        if not self.promised:
-            return 0
-        now = time.monotonic()
-        return sum(until > now for slots in self.promised.values() for until in slots.values())
+        return _core.places_coming(self.promised)
 
     def place_free(self, branch: Branch) -> None:
         """On the housekeeper: one slot of it is free."""
@@ -231,39 +212,41 @@ class Places:
         callers of its own have waited longer."""
         if not self.bare:
             return False
-        with self.lock.hold():
-            core = branch.core
-            if index in self.promised.get(branch, ()):  # it has been said before
-                return True
-            if not core.waiting or len(self.bare) <= self._coming():
-                return False
-            since = next(iter(self.bare)).core.waits_since(0)
-            if time.monotonic() - since < SPARE_AFTER:
-                return False
-            if core.open == 1 and core.waits_since(0) <= since:
-                return False
-            self._promise(branch, index)
-            return True
+        owing: bool = self.lock.run(_core.owes, self, branch, index, SPARE_AFTER)
+        return owing
 
     def came_back(self, branch: Branch) -> None:
         """Something is idle, or lent, that was not: perhaps wanted as a place, or one too many."""
+        if self.is_crowded() and not self.credit.spend():
+            self._trim()
+        if self.room() and self.asking.is_settled(branch) and self.telling.is_settled(branch):
+            return
+        if not branch.heard_of:  # else the housekeeper has not come to it yet
+            try:
+                branch.heard_of = True
+                _keeper.poke(self._came_back, branch)
+            except BaseException:  # a signal handler's
+                branch.heard_of = False
+                raise
+
+    def _came_back(self, branch: Branch) -> None:
+        """On the housekeeper."""
+        branch.heard_of = False  # first: what comes from here on may be missed
         with self.lock.hold():
             if branch.core.closed:
                 return
             if not self.room():
                 self._make_room()
-            if self.is_crowded():
-                self._trim()
             self.asking.settle(branch)
             self.telling.settle(branch)
 
     def _trim(self) -> None:
-        """Closes what is idle beyond the limit, the oldest first.  A look says how many returns
-        will not need another one."""
-        self.credit -= 1
-        if self.credit >= 0:
-            return
-        idle, _ = _core.oldest_idle(self.cores, 0)
-        while idle > self.max_idle_total and self._close_oldest("surplus"):
-            idle -= 1
-        self.credit = int(max(0, self.max_idle_total - idle))
+        """Closes what is idle beyond the limit, the oldest first.  The look says how many returns
+        will not need another one.  Without the lock: two at a time choose the same."""
+        self.credit.begin()
+        idle, oldest = _core.oldest_idle(self.cores, 16)
+        room = self.max_idle_total - idle
+        if room >= 0:
+            self.credit.grant(int(room))
+        for branch, index in oldest[: max(0, int(-room))]:
+            branch.core.end_idle(index, branch.closing.soon, "surplus")

@@ -362,6 +362,13 @@ class Shard(Manager):
     def asks_put(self) -> bool:
         return super().asks_put() or self.options.max_idle != INF
 
+    def make_idle(self, index: int, suspect: bool) -> str | None:
+        core, most = self.core, self.options.max_idle
+        with self.lock.hold():
+            if most != INF and self.has_idle(int(most) + core.callers):
+                return "surplus"
+            return None if core.publish(index, suspect=suspect) else "unfit"
+
     def worn(self, index: int) -> str | None:
         return super().worn(index) or ("evicted" if self.shards.owes(self) else None)
 

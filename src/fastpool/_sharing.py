@@ -27,7 +27,6 @@ __all__ = ["SharedManager"]
 
 INF = float("inf")
 NOTHING = (-1, 0, "")  # of what a creation stands in for: slot, its use, and why
-GONE = ("free", "closing")
 LINGER = 0.1  # seconds that an idle worker waits for work: there are few resources, so that is rare
 
 
@@ -43,6 +42,11 @@ class SharedOpener(Opener):
     def room(self) -> bool:
         core = self.manager.core
         return core.room() and not core.suspended
+
+    def added(self) -> None:
+        """On the housekeeper: something was taken in that was made elsewhere."""
+        with self.manager.lock.hold():
+            self.wishes = max(0, self.wishes - 1)
 
     def missing(self) -> int:
         manager = self.manager
@@ -119,8 +123,10 @@ class SharedManager(Manager):
 
     def equip(self) -> None:
         super().equip()
-        self.reasons: dict[int, str] = {}  # why the resource of a slot is being drained
-        self.renewing: dict[int, str] = {}  # likewise, of those that are to be replaced
+        # Why the resource of a slot is being drained, and likewise of those that are to be
+        # replaced: written in ``_draining.pxi``, under the lock.
+        self.reasons: dict[int, str] = {}
+        self.renewing: dict[int, str] = {}
         self.tracking = SharedTracking(self)
         self.closing = SharedClosing(self)
         self.opener = SharedOpener(self)
@@ -146,9 +152,8 @@ class SharedManager(Manager):
         except ValueError:
             text = f"{self.name}: add: the pool holds it already: {resource!r:.80}"
             raise ValueError(text) from None
-        with self.lock.hold():
-            opener.created += 1
-            opener.wishes = max(0, opener.wishes - 1)
+        self.core.count("created")
+        _keeper.poke(opener.added)
         self.changed()
         self.housekeeping.tend_soon()
         return True
@@ -247,50 +252,41 @@ class SharedManager(Manager):
         """It takes no more leases; if it has none it is closed, here and now or by the pool's own
         threads.  One that is being made or looked at will not be lent any more."""
         core = self.core
-        with self.lock.hold():
-            if core.slot(index)[1] in GONE:
-                return
-            self.reasons.setdefault(index, why)
-            self._renewed(index)
+        if not self._will_go([index], why):
+            return
         if not core.end_idle(index, self.closing.later if later else self.closing.here, why):
-            with self.lock.hold():
-                self._renewed(index)  # that was asked for in between
+            self._renewed(index)  # that was asked for in between
             _keeper.poke(self.opener.refill)  # its place is free already
             self.housekeeping.tend_soon()  # it has a time to drain
 
     def drain_all(self, slots: list[Any], why: str) -> None:
         """The same for several, in one step: none is lent while another is being closed."""
-        with self.lock.hold():
-            for index, state, *_ in slots:
-                if state not in GONE:
-                    self.reasons.setdefault(index, why)
-                    self._renewed(index)
+        indices = [slot[0] for slot in slots]
+        self._will_go(indices, why)
         try:
-            _core.end_these(self.core, self.closing.here, [slot[0] for slot in slots], why)
+            _core.end_these(self.core, self.closing.here, indices, why)
         finally:
             _keeper.poke(self.opener.refill)
             self.housekeeping.tend_soon()
 
     def parted(self, index: int) -> None:
         """Its resource is being closed."""
-        with self.lock.hold():
-            self.reasons.pop(index, None)
-            self._renewed(index)
+        self.lock.run(_core.has_gone, self.core, self.reasons, self.renewing, index)
+
+    def _will_go(self, indices: list[int], why: str) -> int:
+        """Notes why for those that are not closing already; how many."""
+        books = self.core, self.reasons, self.renewing
+        noted: int = self.lock.run(_core.will_go, *books, indices, why)
+        return noted
 
     def renew(self, index: int, why: str) -> None:
         """It is drained as soon as another is open in its place."""
-        with self.lock.hold():
-            _, state, *_, retire = self.core.slot(index)
-            if retire or state in GONE:  # it goes as it is, and is replaced if need be
-                return
-            self.renewing.setdefault(index, why)
-            self.core.set_renewing(len(self.renewing))
-        _keeper.poke(self.opener.refill)
+        if self.lock.run(_core.will_renew, self.core, self.renewing, index, why):
+            _keeper.poke(self.opener.refill)
 
     def _renewed(self, index: int) -> str | None:
         """Why it was to be renewed, and is not any more."""
-        why = self.renewing.pop(index, None)
-        self.core.set_renewing(len(self.renewing))
+        why: str | None = self.lock.run(_core.is_renewed, self.core, self.renewing, index)
         return why
 
     def next_to_renew(self) -> tuple[int, int, str]:
@@ -339,9 +335,8 @@ class SharedManager(Manager):
 
     def resize(self, items: Any, /) -> Any:
         least, most = bounds(f"{self.name}: ", items)
-        with self.lock.hold():
-            self.least, self.maxsize = least, most or 0
-            self.core.set_limit(most or INF)
+        values = {"least": least, "maxsize": most or 0}
+        self.lock.run(self.core.resize, self, values, most or INF)
         _keeper.poke(self.opener.refill)
         slots = [s for s in self.core.slots() if s[1] != "closing" and not s[6]]
         made = sum(slot[1] == "creating" for slot in slots)

@@ -128,7 +128,8 @@ typedef struct {
     size_t leases, draining; /* sharing: leases under way; resources in use that take no more */
     uint64_t uses;
     uint64_t closed_for[16]; /* resources, by the number of the reason */
-    fp_times waits, held;
+    uint64_t counted[4];
+    fp_times waits, held, creates;
 } fp_counts;
 
 /* Under the lock: slots become free and stop being free only there, so the states add up. */
@@ -154,8 +155,10 @@ static void fp_count(fp_core *c, fp_counts *n) {
     n->open = c->open;
     n->waiting = c->getters.count;
     memcpy(n->closed_for, c->closed_for, sizeof n->closed_for);
+    memcpy(n->counted, c->counted, sizeof n->counted);
     n->waits = c->waits;
     n->held = c->held;
+    n->creates = c->creates;
 }
 
 #endif

@@ -41,6 +41,10 @@ class Switch:
         """From the next time on that each is heard of."""
         self.on = False
 
+    def is_settled(self, member: Any) -> bool:
+        """Whether it may stay as it is when it is heard of."""
+        return self.on or member in self.off_at
+
     def settle(self, member: Any) -> None:
         """It has just been heard of."""
         if not self.on and member not in self.off_at:

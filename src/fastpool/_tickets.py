@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from ._tracking import Tracking
 
 TYPE_CHECKING = False
@@ -20,12 +22,11 @@ class SharedTracking(Tracking):
 
     def __init__(self, manager: Manager) -> None:
         super().__init__(manager)
-        self.tickets = 2**32  # none is the number of a slot, which others ask to forget
+        # none is the number of a slot, which others ask to forget
+        self.next_ticket = count(2**32).__next__
 
     def note(self, hand: _core.Hand) -> None:
-        with self.manager.lock.hold():
-            self.tickets += 1
-            hand.ticket = self.tickets
+        hand.ticket = self.next_ticket()
         self.taken[hand.ticket] = [*self.entry(), hand.index, False]
         self.manager.housekeeping.within(self.leak_after)
 

@@ -159,7 +159,9 @@ typedef struct fp_core {
     uint64_t tickets;
     uint64_t retired_uses; /* uses of resources that are gone */
     uint64_t closed_for[16]; /* resources closed, by the number of the reason */
+    uint64_t counted[4];     /* what else has happened, by its number: see Core.count */
     fp_times waits, held;  /* time in line, all; time in use, sampled */
+    fp_times creates;      /* of creations that went well */
     fp_deque items;           /* queue use */
     fp_slots slots;           /* pool use */
     struct fp_core *next, *prev; /* all blocks in use; under the registry's lock */

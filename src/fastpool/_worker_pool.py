@@ -213,8 +213,7 @@ class WorkerPool(Executor):
         queued is done first, or with ``cancel_futures`` cancelled.  ``wait``: until the threads
         have ended, but for a calling one.  Idempotent, from any thread."""
         crew = self._crew
-        with crew.lock.hold():
-            crew.end()
+        crew.end()
         if cancel_futures:
             for future in crew.left():
                 if future.cancel():  # and no worker will tell futures.wait() and as_completed()
@@ -225,10 +224,9 @@ class WorkerPool(Executor):
     def stats(self) -> WorkerStats:
         """An immutable snapshot."""
         crew = self._crew
-        with crew.lock.hold():
-            queued = crew.tasks.qsize()
-            running = max(0, crew.places.in_use - queued)
-            return WorkerStats(len(crew.threads), running, queued, crew.places.waiting)
+        queued = crew.tasks.qsize()
+        running = max(0, crew.places.in_use - queued)
+        return WorkerStats(len(crew.threads), running, queued, crew.places.waiting)
 
     @property
     def _threads(self) -> set[threading.Thread]:

@@ -21,7 +21,6 @@ COUNTERS = (
     "create_failures", "timeouts", "overloads", "overdue",
 )  # fmt: skip
 TIMES = ("waits", "creates", "held")
-BESIDE = COUNTERS[-5:]  # those that the core does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +138,8 @@ class Holder(Generic[T_co]):
 def tally(manager: Manager) -> dict[str, Any]:
     """What one manager has counted: the numbers of PoolStats, and as ``waits``, ``creates`` and
     ``held`` the times: how many, their sum, the longest, the histogram."""
-    with manager.lock.hold():
-        return manager.core.counts() | beside_counts(manager)
-
-
-def beside_counts(manager: Manager) -> dict[str, Any]:
-    """What of it the core does not know."""
-    opener = manager.opener
-    return {
-        "created": opener.created,
-        "create_failures": opener.failed,
-        "timeouts": manager.timeouts,
-        "overloads": manager.overloads,
-        "overdue": opener.overdue + manager.deadlines.overdue(),
-        "creates": (*opener.times, tuple(opener.buckets)),
-    }
+    counted: dict[str, Any] = manager.core.counts()
+    return counted | {"overdue": manager.overdue()}
 
 
 def nothing() -> dict[str, Any]:
@@ -173,22 +159,6 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         summed = tuple(a + b for a, b in zip(counts, others, strict=True))
         both[times] = (n + m, total + more, max(longest, longer), summed)
     return both | {"closed": closed}
-
-
-def nothing_beside() -> dict[str, Any]:
-    return {"creates": (0, 0.0, 0.0, [0] * 32)} | dict.fromkeys(BESIDE, 0)
-
-
-def add_to(sums: dict[str, Any], one: dict[str, Any]) -> None:
-    """The same for ``beside_counts`` of many, in place; ``creates`` with a list for its counts."""
-    for name in BESIDE:
-        sums[name] += one[name]
-    n, total, longest, counts = one["creates"]
-    if n:
-        m, more, longer, others = sums["creates"]
-        for i, count in enumerate(counts):
-            others[i] += count
-        sums["creates"] = (n + m, total + more, max(longest, longer), others)
 
 
 def snapshot(

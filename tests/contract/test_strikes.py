@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aftermath import AT_LENGTH, Act, Scene, World, endure
+from aftermath import AT_LENGTH, Act, Scene, World, endure, unlocked
 from fastpool import FastPool, PoolTimeout
 from support import PATIENCE, Task, eventually
 
@@ -174,3 +174,8 @@ SCENES |= {
 @pytest.mark.parametrize("name", SCENES)
 def test_interrupted_call_loses_nothing(name: str) -> None:
     endure(name, *SCENES[name])
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_no_handler_runs_under_a_lock(name: str) -> None:
+    unlocked(*SCENES[name])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aftermath import AT_LENGTH, Scene, World, endure
+from aftermath import AT_LENGTH, Scene, World, endure, unlocked
 from fastpool import KeyedPool, PoolTimeout
 from support import PATIENCE, Task, eventually, housekept
 
@@ -121,3 +121,8 @@ SCENES |= {
 @pytest.mark.parametrize("name", SCENES)
 def test_interrupted_call_loses_nothing(name: str) -> None:
     endure(name, *SCENES[name])
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_no_handler_runs_under_a_lock(name: str) -> None:
+    unlocked(*SCENES[name])

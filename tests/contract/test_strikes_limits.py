@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aftermath import AT_LENGTH, Scene, World, endure
+from aftermath import AT_LENGTH, Scene, World, endure, unlocked
 from fastpool import ObjectCache, PoolTimeout, WeightedSemaphore, WorkerPool
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 from support import PATIENCE
@@ -131,3 +131,12 @@ SCENES: dict[str, Scene] = {
 @pytest.mark.parametrize("name", SCENES)
 def test_interrupted_call_loses_nothing(name: str) -> None:
     endure(name, *SCENES[name])
+
+
+#: A policy waits for no other thread: what its lock guards is re-entrant.
+POLICIES = {"call", "call-again"}
+
+
+@pytest.mark.parametrize("name", sorted(SCENES.keys() - POLICIES))
+def test_no_handler_runs_under_a_lock(name: str) -> None:
+    unlocked(*SCENES[name])

@@ -1,0 +1,157 @@
+# What callers do to the books of a KeyedPool: each step one call in C under the pool's lock, so that no
+# signal handler runs half-way.  All else is done by the housekeeper; see _keyed.py and _places.py.
+
+def pin(Core core, Core whole):
+    """The branch of a key, for a caller on its way to its line; ``unpin`` it.  None: the key was
+    forgotten meanwhile.  ``whole``: the core of the pool, whose gate this one's follows."""
+    if core.forgotten or core.c.manager == NULL:
+        return None
+    follow_gate(core, whole)
+    core.pins += 1
+    return <object>core.c.manager
+
+
+def unpin(Core core):
+    """True if nobody has it any more: it may be of no interest."""
+    core.pins -= 1
+    return core.pins == 0 and core.open == 0
+
+
+def replace_core(dict cores, key, Core old, Core new):
+    """A key that has changed since it was forgotten is still there."""
+    if cores.get(key) is old:
+        cores[key] = new
+
+
+cdef void follow_gate(Core core, Core whole):
+    cdef uint32_t gate = fp_gate(whole.c)
+    if gate & FP_SUSPENDED and not fp_gate(core.c) & FP_SUSPENDED:
+        core.suspend()
+    if gate & FP_CLOSED and not fp_gate(core.c) & FP_CLOSED:
+        core.close()
+
+
+def suspend_all(Core whole, dict cores):
+    whole.suspend()
+    for core in PyDict_Values(cores):
+        (<Core?>core).suspend()
+
+
+def resume_all(Core whole, dict cores):
+    whole.resume()
+    for core in PyDict_Values(cores):
+        (<Core?>core).resume()
+
+
+def close_all(Core whole, dict cores):
+    """True for the call that did it."""
+    first = whole.close()
+    for core in PyDict_Values(cores):
+        (<Core?>core).close()
+    return first
+
+
+cdef size_t coming(dict promised):
+    """How many places are about to be free for others; see ``Places.promised``."""
+    cdef size_t n = 0
+    cdef double now
+    if promised:
+        now = fp_clock_precise() * 1e-9
+        for slots in promised.values():
+            for until in (<dict?>slots).values():
+                n += <double>until > now
+    return n
+
+
+def places_coming(dict promised):
+    return coming(promised)
+
+
+def come_for_place(books, Core core, Hand hand, uintptr_t me):
+    """A caller for whom nothing is idle is on its way to the line of its key; or why it may not wait.
+    ``books``: the Places of the pool; ``me``: the thread, or the task, that it is."""
+    cdef size_t callers = 0, idle
+    cdef double most = books.max_waiting
+    if books.opened >= books.max_total:
+        if all_held_by(books.cores, me) == books.opened:
+            return "deadlock at total"
+        if most != INFINITY and core.waiting >= most:
+            idle = oldest_idle(books.cores, 0)[0]
+            for other in (*books.bare, *books.short):
+                callers += fp_demand_of(<Core?>other.core)
+            if callers >= idle + coming(books.promised):
+                return "overloaded"
+    core.come(hand)
+    return None
+
+
+cdef size_t fp_demand_of(Core core):
+    fp_lock_take(&core.c.lock)
+    cdef size_t n = fp_demand(core.c)
+    fp_lock_drop(&core.c.lock)
+    return n
+
+
+def owes(books, branch, index, double spare_after):
+    """Whether this key has to give up the place of what it gets back; see ``Places.owes``."""
+    cdef Core core = branch.core
+    cdef dict bare = books.bare, promised = books.promised
+    cdef double now, since, own
+    slots = promised.get(branch)
+    if slots is not None and index in <dict?>slots:  # it has been said before
+        return True
+    if not bare or not core.waiting or <size_t>len(bare) <= coming(promised):
+        return False
+    now = fp_clock_precise() * 1e-9
+    since = INFINITY
+    for other in bare:
+        since = (<Core?>other.core).waits_since(0)
+        break
+    if now - since < spare_after:
+        return False
+    own = core.waits_since(0)
+    if core.open == 1 and own <= since:
+        return False
+    promise(books, branch, index)
+    return True
+
+
+def promise(books, branch, index):
+    """This slot is being closed for others, who count upon that for as long as a hook may take."""
+    cdef double until = fp_clock_precise() * 1e-9 + <double>books.hook_timeout
+    (<dict?>(<dict?>books.promised).setdefault(branch, {}))[index] = until
+    if until != INFINITY and not books.watching:
+        books.watching = True
+        poke((until, books.look, ()))
+
+
+cdef class Credit:
+    """How many more times something may happen before somebody has to look."""
+    cdef fp_lock lock
+    cdef int64_t left, missed  # since the look began
+
+    def __cinit__(self):
+        fp_lock_init(&self.lock)
+
+    def begin(self):
+        """Somebody looks."""
+        fp_lock_take(&self.lock)
+        self.left = self.missed = 0
+        fp_lock_drop(&self.lock)
+
+    def grant(self, int64_t n):
+        """What the look has found; less what has happened meanwhile."""
+        fp_lock_take(&self.lock)
+        self.left = max(<int64_t>0, n - self.missed)
+        fp_lock_drop(&self.lock)
+
+    def spend(self):
+        """It happens once more; False: somebody has to look."""
+        fp_lock_take(&self.lock)
+        cdef bint enough = self.left > 0
+        if enough:
+            self.left -= 1
+        else:
+            self.missed += 1
+        fp_lock_drop(&self.lock)
+        return enough
