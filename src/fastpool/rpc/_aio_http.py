@@ -242,8 +242,9 @@ class AioLine:
         self.open = False
         connected = self.stream.get_extra_info("socket")
         if connected is not None:
-            try:
-                connected.shutdown(socket.SHUT_RDWR)
+            try:  # by a socket of our own, since that of a uvloop has no shutdown
+                with socket.fromfd(connected.fileno(), socket.AF_INET, socket.SOCK_STREAM) as ours:
+                    ours.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 
