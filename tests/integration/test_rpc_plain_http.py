@@ -102,7 +102,8 @@ def test_verbose_calls_go_the_long_way(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_reply_that_is_longer_than_it_says_ends_its_connection() -> None:
-    with saying(*REPLIES["ordinary"], b"more") as server, xmlrpc(server.url, size=1) as proxy:
+    whole = REPLIES["ordinary"][0] + b"more"
+    with saying(whole) as server, xmlrpc(server.url, size=1) as proxy:
         assert [proxy.echo(n) for n in range(3)] == ["well"] * 3
         assert server.accepted == 3
 

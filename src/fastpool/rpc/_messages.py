@@ -134,7 +134,7 @@ class Language:
 
     def _meaning(self, answer: Answer, understand: Callable[[Any], Any]) -> Any:
         """What the answer says; some servers say it with a status that is an error, too."""
-        bad = None
+        bad, value = None, None
         try:
             try:
                 reply = self._loads(answer.body)

@@ -12,11 +12,14 @@ from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 from fastpool import FastPool
-from fastpool.stats import PoolStats
 
 from ._deadline import Deadline, seconds
 from ._turns import capped, turn
 from ._wire import Wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastpool.stats import PoolStats
 
 __all__ = ["SocketPool", "sockets"]
 

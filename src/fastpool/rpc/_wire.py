@@ -313,8 +313,10 @@ class Wire:
         """Until it is ready for one of these, and for which; 0: it may go on at once.  Past the
         deadline it may not."""
         while (left := self.deadline.left()) != 0:
-            if until == 0 or (ready := _ready(self._socket, until, left)):
-                return until and ready
+            if until == 0:
+                return 0
+            if ready := _ready(self._socket, until, left):
+                return ready
         raise self.deadline.missed(self.name)
 
 

@@ -130,14 +130,16 @@ class _Bounded:
         self.refuse_nan = refuse_nan
         self._heads: dict[str, Head] = {}
 
-    def single_request(self, host: Any, handler: str, body: Any, verbose: Any = False) -> Any:
+    def single_request(
+        self, host: Any, handler: str, request_body: Any, verbose: Any = False
+    ) -> Any:
         """As Transport has it, with less ado where all is as usual."""
         if verbose or self.encode_threshold is not None:  # type: ignore[attr-defined]
-            return super().single_request(host, handler, body, verbose)  # type: ignore[misc]
+            return super().single_request(host, handler, request_body, verbose)  # type: ignore[misc]
         wire = self.wire
         try:
             head = self._heads.get(handler) or self._learn(host, handler)
-            wire.sendall(head.of(body))
+            wire.sendall(head.of(request_body))
             pieces = ordinary(wire, bounds := self._bounds())
             if pieces is not None:
                 return self._meaning(pieces, bounds)
