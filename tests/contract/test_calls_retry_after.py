@@ -76,7 +76,11 @@ def errors(headers: dict[str, str]) -> list[Exception]:
     ],
 )
 def test_header_says_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
-    assert [retry_after(error) for error in errors(headers)] == [seconds] * 5
+    made = errors(headers)
+    assert [retry_after(error) for error in made] == [seconds] * 5
+    for error in made:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
 
 
 @KINDS
