@@ -60,15 +60,15 @@ for call in CALLS:
     call()
     Key.armed = False
 
-for point in range(300):  # the collector comes at each allocation in turn
+for point in range(60):  # the collector comes at each allocation in turn
     for call in CALLS:
         gc.collect()
         Garbage()
-        gc.set_threshold(point // 3 + 1)
+        gc.set_threshold(point + 1)
         call()
         gc.set_threshold(700)
 gc.collect()
-assert used > 100 and not failed, (used, failed)
+assert used > 60 and not failed, (used, failed)
 for lease in leases:
     lease.release()
 leases.clear()

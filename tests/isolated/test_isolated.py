@@ -18,6 +18,7 @@ import pytest
 HERE = Path(__file__).parent
 PROGRAMS = sorted(path for path in HERE.glob("*.py") if not path.name.startswith("test_"))
 COSTLY = {
+    "lease_in_two_threads.py",
     "put_in_finaliser.py",
     "references_flat.py",
     "signal_storm.py",
