@@ -658,16 +658,6 @@ static int fp_core_clear(PyObject *self) {
     return fp_base_clear ? fp_base_clear(self) : 0;
 }
 
-/* The manager as a new reference, while the block has this id, or any (0); None: it was dropped. */
-static PyObject *fp_manager(fp_core *c, uint64_t id) {
-    fp_lock_take(&c->lock);
-    PyObject *manager = id == 0 || fp_id_of(c) == id ? (PyObject *)c->manager : NULL;
-    if (manager == NULL) manager = Py_None;
-    Py_INCREF(manager);
-    fp_lock_drop(&c->lock);
-    return manager;
-}
-
 /* The owner is being deallocated: nobody else looks at the block, but one with an old lease, under the
  * lock. */
 static void fp_core_empty(fp_core *c) {

@@ -43,6 +43,16 @@ static inline PyObject *fp_none(void) {
     return Py_None;
 }
 
+/* The manager as a new reference, while the block has this id, or any (0); None: it was dropped. */
+static PyObject *fp_manager(fp_core *c, uint64_t id) {
+    fp_lock_take(&c->lock);
+    PyObject *manager = id == 0 || fp_id_of(c) == id ? (PyObject *)c->manager : NULL;
+    if (manager == NULL) manager = Py_None;
+    Py_INCREF(manager);
+    fp_lock_drop(&c->lock);
+    return manager;
+}
+
 /* One hit each; NULL or 0: slow path.  Everything cold is in a call at the very end of a door, so the
  * hit itself needs no stack. */
 static FP_APART PyObject *fp_hit_get_pool(fp_core *c) {

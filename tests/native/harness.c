@@ -344,9 +344,12 @@ static void wait_and_return(worker *me) {
         void *error = NULL;
         int interrupted;
         storm = may_be_interrupted;
-        int state = fp_pool_wait(core, some_span(), 0, 0, &slot, &error, &interrupted);
+        uint64_t granted = 0;
+        int state =
+            fp_pool_wait(core, some_span(), 0, 0, &slot, &granted, &error, &interrupted);
         storm = 0;
         stepped(me);
+        CHECK(slot == NULL || fp_slot_lent(core, slot, granted));
         if (slot == NULL) {
             me->late += state == FP_WAITING;
             me->refused += state == FP_REFUSED;
@@ -557,7 +560,9 @@ static void lease_or_create(worker *me) {
         for (int asked = 0, in_front = 0; slot == NULL;) {
             void *error = NULL;
             int interrupted;
-            int state = fp_pool_wait(core, span, asked, in_front, &slot, &error, &interrupted);
+            uint64_t granted = 0;
+            int state = fp_pool_wait(core, span, asked, in_front, &slot, &granted, &error,
+                                     &interrupted);
             stepped(me);
             asked = 0;
             in_front = state == FP_ROOM_AT_HEAD; /* it keeps its place in the line */
@@ -668,6 +673,7 @@ static void get_all(worker *me) {
             storm = 0;
             stepped(me);
             if (state == FP_REFUSED) return;
+            if (interrupted && state == FP_GRANTED) CHECK(fp_queue_put_back(core, got));
             if (state == FP_WAITING || interrupted) continue;
             EQUAL(state, FP_GRANTED);
         }

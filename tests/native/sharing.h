@@ -147,7 +147,9 @@ static void wait_and_share(worker *me) {
         core->coming++; /* there is no manager here to ask for one more */
         fp_lock_drop(&core->lock);
         storm = may_be_interrupted;
-        int state = fp_pool_wait(core, some_span(), 1, 0, &slot, &error, &interrupted);
+        uint64_t granted = 0;
+        int state =
+            fp_pool_wait(core, some_span(), 1, 0, &slot, &granted, &error, &interrupted);
         storm = 0;
         stepped(me);
         if (slot == NULL) {
