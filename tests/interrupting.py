@@ -8,6 +8,7 @@ handlers hit; `strike` knows all there are, and more, in the standard library to
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from collections.abc import Callable
@@ -126,10 +127,12 @@ def shown(frame: FrameType) -> str:
 
 class Frames:
     """Which frames a strike may hit.  "outer": the test; "inner": what it has called of ours, and
-    what that has called; "hook": the tests' again, and what they call.  Futures of the standard
-    library count as such: whoever is struck in the middle of one has left it locked."""
+    what that has called; "hook": the tests' again, and what they call; "loop": an event loop that
+    the test runs, until that calls the test or us.  Futures of the standard library count as hooks:
+    whoever is struck in the middle of one has left it locked."""
 
     FUTURES = str(Path("concurrent", "futures", "_base.py"))
+    LOOPS = str(Path(asyncio.__file__).parent)
 
     def __init__(self, root: FrameType) -> None:
         self.home = str(Path(__file__).parent)
@@ -145,8 +148,10 @@ class Frames:
             kind = self._kind(frame.f_back)
             name = frame.f_code.co_filename
             if name.startswith(self.home) or (kind == "inner" and name.endswith(self.FUTURES)):
-                kind = "outer" if kind == "outer" else "hook"
+                kind = "outer" if kind in ("outer", "loop") else "hook"
             elif kind == "outer":
+                kind = "loop" if name.startswith(self.LOOPS) else "inner"
+            elif kind == "loop" and name.startswith(HOME):
                 kind = "inner"
             self.kinds[frame] = kind
         return kind

@@ -62,8 +62,12 @@ class Loop(_core.Mailbox):
             bell.close()
 
     def hear(self) -> None:
-        _bells[self.rope].hear()
-        self.open()
+        try:
+            _bells[self.rope].hear()
+            self.open()
+        except BaseException:  # a signal handler's: what was taken in would have to be heard again
+            self.ring()
+            raise
 
     @property
     def busy(self) -> bool:
@@ -175,56 +179,52 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _off_loop(
-    manager: Manager, undo: Callable[[], object], call: Callable[..., Any], *args: Any
-) -> Awaitable[Any]:
-    """``call(*args)`` on a worker, begun at once; await its result.  ``undo()``: when it has ended
-    and nobody awaits it any more."""
-    loop: Any = _get_running_loop()
-    its = loop_of(loop)
-    errand = Errand(loop, loop.create_future(), undo, its.errands)
-    try:
-        manager.errands.submit(errand.run, call, args)
-    except BaseException:
-        undo()
-        raise
-    _look_later()
-    return errand.awaited()
+def _off_loop(manager: Manager, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+    """``call(*args)`` on a worker, begun at once; await its result."""
+    errand = Errand(lambda: None)
+    errand.send(manager, call, *args)
+    return errand.result()
 
 
 class Errand:
     """One call on a worker for one task.  Done, or given up by its task: whoever comes second finds
-    out, under ``lock``."""
+    out, and does ``undo()``.  Kept by the task until it has what the call has brought; dropped
+    before, it gives up: a signal handler may raise anywhere in between."""
 
-    def __init__(
-        self, loop: Any, future: asyncio.Future[Any], undo: Callable[[], object], errands: Any
-    ) -> None:
-        self.loop, self.future, self.undo, self.errands = loop, future, undo, errands
+    def __init__(self, undo: Callable[[], object]) -> None:
+        self.to_begin, self.to_end, self.to_leave = _core.Once(), _core.Once(), _core.Once()
+        self.undo = undo
+        loop: Any = _get_running_loop()
+        self.loop = loop
+        self.future = loop.create_future()
+        self.errands = errands = loop_of(loop).errands
+        self.found: Any = None
+        self.error: BaseException | None = None
         me = id(self)
         errands[me] = weakref.ref(self, lambda _: errands.pop(me, None))
-        self.lock = _core.Lock()
-        self.done = self.given_up = False
-        self.result: Any = None
-        self.error: BaseException | None = None
+
+    def send(self, manager: Manager, call: Callable[..., Any], *args: Any) -> None:
+        """Has it begun."""
+        _look_later()
+        manager.errands.hand_over(self.run, call, args)
 
     def run(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """On a worker."""
+        if not self.to_begin.take():
+            return
         try:
-            self.result = call(*args)
+            self.found = call(*args)
         except BaseException as error:
             self.error = error
-        with self.lock.hold():
-            self.done = True
-            late = self.given_up
-        if not late:
-            try:
-                self.loop.call_soon_threadsafe(_set, self.future)
-            except RuntimeError:  # the loop is closed
-                with self.lock.hold():
-                    late, self.given_up = not self.given_up, True
-        if late:
+        if not self.to_end.take():
             self.undo()
+            return
+        try:
+            self.loop.call_soon_threadsafe(_set, self.future)
+        except RuntimeError:  # the loop is closed
+            self.abandon()
 
-    async def awaited(self) -> Any:
+    async def result(self) -> Any:
         try:
             await self.future
         except BaseException:
@@ -234,15 +234,24 @@ class Errand:
             self.errands.pop(id(self), None)
         if self.error is not None:
             raise self.error
-        return self.result
+        return self.found
 
     def abandon(self) -> None:
         """Nobody awaits it any more.  Also for a loop that is closed, while the task is kept."""
-        with self.lock.hold():
-            late = not self.given_up and self.done
-            self.given_up = True
-        if late:
+        if self.to_leave.take() and not self.to_end.take():
             self.undo()
+
+    def retract(self) -> None:
+        """The same, and if it has not begun it never will."""
+        if self.to_begin.take():
+            self.to_leave.take()
+            self.undo()
+        else:
+            self.abandon()
+
+    def __del__(self) -> None:
+        if hasattr(self, "undo"):
+            self.retract()
 
 
 # ---- Borrowing ---------------------------------------------------------------------------------
@@ -259,7 +268,7 @@ async def borrow(
     which awaits its hooks."""
     start = time.monotonic()
     in_front = asked = False
-    wait = None
+    wait = errand = None
     try:
         its, me, core = _core.current(), _core.task(), manager.core
         if manager.housekeeping.dozing:
@@ -270,9 +279,12 @@ async def borrow(
                     break
                 in_front = True
             elif reason == "due":
-                away = hand.move()
-                if await _off_loop(manager, away.drop, manager.checking.examine, away, start, span):
-                    hand.receive(away)
+                away = _core.hand(core)
+                errand = Errand(away.drop)
+                away.receive(hand)
+                errand.send(manager, manager.checking.examine, away, start, span)
+                if await errand.result():
+                    hand.receive(away)  # now the errand has nothing to undo any more
                     break
                 in_front = True
             elif reason in ROOM:
@@ -298,6 +310,8 @@ async def borrow(
     except BaseException:
         if wait is not None:
             wait.close()  # a signal handler may have raised between the line and the await
+        if errand is not None:
+            errand.retract()
         hand.drop()
         raise
 
@@ -345,9 +359,9 @@ def settle(
             raise
 
     if _get_running_loop() is None:  # trio, which has nothing to wake: it is begun and not awaited
-        manager.errands.submit(end)
+        manager.errands.hand_over(end)
         return None
-    return _off_loop(manager, lambda: None, end)
+    return _off_loop(manager, end)
 
 
 # ---- The rest ----------------------------------------------------------------------------------
@@ -355,10 +369,10 @@ def settle(
 
 async def aclose(manager: Manager, timeout: float | None) -> bool:
     me = _core.task()
-    closed: bool = await _off_loop(manager, lambda: None, manager.close, timeout, me)
+    closed: bool = await _off_loop(manager, manager.close, timeout, me)
     return closed
 
 
 async def warm(manager: Manager, *args: Any) -> int:
-    n: int = await _off_loop(manager, lambda: None, manager.warm, *args)
+    n: int = await _off_loop(manager, manager.warm, *args)
     return n

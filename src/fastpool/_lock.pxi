@@ -122,6 +122,22 @@ cdef int guard_end(Guard self) except -1:
     return 0
 
 
+cdef class Once:
+    """``take()`` is True for who comes first."""
+    cdef fp_lock lock
+    cdef bint taken
+
+    def __cinit__(self):
+        fp_lock_init(&self.lock)
+
+    def take(self):
+        fp_lock_take(&self.lock)
+        cdef bint first = not self.taken
+        self.taken = True
+        fp_lock_drop(&self.lock)
+        return first
+
+
 cdef class Event:
     """As ``threading.Event``, set once; each method is one call."""
     cdef object latch

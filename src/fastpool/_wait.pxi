@@ -35,6 +35,10 @@ cdef class Mailbox:
             fp_mailbox_leave(&self.box)
             raise
 
+    def ring(self):
+        """Has the loop look here once more."""
+        fp_mailbox_leave(&self.box)
+
     cdef object empty(self):
         """The same for what lies there now."""
         cdef fp_waiter *w
