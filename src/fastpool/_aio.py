@@ -298,12 +298,16 @@ async def borrow(
                 raise manager.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())
             wait = _core.Wait(core, its)
-            reason = wait.join_pool(hand, me, left, in_front=in_front)
-            if reason is None:
-                await wait
-                reason = wait.outcome
-                if manager.awaits:  # of two that it was notified of, another loop may want one
-                    manager.shards.came_back()
+            try:
+                reason = wait.join_pool(hand, me, left, in_front=in_front)
+                if reason is None:
+                    await wait
+                    reason = wait.outcome
+                    if manager.awaits:  # of two that it was notified of, another loop may want one
+                        manager.shards.came_back()
+            except _core.Permit as granted:
+                _keeper.poke(manager.opener.create_for_task, granted.args[0])
+                reason, in_front = "room", True
         if manager.tracking.on:
             manager.tracking.note(hand)
         return take(hand)

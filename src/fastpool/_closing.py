@@ -97,6 +97,8 @@ class Closing:
         if state == "checking":
             self.manager.tracking.forget(index)
             self.later(index, why)
+        elif state == "creating":  # of a borrower who called the factory
+            self.core.free(index, None, use)
         elif state == "closing":
             closers.submit(self.finish, index, why, closers, use)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable
 from types import TracebackType
-from typing import Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from ._types import AsyncFactory, Factory, KeyedFactory
 from .stats import Holder, KeyedStats, PoolStats, SharedStats
@@ -188,6 +188,8 @@ class FastPool(Store[_T]):
         hook_timeout: float | None = 5,
         # Most calls of the factory at once; None: any number, and the default when maxsize is 0.
         max_creating: int | None = 4,
+        # Where the factory runs for a thread that waits: on a worker, or in that very thread.
+        create_in: Literal["worker", "caller"] = "worker",
         # Seconds idle after which a resource is checked before it is lent; 0: every time.
         check_after: float | None = 0.5,
         # Seconds between background checks of idle resources; needs a check hook.
@@ -896,6 +898,9 @@ class Job:
 
     def __init__(self, ended: Event | None = None) -> None: ...
 
+class Permit(BaseException):
+    """Ends the wait of a borrower who may open a resource itself."""
+
 class Hand:
     @property
     def ticket(self) -> int: ...
@@ -1039,6 +1044,17 @@ class Core:
     def set_limit(self, limit: float) -> None: ...
     def resize(self, manager: Any, values: dict[str, int], limit: float) -> None: ...
     def reserve(self) -> int: ...
+    def reserve_here(self, hand: Hand, opener: Any, permit: int | None) -> bool: ...
+    def create_here(
+        self,
+        hand: Hand,
+        create: Callable[[], object],
+        refuse: Callable[[object], NoReturn],
+        lifetime: float,
+    ) -> None: ...
+    def free_here(self, hand: Hand) -> None: ...
+    @property
+    def creating_here(self) -> int: ...
     def fill(self, index: int, item: object, lifetime: float) -> bool: ...
     def adopt(self, item: object, lifetime: float) -> bool: ...
     def publish(self, index: int, *, used: bool = True, suspect: bool = False) -> bool: ...

@@ -413,6 +413,68 @@ cdef class Core:
         fp_lock_drop(&c.lock)
         return -1 if slot == NULL else <int64_t>number_of(slot)
 
+    def reserve_here(self, Hand hand not None, opener, permit):
+        """Takes a place under the cap in hand, as CREATING, for a borrower who is going to call the
+        factory; False: all are taken, or so many are at it already.  ``permit``: the number of the one
+        that it has; None: who waits for one goes first.  Under the manager's lock."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = NULL
+        cdef set granted = opener.granted
+        cdef double most = opener.most - opener.tries
+        if permit is not None:
+            granted.discard(permit)
+        elif granted:
+            return False
+        fp_lock_take(&c.lock)
+        if (
+            c.creating_here < most and (permit is not None or c.getters.count == 0)
+            and fp_room(c) and not fp_gate(c) & (FP_CLOSED | FP_SUSPENDED)
+        ):
+            slot = fp_slots_reserve(&c.slots)
+            if slot != NULL:
+                c.open += 1
+                c.creating += 1
+                c.creating_here += 1
+                if c.open > self.most_idle:
+                    fp_gate_set(c, FP_ASK_PUT)
+                hand_take(hand, slot, fp_slot_generation(slot))
+        fp_check(c)
+        fp_lock_drop(&c.lock)
+        return slot != NULL
+
+    def create_here(self, Hand hand not None, create, refuse, double lifetime):
+        """Calls the factory for the place in hand and lends what it returns, in one step: no signal
+        handler comes between.  ``refuse(item)`` raises for what is no resource.  Raises what they
+        raise; the place is in hand still, and whoever drops the hand frees it."""
+        cdef fp_core *c = self.c
+        cdef fp_slot *slot = hand.slot
+        number = number_of(slot)
+        item = create()
+        if item is None or hasattr(type(item), "__await__") or not self.fill(number, item, lifetime):
+            refuse(item)
+        fp_lock_take(&c.lock)
+        c.creating_here -= 1
+        fp_lock_drop(&c.lock)
+        fp_slot_lend(slot)
+        hand_take(hand, slot, fp_slot_generation(slot))
+        fp_pool_begin(c, slot)
+
+    def free_here(self, Hand hand not None):
+        """Gives back the place in hand, if the factory has put nothing there."""
+        cdef fp_slot *slot = hand.slot
+        if slot == NULL or hand.forks != fp_forks or fp_slot_state(slot) != FP_CREATING:
+            return
+        hand.slot = NULL
+        fp_lock_take(&self.c.lock)
+        self.c.creating_here -= 1
+        fp_lock_drop(&self.c.lock)
+        self.free(number_of(slot))
+
+    @property
+    def creating_here(self):
+        """How many borrowers call the factory themselves at this moment."""
+        return locked_size(self.c, &self.c.creating_here)
+
     def fill(self, uint64_t index, item, double lifetime):
         """Puts a new resource into a reserved slot, as CHECKING.  False: the pool holds it already."""
         cdef fp_core *c = self.c
@@ -838,6 +900,11 @@ cdef class Core:
         if told == 0:
             Py_DECREF(error)
         return told != 0
+
+
+class Permit(BaseException):
+    """Ends the wait of a borrower who may open a resource itself; its argument is a ``Token``: see
+    _caller_opener.py."""
 
 
 cdef tuple CLOSED_FOR = (

@@ -121,7 +121,7 @@ cdef extern from *:
         void *manager
         fp_lock lock
         fp_line getters, putters, joiners
-        size_t open, creating, renewing, coming, unfinished, max_waiting
+        size_t open, creating, creating_here, renewing, coming, unfinished, max_waiting
         fp_loads loads
         fp_weights weights
         uint64_t retired_uses
@@ -261,6 +261,7 @@ cdef extern from *:
     int fp_slot_move_own(fp_slot *, uint64_t, unsigned, unsigned)
     fp_slot *fp_pool_hit(fp_core *, fp_slot **)
     int fp_pool_begin(fp_core *, fp_slot *)
+    void fp_slot_lend(fp_slot *)
     int fp_begin(fp_core *, fp_slot *)
     void fp_pool_sampled(fp_core *, fp_slot *)
     int fp_pool_end(fp_core *, fp_slot *)

@@ -608,7 +608,7 @@ static void fp_after_fork_in_child(void) {
         if (c->use == FP_POOL || c->use == FP_SHARING) {
             fp_store(&c->id, ++fp_ids, relaxed);
             c->last = NULL;
-            c->open = c->creating = c->renewing = 0;
+            c->open = c->creating = c->creating_here = c->renewing = 0;
             fp_store(&c->loads.top, 0, relaxed);
             c->retired_uses = 0;
             memset(c->closed_for, 0, sizeof c->closed_for);
@@ -677,7 +677,7 @@ static void fp_core_empty(fp_core *c) {
     }
     fp_lock_take(&c->lock);
     PyObject *manager = (PyObject *)c->manager;
-    c->open = c->creating = 0;
+    c->open = c->creating = c->creating_here = 0;
     c->manager = NULL;
     fp_lock_drop(&c->lock);
     Py_XDECREF(manager);

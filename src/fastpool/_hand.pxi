@@ -175,6 +175,10 @@ cdef object slot_drop(fp_core *c, fp_slot *slot, uint64_t generation):
     cdef uint64_t word = fp_slot_word(slot)
     if fp_slot_generation(slot) != generation:
         return
+    if fp_slot_state(slot) == FP_CREATING:
+        fp_lock_take(&c.lock)
+        c.creating_here -= 1
+        fp_lock_drop(&c.lock)
     if fp_slot_state(slot) == FP_LEASED:
         if not fp_gate(c) & FP_CLOSED and fp_pool_publish(c, slot, FP_LEASED, word):
             fp_dispatch_locked(c)

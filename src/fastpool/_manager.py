@@ -101,6 +101,10 @@ class Manager:
         self.housekeeping = Housekeeping(self)
 
     def new_opener(self) -> Opener:
+        if self.options.create_in == "caller":
+            from ._caller_opener import CallerOpener  # with the first one: few pools want it
+
+            return CallerOpener(self)
         return Opener(self)
 
     def hire(self) -> None:
@@ -117,11 +121,17 @@ class Manager:
     # ---- borrowing -----------------------------------------------------------------------------
 
     def borrow(
-        self, hand: _core.Hand, reason: str | None, span: float | None, waited: float
+        self,
+        hand: _core.Hand,
+        reason: str | None,
+        span: float | None,
+        waited: float,
+        permit: object = None,
     ) -> None:
         """The slow path of a get: returns with a slot in hand as LEASED, or raises.  ``reason``:
-        what the core said, as ``Core.take``; None: not asked yet.  What is in hand when a signal
-        handler raises is given back by the caller."""
+        what the core said, as ``Core.take``; None: not asked yet.  ``permit``: to open a resource,
+        which has ended the wait so far.  What is in hand when a signal handler raises is given back
+        by the caller."""
         core = self.core
         start = time.monotonic() - waited
         in_front = asked = False
@@ -133,6 +143,9 @@ class Manager:
                     break
                 in_front = True  # a grant that was no good: the place in line is kept
             elif reason in ROOM:
+                if self.opener.create_here(hand, permit):
+                    break
+                permit = None
                 if span == 0:
                     raise self.refusal("timeout", start, span)
                 self.come(hand, start, span, threading.get_ident())
@@ -142,7 +155,10 @@ class Manager:
             elif reason is not None:
                 raise self.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())
-            reason = core.take(hand, left, in_front=in_front)
+            try:
+                reason = core.take(hand, left, in_front=in_front)
+            except _core.Permit as granted:
+                reason, permit, in_front = "room", granted.args[0], True
         if self.tracking.on:
             self.tracking.note(hand)
 
@@ -169,7 +185,7 @@ class Manager:
                 f"the caller holds all {self.maxsize} resources in its own `with` blocks and "
                 "would wait for itself; take what you need in one place, or raise maxsize",
             )
-        if span == 0 and phase is None and self.opener.room():
+        if span == 0 and phase is None and self.opener.room() and not self.opener.in_caller:
             _keeper.poke(self.opener.refill, 1)
         self.core.count("timeouts")
         cause = self.opener.last_failure

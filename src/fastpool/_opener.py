@@ -15,8 +15,9 @@ from ._workers import Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
+    from . import _core
     from ._manager import Manager
 
 __all__ = ["Opener"]
@@ -46,6 +47,8 @@ class Warming:
 
 class Opener:
     """Shares the manager's lock; fields are read and written under it unless they say otherwise."""
+
+    in_caller = False  # borrowers call the factory themselves
 
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
@@ -154,7 +157,7 @@ class Opener:
             wishes = self.wishes if now >= self.paused_until else 0
             if core.suspended:
                 return
-            wanted = _policy.tries_wanted(self.goal(wishes), self.tries, self.most)
+            wanted = _policy.tries_wanted(self.worker_goal(wishes), self.tries, self.permits())
             while wanted > 0 and self.attempt():
                 wanted -= 1
 
@@ -187,6 +190,18 @@ class Opener:
         """How many tries there is a use for: one for every caller who waits or is about to, and one
         for every resource wished for in the background."""
         return self.manager.core.demand + wishes
+
+    def permits(self) -> float:
+        """Most creations of workers at once."""
+        return self.most
+
+    def worker_goal(self, wishes: int) -> int:
+        """How many of these workers are to make."""
+        return self.goal(wishes)
+
+    def create_here(self, hand: _core.Hand, permit: Any = None) -> bool:
+        """Whether the borrower has opened one itself: see _caller_opener.py."""
+        return False
 
     def _run(self, attempt: Try) -> Any:
         """On a worker: one creation, from elision to delivery."""
@@ -223,19 +238,25 @@ class Opener:
 
     def _take_in(self, attempt: Try, resource: Any) -> None:
         """Puts what the factory returned into its slot, or says what is wrong with it."""
+        unfit = resource is None or self._is_unawaited(resource)
+        if unfit or not self.adopt(attempt.index, resource):
+            self.refuse(resource)
+
+    def _is_unawaited(self, resource: Any) -> bool:
+        # a client of redis.asyncio, for one, can be awaited when it is made already
+        return hasattr(type(resource), "cr_await" if self.manager.awaits else "__await__")
+
+    def refuse(self, resource: Any) -> NoReturn:
+        """Raise the error for what the factory returned and is no resource."""
         if resource is None:
             raise TypeError("the factory returned None instead of a resource")
-        # a client of redis.asyncio, for one, can be awaited when it is made already
-        unawaited = "cr_await" if self.manager.awaits else "__await__"
-        if hasattr(type(resource), unawaited):
+        if self._is_unawaited(resource):
             if hasattr(resource, "close"):
                 resource.close()
             raise TypeError(
                 "the factory returned an awaitable, but is no coroutine function: write it as "
                 "`async def` with `return await ...`, then its resources belong to event loops"
             )
-        if self.adopt(attempt.index, resource):
-            return
         raise ValueError(
             "the factory returned an object that the pool already holds: "
             f"{_notices.shown(resource, 100)}"
@@ -256,23 +277,14 @@ class Opener:
         return _policy.lifetime(most) if most < 1e300 else most
 
     def _finish(self, attempt: Try, error: BaseException | None) -> None:
-        manager = self.manager
         took = time.monotonic() - attempt.started
-        # a copy: the error itself gets the frames of the caller in whom it is raised
-        failure = None if error is None else _notices.without_frames(error)
-        with manager.lock.hold():
-            before = self.last_failure  # dropped after the lock
-            self.last_failure = failure
+        with self.manager.lock.hold():
             self.running.pop(attempt, None)
-            if error is None:
-                manager.core.count_created(took)
-                self.failures = 0
-            else:
-                manager.core.count("create_failures")
-                self.failures += 1
-                for call in self.warming:
-                    call.failure = error
-        del before
+        if error is None:
+            self.manager.core.count_created(took)
+        else:
+            self.manager.core.count("create_failures")
+        self.note(error)
         try:
             if error is None:
                 self._deliver(attempt)
@@ -280,6 +292,21 @@ class Opener:
                 self._fail(attempt, error)
         finally:
             self.start()
+
+    def note(self, error: BaseException | None) -> None:
+        """Keep how a call of the factory ended.  In threads of the pool's own."""
+        # a copy: the error itself gets the frames of the caller in whom it is raised
+        failure = None if error is None else _notices.without_frames(error)
+        with self.manager.lock.hold():
+            before = self.last_failure  # dropped after the lock
+            self.last_failure = failure
+            if error is None:
+                self.failures = 0
+            else:
+                self.failures += 1
+                for call in self.warming:
+                    call.failure = error
+        del before
 
     def _deliver(self, attempt: Try) -> None:
         """What was made is idle from here on, or closed if nobody wants it so late."""

@@ -18,8 +18,8 @@ __all__ = ["Hooks", "Options", "parse"]
 NAMES = (
     "factory", "items", "close", "check", "reset", "min_idle", "max_idle", "order", "timeout",
     "create_timeout", "hook_timeout", "max_creating", "check_after", "keepalive", "idle_timeout",
-    "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after", "discard_on", "name",
-    "clock",
+    "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after", "discard_on", "create_in",
+    "name", "clock",
 )  # fmt: skip
 _CO_COROUTINE = 0x80
 _pools = 0
@@ -62,6 +62,7 @@ class Options:
     max_waiting: float
     fairness: str
     leak_after: float
+    create_in: str
     discard_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
     name: str
     clock: Any
@@ -160,6 +161,11 @@ def parse(
                 "be a queue"
             )
         return o
+    o.create_in = choice("create_in", "worker", "worker", "caller")
+    if "create_in" in given and o.factory is None:
+        raise TypeError(f"{where}create_in needs a factory, which it has run there")
+    if o.create_in == "caller":
+        _check_caller(where, o, given)
     o.create_timeout = number("create_timeout", 30.0)
     o.hook_timeout = number("hook_timeout", 5.0)
     o.max_creating = number("max_creating", 4 if o.maxsize else inf, least=1, whole=True)
@@ -186,6 +192,20 @@ def parse(
     o.discard_on = errors_rule(where + "discard_on", "broken" if rule is unset else rule, o.broken)
     o.clock = given.get("clock")
     return o
+
+
+def _check_caller(where: str, o: Options, given: dict[str, Any]) -> None:
+    """TypeError or ValueError unless borrowers can call the factory themselves."""
+    if o.hooks.awaits:
+        raise TypeError(
+            f'{where}create_in="caller" is for plain factories: a coroutine function is awaited on '
+            "the borrower's event loop as it is"
+        )
+    if given.get("create_timeout") is not None:
+        raise ValueError(
+            f'{where}create_timeout is for create_in="worker": in the borrower\'s thread nothing '
+            "can end the factory but itself, so give it a timeout of its own"
+        )
 
 
 def _maxsize(where: str, maxsize: Any, unset: object, o: Options) -> int:

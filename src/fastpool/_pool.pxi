@@ -35,13 +35,18 @@ cdef fp_slot *pool_lend(
     cdef uint64_t generation = 0 if due == NULL else fp_slot_generation(due)
     cdef int64_t start = fp_clock_precise()
     cdef int state
+    cdef object permit
     cdef Hand hand = hand_of(c, due)
     try:
         manager = manager_at(c, id, "get")  # kept: with it go the block and its slots
         while True:
+            permit = None
             reason = "due" if slot != NULL else None
             if slot == NULL and not fp_gate(c) & FP_ASK_GET:
-                state = pool_wait(c, span_left(span, start), False, False, &slot, &generation)
+                try:
+                    state = pool_wait(c, span_left(span, start), False, False, &slot, &generation)
+                except Permit as granted:
+                    permit, state = granted.args[0], FP_ROOM_AT_HEAD
                 if slot != NULL:
                     if not fp_begin(c, slot):
                         return slot
@@ -50,7 +55,7 @@ cdef fp_slot *pool_lend(
                 else:
                     reason = REASONS.get(state)
             manager.borrow(
-                hand, reason, seconds_or_none(span), (fp_clock_precise() - start) * 1e-9
+                hand, reason, seconds_or_none(span), (fp_clock_precise() - start) * 1e-9, permit
             )
             if ticket == NULL and hand.ticket != 0:
                 manager.taken_without_lease(hand.ticket)
@@ -127,9 +132,9 @@ cdef object pool_take_back(
 cdef class FastPool(Store):
     """FastPool(maxsize=..., *, factory=None, items=None, close=None, check=None, reset=None,
         min_idle=0, max_idle=None, order="lifo", timeout=..., create_timeout=30.0, hook_timeout=5.0,
-        max_creating=..., check_after=0.5, keepalive=None, idle_timeout=..., max_lifetime=...,
-        max_uses=None, max_waiting=None, fairness=..., leak_after=None, discard_on=..., name=None,
-        clock=None)\n--\n
+        max_creating=..., create_in="worker", check_after=0.5, keepalive=None, idle_timeout=...,
+        max_lifetime=..., max_uses=None, max_waiting=None, fairness=..., leak_after=None,
+        discard_on=..., name=None, clock=None)\n--\n
     A pool for threads and tasks: a queue of ready items, or resources made by a factory.
 
     Without ``factory`` and ``items`` it is a compiled ``queue.LifoQueue`` (``order="fifo"``:

@@ -250,6 +250,12 @@ static inline int fp_slot_move_own(fp_slot *slot, uint64_t generation, unsigned 
     return 1;
 }
 
+/* CHECKING -> LEASED of a resource that is lent for the first time, by whoever owns the slot. */
+static inline void fp_slot_lend(fp_slot *slot) {
+    uint64_t word = fp_load(&slot->word, relaxed);
+    while (!fp_cas(&slot->word, &word, ((word & ~FP_STATE) | FP_LEASED) + FP_GENERATION, acq_rel)) {}
+}
+
 enum { FP_IN_HOOK = -1, FP_HOOK_OVER = -2 };
 
 static inline int64_t fp_slot_hook(fp_slot *slot) { return fp_load(&slot->hook, relaxed); }

@@ -310,7 +310,7 @@ class Shards:
 
     # ---- what the pool asks of it --------------------------------------------------------------
 
-    def borrow(self, hand: _core.Hand, reason: object, span: object, waited: object) -> NoReturn:
+    def borrow(self, *_: object) -> NoReturn:
         if self.core.closed:
             raise PoolClosed(self.name, "the pool is closed")
         raise TypeError(self._for_tasks("`async with pool.lease()`, aget() or aacquire()"))

@@ -32,6 +32,7 @@ NOT_SHARED = {
     "min_idle": "the least of items is kept open",
     "max_idle": "resources that are not needed are closed by shrink_after",
     "order": "leases go to the resource that carries least",
+    "create_in": "a resource is opened for many callers, and lent to them as soon as it is there",
     "reset": "others use the resource when one lease ends",
 }
 

@@ -151,6 +151,7 @@ typedef struct fp_core {
     fp_line failures;    /* of creations, for callers who are still on their way to the line */
     size_t open;         /* slots that are not FREE: what the cap counts */
     size_t creating;     /* slots in CREATING */
+    size_t creating_here; /* of these: in the hands of borrowers, who call the factory themselves */
     size_t renewing;     /* sharing: resources that will take no more leases once another is open */
     int spent;           /* sharing: a resource was lent for the last time; see fp_ask_for_more */
     size_t coming;       /* callers who have asked for a creation and are about to join the line */

@@ -24,6 +24,7 @@ DEFAULTS: list[tuple[str, Any, Any]] = [  # with a factory, with items; those of
     ("create_timeout", 30, 30),
     ("hook_timeout", 5, 5),
     ("max_creating", 4, 4),
+    ("create_in", "worker", "worker"),
     ("check_after", 0.5, 0.5),
     ("keepalive", inf, inf),
     ("idle_timeout", 600, inf),

@@ -137,6 +137,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "max_uses": {"max_uses": 1},
     "max_idle": {"max_idle": 0},
     "tracking": {"leak_after": 100},
+    "caller": {"create_in": "caller"},
 }
 
 SCENES: dict[str, Scene] = {}
