@@ -56,7 +56,7 @@ package = Path("src/fastpool")
 core = Extension(
     "fastpool._core",
     sources=[str(package / "_core.pyx")],
-    depends=sorted(str(path) for path in package.iterdir() if path.suffix in (".h", ".pxi")),
+    depends=sorted(str(path) for path in (package / "core").rglob("*.*")),
     include_dirs=[str(package)],
     define_macros=macros,
     extra_compile_args=compile_,

@@ -146,51 +146,6 @@ ARROWS: dict[str, set[str]] = {
 
 USERS = ("rpc", "contrib", "cli", "__main__")
 
-#: Header: what it includes of ours.
-HEADERS: dict[str, set[str]] = {
-    "_clock.h": set(),
-    "_ring.h": set(),
-    "_weights.h": {"_ring.h"},
-    "_loads.h": {"_clock.h", "_ring.h"},
-    "_number.h": set(),
-    "_cache.h": {"_clock.h", "_ring.h", "_number.h"},
-    "_waiters.h": {"_clock.h", "_ring.h", "_weights.h", "_loads.h"},
-    "_mailbox.h": {"_waiters.h"},
-    "_slots_view.h": {"_waiters.h"},
-    "_shared.h": {"_waiters.h"},
-    "_semaphore.h": {"_waiters.h"},
-    "_keys.h": {"_slots_view.h"},
-    "_ending.h": {"_slots_view.h", "_shared.h"},
-    "_home.h": {"_waiters.h"},
-    "_cpython.h": {
-        "_cache.h",
-        "_waiters.h",
-        "_mailbox.h",
-        "_slots_view.h",
-        "_shared.h",
-        "_semaphore.h",
-        "_home.h",
-    },
-    "_lease.h": {"_shared.h", "_slots_view.h"},
-    "_doors.h": {"_cpython.h", "_lease.h"},
-}
-
-#: These are built without Python: by the C harness, and by whoever wants to read them alone.
-PLAIN_C = (
-    "_clock.h",
-    "_ring.h",
-    "_weights.h",
-    "_loads.h",
-    "_number.h",
-    "_cache.h",
-    "_waiters.h",
-    "_slots_view.h",
-    "_shared.h",
-    "_semaphore.h",
-    "_keys.h",
-    "_ending.h",
-    "_lease.h",
-)
 
 SOURCES = (".py", ".pyx", ".pxi")
 
@@ -292,24 +247,6 @@ def test_a_module_imports_only_what_the_table_grants(path: Path) -> None:
         f"{module} -> {row} (line {line})" for row, line in imports_of(path) if row not in granted
     }
     assert not new, f"new arrows in {path.relative_to(PACKAGE)}: {sorted(new)}"
-
-
-def test_headers_include_only_what_the_table_grants() -> None:
-    for path in sorted(PACKAGE.glob("*.h")):
-        assert path.name in HEADERS, f"{path.name} has no place in the order of HEADERS"
-        included = set(re.findall(r'^#\s*include "([^"]+)"', path.read_text(), re.MULTILINE))
-        assert included <= HEADERS[path.name], f"{path.name} includes {included}"
-    order = list(HEADERS)
-    for header, included in HEADERS.items():
-        assert all(order.index(other) < order.index(header) for other in included), header
-
-
-def test_the_algorithm_is_plain_c() -> None:
-    for name in PLAIN_C:
-        path = PACKAGE / name
-        if path.exists():
-            used = re.findall(r"#\s*include <Python\.h>|\bPy[A-Z_]\w+\(", path.read_text())
-            assert not used, f"{name} is to be plain C: {used}"
 
 
 def test_the_check_sees_an_arrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

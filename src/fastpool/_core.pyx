@@ -3,8 +3,8 @@
 # cython: boundscheck=False, wraparound=False, unraisable_tracebacks=False
 """The compiled core: hits are served here, everything else is asked of the pool's manager.
 
-Layers: ``_ring.h`` (storage), ``_waiters.h`` (the gate and the one locked slow path), ``_cpython.h``
-(sleeping, fork, garbage collector), this file (types, references, exceptions).
+Layers: ``core/storage/ring.h`` (storage), ``core/core.h`` (the gate and the one locked slow path),
+``core/cpython.h`` (sleeping, fork, garbage collector), this file (types, references, exceptions).
 
 Why ``get`` and ``put`` stand in each type anew: the interpreter's specialised calls want the exact
 type that defines the method; one that is inherited costs twice the time of the whole pair.
@@ -24,7 +24,7 @@ from libc.stdint cimport INT64_MAX, int64_t, intptr_t, uint32_t, uint64_t, uintp
 import itertools
 import sys
 
-include "_core_c.pxi"
+include "core/declarations.pxi"
 
 cdef object UNSET = ...  # an argument that was not given; a default that inspect.signature can read
 cdef object configure = None  # these two are set by pool.py; makes the manager of a FastPool
@@ -170,8 +170,8 @@ cdef inline int64_t wait_span(fp_core *c, object block, object timeout) except -
     return c.span if timeout is UNSET else span_of(c, timeout)
 
 
-include "_lock.pxi"
-include "_hand.pxi"
+include "core/locks.pxi"
+include "core/slot_guard.pxi"
 
 
 # ---- The block and its owner --------------------------------------------------------------------
@@ -973,20 +973,20 @@ def after_fork_in_child():
     return managers
 
 
-include "_queue.pxi"
-include "_pool.pxi"
-include "_wait.pxi"
-include "_shared.pxi"
-include "_draining.pxi"
-include "_ending.pxi"
-include "_cache.pxi"
-include "_semaphore.pxi"
-include "_crew.pxi"
-include "_call.pxi"
-include "_task.pxi"
-include "_aio_call.pxi"
-include "_keyed.pxi"
-include "_places.pxi"
+include "core/queue.pxi"
+include "core/pool.pxi"
+include "core/wait.pxi"
+include "core/shared_pool.pxi"
+include "core/drain_reasons.pxi"
+include "core/bulk_close.pxi"
+include "core/object_cache.pxi"
+include "core/semaphore.pxi"
+include "core/worker_tasks.pxi"
+include "core/unary_call.pxi"
+include "core/async_methods.pxi"
+include "core/aio_call.pxi"
+include "core/keyed_pool.pxi"
+include "core/capacity.pxi"
 
 
 def _install():

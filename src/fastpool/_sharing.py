@@ -124,7 +124,7 @@ class SharedManager(Manager):
     def equip(self) -> None:
         super().equip()
         # Why the resource of a slot is being drained, and likewise of those that are to be
-        # replaced: written in ``_draining.pxi``, under the lock.
+        # replaced: written in ``core/drain_reasons.pxi``, under the lock.
         self.reasons: dict[int, str] = {}
         self.renewing: dict[int, str] = {}
         self.tracking = SharedTracking(self)

@@ -27,7 +27,7 @@ static inline void perturb(void) {
 static unsigned numbers_used = 4096; /* of threads */
 #define FP_NUMBERS_USED numbers_used
 
-#include "_cpython.h"
+#include "core/cpython.h"
 
 enum { THREADS = 6 };
 

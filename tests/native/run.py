@@ -61,14 +61,14 @@ class Mutant:
 MUTANTS = [
     Mutant(
         "ring: empty by one stamp",
-        "_ring.h",
+        "core/storage/ring.h",
         "if (fp_load(&ring->tail, seq_cst) == at) return -1;",
         "return -1;",
         ("ring-exact",),
     ),
     Mutant(
         "ring: cell freed before it is read",
-        "_ring.h",
+        "core/storage/ring.h",
         """                uint32_t index = cell->index;
                 /* release: pairs with the acquire in push */
                 fp_store(&cell->stamp, at + ring->mask + 1, release);
@@ -81,35 +81,35 @@ MUTANTS = [
     ),
     Mutant(
         "slots: entry popped, INRING kept",
-        "_ring.h",
+        "core/storage/ring.h",
         "uint64_t next = popped ? word & ~FP_INRING : word;",
         "uint64_t next = word;",
         ("slots", "line-fair"),
     ),
     Mutant(
         "slots: entry pushed twice",
-        "_ring.h",
+        "core/storage/ring.h",
         "return (word & FP_INRING) == 0;",
         "return 1;",
         ("slots", "line-fair"),
     ),
     Mutant(
         "slots: late return accepted",
-        "_waiters.h",
+        "core/core.h",
         "if (FP_UNLIKELY(generation && fp_generation(word) != generation)) return -1;",
         "",
         ("slots",),
     ),
     Mutant(
         "line: no look after joining",
-        "_waiters.h",
+        "core/core.h",
         "    fp_line_join(line, w, in_front);\n    fp_dispatch(c);\n",
         "    fp_line_join(line, w, in_front);\n    fp_gate_refresh(c);\n",
         ("line-duel",),
     ),
     Mutant(
         "line: gate read before publishing",
-        "_waiters.h",
+        "core/core.h",
         """    if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
     uint32_t gate = fp_gate(c);""",
         """    uint32_t gate = fp_gate(c);
@@ -118,56 +118,56 @@ MUTANTS = [
     ),
     Mutant(
         "line: grant dropped at the time-out",
-        "_waiters.h",
+        "core/core.h",
         "if (state >= FP_GRANTED) return 1;",
         "if (state >= FP_GRANTED) return 0;",
         ("line-fair", "line-throughput"),
     ),
     Mutant(
         "line: notice not passed on",
-        "_waiters.h",
+        "core/core.h",
         "    fp_dispatch(c); /* passes on a notice that it may have had */\n",
         "",
         ("line-throughput", "line-signals"),
     ),
     Mutant(
         "line: sleeper not woken",
-        "_waiters.h",
+        "core/core.h",
         "if (atomic_exchange(&w->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(w);",
         "atomic_store(&w->state, FP_NOTIFIED);",
         ("line-throughput",),
     ),
     Mutant(
         "close: return not swept",
-        "_waiters.h",
+        "core/core.h",
         "*told = (gate & (FP_CLOSED | FP_TELL | FP_ASK_PUT)) != 0;",
         "*told = 0;",
         ("close",),
     ),
     Mutant(
         "creation: caller on its way forgotten",
-        "_waiters.h",
+        "core/core.h",
         "size_t callers = c->getters.count + c->coming - c->failures.count, idle = 0;",
         "size_t callers = c->getters.count, idle = 0;",
         ("creation",),
     ),
     Mutant(
         "creation: failure left for nobody",
-        "_waiters.h",
+        "core/core.h",
         "fp_waiter *failure = c->failures.count > c->coming ? c->failures.first : NULL;",
         "fp_waiter *failure = NULL;",
         ("creation",),
     ),
     Mutant(
         "queue: put forgets the getters",
-        "_waiters.h",
+        "core/core.h",
         "(gate & FP_PUT_SLOW || fp_head_is_late(c, gate));",
         "(gate & FP_PUT_SLOW & ~FP_GETTERS || fp_head_is_late(c, gate));",
         ("queue-fifo", "queue-lifo"),
     ),
     Mutant(
         "queue: putter's item not counted",
-        "_waiters.h",
+        "core/core.h",
         """                fp_line_leave(&c->putters, w);
                 c->unfinished++;
 """,
@@ -176,14 +176,14 @@ MUTANTS = [
     ),
     Mutant(
         "queue: waiters served from the tail",
-        "_waiters.h",
+        "core/core.h",
         "return c->lifo ? fp_deque_pop_tail(&c->items) : fp_deque_pop_head(&c->items);",
         "return fp_deque_pop_tail(&c->items);",
         ("queue-fifo",),
     ),
     Mutant(
         "queue: put without the lock",
-        "_waiters.h",
+        "core/core.h",
         """    fp_lock_take(&c->lock);
 #endif
     uint32_t gate = fp_gate(c);
@@ -202,20 +202,20 @@ MUTANTS = [
     ),
     Mutant(
         "shared: counted after the choice",
-        "_loads.h",
+        "core/storage/lease_counts.h",
         "if (!fp_cas(&slot->load, load, next, acq_rel)) return 0;",
         "fp_store(&slot->load, next, release);",
         ("shared", "shared-exact"),
     ),
     Mutant(
         "shared: gate read before the lease is given back",
-        "_shared.h",
+        "core/shared_pool.h",
         """    int given = fp_load_give(slot);
     if (FP_UNLIKELY(given <= 0)) {
         if (given == 0) (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
         return given;
     }
-    uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in _waiters.h */
+    uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in core.h */
 """,
         """    uint32_t gate = fp_gate(c);
     int given = fp_load_give(slot);
@@ -228,51 +228,51 @@ MUTANTS = [
     ),
     Mutant(
         "shared: closed while it is in use",
-        "_loads.h",
+        "core/storage/lease_counts.h",
         "return fp_load_of(load) == 0;",
         "return 1;",
         ("shared-drain", "shared-close"),
     ),
     Mutant(
         "shared: the last one out leaves it",
-        "_loads.h",
+        "core/storage/lease_counts.h",
         "return FP_LIKELY(load & FP_OPEN) ? 1 : fp_load_of(load) == 1 ? 0 : 2;",
         "return FP_LIKELY(load & FP_OPEN) ? 1 : 2;",
         ("shared-drain", "shared-close"),
     ),
     Mutant(
         "shared: looked at while others use it",
-        "_loads.h",
+        "core/storage/lease_counts.h",
         "if ((load & (FP_OPEN | FP_LOAD)) != FP_OPEN) return 0;",
         "if (!(load & FP_OPEN)) return 0;",
         ("shared-alone",),
     ),
     Mutant(
         "shared: lent after it was to be closed",
-        "_shared.h",
+        "core/shared_pool.h",
         "int good = !(word & FP_RETIRE) && !(fp_gate(c) & FP_CLOSED);",
         "int good = word != 0 && !(fp_gate(c) & FP_CLOSED);",
         ("shared-retire",),
     ),
     Mutant(
         "shared: what drains is counted by the cap",
-        "_waiters.h",
+        "core/core.h",
         "size_t spared = c->renewing + fp_draining(&c->slots, &c->loads);",
         "size_t spared = c->renewing;",
         ("shared-room",),
     ),
     Mutant(
         "semaphore: some is free, so it fits",
-        "_weights.h",
+        "core/storage/semaphore_units.h",
         "if (n > s->size - taken) return 0;",
         "if (taken >= s->size) return 0;",
         ("semaphore",),
     ),
     Mutant(
         "semaphore: gate read before the units are back",
-        "_semaphore.h",
+        "core/semaphore.h",
         """    if (FP_UNLIKELY(!fp_weights_give(&c->weights, n))) return 0;
-    /* after it was given back: see the proof in _waiters.h */
+    /* after it was given back: see the proof in core.h */
     if (FP_UNLIKELY(fp_gate(c) & FP_GETTERS)) fp_dispatch_locked(c);
 """,
         """    int wanted = (fp_gate(c) & FP_GETTERS) != 0;
@@ -283,7 +283,7 @@ MUTANTS = [
     ),
     Mutant(
         "semaphore: an interrupted waiter keeps its grant",
-        "_cpython.h",
+        "core/cpython.h",
         """    if (*interrupted && state == FP_GRANTED) /* while the handler ran: on to the next */
         (void)fp_weighted_give(c, n);
 """,
@@ -292,7 +292,7 @@ MUTANTS = [
     ),
     Mutant(
         "ordering: units given back without release",
-        "_weights.h",
+        "core/storage/semaphore_units.h",
         "} while (!fp_cas(&s->taken, &taken, taken - n, seq_cst));",
         "} while (!fp_cas(&s->taken, &taken, taken - n, relaxed));",
         ("semaphore",),
@@ -300,7 +300,7 @@ MUTANTS = [
     ),
     Mutant(
         "ordering: lease given back without release",
-        "_loads.h",
+        "core/storage/lease_counts.h",
         "} while (!fp_cas(&slot->load, &load, load - 1, seq_cst));",
         "} while (!fp_cas(&slot->load, &load, load - 1, relaxed));",
         ("shared-drain", "shared-close"),
@@ -308,7 +308,7 @@ MUTANTS = [
     ),
     Mutant(
         "ordering: slot taken without acquire",
-        "_ring.h",
+        "core/storage/ring.h",
         "if (fp_cas(&slot->word, &word, next, acq_rel)) return idle;",
         "if (fp_cas(&slot->word, &word, next, relaxed)) return idle;",
         ("slots", "line-fair"),
@@ -316,7 +316,7 @@ MUTANTS = [
     ),
     Mutant(
         "ordering: cell freed without release",
-        "_ring.h",
+        "core/storage/ring.h",
         "fp_store(&cell->stamp, at + ring->mask + 1, release);",
         "fp_store(&cell->stamp, at + ring->mask + 1, relaxed);",
         ("ring", "ring-exact"),
@@ -324,7 +324,7 @@ MUTANTS = [
     ),
     Mutant(
         "cache: the last one taken in two steps",
-        "_cache.h",
+        "core/object_cache.h",
         "    return fp_exchange(&s->last, NULL, acquire);",
         """    void *item = fp_load(&s->last, acquire);
     FP_STEP();
@@ -334,14 +334,14 @@ MUTANTS = [
     ),
     Mutant(
         "cache: the last one replaced in two steps",
-        "_cache.h",
+        "core/object_cache.h",
         "void *before = fp_exchange(&mine->last, item, acq_rel);",
         "void *before = fp_load(&mine->last, relaxed); fp_store(&mine->last, item, release);",
         ("cache",),
     ),
     Mutant(
         "cache: put without release",
-        "_cache.h",
+        "core/object_cache.h",
         "fp_store(&mine->last, item, release);\n            return NULL;",
         "fp_store(&mine->last, item, relaxed);\n            return NULL;",
         ("cache", "cache-exact"),
@@ -349,21 +349,21 @@ MUTANTS = [
     ),
     Mutant(
         "cache: what another thread put last is never found",
-        "_cache.h",
+        "core/object_cache.h",
         "return with_last == NULL ? NULL : fp_shard_take_last(with_last);",
         "return NULL;",
         ("cache-exact",),
     ),
     Mutant(
         "cache: a place used again hides what was left in it",
-        "_cache.h",
+        "core/object_cache.h",
         "        if (FP_LIKELY(last == NULL)) {",
         "        if (FP_LIKELY(last == NULL || !mine->recent.count)) {",
         ("cache-threads", "cache-order"),
     ),
     Mutant(
         "cache: the old generation before the new one",
-        "_cache.h",
+        "core/object_cache.h",
         "        fp_shard *s = strip + at.offset;\n",
         """        fp_shard *s = strip + at.offset;
         if (with_old && (item = fp_shard_pop(with_old, &with_old->old, 1))) return item;
@@ -372,7 +372,7 @@ MUTANTS = [
     ),
     Mutant(
         "cache: an epoch drops the generation that was in use",
-        "_cache.h",
+        "core/object_cache.h",
         "        s->old = s->recent;\n        memset(&s->recent, 0, sizeof s->recent);",
         """        while (s->recent.count != 0 && fp_deque_room(dropped) == 0)
             (void)fp_deque_push(dropped, fp_deque_pop_head(&s->recent));
@@ -402,9 +402,7 @@ def mutate(mutant: Mutant) -> Path:
     """A copy of the headers with the mistake in it; loud when the text is not there, once."""
     folder = BUILD / "mutants" / "".join(c if c.isalnum() else "-" for c in mutant.name)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for header in SOURCE.glob("*.h"):
-        shutil.copy(header, folder)
+    shutil.copytree(SOURCE / "core", folder / "core")
     text = (SOURCE / mutant.file).read_text()
     if text.count(mutant.old) != 1:
         raise LookupError(

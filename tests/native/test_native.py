@@ -63,7 +63,7 @@ def test_the_sanitizer_is_silent_and_awake(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_mutant_whose_text_is_gone_is_loud() -> None:
     """When the source moves on, a mutant that no longer applies is an error, not a pass."""
-    stale = native.Mutant("stale", "_ring.h", "no such text", "", ("ring",))
+    stale = native.Mutant("stale", "core/storage/ring.h", "no such text", "", ("ring",))
     with pytest.raises(LookupError, match="0 times"):
         native.mutate(stale)
 

@@ -1,4 +1,4 @@
-/* Stands in for CPython, so that the slow paths of src/fastpool/_cpython.h run here as they are.
+/* Stands in for CPython, so that the slow paths of src/fastpool/core/cpython.h run here as they are.
  *
  * Only what that header uses: locks and mutexes over pthreads, reference counts that are counted,
  * and signals that come at random to threads in a storm.

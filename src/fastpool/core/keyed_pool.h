@@ -3,10 +3,10 @@
  * Plain C11.  Each look takes the core's lock, for its line; a slot may change at any moment, so what
  * is found has to be claimed.
  */
-#ifndef FASTPOOL_KEYS_H
-#define FASTPOOL_KEYS_H
+#ifndef FASTPOOL_KEYED_POOL_H
+#define FASTPOOL_KEYED_POOL_H
 
-#include "_slots_view.h"
+#include "slot_view.h"
 
 /* One idle resource; `since` it was returned, on the core's clock. */
 typedef struct {

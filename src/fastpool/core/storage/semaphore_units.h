@@ -1,13 +1,13 @@
 /* How much of a weighted semaphore is taken: one word, each change of it one compare-and-swap.
  *
- * Plain C11.  Whoever waits for more of it waits in the line of _waiters.h, at whose head the proof
+ * Plain C11.  Whoever waits for more of it waits in the line of core.h, at whose head the proof
  * stands: a taker in the line looks here after it has set its bit, and a release comes here before it
  * reads the gate.
  */
-#ifndef FASTPOOL_WEIGHTS_H
-#define FASTPOOL_WEIGHTS_H
+#ifndef FASTPOOL_SEMAPHORE_UNITS_H
+#define FASTPOOL_SEMAPHORE_UNITS_H
 
-#include "_ring.h"
+#include "ring.h"
 
 typedef struct {
     uint64_t size;              /* of it all; set once */

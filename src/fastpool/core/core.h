@@ -1,4 +1,4 @@
-/* The core: one gate word, the storage of _ring.h behind it, and the one locked slow path in which
+/* The core: one gate word, the storage of storage/ring.h behind it, and the one locked slow path in which
  * everybody waits.
  *
  * Plain C11.  The includer gives, before including:
@@ -24,13 +24,13 @@
  * busy thread runs on the fast path and wakes nobody a second time; NOTICE has its returns look at
  * the coarse clock, since a head that is kept from the GIL cannot ask for anything.
  */
-#ifndef FASTPOOL_WAITERS_H
-#define FASTPOOL_WAITERS_H
+#ifndef FASTPOOL_CORE_H
+#define FASTPOOL_CORE_H
 
-#include "_clock.h"
-#include "_loads.h"
-#include "_ring.h"
-#include "_weights.h"
+#include "platform/clock.h"
+#include "storage/lease_counts.h"
+#include "storage/ring.h"
+#include "storage/semaphore_units.h"
 
 /* ns before the head of a "throughput" line asks for hand-off.  Set by tests alone, before the pool is
  * there: real time would keep a schedule from being the same twice. */
@@ -135,7 +135,7 @@ typedef struct fp_core {
     int lifo, fair;
     int timed;           /* returns read the clock: idle time or life time is limited, or checks */
     int asks;            /* leases read it too: there is a check hook */
-    int sharded;         /* an async factory: each event loop has a core of its own, see _home.h */
+    int sharded;         /* an async factory: each event loop has a core of its own, see loop_lookup.h */
     int64_t *clock;      /* a manual clock for tests, or NULL */
     int64_t fresh_for;   /* ns an idle resource needs no question: min of idle time, check_after */
     FP_SHARED(int64_t) hand_over_at; /* ns, valid with NOTICE: the head's patience ends; lock */

@@ -1,6 +1,6 @@
 /* What an ObjectCache keeps: a shard for each thread, which others may take from, in two generations.
  *
- * Plain C11; the includer gives fp_lock as for _waiters.h.  The contract is that of Go's sync.Pool, the
+ * Plain C11; the includer gives fp_lock as for core.h.  The contract is that of Go's sync.Pool, the
  * two generations are those of its victim cache.  What differs: the object that a thread put last, which
  * Go keeps for that thread alone, may be taken as well once nothing else is left, so that nothing is
  * made while anything is there; and each thread gets back what it put last.
@@ -12,12 +12,12 @@
  *   4 what other threads put last
  * and finds nothing if it looks while others move things.  That is allowed: then one more is made.
  */
-#ifndef FASTPOOL_CACHE_H
-#define FASTPOOL_CACHE_H
+#ifndef FASTPOOL_OBJECT_CACHE_H
+#define FASTPOOL_OBJECT_CACHE_H
 
-#include "_clock.h"
-#include "_number.h"
-#include "_ring.h"
+#include "platform/clock.h"
+#include "platform/thread_index.h"
+#include "storage/ring.h"
 
 typedef struct {
     /* NULL or the object put last.  Put in by the thread whose place this is and by nobody else; taken

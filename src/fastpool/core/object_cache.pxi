@@ -1,8 +1,8 @@
-# ObjectCache: Go's sync.Pool.  What it keeps is in _cache.h; when it lets go, in cache.py.
+# ObjectCache: Go's sync.Pool.  What it keeps is in object_cache.h; when it lets go, in cache.py.
 
 cdef extern from *:
     """
-    /* What the garbage collector has to know, as of Core in _cpython.h. */
+    /* What the garbage collector has to know, as of Core in cpython.h. */
     static traverseproc fp_cache_base_traverse;
     static inquiry fp_cache_base_clear;
     static size_t fp_cache_offset; /* of the fp_cache within the object */

@@ -2,8 +2,8 @@
 
 cdef extern from *:
     """
-    #include "_cpython.h"
-    #include "_doors.h"
+    #include "core/cpython.h"
+    #include "core/fastcall.h"
 
     static inline PyObject *fp_steal(void *item) { return (PyObject *)item; }
 
@@ -33,7 +33,7 @@ cdef extern from *:
         type->tp_iternext = fp_next;
     }
 
-    /* Of _call.pxi.  What stands behind a vectorcall goes on to the next with the caller's own array of
+    /* Of unary_call.pxi.  What stands behind a vectorcall goes on to the next with the caller's own array of
      * arguments: nothing is packed and nothing parsed. */
     typedef PyObject *(*fp_vectorcall)(PyObject *, void **, size_t, void *);
     #define FP_ARGUMENTS_OFFSET PY_VECTORCALL_ARGUMENTS_OFFSET

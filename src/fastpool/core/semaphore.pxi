@@ -73,7 +73,8 @@ cdef class WeightedSemaphore(Owner):
 
     def close(self):
         """Wakes everybody in line with PoolClosed, which later calls raise too, but for
-        ``try_acquire``, which says no.  What is taken may still be given back.  Idempotent, from any thread."""
+        ``try_acquire``, which says no.  What is taken may still be given back.  Idempotent, from any
+        thread."""
         self.core.close()
 
     @property

@@ -1,11 +1,11 @@
 /* Taking and giving back parts of a weighted semaphore; the gate and the line are those of every pool
- * (_waiters.h), the count is in _weights.h.  The rules are those of Go's semaphore.Weighted: first
+ * (core.h), the count is in storage/semaphore_units.h.  The rules are those of Go's semaphore.Weighted: first
  * come, first served, and a big request at the head keeps smaller ones behind it waiting.
  */
 #ifndef FASTPOOL_SEMAPHORE_H
 #define FASTPOOL_SEMAPHORE_H
 
-#include "_waiters.h"
+#include "core.h"
 
 /* 0: take the slow path. */
 static inline int fp_weighted_hit(fp_core *c, uint64_t n) {
@@ -16,7 +16,7 @@ static inline int fp_weighted_hit(fp_core *c, uint64_t n) {
 /* 0: so much is not taken, and nothing has changed. */
 static inline int fp_weighted_give(fp_core *c, uint64_t n) {
     if (FP_UNLIKELY(!fp_weights_give(&c->weights, n))) return 0;
-    /* after it was given back: see the proof in _waiters.h */
+    /* after it was given back: see the proof in core.h */
     if (FP_UNLIKELY(fp_gate(c) & FP_GETTERS)) fp_dispatch_locked(c);
     return 1;
 }

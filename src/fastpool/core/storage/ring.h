@@ -196,7 +196,7 @@ typedef struct fp_slot {
     union {
         FP_SHARED(uintptr_t) owner; /* the borrower's thread, bit 0: in a `with` block; 0 once it is
                                        back; of a FREE slot: the next free one */
-        FP_SHARED(uint64_t) load;   /* of a shared resource: see _loads.h; anyone, by CAS */
+        FP_SHARED(uint64_t) load;   /* of a shared resource: see lease_counts.h; anyone, by CAS */
     };
     union {
         int64_t sampled;            /* ns, precise; start of a use that is measured, else 0; holder */
@@ -280,7 +280,7 @@ static inline void fp_slot_retire(fp_slot *slot) {
 /* Publishes the slot as idle.  `word`: as the caller has read it; another lease since then is found
  * out by its generation.  1: the caller must push a ring entry, 0: one is there already, -1: the slot
  * was not in `from`, or is to be retired, or has been lent anew.
- * seq_cst: the store half of the store-load pair with the gate (see _waiters.h). */
+ * seq_cst: the store half of the store-load pair with the gate (see core.h). */
 static inline int fp_slot_idle(fp_slot *slot, unsigned from, uint64_t word) {
     uint64_t generation = fp_generation(word);
     do {

@@ -3,11 +3,11 @@
  * Plain C11.  Closing takes as long as it likes, and what is still to be closed must not be lent
  * meanwhile; so whoever closes several takes all of them first.  A slot that is taken is CHECKING.
  */
-#ifndef FASTPOOL_ENDING_H
-#define FASTPOOL_ENDING_H
+#ifndef FASTPOOL_BULK_CLOSE_H
+#define FASTPOOL_BULK_CLOSE_H
 
-#include "_shared.h"
-#include "_slots_view.h"
+#include "shared_pool.h"
+#include "slot_view.h"
 
 /* Slots that belong to whoever closes them, by number. */
 typedef struct {

@@ -2,7 +2,7 @@
 
 cdef extern from *:
     """
-    #include "_keys.h"
+    #include "core/keyed_pool.h"
 
     /* The value of a key; None where there is none. */
     static inline PyObject *fp_dict_ref(PyObject *dict, PyObject *key) {

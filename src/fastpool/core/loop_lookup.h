@@ -4,10 +4,10 @@
  * Neither address can deceive: a shard keeps its loop alive as long as its block is in use, the memory
  * of a block is never given back, and the id of a block is never used twice.
  */
-#ifndef FASTPOOL_HOME_H
-#define FASTPOOL_HOME_H
+#ifndef FASTPOOL_LOOP_LOOKUP_H
+#define FASTPOOL_LOOP_LOOKUP_H
 
-#include "_waiters.h"
+#include "core.h"
 
 typedef struct {
     uint64_t pool, shard; /* ids */

@@ -15,8 +15,8 @@
 #ifndef FASTPOOL_LEASE_H
 #define FASTPOOL_LEASE_H
 
-#include "_shared.h"
-#include "_slots_view.h"
+#include "shared_pool.h"
+#include "slot_view.h"
 
 enum {
     FP_LEASE_FRESH,

@@ -1,8 +1,8 @@
 # Calls on the connection that carries least: Carrier, Latch, UnaryCall.  What a call is they do not know.
 
 cdef class Carrier:
-    """A resource of a SharedPool on which calls are made: ``calls[n]`` makes one of method ``n``; None, or
-    nothing at all: it has to be looked up first."""
+    """A resource of a SharedPool on which calls are made: ``calls[n]`` makes one of method ``n``; None,
+    or nothing at all: it has to be looked up first."""
     cdef readonly list calls  # grows, and None becomes a callable; both by `Carrier.set_call`
     cdef object __weakref__
 

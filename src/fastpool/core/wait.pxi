@@ -6,8 +6,8 @@
 
 @cython.no_gc_clear
 cdef class Mailbox:
-    """Where the waits of one event loop end; see ``_mailbox.h``.  ``bell``: a descriptor to write to;
-    the loop watches the other end and calls ``open`` when it is readable.
+    """Where the waits of one event loop end; see ``waiting/mailbox.h``.  ``bell``: a descriptor to write
+    to; the loop watches the other end and calls ``open`` when it is readable.
 
     ``_aio.Loop`` is one.  Weak references are its own, not of this base: they would end after its
     attributes, and on a free-threaded build give away what is being taken apart."""

@@ -1,8 +1,8 @@
 /* Reading and marking slots from outside the hot path. */
-#ifndef FASTPOOL_SLOTS_VIEW_H
-#define FASTPOOL_SLOTS_VIEW_H
+#ifndef FASTPOOL_SLOT_VIEW_H
+#define FASTPOOL_SLOT_VIEW_H
 
-#include "_waiters.h"
+#include "core.h"
 
 static inline void *fp_load_item(fp_slot *s) { return fp_load(&s->item, acquire); }
 static inline unsigned fp_slot_state(fp_slot *s) { return fp_state(fp_load(&s->word, acquire)); }

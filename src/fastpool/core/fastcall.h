@@ -5,11 +5,11 @@
  * front of its methods, serve the plain form of the call when it is a hit, and pass everything else
  * on unchanged.  They are put into the method tables when the module is imported.
  */
-#ifndef FASTPOOL_DOORS_H
-#define FASTPOOL_DOORS_H
+#ifndef FASTPOOL_FASTCALL_H
+#define FASTPOOL_FASTCALL_H
 
-#include "_cpython.h"
-#include "_lease.h"
+#include "cpython.h"
+#include "lease.h"
 
 /* Names the running task: each has a context of its own, unless it was made with somebody else's. */
 static inline uintptr_t fp_task_token(void) { return (uintptr_t)PyThreadState_Get()->context; }
@@ -21,7 +21,7 @@ static inline uintptr_t fp_task_token(void) { return (uintptr_t)PyThreadState_Ge
 
 typedef PyObject *(*fp_call)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
 static fp_call fp_exit_parsed;
-static PyObject *(*fp_lend_due)(fp_core *, fp_slot *); /* these two: of _pool.pxi */
+static PyObject *(*fp_lend_due)(fp_core *, fp_slot *); /* these two: of pool.pxi */
 static PyObject *(*fp_tell)(fp_core *);
 
 static inline PyObject *fp_resource(fp_slot *slot) {
@@ -123,7 +123,7 @@ static inline PyObject *fp_lease_resource(fp_lease *l) {
     return item;
 }
 
-/* What is left to do at the end of a lease, these of _pool.pxi and _shared.pxi: 0, the slot is to be
+/* What is left to do at the end of a lease, these of pool.pxi and shared_pool.pxi: 0, the slot is to be
  * looked at by the manager; or 1, it has to know. */
 static PyObject *(*fp_lease_ended)(fp_core *, fp_slot *, uint64_t, int);
 static PyObject *(*fp_share_ended)(fp_core *, fp_slot *, int);

@@ -3,8 +3,8 @@
  *
  * Plain C11.  Atomic on builds with the GIL too: a thread ends, and gives its number back, without it.
  */
-#ifndef FASTPOOL_NUMBER_H
-#define FASTPOOL_NUMBER_H
+#ifndef FASTPOOL_THREAD_INDEX_H
+#define FASTPOOL_THREAD_INDEX_H
 
 #include <stdatomic.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* How many leases each resource of a shared pool carries, and which of them carries least.
  *
- * Plain C11, on top of the slot table of _ring.h.  One word a resource is the whole truth about its
+ * Plain C11, on top of the slot table of ring.h.  One word a resource is the whole truth about its
  * leases, and each of its changes is one compare-and-swap:
  *
  *   bits 0-30   leases under way
@@ -17,11 +17,11 @@
  *   LEASED    taken out by one borrower, who has to have it looked at before others may share it
  *   CHECKING  as ever; the load is 0 and not OPEN
  */
-#ifndef FASTPOOL_LOADS_H
-#define FASTPOOL_LOADS_H
+#ifndef FASTPOOL_LEASE_COUNTS_H
+#define FASTPOOL_LEASE_COUNTS_H
 
-#include "_clock.h"
-#include "_ring.h"
+#include "../platform/clock.h"
+#include "ring.h"
 
 #define FP_OPEN ((uint64_t)1 << 31)
 #define FP_LOAD (FP_OPEN - 1)
@@ -86,7 +86,7 @@ static inline int fp_load_bar(fp_slot *slot) {
 }
 
 /* For the owner of a slot: lends it, with `leases` of it taken already.
- * seq_cst: the store half of the store-load pair with the gate (see _waiters.h). */
+ * seq_cst: the store half of the store-load pair with the gate (see core.h). */
 static inline void fp_load_open(fp_slot *slot, uint64_t leases, int open) {
     uint64_t load = fp_load(&slot->load, relaxed);
     load = (load & ~(FP_OPEN | FP_LOAD)) | leases | (open ? FP_OPEN : 0);

@@ -46,13 +46,13 @@ static inline uintptr_t fp_thread_token(void) { /* what pthread_self() reads, wi
 #endif
 #endif
 
-#include "_cache.h"
-#include "_waiters.h"
-#include "_mailbox.h"
-#include "_slots_view.h"
-#include "_shared.h"
-#include "_semaphore.h"
-#include "_home.h"
+#include "object_cache.h"
+#include "core.h"
+#include "waiting/mailbox.h"
+#include "slot_view.h"
+#include "shared_pool.h"
+#include "semaphore.h"
+#include "loop_lookup.h"
 
 static void fp_unpark(fp_waiter *w) {
     if (w->mailbox != NULL)

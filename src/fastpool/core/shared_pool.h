@@ -1,10 +1,10 @@
 /* Leases of a shared pool: many of one resource, counted when it is picked; the gate and the line are
- * those of every pool (_waiters.h), the counts are in _loads.h.
+ * those of every pool (core.h), the counts are in storage/lease_counts.h.
  */
-#ifndef FASTPOOL_SHARED_H
-#define FASTPOOL_SHARED_H
+#ifndef FASTPOOL_SHARED_POOL_H
+#define FASTPOOL_SHARED_POOL_H
 
-#include "_waiters.h"
+#include "core.h"
 
 /* The same outside the lock: somebody waits, and a caller who was faster has had the last lease of a
  * resource. */
@@ -57,7 +57,7 @@ static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *told) {
         if (given == 0) (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
         return given;
     }
-    uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in _waiters.h */
+    uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in core.h */
     if (FP_UNLIKELY(given == 2)) *told = 1;
     if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL))) {
         if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);

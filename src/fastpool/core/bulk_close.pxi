@@ -3,7 +3,7 @@
 
 cdef extern from *:
     """
-    #include "_ending.h"
+    #include "core/bulk_close.h"
     """
     ctypedef struct fp_taken:
         uint32_t *slots

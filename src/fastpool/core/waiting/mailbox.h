@@ -11,7 +11,7 @@
 #ifndef FASTPOOL_MAILBOX_H
 #define FASTPOOL_MAILBOX_H
 
-#include "_waiters.h"
+#include "../core.h"
 
 #ifdef _WIN32
 #include <winsock2.h>
@@ -30,7 +30,7 @@ typedef struct fp_mailbox {
 
 static _Thread_local int fp_here;                /* how many fp_here_begin have not ended */
 static _Thread_local fp_mailbox *fp_here_mail;   /* the box to be emptied at the end */
-static void (*fp_here_empty)(fp_mailbox *);      /* of _wait.pxi */
+static void (*fp_here_empty)(fp_mailbox *);      /* of wait.pxi */
 
 /* The mailbox whose loop ran in this thread last.  A guess: nobody looks into it before it is known
  * that its loop runs here now, or, with a GIL, that no mailbox has gone since. */
