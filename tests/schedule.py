@@ -32,7 +32,10 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
-from fastpool import _aio, _core, _keeper, _policy, _shards, pool
+from fastpool import _core, pool
+from fastpool._aio import loop
+from fastpool._runtime import scheduler
+from fastpool.pool import _per_loop, _policy
 from support import eventually
 
 NEVER = 2**60  # ns
@@ -212,11 +215,11 @@ class Schedule:
     # ---- what fastpool finds in place of the standard library's --------------------------------
 
     def _install(self) -> None:
-        assert _shards  # imported on first need, which would be too late
+        assert _per_loop  # imported on first need, which would be too late
         eventually(
             lambda: not _core.is_watching()
         )  # by the real housekeeper, for tests before this one
-        outside = _keeper._inbox
+        outside = scheduler._inbox
         inbox = Queue(self, outside)
 
         def made(fake: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
@@ -238,19 +241,19 @@ class Schedule:
                 for attribute, (real, fake) in fakes.items():
                     if vars(module).get(attribute) is real:
                         self.put_in(module, attribute, fake)
-        self.put_in(_keeper, "_inbox", inbox)
-        self.put_in(_keeper, "_keepers", {})
+        self.put_in(scheduler, "_inbox", inbox)
+        self.put_in(scheduler, "_keepers", {})
         # No thread from outside starts a housekeeper in between: it would be a real one, on the
         # inbox of the actors.  What it says goes to the real one.
-        self.put_in(_keeper, "start", made(_keeper.start, lambda: None))
-        now = made(lambda call, args: call(*args), _keeper.start_new_thread)
-        self.put_in(_keeper, "start_new_thread", now)
+        self.put_in(scheduler, "start", made(scheduler.start, lambda: None))
+        now = made(lambda call, args: call(*args), scheduler.start_new_thread)
+        self.put_in(scheduler, "start_new_thread", now)
         for name, fake in (("Lock", Lock), ("Condition", Condition), ("Event", Event)):
             self.put_in(_core, name, made(partial(fake, self), getattr(_core, name)))
         self.put_in(_policy, "_random", random.Random(self.dice.random()))
-        self.put_in(_aio, "_loops", weakref.WeakSet())
+        self.put_in(loop, "_loops", weakref.WeakSet())
         long_or_not = made(lambda: self.dice.choice([INF, -INF]), time.monotonic)
-        self.put_in(_shards, "time", Names(time, monotonic=long_or_not))
+        self.put_in(_per_loop, "time", Names(time, monotonic=long_or_not))
         self._undo.callback(_core.set_patience, _core.set_patience(self.dice.choice([0, NEVER])))
         self._undo.callback(_core.set_watching, False)
         self._undo.callback(_core.bind, pool.configure, outside.put)

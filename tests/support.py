@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastpool import _core, _keeper
+from fastpool import _core
+from fastpool._runtime import scheduler
 
 #: False on a free-threaded build that really runs without the GIL.
 GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -65,7 +66,7 @@ def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
 def housekept() -> None:
     """Wait until the housekeeper has done what it was told to before."""
     done = threading.Event()
-    _keeper.poke(done.set)
+    scheduler.poke(done.set)
     assert done.wait(PATIENCE), "the housekeeper is stuck"
 
 
@@ -78,7 +79,7 @@ def unattended() -> Iterator[None]:
         held.set()
         go_on.wait(3 * PATIENCE)
 
-    _keeper.poke(hold)
+    scheduler.poke(hold)
     assert held.wait(PATIENCE), "the housekeeper is stuck"
     try:
         yield

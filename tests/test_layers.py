@@ -1,9 +1,11 @@
-"""The layers of the house: who may import whom. An arrow that is not in the table fails.
+"""The layers of the house: which folder may import which, and in which order inside a folder.
 
-A module imports only what stands above it, so every arrow points up and there is no cycle. A
-package counts as one module, and the compiled core with its includes as `_core`. Imports inside
-functions count; those under `if TYPE_CHECKING:` do not, since they are never run. A module that is
-not written yet holds its place in the order. When an arrow is meant, enter it here.
+ROWS is the table by folder: a row imports only from rows above it, and only those that it names. A
+module right below src/fastpool is a row of its own, and so is the compiled core with its parts in
+core/ (its headers: test_headers.py). ORDER says the same of the modules inside a folder: each
+imports only what stands above it there. So every arrow points up, and there is no circle. Imports
+inside functions count; those under `if TYPE_CHECKING:` do not, since they are never run. When a new
+arrow is meant, enter it here.
 """
 
 from __future__ import annotations
@@ -17,165 +19,132 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src/fastpool"
 
-#: Module: what it imports of fastpool. "fastpool" is the public surface, src/fastpool/__init__.py.
-ARROWS: dict[str, set[str]] = {
+#: Row: the rows that it imports. "fastpool" is the public surface, src/fastpool/__init__.py.
+ROWS: dict[str, set[str]] = {
     "errors": set(),
-    "_types": set(),
-    "_gevent": set(),
-    "_notices": set(),
-    "_misuse": {"_notices"},
-    "_blocking": {"errors", "_notices"},
-    "_core": {"errors", "_gevent", "_notices", "_misuse", "_blocking"},
-    "_policy": set(),
-    "_drivers": set(),
-    "_broken": {"errors", "_drivers"},
-    "_options": {"_broken", "_misuse"},
-    "_keeper": {"_core", "_notices"},
-    "_workers": {"_core", "_keeper", "_notices"},
-    "_deadlines": {"_keeper"},
-    "_opener": {"errors", "_core", "_blocking", "_notices", "_policy", "_keeper", "_workers"},
-    "_caller_opener": {"_core", "_blocking", "_notices", "_keeper", "_opener"},
-    "_closing": {"_core", "_workers"},
-    "_checking": {"_core", "_blocking", "_policy", "_workers", "_deadlines"},
     "stats": set(),
-    "_tracking": {"stats", "_notices"},
-    "_housekeeping": {"_core", "_policy", "_keeper"},
-    "_bell": set(),
-    "_expiry": {"_core"},
-    "_aio": {"_core", "_keeper", "_bell", "_expiry"},
-    "_faces": {"_core", "_aio", "_misuse"},
-    "_manager": {
-        "_core",
-        "errors",
-        "_blocking",
-        "_broken",
-        "_notices",
-        "_misuse",
-        "_keeper",
-        "_workers",
-        "_deadlines",
-        "_opener",
-        "_caller_opener",
-        "_closing",
-        "_checking",
-        "stats",
-        "_tracking",
-        "_housekeeping",
-    },
-    "_tasks": {"_keeper"},
-    "_shard": {
-        "errors",
-        "_core",
-        "_policy",
-        "_keeper",
-        "_opener",
-        "_closing",
-        "_checking",
-        "_housekeeping",
-        "_manager",
-        "_tasks",
-    },
-    "_shards": {
-        "errors",
-        "_notices",
-        "_misuse",
-        "_core",
-        "_options",
-        "_keeper",
-        "_workers",
-        "stats",
-        "_aio",
-        "_manager",
-        "_shard",
-    },
-    "_exit": {"_keeper"},
-    "pool": {"_core", "_options", "_keeper", "_exit", "_faces", "_manager", "_shards"},
+    "_protocols": set(),
+    "_gevent": set(),
+    "_reports": set(),
+    "_misuse": {"_reports"},
+    "_blocking": {"errors", "_reports"},
+    "_core": {"errors", "_gevent", "_reports", "_misuse", "_blocking"},
+    "_runtime": {"_core", "_reports"},
+    "_aio": {"_core", "_misuse", "_runtime"},
     "queue": {"errors", "_core"},
-    "_shared_options": {"_broken", "_misuse", "_options"},
-    "_tickets": {"stats", "_tracking"},
-    "_shared_housekeeping": {"_policy", "_housekeeping"},
-    "_sharing": {
-        "_core",
-        "_broken",
-        "_notices",
-        "_keeper",
-        "_opener",
-        "_closing",
-        "stats",
-        "_tickets",
-        "_shared_housekeeping",
-        "_manager",
-        "_shared_options",
-    },
-    "shared": {"_core", "pool", "_shared_options", "_sharing"},
-    "_keyed_options": {"_misuse", "_options"},
-    "_branch": {"errors", "_core", "_policy", "_keeper", "_opener", "_manager"},
-    "_switch": set(),
-    "_ages": set(),
-    "_places": {"_core", "_keeper", "_ages", "_switch"},
-    "_keyed": {
-        "errors",
-        "_blocking",
-        "_notices",
-        "_core",
-        "_keeper",
-        "_workers",
-        "stats",
-        "_manager",
-        "_branch",
-        "_places",
-    },
-    "keyed": {"_core", "_faces", "pool", "_keyed_options", "_keyed"},
-    "cache": {"_core", "_options", "_keeper", "_workers", "pool"},
-    "_crew": {"errors", "_keeper", "_core"},
-    "_limit_options": set(),
-    "_worker_pool": {"errors", "_misuse", "_core", "_crew", "_limit_options"},
-    "_task_pool": {"errors", "_misuse", "_core", "_limit_options"},
-    "limits": {"_core", "_worker_pool", "_task_pool"},
+    "limits": {"errors", "_misuse", "_core", "_runtime"},
     "calls": {"errors", "_core"},  # knows no pool; its line is the core's
-    "fastpool": {"errors", "_broken", "_types", "pool", "shared", "keyed", "cache", "limits"},
-    "testing": {"fastpool", "errors", "_core", "pool"},  # the core's clock; all pools there are
+    "pool": {"errors", "stats", "_reports", "_misuse", "_blocking", "_core", "_runtime", "_aio"},
+    "shared": {"stats", "_reports", "_misuse", "_core", "_runtime", "pool"},
+    "keyed": {
+        "errors",
+        "stats",
+        "_reports",
+        "_misuse",
+        "_blocking",
+        "_core",
+        "_runtime",
+        "_aio",
+        "pool",
+    },
+    "cache": {"_core", "_runtime", "pool"},
+    "fastpool": {"errors", "_protocols", "limits", "pool", "shared", "keyed", "cache"},
+    "testing": {"errors", "_core", "pool", "fastpool"},  # the core's clock; all pools there are
     # Its calls are made by the core, which _aio tells of event loops.
-    "grpc": {"fastpool", "errors", "calls", "_core", "_aio"},
+    "grpc": {"errors", "_core", "_aio", "calls", "fastpool"},
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
-    "rpc": {"fastpool", "errors", "stats", "calls"},
-    "contrib": {"fastpool", "errors", "queue"},
-    "cli": {"fastpool", "errors", "queue", "grpc", "rpc"},
+    "rpc": {"errors", "stats", "calls", "fastpool"},
+    "contrib": {"errors", "queue", "fastpool"},
+    "cli": {"errors", "queue", "fastpool", "grpc", "rpc"},
     "__main__": {"cli"},
 }
 
 USERS = ("rpc", "contrib", "cli", "__main__")
 
+#: Folder: its modules, each of which imports only those before it. A package is its __init__.
+ORDER: dict[str, str] = {
+    "_runtime": "__init__ scheduler threads shutdown",
+    "_aio": "__init__ wakeup timeouts hook_tasks loop methods",
+    "limits": "_options _threads _worker_pool _task_pool __init__",
+    "calls": """
+        _errors _fallback _clock _deadline _timeout _classify _limit _window _breaker _retry
+        _retry_after _attempts _waiting _functions _grpc _grpc.errors _grpc.stream_end _grpc.channel _grpc.aio_calls
+        _grpc.aio_channel _grpc.wrap _policy __init__
+    """,
+    "pool": """
+        _driver_errors _broken _options _policy _hook_deadlines _lease_tracking _closing
+        _health_checks _creation _creation_in_caller _maintenance _manager _loop_pool _per_loop __init__
+    """,
+    "shared": "_options _lease_tracking _maintenance _manager __init__",
+    "keyed": "_options _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
+    "testing": "script factory clock _leaks fixtures __init__",
+    "grpc": """
+        _options _channel_args _channel_key _registry _handle _addresses _connectivity _health
+        _open_streams _outliers
+        _sync _sync.errors _sync.callbacks _sync.subscriptions _sync.generator_stream
+        _sync.dispatcher _sync.pending_call _sync.open_call _sync.connection _sync.health_watch
+        _sync.liveness _sync.methods _sync.connections _sync.channel
+        _aio _aio.errors _aio.calls _aio.connection _aio.health_watch _aio.liveness _aio.methods
+        _aio.wait_queue _aio.loop_connections _aio.connections _aio.channel
+        _wait_ready __init__
+    """,
+    "rpc": """
+        _errors _deadline _bounds _address _jsonrpc_codec _jsonrpc_batch _socket_connection
+        _exchange _socket_pool _plain_http _http_connection _jsonrpc _xmlrpc _aio_http_connection
+        _aio_client _aio_jsonrpc _aio_xmlrpc
+        __init__
+    """,
+    "contrib": "__init__ anyio",
+    "cli": """
+        tables bench.competitors bench.timing bench
+        demo.server_process demo.servers demo.accounting demo.load demo.clients demo.comparison
+        demo.verdicts demo.outage demo.burst demo __init__
+    """,
+}
 
 SOURCES = (".py", ".pyx", ".pxi")
 
 
 def module_of(path: Path) -> str:
-    """The row of the table that a source file belongs to."""
-    top = path.relative_to(PACKAGE).parts[0]
+    """The dotted name of a source file, below fastpool; "" is the package itself."""
     if path.suffix in (".pyx", ".pxi"):
         return "_core"
-    name = top.removesuffix(".py")
-    return "fastpool" if name == "__init__" else name
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def row_of(module: str) -> str:
+    return module.partition(".")[0] or "fastpool"
+
+
+def place_of(module: str) -> str:
+    """What a module is called in the order of its folder."""
+    return module.partition(".")[2] or "__init__"
+
+
+def exists(module: str) -> bool:
+    path = PACKAGE.joinpath(*module.split("."))
+    return any(each.exists() for each in (path.with_suffix(".py"), path / "__init__.py"))
 
 
 def resolve(path: Path, level: int, dotted: str, names: list[str]) -> Iterator[str]:
-    """The rows that one import statement in `path` points at."""
+    """The modules that one import statement in `path` points at."""
     if level:
-        package = ("fastpool", *path.relative_to(PACKAGE).parts[:-1])
+        package = ("fastpool", *path.relative_to(PACKAGE).parent.parts)
+        if path.suffix == ".pxi":
+            package = ("fastpool",)
         base = package[: len(package) - level + 1]
         dotted = ".".join(filter(None, [*base, dotted]))
-    parts = dotted.split(".")
-    if parts[0] != "fastpool":
+    first, _, module = dotted.partition(".")
+    if first != "fastpool":
         return
-    if len(parts) > 1:
-        yield parts[1]
-    else:
-        yield from (name if name in ARROWS else "fastpool" for name in names or ["fastpool"])
+    for name in names or [""]:
+        inner = ".".join(filter(None, [module, name]))
+        yield inner if name and (inner == "_core" or exists(inner)) else module
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, int]]:
-    """(row, line) of each import of fastpool in a source file."""
+    """(module, line) of each import of fastpool in a source file."""
     text = path.read_text()
     if path.suffix != ".py":
         statement = r"^[ \t]*(?:from[ \t]+(?P<base>[\w.]+)[ \t]+c?import[ \t]+(?P<names>.+)"
@@ -185,12 +154,12 @@ def imports_of(path: Path) -> Iterator[tuple[str, int]]:
             bare = dotted.lstrip(".")
             names = re.findall(r"(\w+)(?:[ \t]+as[ \t]+\w+)?", match["names"] or "")
             line = text.count("\n", 0, match.start()) + 1
-            for row in resolve(path, len(dotted) - len(bare), bare, names):
-                yield row, line
+            for module in resolve(path, len(dotted) - len(bare), bare, names):
+                yield module, line
         return
     for node in run_time_nodes(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found = [row for name in node.names for row in resolve(path, 0, name.name, [])]
+            found = [each for name in node.names for each in resolve(path, 0, name.name, [])]
         elif isinstance(node, ast.ImportFrom):
             names = [name.name for name in node.names]
             found = list(resolve(path, node.level, node.module or "", names))
@@ -200,8 +169,8 @@ def imports_of(path: Path) -> Iterator[tuple[str, int]]:
             found = list(resolve(path, len(dotted) - len(bare), bare, []))
         else:
             continue
-        for row in found:
-            yield row, node.lineno
+        for module in found:
+            yield module, node.lineno
 
 
 def run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
@@ -226,44 +195,65 @@ def sources() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*") if path.suffix in SOURCES)
 
 
-def test_every_arrow_of_the_table_points_up() -> None:
-    order = list(ARROWS)
-    for module, arrows in ARROWS.items():
+def test_every_arrow_between_rows_points_up() -> None:
+    order = list(ROWS)
+    for row, arrows in ROWS.items():
         for arrow in arrows:
-            assert order.index(arrow) < order.index(module), f"{module} stands above {arrow}"
+            assert order.index(arrow) < order.index(row), f"{row} stands above {arrow}"
 
 
 def test_users_of_the_pool_are_granted_public_names_only() -> None:
-    for module in USERS:
-        assert not [arrow for arrow in ARROWS[module] if arrow.startswith("_")], module
+    for row in USERS:
+        assert not [arrow for arrow in ROWS[row] if arrow.startswith("_")], row
+
+
+def test_the_tables_hold_what_there_is() -> None:
+    modules = {module_of(path) for path in sources()}
+    assert {row_of(module) for module in modules} == set(ROWS)
+    folders = {row_of(module) for module in modules if "." in module}
+    assert folders == set(ORDER)
+    for folder in folders:
+        inside = {place_of(module) for module in modules if row_of(module) == folder}
+        assert sorted(ORDER[folder].split()) == sorted(inside), folder
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_what_the_table_grants(path: Path) -> None:
+def test_a_module_imports_only_what_the_tables_grant(path: Path) -> None:
     module = module_of(path)
-    assert module in ARROWS, f"{path.name} has no place in the order of ARROWS"
-    granted = ARROWS[module] | {module}
-    new = {
-        f"{module} -> {row} (line {line})" for row, line in imports_of(path) if row not in granted
-    }
+    row, order = row_of(module), ORDER.get(row_of(module), "").split()
+    new = set()
+    for other, line in imports_of(path):
+        if row_of(other) != row:
+            granted = row_of(other) in ROWS[row]
+        elif other == module:
+            granted = True
+        else:
+            granted = order.index(place_of(other)) < order.index(place_of(module))
+        if not granted:
+            new.add(f"{module or 'fastpool'} -> {other or 'fastpool'} (line {line})")
     assert not new, f"new arrows in {path.relative_to(PACKAGE)}: {sorted(new)}"
 
 
 def test_the_check_sees_an_arrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: each way to write an import is found."""
     monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
-    (tmp_path / "calls").mkdir()
     written = {
-        "calls/__init__.py": "def late():\n    from ..pool import FastPool\n",
-        "stats.py": "import fastpool.pool\n",
-        "queue.py": "from fastpool import pool\n",
-        "cache.py": "import importlib\nimportlib.import_module('fastpool.pool')\n",
-        "limits.py": "from . import pool, errors\n",
-        "_core.pyx": "cdef f():\n    from fastpool.pool import FastPool as Pool\n",
-        "keyed.py": "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    import fastpool.pool\n",
+        "pool/_parts.py": "",
+        "pool/__init__.py": "",
+        "calls/__init__.py": "def late():\n    from ..pool._parts import Part\n",
+        "calls/_inner/deep.py": "from ...pool import _parts\n",
+        "stats.py": "import fastpool.pool._parts\n",
+        "queue.py": "from fastpool.pool import _parts\n",
+        "cache.py": "import importlib\nimportlib.import_module('fastpool.pool._parts')\n",
+        "limits.py": "from .pool import _parts, errors\n",
+        "_core.pyx": "cdef f():\n    from fastpool.pool._parts import FastPool as Pool\n",
+        "core/pool.pxi": "cdef f():\n    from fastpool.pool import _parts\n",
+        "keyed.py": "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    import fastpool.pool._parts\n",
     }
     for name, text in written.items():
         path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        seen = {row for row, _ in imports_of(path)}
-        assert ("pool" in seen) == (name != "keyed.py"), name
+    for name in list(written)[2:]:
+        seen = {module for module, _ in imports_of(tmp_path / name)}
+        assert ("pool._parts" in seen) == (name != "keyed.py"), name

@@ -18,9 +18,11 @@ import pytest
 
 import fastpool
 import fastpool.calls
-from fastpool import FastPool, _keyed_options, _shared_options
-from fastpool._faces import OF_RESOURCES
-from fastpool._options import NAMES, Options, parse
+from fastpool import FastPool
+from fastpool._aio.methods import OF_RESOURCES
+from fastpool.keyed import _options
+from fastpool.pool._options import NAMES, Options, parse
+from fastpool.shared import _options as shared_options
 from fastpool.testing import ManualClock
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
@@ -334,8 +336,8 @@ def test_a_queue_refuses_what_is_not_for_it(name: str) -> None:
 
 
 def test_the_stub_has_every_option_of_a_keyed_pool() -> None:
-    refused = {"factory", *_keyed_options.NOT_KEYED}
-    assert {*options_of("KeyedPool")} == {*_keyed_options.LIMITS, *NAMES} - refused
+    refused = {"factory", *_options.NOT_KEYED}
+    assert {*options_of("KeyedPool")} == {*_options.LIMITS, *NAMES} - refused
 
 
 @each("name", options_of("KeyedPool"))
@@ -350,7 +352,7 @@ def test_an_option_of_a_keyed_pool_is_in_the_reference(name: str) -> None:
         assert told
     else:
         assert ast.literal_eval(told) == default
-        options = _keyed_options.parse_keyed(object, _Unset, {})
+        options = _options.parse_keyed(object, _Unset, {})
         real = {"max_per_key": "maxsize", "max_idle_per_key": "max_idle"}.get(name, name)
         assert as_given(options, real) == default
 
@@ -359,8 +361,8 @@ def test_an_option_of_a_keyed_pool_is_in_the_reference(name: str) -> None:
 
 
 def test_the_stub_has_every_option_of_a_shared_pool() -> None:
-    refused = {"factory", *_shared_options.NOT_SHARED}
-    assert {*options_of("SharedPool")} == {*_shared_options.OWN, *NAMES} - refused
+    refused = {"factory", *shared_options.NOT_SHARED}
+    assert {*options_of("SharedPool")} == {*shared_options.OWN, *NAMES} - refused
 
 
 @each("name", options_of("SharedPool"))
@@ -377,6 +379,6 @@ def test_an_option_of_a_shared_pool_is_in_the_reference(name: str) -> None:
         assert told
     else:
         assert ast.literal_eval(told) == default
-        options = _shared_options.parse_shared(object, _Unset, {})
+        options = shared_options.parse_shared(object, _Unset, {})
         real = (options.least, options.maxsize) if name == "items" else as_given(options, name)
         assert real == default

@@ -13,9 +13,9 @@ import pytest
 
 import fastpool
 from fastpool import FastPool, _core
-from fastpool._keyed_options import LIMITS, NOT_KEYED
-from fastpool._options import NAMES
-from fastpool._shared_options import NOT_SHARED, OWN
+from fastpool.keyed._options import LIMITS, NOT_KEYED
+from fastpool.pool._options import NAMES
+from fastpool.shared._options import NOT_SHARED, OWN
 
 MODULES = ("fastpool", "fastpool.queue", "fastpool.limits", "fastpool.testing")
 

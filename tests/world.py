@@ -12,7 +12,8 @@ import random
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from fastpool import FastPool, PoolClosed, _aio, _core
+from fastpool import FastPool, PoolClosed, _core
+from fastpool._aio import loop as aio_loop
 from fastpool.testing import ManualClock
 from history import Event, History, faults, watched
 from plans import ENDS, AsyncFactory, Factory, Plan, Spoilt
@@ -283,7 +284,7 @@ class World:
     def play(self) -> list[Event]:
         plan, schedule = self.plan, self.schedule
         with schedule:
-            schedule.put_in(_aio, "_core", watched(self.history))
+            schedule.put_in(aio_loop, "_core", watched(self.history))
             self.pool = self.make_pool(self)
             if isinstance(self.pool, FastPool):
                 self.manager = _core.manager(self.pool, "look")  # which may be gone at the end

@@ -1,6 +1,5 @@
 """fastpool: one pool for what services share: connections, clients, buffers, work."""
 
-from ._broken import is_broken
 from .cache import ObjectCache
 from .errors import (
     EventLoopWarning,
@@ -13,19 +12,20 @@ from .errors import (
 from .keyed import KeyedLease, KeyedPool
 from .limits import SemaphoreHold, WeightedSemaphore
 from .pool import FastPool, Lease
+from .pool._broken import is_broken
 from .shared import SharedLease, SharedPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._types import AsyncFactory, Factory, KeyedFactory
+    from ._protocols import AsyncFactory, Factory, KeyedFactory
     from .limits import TaskPool, WorkerPool
 else:
 
     def __getattr__(name):  # the protocols need typing, which nothing else here does
         if name in ("AsyncFactory", "Factory", "KeyedFactory"):
-            from . import _types
+            from . import _protocols
 
-            return getattr(_types, name)
+            return getattr(_protocols, name)
         if name in ("TaskPool", "WorkerPool"):  # these need asyncio and concurrent.futures
             from . import limits
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from . import _notices
+from . import _reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def note(error: BaseException, instead: str) -> None:
     """Say in the error of a wait in vain that it has stopped an event loop, if it has."""
     kind = loop_here()
     if kind is not None:
-        _notices.note(
+        _reports.note(
             error,
             f"the event loop of {kind} that runs in this thread stood still during this wait, so "
             "that none of its tasks could give anything back: use "

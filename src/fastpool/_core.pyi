@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Generato
 from types import TracebackType
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, Self, TypeAlias, TypeVar, overload
 
-from ._types import AsyncFactory, Factory, KeyedFactory
+from ._protocols import AsyncFactory, Factory, KeyedFactory
 from .stats import Holder, KeyedStats, PoolStats, SharedStats
 from .testing import ManualClock
 
@@ -791,7 +791,7 @@ class SemaphoreHold:
         """Gives the units back before the end of the block, which then does nothing more; once,
         PoolError after that."""
 
-# Private, used by _faces.py and fastpool.calls.
+# Private, used by _aio/methods.py and fastpool.calls.
 def units_hit(hold: SemaphoreHold) -> bool: ...
 def units_later(hold: SemaphoreHold) -> Awaitable[None]: ...
 def units_keep(hold: SemaphoreHold) -> None: ...

@@ -27,9 +27,9 @@ import sys
 include "core/declarations.pxi"
 
 cdef object UNSET = ...  # an argument that was not given; a default that inspect.signature can read
-cdef object configure = None  # these two are set by pool.py; makes the manager of a FastPool
-cdef object configure_shared = None  # by shared.py; likewise of a SharedPool
-cdef object configure_keyed = None   # by keyed.py; likewise of a KeyedPool
+cdef object configure = None  # these two are set by pool/__init__.py; makes the manager of a FastPool
+cdef object configure_shared = None  # by shared/__init__.py; likewise of a SharedPool
+cdef object configure_keyed = None   # by keyed/__init__.py; likewise of a KeyedPool
 cdef object poke = None       # puts a call into the housekeeper's inbox; runs no Python code
 cdef object is_finalizing = sys.is_finalizing
 cdef object generic_alias = type(list[int])
@@ -133,7 +133,7 @@ cdef tuple LEASE_STATES = ("not entered", "not entered", "held", "held", "releas
 
 # The text of a lease: of what it is, how far it has come, and what it holds.
 cdef str handle_shown(object handle, str of, fp_lease *l):
-    from fastpool._notices import shown
+    from fastpool._reports import shown
     cdef PyObject *item = fp_lease_resource(l)
     holds = "" if item == NULL else f", {shown(fp_steal(item), 80)}"
     return f"<{type(handle).__name__} of {of}: {LEASE_STATES[fp_lease_state(l)]}{holds}>"
@@ -904,7 +904,7 @@ cdef class Core:
 
 class Permit(BaseException):
     """Ends the wait of a borrower who may open a resource itself; its argument is a ``Token``: see
-    _caller_opener.py."""
+    pool/_creation_in_caller.py."""
 
 
 cdef tuple CLOSED_FOR = (

@@ -7,7 +7,7 @@ PyMongo, httpx, Apache Commons Pool and Go's ``database/sql``.
 
 from __future__ import annotations
 
-from . import _notices
+from . import _reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def extra_arguments(kind: str, first: str, given: tuple[Any, ...]) -> TypeError:
     """Build the error for a constructor that was given more by position than its first argument:
     ``first`` is the name of that, ``given`` all of them."""
     shown = [
-        getattr(one, "__name__", None) or _notices.shown(one, 40)
+        getattr(one, "__name__", None) or _reports.shown(one, 40)
         for one in sorted(given, key=callable, reverse=first != "maxsize")
     ]
     second = {"maxsize": "factory=", "factory": "name=", "new": "reset="}.get(first, "name=")
@@ -186,7 +186,7 @@ def ask_resource(act: str, resource: object) -> str | None:
     if kind.__name__ in ("Lease", "SharedLease", "KeyedLease") and hasattr(resource, "release"):
         how = "lease.discard() closes it" if act == "discard" else "lease.release() does"
         return (
-            f"{act}() takes the resource, and this is its lease, {_notices.shown(resource, 200)}: "
+            f"{act}() takes the resource, and this is its lease, {_reports.shown(resource, 200)}: "
             f"the end of the lease's block gives it back, or {how}"
         )
     if hasattr(kind, "__await__"):
@@ -199,7 +199,7 @@ def asked_of_lease(lease: object, kind: type, name: str) -> AttributeError:
     if lease is None:
         return AttributeError(f"type object {kind.__name__!r} has no attribute {name!r}")
     return AttributeError(
-        f"{_notices.shown(lease, 200)} has no attribute {name!r}: it is the right to a resource. "
+        f"{_reports.shown(lease, 200)} has no attribute {name!r}: it is the right to a resource. "
         "The resource is what `with pool.lease() as resource:` gives, and `lease.resource` after "
         "acquire()"
     )

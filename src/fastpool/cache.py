@@ -13,12 +13,12 @@ import time
 
 from . import (
     _core,
-    _keeper,
     pool,  # noqa: F401  what it does in a forked child comes before what is done here
 )
 from ._core import ObjectCache
-from ._options import is_async
-from ._workers import Workers
+from ._runtime import scheduler
+from ._runtime.threads import Workers
+from .pool._options import is_async
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def configure(new: Any, reset: Any) -> None:
 
 def in_use() -> None:
     """Some cache keeps something, for the first time since time was watched last."""
-    _keeper.watch(time.monotonic() + EPOCH, due)
+    scheduler.watch(time.monotonic() + EPOCH, due)
 
 
 def due() -> None:
@@ -63,7 +63,7 @@ def due() -> None:
         if not used:
             return  # until in_use() is called again
         at = now + EPOCH
-    _keeper.watch(at, due)
+    scheduler.watch(at, due)
 
 
 def _after_fork_in_child() -> None:

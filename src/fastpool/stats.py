@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from ._manager import Manager
+    from .pool._manager import Manager
 
 __all__ = ["Histogram", "Holder", "KeySizes", "KeyedStats", "PoolStats", "SharedStats"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from async_maker import AsyncMaker, Hang, accounted, threads, use
 from fastpool import PoolError, PoolTimeout
-from fastpool._opener import Opener
+from fastpool.pool._creation import Opener
 from loops import KINDS, queued, run_in
 from loops import eventually as aeventually
 from support import PATIENCE, eventually, states, told

@@ -11,7 +11,7 @@ import pytest
 
 from async_maker import AsyncMaker, Hang, accounted, borrowed, threads, use
 from fastpool import PoolTimeout, _core
-from fastpool._shards import SPARE_AFTER
+from fastpool.pool._per_loop import SPARE_AFTER
 from loops import KINDS, queued, run_in
 from support import PATIENCE, Crew, eventually, states
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from async_maker import AsyncMaker, Hang, accounted, threads, use
-from fastpool import FastPool, PoolTimeout, _core, _policy
+from fastpool import FastPool, PoolTimeout, _core
+from fastpool.pool import _policy
 from fastpool.testing import ManualClock
 from loops import KINDS, run_in
 from loops import eventually as aeventually

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from async_maker import AsyncMaker, Hang, LoopThread, accounted, threads, use
-from fastpool import FastPool, PoolOverloaded, PoolTimeout, _core, _shards
+from fastpool import FastPool, PoolOverloaded, PoolTimeout, _core
+from fastpool.pool import _per_loop
 from loops import KINDS
 from support import PATIENCE, Crew, eventually, housekept, states
 
@@ -160,7 +161,7 @@ class TestWhatIsClosed:
         self, kind: str, after: float, made: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Not at once: callers of the loop that has it are served first until then."""
-        monkeypatch.setattr(_shards, "SPARE_AFTER", after)
+        monkeypatch.setattr(_per_loop, "SPARE_AFTER", after)
         with accounted(1) as (pool, maker), threads(kind, 2) as (one, other):
             lease = one.run(pool.aacquire())
             waits = lined_up(pool, other, use(pool)) + lined_up(pool, one, use(pool))
@@ -174,7 +175,7 @@ class TestWhatIsClosed:
         self, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """However long: it has something that will come back to it."""
-        monkeypatch.setattr(_shards, "SPARE_AFTER", 0.0)
+        monkeypatch.setattr(_per_loop, "SPARE_AFTER", 0.0)
         with accounted(2) as (pool, maker), threads(kind, 2) as (one, other):
             leases = [loop.run(pool.aacquire()) for loop in (one, other)]
             [first] = lined_up(pool, other, pool.aacquire())

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from async_maker import PAUSE, AsyncMaker, Hang, Thing, accounted, threads, use, watched
-from fastpool import PoolClosed, PoolError, PoolOverloaded, _core, _shards
-from fastpool._shards import Shards
+from fastpool import PoolClosed, PoolError, PoolOverloaded, _core
+from fastpool.pool import _per_loop
+from fastpool.pool._per_loop import Shards
 from loops import KINDS
 from support import PATIENCE, Crew, eventually, housekept, states, unattended
 
@@ -74,7 +75,7 @@ class TestRaces:
         self, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Though the one who gives it to the other loop has not come by yet."""
-        monkeypatch.setattr(_shards, "SPARE_AFTER", 0.0)
+        monkeypatch.setattr(_per_loop, "SPARE_AFTER", 0.0)
         with accounted(2) as (pool, _), threads(kind, 2) as (one, other):
             first, second = [one.run(pool.aacquire()) for _ in range(2)]
             wait = other.start(use(pool))

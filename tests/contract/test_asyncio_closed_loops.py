@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool, _aio
+from fastpool import FastPool
+from fastpool._aio import loop as aio_loop
 from loops import KINDS, lined_up, new_loop, run_in
 from loops import eventually as aeventually
 from support import PATIENCE, Crew, eventually, works
@@ -133,7 +134,7 @@ class TestClosedLoops:
         ended.start(q.aput("never"))
         ended.loop.run_until_complete(asyncio.sleep(0.001))  # one step brings it into the line
         ended.close()
-        eventually(lambda: not any(its.loop is ended.loop for its in list(_aio._loops)))
+        eventually(lambda: not any(its.loop is ended.loop for its in list(aio_loop._loops)))
         assert q.get() == 0 and q.empty()
         q.put(1)
         assert q.get() == 1

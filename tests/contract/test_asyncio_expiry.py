@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolTimeout
-from fastpool._expiry import AT_ONCE, Expiry
+from fastpool._aio.timeouts import AT_ONCE, Expiry
 from loops import Run, queued
 from support import PATIENCE, Crew
 

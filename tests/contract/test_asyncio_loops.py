@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolTimeout, _aio, _core, _keeper
-from fastpool._expiry import Expiry
+from fastpool import FastPool, PoolTimeout, _core
+from fastpool._aio import loop as aio_loop
+from fastpool._aio.timeouts import Expiry
+from fastpool._runtime import scheduler
 from fastpool.queue import ShutDown
 from loops import Run, eventually, lined_up, new_loop, queued, run_in
 from support import PATIENCE, Crew, housekept
@@ -360,14 +362,16 @@ class TestWatching:
 
         gc.collect()
         monkeypatch.setattr(Expiry, "add", joined)
-        monkeypatch.setattr(_aio, "_loops", weakref.WeakSet())  # those of other tests are not seen
-        monkeypatch.setattr(_keeper, "watch", lambda at, call: dates.append(call))
+        monkeypatch.setattr(
+            aio_loop, "_loops", weakref.WeakSet()
+        )  # those of other tests are not seen
+        monkeypatch.setattr(scheduler, "watch", lambda at, call: dates.append(call))
         _core.set_watching(False)
         try:
             asyncio.run(main())
         finally:
             monkeypatch.undo()
-            _aio._look_later()
+            aio_loop._look_later()
 
     def test_a_get_whose_loop_was_closed_says_so(self) -> None:
         """Queue use: a coroutine that is resumed all the same has no item to return."""
@@ -392,6 +396,6 @@ def test_the_housekeeper_survives_whatever_is_raised_on_it(caplog: Any) -> None:
         def fail(error: type[BaseException] = error) -> None:
             raise error
 
-        _keeper.poke(fail)
+        scheduler.poke(fail)
         housekept()
     assert caplog.text.count("housekeeping failed") == 4

@@ -16,7 +16,8 @@ import pytest
 
 from async_maker import AsyncMaker, threads
 from async_maker import accounted as async_accounted
-from fastpool import PoolTimeout, _core, _keeper
+from fastpool import PoolTimeout, _core
+from fastpool._runtime import scheduler
 from loops import KINDS, Run
 from loops import eventually as aeventually
 from schedule import NEVER
@@ -174,7 +175,7 @@ def test_a_thread_keeps_its_place_too(accounted: Any, crew: Crew) -> None:
         assert pool.stats().idle == 1 and pool.get_nowait() is held[0]
     finally:
         sys.setswitchinterval(interval)
-    _keeper.poke(go_on.wait, PATIENCE)  # else it might see the place before
+    scheduler.poke(go_on.wait, PATIENCE)  # else it might see the place before
     pool.discard(held[1])
     assert asked.wait(PATIENCE)
     turns[0].parked()

@@ -18,7 +18,7 @@ import pytest
 
 import fastpool
 from fastpool import PoolClosed, PoolTimeout, is_broken
-from fastpool._broken import is_broken_for_all
+from fastpool.pool._broken import is_broken_for_all
 from support import eventually
 
 

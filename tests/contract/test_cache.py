@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from fastpool import ObjectCache, _core, _keeper, cache
-from fastpool._workers import Workers
+from fastpool import ObjectCache, _core, cache
+from fastpool._runtime import scheduler
+from fastpool._runtime.threads import Workers
 from support import GIL, Crew, eventually, housekept
 
 
@@ -247,12 +248,12 @@ def test_every_collection_of_a_free_threaded_build_is_an_epoch(new: Maker, by_ha
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Has the housekeeper look after the caches, so many seconds from now."""
-    monkeypatch.setattr(cache, "_keeper", SimpleNamespace(watch=lambda at, call: None))
+    monkeypatch.setattr(cache, "scheduler", SimpleNamespace(watch=lambda at, call: None))
 
     def look(seconds: float) -> None:
         now = time.monotonic() + seconds
         monkeypatch.setattr(cache, "time", SimpleNamespace(monotonic=lambda: now))
-        _keeper.poke(cache.due)
+        scheduler.poke(cache.due)
         housekept()
 
     return look
@@ -329,7 +330,7 @@ def test_time_is_watched_while_a_cache_is_in_use(
     gc.collect()
     watched: list[Any] = []
     keeper = SimpleNamespace(watch=lambda at, call: watched.append(call))
-    monkeypatch.setattr(cache, "_keeper", keeper)
+    monkeypatch.setattr(cache, "scheduler", keeper)
     hour = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600)
     monkeypatch.setattr(cache, "time", hour)
     cache.due()  # nobody has one any more
@@ -358,7 +359,7 @@ def test_the_next_look_is_a_minute_later(
     now = time.monotonic() + 3600
     watched: list[float] = []
     monkeypatch.setattr(cache, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(cache, "_keeper", SimpleNamespace(watch=lambda at, _: watched.append(at)))
+    monkeypatch.setattr(cache, "scheduler", SimpleNamespace(watch=lambda at, _: watched.append(at)))
     cache.due()  # nobody has one any more
     del watched[:]
     things = ObjectCache(new)

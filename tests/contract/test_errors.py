@@ -15,14 +15,8 @@ import pytest
 
 import fastpool
 from faces import FastPool
-from fastpool import (
-    PoolClosed,
-    PoolDeadlock,
-    PoolError,
-    PoolOverloaded,
-    PoolTimeout,
-    _opener,
-)
+from fastpool import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
+from fastpool.pool import _creation
 from fastpool.queue import ShutDown
 from support import PATIENCE, unattended
 
@@ -127,13 +121,13 @@ def test_a_creation_is_over_when_its_resource_is_lent(
     accounted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the thread that has made it is not through with it yet."""
-    back, through = _opener.Opener._permit_back, threading.Event()
+    back, through = _creation.Opener._permit_back, threading.Event()
 
     def permit_back(opener: Any, attempt: Any) -> None:
         assert through.wait(PATIENCE)
         back(opener, attempt)
 
-    monkeypatch.setattr(_opener.Opener, "_permit_back", permit_back)
+    monkeypatch.setattr(_creation.Opener, "_permit_back", permit_back)
     pool, _ = accounted(1)
     held = pool.get()
     with pytest.raises(PoolTimeout) as caught:

@@ -15,8 +15,8 @@ from fastpool import (
     PoolOverloaded,
     PoolTimeout,
     _core,
-    _places,
 )
+from fastpool.keyed import _capacity
 from support import Crew, Task, eventually, housekept, states, told
 
 pytestmark = pytest.mark.usefixtures("face")
@@ -499,7 +499,7 @@ class TestFairness:
         self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its own callers wait, so nothing of it is ever idle."""
-        monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
+        monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)
         pool, maker = keyed(2, None)
         leases = taken(pool, "hot", "hot")
         hot = [waiting(crew, pool, pool.acquire, "hot") for _ in range(3)]
@@ -517,7 +517,7 @@ class TestFairness:
         self, keyed: Any, crew: Crew, most_idle: int | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The first place that is free ends nothing for the others that have none."""
-        monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
+        monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)
         pool, maker = keyed(2, 2, max_idle_per_key=most_idle)
         leases = taken(pool, "hot", "hot")
         cold = [waiting(crew, pool, pool.acquire, key) for key in ("cold", "colder")]
@@ -535,7 +535,7 @@ class TestFairness:
     def test_a_hot_key_leaves_turns_to_others(
         self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_places, "SPARE_AFTER", 0.002)
+        monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.002)
         pool, _ = keyed(4, None)
         served = threading.Event()
 
@@ -560,7 +560,7 @@ class TestFairness:
         self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Or that of another key's, if they came before them."""
-        monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
+        monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)
         pool, maker = keyed(1, 1)
         lease = pool.acquire("a")
         waiters = [waiting(crew, pool, pool.acquire, key) for key in ("a", "b", "a")]

@@ -152,11 +152,11 @@ class TestForgetting:
         self, keyed: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """One of the two is thrown away."""
-        from fastpool import _keyed
+        from fastpool.keyed import _manager
 
         pool, maker = keyed(None, 1)
         manager = _core.manager(pool, "test")
-        real = _keyed.Branch
+        real = _manager.Branch
         first: list[Any] = []
 
         def slowly(keyed: Any, key: Any) -> Any:
@@ -167,7 +167,7 @@ class TestForgetting:
                     pass
             return made
 
-        monkeypatch.setattr(_keyed, "Branch", slowly)
+        monkeypatch.setattr(_manager, "Branch", slowly)
         with pool.lease("a"):
             assert maker.made == 1 and manager.branch("a") is not first[0]
 

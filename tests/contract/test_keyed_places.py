@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fastpool import PoolOverloaded, PoolTimeout, _core, _places
+from fastpool import PoolOverloaded, PoolTimeout, _core
+from fastpool.keyed import _capacity
 from support import PATIENCE, Crew, Task, eventually, housekept, states, told
 
 
@@ -172,7 +173,7 @@ class TestWhatIsClosed:
         calls: list[str],
     ) -> None:
         """Not at once: until then what comes back goes to its own callers."""
-        monkeypatch.setattr(_places, "SPARE_AFTER", after)
+        monkeypatch.setattr(_capacity, "SPARE_AFTER", after)
         pool, maker = keyed(2, None)
         leases = [pool.acquire("hot") for _ in range(2)]
         cold, hot = waiting(crew, pool, "cold", "hot")
@@ -190,7 +191,7 @@ class TestWhatIsClosed:
         self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is being closed is counted: the next that comes back goes to its own callers."""
-        monkeypatch.setattr(_places, "SPARE_AFTER", 0.0)
+        monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)
         gate = threading.Event()
 
         def close(resource: Any) -> None:

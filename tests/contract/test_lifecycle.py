@@ -11,7 +11,7 @@ import pytest
 
 from faces import FastPool
 from fastpool import PoolClosed, PoolTimeout, _core
-from fastpool._manager import Manager
+from fastpool.pool._manager import Manager
 from support import PATIENCE, Crew, consistent, eventually, states, works
 
 pytestmark = pytest.mark.usefixtures("face")

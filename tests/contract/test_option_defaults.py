@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, is_broken
-from fastpool._options import parse
 from fastpool.pool import UNSET
+from fastpool.pool._options import parse
 
 QUEUE: dict[str, Any] = {}
 FACTORY: dict[str, Any] = {"factory": object}

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fastpool import _keeper, _opener, _policy
+from fastpool._runtime import scheduler
+from fastpool.pool import _creation, _policy
 from support import PATIENCE, Crew, Maker, eventually, housekept, states
 
 FIRST = (0.05, 0.1)
@@ -35,11 +36,11 @@ class Pauses(list[float]):
         self.append(at - self.now)
         self._due.append((at, call, args))
         if not self.held:
-            _keeper.poke(self._pass)
+            scheduler.poke(self._pass)
 
     def end(self) -> None:
         """Let the oldest pause be over, and what follows be done."""
-        _keeper.poke(self._pass)
+        scheduler.poke(self._pass)
         housekept()
 
     def _pass(self) -> None:
@@ -52,9 +53,9 @@ class Pauses(list[float]):
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     """For pools with ``create_timeout=None``: no other deadline is the opener's."""
     pauses = Pauses()
-    monkeypatch.setattr(_opener, "time", pauses)
-    keeper = SimpleNamespace(poke=_keeper.poke, watch=pauses.watch)
-    monkeypatch.setattr(_opener, "_keeper", keeper)
+    monkeypatch.setattr(_creation, "time", pauses)
+    keeper = SimpleNamespace(poke=scheduler.poke, watch=pauses.watch)
+    monkeypatch.setattr(_creation, "scheduler", keeper)
     return pauses
 
 
@@ -172,7 +173,7 @@ def test_the_pause_begins_with_the_permit_that_came_back(
     accounted: Any, pauses: Pauses, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one step: the housekeeper that comes just then would try again at once."""
-    back = _opener.Opener._permit_back
+    back = _creation.Opener._permit_back
     housekeepers = []
 
     def permit_back(opener: Any, attempt: Any) -> None:
@@ -180,7 +181,7 @@ def test_the_pause_begins_with_the_permit_that_came_back(
         housekeepers.append(crew.start(opener.refill))
         housekeepers[-1].thread.join(0.1)
 
-    monkeypatch.setattr(_opener.Opener, "_permit_back", permit_back)
+    monkeypatch.setattr(_creation.Opener, "_permit_back", permit_back)
     pauses.held = True
     _, maker = accounted(1, maker=failing(1), min_idle=1, create_timeout=None)
     eventually(lambda: len(pauses) == 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import _keeper, _workers
+from fastpool._runtime import scheduler, threads
 from support import PATIENCE, Crew, Maker, eventually, housekept, states
 
 
@@ -113,7 +113,7 @@ def test_thread_that_stood_in_for_a_stuck_one_goes_when_that_is_back(
     accounted: Any, crew: Crew, checks: Checks, monkeypatch: pytest.MonkeyPatch, clock: Any
 ) -> None:
     """Then no more checks run at a time than before."""
-    monkeypatch.setattr(_workers, "LINGER", 1e6)
+    monkeypatch.setattr(threads, "LINGER", 1e6)
     pool, _ = accounted(
         4, check=checks, check_after=0, clock=clock, max_creating=1, hook_timeout=0.02
     )
@@ -149,8 +149,8 @@ def test_threads_are_named_after_their_pool_and_work(accounted: Any, clock: Any)
 
 def test_idle_threads_end_after_a_while(accounted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """And are started anew when there is work."""
-    assert 0 < _workers.LINGER <= 10
-    monkeypatch.setattr(_workers, "LINGER", 0.01)
+    assert 0 < threads.LINGER <= 10
+    monkeypatch.setattr(threads, "LINGER", 0.01)
     pool, maker = accounted(1)
     for made in (1, 2, 3):
         pool.discard(pool.get())
@@ -163,7 +163,7 @@ def test_threads_end_with_their_pool(
     accounted: Any, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     """Idle ones at once, even if something was leased when it was closed."""
-    monkeypatch.setattr(_workers, "LINGER", 1e6)
+    monkeypatch.setattr(threads, "LINGER", 1e6)
     pool, _ = accounted(3)
     taken = [pool.get() for _ in range(3)]
     assert len(threads_of(pool.name)) >= 1
@@ -179,7 +179,7 @@ def test_threads_end_with_a_pool_that_has_nothing_open(
     accounted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no last resource then whose end could tell them."""
-    monkeypatch.setattr(_workers, "LINGER", 1e6)
+    monkeypatch.setattr(threads, "LINGER", 1e6)
     pool, _ = accounted(1)
     pool.discard(pool.get())
     housekept()
@@ -192,7 +192,7 @@ def test_thread_at_work_ends_when_it_is_done(
     accounted: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was busy when its pool was closed."""
-    monkeypatch.setattr(_workers, "LINGER", 1e6)
+    monkeypatch.setattr(threads, "LINGER", 1e6)
     pool, maker = accounted(1)
     maker.gate.clear()
     getter = crew.start(pool.get)
@@ -208,8 +208,8 @@ def test_busy_thread_does_what_it_was_given_before_it_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It finds out that it was told to end when it is done."""
-    monkeypatch.setattr(_workers, "LINGER", 1e6)
-    workers = _workers.Workers("fastpool-busy-work", 1)
+    monkeypatch.setattr(threads, "LINGER", 1e6)
+    workers = threads.Workers("fastpool-busy-work", 1)
     begun, go_on = threading.Event(), threading.Event()
     done: list[int] = []
     workers.submit(lambda: [begun.set(), go_on.wait(PATIENCE), done.append(1)])
@@ -264,7 +264,7 @@ class TestHousekeeper:
         def fail() -> None:
             raise error
 
-        _keeper.poke(fail)
+        scheduler.poke(fail)
         housekept()
         (record,) = [r for r in caplog.records if r.exc_info and r.exc_info[1] is error]
         assert record.name == "fastpool" and record.levelname == "ERROR"
@@ -285,7 +285,7 @@ class TestHousekeeper:
                 done.set()
 
         for number, after in enumerate(times):
-            _keeper.watch(now + after, note, number)
+            scheduler.watch(now + after, note, number)
         assert done.wait(PATIENCE)
         assert [times[number] for number in seen] == sorted(times) and early == []
 
@@ -298,7 +298,7 @@ class TestHousekeeper:
 
         owner = Owner()
         gone = weakref.ref(owner)
-        _keeper.watch(time.monotonic() + 1000, owner.due)
+        scheduler.watch(time.monotonic() + 1000, owner.due)
         housekept()
         del owner
         eventually(lambda: [collect(), gone() is None][1])

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from fastpool import PoolClosed, PoolTimeout, _checking, _manager, _workers
+from fastpool import PoolClosed, PoolTimeout
+from fastpool._runtime import threads
+from fastpool.pool import _health_checks, _manager
 from support import PATIENCE, Crew, Maker, eventually, housekept, states, works
 
 
@@ -80,7 +82,7 @@ def test_try_that_nobody_wants_gives_its_permit_and_place_back(
     """It is skipped on its worker; the next one begins as if it had never been."""
     pool, maker = accounted(1)
     held: list[Any] = []
-    submit = _workers.Workers.submit
+    submit = threads.Workers.submit
 
     def hold_up(workers: Any, call: Any, *args: Any) -> None:
         if workers.name.endswith("-create"):
@@ -88,7 +90,7 @@ def test_try_that_nobody_wants_gives_its_permit_and_place_back(
         else:
             submit(workers, call, *args)
 
-    monkeypatch.setattr(_workers.Workers, "submit", hold_up)
+    monkeypatch.setattr(threads.Workers, "submit", hold_up)
     for timeout in (0.02, 0.2, 2, 20):  # until the try is begun within that time
         with pytest.raises(PoolTimeout):
             crew.start(pool.get, True, timeout).result()
@@ -110,9 +112,9 @@ def test_try_is_skipped_when_the_pool_is_closed(
     eventually(lambda: states(pool) == {"idle": 1})
     resource = pool.get()
     held: list[Any] = []
-    submit = _workers.Workers.submit
+    submit = threads.Workers.submit
     monkeypatch.setattr(
-        _workers.Workers, "submit", lambda workers, *job: held.append((workers, *job))
+        threads.Workers, "submit", lambda workers, *job: held.append((workers, *job))
     )
     getter = crew.start(pool.get)
     eventually(lambda: held)
@@ -209,7 +211,7 @@ def test_time_of_a_failed_check_is_the_borrowers(
     now = [time.monotonic()]
     times = SimpleNamespace(monotonic=lambda: now[0])
     monkeypatch.setattr(_manager, "time", times)
-    monkeypatch.setattr(_checking, "time", times)
+    monkeypatch.setattr(_health_checks, "time", times)
 
     def check(resource: Any) -> bool:
         now[0] += 999.98
@@ -233,7 +235,7 @@ def test_time_of_a_failed_check_is_not_there_for_the_next(
     now = [time.monotonic()]
     times = SimpleNamespace(monotonic=lambda: now[0])
     monkeypatch.setattr(_manager, "time", times)
-    monkeypatch.setattr(_checking, "time", times)
+    monkeypatch.setattr(_health_checks, "time", times)
     seen: list[Any] = []
     gate = threading.Event()
 

@@ -9,7 +9,8 @@ import pytest
 
 from async_maker import Hang, threads
 from async_maker import accounted as accounted_async
-from fastpool import PoolClosed, PoolTimeout, _policy
+from fastpool import PoolClosed, PoolTimeout
+from fastpool.pool import _policy
 from support import PATIENCE, Crew, eventually, settled, states
 
 pytestmark = pytest.mark.usefixtures("face")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fastpool import PoolClosed, PoolOverloaded, PoolTimeout, _opener
+from fastpool import PoolClosed, PoolOverloaded, PoolTimeout
+from fastpool.pool import _creation
 from fastpool.stats import Histogram
 from support import Crew, Maker, consistent, eventually, states
 
@@ -205,7 +206,7 @@ class TestStats:
 
         durations = [0.001, 0.25, 3.0]
         pool, _ = accounted(3, maker, factory=factory, create_timeout=None, max_creating=1)
-        monkeypatch.setattr(_opener, "time", times)
+        monkeypatch.setattr(_creation, "time", times)
         for resource in [pool.get() for _ in range(3)]:
             pool.put(resource)
         create_time = pool.stats().create_time

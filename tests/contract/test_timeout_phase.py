@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from async_maker import AsyncMaker
-from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool, _keeper
+from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool
+from fastpool._runtime import scheduler
 from support import PATIENCE, Maker, eventually, housekept
 
 
@@ -37,7 +38,7 @@ def test_with_nothing_lent_it_is_the_creation(maker: Maker) -> None:
     ]
     for pool, args in pools:
         begun = threading.Event()
-        _keeper.poke(begun.wait, PATIENCE)  # no creation begins before
+        scheduler.poke(begun.wait, PATIENCE)  # no creation begins before
         assert phase(pool.acquire, *args) == "create"
         begun.set()
         housekept()

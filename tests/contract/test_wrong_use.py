@@ -21,7 +21,7 @@ from fastpool import (
     WorkerPool,
 )
 from fastpool._misuse import ADVICE, RENAMED
-from fastpool._options import NAMES
+from fastpool.pool._options import NAMES
 from fastpool.queue import LifoQueue, Queue
 
 KINDS: dict[str, Callable[..., Any]] = {

@@ -17,7 +17,11 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from fastpool import _branch, _core, _keeper, _keyed, _manager, _opener, pool
+from fastpool import _core, pool
+from fastpool._runtime import scheduler
+from fastpool.keyed import _key_pool
+from fastpool.keyed import _manager as keyed_manager
+from fastpool.pool import _creation, _manager
 
 Call = tuple[Callable[..., object], tuple[Any, ...]]
 
@@ -34,8 +38,8 @@ class OneThread(contextlib.ExitStack):
 
     def __enter__(self) -> OneThread:
         super().__enter__()
-        _keeper.start()  # or it would begin with the first pool, on the inbox of this one
-        outside = _keeper._inbox  # for deadlines of the real time, and for pools of other threads
+        scheduler.start()  # or it would begin with the first pool, on the inbox of this one
+        outside = scheduler._inbox  # for deadlines of the real time, and for pools of other threads
 
         class Inbox:
             @staticmethod
@@ -46,10 +50,10 @@ class OneThread(contextlib.ExitStack):
                 else:
                     self.line.append((call, args))
 
-        self._put_in(_keeper, "_inbox", Inbox)
-        for module in (_keyed, _manager, _opener):
+        self._put_in(scheduler, "_inbox", Inbox)
+        for module in (keyed_manager, _manager, _creation):
             self._put_in(module, "Workers", self._workers)
-        for manager in (_manager.Manager, _branch.Branch):
+        for manager in (_manager.Manager, _key_pool.Branch):
             self._put_in(manager, "come", self._coming(manager.come))
         self.callback(_core.bind, pool.configure, outside.put)
         _core.bind(pool.configure, Inbox.put)

@@ -16,7 +16,8 @@ from typing import Any, cast
 
 import pytest
 
-from fastpool import FastPool, PoolTimeout, _aio, _core
+from fastpool import FastPool, PoolTimeout, _core
+from fastpool._aio import loop
 from history import Event, faults
 from plans import Plan
 from schedule import Schedule, Stuck
@@ -358,30 +359,30 @@ def test_two_actors_that_wait_for_each_other_are_told_so() -> None:
 
 def test_what_it_puts_in_is_taken_out_again() -> None:
     """After a world, fastpool has its own threads and its own time once more."""
-    from fastpool import _keeper, _workers
+    from fastpool._runtime import scheduler, threads
 
-    before = [vars(module).copy() for module in (_workers, _keeper, _aio)]
+    before = [vars(module).copy() for module in (threads, scheduler, loop)]
     World(1, Plan()).play()
-    after = [vars(module) for module in (_workers, _keeper, _aio)]
+    after = [vars(module) for module in (threads, scheduler, loop)]
     for was, now in zip(before, after):
         assert {name for name in was if was[name] is not now[name]} <= {"_keepers"}
-    assert _aio._core is _core
+    assert loop._core is _core
     with FastPool(1, factory=object) as pool, pool.lease() as resource:
         assert resource is not None
 
 
 def test_a_thread_from_outside_has_the_real_housekeeper(crew: Crew) -> None:
     """What a pool of another test says late does not start one on the actors' inbox."""
-    from fastpool import _keeper
+    from fastpool._runtime import scheduler
 
     housekept()  # the real one is there
     told = threading.Event()
     with Schedule(1) as schedule:
         before = threading.active_count()
-        crew.start(_keeper.poke, told.set).result()
+        crew.start(scheduler.poke, told.set).result()
         assert told.wait(PATIENCE) and threading.active_count() <= before
         seen: list[float] = []
-        _keeper.poke(lambda: seen.append(schedule.now))
+        scheduler.poke(lambda: seen.append(schedule.now))
         schedule.until(lambda: seen)  # the actors have one of their own
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from fastpool.cli import bench, main, timing
-from fastpool.cli.rivals import RIVALS, NotRun, Rival, warm
-from fastpool.cli.timing import Borrower, Crowd, Statement, Times, run_crowd, time_statements
+from fastpool.cli import bench, main
+from fastpool.cli.bench import timing
+from fastpool.cli.bench.competitors import RIVALS, NotRun, Rival, warm
+from fastpool.cli.bench.timing import Borrower, Crowd, Statement, Times, run_crowd, time_statements
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
 

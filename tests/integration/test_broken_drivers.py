@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from fastpool import _drivers, is_broken
+from fastpool import is_broken
+from fastpool.pool import _driver_errors
 
 pytestmark = pytest.mark.once
 
@@ -216,7 +217,7 @@ def test_retries_of_urllib3_have_a_reason() -> None:
 
 
 def names() -> list[str]:
-    return sorted({*_drivers.ERRORS, *_drivers.RESOURCES, *_drivers.TIMEOUTS})
+    return sorted({*_driver_errors.ERRORS, *_driver_errors.RESOURCES, *_driver_errors.TIMEOUTS})
 
 
 #: Of versions that are not the newest, or imported from elsewhere than they say.
@@ -248,12 +249,12 @@ def test_a_name_in_the_table_is_the_one_that_its_class_has(name: str) -> None:
     assert f"{found.__module__}.{found.__qualname__}" == name
 
 
-@pytest.mark.parametrize("name", sorted(_drivers.RESOURCES))
+@pytest.mark.parametrize("name", sorted(_driver_errors.RESOURCES))
 def test_what_a_connection_is_asked_is_there(name: str) -> None:
     """An attribute of the class, or one that its source sets."""
     module, _, plain = name.rpartition(".")
     kind = getattr(pytest.importorskip(module), plain)
-    first = _drivers.RESOURCES[name].removeprefix("not ").split(".")[0].removesuffix("()")
+    first = _driver_errors.RESOURCES[name].removeprefix("not ").split(".")[0].removesuffix("()")
     if hasattr(kind, first):
         return
     try:

@@ -19,14 +19,15 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool
-from fastpool.cli import demo, judge, main, ways
-from fastpool.cli.books import audit, cap_kept, no_errors
-from fastpool.cli.compare import Pace, Result, compare
-from fastpool.cli.demo import Chapter
-from fastpool.cli.load import Load, clock
-from fastpool.cli.servers import Server, ServerFailed
-from fastpool.cli.view import PlainView, Row
-from fastpool.cli.ways import EchoClient, Running, Way, XmlRpcClient
+from fastpool.cli import demo, main
+from fastpool.cli.demo import Chapter, verdicts
+from fastpool.cli.demo import clients as demo_clients
+from fastpool.cli.demo.accounting import audit, cap_kept, no_errors
+from fastpool.cli.demo.clients import EchoClient, Running, Way, XmlRpcClient
+from fastpool.cli.demo.comparison import Pace, Result, compare
+from fastpool.cli.demo.load import Load, clock
+from fastpool.cli.demo.servers import Server, ServerFailed
+from fastpool.cli.tables import PlainView, Row
 from support import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
@@ -280,20 +281,20 @@ def leaking(server: Server) -> Iterator[Running]:
 
 @contextmanager
 def too_large(server: Server) -> Iterator[Running]:
-    with ways.fast_pool(EchoClient, 9, server) as running:
+    with demo_clients.fast_pool(EchoClient, 9, server) as running:
         yield running
 
 
 @contextmanager
 def lying(server: Server) -> Iterator[Running]:
     """A connection is opened that the pool knows nothing of."""
-    with EchoClient(server.address), ways.fast_pool(EchoClient, 7, server) as running:
+    with EchoClient(server.address), demo_clients.fast_pool(EchoClient, 7, server) as running:
         yield running
 
 
 @contextmanager
 def failing(server: Server) -> Iterator[Running]:
-    with ways.fast_pool(EchoClient, 8, server) as running:
+    with demo_clients.fast_pool(EchoClient, 8, server) as running:
         calls = iter(range(10**9))
 
         def call() -> None:
@@ -319,7 +320,7 @@ def test_what_is_wrong_fails_the_demo(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    chapter = Chapter("echo", "echo", [WAY, Way("ours", "ours", way)], judge.pool_checks)
+    chapter = Chapter("echo", "echo", [WAY, Way("ours", "ours", way)], verdicts.pool_checks)
     monkeypatch.setattr(demo, "chapters", lambda size: [chapter])
     monkeypatch.setattr(Server.settle, "__defaults__", (0.2,))  # what never comes is not awaited
     assert main(["demo", "--seconds", "2", "--threads", "12"]) == 1
@@ -329,7 +330,7 @@ def test_what_is_wrong_fails_the_demo(
 
 
 def per_call(server: Server) -> Any:
-    return ways.connection_per_call(EchoClient, server)
+    return demo_clients.connection_per_call(EchoClient, server)
 
 
 WAY = Way("a connection per call", "a connection per call", per_call)
@@ -344,7 +345,7 @@ def test_a_check_that_cannot_be_looked_at_is_neither_held_nor_failed() -> None:
 
 def test_the_audit_shows_what_is_wrong_not_what_came_last(echo: Server) -> None:
     pace = Pace(threads=4, rounds=1, warm=0.01, measured=0.03)
-    open_ = [Way("w", "w", lambda server: ways.fast_pool(EchoClient, 2, server))]
+    open_ = [Way("w", "w", lambda server: demo_clients.fast_pool(EchoClient, 2, server))]
     good = compare("t", open_, echo, pace, Said())[0].turns[0].books
     assert good is not None
     assert [check.held for check in audit([good, good])] == [True, True]
@@ -387,7 +388,7 @@ FIGURES: dict[str, tuple[float, int, float]] = {}
     ],
 )
 def test_verdicts_say_who_was_faster(ours: Any, rival: Any, says: str) -> None:
-    assert judge.verdict(result("ours", *ours), result("rival", *rival)) == says
+    assert verdicts.verdict(result("ours", *ours), result("rival", *rival)) == says
 
 
 @pytest.mark.parametrize(
@@ -398,7 +399,7 @@ def test_connections_are_compared_when_there_were_enough(
 ) -> None:
     """A turn on a busy machine may end after the rival's first calls."""
     ours, rival = result("ours", 1, opened), result("rival", 1, rivals)
-    assert judge.fewer_connections(ours, rival, 8).held is held
+    assert verdicts.fewer_connections(ours, rival, 8).held is held
 
 
 def test_rows_stay_in_their_columns() -> None:
@@ -460,7 +461,7 @@ def test_a_server_that_cannot_start_fails_the_demo(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        demo, "chapters", lambda size: [Chapter("t", "nonsense", [WAY], judge.pool_checks)]
+        demo, "chapters", lambda size: [Chapter("t", "nonsense", [WAY], verdicts.pool_checks)]
     )
     assert main(["demo"]) == 1
     assert "the nonsense server ended unexpectedly (exit code 1)" in capsys.readouterr().err

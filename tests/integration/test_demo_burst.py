@@ -10,11 +10,12 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from fastpool.cli import burst, demo, main  # noqa: E402
-from fastpool.cli.burst import Burst, Contestant, judge  # noqa: E402
-from fastpool.cli.children import STREAM_LIMIT  # noqa: E402
-from fastpool.cli.servers import Server  # noqa: E402
-from fastpool.cli.view import PlainView  # noqa: E402
+from fastpool.cli import demo, main  # noqa: E402
+from fastpool.cli.demo import burst  # noqa: E402
+from fastpool.cli.demo.burst import Burst, Contestant, judge  # noqa: E402
+from fastpool.cli.demo.server_process import STREAM_LIMIT  # noqa: E402
+from fastpool.cli.demo.servers import Server  # noqa: E402
+from fastpool.cli.tables import PlainView  # noqa: E402
 from fastpool.grpc import ChannelStats, aio_shared  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.once]

@@ -13,7 +13,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from fastpool.grpc import aio_shared, shared, stats, wait_ready  # noqa: E402
 from fastpool.grpc._addresses import Addresses  # noqa: E402
-from fastpool.grpc._key import Key  # noqa: E402
+from fastpool.grpc._channel_key import Key  # noqa: E402
 from fastpool.grpc._options import parse  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from loops import eventually as aeventually  # noqa: E402

@@ -23,7 +23,7 @@ from aio_channels import (  # noqa: E402
     say,
     waiting,
 )
-from fastpool.grpc import _aio_line  # noqa: E402
+from fastpool.grpc._aio import wait_queue  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from loops import eventually  # noqa: E402
 
@@ -296,7 +296,7 @@ def test_a_request_that_cannot_be_sent_gives_its_slot_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """grpc's own call has no status then, ever; those in line look for such calls now and then."""
-    monkeypatch.setattr(_aio_line, "LOOK", _aio_line.LOOK / 10)
+    monkeypatch.setattr(wait_queue, "LOOK", wait_queue.LOOK / 10)
 
     async def main(channel: Any) -> None:
         async with occupied(channel, waits) as free:

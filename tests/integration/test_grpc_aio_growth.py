@@ -25,8 +25,9 @@ from aio_channels import (  # noqa: E402
     turns,
     waiting,
 )
-from fastpool.grpc import _aio_calls, _aio_lane  # noqa: E402
-from fastpool.grpc._key import Key  # noqa: E402
+from fastpool.grpc._aio import calls as aio_calls  # noqa: E402
+from fastpool.grpc._aio import loop_connections  # noqa: E402
+from fastpool.grpc._channel_key import Key  # noqa: E402
 from grpc_server import GrpcServer  # noqa: E402
 from loops import eventually, run_in  # noqa: E402
 
@@ -56,7 +57,9 @@ class Dials:
         def dialled(key: Key) -> Any:
             what = self.script.pop(0) if self.script else "well"
             next_is_lost = self.script[:1] == ["lost"]
-            monkeypatch.setattr(_aio_lane, "CONNECT_TIMEOUT", patience if next_is_lost else 60.0)
+            monkeypatch.setattr(
+                loop_connections, "CONNECT_TIMEOUT", patience if next_is_lost else 60.0
+            )
             if what == "raise":
                 self.made.append(None)
                 raise OSError("no sockets are left")
@@ -135,7 +138,7 @@ def test_there_is_one_connection_for_bulk(server: GrpcServer) -> None:
 def test_one_that_has_ended_is_not_opened_any_more(server: GrpcServer) -> None:
     async def main() -> None:
         async with fg.aio_shared(server.target) as channel:
-            connection = _aio_lane.AioConnection(channel._live().lane())
+            connection = loop_connections.AioConnection(channel._live().lane())
             connection.end()
             with pytest.raises(grpc.aio.UsageError):
                 connection.dial()
@@ -251,7 +254,7 @@ def test_a_slot_of_the_last_moment_is_given_back_and_nothing_is_sent(
                 late = await waiting(method(b"late", timeout=1000))
                 monotonic = time.monotonic
                 ahead = SimpleNamespace(monotonic=lambda: monotonic() + 1001)
-                monkeypatch.setattr(_aio_calls, "time", ahead)
+                monkeypatch.setattr(aio_calls, "time", ahead)
                 free()
                 with pytest.raises(fg.AioLocalError) as caught:
                     await late
@@ -266,7 +269,7 @@ def test_a_slot_of_the_last_moment_is_given_back_and_nothing_is_sent(
 def test_a_call_that_has_ended_is_not_kept_by_its_deadline(server: GrpcServer) -> None:
     def courses() -> int:
         gc.collect()
-        return sum(isinstance(each, _aio_calls.Course) for each in gc.get_objects())
+        return sum(isinstance(each, aio_calls.Course) for each in gc.get_objects())
 
     async def main() -> None:
         async with fg.aio_shared(server.target, **ONE_SLOT) as channel:

@@ -13,7 +13,7 @@ pytest.importorskip("grpc_health.v1", reason="grpcio-health-checking is not inst
 
 import fastpool.grpc as fg  # noqa: E402
 from aio_channels import quiet, say  # noqa: E402
-from fastpool.grpc._aio_connection import AioConnection  # noqa: E402
+from fastpool.grpc._aio.connection import AioConnection  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from loops import eventually, run_in  # noqa: E402
 

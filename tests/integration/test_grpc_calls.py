@@ -12,7 +12,7 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from fastpool.grpc import aio_shared, shared, stats  # noqa: E402
-from fastpool.grpc._connection import Method  # noqa: E402
+from fastpool.grpc._sync.connection import Method  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
@@ -170,14 +170,14 @@ def test_a_stream_counts_as_a_stream_while_it_is_open(
     echo: GrpcServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And as a long one after a while; the log says once when they fill half of the slots."""
-    from fastpool.grpc import _holds
+    from fastpool.grpc import _open_streams
 
     with shared(echo.target, connections=1, streams_per_connection=4) as channel:
         count = channel.unary_stream(path("Count"))
         open_calls = [count(b"...", timeout=60) for _ in range(2)]
         (now,) = stats()
         assert (now.in_use, now.streams, now.long_streams) == (2, 2, 0)
-        monkeypatch.setattr(_holds, "LONG", 0.0)
+        monkeypatch.setattr(_open_streams, "LONG", 0.0)
         assert stats()[0].long_streams == 2 and not caplog.records
         open_calls += [count(b"...", timeout=60) for _ in range(2)]
         assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -14,7 +14,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from bench.grpc.bad_link import BadLink  # noqa: E402
 from fastpool.grpc import aio_shared, shared, stats, wait_ready  # noqa: E402
-from fastpool.grpc._silence import CONNECT_TIMEOUTS  # noqa: E402
+from fastpool.grpc._sync.liveness import CONNECT_TIMEOUTS  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from loops import eventually as aeventually  # noqa: E402
 from support import eventually  # noqa: E402

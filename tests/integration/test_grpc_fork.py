@@ -107,13 +107,13 @@ def test_a_child_without_grpcs_support_of_forks_is_told() -> None:
     code = """
 import os
 from fastpool.grpc import shared
-from fastpool.grpc import _key
+from fastpool.grpc import _channel_key
 channel = shared("127.0.0.1:1")
-_key.tell_of_fork_support()
+_channel_key.tell_of_fork_support()
 os.write(2, b"parent\\n")
 if not os.fork():
-    _key.tell_of_fork_support()
-    _key.tell_of_fork_support()
+    _channel_key.tell_of_fork_support()
+    _channel_key.tell_of_fork_support()
     os._exit(0)
 os.wait()
 """

@@ -11,8 +11,9 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from fastpool.grpc import NotReady, _connections, _key, _ready, shared, stats, wait_ready  # noqa: E402
-from fastpool.grpc._state import wait_connected  # noqa: E402
+from fastpool.grpc import NotReady, _channel_key, _wait_ready, shared, stats, wait_ready  # noqa: E402
+from fastpool.grpc._connectivity import wait_connected  # noqa: E402
+from fastpool.grpc._sync import connections as sync_connections  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
 
@@ -88,7 +89,7 @@ def test_all_that_are_kept_are_to_be_ready(
     server: GrpcServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not some of them, unless so many are asked for."""
-    kind, dialled = _key.Key, []
+    kind, dialled = _channel_key.Key, []
     dial = kind.dial
 
     def third_is_lost(key: Any) -> Any:
@@ -114,7 +115,7 @@ def test_the_state_of_several_is_that_of_the_one_furthest_from_ready(
     with shared("127.0.0.1:1", connections=2) as channel:
         live = channel._live().connected()
         now = {each.channel: states[i] for each, i in zip(live, order, strict=True)}
-        monkeypatch.setattr(_ready, "state_of", lambda channel, connect: now[channel])
+        monkeypatch.setattr(_wait_ready, "state_of", lambda channel, connect: now[channel])
         with pytest.raises(NotReady) as caught:
             wait_ready(channel, 0)
         assert caught.value.states == {"127.0.0.1:1": "TRANSIENT_FAILURE"}
@@ -310,6 +311,6 @@ def test_the_grace_is_one_for_all_calls(
     connections = channel._live()
     connections.pool = Closing(connections.pool, clock, needs, had)
     connections.bulk = Closing(connections.bulk, clock, needs, had)
-    monkeypatch.setattr(_connections, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(sync_connections, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     channel.close(grace)
     assert had == given

@@ -13,8 +13,8 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 pytest.importorskip("grpc_health.v1", reason="grpcio-health-checking is not installed")
 
 from fastpool.grpc import shared, stats, wait_ready  # noqa: E402
-from fastpool.grpc._connection import Connection  # noqa: E402
 from fastpool.grpc._health import Verdicts, request_of, status_in  # noqa: E402
+from fastpool.grpc._sync.connection import Connection  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import eventually  # noqa: E402
 

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: E4
 )
 
 from fastpool.grpc import aio_shared, shared, stats  # noqa: E402
-from fastpool.grpc._generated import Generated  # noqa: E402
+from fastpool.grpc._sync.generator_stream import Generated  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 

@@ -13,7 +13,8 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from fastpool.grpc import LocalError, _calls, shared, stats  # noqa: E402
+from fastpool.grpc import LocalError, shared, stats  # noqa: E402
+from fastpool.grpc._sync import methods  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 
@@ -168,7 +169,7 @@ def test_a_slot_of_the_last_moment_is_given_back_and_nothing_is_sent(
     with shared(echo.target, **ONE) as channel:
         for by in ("position", "keyword"):
             now, sent = iter([100.0, 100.0 + took]), Sent()
-            monkeypatch.setattr(_calls, "time", SimpleNamespace(monotonic=now.__next__))
+            monkeypatch.setattr(methods, "time", SimpleNamespace(monotonic=now.__next__))
             join = channel.stream_unary(path("Join"), sent)
             with pytest.raises(LocalError, match="was not sent") as caught:
                 if by == "position":

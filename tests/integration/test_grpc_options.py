@@ -13,8 +13,8 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from fastpool.grpc import _registry, shared, stats  # noqa: E402
-from fastpool.grpc._arguments import arguments  # noqa: E402
-from fastpool.grpc._key import Key  # noqa: E402
+from fastpool.grpc._channel_args import arguments  # noqa: E402
+from fastpool.grpc._channel_key import Key  # noqa: E402
 from fastpool.grpc._options import Options, parse  # noqa: E402
 from grpc_server import SERVICE  # noqa: E402
 

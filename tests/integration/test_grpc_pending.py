@@ -13,7 +13,7 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from fastpool.grpc import LocalError, shared, stats  # noqa: E402
-from fastpool.grpc._pending import Pending  # noqa: E402
+from fastpool.grpc._sync.pending_call import Pending  # noqa: E402
 from grpc_server import SERVICE, GrpcServer  # noqa: E402
 from support import Crew, eventually  # noqa: E402
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastpool.rpc import BadReply, HttpError, RemoteError, Reply, RpcError
-from fastpool.rpc._messages import Answer, Language, dumps
+from fastpool.rpc._jsonrpc_codec import Answer, Language, dumps
 
 
 @pytest.fixture

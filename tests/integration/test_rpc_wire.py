@@ -13,7 +13,7 @@ import pytest
 
 from fastpool.rpc import Wire, sockets
 from fastpool.rpc._deadline import Deadline
-from fastpool.rpc._wire import GATHERED
+from fastpool.rpc._socket_connection import GATHERED
 from rpc_servers import TcpServer, TlsServer, Upper, ask, port_of, serving
 
 LONG = 20.0  # seconds that only a bug waits

@@ -6,7 +6,8 @@ import sys
 import threading
 import warnings
 
-from fastpool import ObjectCache, _core, _keeper, cache
+from fastpool import ObjectCache, _core, cache
+from fastpool._runtime import scheduler
 from support import Crew, eventually, housekept
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
@@ -57,7 +58,7 @@ for _ in range(5):
     child = os.fork()
     if not child:
         try:
-            eventually(lambda: _keeper._keepers)
+            eventually(lambda: scheduler._keepers)
             housekept()
             # What was not lent at that moment is here, put by threads that are gone or not.
             got = [things.get() for _ in range(30)]
@@ -81,7 +82,7 @@ for _ in range(5):
             things.put(Last())
             _core.turn_caches()
             cache.EPOCH = 0.0
-            cache._keeper.poke(cache.due)
+            cache.scheduler.poke(cache.due)
             eventually(lambda: ended)
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)

@@ -452,7 +452,7 @@ static void test_close(void) {
     }
 }
 
-/* ---- Creation on demand: the manager in miniature, in the order of steps of _opener.py ---- */
+/* ---- Creation on demand: the manager in miniature, in the order of steps of pool/_creation.py ---- */
 
 static struct {
     pthread_mutex_t lock;

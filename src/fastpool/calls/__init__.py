@@ -4,9 +4,9 @@
 no pool and needs nothing but the standard library; grpcio is used where a channel is given.
 """
 
+from ._attempts import CallStats
 from ._breaker import BreakerStats, CircuitBreaker
-from ._budget import budget, remaining
-from ._call import CallStats
+from ._deadline import budget, remaining
 from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
 from ._limit import Limit, LimitStats
 from ._policy import CallPolicy

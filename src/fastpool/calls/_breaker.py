@@ -18,9 +18,9 @@ from itertools import count
 from typing import Any, Literal, TypeAlias
 
 from .._core import Lock
+from ._classify import CHANNEL_CODES, TRANSPORT, Classifying, Failing, Failures, Ignored, cancelled
+from ._clock import Clock, named, reader, seconds
 from ._errors import CircuitOpen
-from ._failures import CHANNEL_CODES, TRANSPORT, Classifying, Failing, Failures, Ignored, cancelled
-from ._time import Clock, named, reader, seconds
 from ._window import Window
 
 __all__ = ["BreakerStats", "CircuitBreaker"]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection
 from itertools import count
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
+from ._attempts import CallStats, Ledger, Rules
 from ._breaker import CircuitBreaker
-from ._call import CallStats, Ledger, Rules
+from ._clock import Clock, reader, seconds
 from ._limit import Limit
 from ._retry import Retry
-from ._time import Clock, reader, seconds
 
 __all__ = ["CallPolicy"]
 
@@ -142,7 +142,7 @@ class CallPolicy:
         fallback: Any,
     ) -> Any:
         from ._fallback import with_fallback
-        from ._plain import wrapped
+        from ._functions import wrapped
 
         if not callable(function):
             raise TypeError(f"a policy is put on a function, not on {function!r}")
@@ -165,7 +165,7 @@ class CallPolicy:
         stream are made once.  So are sync calls by ``.future()``, which also wait for their place
         before they return.  Closing the wrapped channel closes the one inside.
         """
-        from ._channels import wrapped
+        from ._grpc.wrap import wrapped
 
         return wrapped(self, channel, idempotent)  # type: ignore[no-any-return]
 

@@ -11,8 +11,8 @@ from random import random  # of the module's own generator, which is seeded anew
 from typing import Any, Literal
 
 from .._core import Lock
-from ._failures import TRANSPORT, Classifying, Failing, Failures, asked, never_sent
-from ._time import named, seconds
+from ._classify import TRANSPORT, Classifying, Failing, Failures, asked, never_sent
+from ._clock import named, seconds
 
 __all__ = ["Retry", "RetryEvent", "RetryThrottle"]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ._failures import code_of
+from ._classify import code_of
 
 __all__ = ["NEVER", "retry_after"]
 

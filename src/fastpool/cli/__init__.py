@@ -77,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _demo(options: argparse.Namespace) -> int:
     from .demo import run
-    from .servers import ServerFailed
-    from .view import make_view
+    from .demo.servers import ServerFailed
+    from .tables import make_view
 
     try:
         return 0 if run(options.seconds, options.threads, make_view(options.plain)) else 1

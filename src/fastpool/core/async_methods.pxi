@@ -1,4 +1,4 @@
-# The faces for tasks: hits are served here, the rest by ``_aio.py``.
+# The faces for tasks: hits are served here, the rest by ``_aio/loop.py``.
 
 cdef object MISS = type("Miss", (), {})()
 
@@ -33,7 +33,7 @@ def hand(Core core not None):
     return hand_of(core.c, NULL)
 
 
-cdef object running_loop = None  # these three are set by _aio.py
+cdef object running_loop = None  # these three are set by _aio/loop.py
 cdef object loop_of = None
 cdef object watch = None
 
@@ -242,7 +242,7 @@ cdef object lease_aexit(Lease lease, object error):
     return DONE if awaitable is None else awaitable
 
 
-cdef object settle_for_task = None  # of _faces.py
+cdef object settle_for_task = None  # of _aio/methods.py
 
 
 def add_shared_faces(dict pool_methods, dict lease_methods):

@@ -73,7 +73,7 @@ cdef object end_taken(list everything, fp_taking take, str why):
     for taken in everything:
         taken.close_all(why, failures)
     if failures:
-        from fastpool._notices import warn
+        from fastpool._reports import warn
         for failure in failures[1:]:
             warn("close failed", error=failure)
         raise failures[0]

@@ -1,5 +1,6 @@
 # What callers do to the books of a KeyedPool: each step one call in C under the pool's lock, so that no
-# signal handler runs half-way.  All else is done by the housekeeper; see _keyed.py and _places.py.
+# signal handler runs half-way.  All else is done by the housekeeper; see keyed/_manager.py and
+# keyed/_capacity.py.
 
 def pin(Core core, Core whole):
     """The branch of a key, for a caller on its way to its line; ``unpin`` it.  None: the key was

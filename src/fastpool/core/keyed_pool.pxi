@@ -173,7 +173,7 @@ cdef class KeyedLease(Lease):
         self.pool = None
 
     def __repr__(self):
-        from fastpool._notices import shown
+        from fastpool._reports import shown
         of = f"{self.label!r}, key {shown(self.of_key, 60)}"
         if fp_lease_is_held(&self.of):  # the name of a key's pool ends in the key
             of = lease_name(&self.of)

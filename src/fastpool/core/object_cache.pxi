@@ -130,7 +130,7 @@ cdef bint cache_reset(ObjectCache self, object item) except -1:
         self.hook(item)
         return True
     except Exception as error:
-        from fastpool._notices import warn
+        from fastpool._reports import warn
 
         warn("%r: reset failed; the object is dropped", self, error=error)
         return False
@@ -203,7 +203,7 @@ cdef class ObjectCache:
             caches_in_use()
 
     def __repr__(self):
-        from fastpool._notices import shown
+        from fastpool._reports import shown
         name = getattr(self.new, "__qualname__", None) or shown(self.new, 80)
         return f"<ObjectCache of {name}>"
 

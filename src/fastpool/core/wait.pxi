@@ -1,7 +1,7 @@
 # What tasks wait with: the mailbox of an event loop, and a wait that its coroutine drives.
 #
-# ``_aio.py`` makes the mailboxes; every method is called in the thread of the loop, but ``abandon`` of
-# a wait whose loop is closed.  A wait is awaited without a coroutine of its own, which would cost as
+# ``_aio/loop.py`` makes the mailboxes; every method is called in the thread of the loop, but ``abandon``
+# of a wait whose loop is closed.  A wait is awaited without a coroutine of its own, which would cost as
 # much as the rest of it.
 
 @cython.no_gc_clear
@@ -9,7 +9,7 @@ cdef class Mailbox:
     """Where the waits of one event loop end; see ``waiting/mailbox.h``.  ``bell``: a descriptor to write
     to; the loop watches the other end and calls ``open`` when it is readable.
 
-    ``_aio.Loop`` is one.  Weak references are its own, not of this base: they would end after its
+    ``_aio.loop.Loop`` is one.  Weak references are its own, not of this base: they would end after its
     attributes, and on a free-threaded build give away what is being taken apart."""
     cdef fp_mailbox box
     cdef object loop

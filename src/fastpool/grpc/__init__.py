@@ -14,12 +14,12 @@ try:
 except ImportError as error:
     raise ImportError("fastpool.grpc needs grpcio: pip install 'fastpool[grpc]'") from error
 
-from ._aio_channel import AioSharedChannel, aio_shared
-from ._aio_errors import AioLocalError
-from ._channel import SharedChannel, shared
-from ._errors import LocalError
-from ._ready import NotReady, wait_ready
+from ._aio.channel import AioSharedChannel, aio_shared
+from ._aio.errors import AioLocalError
 from ._registry import ChannelStats, stats
+from ._sync.channel import SharedChannel, shared
+from ._sync.errors import LocalError
+from ._wait_ready import NotReady, wait_ready
 
 __all__ = [
     "AioLocalError",

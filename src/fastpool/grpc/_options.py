@@ -1,7 +1,7 @@
 """The parameters of shared channels, checked: for threads and for tasks alike.
 
 `Options` is hashable: two requests for the same options share a channel. What grpc itself is told
-of them is in `_arguments.py`.
+of them is in `_channel_args.py`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from .._core import Lock
-from ._key import Key
+from ._channel_key import Key
 
 
 class Usage(NamedTuple):

@@ -7,9 +7,9 @@ and Unix sockets for protocols of one's own.
 """
 
 from ._errors import BadReply, HttpError, RemoteError, RpcError
-from ._messages import Reply
-from ._sockets import SocketPool, sockets
-from ._wire import Wire
+from ._jsonrpc_codec import Reply
+from ._socket_connection import Wire
+from ._socket_pool import SocketPool, sockets
 from ._xmlrpc import PooledTransport, xmlrpc
 
 TYPE_CHECKING = False

@@ -10,10 +10,10 @@ from typing import Any
 from fastpool import FastPool
 
 from ._address import Address, Origin
-from ._aio_http import AioLine, dial, turn
+from ._aio_http_connection import AioLine, dial, turn
 from ._deadline import Deadline
-from ._messages import Question
-from ._turns import capped
+from ._exchange import capped
+from ._jsonrpc_codec import Question
 
 __all__ = ["AioClient", "AioPools"]
 

@@ -16,7 +16,7 @@ from ._bounds import MAX_REPLY, bounded
 from ._deadline import seconds
 from ._errors import RemoteError
 from ._jsonrpc_batch import Collected
-from ._messages import Language, dumps, reader
+from ._jsonrpc_codec import Language, dumps, reader
 
 __all__ = ["AioBatch", "AioJsonRpc", "aio_jsonrpc"]
 

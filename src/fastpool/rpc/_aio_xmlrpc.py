@@ -12,7 +12,7 @@ from ._address import Address
 from ._aio_client import AioClient, AioPools
 from ._bounds import MAX_REPLY, bounded
 from ._deadline import seconds
-from ._messages import Answer, Question
+from ._jsonrpc_codec import Answer, Question
 from ._xmlrpc import FINITE, refuse_infinite
 
 __all__ = ["AioMultiCall", "AioServerProxy", "aio_xmlrpc"]

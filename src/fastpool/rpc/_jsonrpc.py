@@ -15,10 +15,10 @@ from fastpool import KeyedPool
 from ._address import Address, Origin
 from ._bounds import MAX_REPLY, bounded
 from ._deadline import Deadline, seconds
-from ._http import Dial, HttpLine, is_no_answer
+from ._exchange import exchange
+from ._http_connection import Dial, HttpLine, is_no_answer
 from ._jsonrpc_batch import Collected
-from ._messages import Language, Question, dumps, reader
-from ._turns import exchange
+from ._jsonrpc_codec import Language, Question, dumps, reader
 
 __all__ = ["Batch", "JsonRpc", "jsonrpc"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._messages import Entries, Question, Reply
+from ._jsonrpc_codec import Entries, Question, Reply
 
 __all__ = ["Collected"]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from http.client import HTTPResponse, IncompleteRead
 
 from ._bounds import PIECE, Bounds
-from ._wire import Wire
+from ._socket_connection import Wire
 
 __all__ = ["Head", "ordinary", "other"]
 

@@ -17,9 +17,9 @@ from ._address import header_value, refuse_framing, taken_apart
 from ._bounds import MAX_REPLY, PIECE, Bounds, bounded
 from ._deadline import Deadline, seconds
 from ._errors import BadReply
+from ._exchange import capped, exchange
 from ._plain_http import Head, ordinary, other
-from ._turns import capped, exchange
-from ._wire import Wire
+from ._socket_connection import Wire
 
 __all__ = ["PooledTransport", "xmlrpc"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..pool import _managers
 
 if TYPE_CHECKING:
-    from .._manager import Manager
+    from ..pool._manager import Manager
     from ..stats import Holder
 
 GRACE = 1.0  # seconds for threads of the test that are about to give back

@@ -8,7 +8,7 @@ from .._core import Ticks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._manager import Manager
+    from ..pool._manager import Manager
 
 __all__ = ["ManualClock"]
 

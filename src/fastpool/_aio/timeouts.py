@@ -1,0 +1,66 @@
+"""When the waits of one event loop's tasks are over: one timer for all of them.
+
+Very many may be over at one instant.  They are told a few at a time, so that whatever else is
+ready on the loop has its turn in between: first of all who was granted something in that instant,
+and would keep it from others for as long as the loop is busy.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from itertools import count
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from typing import Any
+
+    from .. import _core
+
+__all__ = ["Expiry"]
+
+INF = float("inf")
+AT_ONCE = 64  # told in one iteration of the loop
+
+
+class Expiry:
+    """``clock``: of the loop; ``waits``: those under way.  In the thread of the loop alone."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], waits: set[Any]
+    ) -> None:
+        self.loop, self.clock, self.waits = loop, clock, waits
+        self._entries: list[tuple[float, int, _core.Wait]] = []  # a heap
+        self._order = count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = INF
+
+    def add(self, wait: _core.Wait, span: float) -> None:
+        """Has the wait end after ``span`` seconds."""
+        at = self.clock() + span
+        if len(self._entries) > 2 * len(self.waits) + 64:  # most waits end long before
+            self._entries[:] = [entry for entry in self._entries if entry[2].pending]
+            heapify(self._entries)
+        heappush(self._entries, (at, next(self._order), wait))
+        if at < self._timer_at:
+            self._set_timer(at)
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(max(0.0, at - self.clock()), self._tell)
+        self._timer_at = at
+
+    def _tell(self) -> None:
+        self._timer, self._timer_at = None, INF
+        entries, now, left = self._entries, self.clock(), AT_ONCE
+        try:
+            while entries and left and (entries[0][0] <= now or not entries[0][2].pending):
+                wait = heappop(entries)[2]
+                if wait.pending:
+                    left -= 1
+                    wait.expire()
+        finally:  # a signal handler may raise above
+            if entries:
+                self._set_timer(entries[0][0])

@@ -1,0 +1,138 @@
+"""The one housekeeper thread for all pools: sleeps until the next deadline, runs no user code.
+
+Pools are known by weak references.  ``poke`` is safe anywhere, in finalisers and signal handlers
+too: it puts into a ``SimpleQueue``, which is re-entrant, and takes no lock.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import weakref
+from _contextvars import Context, copy_context
+from _queue import Empty, SimpleQueue
+from _thread import start_new_thread
+from heapq import heapify, heappop, heappush
+
+from .. import _core, _reports
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["apart", "context_of_caller", "inbox_put", "poke", "restart", "start", "watch"]
+
+_inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]] = SimpleQueue()
+_keepers: dict[str, threading.Thread] = {}  # the one that is at it
+
+
+def poke(call: Callable[..., object], *args: Any) -> None:
+    """Has ``call(*args)`` run on the housekeeper thread, soon; it must not block or call hooks."""
+    _inbox.put((0.0, call, args))
+    if not _keepers:
+        start()
+
+
+def watch(at: float, call: Any, *args: Any) -> None:
+    """Has ``call(*args)`` run when ``time.monotonic()`` reaches ``at``.  Bound methods are held
+    weakly, so that a deadline keeps no pool alive."""
+    if getattr(call, "__self__", None) is not None:
+        call = weakref.WeakMethod(call)
+    _inbox.put((at, call, args))
+    if not _keepers:
+        start()
+
+
+def inbox_put() -> Callable[[tuple[float, Any, tuple[Any, ...]]], None]:
+    """The bare ``put`` of the inbox, for the core: one call that no signal handler can split.  It
+    relies on the thread, which is started with the first pool."""
+    return _inbox.put
+
+
+def restart() -> None:
+    """In a forked child: the thread is gone and its deadlines are the parent's."""
+    global _inbox, _keepers
+    _inbox, _keepers = SimpleQueue(), {}
+
+
+def apart() -> dict[str, Any]:
+    """Arguments of a Thread that does not inherit the context variables of who happens to start it,
+    and so does not keep them alive; before Python 3.14 none does."""
+    return {"context": Context()} if sys.version_info >= (3, 14) else {}
+
+
+def context_of_caller(own: Context | None) -> Context:
+    """A copy of the caller's context variables, for what is done on the caller's behalf; of those
+    of the pool, ``own``, if the caller is the housekeeper, on whose behalf nothing is done."""
+    thread = _keepers.get("keeper")
+    if own is not None and thread is not None and thread.ident == threading.get_ident():
+        return own.copy()
+    return copy_context()
+
+
+def start() -> None:
+    """Starts the thread, if it is not there yet."""
+    if _keepers:
+        return
+    begun = _core.Event()
+    try:
+        start_new_thread(_start, (_inbox, _keepers, begun))
+    except RuntimeError:
+        return  # interpreter exit: nothing is to be kept any more
+    begun.wait(1.0)  # or who comes next would start another
+
+
+def _start(*args: Any) -> None:
+    """In a thread of its own, where no signal handler runs: one that raises in ``Thread.start`` can
+    leave the lock of all threads held."""
+    try:
+        threading.Thread(
+            target=_keep, args=args, name="fastpool-keeper", daemon=True, **apart()
+        ).start()
+    except RuntimeError:
+        args[-1].set()
+
+
+def _wanted(call: Any) -> bool:
+    """Whether a deadline still matters to anybody."""
+    return not isinstance(call, weakref.WeakMethod) or call() is not None
+
+
+def _keep(
+    inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]],
+    keepers: dict[str, threading.Thread],
+    begun: _core.Event,
+) -> None:
+    me = threading.current_thread()
+    first = keepers.setdefault("keeper", me) is me
+    begun.set()
+    if not first:  # two have started one at once
+        return
+    deadlines: list[tuple[float, int, Any, tuple[Any, ...]]] = []
+    order = live = 0
+    while True:
+        wait = max(0.0, deadlines[0][0] - time.monotonic()) if deadlines else None
+        try:
+            at, call, args = inbox.get(timeout=wait)
+        except Empty:
+            at, _, call, args = heappop(deadlines)
+        else:
+            if at > time.monotonic():
+                order += 1
+                heappush(deadlines, (at, order, call, args))
+                if len(deadlines) > 2 * live + 64:
+                    deadlines = [entry for entry in deadlines if _wanted(entry[2])]
+                    heapify(deadlines)
+                    live = len(deadlines)
+                continue
+        if isinstance(call, weakref.WeakMethod):
+            call = call()
+        if call is not None:
+            try:
+                call(*args)
+            except BaseException as error:  # all pools of the process live by this thread
+                text = "housekeeping failed; it goes on"
+                _reports.warn_and_go_on(text, error=error, level=_reports.ERROR)
+        del call, args  # nothing is kept alive by a sleeping housekeeper

@@ -1,0 +1,1 @@
+"""Policies on the channels of grpcio, for threads and for tasks."""

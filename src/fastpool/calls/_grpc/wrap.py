@@ -1,0 +1,48 @@
+"""Which wrapper a channel wants.  grpcio is imported by whoever made the channel, never for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .._attempts import Rules
+    from .._policy import CallPolicy
+
+
+def wrapped(policy: CallPolicy, channel: Any, idempotent: bool | Collection[str]) -> Any:
+    """The channel under the policy, of its own kind."""
+    grpc = sys.modules.get("grpc")
+    rules = rules_of(policy, idempotent)
+    if grpc is not None and isinstance(channel, grpc.Channel):
+        from .channel import PolicyChannel
+
+        return PolicyChannel(channel, rules)
+    if grpc is not None and isinstance(channel, grpc.aio.Channel):
+        from .aio_channel import AioPolicyChannel
+
+        return AioPolicyChannel(channel, rules)
+    raise TypeError(
+        f"wrap() takes a grpc.Channel or a grpc.aio.Channel, not {channel!r}; a function is put"
+        " under a policy by policy(function)"
+    )
+
+
+def rules_of(policy: CallPolicy, idempotent: bool | Collection[str]) -> Callable[[str], Rules]:
+    """Method: its rules.  The method's full name is that of the call in errors and statistics."""
+    if isinstance(idempotent, str):
+        raise TypeError(f"idempotent must be a collection of methods or a bool, not {idempotent!r}")
+    names = () if isinstance(idempotent, bool) else idempotent
+    safe = {name.strip("/") for name in names}
+    if wrong := sorted(name for name in safe if not name or name.count("/") > 1):
+        raise ValueError(
+            f"idempotent: {wrong[0]!r} is neither '/package.Service/Method' nor 'package.Service'"
+        )
+
+    def rules(method: str) -> Rules:
+        path = method.strip("/")
+        repeatable = idempotent is True or path in safe or path.partition("/")[0] in safe
+        return policy.rules(method, repeatable)
+
+    return rules

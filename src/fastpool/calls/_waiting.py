@@ -1,0 +1,59 @@
+"""Where a call waits, in a thread or a task: for a place, and between two tries."""
+
+from __future__ import annotations
+
+import time
+
+from .._core import SemaphoreHold
+from ..errors import PoolTimeout
+from ._attempts import Call
+from ._limit import Limit, LineFull
+
+
+def sleep(call: Call, pause: float) -> None:
+    """The pause before another try, which is not begun if the time is over then: whoever sleeps may
+    wake late.  A clock that stands is moved by it."""
+    advance = call.rules.advance
+    if advance is not None:
+        advance(pause)
+    else:
+        time.sleep(pause)
+    call.still()
+
+
+async def asleep(call: Call, pause: float) -> None:
+    """``sleep`` for a task."""
+    import asyncio
+
+    advance = call.rules.advance
+    if advance is not None:
+        advance(pause)
+        pause = 0
+    await asyncio.sleep(pause)
+    call.still()
+
+
+def take(limit: Limit, call: Call) -> SemaphoreHold:
+    """A place of the limit, or what this layer raises in place of one."""
+    place = limit.take_nowait()
+    if place is not None:
+        return place
+    try:
+        return limit.take(call.left())
+    except PoolTimeout:
+        raise call.expired("limit") from call.last
+    except LineFull:
+        raise call.overloaded() from call.last
+
+
+async def atake(limit: Limit, call: Call) -> SemaphoreHold:
+    """``take`` for a task."""
+    place = limit.take_nowait()
+    if place is not None:
+        return place
+    try:
+        return await limit.atake(call.left())
+    except PoolTimeout:
+        raise call.expired("limit") from call.last
+    except LineFull:
+        raise call.overloaded() from call.last

@@ -1,0 +1,69 @@
+"""What the comparisons say: sentences computed from the figures, and the checks that must hold.
+
+The sentences are about speed and take no sides: whoever was slower is said to be. The checks are
+about correctness, since a busy machine may be slow but must not be wrong.
+"""
+
+from __future__ import annotations
+
+from ..tables import count
+from .accounting import Check, audit, cap_kept, no_errors
+from .comparison import Result
+
+# Rates nearer to each other than this factor are the same for a few rounds on a shared machine.
+_NOTICEABLE = 1.05
+
+
+def verdict(ours: Result, rival: Result) -> str:
+    """One line: who made more calls, over how many connections, and how evenly for its threads."""
+    parts = [f"{ours.way.name}: {_speed(ours.rate, rival.rate, rival.way.name)}"]
+    if ours.opened != rival.opened:
+        parts.append(f"{count(ours.opened, 'connection')}, not {rival.opened:,}")
+    else:
+        parts.append(f"least/most {ours.evenness:.2f}, not {rival.evenness:.2f}")
+    return "; ".join(parts)
+
+
+def _speed(ours: float, rival: float, whom: str) -> str:
+    if not ours or not rival:
+        return f"{ours:,.0f} calls/s, {whom} {rival:,.0f}"
+    ratio = ours / rival
+    if ratio >= _NOTICEABLE:
+        return f"{ratio:.{1 if ratio >= 2 else 2}f}x the calls/s of {whom}"
+    if ratio > 1 / _NOTICEABLE:
+        return f"as many calls/s as {whom} ({ratio:.2f}x)"
+    return f"slower than {whom}, {ratio:.2f}x its calls/s"
+
+
+def pool_checks(ours: Result, rival: Result, size: int) -> list[Check]:
+    """What must hold of a FastPool after its turns, by its own account and by the server's."""
+    return [
+        no_errors(ours.errors),
+        cap_kept([turn.peak for turn in ours.turns], size),
+        *audit([turn.books for turn in ours.turns if turn.books]),
+        fewer_connections(ours, rival, size),
+    ]
+
+
+def channel_checks(ours: Result, rival: Result, size: int) -> list[Check]:
+    """What must hold of a shared gRPC channel after its turns. No word of fewer connections: grpc
+    lets plain channels to one target share a connection by itself, while one of them is open."""
+    opened = {turn.opened for turn in ours.turns}
+    left = ours.turns[-1].left
+    return [
+        no_errors(ours.errors),
+        Check(f"one connection for all threads (at the server: {max(opened)})", opened == {1}),
+        Check(
+            f"after the last release: server has {'?' if left is None else left} open",
+            None if left is None else all(turn.left == 0 for turn in ours.turns),
+        ),
+    ]
+
+
+def fewer_connections(ours: Result, rival: Result, size: int) -> Check:
+    """Not to be told while the rival has not opened more than a pool may hold."""
+    fewer = ours.opened < rival.opened
+    return Check(
+        f"fewer connections than with {rival.way.name}: {ours.opened:,}, not {rival.opened:,}",
+        fewer if fewer or rival.opened > size else None,
+    )

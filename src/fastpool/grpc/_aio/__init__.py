@@ -1,0 +1,1 @@
+"""Shared channels as tasks use them."""

@@ -1,0 +1,405 @@
+"""The connections that one event loop uses for some methods, and the line of calls before them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from ... import PoolClosed, SharedPool
+from ..._core import Hold, let_go
+from ..._core import Lane as CoreLane
+from .._addresses import Addresses
+from .._channel_key import Key
+from .._health import Verdicts
+from .._open_streams import Holds
+from .._outliers import Outliers
+from .connection import AioConnection
+from .health_watch import watch
+from .liveness import AioSilence
+from .wait_queue import Line
+
+if TYPE_CHECKING:
+    from .._sync.connection import Methods
+
+MOST_STREAMS = 2**30  # of a connection without a cap
+CONNECT_TIMEOUT = 5.0  # seconds that one more connection has; whoever waits for it stays in line
+LOOK = 0.1  # seconds after which one who waits for it looks whether it is wanted still
+UNAVAILABLE, EXPIRED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED
+# What says that the connection or its backend is ill.
+ILL = (UNAVAILABLE, EXPIRED, grpc.StatusCode.INTERNAL)
+CODES = {code.value[0]: code for code in ILL}
+
+
+class NotConnected(Exception):
+    """One more connection could not be made; those that there are go on."""
+
+
+class _Stream:
+    """What `Holds` has to release at its end, which is nothing: the core does that."""
+
+    @staticmethod
+    def release() -> None:
+        pass
+
+
+class Lane(CoreLane):
+    """See the module. All of it is for the thread of the loop, but what says otherwise."""
+
+    def __init__(
+        self, key: Key, methods: Methods, loop: asyncio.AbstractEventLoop, bulk: bool
+    ) -> None:
+        o = key.parameters
+        self.key = key
+        self.addresses = Addresses(key.target, o.load_balancing == "pick_first")
+        self.methods = methods
+        self.live: set[AioConnection] = set()  # added to by the pool's threads
+        self.line = Line(self)
+        self.opening: set[asyncio.Task[None]] = set()
+        most = 1 if bulk else o.most
+        self.holds = Holds(key.target, most * (o.streams or inf))
+        self.most = most
+        self.there_are = 0  # connections, as counted last; 0 = to be counted
+        self.ending = False
+        self.on_return: Callable[[], object] | None = None
+        pool: SharedPool[AioConnection] = SharedPool(
+            self.open,
+            name=f"grpc {key.target}{', bulk' if bulk else ''}",
+            items=(0, most),
+            slots=o.streams or MOST_STREAMS,
+            timeout=None,
+            shrink_after=o.shrink_after,
+            max_lifetime=o.max_age,
+            idle_timeout=None,
+            drain_timeout=o.drain_timeout,
+            abort=None if o.drain_timeout is None else self.abort,
+            close=self.discard,
+            discard_on=None,
+            penalize_on=None,
+        )
+        self.lead(pool, loop)
+        self.verdicts = Verdicts(lambda: list(self.live), self.avoid, self.elsewhere)
+        self.silence = AioSilence(self)
+        self.outliers = Outliers(lambda: list(self.live), self._calls_ended, self._eject)
+        self.watches: dict[AioConnection, asyncio.Task[None]] = {}
+        watched = o.health is not None and o.load_balancing == "pick_first" and not bulk
+        self.watched = o.health if watched else None
+        # Made here, since neither a thread nor a server is needed for it.
+        for _ in range(1 if bulk else max(1, o.least)):
+            self.connection(another=True)
+        if o.least and not bulk:
+            pool.resize((o.least, o.most))
+
+    def connection(self, another: bool = False) -> AioConnection:
+        """Any that there is, or else one more. Not for calls."""
+        there = [] if another else [each for each in list(self.live) if not each.ended]
+        connection = there[0] if there else None
+        if connection is None:
+            connection = AioConnection(self)
+            self.enter(connection)
+            if not self.pool.add(connection):  # closed, or others were quicker
+                self.discard(connection)
+        return connection
+
+    def dial(self, connection: AioConnection) -> Any:
+        """Its inner channel: to the address where fewest others begin."""
+        others = [each for each in list(self.live) if each is not connection]
+        if connection.address is None:
+            connection.address = self.addresses.pick(each.address for each in others)
+        first = connection.address
+        target = None if first is None else self.addresses.target(first)
+        return self.key.beside(bool(others), target).dial()
+
+    def elsewhere(self, ill: AioConnection) -> None:
+        """All that there are say that they cannot serve: one more to a server that was not asked
+        yet, if there is one; where there is no room it takes the place of this one."""
+        free = self.addresses.free(each.address for each in list(self.live))
+        if free is None or self.ending:
+            return
+        more = AioConnection(self)
+        more.address = free
+        if self.pool.stats().open >= self.most:
+            self._drain(ill)
+        self.enter(more)
+        if not self.pool.add(more):
+            self.discard(more)
+
+    # -- hooks of the pool, on its threads ---------------------------------------------------------
+
+    def open(self) -> AioConnection:
+        """A connection to be used from now on. The first ones connect with their first call, as
+        channels do; one that is to take load off others, or their place, is connected before."""
+        connection = AioConnection(self)
+        if any(each.ready for each in list(self.live)) and not self._connected(connection):
+            connection.end()
+            raise NotConnected(self.key.target)
+        self.enter(connection)
+        return connection
+
+    def _connected(self, connection: AioConnection) -> bool:
+        deadline = time.monotonic() + CONNECT_TIMEOUT
+        coroutine = connection.connect()
+        try:
+            connecting = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except RuntimeError:  # the loop is closed
+            coroutine.close()
+            return False
+        while not self.pool.closed and not self.loop.is_closed() and time.monotonic() < deadline:
+            try:
+                connecting.result(LOOK)
+            except TimeoutError:
+                continue
+            except BaseException:
+                return False
+            return True
+        connecting.cancel()
+        return False
+
+    def abort(self, connection: AioConnection) -> None:
+        """Its calls have had their time to drain."""
+        logging.getLogger("fastpool").warning(
+            "grpc %s: calls still run on a connection that was to drain within %g s; they are"
+            " cancelled",
+            self.key.target,
+            self.key.parameters.drain_timeout,
+        )
+        connection.end()
+
+    def enter(self, connection: AioConnection) -> None:
+        """It is one of those there are. From any thread."""
+        self.live.add(connection)
+        if self.watched is not None:
+            self.soon(partial(self._watch, connection))
+            self.verdicts.settle()
+
+    def _watch(self, connection: AioConnection) -> None:
+        if connection in self.live and self.watched is not None and not self.ending:
+            watching = watch(connection, self.watched, self.verdicts)
+            self.watches[connection] = self.loop.create_task(watching)
+
+    def discard(self, connection: AioConnection) -> None:
+        """Ends it, and what runs on it. Idempotent. From any thread."""
+        self.live.discard(connection)
+        watching = self.watches.pop(connection, None)
+        if watching is not None:
+            self.soon(watching.cancel)
+        self.verdicts.forget(connection)
+        connection.end()
+
+    # -- hooks of the core -------------------------------------------------------------------------
+
+    def look_up(self, connection: AioConnection, number: int) -> Callable[..., Any]:
+        return connection.look_up(number)
+
+    def failed(self, connection: AioConnection, status: Any) -> None:
+        ended = at_once(status.status())
+        if ended is not None:
+            self.judge(connection, CODES.get(ended.code()))
+
+    def judge(self, connection: AioConnection, code: Any) -> None:
+        """A call ends with this status. A connection that fails fast must not attract calls, nor
+        one that may be dead."""
+        if code in ILL:
+            self.outliers.failed(connection)
+        if code is UNAVAILABLE:
+            self.shun(connection)
+        elif code is EXPIRED:
+            self.silence.suspect(connection)
+
+    def _calls_ended(self, connection: AioConnection) -> int | None:
+        try:
+            return self.pool.ended(connection)
+        except (ValueError, PoolClosed):
+            return None
+
+    def _eject(self, connection: AioConnection, seconds: float) -> None:
+        self.verdicts.put_out(connection, True)
+        self.loop.call_later(seconds, self.verdicts.put_out, connection, False)
+
+    def _drain(self, connection: AioConnection) -> None:
+        try:
+            self.pool.drain(connection)
+        except (ValueError, PoolClosed):
+            pass  # it is gone
+
+    def give_up(self, dead: Iterable[AioConnection], fresh: AioConnection) -> None:
+        """Those take no more calls, and are closed when the last one on them has ended; the fresh
+        one takes the place of the first."""
+        for connection in dead:
+            self._drain(connection)
+        self.enter(fresh)
+        if self.ending or not self.pool.add(fresh):
+            self.discard(fresh)
+        self.line.serve_soon()
+
+    def shun(self, connection: AioConnection) -> None:
+        try:
+            self.pool.penalize(connection)
+        except (ValueError, PoolClosed):
+            pass  # gone
+
+    def avoid(self, connection: AioConnection, on: bool) -> bool:
+        try:
+            self.pool.avoid(connection, on)
+        except (ValueError, PoolClosed):
+            return False
+        return True
+
+    def hook(self, call: Any, hold: Hold) -> None:
+        """Of a call with interceptors, which may end without there ever being one of grpc's."""
+        call.add_done_callback(partial(self._ended, hold))
+        task = getattr(call, "_interceptors_task", None)
+        if task is not None:
+            task.add_done_callback(partial(_intercepted, hold))
+
+    def _ended(self, hold: Hold, call: Any) -> None:
+        connection = hold.carrier
+        if connection is not None:
+            self.judge(connection, at_once(call.code()))
+        hold()
+
+    def came_back(self) -> None:
+        if self.lined:
+            self.line.serve_soon()
+        elif self.on_return is None:
+            self.told = False
+        elif not self.busy:
+            self.on_return()
+
+    # -- growth ------------------------------------------------------------------------------------
+
+    def grow(self) -> None:
+        """Opens more connections if calls wait for which those being opened are not enough."""
+        streams = self.key.parameters.streams or MOST_STREAMS
+        while len(self.line.calls) > len(self.opening) * streams and self._room():
+            task = self.loop.create_task(self._open_one())
+            self.opening.add(task)
+            task.add_done_callback(self.opening.discard)
+
+    def _room(self) -> bool:
+        if self.ending or len(self.opening) + self.there_are >= self.most:
+            return False
+        n = self.pool.stats()
+        self.there_are = n.open - n.draining - n.closing
+        return len(self.opening) + self.there_are < self.most
+
+    def slots_to_come(self) -> float:
+        """Of the connections that may still be opened."""
+        n = self.pool.stats()
+        there = n.open - n.draining - n.closing
+        return max(0, self.most - there) * (self.key.parameters.streams or inf)
+
+    async def _open_one(self) -> None:
+        connection = AioConnection(self)
+        try:
+            if any(each.ready for each in list(self.live)):
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await connection.connect()
+            self.enter(connection)
+            if self.ending or not self.pool.add(connection):  # others were quicker
+                self.discard(connection)
+        except Exception:  # it does not connect; while calls wait, one more is tried in time
+            connection.shut()
+        except BaseException:
+            connection.shut()
+            raise
+        self.line.serve_soon()
+
+    # -- streams -----------------------------------------------------------------------------------
+
+    def note_stream(self, hold: Hold) -> None:
+        hold.then(self.holds.begin(_Stream))
+        begins = getattr(hold.call, "_preparation", None) or getattr(
+            hold.call, "_invocation_task", None
+        )
+        if begins is not None:
+            begins.add_done_callback(partial(_unsent, hold.call))
+
+    def sweep(self) -> None:
+        """Ends calls whose request could not be sent: grpc gives them no status, so they would hold
+        their slots for as long as somebody keeps what they raised."""
+        for hold in list(self.active):
+            call = hold.call
+            if call is not None and _failed(call) and not call.done():
+                call.cancel()
+
+    # -- the whole ---------------------------------------------------------------------------------
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """On the loop, if there is one. From any thread."""
+        loop = self.loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(call)
+            except RuntimeError:  # closed just now
+                pass
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls run on it or wait. From any thread."""
+        return self.lined or self.pool.stats().leases > 0
+
+    def end(self) -> None:
+        """Cancels all calls and closes all connections."""
+        self.ending = True
+        self.line.end()
+        self.silence.end()
+        for task in [*self.opening, *self.watches.values()]:
+            task.cancel()
+        for connection in list(self.live):
+            connection.shut()
+        self.pool.close(0)
+
+    def forsake(self) -> None:
+        """The loop is closed: nothing is awaited or cancelled. From any thread."""
+        self.leave()
+        self.pool.close(0)
+        for connection in list(self.live):
+            connection.end()
+        self.live.clear()
+        self.watches.clear()
+        self.line.calls.clear()
+        self.active.clear()
+
+    def let_go(self) -> None:
+        """No new calls; each connection is closed when its last call ends. For finalisers."""
+        let_go(self.pool)
+
+
+def _unsent(call: Any, begins: asyncio.Task[Any]) -> None:
+    """A stream that could not be sent: grpc gives it no status unless it is cancelled."""
+    if not begins.cancelled() and begins.exception() is not None and not call.done():
+        call.cancel()
+
+
+def _failed(call: Any) -> bool:
+    """Whether the task that begins it has ended by an exception."""
+    for name in ("_invocation_task", "_preparation"):
+        task = getattr(call, name, None)
+        if task is not None and task.done():
+            return bool(task.cancelled() or task.exception() is not None)
+    return False
+
+
+def _intercepted(hold: Hold, task: asyncio.Task[Any]) -> None:
+    """An interceptor that raised something of its own; grpc tells nobody."""
+    if task.cancelled() or task.exception() is not None:
+        hold()
+
+
+def at_once(coroutine: Any) -> Any:
+    """What it returns if it need not wait, else None."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    except Exception:
+        return None
+    coroutine.close()
+    return None

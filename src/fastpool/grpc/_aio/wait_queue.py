@@ -1,0 +1,168 @@
+"""The line of calls for a slot of one loop's connections, first come, first served.
+
+What ends frees a slot, and the loop then serves as many of those in line as there are slots. There
+is no task for a call that waits: thousands may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from ..._core import Hold, begin
+from ...errors import PoolOverloaded, PoolTimeout
+from .._sync.errors import refusal
+from .calls import Course
+from .errors import AioLocalError, Ended
+
+if TYPE_CHECKING:
+    from .loop_connections import Lane
+    from .methods import AioMethod
+
+LOOK = 0.05  # seconds between looks for what nobody tells of, while calls wait
+SWEEPS = 20  # so many looks between two for calls that will never end
+
+
+class Waiting:
+    """One call in line, and what it is to be begun with."""
+
+    __slots__ = ("context", "method", "mine", "options", "request", "since", "timer")
+
+    def __init__(self, method: AioMethod, request: Any, options: dict[str, Any]) -> None:
+        self.method = method  # whose number is its own as long as it lives
+        self.request = request
+        self.options = options
+        self.context = contextvars.copy_context()
+        self.since = time.monotonic()
+        self.mine = True  # its own deadline is nearer than `queue_timeout`
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Line:
+    """All of it is for the thread of the loop."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.calls: OrderedDict[Course, Waiting] = OrderedDict()
+        self._due = False  # `serve` is about to run
+        self._looking: asyncio.TimerHandle | None = None
+        self._looks = 0
+
+    def join(
+        self, method: AioMethod, request: Any, timeout: float | None, options: dict[str, Any]
+    ) -> Course:
+        """A call for which no slot is free. One too many ends at once."""
+        lane = self.lane
+        course, it = Course(lane.loop), Waiting(method, request, options)
+        o = lane.key.parameters
+        if self._full():
+            self._refuse(course, it, PoolOverloaded(lane.pool.name, "of no slot"))
+            return course
+        course.line = self
+        if timeout is not None:
+            course.ends = it.since + timeout
+        it.mine = timeout is not None and (o.queue_timeout is None or timeout <= o.queue_timeout)
+        patience = timeout if it.mine else o.queue_timeout
+        if patience is not None:
+            it.timer = lane.loop.call_later(max(0.0, patience), self._expire, course)
+        self.calls[course] = it
+        lane.lined = lane.told = True
+        if self._looking is None:
+            self._look()
+        lane.grow()
+        return course
+
+    def _full(self) -> bool:
+        """Those for whom one more connection will be opened do not count."""
+        most = self.lane.key.parameters.max_queue
+        if most is None or len(self.calls) < most:
+            return False
+        return len(self.calls) >= most + self.lane.slots_to_come()
+
+    def leave(self, course: Course, call: Any) -> None:
+        """It waits no more."""
+        it = self.calls.pop(course)
+        if it.timer is not None:
+            it.timer.cancel()
+        course.settle(call)
+        if not self.calls:
+            self.lane.lined = False
+            self.lane.came_back()
+
+    def _expire(self, course: Course) -> None:
+        it = self.calls.get(course)
+        if it is not None:
+            waited = time.monotonic() - it.since
+            error = PoolTimeout(self.lane.pool.name, "wait", waited, {})
+            self._refuse(course, it, error)
+
+    def _refuse(self, course: Course, it: Waiting, error: PoolTimeout | PoolOverloaded) -> None:
+        ended = Ended(
+            AioLocalError(
+                *refusal(self.lane.key.target, error, it.mine, self.lane.key.parameters.max_queue)
+            )
+        )
+        if course in self.calls:
+            self.leave(course, ended)
+        else:
+            course.settle(ended)
+
+    # -- serving -----------------------------------------------------------------------------------
+
+    def serve_soon(self) -> None:
+        """A slot is free. Not now: this may be in the middle of anything, even of the collector."""
+        loop = self.lane.loop
+        if not self._due and loop is not None and not loop.is_closed():
+            self._due = True
+            loop.call_soon(self.serve)
+
+    def serve(self) -> None:
+        self._due = False
+        while self.calls:
+            hold = self.lane.take()
+            if hold is None:
+                return
+            course = next(iter(self.calls))
+            it = self.calls[course]
+            left = course.time_remaining()
+            if left == 0:  # a slot in the last moment, too late to send it
+                hold()
+                self._expire(course)
+                continue
+            self.leave(course, self._begun(it, hold, left))
+
+    def _begun(self, it: Waiting, hold: Hold, left: float | None) -> Any:
+        args, options = (it.request,), {**it.options, "timeout": left}
+        try:
+            call = it.context.run(begin, self.lane, hold, it.method.number, args, options)
+        except Exception as error:
+            return Ended(error)
+        if it.method.stream:
+            self.lane.note_stream(hold)
+        return call
+
+    def _look(self) -> None:
+        """Of some slots nobody tells: of another thread's doing, or of a call that never ends."""
+        self._looking = None
+        if not self.calls:
+            return
+        if self._looks % SWEEPS == 0:
+            self.lane.sweep()
+        self._looks += 1
+        self.serve_soon()
+        self.lane.there_are = 0
+        self.lane.grow()
+        self._looking = self.lane.loop.call_later(LOOK, self._look)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """All of them are cancelled."""
+        for course in list(self.calls):
+            course.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None

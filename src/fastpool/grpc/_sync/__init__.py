@@ -1,0 +1,1 @@
+"""Shared channels as threads use them."""

@@ -1,0 +1,212 @@
+"""What a KeyedPool keeps for one key: a manager whose places are given out over all keys.
+
+The resources, the line and the idle store of that key.  Its core knows the key's own limit; who may
+open one more where the limit over all keys is reached is for ``_manager.py`` to say.  Threads, lock
+and options are those of the whole pool.
+"""
+
+from __future__ import annotations
+
+from .. import _core
+from .._runtime import scheduler
+from ..errors import PoolDeadlock
+from ..pool import _policy
+from ..pool._creation import Opener, Try
+from ..pool._manager import Manager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..errors import PoolError
+    from ._manager import Keyed
+
+__all__ = ["Branch"]
+
+INF = float("inf")
+
+
+class BranchOpener(Opener):
+    """Creations of one key; who may start one is decided over all keys."""
+
+    manager: Branch
+
+    def __init__(self, manager: Branch) -> None:
+        self.keyed = manager.keyed
+        super().__init__(manager)
+
+    def hire(self) -> Any:
+        return self.keyed.creators
+
+    def room(self) -> bool:
+        return self.keyed.places.room() and super().room()
+
+    def reserve(self) -> int:
+        index = super().reserve()
+        if index >= 0:
+            self.keyed.places.took(self.manager)
+            self.manager.crowded()
+        return index
+
+    def create(self) -> Any:
+        return self.manager.hooks.create(self.manager.key)
+
+    def start(self) -> None:
+        self.keyed.places.serve(self.manager)
+
+    def wanted(self) -> int:
+        """How many more tries this key could do with, if there were places for all keys."""
+        goal = self.goal(self.wishes)
+        if goal <= self.tries:
+            return 0
+        wanted = _policy.tries_wanted(goal, self.tries, self.most)
+        most = self.manager.maxsize
+        return min(wanted, most - self.manager.core.open) if most else wanted
+
+    def _pause(self) -> None:
+        """Nobody waits any more for one that cannot be had: who wants it says so again."""
+        self.wishes = 0
+
+    def _arrived(self, attempt: Try) -> None:
+        self.manager.settled()
+
+
+class Branch(Manager):
+    """See the module.  ``Core.pins``: callers on their way to its line, in it, or just leaving it;
+    while there are any, it is not forgotten.  A signal handler that raises between a pin and its
+    end leaves one: that costs the memory of the key, and nothing else."""
+
+    opener: BranchOpener
+
+    def __init__(self, keyed: Keyed, key: Any) -> None:
+        self.keyed = keyed
+        self.key = key
+        self.entered = False  # places know of it
+        self.heard_of = False  # they are about to hear of a return
+        self.asking = self.idle_bound = False
+        super().__init__(_core.Core(), keyed.options)
+        self.name = f"{keyed.name}[{_shown(key)}]"
+        self.set_core(self.maxsize or INF, self.options.max_waiting)
+        self.core.set_most_idle(INF)  # or a place that is free takes back what ``ask`` has asked
+
+    def start_anew(self) -> None:
+        self.lock, self.news = self.keyed.lock, self.keyed.news
+        self.equip()
+
+    def hire(self) -> None:
+        keyed = self.keyed
+        self.checkers, self.closers, self.errands = keyed.checkers, keyed.closers, keyed.errands
+
+    def new_opener(self) -> BranchOpener:
+        return BranchOpener(self)
+
+    # ---- borrowing -----------------------------------------------------------------------------
+
+    def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
+        # one step for whoever comes at the same time for another key
+        refused = self.lock.run(_core.come_for_place, self.keyed.places, self.core, hand, me)
+        if refused is not None:
+            raise self.refusal(refused, start, span)
+        scheduler.poke(self.opener.refill)
+
+    def refusal(
+        self, reason: str, start: float, span: float | None, phase: str | None = None
+    ) -> PoolError:
+        places = self.keyed.places
+        if reason == "deadlock at total":
+            return PoolDeadlock(
+                self.keyed.name,
+                f"the caller holds all {places.max_total} resources of max_total in its own `with` "
+                "blocks and would wait for itself; take what you need in one place, or raise "
+                "max_total",
+            )
+        error = super().refusal(reason, start, span, phase)
+        if reason == "timeout" and not places.room():
+            error.add_note(
+                f"all keys of {self.keyed.name!r} together: {places.opened} open of max_total "
+                f"{places.max_total}, and nothing idle that could be closed for this key"
+            )
+        return error
+
+    def unpin(self) -> None:
+        """A caller has what it came for, or has gone without."""
+        idle = self.lock.run(_core.unpin, self.core)
+        if self.idle_bound or self.keyed.places.is_crowded():
+            self.settled()
+        if idle or self.keyed.places.is_in_line(self):
+            scheduler.poke(self.keyed.left, self)  # behind what a refused caller may have asked for
+
+    # ---- returning -----------------------------------------------------------------------------
+
+    def asks_put(self) -> bool:
+        """Surplus is looked for only while there can be any: see ``crowded``."""
+        o = self.options
+        return bool(
+            self.asking
+            or self.idle_bound
+            or self.tracking.on
+            or o.hooks.reset is not None
+            or o.max_uses != INF
+        )
+
+    def ask(self, on: bool) -> None:
+        """Whether returns ask for the sake of keys that have nothing."""
+        self.asking = on
+        self.core.ask_put(self.asks_put())
+
+    def crowded(self) -> None:
+        """The number of open ones has changed: with more than may be idle, returns ask."""
+        most = self.options.max_idle
+        if most != INF and self.idle_bound != (self.core.open > most):
+            self.idle_bound = not self.idle_bound
+            self.core.ask_put(self.asks_put())
+
+    def worn(self, index: int) -> str | None:
+        return super().worn(index) or ("evicted" if self.keyed.places.owes(self, index) else None)
+
+    def came_back(self) -> None:
+        super().came_back()
+        self.keyed.places.came_back(self)
+
+    def returned(self, later: bool = False) -> None:
+        if self.core.closed:
+            self.sweep(later)
+        else:
+            self.keyed.places.came_back(self)
+
+    def settled(self) -> None:
+        """A new one is idle, or lent, or a caller for whom it was has gone: perhaps more are idle
+        now than may be."""
+        core, most = self.core, self.options.max_idle
+        if self.idle_bound:
+            idle, oldest = _core.oldest_idle({None: core}, 16)
+            for _, index in oldest[: max(0, idle - int(most))]:
+                core.end_idle(index, self.closing.soon, "surplus")
+        self.keyed.places.came_back(self)
+
+    # ---- closing -------------------------------------------------------------------------------
+
+    def place_free(self, left: int) -> None:
+        self.keyed.places.place_free(self)
+        if self.core.closed or self.opener.wanted() > 0:
+            super().place_free(left)
+        else:
+            self.changed()
+        if not self.core.open:
+            self.keyed.left(self)
+
+    def dismiss(self) -> None:
+        """As ``Manager.dismiss``; its threads are those of all keys."""
+        self.keyed.dismiss_if_empty()
+        self.let_go()
+
+    def busy(self) -> bool:
+        """Whether it matters to anybody."""
+        return bool(self.core.pins or self.core.open or self.opener.wanted() > 0)
+
+
+def _shown(key: Any) -> str:
+    try:
+        return f"{key!r:.60}"
+    except Exception:
+        return f"a {type(key).__name__}"

@@ -1,0 +1,236 @@
+"""The manager behind a KeyedPool: a branch for each key, and what they share.
+
+Each key has a core of its own: idle store, line and fast path.  What the keys share is the right to
+open, which is for ``_capacity.py`` to give out, and the threads.  A key is known from its first
+lease on, and forgotten when nothing is open, nobody waits and nobody is on the way: whoever comes
+by the slow path pins it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from .. import _blocking, _core, _reports
+from .._runtime import scheduler
+from .._runtime.threads import Workers
+from ..errors import PoolClosed
+from ..pool._manager import warn_unclosed
+from ..stats import KeyedStats, KeySizes, snapshot
+from ._capacity import Places
+from ._key_pool import Branch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..stats import Holder
+    from ._options import KeyedOptions
+
+__all__ = ["Keyed"]
+
+INF = float("inf")
+MOST_CREATING = 256  # calls of the factory at once, over all keys; a place each
+CLOSERS = 8  # threads that close what expires or is evicted, of all keys
+
+
+class Keyed:
+    """See the module.  Fields are written under ``lock``.  Its own core lends nothing: it says that
+    the pool is closed or suspended."""
+
+    def __init__(self, core: _core.Core, options: KeyedOptions) -> None:
+        self.core = core
+        self.options = options
+        self.name = options.name
+        self.max_total = options.max_total
+        # By key; also read by the core, without the lock.  The manager of each is its branch.
+        self.cores: dict[Any, _core.Core] = {}
+        self.start_anew()
+        core.set_pool(
+            self,
+            lifo=True,
+            fair=True,
+            limit=options.max_total,
+            span=None if options.timeout == INF else options.timeout,
+            max_waiting=INF,
+            fresh_for=INF,
+            timed=False,
+            asks=False,
+            ask_get=True,
+            ask_put=False,
+        )
+
+    def start_anew(self) -> None:
+        """Everything that is bound to this process; in a forked child all keys are forgotten."""
+        self.lock = _core.Lock()
+        self.news = _core.Condition()
+        name, o = f"fastpool-{self.name}", self.options
+        self.creators = Workers(f"{name}-create", MOST_CREATING, o.context)
+        self.checkers = Workers(f"{name}-check", min(o.max_creating * 16, 64), o.context)
+        self.closers = Workers(f"{name}-close", CLOSERS, o.context)
+        self.errands = Workers(f"{name}-task", 64, o.context)
+        self.places = Places(self.core, self.cores, o, self.lock)
+        self.past = _core.Counted()  # of keys that are forgotten
+        self.orphaned = False
+        branches = self.everyone()
+        self.cores.clear()
+        for branch in branches:
+            branch.core.forgotten = True
+            branch.core.drop_manager()
+
+    # ---- which key -----------------------------------------------------------------------------
+
+    def pin(self, key: Any) -> Branch:
+        """The branch of a key, made when it is first asked for; ``Branch.unpin`` it."""
+        core = self.cores.get(key)
+        while (branch := self._pinned(core)) is None:
+            if self.core.closed:
+                raise PoolClosed(self.name, "the pool is closed")
+            fresh = Branch(self, key).core
+            core = self.cores.setdefault(key, fresh)  # one step; places hear of it with the first
+            if core is not fresh and core.forgotten:
+                self.lock.run(_core.replace_core, self.cores, key, core, fresh)
+                core = self.cores.get(key)
+            if core is not fresh:
+                fresh.drop_manager()
+        return branch
+
+    def _pinned(self, core: _core.Core | None) -> Branch | None:
+        """Its branch, unless it was forgotten meanwhile."""
+        branch: Branch | None = None
+        if core is not None:
+            branch = self.lock.run(_core.pin, core, self.core)
+        return branch
+
+    def branch(self, key: Any) -> Branch | None:
+        """The branch of a key, if there is one."""
+        core = self.cores.get(key)
+        return None if core is None else core.manager
+
+    def left(self, branch: Branch) -> None:
+        """On the housekeeper: a caller has left, or a resource, and the key may be of no interest
+        any more."""
+        with self.lock.hold():
+            if self.places.is_in_line(branch):
+                self.places.serve(branch)
+            if branch.core.forgotten or branch.busy():
+                return
+            self.cores.pop(branch.key, None)  # first: the key may not like to be compared
+            branch.core.forgotten = True
+            self.places.forget(branch)
+            branch.core.close(wake=False)  # for whoever has just found it
+            self.past.add(branch.core)
+        branch.core.drop_manager()  # who looks at it takes a reference, or finds it gone
+
+    def everyone(self) -> list[Branch]:
+        return _core.managers_of(self.cores)
+
+    # ---- what the pool asks of it --------------------------------------------------------------
+
+    def flush(self) -> None:
+        parts = [(branch.core, branch.closing.here) for branch in self.everyone()]
+        _core.end_all(parts, "flushed")
+
+    def flush_key(self, key: Any) -> None:
+        branch = self.branch(key)
+        if branch is not None:
+            branch.flush()
+
+    def suspend(self) -> None:
+        self.lock.run(_core.suspend_all, self.core, self.cores)
+
+    def resume(self) -> None:
+        self.lock.run(_core.resume_all, self.core, self.cores)
+        for branch in self.everyone():
+            scheduler.poke(branch.opener.refill)
+
+    # ---- closing -------------------------------------------------------------------------------
+
+    def close(self, timeout: float | None, me: int | None = None) -> bool:
+        """As ``Manager.close``."""
+        self.options.check_timeout("close", timeout)
+        self._refuse()
+        self.sweep()
+        mine = threading.get_ident() if me is None else me
+        places = self.places
+
+        def busy(lent: bool = False) -> int:
+            return self.lock.run(_core.busy, self.cores, mine, lent)
+
+        if timeout != 0 and busy(lent=True):
+            _blocking.before_wait(self.name, _blocking.CLOSE)
+        held = places.opened - busy()  # as in Manager.close
+        self.news.wait_for(lambda: places.opened <= held and not busy(), timeout)
+        self.sweep()
+        if any(branch.core.open for branch in self.everyone()):
+            return False
+        self.dismiss_if_empty()
+        return True
+
+    def _refuse(self) -> bool:
+        """Closes the gates; True for the call that did it."""
+        first: bool = self.lock.run(_core.close_all, self.core, self.cores)
+        scheduler.poke(self.places.close)
+        return first
+
+    def sweep(self, later: bool = False) -> None:
+        """Closes everything idle."""
+        branches = self.everyone()
+        for branch in branches:
+            branch.core.close(wake=False)  # at interpreter exit; else it is closed already
+        closings = [(branch.core, branch.closing) for branch in branches]
+        parts = [(core, closing.later if later else closing.here) for core, closing in closings]
+        _core.end_idle(parts, "closed")
+
+    def dismiss_if_empty(self) -> None:
+        """Closed and nothing is open: its threads end."""
+        if self.core.closed and not self.places.opened:
+            for workers in (self.creators, self.checkers, self.closers, self.errands):
+                scheduler.poke(workers.stop)
+
+    def abandoned(self) -> None:
+        """The KeyedPool is being collected."""
+        open_ = sum(branch.core.open for branch in self.everyone())
+        unclosed = self._refuse()
+        for branch in self.everyone():
+            branch.orphan()
+        self.core.drop_manager()
+        if unclosed and open_:
+            warn_unclosed(self.name, open_)
+
+    # ---- what goes on in it --------------------------------------------------------------------
+
+    def sizes(self) -> dict[str, int]:
+        counted, sizes = self.lock.run(self.past.and_of, self.cores)
+        both = {name: counted[name] for name in KeySizes.__slots__}
+        return both | {"keys": len(sizes), "maxsize": self._most()}
+
+    def _most(self) -> int:
+        return 0 if self.max_total == INF else int(self.max_total)
+
+    def idle(self) -> list[Any]:
+        return [resource for branch in self.everyone() for resource in branch.idle()]
+
+    def leases(self) -> list[Holder[Any]]:
+        return [holder for branch in self.everyone() for holder in branch.leases()]
+
+    def stats(self) -> KeyedStats:
+        # nothing is opened meanwhile: the sum is never above the limit
+        counted, sizes = self.lock.run(self.past.and_of, self.cores)
+        beside = {
+            "overdue": sum(branch.overdue() for branch in self.everyone()),
+            "keys": {key: KeySizes(*size) for key, size in sizes},
+        }
+        stats: Any = snapshot(self.name, self._most(), counted | beside, KeyedStats)
+        whole: KeyedStats = stats
+        return whole
+
+    def workers(self) -> tuple[Any, ...]:
+        return self.creators, self.checkers, self.closers
+
+    def tend(self) -> None:
+        """For the manual clock: the time has moved."""
+        for branch in self.everyone():
+            branch.tend()
+
+    def log(self, what: str, error: BaseException | None) -> None:
+        _reports.warn("%s: %s", self.name, what, error=error)

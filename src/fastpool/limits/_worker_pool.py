@@ -1,0 +1,310 @@
+"""WorkerPool: threads behind a bounded queue, as an Executor of the standard library.
+
+A task holds a place from its submission until its function has ended; there are ``workers +
+max_queue`` places, units of a WeightedSemaphore.  So submitters, threads and tasks alike, wait in
+one fair line, and the queue behind it, which never fills up, needs no second one.  A place is a
+hold: wherever a call ends early, by a signal handler too, it goes back by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+
+from .._core import SemaphoreHold, units_hit, units_quiet
+from ..errors import PoolClosed, PoolOverloaded
+from ._options import WhenFull, look_ahead, seconds, waits, whole
+from ._threads import Crew
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["WorkerPool", "WorkerStats"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_number = itertools.count().__next__
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """A WorkerPool at one moment: threads that are there, tasks that they do, tasks in the queue,
+    submitters in line for a place."""
+
+    threads: int
+    running: int
+    queued: int
+    waiting: int
+
+
+class WorkerPool(Executor):
+    """Up to ``workers`` threads, and a queue in which at most ``max_queue`` tasks wait for them.
+
+    An Executor like ThreadPoolExecutor, whose queue has no bound: there a producer that is faster
+    than the workers fills the memory.  Here ``submit`` waits for a place once ``workers +
+    max_queue`` tasks are under way.  ``max_queue=0``: until a worker is free.
+
+    ``when_full``: what ``submit`` does then. "wait": waits in line, first come, first served, for
+    ``submit_timeout`` seconds at most (PoolTimeout; None: for ever).  "refuse": PoolOverloaded at
+    once.  ``try_submit``, ``submit_within`` and ``asubmit`` choose for one call.
+    ``idle_timeout``: a thread that had nothing to do for so many seconds ends; None: never.
+    ``initializer(*initargs)`` is called by each thread first; if it fails, the pool is broken.
+    ``thread_name_prefix``: of the threads' names, and the pool's name in errors.
+
+    Thread-safe.  Collected, or at interpreter exit, it finishes what was submitted.  In a forked
+    child it has no threads and nothing to do, and works.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        max_queue: int,
+        *,
+        when_full: WhenFull = "wait",
+        submit_timeout: float | None = None,
+        idle_timeout: float | None = 60.0,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        thread_name_prefix: str = "",
+    ) -> None:
+        whole("workers", workers, 1)
+        whole("max_queue", max_queue, 0)
+        self._span = waits(when_full, submit_timeout)
+        seconds("idle_timeout", idle_timeout)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._max_workers = workers
+        self._max_queue = max_queue
+        name = thread_name_prefix or f"{type(self).__name__}-{_number()}"
+        self._crew = Crew(
+            name, name, workers, max_queue, idle_timeout, initializer, tuple(initargs)
+        )
+
+    def __reduce__(self) -> NoReturn:
+        from .._misuse import uncopied
+
+        raise uncopied(self, self._crew.name)
+
+    def __repr__(self) -> str:
+        now = self.stats()
+        return (
+            f"<WorkerPool {self._crew.name!r}: {now.running} of {self._max_workers} workers busy, "
+            f"{now.queued} of {self._max_queue} tasks queued, {now.waiting} waiting"
+            f"{', shut down' if self._crew.over else ''}>"
+        )
+
+    # ---- submitting ------------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Has ``fn(*args, **kwargs)`` called by a worker; its Future.
+
+        Waits for a place, or not, as ``when_full`` and ``submit_timeout`` say.  A worker of this
+        pool that would wait when all of them do gets PoolDeadlock; a thread that runs an event loop
+        is not kept waiting, but gets PoolOverloaded: it has ``asubmit``.  RuntimeError after
+        ``shutdown``.
+        """
+        return self._begin(self._place(self._span), fn, args, kwargs)
+
+    def try_submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """``submit`` that never waits: PoolOverloaded at once if the pool is full."""
+        return self._begin(self._place(0), fn, args, kwargs)
+
+    def submit_within(
+        self, timeout: float | None, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """``submit`` that waits for ``timeout`` seconds at most (PoolTimeout); None: for ever."""
+        return self._begin(self._place(seconds("timeout", timeout)), fn, args, kwargs)
+
+    async def asubmit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """``submit`` for a task, in the same line; does not block the event loop.  Await what it
+        returns for the result.  Cancelled, it has submitted nothing."""
+        from asyncio import wrap_future
+
+        place = units_quiet(self._crew.places, self._span)
+        if not units_hit(place):
+            if self._crew.over:
+                raise self._crew.refusal()
+            if self._span == 0:
+                raise self._full()
+            try:
+                await place.__aenter__()
+            except PoolClosed:
+                raise self._crew.refusal() from None
+        return wrap_future(self._begin(place, fn, args, kwargs))
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """The results of ``fn`` for the items of the iterables, in their order.
+
+        Begins at once.  At most ``buffersize`` tasks are submitted and not yet taken from the
+        iterator, by default ``workers + max_queue``: so the iterables may be endless.  It waits for
+        places, whatever ``when_full`` says.  ``timeout``: seconds from this call to the last
+        result, TimeoutError.  ``chunksize`` is that of other executors and does nothing.
+        """
+        most = look_ahead(buffersize, self._crew.places.size)
+        span = seconds("timeout", timeout)
+        end = None if span is None else time.monotonic() + span
+        ahead = Ahead(self, fn, zip(*iterables), most, end)
+        ahead.fill()
+        return ahead.results()
+
+    def _place(self, span: float | None) -> SemaphoreHold:
+        """A place, entered."""
+        place = units_quiet(self._crew.places, span)
+        if units_hit(place):
+            return place
+        crew = self._crew
+        if crew.over:
+            raise crew.refusal()
+        if span == 0:
+            raise self._full()
+        modules = sys.modules  # no `get`: see _blocking.loop_here
+        if "asyncio" in modules and modules["asyncio"]._get_running_loop() is not None:
+            raise PoolOverloaded(
+                crew.name,
+                "it is full, and this thread runs an event loop, which must not wait here: "
+                "`await pool.asubmit(...)`, or try_submit()",
+            )
+        try:
+            return crew.wait_for_place(partial(units_quiet, crew.places), span)
+        except PoolClosed:
+            raise crew.refusal() from None
+
+    def _full(self) -> PoolOverloaded:
+        return PoolOverloaded(
+            self._crew.name,
+            f"full: {self._crew.places.in_use} tasks are under way, for {self._max_workers} "
+            f"workers and a queue of {self._max_queue}",
+        )
+
+    def _begin(
+        self, place: SemaphoreHold, fn: Callable[..., T], args: Any, kwargs: Any
+    ) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            self._crew.add((future, copy_context(), fn, args, kwargs, place))
+        except BaseException:  # or the traceback would keep it
+            place.__exit__(None, None, None)
+            raise
+        return future
+
+    # ---- the rest --------------------------------------------------------------------------------
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Refuses new tasks, and wakes those who wait for a place with RuntimeError.  What is
+        queued is done first, or with ``cancel_futures`` cancelled.  ``wait``: until the threads
+        have ended, but for a calling one.  Idempotent, from any thread."""
+        crew = self._crew
+        crew.end()
+        if cancel_futures:
+            for future in crew.left():
+                if future.cancel():  # and no worker will tell futures.wait() and as_completed()
+                    future.set_running_or_notify_cancel()
+        if wait:
+            crew.join()
+
+    def stats(self) -> WorkerStats:
+        """An immutable snapshot."""
+        crew = self._crew
+        queued = crew.tasks.qsize()
+        running = max(0, crew.places.in_use - queued)
+        return WorkerStats(len(crew.threads), running, queued, crew.places.waiting)
+
+    @property
+    def _threads(self) -> set[threading.Thread]:
+        return self._crew.threads
+
+    @property
+    def _broken(self) -> bool:
+        return self._crew.broken
+
+    def __del__(self) -> None:
+        crew = getattr(self, "_crew", None)
+        if crew is not None:
+            crew.end()
+
+
+class Ahead:
+    """The tasks of one ``map`` that were submitted and not yet asked for."""
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        fn: Callable[..., Any],
+        items: Iterator[tuple[Any, ...]],
+        most: int,
+        end: float | None,
+    ) -> None:
+        self.pool: WorkerPool | None = pool  # None: all has been submitted
+        self.fn, self.items, self.most, self.end = fn, items, most, end
+        self.item: tuple[Any, ...] | None = None  # taken from the iterables and not yet submitted
+        self.futures: deque[Future[Any]] = deque()
+
+    def left(self) -> float | None:
+        return None if self.end is None else max(0.0, self.end - time.monotonic())
+
+    def fill(self) -> None:
+        """As many as there are places for; waits for the first if none is under way.  Holds no
+        place while it takes an item: another map of the same pool may have to make that."""
+        pool, futures = self.pool, self.futures
+        place: SemaphoreHold | None = None
+        try:
+            while pool is not None and len(futures) < self.most:
+                if self.item is None:
+                    self.item = next(self.items, None)
+                if self.item is None:
+                    self.pool = None
+                    return
+                place = units_quiet(pool._crew.places, 0)
+                if not units_hit(place):
+                    if futures:
+                        return
+                    left = self.left()
+                    if left == 0:
+                        raise TimeoutError
+                    place = pool._place(left)
+                args, self.item = self.item, None
+                futures.append(pool._begin(place, self.fn, args, {}))
+                place = None
+        except BaseException:
+            if place is not None:  # a signal handler's, before it was used
+                place.__exit__(None, None, None)
+            self.cancel()
+            raise
+
+    def results(self) -> Iterator[Any]:
+        try:
+            while self.futures:
+                yield self.next()
+        finally:  # an error, too, ends it
+            self.cancel()
+
+    def next(self) -> Any:
+        """The result of the first, in whose stead another is submitted."""
+        result = self.futures[0].result(self.left())
+        self.futures.popleft()
+        if self.pool is not None:
+            self.fill()
+        return result
+
+    def cancel(self) -> None:
+        while self.futures:
+            self.futures.pop().cancel()

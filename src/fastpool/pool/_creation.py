@@ -1,0 +1,406 @@
+"""Opening resources: the pool's own task, apart from any borrower.
+
+A try is one creation under way on a worker, with a place reserved under the cap.  Tries are started
+for callers who wait (at most one for each) and for wishes (``min_idle``, ``warm``, a refused
+``timeout=0``), at most ``max_creating`` at once.  A try outlives the borrower it was meant for, and
+is skipped if nobody wants it by the time that a worker gets to it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .. import _blocking, _core, _reports
+from .._runtime import scheduler
+from .._runtime.threads import Workers
+from . import _policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from .. import _core
+    from ._manager import Manager
+
+__all__ = ["Opener"]
+
+
+class Try:
+    """One creation: who it is for, and what became of it."""
+
+    __slots__ = ("given_up", "index", "started", "task", "ticket")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.ticket = 0
+        self.started = 0.0
+        self.given_up = False  # past its deadline: the permit is free, the place still counted
+        self.task: Any = None  # where hooks are coroutine functions: it can be cancelled
+
+
+class Warming:
+    """A call of ``warm`` that waits, and what the factory has raised meanwhile."""
+
+    __slots__ = ("failure",)
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+
+
+class Opener:
+    """Shares the manager's lock; fields are read and written under it unless they say otherwise."""
+
+    in_caller = False  # borrowers call the factory themselves
+
+    def __init__(self, manager: Manager) -> None:
+        self.manager = manager
+        self.most = manager.options.max_creating
+        self.workers: Any = self.hire()
+        self.tries = 0  # creations that hold a permit
+        self.running: dict[Try, None] = {}  # by age, those past their deadline left out
+        self.watched_until = 0.0
+        self.wishes = 0  # resources wanted by nobody in particular
+        self.warming: list[Warming] = []
+        self.overdue = 0  # creations past their deadline that have not come back
+        self.failures = 0  # in a row
+        self.last_failure: BaseException | None = None
+        self.paused_until = 0.0  # background tries only
+
+    def hire(self) -> Any:
+        """The threads on which the factory is called."""
+        most = 64 if self.most == float("inf") else self.most
+        return Workers(f"fastpool-{self.manager.name}-create", most, self.manager.options.context)
+
+    def room(self) -> bool:
+        """Whether one more may be opened now."""
+        core, most = self.manager.core, self.manager.maxsize
+        able = self.manager.hooks.create is not None and not core.suspended
+        return able and (not most or core.open < most)
+
+    def missing(self) -> int:
+        """How many more have to be idle for ``min_idle``.  Those being made count as missing still:
+        they are among the wishes."""
+        least = self.manager.options.min_idle
+        if not least:
+            return 0
+        if self.manager.has_idle(least):
+            return 0
+        n = self.manager.counts()
+        return max(0, least - int(n["idle"] + n["checking"]))
+
+    def refill(self, more: int = 0) -> None:
+        """On the housekeeper: opens what is wanted and fits; ``more``: also wished for."""
+        with self.manager.lock.hold():
+            self.wishes = max(self.wishes, more, self.missing())
+            self.start()
+
+    def warm(self, n: int, timeout: float | None) -> int:
+        """Waits until ``n`` are open, or one could not be opened; see ``FastPool.warm``."""
+        manager, core = self.manager, self.manager.core
+        start = time.monotonic()
+        n = min(n, manager.maxsize) if manager.maxsize else n
+        wanted = [n]  # empty: nobody waits for it any more
+        call = Warming()
+
+        def over() -> bool:
+            enough = self.usable(manager.counts()) >= n
+            if enough or call.failure is not None or core.closed:
+                return True
+            scheduler.poke(self._fill_up, wanted, call)  # again, if one under way came to nothing
+            return False
+
+        if self.usable(manager.counts()) < n:
+            _blocking.before_wait(manager.name, _blocking.WARM)
+        try:
+            self.warming.append(call)
+            manager.news.wait_for(over, timeout)
+        finally:
+            if call in self.warming:
+                self.warming.remove(call)
+        enough = self.usable(manager.counts()) >= n
+        wanted.clear()
+        if not enough:
+            manager.lock.run(setattr, self, "wishes", 0)
+        if enough:
+            return int(manager.counts()["open"])
+        if core.closed:
+            raise manager.refusal("closed", start, timeout)
+        if call.failure is not None:
+            raise call.failure
+        raise manager.refusal("timeout", start, timeout, "create")
+
+    def _fill_up(self, wanted: list[int], call: Warming) -> None:
+        """On the housekeeper: wishes for what is lacking by now, if it is wanted still."""
+        with self.manager.lock.hold():
+            if call.failure is not None:  # its caller is about to hear of it
+                return
+            counts = self.manager.counts()
+            # A new one is CHECKING until it is lent: not wished for any more, and not usable yet.
+            lacking = sum(wanted) - self.usable(counts) - counts["checking"]
+            if lacking > 0:
+                self.wishes = max(self.wishes, lacking - self.for_callers())
+                self.start()
+
+    def usable(self, counts: dict[str, Any]) -> int:
+        """How many are open that serve callers."""
+        return int(counts["idle"] + counts["leased"])
+
+    def for_callers(self) -> int:
+        """How many of the tries under way were started for callers, beside all wishes."""
+        return max(0, self.tries - self.wishes)
+
+    def start(self) -> None:
+        """Starts as many tries as are wanted and fit under the cap.  Never blocks."""
+        manager, core = self.manager, self.manager.core
+        if manager.hooks.create is None:
+            return
+        with manager.lock.hold():
+            now = time.monotonic()
+            wishes = self.wishes if now >= self.paused_until else 0
+            if core.suspended:
+                return
+            wanted = _policy.tries_wanted(self.worker_goal(wishes), self.tries, self.permits())
+            while wanted > 0 and self.attempt():
+                wanted -= 1
+
+    def attempt(self) -> bool:
+        """Starts one try; False: the cap is reached, or the event loop that it needs is closed."""
+        core = self.manager.core
+        index = self.reserve()
+        if index < 0:
+            return False
+        self.tries += 1
+        try:
+            # what is opened may change borrowers: it belongs to none of their contexts
+            pool = self.manager.options.context.copy()
+            pool.run(self.workers.submit, self._run, Try(index))
+        except RuntimeError:
+            self.tries -= 1
+            core.free(index)
+            return False
+        return True
+
+    def reserve(self) -> int:
+        """A place under the cap, or -1."""
+        return self.manager.core.reserve()
+
+    def _wanted(self) -> bool:
+        core = self.manager.core
+        return not core.closed and self.tries <= self.goal(self.wishes)
+
+    def goal(self, wishes: int) -> int:
+        """How many tries there is a use for: one for every caller who waits or is about to, and one
+        for every resource wished for in the background."""
+        return self.manager.core.demand + wishes
+
+    def permits(self) -> float:
+        """Most creations of workers at once."""
+        return self.most
+
+    def worker_goal(self, wishes: int) -> int:
+        """How many of these workers are to make."""
+        return self.goal(wishes)
+
+    def create_here(self, hand: _core.Hand, permit: Any = None) -> bool:
+        """Whether the borrower has opened one itself: see _creation_in_caller.py."""
+        return False
+
+    def _run(self, attempt: Try) -> Any:
+        """On a worker: one creation, from elision to delivery."""
+        if not self._begin(attempt):
+            return
+        resource = error = None
+        forks = _core.forks()
+        try:
+            resource = self.create()
+            self._take_in(attempt, resource)
+        except BaseException as failure:  # whatever it is, it is the waiter's to see
+            error = failure
+        del resource
+        if _core.forks() == forks:  # else the factory has forked, and this is the child
+            self._finish(attempt, error)
+
+    def create(self) -> Any:
+        return self.manager.hooks.create()
+
+    def _begin(self, attempt: Try) -> bool:
+        """Assigns the try to a waiter; False: nobody wants it any more."""
+        manager, core = self.manager, self.manager.core
+        with manager.lock.hold():
+            if not self._wanted():
+                self.tries -= 1
+                core.free(attempt.index)
+                return False
+            attempt.ticket = core.assign()
+            attempt.started = time.monotonic()
+            self.running[attempt] = None
+            if len(self.running) == 1 and manager.options.create_timeout != float("inf"):
+                scheduler.poke(self._watch)
+        return True
+
+    def _take_in(self, attempt: Try, resource: Any) -> None:
+        """Puts what the factory returned into its slot, or says what is wrong with it."""
+        unfit = resource is None or self._is_unawaited(resource)
+        if unfit or not self.adopt(attempt.index, resource):
+            self.refuse(resource)
+
+    def _is_unawaited(self, resource: Any) -> bool:
+        # a client of redis.asyncio, for one, can be awaited when it is made already
+        return hasattr(type(resource), "cr_await" if self.manager.awaits else "__await__")
+
+    def refuse(self, resource: Any) -> NoReturn:
+        """Raise the error for what the factory returned and is no resource."""
+        if resource is None:
+            raise TypeError("the factory returned None instead of a resource")
+        if self._is_unawaited(resource):
+            if hasattr(resource, "close"):
+                resource.close()
+            raise TypeError(
+                "the factory returned an awaitable, but is no coroutine function: write it as "
+                "`async def` with `return await ...`, then its resources belong to event loops"
+            )
+        raise ValueError(
+            "the factory returned an object that the pool already holds: "
+            f"{_reports.shown(resource, 100)}"
+        )
+
+    def adopt(self, index: int, resource: Any) -> bool:
+        """A reserved slot gets its resource, as CHECKING; False: the pool holds it already."""
+        manager = self.manager
+        with manager.lock.hold():  # one step for whoever counts what is still missing
+            if not manager.core.fill(index, resource, self.lifetime()):
+                return False
+            self.wishes = max(0, self.wishes - 1)
+            return True
+
+    def lifetime(self) -> float:
+        """Of the next one, in seconds."""
+        most = self.manager.options.max_lifetime
+        return _policy.lifetime(most) if most < 1e300 else most
+
+    def _finish(self, attempt: Try, error: BaseException | None) -> None:
+        took = time.monotonic() - attempt.started
+        with self.manager.lock.hold():
+            self.running.pop(attempt, None)
+        if error is None:
+            self.manager.core.count_created(took)
+        else:
+            self.manager.core.count("create_failures")
+        self.note(error)
+        try:
+            if error is None:
+                self._deliver(attempt)
+            else:
+                self._fail(attempt, error)
+        finally:
+            self.start()
+
+    def note(self, error: BaseException | None) -> None:
+        """Keep how a call of the factory ended.  In threads of the pool's own."""
+        # a copy: the error itself gets the frames of the caller in whom it is raised
+        failure = None if error is None else _reports.without_frames(error)
+        with self.manager.lock.hold():
+            before = self.last_failure  # dropped after the lock
+            self.last_failure = failure
+            if error is None:
+                self.failures = 0
+            else:
+                self.failures += 1
+                for call in self.warming:
+                    call.failure = error
+        del before
+
+    def _deliver(self, attempt: Try) -> None:
+        """What was made is idle from here on, or closed if nobody wants it so late."""
+        manager = self.manager
+        why = None
+        if attempt.given_up and not self._late_is_wanted(attempt):
+            why = "overdue"
+        elif not manager.core.publish(attempt.index, used=False):
+            why = manager.why_not_idle(attempt.index)
+        self._permit_back(attempt)  # before a close, which may take what it likes
+        if why is None:
+            self._arrived(attempt)
+            manager.changed()
+            manager.housekeeping.opened(attempt.index)
+        else:
+            self.start()
+            manager.closing.on(self.workers, attempt.index, why)
+
+    def _fail(self, attempt: Try, error: BaseException) -> None:
+        """The place is free, and the one waiter for whom it was tried gets the exception."""
+        manager, core = self.manager, self.manager.core
+        core.free(attempt.index)
+        try:
+            _reports.note(error, f"raised by the factory of fastpool {manager.name!r}")
+        finally:
+            told = not attempt.given_up and core.fail(attempt.ticket, error)
+            # one step: with a permit and no pause yet, the next one would start
+            with manager.lock.hold():
+                self._permit_back(attempt)
+                if not told:
+                    self._pause()
+                if self.warming:  # nothing is made for those behind their backs; others wish anew
+                    self.wishes = 0
+                    manager.news.notify_all()
+
+    def _permit_back(self, attempt: Try) -> None:
+        """After the delivery: until then the try stands for the caller who is still waiting, and
+        another one for the same caller must not start."""
+        with self.manager.lock.hold():
+            if attempt.given_up:
+                self.overdue -= 1
+                self.workers.excuse(-1)
+            else:
+                self.tries -= 1
+
+    def _pause(self) -> None:
+        """A try failed that nobody waited for: the next in the background comes later.  Under the
+        lock."""
+        if self.wishes:
+            pause = _policy.backoff(self.failures)
+            self.paused_until = time.monotonic() + pause
+            scheduler.watch(self.paused_until, self.start)
+
+    def _arrived(self, attempt: Try) -> None:
+        """What it has made is lent from here on: for those who have more to do then."""
+
+    def _late_is_wanted(self, attempt: Try) -> bool:
+        core = self.manager.core
+        idle: int = self.manager.counts()["idle"]
+        return core.waiting > 0 or idle < max(1, self.manager.options.min_idle)
+
+    def _watch(self) -> None:
+        """On the housekeeper: gives up tries that are past their deadline, and comes back for the
+        next.  One deadline a pool, however many resources it opens."""
+        now, most = time.monotonic(), self.manager.options.create_timeout
+        with self.manager.lock.hold():
+            late = [attempt for attempt in self.running if attempt.started + most <= now]
+            for attempt in late:
+                self._give_up(attempt)
+            oldest = next(iter(self.running), None)
+            if oldest is not None and self.watched_until <= now:
+                self.watched_until = oldest.started + most
+                scheduler.watch(self.watched_until, self._watch)
+        for attempt in late:
+            self._tell_late(attempt)
+        if late:
+            self.start()
+
+    def _give_up(self, attempt: Try) -> None:
+        """The hook has had its time.  It cannot be killed: its place stays counted, its permit is
+        free."""
+        del self.running[attempt]
+        attempt.given_up = True
+        self.tries -= 1
+        self.overdue += 1
+        self.manager.core.count("timeouts")
+        self.workers.excuse()
+
+    def _tell_late(self, attempt: Try) -> None:
+        from ..errors import PoolTimeout
+
+        manager = self.manager
+        waited = time.monotonic() - attempt.started
+        error = PoolTimeout(manager.name, "create", waited, manager.sizes())
+        manager.core.fail(attempt.ticket, error)

@@ -1,0 +1,128 @@
+"""Opening resources in the threads of borrowers: ``create_in="caller"``.
+
+A borrower for whom nothing is idle calls the factory itself, in its own thread and context, if a
+permit is free (``max_creating``) and nobody is before it in the line.  Else it waits in line, and
+gets what comes first: a resource that came back, or a permit.  A permit is delivered as a failure
+is, to the head of the line or to a caller on its way there.  A task, whose loop the factory would
+stop, has a worker use it.  What nobody waits for is opened on workers, as ever.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .. import _blocking, _core, _reports
+from .._runtime import scheduler
+from ._creation import Opener
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._manager import Manager
+
+__all__ = ["CallerOpener"]
+
+
+class Token:
+    """What a borrower has of a permit.  Dropped, by whoever's wait has ended by something else at
+    that moment, it gives the permit back."""
+
+    __slots__ = ("number", "opener")
+
+    def __init__(self, opener: CallerOpener, number: int) -> None:
+        self.opener, self.number = opener, number
+
+    def __del__(self) -> None:
+        if self.number in self.opener.granted:
+            scheduler.poke(self.opener.take_back, self.number)
+
+
+class CallerOpener(Opener):
+    """An Opener whose borrowers call the factory; see the module."""
+
+    in_caller = True
+
+    def __init__(self, manager: Manager) -> None:
+        super().__init__(manager)
+        self.granted: set[int] = set()  # permits on their way to a borrower, who begins at once
+        self._number = 0
+
+    def create_here(self, hand: _core.Hand, permit: Any = None) -> bool:
+        """Open a resource in this thread, as the borrower's; False: no permit is free, or no place.
+
+        ``permit``: a Token; None: it has not been in line, and others who have go first.  Raises
+        what the factory raises.  A signal handler that raises loses nothing: what is in hand goes
+        back when the hand is dropped.
+        """
+        number = None if permit is None else permit.number
+        manager = self.manager
+        if not manager.lock.run(manager.core.reserve_here, hand, self, number):
+            return False
+        self._create(hand)
+        return True
+
+    def _create(self, hand: _core.Hand) -> None:
+        """The place is in hand."""
+        manager, core = self.manager, self.manager.core
+        start = time.monotonic()
+        error: BaseException | None = None
+        try:
+            _blocking.before_wait(manager.name, _blocking.ACQUIRE)
+            core.create_here(hand, manager.hooks.create, self.refuse, self.lifetime())
+            core.count_created(time.monotonic() - start)
+        except BaseException as failure:
+            error = failure
+            core.free_here(hand)  # before others are looked for: they may have the place
+            core.count("create_failures")
+            raise
+        finally:
+            scheduler.poke(self._over, error)
+            if error is not None:
+                _reports.note(error, f"raised by the factory of fastpool {manager.name!r}")
+                error = None  # or this frame and the exception refer to each other
+        manager.changed()
+        manager.housekeeping.opened(hand.index)
+
+    def _over(self, error: BaseException | None) -> None:
+        """On the housekeeper: a borrower has called the factory, and its permit is free."""
+        self.note(error)
+        self.refill()
+
+    def take_back(self, number: int) -> None:
+        """On the housekeeper: a permit was not used."""
+        with self.manager.lock.hold():
+            self.granted.discard(number)
+            self.start()
+
+    def create_for_task(self, permit: Token) -> None:
+        """On the housekeeper: a worker uses the permit of a task."""
+        with self.manager.lock.hold():
+            self.granted.discard(permit.number)
+            if self._free() > 0:
+                self.attempt()
+
+    def permits(self) -> float:
+        return self.most - self.manager.core.creating_here
+
+    def worker_goal(self, wishes: int) -> int:
+        return wishes
+
+    def start(self) -> None:
+        """Start what workers are to open, and give the permits that are left to those who wait."""
+        core = self.manager.core
+        with self.manager.lock.hold():
+            super().start()
+            free = self._free()
+            while free > 0 and self.room() and core.demand > self.tries:
+                self._number += 1
+                token = Token(self, self._number)
+                self.granted.add(token.number)  # first: who gets it may be quick
+                if not core.fail(core.assign(), _core.Permit(token)):
+                    self.granted.discard(token.number)
+                    return  # the one caller on its way has one already
+                free -= 1
+
+    def _free(self) -> float:
+        """Permits that nobody has."""
+        return self.permits() - self.tries - len(self.granted)

@@ -1,0 +1,129 @@
+"""Whether an idle resource is still good: what is asked before it is lent, and in between.
+
+The check hook runs on the pool's ``checkers``, so that the borrower's time-out holds whatever it
+does.
+"""
+
+from __future__ import annotations
+
+import time
+from _contextvars import copy_context
+
+from .. import _blocking, _core
+from . import _policy
+from ._hook_deadlines import Call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._manager import Manager
+
+__all__ = ["Checking"]
+
+INF = float("inf")
+
+
+class Checking:
+    """Keeps nothing of its own.  A slot under a check is CHECKING: it belongs to the borrower who
+    waits for the result, or to the worker once that one has given up."""
+
+    def __init__(self, manager: Manager) -> None:
+        self.manager = manager
+        self.core = manager.core
+        self.options = manager.options
+        self.hook = manager.hooks.check
+        self.deadlines = manager.deadlines
+
+    def examine(self, hand: _core.Hand, start: float, span: float | None) -> bool:
+        """A slot just taken that is no longer fresh: expired, or to be checked.  True: it is lent,
+        False: it is being closed."""
+        if not hand.claim():
+            return False
+        why, due = self.look(hand.index)
+        if due:
+            why = self._ask(hand, start, span)
+        return self.verdict(hand, why)
+
+    def look(self, index: int) -> tuple[str | None, bool]:
+        """Why the resource has to go, or None; and whether it has to be checked."""
+        core, o = self.core, self.options
+        _, _, since, dies_at, uses, _, retire = core.slot(index)
+        now = core.now()
+        why = "flushed" if retire else _policy.expiry(now, since, dies_at, o.idle_timeout)
+        if why is not None or self.hook is None:
+            return why, False
+        # a block that an exception left says more than any age
+        due = core.is_suspect(index) or _policy.check_due(now, since, o.check_after, uses)
+        return None, due
+
+    def verdict(self, hand: _core.Hand, why: str | None) -> bool:
+        """Lends what is in hand, or has it closed."""
+        if why is not None:
+            self.core.condemn(hand, why)
+            return False
+        self.core.freshen(hand.index)
+        return self.core.lend(hand.index)
+
+    def _ask(self, hand: _core.Hand, start: float, span: float | None) -> str | None:
+        """Runs the check on a worker; "check" if it failed.  Raises PoolTimeout when the borrower's
+        time or the hook's is over first; the check then ends in the background."""
+        manager, index = self.manager, hand.index
+        job = _core.Job(_core.Event())
+        now = time.monotonic()
+        left = self.options.hook_timeout
+        if span:
+            left = min(left, max(start + span - now, 0.0))
+        call = Call(now + left, manager.checkers)
+        asked = (copy_context().run, job, call, index)
+        _blocking.before_wait(manager.name, _blocking.ACQUIRE)
+        if not self.core.ask(hand, job, self._send, asked, None if left == INF else left):
+            raise manager.refusal("timeout", start, span, "check")
+        return "check" if self._failed(job) else None
+
+    def _send(self, run: Any, job: _core.Job, call: Call, index: int) -> None:
+        """On the housekeeper: the check counts from here on, though a worker may be wanting.
+        ``run``: of the borrower's context."""
+        self.deadlines.enter(index, call)
+        self.manager.checkers.submit(run, self._answer, job, call, index)
+
+    def _answer(self, job: _core.Job, call: Call, index: int) -> None:
+        """On a worker: the check, for a borrower who waits for it."""
+        self.deadlines.enter(index, call)
+        self._run(job, index)
+        self.deadlines.end(index)  # before the borrower can go on with the slot
+        if not self.core.answer(job):
+            self._after(job, index)
+
+    def keep_alive(self, index: int) -> None:
+        """On a worker: the check of a slot that nobody has asked for."""
+        job = _core.Job()
+        self.deadlines.begin(index, self.manager.checkers)
+        self._run(job, index)
+        self.deadlines.end(index)
+        self._after(job, index)
+        self.manager.housekeeping.was_kept_alive(index)
+
+    def _run(self, job: _core.Job, index: int) -> None:
+        resource = self.core.item(index)
+        try:
+            assert self.hook is not None
+            job.result = self.hook(resource)
+        except BaseException as error:
+            job.error = error
+        self.core.generation(index)  # raises in a child that the hook has forked off
+
+    def _after(self, job: _core.Job, index: int) -> None:
+        """A check without a borrower: the resource goes back to the others, or is closed."""
+        closing, checkers = self.manager.closing, self.manager.checkers
+        self.core.freshen(index)
+        if self._failed(job):
+            closing.on(checkers, index, "check")
+        elif self.core.publish(index, used=False):
+            self.manager.changed()
+        else:
+            closing.on(checkers, index, self.manager.why_not_idle(index))
+
+    @staticmethod
+    def _failed(job: _core.Job) -> bool:
+        return job.error is not None or (job.result is not None and not job.result)

@@ -1,0 +1,522 @@
+"""The manager behind a pool: borrowing, returning and lifecycle, where that is not an idle hit.
+
+One manager per resource pool; the compiled core holds it and asks it.  It never refers to the
+FastPool itself, so that a pool nobody uses is collected at once.  ``lock`` guards its own counters
+and is never held while a hook runs, a resource closes, or the core is waited in; it is re-entrant,
+since a signal handler may return a resource in the middle of anything.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from _contextvars import copy_context
+
+from .. import _blocking, _core, _reports
+from .._runtime import scheduler
+from .._runtime.threads import Workers, on_loop
+from ..errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
+from ._broken import are_exceptions, evidence, matches_any
+from ._closing import Closing
+from ._creation import Opener
+from ._health_checks import Checking
+from ._hook_deadlines import Deadlines
+from ._lease_tracking import Tracking
+from ._maintenance import Housekeeping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from ..stats import Holder, PoolStats
+    from ._options import Options
+
+__all__ = ["Manager"]
+
+INF = float("inf")
+ROOM = ("room", "room at head")  # of what Core.take says: one more may be opened
+FEW = 1000  # slots that are counted in no time
+CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when idle
+
+# Closes what is left of all pools that were collected: with threads of their own, thousands that go
+# at once would have thousands.
+_undertakers = Workers("fastpool-close", 4 * CLOSERS)
+_orphans: set[Manager] = set()  # of pools that were collected with something lent: leases hold none
+
+
+class Manager:
+    """See the module.  Slots are named by number; a number is valid for whoever owns the slot."""
+
+    awaits = False  # hooks are coroutine functions: see _loop_pool.py
+
+    def __init__(self, core: _core.Core, options: Options) -> None:
+        self.core = core
+        self.options = options
+        self.hooks = options.hooks
+        self.name = options.name
+        self.maxsize = options.maxsize
+        self.start_anew()
+
+    def set_core(self, limit: float, max_waiting: float) -> None:
+        """Tells the core what this pool is like; ``limit``: of its open resources."""
+        o = self.options
+        fresh_for = min(o.idle_timeout, o.check_after if o.hooks.check is not None else INF)
+        self.core.set_pool(
+            self,
+            lifo=o.order == "lifo",
+            fair=o.fairness == "fair",
+            limit=limit,
+            span=None if o.timeout == INF else o.timeout,
+            max_waiting=max_waiting,
+            fresh_for=fresh_for,
+            timed=o.factory is not None or fresh_for != INF,
+            asks=o.hooks.check is not None,
+            ask_get=self.tracking.on,
+            ask_put=self.asks_put(),
+            clock=getattr(o.clock, "ticks", o.clock),
+        )
+        if not self.asks_put():
+            self.core.set_most_idle(o.max_idle)
+
+    def asks_put(self) -> bool:
+        """Whether every return has to be looked at.  Not for ``max_idle`` alone: as long as no more
+        are open, no more can be idle, and the core asks when there are."""
+        o = self.options
+        return bool(self.tracking.on or o.hooks.reset is not None or o.max_uses != INF)
+
+    def start_anew(self) -> None:
+        """Everything that is bound to this process: at first, and in a forked child."""
+        self.lock = _core.Lock()
+        self.news = _core.Condition()  # something was closed, opened or came back
+        self.equip()
+
+    def equip(self) -> None:
+        """Counters, workers and helpers, all new."""
+        self.hire()
+        self.orphaned = False  # the FastPool was collected
+        self.deadlines = Deadlines(self)
+        self.tracking = Tracking(self)
+        self.closing = Closing(self)
+        self.checking = Checking(self)
+        self.opener = self.new_opener()
+        self.housekeeping = Housekeeping(self)
+
+    def new_opener(self) -> Opener:
+        if self.options.create_in == "caller":
+            from ._creation_in_caller import CallerOpener  # with the first one: few pools want it
+
+            return CallerOpener(self)
+        return Opener(self)
+
+    def hire(self) -> None:
+        """Threads that start when there is work, but for those of the opener."""
+        name, o = f"fastpool-{self.name}", self.options
+        self.checkers: Any = Workers(f"{name}-check", min(o.max_creating, 64), o.context)
+        self.closers: Any = Workers(f"{name}-close", CLOSERS, o.context)
+        self.errands = Workers(f"{name}-task", 64, o.context)  # what tasks have run off the loop
+
+    def workers(self) -> tuple[Any, ...]:
+        """Where its hooks run in the background."""
+        return self.opener.workers, self.checkers, self.closers
+
+    # ---- borrowing -----------------------------------------------------------------------------
+
+    def borrow(
+        self,
+        hand: _core.Hand,
+        reason: str | None,
+        span: float | None,
+        waited: float,
+        permit: object = None,
+    ) -> None:
+        """The slow path of a get: returns with a slot in hand as LEASED, or raises.  ``reason``:
+        what the core said, as ``Core.take``; None: not asked yet.  ``permit``: to open a resource,
+        which has ended the wait so far.  What is in hand when a signal handler raises is given back
+        by the caller."""
+        core = self.core
+        start = time.monotonic() - waited
+        in_front = asked = False
+        if self.housekeeping.dozing:
+            self.housekeeping.wake_up()
+        while reason != "fresh":
+            if reason == "due":
+                if self.checking.examine(hand, start, span):
+                    break
+                in_front = True  # a grant that was no good: the place in line is kept
+            elif reason in ROOM:
+                if self.opener.create_here(hand, permit):
+                    break
+                permit = None
+                if span == 0:
+                    raise self.refusal("timeout", start, span)
+                self.come(hand, start, span, threading.get_ident())
+                in_front, asked = in_front or asked or reason == "room at head", True
+            elif reason == "stolen":
+                in_front = True
+            elif reason is not None:
+                raise self.refusal(reason, start, span)
+            left = None if span is None else max(0.0, start + span - time.monotonic())
+            try:
+                reason = core.take(hand, left, in_front=in_front)
+            except _core.Permit as granted:
+                reason, permit, in_front = "room", granted.args[0], True
+        if self.tracking.on:
+            self.tracking.note(hand)
+
+    def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
+        """Nothing is idle and there is room: has one more opened for a caller on its way to the
+        line.  ``me`` names the caller, where other cores are looked at too: a thread or a task."""
+        self.core.come(hand)
+        scheduler.poke(self.opener.refill)
+
+    def refusal(
+        self, reason: str, start: float, span: float | None, phase: str | None = None
+    ) -> PoolError:
+        """The exception for a borrower who gets nothing."""
+        if reason == "closed":
+            return PoolClosed(self.name, "the pool is closed")
+        if reason == "overloaded":
+            self.core.count("overloads")
+            most = self.options.max_waiting
+            text = f"{most} callers wait already, and max_waiting is {most}"
+            return PoolOverloaded(self.name, text)
+        if reason == "deadlock":
+            return PoolDeadlock(
+                self.name,
+                f"the caller holds all {self.maxsize} resources in its own `with` blocks and "
+                "would wait for itself; take what you need in one place, or raise maxsize",
+            )
+        if span == 0 and phase is None and self.opener.room() and not self.opener.in_caller:
+            scheduler.poke(self.opener.refill, 1)
+        self.core.count("timeouts")
+        cause = self.opener.last_failure
+        # counted at once where that costs little
+        few = self.sizes() if self.core.open <= FEW else None
+        creating = self.core.creating if few is None else few["creating"]
+        if phase is None:
+            phase = "create" if creating or self.opener.room() else "wait"
+        waited = time.monotonic() - start
+        error = PoolTimeout(
+            self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())
+        )
+        error.__cause__ = cause
+        return error
+
+    def sizes(self) -> dict[str, int]:
+        n = self.counts()
+        names = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
+        return {name: n[name] for name in names} | {"maxsize": self.maxsize}
+
+    def overdue(self) -> int:
+        """How many hooks are past their deadline and have not returned."""
+        return self.opener.overdue + self.deadlines.overdue()
+
+    def counts(self) -> dict[str, Any]:
+        """As ``Core.counts``, of the whole pool."""
+        counted: dict[str, Any] = self.core.counts()
+        return counted
+
+    # ---- returning -----------------------------------------------------------------------------
+
+    def settle(self, index: int, error: BaseException | None, discard: bool) -> None:
+        """The slow path of a return: a hook, a limit, an exception, a closed pool, a discard.  The
+        slot is CHECKING and the caller's; it ends idle or closed.  If anything is raised on the
+        way, the caller has the rest done by the pool's threads (``rescue``)."""
+        core = self.core
+        if self.hooks.reset is not None and on_loop():
+            self.errands.hand_over(self._settle, index, error, discard)
+            return
+        if self.tracking.on:
+            self.tracking.forget(index)
+        why = "discarded" if discard else self.unfit(index, error) or self.keep(index, error)
+        if why is None:
+            self.came_back()
+        else:
+            self.closing.here(index, why)
+        if core.closed or self.orphaned:
+            self.sweep()
+
+    def _settle(self, index: int, error: BaseException | None, discard: bool) -> None:
+        """On a worker."""
+        try:
+            self.settle(index, error, discard)
+        except BaseException:
+            self.rescue(index, "interrupted")
+            raise
+
+    def came_back(self) -> None:
+        """A slot was made idle outside the fast path."""
+        if self.core.waiting:
+            self.changed()
+
+    def returned(self, later: bool = False) -> None:
+        """For the core: something came back by the fast path while the pool was being closed, or
+        while one more was opened than may be idle."""
+        if self.core.closed:
+            self.sweep(later)
+        else:
+            self.housekeeping.ask()
+
+    def rescue(self, index: int, why: str) -> None:
+        """For the core: a slot whose owner did not get to the end of what it was doing."""
+        self.closing.rescue(index, why)
+
+    def unfit(self, index: int, error: BaseException | None) -> str | None:
+        """Runs the reset hook in the caller's thread; why the resource may not be kept, or None."""
+        return self.broken(index, error) or self.reset(index)
+
+    def keep(self, index: int, error: BaseException | None = None) -> str | None:
+        """Makes it idle; or why it may not be kept.  ``error``: what has left its block, which
+        makes it suspect."""
+        suspect = error is not None and bool(evidence(error))
+        why = self.worn(index) or self.make_idle(index, suspect)
+        return self.why_not_idle(index) if why == "unfit" else why
+
+    def make_idle(self, index: int, suspect: bool) -> str | None:
+        """As ``Core.keep``, of the whole pool."""
+        why: str | None = self.core.keep(index, self.options.max_idle, suspect)
+        return why
+
+    def broken(self, index: int, error: BaseException | None) -> str | None:
+        """What speaks against it before the reset hook is run."""
+        if error is not None and self.spoils(error, self.core.item(index)):
+            return "error"
+        return "closed" if self.core.closed else None
+
+    def reset(self, index: int) -> str | None:
+        if self.hooks.reset is None:
+            return None
+        self.deadlines.begin(index)
+        try:
+            copy_context().run(self.hooks.reset, self.core.item(index))
+        except Exception as failure:
+            self.log("reset failed; the resource is closed", failure)
+            return "reset"
+        finally:
+            self.deadlines.end(index)
+        return None
+
+    def worn(self, index: int) -> str | None:
+        """What speaks against it after that."""
+        _, _, _, _, uses, _, retire = self.core.slot(index)
+        if retire:
+            return self.why_retired()
+        return "uses" if uses >= self.options.max_uses else None
+
+    def why_retired(self) -> str:
+        return "surplus" if 0 < self.maxsize < self.opened() else "flushed"
+
+    def has_idle(self, n: int) -> bool:
+        """Whether at least so many are idle in the whole pool."""
+        return self.core.has_idle(n)
+
+    def opened(self) -> int:
+        """How many are open in the whole pool."""
+        return self.core.open
+
+    def why_not_idle(self, index: int) -> str:
+        _, _, _, dies_at, uses, _, retire = self.core.slot(index)
+        if self.core.closed:
+            return "closed"
+        if retire:
+            return self.why_retired()
+        return "uses" if uses >= self.options.max_uses else "lifetime"
+
+    def spoils(self, error: BaseException, resource: object) -> bool:
+        """Whether an exception that left a block means that the resource is broken."""
+        found = evidence(error)
+        if not found:
+            return False
+        rule = self.options.discard_on
+        if callable(rule):
+            try:
+                return bool(rule(error, resource))
+            except Exception as failure:
+                self.log("discard_on raised; the resource is closed", failure)
+                return True
+        return matches_any(found, rule) or not are_exceptions(found)
+
+    def misused(self, act: str, resource: object) -> NoReturn:
+        from .._misuse import ask_resource
+
+        cure = ask_resource(act, resource)
+        if cure is not None and self.core.find(resource) < 0:
+            raise ValueError(f"{self.name}: {cure}")
+        what = f"{type(resource).__name__} object {_reports.shown(resource, 80)}"
+        if self.core.find(resource) < 0:
+            raise ValueError(
+                f"{self.name}: {act}: this pool did not make, or has closed, the {what}"
+            )
+        raise ValueError(f"{self.name}: {act}: not lent out at this moment: the {what}")
+
+    def taken_at(self, index: int) -> str | None:
+        """Where a lease was taken that is being collected: no lock, no hook."""
+        return self.tracking.place(index)
+
+    def warn_lost(self, taken_at: str | None) -> None:
+        """A lease was collected unreleased; its slot is seen to.  In a finaliser."""
+        import warnings
+
+        place = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
+        warnings.warn(
+            f"fastpool {self.name!r}: a lease was collected unreleased; its resource is closed"
+            f"{place}",
+            ResourceWarning,
+            stacklevel=2,
+            source=None,
+        )
+
+    # ---- closing -------------------------------------------------------------------------------
+
+    def place_free(self, left: int) -> None:
+        """On the housekeeper: a place under the cap is free.  Others may want it; a closed pool may
+        be empty now."""
+        core = self.core
+        if not core.closed:
+            self.opener.refill()
+        elif not core.open:
+            self.dismiss()
+        self.changed()
+
+    def dismiss(self) -> None:
+        """The pool is closed and nothing is open: its threads end, and a pool that was collected
+        lets go of its manager."""
+        for workers in (*self.workers(), self.errands):
+            if workers is not _undertakers:
+                scheduler.poke(workers.stop)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Nothing of a closed pool is left: if it was collected, its manager goes."""
+        if self.orphaned:
+            _orphans.discard(self)
+            self.core.drop_manager()
+
+    def changed(self) -> None:
+        self.news.notify_all()
+
+    def sweep(self, later: bool = False) -> None:
+        """Closes everything idle, in this thread or on workers."""
+        self.closing.sweep(later)
+
+    def close(self, timeout: float | None, me: int | None = None) -> bool:
+        self.options.check_timeout("close", timeout)
+        self.core.close()
+        self.changed()  # for warm(), which waits for the news
+        self.sweep()
+        if me is None:  # a task names itself
+            me = threading.get_ident()
+        if timeout != 0 and self.core.busy(me, lent=True):  # what workers close takes its time
+            _blocking.before_wait(self.name, _blocking.CLOSE)
+        # looked at slot by slot only when as few are open as could stay so: each that comes
+        # back asks, and there may be very many
+        held = self.core.open - self.core.busy(me)
+        self.news.wait_for(lambda: self.core.open <= held and self.only(me), timeout)
+        self.sweep()
+        if self.core.open:
+            return False
+        self.dismiss()
+        return True
+
+    def only(self, me: int) -> bool:
+        """Whether nothing is open but what is idle or lent to blocks of this thread or task.  What
+        it took by ``get`` or ``acquire`` others may give back, so that is waited for."""
+        return not self.core.busy(me)
+
+    def abandoned(self) -> None:
+        """The FastPool is being collected."""
+        open_ = self.core.open
+        if self.orphan() and open_:  # last: a warning may be an error
+            warn_unclosed(self.name, open_)
+
+    def orphan(self) -> bool:
+        """Closes it for good, with nobody to wait for; True unless it was closed before."""
+        core = self.core
+        unclosed: bool = core.close()
+        self.orphaned = True
+        if core.open:
+            self.closers, own = self.hand_over(self.closers), self.closers
+            scheduler.poke(own.stop)
+            _orphans.add(self)  # until the last resource is closed; see dismiss
+            scheduler.poke(self.sweep, True)
+            scheduler.poke(self.place_free, 0)  # if the last one was closed just now
+        else:
+            core.drop_manager()
+        return unclosed
+
+    def hand_over(self, closers: Any) -> Any:
+        """Who closes what is left, in place of the pool's own."""
+        return _undertakers
+
+    # ---- operations ----------------------------------------------------------------------------
+
+    def resize(self, maxsize: Any, /) -> int:
+        self.options.check_maxsize(maxsize)
+        self.lock.run(self.core.resize, self, {"maxsize": maxsize}, maxsize or INF)
+        scheduler.poke(self.opener.refill)
+        _core.end_surplus(self.core, self.closing.here)
+        return int(maxsize)
+
+    def flush(self) -> None:
+        _core.end_all([(self.core, self.closing.here)], "flushed")
+
+    def suspend(self) -> None:
+        self.lock.run(self.core.suspend)  # under which creations are started: none is from here on
+
+    def resume(self) -> None:
+        self.core.resume()
+        scheduler.poke(self.opener.refill)
+
+    def wish(self, n: int) -> None:
+        """Wants ``n`` to be opened in the background."""
+        scheduler.poke(self.opener.refill, n)
+
+    def warm(self, n: Any, timeout: float | None, use_default: bool) -> int:
+        if isinstance(n, bool) or not isinstance(n, int):
+            raise TypeError(f"{self.name}: warm: n must be an int, not {n!r}")
+        if n < 0:
+            raise ValueError(f"{self.name}: warm: n must be 0 or more, not {n!r}")
+        if n and self.hooks.create is None:
+            raise TypeError(f"{self.name}: warm() needs a factory")
+        self.options.check_timeout("warm", timeout)
+        if use_default:
+            timeout = None if self.options.timeout == INF else self.options.timeout
+        return self.opener.warm(n, timeout)
+
+    # ---- what goes on in it --------------------------------------------------------------------
+
+    def idle(self) -> list[Any]:
+        """The idle resources."""
+        found = (self.core.item(slot[0]) for slot in self.core.slots() if slot[1] == "idle")
+        return [resource for resource in found if resource is not None]  # None: gone meanwhile
+
+    def leases(self) -> list[Holder[Any]]:
+        return self.tracking.leases()
+
+    def stats(self) -> PoolStats:
+        from ..stats import snapshot, tally
+
+        return snapshot(self.name, self.maxsize, tally(self))
+
+    def log(self, what: str, error: BaseException | None) -> None:
+        _reports.warn("%s: %s", self.name, what, error=error)
+
+    def tend(self) -> None:
+        """For the manual clock: the time has moved."""
+        self.housekeeping.tend()
+
+
+def after_fork_in_child() -> None:
+    """The threads are gone."""
+    global _undertakers
+    _undertakers = Workers(_undertakers.name, 4 * CLOSERS)
+
+
+def warn_unclosed(name: str, open_: int) -> None:
+    import warnings
+
+    warnings.warn(
+        f"unclosed fastpool {name!r} with {open_} open; use `with` or close()",
+        ResourceWarning,
+        stacklevel=3,
+    )

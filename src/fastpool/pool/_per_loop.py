@@ -1,0 +1,474 @@
+"""The manager of a pool whose factory is asynchronous: one shard per event loop, under one cap.
+
+Resources belong to the loop that made them, so each loop has a core of its own: idle store, line
+and fast path.  What they share is the right to open: every creation of every shard is started here,
+under ``lock``, for the caller who has waited longest, wherever it is.  When the cap is reached, the
+resource that has been idle longest is closed in favour of a loop that waits for a place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import _get_running_loop
+
+from .. import _core, _reports
+from .._aio import loop as aio_loop
+from .._runtime import scheduler
+from .._runtime.threads import Workers
+from ..errors import PoolClosed
+from ..stats import added, nothing, snapshot, tally
+from ._loop_pool import Shard
+from ._manager import warn_unclosed
+from ._options import is_async
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from ..stats import Holder, PoolStats
+    from ._options import Options
+
+__all__ = ["Shards"]
+
+INF = float("inf")
+# Seconds after which a loop that has nothing gets the place of what others give back.  With less,
+# where loops are more than places, each turn would open and close.
+SPARE_AFTER = 0.05
+GAUGES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting", "overdue")
+
+
+class Shards:
+    """See the module.  Its own core opens nothing: it says that the pool is closed or suspended,
+    and sends threads here."""
+
+    def __init__(self, core: _core.Core, options: Options) -> None:
+        self.core = core
+        self.options = options
+        self.name = options.name
+        self.maxsize = options.maxsize
+        self.shards: dict[asyncio.AbstractEventLoop, Shard] = {}
+        self.start_anew()
+        core.set_sharded()
+        core.set_pool(
+            self,
+            lifo=True,
+            fair=True,
+            limit=options.maxsize or INF,
+            span=None if options.timeout == INF else options.timeout,
+            max_waiting=INF,
+            fresh_for=INF,
+            timed=False,
+            asks=False,
+            ask_get=True,
+            ask_put=False,
+        )
+
+    def start_anew(self) -> None:
+        """Everything that is bound to this process; a forked child has none of the loops."""
+        self.lock = _core.Lock()
+        self.news = _core.Condition()
+        name, context = f"fastpool-{self.name}", self.options.context
+        self.errands = Workers(f"{name}-task", 64, context)
+        self.closers = Workers(f"{name}-close", 1, context)  # for what a closed loop left
+        if self.shards:  # the parent's: hooks under way must not be ended here, not even at exit,
+            _core.keep(self.shards)  # for that would run what stands in their ``finally`` blocks
+        self.shards = {}
+        self.past = nothing()  # the tally of shards whose loop was closed
+        # What they left is being closed, and keeps its place for so long: until when at most.
+        self.parting: list[float] = []
+        self.hungry: list[Shard] = []  # loops that wait for a place
+
+    # ---- which shard ---------------------------------------------------------------------------
+
+    def home(self, loop: asyncio.AbstractEventLoop | None) -> _core.Core:
+        """The core that serves this loop; made when it is first asked for."""
+        if loop is None:
+            raise TypeError(self._for_tasks("asyncio; none of its event loops runs in this thread"))
+        its = aio_loop.loop_of(loop)  # before the lock: it may have other pools forget closed loops
+        with self.lock.hold():
+            shard = self.shards.get(loop)
+            if shard is None:
+                if self.core.closed:
+                    raise PoolClosed(self.name, "the pool is closed")
+                its.pools.add(self)
+                self.forget_closed()
+                shard = self.shards[loop] = Shard(self, loop)
+                self._limit()
+                if self.core.suspended:
+                    shard.core.suspend()
+                if self.options.min_idle:
+                    scheduler.poke(shard.opener.refill)
+        return shard.core
+
+    def holder(self, resource: object) -> _core.Core:
+        """The core that holds it, or one that holds nothing."""
+        cores = (shard.core for shard in self.everyone())
+        return next((core for core in cores if core.find(resource) >= 0), self.core)
+
+    def everyone(self) -> list[Shard]:
+        with self.lock.hold():
+            return list(self.shards.values())
+
+    def latest(self) -> Shard | None:
+        """Of the loop that used the pool last, one that runs if possible."""
+        return max(
+            reversed(self.everyone()),
+            key=lambda shard: (shard.loop.is_running(), shard.last_use()),
+            default=None,
+        )
+
+    def forget_closed(self) -> None:
+        """Shards whose loop is closed: what they held is gone, and their places are free."""
+        for shard in self.everyone():
+            if shard.loop.is_closed():
+                self._forget(shard)
+
+    def _forget(self, shard: Shard) -> None:
+        with self.lock.hold():
+            if self.shards.pop(shard.loop, None) is None:
+                return
+            gone = shard.forsake()
+            until = self._hold_places(len(gone))
+            counted = tally(shard)
+            stranded = counted["checking"] + counted["closing"]  # with tasks that never go on
+            closed = counted["closed"]
+            if stranded:
+                closed["loop"] = closed.get("loop", 0) + stranded
+            counted.update(dict.fromkeys(GAUGES, 0))
+            self._limit()
+            self.past = added(self.past, counted)
+            self.news.notify_all()
+        shard.core.drop_manager()
+        self._submit(gone, until)
+        scheduler.poke(shard.opener.refill)
+
+    def part_with(self, resources: list[Any]) -> None:
+        """Of a loop that is closed."""
+        with self.lock.hold():
+            until = self._hold_places(len(resources))
+        self._submit(resources, until)
+
+    def _hold_places(self, count: int) -> float:
+        until = time.monotonic() + self.options.hook_timeout
+        self.parting += [until] * count
+        return until
+
+    def _submit(self, resources: list[Any], until: float) -> None:
+        if resources:
+            self.closers.submit(self._part_with, resources, until)
+
+    def _part_with(self, resources: list[Any], until: float) -> None:
+        """On a worker: what can be closed without a loop.  Only then is its place free."""
+        try:
+            while resources:
+                self._close_at_last(resources.pop())
+                with self.lock.hold():
+                    self.parting.remove(until)
+        finally:
+            scheduler.poke(self.start)
+
+    def _close_at_last(self, resource: Any) -> None:
+        close = self.options.hooks.close
+        if close is None and not hasattr(resource, "aclose"):
+            close = getattr(type(resource), "close", None)
+        if close is not None and not is_async(close):
+            try:
+                result = close(resource)
+                if hasattr(result, "__await__") and hasattr(result, "close"):
+                    result.close()  # a coroutine that cannot be run
+            except Exception:  # its loop is closed
+                pass
+
+    def _limit(self) -> None:
+        """A loop that is alone with the pool has its whole cap, and its callers line up without
+        asking.  Where there are several, all ask, since something may be idle elsewhere."""
+        alone = len(self.shards) == 1
+        for shard in self.shards.values():
+            shard.core.set_limit(self.maxsize if alone and self.maxsize else INF)
+
+    # ---- places --------------------------------------------------------------------------------
+
+    def room(self) -> bool:
+        """Whether one more may be opened now."""
+        return self._free() > 0 and not self.core.suspended
+
+    def _free(self) -> float:
+        """How many more fit under the cap; after it was lowered, perhaps less than none."""
+        if not self.maxsize:
+            return INF
+        now = time.monotonic()
+        return self.maxsize - self.opened() - sum(until > now for until in list(self.parting))
+
+    def opened(self) -> int:
+        return sum(shard.core.open for shard in self.everyone())
+
+    def refuses(self, me: int) -> str | None:
+        """Why a caller for whom nothing is idle may not wait, or None.  ``me``: its task.  Under
+        the lock, until it has come."""
+        if not self.maxsize:
+            return None
+        everyone = self.everyone()
+        slots = [slot for shard in everyone for slot in shard.core.slots()]
+        mine = sum(slot[1] == "leased" and slot[5] == me | 1 for slot in slots)
+        if mine == len(slots) >= self.maxsize:
+            return "deadlock"
+        if self.options.max_waiting == INF:
+            return None
+        callers = open_ = places = 0  # places: that come free, or are to be had
+        for shard in everyone:
+            counts, demand = shard.core.counts(), shard.core.demand  # at once: any may be freed now
+            callers += demand
+            open_ += counts["open"]
+            places += counts["creating"] + counts["closing"] + (0 if demand else counts["idle"])
+        places += max(0, self.maxsize - open_)
+        return "overloaded" if callers >= self.options.max_waiting + places else None
+
+    def refill(self) -> None:
+        """Wishes for what ``min_idle`` lacks.  Under the lock."""
+        latest = self.latest()
+        if latest is not None:
+            running = [shard for shard in self.everyone() if shard.loop.is_running()]
+            others = sum(shard.opener.wishes for shard in running if shard is not latest)
+            opener = latest.opener
+            opener.wishes = max(opener.wishes, opener.missing() - others)
+
+    def start(self) -> None:
+        """Starts as many creations as are wanted and fit under the cap, those who have waited
+        longest first.  Never blocks."""
+        core = self.core
+        with self.lock.hold():
+            if core.closed or core.suspended:
+                return
+            while wanting := self._wanting():
+                shard = min(wanting, key=_turn)
+                if not self.room():
+                    break
+                if not shard.opener.attempt() and not shard.loop.is_closed():
+                    break
+            self._make_room([shard for shard in wanting if shard.core.demand])
+
+    def _wanting(self) -> list[Shard]:
+        """Who could start a creation, if there were a place.  A loop that does not run stands in
+        nobody's way."""
+        everyone = self.everyone()
+        tries = sum(shard.opener.tries for shard in everyone if shard.loop.is_running())
+        if tries >= self.options.max_creating:
+            return []
+        return [s for s in everyone if s.opener.wanted() and not s.loop.is_closed()]
+
+    def _make_room(self, hungry: list[Shard]) -> None:
+        """Closes what is idle elsewhere for loops whose callers wait for a place.  First the bits,
+        then the look: what comes back later is told of, so nothing is idle unseen."""
+        self.hungry = hungry
+        destitute = [shard for shard in hungry if not shard.core.open]
+        for shard in self.everyone():
+            shard.core.tell(any(other is not shard for other in hungry))
+            shard.core.ask_put(shard.asks_put() or any(other is not shard for other in destitute))
+        if not hungry:
+            return
+        needed = sum(shard.opener.wanted() for shard in hungry) - self._coming()
+        idle = [
+            (not shard.loop.is_running(), slot[2], slot[0], shard)
+            for shard in self.everyone()
+            for slot in shard.core.slots()
+            if slot[1] == "idle" and not shard.core.waiting
+        ]
+        for _, _, index, shard in sorted(idle, key=lambda entry: entry[:3]):
+            if needed <= 0:
+                return
+            if shard.core.claim(index):
+                shard.closing.later(index, "evicted")
+                needed -= 1
+
+    def _coming(self) -> float:
+        """How many places are free or about to be; not those of a loop that does not run.  One that
+        is freed meanwhile may count twice, but not be missed: whoever hears of it looks again."""
+        running = [shard for shard in self.everyone() if shard.loop.is_running()]
+        closing = sum(slot[1] == "closing" for shard in running for slot in shard.core.slots())
+        return closing + self._free()
+
+    def owes(self, shard: Shard) -> bool:
+        """Whether this loop has to give up the place of what it gets back: to a loop that has
+        nothing at all, and would wait for as long as others are busy.  Not at once, and not while
+        callers of its own have waited longer."""
+        if not self.hungry:
+            return False
+        with self.lock.hold():
+            before = min(shard.core.waits_since(0), time.monotonic() - SPARE_AFTER)
+            older = sum(
+                other.core.demand > 0
+                and other.core.open == 0
+                and other.core.waits_since(0) < before
+                for other in self.hungry
+                if other is not shard
+            )
+            return older > self._coming()
+
+    def came_back(self) -> None:
+        """Something is idle, perhaps wanted as a place."""
+        if self.hungry:
+            scheduler.poke(self.start)
+
+    # ---- what the pool asks of it --------------------------------------------------------------
+
+    def borrow(self, *_: object) -> NoReturn:
+        if self.core.closed:
+            raise PoolClosed(self.name, "the pool is closed")
+        raise TypeError(self._for_tasks("`async with pool.lease()`, aget() or aacquire()"))
+
+    def _for_tasks(self, instead: str) -> str:
+        return (
+            f"{self.name}: the factory is a coroutine function, so its resources belong to event "
+            f"loops and are for tasks alone: use {instead}"
+        )
+
+    def misused(self, act: str, resource: object) -> NoReturn:
+        from .._misuse import ask_resource
+
+        cure = ask_resource(act, resource)
+        if cure is not None:
+            raise ValueError(f"{self.name}: {cure}")
+        raise ValueError(
+            f"{self.name}: {act}: this pool did not make, or has closed, the "
+            f"{type(resource).__name__} object {_reports.shown(resource, 80)}"
+        )
+
+    def wish(self, n: int) -> None:
+        """Idle ones are made by the first loop there is."""
+        if _get_running_loop() is not None:
+            self.home(_get_running_loop())
+
+    def warm(self, n: Any, timeout: float | None, use_default: bool) -> NoReturn:
+        raise TypeError(self._for_tasks("`await pool.awarm()`"))
+
+    def resize(self, maxsize: Any, /) -> int:
+        self.options.check_maxsize(maxsize)
+        with self.lock.hold():
+            self.maxsize = maxsize
+            self.core.set_limit(maxsize or INF)
+            for shard in self.everyone():
+                shard.maxsize = maxsize
+            self._limit()
+            slots = [slot for shard in self.everyone() for slot in shard.core.slots()]
+            staying = [slot for slot in slots if slot[1] != "closing"]
+            surplus = len(staying) - maxsize if maxsize else 0
+            idle = sorted(
+                (slot[2], slot[0], i)
+                for i, shard in enumerate(self.everyone())
+                for slot in shard.core.slots()
+                if slot[1] == "idle"
+            )
+            for _, index, i in idle[: max(0, surplus)]:
+                shard = self.everyone()[i]
+                if shard.core.end_idle(index, shard.closing.later, "surplus"):
+                    surplus -= 1
+            # those that flush or an earlier resize has marked will be closed anyway
+            surplus -= sum(slot[6] for slot in staying if slot[1] != "idle")
+            for shard in self.everyone():
+                if surplus > 0:
+                    surplus -= shard.core.mark_retire(surplus)
+        scheduler.poke(self.start)
+        return int(maxsize)
+
+    def flush(self) -> None:
+        _core.end_all([(shard.core, shard.closing.later) for shard in self.everyone()], "flushed")
+
+    def suspend(self) -> None:
+        with self.lock.hold():
+            self.core.suspend()
+            for shard in self.everyone():
+                shard.core.suspend()
+
+    def resume(self) -> None:
+        with self.lock.hold():
+            self.core.resume()
+            for shard in self.everyone():
+                shard.core.resume()
+        scheduler.poke(self.start)
+
+    # ---- closing -------------------------------------------------------------------------------
+
+    def close(self, timeout: float | None, me: int | None = None) -> bool:
+        """As ``Manager.close``.  In the thread of a running loop it waits for nothing: the loop
+        could not go on meanwhile."""
+        self.options.check_timeout("close", timeout)
+        self.core.close()
+        self.sweep()
+        self.news.notify_all()  # for warm(), which waits for them
+        if _get_running_loop() is None:
+            mine = me or 0
+            self.news.wait_for(lambda: all(s.only(mine) for s in self.everyone()), timeout)
+        self.sweep()
+        if self.opened():
+            return False
+        self.dismiss_if_empty()
+        return True
+
+    def sweep(self, later: bool = True) -> None:
+        """Closes everything idle, on its own loop."""
+        self.forget_closed()
+        for shard in self.everyone():
+            shard.core.close()
+            shard.sweep(later)
+
+    def returned(self, later: bool = True) -> None:
+        self.sweep(later)
+
+    def dismiss_if_empty(self) -> None:
+        if self.core.closed and not self.opened():
+            for workers in (self.errands, self.closers):
+                workers.stop()
+
+    def abandoned(self) -> None:
+        """The FastPool is being collected."""
+        self.forget_closed()
+        open_ = self.opened()
+        unclosed = self.core.close()
+        for shard in self.everyone():
+            shard.orphan()
+        self.core.drop_manager()
+        if unclosed and open_:
+            warn_unclosed(self.name, open_)
+
+    # ---- what goes on in it --------------------------------------------------------------------
+
+    def counts(self) -> dict[str, Any]:
+        """The sizes of all shards together: under the lock nothing is opened meanwhile, so the sum
+        is never above the cap."""
+        with self.lock.hold():
+            counted = [shard.core.counts() for shard in self.everyone()]
+        return {name: sum(n[name] for n in counted) for name in GAUGES[:-1]}
+
+    def sizes(self) -> dict[str, int]:
+        return self.counts() | {"maxsize": self.maxsize}
+
+    def idle(self) -> list[Any]:
+        return [resource for shard in self.everyone() for resource in shard.idle()]
+
+    def leases(self) -> list[Holder[Any]]:
+        return [holder for shard in self.everyone() for holder in shard.leases()]
+
+    def stats(self) -> PoolStats:
+        self.forget_closed()
+        with self.lock.hold():
+            counted = self.past
+            for shard in self.everyone():
+                counted = added(counted, tally(shard))
+        return snapshot(self.name, self.maxsize, dict(counted))
+
+    def workers(self) -> tuple[Any, ...]:
+        return *(shard.tasks for shard in self.everyone()), self.closers
+
+    def tend(self) -> None:
+        """For the manual clock: the time has moved."""
+        for shard in self.everyone():
+            shard.tend()
+
+    def log(self, what: str, error: BaseException) -> None:
+        _reports.warn("%s: %s", self.name, what, error=error)
+
+
+def _turn(shard: Shard) -> tuple[bool, float]:
+    """Who is next to open: a loop that has nothing, then the caller who has waited longest."""
+    return shard.core.open > 0, shard.core.waits_since(shard.opener.tries)

@@ -1,0 +1,31 @@
+"""SharedPool, configured: the second kind of pool, for resources that many callers use at once."""
+
+from __future__ import annotations
+
+from .. import _core, pool
+from .._core import SharedLease, SharedPool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["SharedLease", "SharedPool"]
+
+INF = float("inf")
+
+
+def configure(core: _core.Core, factory: Any, given: dict[str, Any]) -> tuple[Any, str]:
+    """What ``SharedPool.__init__`` does, apart from allocating the core; the items and the name."""
+    from ._manager import SharedManager
+    from ._options import parse_shared  # with the first one: the import is to be quick
+
+    o = parse_shared(factory, _core.DEFAULT, given)
+    manager = SharedManager(core, o)
+    manager.set_core(o.maxsize or INF, o.max_waiting)
+    pool.adopt(manager)
+    if o.least:
+        manager.wish(o.least)
+    return (o.least, o.maxsize or None), o.name
+
+
+_core.bind_shared(configure)

@@ -1,0 +1,354 @@
+"""The manager behind a shared pool: what it does otherwise than that of a FastPool.
+
+A resource is closed in two steps here: first it takes no more leases (it drains), and whoever gives
+back the last one closes it.  Until then the cap does not count it, so that calls which take long
+stand in nobody's way.  ``reasons`` remembers why each is being drained.
+"""
+
+from __future__ import annotations
+
+from .. import _core, _reports
+from .._runtime import scheduler
+from ..pool._broken import evidence
+from ..pool._closing import Closing
+from ..pool._creation import Opener, Try
+from ..pool._manager import Manager
+from ._lease_tracking import SharedTracking
+from ._maintenance import SharedHousekeeping
+from ._options import bounds, matches
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..stats import PoolStats
+    from ._options import SharedOptions
+
+__all__ = ["SharedManager"]
+
+INF = float("inf")
+NOTHING = (-1, 0, "")  # of what a creation stands in for: slot, its use, and why
+LINGER = 0.1  # seconds that an idle worker waits for work: there are few resources, so that is rare
+
+
+class SharedOpener(Opener):
+    """Wishes for what the least number lacks, and for what is to take another's place."""
+
+    manager: SharedManager
+
+    def __init__(self, manager: SharedManager) -> None:
+        super().__init__(manager)
+        self.replaces: dict[Try, tuple[int, int, str]] = {}  # what a creation stands in for
+
+    def room(self) -> bool:
+        core = self.manager.core
+        return core.room() and not core.suspended
+
+    def added(self) -> None:
+        """On the housekeeper: something was taken in that was made elsewhere."""
+        with self.manager.lock.hold():
+            self.wishes = max(0, self.wishes - 1)
+
+    def missing(self) -> int:
+        manager = self.manager
+        return max(0, manager.least - manager.live()) + len(manager.renewing)
+
+    def goal(self, wishes: int) -> int:
+        """What is opened for a caller serves as one of the least number too."""
+        renewals = min(len(self.manager.renewing), wishes)
+        return max(self.manager.core.demand + renewals, wishes)
+
+    def usable(self, counts: dict[str, Any]) -> int:
+        return super().usable(counts) - int(counts["draining"])
+
+    def for_callers(self) -> int:
+        return 0  # a wish is for what callers open as well: see goal
+
+    def _take_in(self, attempt: Try, resource: Any) -> None:
+        super()._take_in(attempt, resource)
+        self.replaces[attempt] = self.manager.next_to_renew()
+
+    def _late_is_wanted(self, attempt: Try) -> bool:
+        manager = self.manager
+        stands_in = self.replaces[attempt][0] >= 0
+        return stands_in or manager.live() <= manager.least or super()._late_is_wanted(attempt)
+
+    def _arrived(self, attempt: Try) -> None:
+        index, use, why = self.replaces.pop(attempt)
+        if index >= 0 and self.manager.core.generation(index) == use:
+            self.manager.drain(index, why, later=True)
+
+    def _finish(self, attempt: Try, error: BaseException | None) -> None:
+        super()._finish(attempt, error)
+        index, _, why = self.replaces.pop(attempt, NOTHING)
+        if index >= 0:  # what was to take its place is not lent, so it stays in service
+            self.manager.renew(index, why)
+
+
+class SharedClosing(Closing):
+    manager: SharedManager
+
+    def finish(self, index: int, why: str, workers: Any = None, use: int | None = None) -> None:
+        why = self.manager.reasons.get(index, why)
+        if use is None or self.core.is_ending(index, use):
+            self.manager.parted(index)
+        super().finish(index, why, workers, use)
+
+    def sweep(self, later: bool = False) -> None:
+        for slot in self.core.slots():
+            if slot[1] in ("idle", "leased"):
+                self.manager.reasons.setdefault(slot[0], "closed")
+        _core.end_all([(self.core, self.later if later else self.here)], "closed")
+
+
+class SharedManager(Manager):
+    """See the module."""
+
+    options: SharedOptions
+    opener: SharedOpener
+    tracking: SharedTracking
+
+    def __init__(self, core: _core.Core, options: SharedOptions) -> None:
+        self.least = options.least
+        self.slots = options.slots
+        self.shrink_after = options.shrink_after
+        super().__init__(core, options)
+
+    def set_core(self, limit: float, max_waiting: float) -> None:
+        o = self.options
+        super().set_core(limit, max_waiting)
+        self.core.set_sharing(slots=o.slots, most_uses=o.max_uses, penalty=o.penalty)
+
+    def asks_put(self) -> bool:
+        return self.tracking.on
+
+    def equip(self) -> None:
+        super().equip()
+        # Why the resource of a slot is being drained, and likewise of those that are to be
+        # replaced: written in ``core/drain_reasons.pxi``, under the lock.
+        self.reasons: dict[int, str] = {}
+        self.renewing: dict[int, str] = {}
+        self.tracking = SharedTracking(self)
+        self.closing = SharedClosing(self)
+        self.opener = SharedOpener(self)
+        self.housekeeping = SharedHousekeeping(self)
+        for workers in self.workers():
+            workers.linger = LINGER
+
+    def live(self) -> int:
+        """How many take leases, or are about to."""
+        n = self.counts()
+        live: int = n["idle"] + n["leased"] + n["checking"] - n["draining"]
+        return live
+
+    def sizes(self) -> dict[str, int]:
+        return super().sizes() | {"slots": self.slots, "leases": int(self.counts()["leases"])}
+
+    def add(self, resource: object) -> bool:
+        """As if the factory had made it; False: there is no room, and it is the caller's still."""
+        opener = self.opener
+        try:
+            if not self.core.adopt(resource, opener.lifetime()):
+                return False
+        except ValueError:
+            text = f"{self.name}: add: the pool holds it already: {resource!r:.80}"
+            raise ValueError(text) from None
+        self.core.count("created")
+        scheduler.poke(opener.added)
+        self.changed()
+        self.housekeeping.tend_soon()
+        return True
+
+    # ---- returning -----------------------------------------------------------------------------
+
+    def judge(self, index: int, ticket: int, error: BaseException | None, discard: bool) -> None:
+        """For the core: a lease is about to be given back, by other than the plain way."""
+        if ticket:
+            self.tracking.forget(ticket)
+        if discard:
+            self.drain(index, "discarded")
+        elif error is not None:
+            resource = self.core.item(index)
+            if self.spoils(error, resource):
+                self.drain(index, "error")
+                return
+            if evidence(error):
+                self.core.suspect(index)
+            if self.says(self.options.penalize_on, error, resource):
+                self.shun(index)
+
+    def spoils(self, error: BaseException, resource: object) -> bool:
+        return self.says(self.options.discard_on, error, resource)
+
+    def says(self, rule: Any, error: BaseException, resource: object) -> bool:
+        try:
+            return matches(rule, error, resource)
+        except Exception as failure:
+            self.log("discard_on or penalize_on raised; nothing is done", failure)
+            return False
+
+    def last_out(self, index: int) -> None:
+        """For the core: the last lease of a resource that takes no more has been given back; the
+        slot is CHECKING and the caller's."""
+        self.closing.here(index, self.why_not_idle(index))
+
+    def why_not_idle(self, index: int) -> str:
+        if index in self.reasons:
+            return self.reasons[index]
+        if self.core.closed:
+            return "closed"
+        return "uses" if self.core.slot(index)[4] >= self.options.max_uses else "flushed"
+
+    def rescue(self, index: int, why: str) -> None:
+        super().rescue(index, self.reasons.get(index) or why)
+
+    def returned(self, later: bool = False) -> None:
+        """For the core: a lease of a closed pool came back, or of a resource that takes no more."""
+        if self.core.closed:
+            self.changed()
+        elif self.core.demand:
+            scheduler.poke(self.opener.refill)
+
+    def lost(self, ticket: int, /) -> None:
+        """A lease was collected unreleased; its slot has been given back.  May be in a finaliser:
+        no lock, no hook."""
+        import warnings
+
+        taken_at = self.tracking.place(ticket)
+        self.tracking.taken.pop(ticket, None)
+        place = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
+        warnings.warn(
+            f"fastpool {self.name!r}: a lease was collected unreleased; its slot is free again"
+            f"{place}",
+            ResourceWarning,
+            stacklevel=2,
+            source=None,
+        )
+
+    def forget_oldest(self, index: int) -> None:
+        """For the core: a slot of it is given back by whoever has got it without a lease."""
+        for ticket in self.tracking.of(index)[:1]:
+            self.tracking.forget(ticket)
+
+    def taken_without_lease(self, ticket: int) -> None:
+        """For the core: what this ticket names is given back by ``put``."""
+        self.tracking.loosen(ticket)
+
+    def forget(self, ticket: int) -> None:
+        """For the core, on the housekeeper: a caller did not get through with what this names."""
+        self.tracking.taken.pop(ticket, None)
+
+    def misused(self, act: str, resource: object) -> Any:
+        if self.core.find(resource) >= 0:
+            what = f"{type(resource).__name__} object {_reports.shown(resource, 80)}"
+            raise ValueError(f"{self.name}: {act}: no slot of it is taken: the {what}")
+        super().misused(act, resource)
+
+    def only(self, me: int) -> bool:
+        return {slot[1] for slot in self.core.slots()} <= {"idle"}
+
+    # ---- taking out of service -----------------------------------------------------------------
+
+    def drain(self, index: int, why: str, later: bool = False) -> None:
+        """It takes no more leases; if it has none it is closed, here and now or by the pool's own
+        threads.  One that is being made or looked at will not be lent any more."""
+        core = self.core
+        if not self._will_go([index], why):
+            return
+        if not core.end_idle(index, self.closing.later if later else self.closing.here, why):
+            self._renewed(index)  # that was asked for in between
+            scheduler.poke(self.opener.refill)  # its place is free already
+            self.housekeeping.tend_soon()  # it has a time to drain
+
+    def drain_all(self, slots: list[Any], why: str) -> None:
+        """The same for several, in one step: none is lent while another is being closed."""
+        indices = [slot[0] for slot in slots]
+        self._will_go(indices, why)
+        try:
+            _core.end_these(self.core, self.closing.here, indices, why)
+        finally:
+            scheduler.poke(self.opener.refill)
+            self.housekeeping.tend_soon()
+
+    def parted(self, index: int) -> None:
+        """Its resource is being closed."""
+        self.lock.run(_core.has_gone, self.core, self.reasons, self.renewing, index)
+
+    def _will_go(self, indices: list[int], why: str) -> int:
+        """Notes why for those that are not closing already; how many."""
+        books = self.core, self.reasons, self.renewing
+        noted: int = self.lock.run(_core.will_go, *books, indices, why)
+        return noted
+
+    def renew(self, index: int, why: str) -> None:
+        """It is drained as soon as another is open in its place."""
+        if self.lock.run(_core.will_renew, self.core, self.renewing, index, why):
+            scheduler.poke(self.opener.refill)
+
+    def _renewed(self, index: int) -> str | None:
+        """Why it was to be renewed, and is not any more."""
+        why: str | None = self.lock.run(_core.is_renewed, self.core, self.renewing, index)
+        return why
+
+    def next_to_renew(self) -> tuple[int, int, str]:
+        """One more is about to be open: the slot that it stands in for, that use of it, and why."""
+        with self.lock.hold():
+            for index in self.renewing:
+                return index, self.core.generation(index), self._renewed(index) or ""
+        return NOTHING
+
+    def index_of(self, act: str, resource: object) -> int:
+        index = self.core.find(resource)
+        if index < 0:
+            self.misused(act, resource)
+        return index
+
+    def drain_resource(self, resource: object) -> None:
+        self.drain(self.index_of("drain", resource), "flushed")
+
+    def replace(self, resource: object) -> None:
+        if resource is not None:
+            self.renew(self.index_of("replace", resource), "flushed")
+            return
+        for index, state, *_, retire in self.core.slots():
+            if state in ("idle", "leased", "checking") and not retire:
+                self.renew(index, "flushed")
+
+    def flush(self) -> None:
+        self.drain_all(self.core.slots(), "flushed")
+
+    def penalize(self, resource: object) -> None:
+        self.shun(self.index_of("penalize", resource))
+
+    def avoid(self, resource: object, on: bool) -> None:
+        self.core.avoid(self.index_of("avoid", resource), on)
+        if on:
+            scheduler.poke(self.opener.refill)  # those who wait may want another one
+
+    def ended(self, resource: object) -> int:
+        index = self.index_of("ended", resource)
+        return self.core.slot(index)[4] - self.core.load(index)
+
+    def shun(self, index: int) -> None:
+        self.core.shun(index, self.options.penalty_time)
+
+    # ---- operations ----------------------------------------------------------------------------
+
+    def resize(self, items: Any, /) -> Any:
+        least, most = bounds(f"{self.name}: ", items)
+        values = {"least": least, "maxsize": most or 0}
+        self.lock.run(self.core.resize, self, values, most or INF)
+        scheduler.poke(self.opener.refill)
+        slots = [s for s in self.core.slots() if s[1] != "closing" and not s[6]]
+        made = sum(slot[1] == "creating" for slot in slots)
+        surplus = len(slots) - min(made, len(self.renewing)) - (most or len(slots))
+        # what is being made goes first, then the least loaded
+        slots.sort(key=lambda s: (s[1] != "creating", self.core.load(s[0]), -s[0]))
+        self.drain_all(slots[: max(0, surplus)], "surplus")
+        return least, most
+
+    def stats(self) -> PoolStats:
+        from ..stats import SharedStats, snapshot, tally
+
+        counted = tally(self) | {"slots": self.slots}
+        return snapshot(self.name, self.maxsize, counted, SharedStats)
