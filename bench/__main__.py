@@ -2,7 +2,7 @@
 
 Progress goes to standard error, the table to standard output. The exit code is 0 when everything
 asked for ran to its end, whatever the verdicts: a benchmark informs, the guards in the test
-command (`tests/test_ratio_guards.py`) judge.
+command (`tests/project/test_ratio_guards.py`) judge.
 """
 
 from __future__ import annotations

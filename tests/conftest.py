@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from keyed_maker import KeyedMaker
-from support import LIMIT, Crew, Maker, eventually
+from support.helpers import LIMIT, Crew, Maker, eventually
+from support.keyed_factories import KeyedMaker
 
-pytest_plugins = ["delays", "tiers"]
+pytest_plugins = ["support.delays", "support.tiers"]
 
 #: The standard error of the run itself: while a test runs, descriptor 2 is a file of pytest's
 #: which dies with the process.
@@ -54,7 +54,7 @@ def hard_limit(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def crew() -> Iterator[Crew]:
-    """Start threads with `crew.start(f, *args)` or `crew.together(n, f)`; see `support.Crew`."""
+    """Start threads with `crew.start(f, *args)` or `crew.together(n, f)`; see `helpers.Crew`."""
     crew = Crew()
     yield crew
     crew.settle()
@@ -84,7 +84,7 @@ def accounted() -> Iterator[Callable[..., tuple[Any, Maker]]]:
     At the end of the test each of them must agree with its factory: what was made is closed or
     still open, nothing was closed twice or in use, and the cap was never exceeded.
     """
-    from faces import FastPool
+    from support.callers import FastPool
 
     books: list[tuple[Any, Maker]] = []
 
@@ -117,7 +117,7 @@ def shared() -> Iterator[Callable[..., tuple[Any, Maker]]]:
     At the end of the test every slot must be free, or held by the test's own doing, and what was
     made must be closed or still in use.  Twice the cap may be open: those that drain are extra.
     """
-    from faces import SharedPool
+    from support.callers import SharedPool
 
     books: list[tuple[Any, Maker]] = []
 
@@ -148,7 +148,7 @@ def keyed() -> Iterator[Callable[..., tuple[Any, KeyedMaker]]]:
 
     At the end of the test what was made must be closed or still leased, and no cap exceeded.
     """
-    from faces import KeyedPool
+    from support.callers import KeyedPool
 
     books: list[tuple[Any, KeyedMaker]] = []
 

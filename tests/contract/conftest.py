@@ -1,4 +1,4 @@
-"""The contract through every face: which tests run through which, see ``faces.py``."""
+"""The contract through every face: which tests run through which, see ``support/callers.py``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-import faces
-from loops import KINDS, Run, new_loop, run_in
-from worker_pools import Hall, accounted
+from contract.limits.worker_pools import Hall, accounted
+from support import callers
+from support.loops import KINDS, Run, new_loop, run_in
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,12 +22,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Where ``pytestmark`` uses ``face``, a test runs through all that make a difference to it."""
     if not any("face" in mark.args for mark in metafunc.definition.iter_markers("usefixtures")):
         return
-    chosen = [faces.THREADS]
+    chosen = [callers.THREADS]
     only = metafunc.definition.get_closest_marker("threads_only")
     if only is None:
-        chosen += faces.TASKS
+        chosen += callers.TASKS
         if "crew" in metafunc.fixturenames:  # several callers
-            chosen += faces.MIXED
+            chosen += callers.MIXED
     elif not only.args:
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: threads_only wants a reason")
     metafunc.parametrize("face", chosen, indirect=True, ids=str)
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def can_be(item: pytest.Item) -> bool:
         params = getattr(getattr(item, "callspec", None), "params", {})
-        if params.get("face", faces.THREADS) is faces.THREADS:
+        if params.get("face", callers.THREADS) is callers.THREADS:
             return True
         return getattr(params.get("kind"), "for_tasks", True)
 
@@ -46,12 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def face(request: pytest.FixtureRequest) -> Iterator[faces.Face]:
-    """Modules use it by ``pytestmark``; their pools are made by ``faces.FastPool``."""
-    stage = faces.begin(request.param)
+def face(request: pytest.FixtureRequest) -> Iterator[callers.Face]:
+    """Modules use it by ``pytestmark``; their pools are made by ``callers.FastPool``."""
+    stage = callers.begin(request.param)
     yield request.param
     if stage is not None:
-        faces.begin(faces.THREADS)
+        callers.begin(callers.THREADS)
         stage.end()
 
 

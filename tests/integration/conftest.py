@@ -13,12 +13,12 @@ import pytest
 from bench import servers
 from bench.grpc.certificate import NoCertificate, make_certificate
 from bench.measure import NotRun
-from etcd_server import Etcd, NoEtcd, Stubs, make_stubs
-from loops import KINDS, Run, run_in
+from integration.grpc.etcd_server import Etcd, NoEtcd, Stubs, make_stubs
+from support.loops import KINDS, Run, run_in
 
 if TYPE_CHECKING:
-    from calls_server import ScriptServer
     from fastpool.calls import CallPolicy
+    from integration.calls.server import ScriptServer
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def redis_server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def etcd_stubs(tmp_path_factory: pytest.TempPathFactory) -> Stubs:
-    """What grpcio-tools makes of `etcd.proto`."""
+    """What grpcio-tools makes of `grpc/etcd.proto`."""
     try:
         return make_stubs(tmp_path_factory.mktemp("stubs"))
     except NoEtcd as reason:
@@ -70,7 +70,7 @@ def etcd(tmp_path: Path) -> Iterator[Etcd]:
 @pytest.fixture(scope="module")
 def script_server() -> Iterator[ScriptServer]:
     """A gRPC server in this process that fails as its requests say."""
-    from calls_server import ScriptServer
+    from integration.calls.server import ScriptServer
 
     server = ScriptServer()
     yield server

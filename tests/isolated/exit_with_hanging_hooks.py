@@ -25,7 +25,7 @@ def look():
 atexit.register(look)
 
 import fastpool  # noqa: E402
-from support import eventually  # noqa: E402
+from support.helpers import eventually  # noqa: E402
 
 FINE = ["fine"] * 5 + ["raises"] * 4 + ["without a loop"]
 NEVER = threading.Event()

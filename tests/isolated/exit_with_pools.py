@@ -19,7 +19,7 @@ def look():
 atexit.register(look)
 
 import fastpool  # noqa: E402
-from support import eventually  # noqa: E402
+from support.helpers import eventually  # noqa: E402
 
 
 class Resource:

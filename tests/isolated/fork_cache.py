@@ -8,7 +8,7 @@ import warnings
 
 from fastpool import ObjectCache, _core, cache
 from fastpool._runtime import scheduler
-from support import Crew, eventually, housekept
+from support.helpers import Crew, eventually, housekept
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 gc.disable()

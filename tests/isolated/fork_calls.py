@@ -8,7 +8,7 @@ import warnings
 
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 from fastpool.testing import ManualClock
-from support import GIL, PATIENCE, Crew, eventually
+from support.helpers import GIL, PATIENCE, Crew, eventually
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 logging.getLogger("fastpool").setLevel(logging.ERROR)  # the breaker reports that it opens

@@ -6,7 +6,7 @@ import sys
 import warnings
 
 from fastpool import FastPool
-from support import Maker, eventually, states
+from support.helpers import Maker, eventually, states
 
 warnings.simplefilter("ignore")  # ResourceWarning is what is provoked here; fork with threads
 

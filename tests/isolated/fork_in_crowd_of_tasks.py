@@ -10,7 +10,7 @@ import warnings
 
 import fastpool
 from fastpool.queue import ShutDown
-from support import GIL, Crew
+from support.helpers import GIL, Crew
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 

@@ -7,7 +7,7 @@ import threading
 import warnings
 
 from fastpool import KeyedPool, PoolError
-from support import eventually
+from support.helpers import eventually
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 

@@ -6,7 +6,7 @@ import threading
 import warnings
 
 import fastpool
-from support import Crew
+from support.helpers import Crew
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 sys.setswitchinterval(1e-5)

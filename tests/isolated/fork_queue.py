@@ -7,7 +7,7 @@ import warnings
 
 import fastpool
 import fastpool.queue
-from support import Crew
+from support.helpers import Crew
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 

@@ -7,7 +7,7 @@ import warnings
 
 import fastpool
 from fastpool.calls import Limit
-from support import Crew
+from support.helpers import Crew
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 

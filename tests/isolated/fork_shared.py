@@ -6,7 +6,7 @@ import sys
 import warnings
 
 from fastpool import PoolError, SharedPool
-from support import eventually, states
+from support.helpers import eventually, states
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 

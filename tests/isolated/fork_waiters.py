@@ -6,7 +6,7 @@ import threading
 import warnings
 
 from fastpool import FastPool, PoolTimeout
-from support import Crew, Maker, eventually, states, works
+from support.helpers import Crew, Maker, eventually, states, works
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 

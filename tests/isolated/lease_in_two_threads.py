@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 
 from fastpool import FastPool, KeyedPool, PoolError, SharedPool, WeightedSemaphore
-from support import eventually
+from support.helpers import eventually
 
 FREE = not getattr(sys, "_is_gil_enabled", lambda: True)()
 ROUNDS = 50 if FREE else 40

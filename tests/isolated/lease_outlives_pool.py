@@ -8,7 +8,7 @@ import gc
 import weakref
 
 from fastpool import FastPool, KeyedPool, PoolError, SharedPool
-from support import eventually
+from support.helpers import eventually
 
 
 class Resource:

@@ -7,7 +7,7 @@ from time import sleep as pause
 
 import fastpool
 import fastpool.queue
-from support import Crew, works
+from support.helpers import Crew, works
 
 sys.setswitchinterval(1e-5)
 gc.set_threshold(7)

@@ -9,7 +9,7 @@ import sys
 import threading
 
 from fastpool import FastPool
-from support import eventually
+from support.helpers import eventually
 
 
 class Resource:

@@ -7,7 +7,7 @@ import threading
 
 import fastpool
 import fastpool.queue
-from support import eventually
+from support.helpers import eventually
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -7,7 +7,7 @@ import warnings
 
 import fastpool
 import fastpool.queue
-from support import Crew, Maker, works
+from support.helpers import Crew, Maker, works
 
 
 class Storm(Exception):

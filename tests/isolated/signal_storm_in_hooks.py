@@ -7,8 +7,8 @@ import time
 import warnings
 
 import fastpool
-from keyed_maker import KeyedMaker
-from support import PATIENCE, Crew, Maker, works
+from support.helpers import PATIENCE, Crew, Maker, works
+from support.keyed_factories import KeyedMaker
 
 
 class Storm(BaseException):

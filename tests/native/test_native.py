@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import run as native  # beside this file
-from support import QUICK
+from native import run as native  # beside this file
+from support.helpers import QUICK
 
 pytestmark = [
     pytest.mark.process,

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, PoolOverloaded, PoolTimeout
-from loops import KINDS, new_loop, run_in
-from support import (
+from support.helpers import (
     LIMIT,
     STRESS_OPS,
     Crew,
@@ -30,6 +29,7 @@ from support import (
     stress_ops,
     unresettable,
 )
+from support.loops import KINDS, new_loop, run_in
 
 OPS = stress_ops(6000, share=0.2)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))

@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from fastpool import ObjectCache, _core
-from support import LIMIT, Crew, eventually, stress_ops
+from support.helpers import LIMIT, Crew, eventually, stress_ops
 
 OPS = stress_ops(20_000)
 THREADS = 4

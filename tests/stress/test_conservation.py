@@ -1,6 +1,6 @@
 """Random operations of many threads, then the books: nothing lost, nothing doubled, nobody stuck.
 
-FASTPOOL_STRESS_OPS says how many operations a test makes (see ``support.stress_ops``);
+FASTPOOL_STRESS_OPS says how many operations a test makes (see ``helpers.stress_ops``);
 FASTPOOL_STRESS_SEED repeats the choices of a run (not its schedule).
 """
 
@@ -19,7 +19,7 @@ import pytest
 
 import fastpool.queue
 from fastpool import FastPool, PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
-from support import (
+from support.helpers import (
     GIL,
     LIMIT,
     STRESS_OPS,

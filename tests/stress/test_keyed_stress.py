@@ -17,8 +17,8 @@ import pytest
 
 import fastpool
 from fastpool import _core
-from keyed_maker import KeyedMaker
-from support import LIMIT, PATIENCE, STRESS_OPS, Crew, consistent, eventually, stress_ops
+from support.helpers import LIMIT, PATIENCE, STRESS_OPS, Crew, consistent, eventually, stress_ops
+from support.keyed_factories import KeyedMaker
 
 OPS = stress_ops(3000, share=0.1)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(10**6)))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolDeadlock, PoolOverloaded, PoolTimeout, WeightedSemaphore, WorkerPool
-from support import LIMIT, QUICK, STRESS_OPS, Crew, stress_ops
+from support.helpers import LIMIT, QUICK, STRESS_OPS, Crew, stress_ops
 
 OPS = stress_ops(50_000)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))

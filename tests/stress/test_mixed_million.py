@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from fastpool import PoolOverloaded, PoolTimeout
-from loops import KINDS, new_loop, run_in
-from support import (
+from support.helpers import (
     QUICK,
     STRESS_OPS,
     Crew,
@@ -34,6 +33,7 @@ from support import (
     unresettable,
     works,
 )
+from support.loops import KINDS, new_loop, run_in
 
 OPS = stress_ops(6000)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolError, PoolTimeout, SharedPool
-from support import LIMIT, Crew, Flaky, consistent, eventually, stress_ops
+from support.helpers import LIMIT, Crew, Flaky, consistent, eventually, stress_ops
 
 OPS = stress_ops(20_000)
 THREADS, LOOPS, TASKS = 4, 2, 6

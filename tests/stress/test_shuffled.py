@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from history import Event
-from plans import Plan
-from support import LIMIT, QUICK, stress_ops
-from world import World
+from simulation.history import Event
+from simulation.plans import Plan
+from simulation.world import World
+from support.helpers import LIMIT, QUICK, stress_ops
 
 OPS = stress_ops(1200, share=0.02)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))

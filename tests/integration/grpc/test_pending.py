@@ -1,0 +1,296 @@
+"""Futures and streams that stand in line: begun at once, ended like any other."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
+
+from fastpool.grpc import LocalError, shared, stats  # noqa: E402
+from fastpool.grpc._sync.pending_call import Pending  # noqa: E402
+from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
+from support.helpers import Crew, eventually  # noqa: E402
+
+pytestmark = [pytest.mark.process, pytest.mark.light]
+
+ONE: dict[str, Any] = {"connections": 1, "streams_per_connection": 1}
+
+
+class Scene:
+    """A channel whose only slot is held, and what was sent on it since."""
+
+    def __init__(self, target: str) -> None:
+        self.channel = shared(target, **ONE)
+        self.sent: list[bytes] = []
+        self.say = self.channel.unary_unary(f"/{SERVICE}/Say", self.send)
+        self.count = self.channel.unary_stream(f"/{SERVICE}/Count", self.send)
+        self.held = self.channel.unary_stream(f"/{SERVICE}/Count")(b"...", timeout=60)
+        assert next(self.held) == b"first"
+
+    def send(self, request: bytes) -> bytes:
+        self.sent.append(request)
+        return request
+
+    def free(self) -> None:
+        self.held.cancel()
+
+    def settled(self) -> None:
+        eventually(lambda: (stats()[0].in_use, stats()[0].waiting) == (0, 0))
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[GrpcServer]:
+    server = GrpcServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def scene(echo: GrpcServer) -> Iterator[Scene]:
+    scene = Scene(echo.target)
+    yield scene
+    scene.held.cancel()
+    scene.channel.close()
+    del scene
+    gc.collect()
+    assert stats() == ()
+
+
+def in_line(n: int) -> None:
+    eventually(lambda: stats()[0].waiting == n)
+
+
+def test_a_future_begins_at_once_and_ends_when_it_had_its_slot(scene: Scene) -> None:
+    future = scene.say.future(b"x", timeout=30)
+    in_line(1)
+    assert not future.done() and future.running() and future.is_active()
+    assert not future.cancelled() and not scene.sent and "in line" in repr(future)
+    for ask in (future.result, future.exception, future.traceback):
+        with pytest.raises(grpc.FutureTimeoutError):
+            ask(timeout=0.01)
+    told: list[bytes] = []
+    heard = threading.Event()
+    future.add_done_callback(lambda call: told.append(call.result()))
+    assert future.add_callback(heard.set)
+    scene.free()
+    assert future.result(30) == b"x" and heard.wait(10)
+    eventually(lambda: told == [b"x"])
+    assert future.done() and future.code() is grpc.StatusCode.OK and future.exception() is None
+    future.add_done_callback(lambda call: told.append(b"late"))
+    assert told == [b"x", b"late"]
+    scene.settled()
+
+
+def test_a_stream_begins_at_once_too(scene: Scene) -> None:
+    stream = scene.count(b"abc", timeout=30)
+    in_line(1)
+    scene.free()
+    assert list(stream) == [b"a", b"b", b"c"]
+    assert stream.code() is grpc.StatusCode.OK and stream.details() == ""
+    assert stream.initial_metadata() is not None and stream.trailing_metadata() is not None
+    scene.settled()
+
+
+def test_its_deadline_passes_in_line(scene: Scene) -> None:
+    future = scene.say.future(b"x", timeout=0.05)
+    error = future.exception(30)
+    assert isinstance(error, LocalError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert future.done() and future.code() is error.code() and not scene.sent
+
+
+def test_cancelled_in_line_it_is_not_sent(scene: Scene) -> None:
+    told: list[Any] = []
+    future, stream = scene.say.future(b"x", timeout=30), scene.count(b"abc", timeout=30)
+    future.add_done_callback(lambda call: told.append(call.code()))
+    future.add_done_callback(lambda call: 1 / 0)  # is logged, and hurts nobody
+    future.add_callback(lambda: told.append("and another"))
+    in_line(2)
+    assert future.cancel() and stream.cancel()
+    assert future.cancelled() and future.done()
+    assert told == [grpc.StatusCode.CANCELLED, "and another"]
+    with pytest.raises(grpc.FutureCancelledError):
+        future.result()
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stream)
+    assert caught.value.code() is grpc.StatusCode.CANCELLED
+    scene.free()
+    scene.settled()  # the slots that they were given were passed on
+    assert scene.say(b"y", timeout=30) == b"y"
+    assert scene.sent == [b"y"]
+
+
+def test_cancelled_while_it_is_being_made_it_is_cancelled_where_it_is() -> None:
+    """It was wanted when its slot came, and is not any more when there is a call."""
+
+    class Made:
+        def __init__(self) -> None:
+            self.cancelled = threading.Event()
+
+        def cancel(self) -> bool:
+            self.cancelled.set()
+            return True
+
+    made, there = Made(), threading.Event()
+    line: list[Pending] = []
+
+    async def begin(wanted: Any) -> Made:
+        assert there.wait(10) and wanted()
+        assert line[0].cancel()
+        assert not wanted()
+        return made
+
+    line.append(Pending(begin))
+    there.set()
+    assert made.cancelled.wait(10)
+    assert line[0].cancelled() and line[0].code() is grpc.StatusCode.CANCELLED
+
+
+def test_dropped_in_line_it_is_cancelled_unless_somebody_is_to_be_told(scene: Scene) -> None:
+    heard = threading.Event()
+    scene.say.future(b"forgotten", timeout=30)
+    scene.count(b"forgotten", timeout=30)
+    scene.say.future(b"told", timeout=30).add_done_callback(lambda call: heard.set())
+    gc.collect()
+    in_line(1)
+    scene.free()
+    assert heard.wait(30)
+    scene.settled()
+    assert scene.sent == [b"told"]
+    assert scene.say(b"x", timeout=30) == b"x"
+
+
+def test_dropped_after_that_it_calls_back_all_the_same(scene: Scene) -> None:
+    """As grpc's own: a call with a done callback may be left to itself."""
+    scene.free()
+    scene.settled()
+    heard: list[bytes] = []
+    done = threading.Event()
+    for _ in range(5):
+        done.clear()
+        future = scene.say.future(b"x", timeout=30)
+        future.add_done_callback(lambda call: (heard.append(call.result()), done.set()))
+        del future
+        gc.collect()
+        assert done.wait(30)
+    assert heard == [b"x"] * 5
+
+
+def test_closed_in_line(scene: Scene) -> None:
+    future = scene.say.future(b"x", timeout=30)
+    in_line(1)
+    scene.channel.close()
+    assert future.exception(30).code() is grpc.StatusCode.CANCELLED
+    assert future.done() and not future.cancelled()  # nobody asked for that, as with grpc's own
+    with pytest.raises(ValueError, match="closed channel"):
+        scene.say.future(b"x")
+
+
+def test_calls_that_begin_others_from_their_callbacks(scene: Scene) -> None:
+    """All slots are taken then, and the thread that would have to wait is the one that brings the
+    end of the call which has the slot."""
+    scene.free()
+    scene.settled()
+    done, left = threading.Event(), [20]
+
+    def again(call: Any) -> None:
+        assert call.result() == b"x"
+        left[0] -= 1
+        if left[0]:
+            for _ in range(2):  # one more than there are slots
+                last = scene.say.future(b"x", timeout=30)
+            last.add_done_callback(again)
+        else:
+            done.set()
+
+    scene.say.future(b"x", timeout=30).add_done_callback(again)
+    assert done.wait(60)
+    scene.settled()
+
+
+def test_what_cannot_be_begun_fails_by_itself(scene: Scene) -> None:
+    future = scene.say.future(b"x", timeout=30, nonsense=1)
+    in_line(1)
+    scene.free()
+    error = future.exception(30)
+    assert error.code() is grpc.StatusCode.UNKNOWN and "nonsense" in error.details()
+    scene.settled()
+
+
+def test_one_thread_waits_for_all(scene: Scene) -> None:
+    before = threading.active_count()
+    calls = [scene.say.future(b"x", timeout=60) for _ in range(100)]
+    calls += [scene.count(b"", timeout=60) for _ in range(100)]
+    in_line(200)
+    assert threading.active_count() <= before + 4
+    scene.free()
+    for call in calls:
+        call.result()
+    scene.settled()
+
+
+def test_they_are_served_in_the_order_in_which_they_came(scene: Scene, crew: Crew) -> None:
+    """Blocking calls and others."""
+    calls = []
+    for number in range(3):
+        calls.append(scene.say.future(b"%d future" % number, timeout=60))
+        in_line(2 * number + 1)
+        crew.start(scene.say, b"%d blocking" % number, 60)
+        in_line(2 * number + 2)
+    scene.free()
+    crew.finish()
+    assert scene.sent == [
+        b"%d %s" % (n, kind) for n in range(3) for kind in (b"future", b"blocking")
+    ]
+
+
+def test_in_line_it_has_the_time_that_it_has(scene: Scene) -> None:
+    future, stream = scene.say.future(b"x", timeout=30), scene.count(b"x")
+    in_line(2)
+    assert 0 < future.time_remaining() <= 30 and stream.time_remaining() is None
+    future.cancel(), stream.cancel()
+
+
+def test_context_variables_are_those_of_the_caller(scene: Scene) -> None:
+    """Where the request is made into bytes."""
+    variable: ContextVar[str] = ContextVar("variable")
+    seen: list[str] = []
+
+    def send(request: bytes) -> bytes:
+        seen.append(variable.get())
+        return request
+
+    say = scene.channel.unary_unary(f"/{SERVICE}/Say", send)
+    variable.set("first")
+    first = say.future(b"x", timeout=30)
+    in_line(1)
+    variable.set("second")
+    second = say.future(b"x", timeout=30)
+    in_line(2)
+    scene.free()
+    assert first.result() == second.result() == b"x" and seen == ["first", "second"]
+
+
+def test_a_request_that_cannot_be_sent_is_what_it_is_out_of_line(scene: Scene) -> None:
+    def send(request: bytes) -> bytes:
+        raise ValueError("no request")
+
+    say = scene.channel.unary_unary(f"/{SERVICE}/Say", send)
+    in_it = say.future(b"x", timeout=30)
+    in_line(1)
+    scene.free()
+    scene.settled()
+    with pytest.raises(grpc.RpcError) as caught:
+        say.future(b"x", timeout=30)
+    with pytest.raises(grpc.RpcError) as late:
+        in_it.result(30)
+    for error in (caught.value, late.value):
+        assert (error.code(), error.details()) == (
+            grpc.StatusCode.INTERNAL,
+            "Exception serializing request!",
+        )

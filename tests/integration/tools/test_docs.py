@@ -1,0 +1,197 @@
+"""The documents are true: their Python runs as it stands, their links lead somewhere.
+
+All Python blocks of a document are one program, run in a process of its own in an empty folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+)
+
+#: Document: modules it needs.
+NEEDS = {
+    "docs/howto/calls-grpc.md": ["grpc"],
+    "docs/howto/gevent.md": ["gevent"],
+    "docs/howto/grpc-aio.md": ["grpc"],
+    "docs/howto/grpc-channel.md": ["grpc"],
+    "docs/howto/grpc-load.md": ["grpc"],
+    "docs/howto/grpc-observability.md": [
+        "grpc",
+        "opentelemetry.instrumentation.grpc",
+        "opentelemetry.sdk",
+    ],
+    "docs/howto/grpc-streams.md": ["grpc"],
+    "docs/howto/grpc-tls.md": ["grpc"],
+    "docs/howto/grpc-workers.md": ["grpc"],
+    "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
+    "docs/howto/rpc.md": ["urllib3", "httpx"],
+    "docs/howto/trio.md": ["anyio", "trio"],
+    "docs/tutorial/first-grpc-channel.md": ["grpc"],
+}
+#: Document: address written there, and the fixture that serves it here.
+SERVERS = {
+    "docs/howto/calls-grpc.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-aio.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-channel.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-load.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-observability.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-streams.md": ("localhost:50051", "greeter"),
+    "docs/howto/grpc-tls.md": ("localhost:50051", "greeter_over_tls"),
+    "docs/howto/grpc-workers.md": ("localhost:50051", "greeter"),
+    "docs/tutorial/first-grpc-channel.md": ("localhost:50051", "greeter"),
+    "docs/howto/replace-a-queue.md": ("8000", "web_server"),
+    "docs/howto/coming-from-redigo.md": ("6379", "redis_server"),
+}
+#: Document: what it prints, as a regular expression; nothing for the others.
+PRINTS = {
+    "docs/howto/calls.md": r"circuit breaker stock: closed -> open, 4 of 4 calls failed\n"
+    r"stock: not tried: circuit breaker 'stock' is open .* probe in 30 s\n"
+    r"circuit breaker breaker-1: closed -> open, tripped by hand",
+    "docs/howto/asyncio.md": r"190\n42\n\['a', 'from', 'thread'\]\n7\n7\n2 \{'loop': 2\}",
+    "docs/howto/gevent.md": r"190",
+    "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",
+    "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
+    "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",
+    "docs/howto/trio.md": r"10 turns, True True\n10 turns, True True",
+    "docs/howto/shared-pool.md": r"search: no slot within 0\.\d+ s .* 2 leases on 1 resources .*",
+    "docs/howto/resource-pool.md": r"db: the caller holds all 1.*\nhalf of the waits were over.*",
+}
+
+
+def blocks(document: str) -> str:
+    """The Python of a document, in order, as one program whose line numbers are the document's."""
+    program, inside = [], False
+    for line in (ROOT / document).read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            inside = not inside and line == "```python"
+            line = ""
+        program.append(line if inside else "")
+    return "\n".join(program).rstrip()
+
+
+def installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it is a part of
+        return False
+
+
+WITH_CODE = [document for document in DOCUMENTS if blocks(document)]
+
+
+@pytest.mark.process
+@pytest.mark.light
+@pytest.mark.parametrize("document", WITH_CODE)
+def test_its_code_runs(document: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    for module in NEEDS.get(document, []):
+        if not installed(module):
+            pytest.skip(f"{module} is not installed")
+    program = blocks(document)
+    if document in SERVERS:
+        written, fixture = SERVERS[document]
+        program = program.replace(written, request.getfixturevalue(fixture))
+    environment = {**os.environ, "PYTHONWARNINGS": "error", "GRPC_VERBOSITY": "NONE"}
+    if paths := environment.get("PYTHONPATH"):  # the program runs in another folder
+        absolute = (str(Path(path).resolve()) for path in paths.split(os.pathsep) if path)
+        environment["PYTHONPATH"] = os.pathsep.join(absolute)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        env=environment,
+        cwd=tmp_path,
+    )
+    # The program's own traceback is the message: its lines are those of the document.
+    assert done.returncode == 0, f"{document} ended with {done.returncode}\n{done.stderr}"
+    assert not done.stderr, done.stderr
+    assert re.fullmatch(PRINTS.get(document, ""), done.stdout.strip()), done.stdout
+
+
+def test_the_readme_and_the_guides_have_code() -> None:
+    """Or the test above would pass on documents that it does not understand."""
+    assert {"README.md", "docs/tutorial/first-pool.md", *NEEDS, *SERVERS, *PRINTS} <= {*WITH_CODE}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_its_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (ROOT / document).parent / path if path else ROOT / document
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found.read_text(encoding="utf-8")), target
+
+
+def anchors(text: str) -> set[str]:
+    """How the headings of a document are linked to."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in re.findall(r"^#+ (.*)$", text, re.M):
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+@pytest.fixture
+def greeter() -> Iterator[str]:
+    """The target of the server that the documents on gRPC talk to."""
+    from integration.grpc.greeter_server import GreeterServer
+
+    with GreeterServer() as server:
+        yield server.target
+
+
+@pytest.fixture
+def greeter_over_tls(certificate: tuple[Path, Path], tmp_path: Path) -> Iterator[str]:
+    """The same, and `ca.pem` where the program runs."""
+    from integration.grpc.greeter_server import GreeterServer
+
+    shutil.copy(certificate[1], tmp_path / "ca.pem")
+    with GreeterServer(certificate) as server:
+        yield server.target
+
+
+class Page(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web_server() -> Iterator[str]:
+    """The port of a server that says yes."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield str(server.server_address[1])
+        server.shutdown()
+        thread.join()

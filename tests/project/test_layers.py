@@ -1,0 +1,259 @@
+"""The layers of the house: which folder may import which, and in which order inside a folder.
+
+ROWS is the table by folder: a row imports only from rows above it, and only those that it names. A
+module right below src/fastpool is a row of its own, and so is the compiled core with its parts in
+core/ (its headers: test_headers.py). ORDER says the same of the modules inside a folder: each
+imports only what stands above it there. So every arrow points up, and there is no circle. Imports
+inside functions count; those under `if TYPE_CHECKING:` do not, since they are never run. When a new
+arrow is meant, enter it here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "src/fastpool"
+
+#: Row: the rows that it imports. "fastpool" is the public surface, src/fastpool/__init__.py.
+ROWS: dict[str, set[str]] = {
+    "errors": set(),
+    "stats": set(),
+    "_protocols": set(),
+    "_gevent": set(),
+    "_reports": set(),
+    "_misuse": {"_reports"},
+    "_blocking": {"errors", "_reports"},
+    "_core": {"errors", "_gevent", "_reports", "_misuse", "_blocking"},
+    "_runtime": {"_core", "_reports"},
+    "_aio": {"_core", "_misuse", "_runtime"},
+    "queue": {"errors", "_core"},
+    "limits": {"errors", "_misuse", "_core", "_runtime"},
+    "calls": {"errors", "_core"},  # knows no pool; its line is the core's
+    "pool": {"errors", "stats", "_reports", "_misuse", "_blocking", "_core", "_runtime", "_aio"},
+    "shared": {"stats", "_reports", "_misuse", "_core", "_runtime", "pool"},
+    "keyed": {
+        "errors",
+        "stats",
+        "_reports",
+        "_misuse",
+        "_blocking",
+        "_core",
+        "_runtime",
+        "_aio",
+        "pool",
+    },
+    "cache": {"_core", "_runtime", "pool"},
+    "fastpool": {"errors", "_protocols", "limits", "pool", "shared", "keyed", "cache"},
+    "testing": {"errors", "_core", "pool", "fastpool"},  # the core's clock; all pools there are
+    # Its calls are made by the core, which _aio tells of event loops.
+    "grpc": {"errors", "_core", "_aio", "calls", "fastpool"},
+    # Users of the pool: the public surface and public modules, nothing that begins with "_".
+    "rpc": {"errors", "stats", "calls", "fastpool"},
+    "contrib": {"errors", "queue", "fastpool"},
+    "cli": {"errors", "queue", "fastpool", "grpc", "rpc"},
+    "__main__": {"cli"},
+}
+
+USERS = ("rpc", "contrib", "cli", "__main__")
+
+#: Folder: its modules, each of which imports only those before it. A package is its __init__.
+ORDER: dict[str, str] = {
+    "_runtime": "__init__ scheduler threads shutdown",
+    "_aio": "__init__ wakeup timeouts hook_tasks loop methods",
+    "limits": "_options _threads _worker_pool _task_pool __init__",
+    "calls": """
+        _errors _fallback _clock _deadline _timeout _classify _limit _window _breaker _retry
+        _retry_after _attempts _waiting _functions _grpc _grpc.errors _grpc.stream_end _grpc.channel _grpc.aio_calls
+        _grpc.aio_channel _grpc.wrap _policy __init__
+    """,
+    "pool": """
+        _driver_errors _broken _options _policy _hook_deadlines _lease_tracking _closing
+        _health_checks _creation _creation_in_caller _maintenance _manager _loop_pool _per_loop __init__
+    """,
+    "shared": "_options _lease_tracking _maintenance _manager __init__",
+    "keyed": "_options _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
+    "testing": "script factory clock _leaks fixtures __init__",
+    "grpc": """
+        _options _channel_args _channel_key _registry _handle _addresses _connectivity _health
+        _open_streams _outliers
+        _sync _sync.errors _sync.callbacks _sync.subscriptions _sync.generator_stream
+        _sync.dispatcher _sync.pending_call _sync.open_call _sync.connection _sync.health_watch
+        _sync.liveness _sync.methods _sync.connections _sync.channel
+        _aio _aio.errors _aio.calls _aio.connection _aio.health_watch _aio.liveness _aio.methods
+        _aio.wait_queue _aio.loop_connections _aio.connections _aio.channel
+        _wait_ready __init__
+    """,
+    "rpc": """
+        _errors _deadline _bounds _address _jsonrpc_codec _jsonrpc_batch _socket_connection
+        _exchange _socket_pool _plain_http _http_connection _jsonrpc _xmlrpc _aio_http_connection
+        _aio_client _aio_jsonrpc _aio_xmlrpc
+        __init__
+    """,
+    "contrib": "__init__ anyio",
+    "cli": """
+        tables bench.competitors bench.timing bench
+        demo.server_process demo.servers demo.accounting demo.load demo.clients demo.comparison
+        demo.verdicts demo.outage demo.burst demo __init__
+    """,
+}
+
+SOURCES = (".py", ".pyx", ".pxi")
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a source file, below fastpool; "" is the package itself."""
+    if path.suffix in (".pyx", ".pxi"):
+        return "_core"
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def row_of(module: str) -> str:
+    return module.partition(".")[0] or "fastpool"
+
+
+def place_of(module: str) -> str:
+    """What a module is called in the order of its folder."""
+    return module.partition(".")[2] or "__init__"
+
+
+def exists(module: str) -> bool:
+    path = PACKAGE.joinpath(*module.split("."))
+    return any(each.exists() for each in (path.with_suffix(".py"), path / "__init__.py"))
+
+
+def resolve(path: Path, level: int, dotted: str, names: list[str]) -> Iterator[str]:
+    """The modules that one import statement in `path` points at."""
+    if level:
+        package = ("fastpool", *path.relative_to(PACKAGE).parent.parts)
+        if path.suffix == ".pxi":
+            package = ("fastpool",)
+        base = package[: len(package) - level + 1]
+        dotted = ".".join(filter(None, [*base, dotted]))
+    first, _, module = dotted.partition(".")
+    if first != "fastpool":
+        return
+    for name in names or [""]:
+        inner = ".".join(filter(None, [module, name]))
+        yield inner if name and (inner == "_core" or exists(inner)) else module
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, int]]:
+    """(module, line) of each import of fastpool in a source file."""
+    text = path.read_text()
+    if path.suffix != ".py":
+        statement = r"^[ \t]*(?:from[ \t]+(?P<base>[\w.]+)[ \t]+c?import[ \t]+(?P<names>.+)"
+        statement += r"|c?import[ \t]+(?P<plain>[\w.]+))"
+        for match in re.finditer(statement, text, re.MULTILINE):
+            dotted = match["base"] or match["plain"]
+            bare = dotted.lstrip(".")
+            names = re.findall(r"(\w+)(?:[ \t]+as[ \t]+\w+)?", match["names"] or "")
+            line = text.count("\n", 0, match.start()) + 1
+            for module in resolve(path, len(dotted) - len(bare), bare, names):
+                yield module, line
+        return
+    for node in run_time_nodes(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found = [each for name in node.names for each in resolve(path, 0, name.name, [])]
+        elif isinstance(node, ast.ImportFrom):
+            names = [name.name for name in node.names]
+            found = list(resolve(path, node.level, node.module or "", names))
+        elif isinstance(node, ast.Call) and is_import_call(node):
+            dotted = node.args[0].value  # type: ignore[attr-defined]
+            bare = dotted.lstrip(".")
+            found = list(resolve(path, len(dotted) - len(bare), bare, []))
+        else:
+            continue
+        for module in found:
+            yield module, node.lineno
+
+
+def run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but what stands under `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield other
+                yield from run_time_nodes(other)
+            continue
+        yield child
+        yield from run_time_nodes(child)
+
+
+def is_import_call(node: ast.Call) -> bool:
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    constant = bool(node.args) and isinstance(node.args[0], ast.Constant)
+    return name in ("import_module", "__import__") and constant
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*") if path.suffix in SOURCES)
+
+
+def test_every_arrow_between_rows_points_up() -> None:
+    order = list(ROWS)
+    for row, arrows in ROWS.items():
+        for arrow in arrows:
+            assert order.index(arrow) < order.index(row), f"{row} stands above {arrow}"
+
+
+def test_users_of_the_pool_are_granted_public_names_only() -> None:
+    for row in USERS:
+        assert not [arrow for arrow in ROWS[row] if arrow.startswith("_")], row
+
+
+def test_the_tables_hold_what_there_is() -> None:
+    modules = {module_of(path) for path in sources()}
+    assert {row_of(module) for module in modules} == set(ROWS)
+    folders = {row_of(module) for module in modules if "." in module}
+    assert folders == set(ORDER)
+    for folder in folders:
+        inside = {place_of(module) for module in modules if row_of(module) == folder}
+        assert sorted(ORDER[folder].split()) == sorted(inside), folder
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_the_tables_grant(path: Path) -> None:
+    module = module_of(path)
+    row, order = row_of(module), ORDER.get(row_of(module), "").split()
+    new = set()
+    for other, line in imports_of(path):
+        if row_of(other) != row:
+            granted = row_of(other) in ROWS[row]
+        elif other == module:
+            granted = True
+        else:
+            granted = order.index(place_of(other)) < order.index(place_of(module))
+        if not granted:
+            new.add(f"{module or 'fastpool'} -> {other or 'fastpool'} (line {line})")
+    assert not new, f"new arrows in {path.relative_to(PACKAGE)}: {sorted(new)}"
+
+
+def test_the_check_sees_an_arrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: each way to write an import is found."""
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    written = {
+        "pool/_parts.py": "",
+        "pool/__init__.py": "",
+        "calls/__init__.py": "def late():\n    from ..pool._parts import Part\n",
+        "calls/_inner/deep.py": "from ...pool import _parts\n",
+        "stats.py": "import fastpool.pool._parts\n",
+        "queue.py": "from fastpool.pool import _parts\n",
+        "cache.py": "import importlib\nimportlib.import_module('fastpool.pool._parts')\n",
+        "limits.py": "from .pool import _parts, errors\n",
+        "_core.pyx": "cdef f():\n    from fastpool.pool._parts import FastPool as Pool\n",
+        "core/pool.pxi": "cdef f():\n    from fastpool.pool import _parts\n",
+        "keyed.py": "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    import fastpool.pool._parts\n",
+    }
+    for name, text in written.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for name in list(written)[2:]:
+        seen = {module for module, _ in imports_of(tmp_path / name)}
+        assert ("pool._parts" in seen) == (name != "keyed.py"), name

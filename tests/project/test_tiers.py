@@ -1,0 +1,61 @@
+"""The table of tiers in README.md is what `support/tiers.py` does."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from support import tiers
+
+
+def wanted(marks: str, tier: str, first: bool = True, measures: str = "yes") -> bool:
+    item: Any = SimpleNamespace(get_closest_marker=lambda name: name in marks.split() or None)
+    options = {"tier": tier, "not_first": not first, "measures": measures}
+    config: Any = SimpleNamespace(getoption=options.__getitem__)
+    return bool(tiers.is_wanted(item, config))
+
+
+@pytest.mark.parametrize(
+    ("marks", "runs_in"),
+    [
+        ("", "fast full all"),
+        ("process", "full rest all"),
+        ("servers", "full rest all"),
+        ("costly", "full rest all"),
+        ("long", "all"),
+        ("process light", "fast full all"),
+        ("measures", "fast full all"),
+        ("stress", "fast full rest all"),
+        ("process once", "full rest all"),
+    ],
+)
+def test_needs_decide_the_tier(marks: str, runs_in: str) -> None:
+    assert [tier for tier in tiers.TIERS if wanted(marks, tier)] == runs_in.split()
+
+
+def test_fast_and_rest_are_full_and_share_stress_alone() -> None:
+    for marks in ("", "process", "servers", "costly", "long", "process light", "measures"):
+        fast, rest, full = (wanted(marks, tier) for tier in ("fast", "rest", "full"))
+        assert fast + rest == full, marks
+
+
+def test_what_does_not_depend_on_the_interpreter_runs_on_the_first() -> None:
+    assert wanted("once", "full") and not wanted("once", "full", first=False)
+    assert wanted("", "full", first=False)
+
+
+def test_what_is_costly_runs_on_the_first_but_for_verify() -> None:
+    assert wanted("costly", "full") and not wanted("costly", "full", first=False)
+    assert wanted("costly", "all", first=False)
+
+
+def test_what_measures_runs_alone() -> None:
+    assert not wanted("measures", "fast", measures="no") and wanted("", "fast", measures="no")
+    assert wanted("measures", "fast", measures="only") and not wanted("", "fast", measures="only")
+
+
+def test_every_marker_that_decides_is_registered(pytestconfig: pytest.Config) -> None:
+    named = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
+    assert {*tiers.NEEDS, "light", "once", "measures", "stress"} <= named
