@@ -11,8 +11,8 @@ import sys
 import time
 
 from bench import machine, plots, report
+from bench.cases import FULL, QUICK, ROWS, Figure, measure
 from bench.command import arguments, progress
-from bench.rows import FULL, QUICK, ROWS, Figure, measure
 
 
 def main() -> int:

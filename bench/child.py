@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.adapter import fastpool
 from bench.measure import NotRun
-from bench.subject import fastpool
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,10 +15,10 @@ from importlib import metadata
 from typing import Any
 
 from bench import peers
-from bench.budget import free_threaded, interpreter
+from bench.adapter import fastpool
 from bench.measure import NotRun
 from bench.peers import PEERS
-from bench.subject import fastpool
+from bench.targets import free_threaded, interpreter
 from bench.task_peers import TASK_PEERS
 
 

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.budget import MUSTS
 from bench.child import ROOT
 from bench.machine import in_words
 from bench.plots import recorded
 from bench.report import disturbances, number
+from bench.targets import MUSTS
 
 DOCS = ROOT / "docs"
 

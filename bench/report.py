@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.budget import BY_KEY, MUSTS, Must
+from bench.cases import Figure
 from bench.machine import in_words
-from bench.rows import Figure
+from bench.targets import BY_KEY, MUSTS, Must
 
 WIDTH = 80
 COLUMNS = "{:<5} {:<41} {:>9} {:>9}  {}"  # the verdict is at most 11 wide

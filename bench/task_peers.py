@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from bench.adapter import Thing
 from bench.measure import NotRun
-from bench.subject import Thing
 
 
 def only_pool(pool: Any) -> dict[str, Any]:

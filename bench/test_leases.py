@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from bench.adapter import SIZE, pool_use
+from bench.cases.leases import LEASE
 from bench.measure import UNROLLED, Case, NotRun, timed_loop
 from bench.peers import PEERS, Peer
-from bench.rows.leases import LEASE
-from bench.subject import SIZE, pool_use
 
 TURNS = 100
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from bench.adapter import SIZE, filled, pool_use, queue_use
+from bench.cases.pairs import BLOCKING, NOWAIT
 from bench.measure import UNROLLED, Case, NotRun, timed_loop
-from bench.rows.pairs import BLOCKING, NOWAIT
-from bench.subject import SIZE, filled, pool_use, queue_use
 
 MAKERS = {
     "queue-use": queue_use,

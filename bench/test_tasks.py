@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from bench.adapter import SIZE, pool_use
+from bench.cases.tasks import LEASE, close, loop_pool
 from bench.measure import UNROLLED, Case, NotRun, timed_loop
-from bench.rows.tasks import LEASE, close, loop_pool
-from bench.subject import SIZE, pool_use
 from bench.task_peers import TASK_PEERS, TaskPeer
 
 TURNS = 20

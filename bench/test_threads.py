@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from bench.adapter import fastpool
+from bench.cases import handoff, spike
 from bench.measure import NotRun
-from bench.rows import handoff, spike
-from bench.subject import fastpool
 
 
 def package() -> Any:

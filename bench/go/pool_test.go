@@ -1,5 +1,5 @@
 // What a Go programmer writes for a pool of fixed size: a buffered channel.
-// Run by bench/rows/golang.py; by hand: go test -bench . -cpu 1,2
+// Run by bench/cases/golang.py; by hand: go test -bench . -cpu 1,2
 package bench
 
 import (

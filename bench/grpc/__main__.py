@@ -16,7 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from bench import machine
 from bench.command import arguments, progress
 from bench.grpc import report
-from bench.grpc.rows import FULL, QUICK, ROWS, Figure, measure
+from bench.grpc.cases import FULL, QUICK, ROWS, Figure, measure
 
 
 def main() -> int:

@@ -22,10 +22,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from bench.grpc.adapter import aio_shared, counters, shared
 from bench.grpc.bad_link import BadLink
 from bench.grpc.clients import path
 from bench.grpc.server import GrpcServer
-from bench.grpc.subject import aio_shared, counters, shared
 
 DEADLINE = 1.0
 PAUSE = 0.02  # between two calls of a caller

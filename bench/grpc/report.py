@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.grpc.marks import BY_KEY, MARKS, Mark
-from bench.grpc.rows import Figure, Reading
+from bench.grpc.cases import Figure, Reading
+from bench.grpc.targets import BY_KEY, MARKS, Mark
 from bench.machine import in_words
 from bench.report import WIDTH, disturbances, number
 

@@ -13,8 +13,8 @@ from bench import machine
 from bench.command import arguments, progress
 from bench.rpc import report
 from bench.rpc.clients import ROWS, SIZE
+from bench.rpc.round_trips import Result, measure
 from bench.rpc.server import Server
-from bench.rpc.turns import Result, measure
 
 PEERS = ("urllib3", "requests", "httpx", "httpcore")
 

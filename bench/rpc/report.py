@@ -12,7 +12,7 @@ from typing import Any
 from bench.machine import in_words
 from bench.report import WIDTH
 from bench.rpc.clients import ROWS, SIZE
-from bench.rpc.turns import CALLERS, Result
+from bench.rpc.round_trips import CALLERS, Result
 
 COLUMNS = "{:<30}{:>9}{:>9}{:>8}{:>8}{:>6}{:>10}"
 HEADS = ("calls/s", "ours is", "CPU us", "opened", "most", "errors")

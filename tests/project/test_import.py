@@ -119,8 +119,8 @@ def test_the_import_leaves_the_gil_as_it_was(interpreter: list[str]) -> None:
 def test_import_costs_a_fraction_of_asyncio() -> None:
     """P15 of the benchmark, in short: the best of three attempts, with slack for a busy machine."""
     pytest.importorskip("resource")  # the benchmark counts the CPU time of its children by it
-    from bench.budget import BY_KEY
-    from bench.rows import GUARD, measure
+    from bench.cases import GUARD, measure
+    from bench.targets import BY_KEY
 
     most = BY_KEY["P15a"].guarded_at()
     assert most is not None

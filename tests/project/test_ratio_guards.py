@@ -2,7 +2,7 @@
 
 The rows of the benchmark that compare FastPool with a rival in one process run here in short, with
 slack for a busy machine: a figure fails only when the best of three attempts is worse than 70 % of
-what `bench/budget.py` promises, or of what was reached so far where that is less. What cannot be
+what `bench/targets.py` promises, or of what was reached so far where that is less. What cannot be
 measured here (a rival that is not installed, P6 on an interpreter with the GIL, two threads on a
 machine that is never quiet) is skipped with the reason.
 """
@@ -13,9 +13,9 @@ import pytest
 
 import fastpool  # noqa: F401 - without the package every guard would skip
 from bench import machine
-from bench.budget import BY_KEY, MUSTS, Must
+from bench.cases import GUARD, ROWS, Figure, measure
 from bench.report import notes, number, verdict
-from bench.rows import GUARD, ROWS, Figure, measure
+from bench.targets import BY_KEY, MUSTS, Must
 
 GUARDED = ("P1", "P2", "P3", "P4", "P5", "P6", "P8", "O1", "C2")
 ATTEMPTS = 3

@@ -10,7 +10,7 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from bench.grpc.rows.accounting import CONNECTIONS, EXPECTED, STREAMS, SYNC  # noqa: E402
+from bench.grpc.cases.accounting import CONNECTIONS, EXPECTED, STREAMS, SYNC  # noqa: E402
 from fastpool.grpc import shared, stats  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
 from support.helpers import Crew, eventually  # noqa: E402

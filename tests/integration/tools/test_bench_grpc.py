@@ -17,9 +17,9 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
-from bench.grpc import report, subject  # noqa: E402
-from bench.grpc.marks import BY_KEY, MARKS  # noqa: E402
-from bench.grpc.rows import (  # noqa: E402
+from bench.grpc import adapter, report  # noqa: E402
+from bench.grpc.adapter import NotBuilt  # noqa: E402
+from bench.grpc.cases import (  # noqa: E402
     QUICK,
     ROWS,
     Figure,
@@ -31,7 +31,7 @@ from bench.grpc.rows import (  # noqa: E402
     streams,
     take_turns,
 )
-from bench.grpc.subject import NotBuilt  # noqa: E402
+from bench.grpc.targets import BY_KEY, MARKS  # noqa: E402
 from bench.measure import NotRun  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
 
@@ -108,13 +108,13 @@ def with_package(monkeypatch: pytest.MonkeyPatch, **names: Any) -> None:
 
 def test_what_is_not_built_is_said_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     with_package(monkeypatch, shared=lambda target, *, bulk=(): (target, bulk))
-    assert subject.shared("here", bulk=("m",)) == ("here", ("m",))
+    assert adapter.shared("here", bulk=("m",)) == ("here", ("m",))
     with pytest.raises(NotBuilt, match="has no connections, no max_age"):
-        subject.shared("here", connections=1, max_age=2)
+        adapter.shared("here", connections=1, max_age=2)
     with pytest.raises(NotBuilt, match=r"has no aio_shared\(\)"):
-        subject.aio_shared("here")
+        adapter.aio_shared("here")
     with pytest.raises(NotBuilt, match="takes no grace"):
-        subject.graceful(SimpleNamespace(close=lambda: None))
+        adapter.graceful(SimpleNamespace(close=lambda: None))
 
 
 def test_counters_are_added_up_over_the_channels_to_a_target(
@@ -126,10 +126,10 @@ def test_counters_are_added_up_over_the_channels_to_a_target(
     ]
     kind = SimpleNamespace(in_use=0, waiting=0, connections=0)
     with_package(monkeypatch, ChannelStats=kind, stats=lambda: entries)
-    assert subject.counters("here") == (2, 4, 6)
+    assert adapter.counters("here") == (2, 4, 6)
     with_package(monkeypatch, ChannelStats=SimpleNamespace(in_use=0), stats=list)
     with pytest.raises(NotBuilt, match="no waiting, no connections"):
-        subject.counters("here")
+        adapter.counters("here")
 
 
 # -- bare grpcio in our place: each row must find it wanting -------------------------------------
@@ -193,14 +193,14 @@ def test_what_is_still_held_is_noticed(
     # First for the handlers: those that a bare channel does not end do not end in 5 s either.
     quiet, patience = accounting.quiet, cycle((0.2, 20.0))
     monkeypatch.setattr(accounting, "quiet", lambda count: quiet(count, next(patience)))
-    monkeypatch.setattr(accounting, "counters", lambda target: subject.Counters(0, 0, 4))
+    monkeypatch.setattr(accounting, "counters", lambda target: adapter.Counters(0, 0, 4))
     monkeypatch.setattr(accounting, "BETWEEN_DEATHS", 0.3)
     figures = figures_of("G8")
     # A bare channel has no cap, so every call of the last look is let through: no slot is lost.
     assert verdicts(figures)["G8a"] == verdicts(figures)["G8c"] == "reached"
     assert figures["G8b"].ours.value is not None
 
-    monkeypatch.setattr(accounting, "counters", lambda target: subject.Counters(1, 2, 4))
+    monkeypatch.setattr(accounting, "counters", lambda target: adapter.Counters(1, 2, 4))
     with Server(streams=accounting.STREAMS) as server:
         with grpc.insecure_channel(server.target) as channel:
             assert accounting.own_books(server, channel) == 3

@@ -12,8 +12,8 @@ import pytest
 
 from bench.rpc import report
 from bench.rpc.clients import ROWS, Client, Contestant, locked_proxy, our_xmlrpc, proxy_per_call
+from bench.rpc.round_trips import CALLERS, Result, Turn, measure
 from bench.rpc.server import Server
-from bench.rpc.turns import CALLERS, Result, Turn, measure
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
 
