@@ -68,12 +68,14 @@ ORDER: dict[str, str] = {
     "limits": "_options _threads _worker_pool _task_pool __init__",
     "calls": """
         _errors _fallback _clock _deadline _timeout _classify _limit _window _breaker _retry
-        _retry_after _attempts _waiting _functions _grpc _grpc.errors _grpc.stream_end _grpc.channel _grpc.aio_calls
-        _grpc.aio_channel _grpc.wrap _policy __init__
+        _retry_after _attempts _waiting _functions
+        _grpc _grpc.errors _grpc.stream_end _grpc.channel _grpc.aio_calls _grpc.aio_channel
+        _grpc.wrap _policy __init__
     """,
     "pool": """
         _driver_errors _broken _options _policy _hook_deadlines _lease_tracking _closing
-        _health_checks _creation _creation_in_caller _maintenance _manager _loop_pool _per_loop __init__
+        _health_checks _creation _creation_in_caller _maintenance _manager _loop_pool _per_loop
+        __init__
     """,
     "shared": "_options _lease_tracking _maintenance _manager __init__",
     "keyed": "_options _key_pool _lazy_flag _idle_ages _capacity _manager __init__",

@@ -196,9 +196,9 @@ class Errand:
         self.to_begin, self.to_end, self.to_leave = _core.Once(), _core.Once(), _core.Once()
         self.undo = undo
         loop: Any = _get_running_loop()
+        self.errands = errands = loop_of(loop).errands  # first: it refuses where asyncio runs not
         self.loop = loop
         self.future = loop.create_future()
-        self.errands = errands = loop_of(loop).errands
         self.found: Any = None
         self.error: BaseException | None = None
         me = id(self)

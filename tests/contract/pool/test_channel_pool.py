@@ -6,12 +6,11 @@ named after what the original does, or after a trap of it that is none here.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
 
-from fastpool import PoolClosed, PoolOverloaded, _core
+from fastpool import PoolClosed, PoolOverloaded
 from support.helpers import GIL, Crew, Maker, eventually, states
 
 pytestmark = pytest.mark.usefixtures("face")
@@ -127,32 +126,6 @@ class TestPut:
                 task.result()
             assert pool.stats().idle <= 2
             eventually(lambda: states(pool) == {"idle": 2})  # noqa: B023
-
-    @pytest.mark.threads_only("what is scripted is two threads")
-    def test_counting_and_keeping_is_one_step(
-        self, channel: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The race of the test above: both see one free place, then both take it."""
-        pool, maker = channel(1)
-        held = [pool.get(), pool.get()]
-        manager = _core.manager(pool, "test")
-        counted: list[bool] = []
-        both = threading.Event()
-
-        def has_idle(n: int) -> bool:
-            counted.append(found := manager.core.has_idle(n))
-            if len(counted) == 2:
-                both.set()
-            both.wait(0.2)  # in vain, if the other has to wait until this one is kept
-            return found
-
-        monkeypatch.setattr(manager, "has_idle", has_idle)
-        tasks = crew.together(2, lambda i: pool.put(held[i]))
-        for task in tasks:
-            task.result()
-        monkeypatch.undo()
-        assert counted == [False, True]
-        eventually(lambda: states(pool) == {"idle": 1})
 
     def test_nil_is_rejected(self, channel: Any) -> None:
         pool, _ = channel(2)
