@@ -190,7 +190,7 @@ MUSTS: tuple[Must, ...] = (
     # a hundred times more there; what 1.5 allows for is a head that no cache holds.
     Must("R1a", "20,000 tasks time out: goodput / without", ">=", "", _all(0.9)),
     Must("R1b", "1,000 threads time out: goodput / without", ">=", "", _all(0.9)),
-    Must("R1c", "same, 20,000 time-outs beside the pool", "", "", NOTHING),
+    Must("R1c", "same, 20,000 timeouts beside the pool", "", "", NOTHING),
     Must("R1d", "cost of a return: 20,000 wait / 200 wait", "<=", "x", _all(1.5)),
     # An object out of a cache and back. "New" is what a cache saves.
     Must("O1a", "new bytearray(64 KiB) / cache get+put", ">=", "x", _all(1)),

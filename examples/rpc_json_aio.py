@@ -21,7 +21,7 @@ async def main(url: str) -> None:
             replies = [batch.call("add", number, number) for number in range(3)]
         print(*(reply.result() for reply in replies))
 
-        # A call that is cut off, here by a time-out, never leaves half a reply to the next one.
+        # A call that is cut off, here by a timeout, never leaves half a reply to the next one.
         try:
             async with asyncio.timeout(0):
                 await client.call("add", 1, 1)

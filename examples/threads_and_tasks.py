@@ -49,7 +49,7 @@ async def main() -> None:
 
     turns = Counter(served)
     print(f"{turns['thread']} turns of threads, {turns['task']} turns of tasks")
-    print(f"{stats.created} connections, {stats.timeouts} time-outs")
+    print(f"{stats.created} connections, {stats.timeouts} timeouts")
 
 
 if __name__ == "__main__":

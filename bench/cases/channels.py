@@ -2,7 +2,7 @@
 
 `FastPool(0, factory=..., max_idle=n)`. A pair in one thread, first while no more are open than are
 kept, then where each return closes and each get opens anew: that is where ours pays for opening on
-a thread of its own, so that the caller's time-out holds. Wall time there, since two threads share
+a thread of its own, so that the caller's timeout holds. Wall time there, since two threads share
 the work; the resource costs nothing to make, which no connection does.
 """
 

@@ -73,7 +73,7 @@ def proxy_per_thread(url: str) -> Client:
 
 
 class Patient(Transport):
-    """With a time-out: a thread whose reply another one has read would wait for ever."""
+    """With a timeout: a thread whose reply another one has read would wait for ever."""
 
     def make_connection(self, host: Any) -> Any:
         connection = super().make_connection(host)

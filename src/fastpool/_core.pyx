@@ -142,7 +142,7 @@ cdef str handle_shown(object handle, str of, fp_lease *l):
 # ---- Time spans -------------------------------------------------------------------------------
 
 cdef int64_t span_of(fp_core *c, object timeout) except -1:
-    """Nanoseconds of a time-out in seconds; None is for ever."""
+    """Nanoseconds of a timeout in seconds; None is for ever."""
     if timeout is None:
         return FP_NEVER
     cdef double seconds
@@ -209,7 +209,7 @@ cdef class Core:
             fp_core_retire(self.c)
 
     def set_queue(self, bint lifo, bint fair, double limit, object span, double max_waiting):
-        """Queue use: order, fairness, most items (inf: no bound), default time-out in seconds."""
+        """Queue use: order, fairness, most items (inf: no bound), default timeout in seconds."""
         cdef fp_core *c = self.c
         c.use, c.lifo, c.fair = FP_QUEUE, lifo, fair
         c.limit = size_of(limit)

@@ -117,7 +117,7 @@ MUTANTS = [
         ("line-duel",),
     ),
     Mutant(
-        "line: grant dropped at the time-out",
+        "line: grant dropped at the timeout",
         "core/core.h",
         "if (state >= FP_GRANTED) return 1;",
         "if (state >= FP_GRANTED) return 0;",

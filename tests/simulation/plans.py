@@ -42,7 +42,7 @@ class Plan:
     slow: float = 0.3  # hooks that take some virtual time
     failing: float = 0.1  # factories, checks and resets that raise
     cancels: float = 0.25
-    short: float = 0.3  # calls with a short time-out
+    short: float = 0.3  # calls with a short timeout
     discards: float = 0.15
     spoils: float = 0.1
     flushes: float = 0.03

@@ -162,7 +162,7 @@ def test_threads_and_tasks_keep_the_books(
     fast_switching: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Leases, gets, discards, failures, checks and resets, cut off by cancels and time-outs."""
+    """Leases, gets, discards, failures, checks and resets, cut off by cancels and timeouts."""
     caplog.set_level(logging.CRITICAL, "fastpool")
     pool, maker = accounted(
         maker=Flaky(cap=4),

@@ -79,7 +79,7 @@ def _hold(resource: Resource, index: int, dice: random.Random) -> None:
 def test_a_queue_passes_every_item_exactly_once(
     make: Any, size: int, crew: Crew, fast_switching: None
 ) -> None:
-    """Puts and gets of every form, with time-outs: what went in came out or is still there."""
+    """Puts and gets of every form, with timeouts: what went in came out or is still there."""
     q = make(size)
     sent: list[int] = [0] * THREADS
     received: list[list[tuple[int, int]]] = [[] for _ in range(THREADS)]
@@ -114,7 +114,7 @@ def test_a_pool_keeps_its_books(
     fairness: str,
     order: str,
 ) -> None:
-    """Gets, leases, discards, failures, time-outs, flushes, resizes and pauses at random."""
+    """Gets, leases, discards, failures, timeouts, flushes, resizes and pauses at random."""
     caplog.set_level(logging.CRITICAL, "fastpool")  # each failing reset is a line
     maker = Flaky(cap=4)
     pool, _ = accounted(
@@ -237,7 +237,7 @@ def test_nested_holds_neither_hang_nor_leak(accounted: Any, crew: Crew) -> None:
 
 
 def test_waiters_that_give_up_leave_the_line_whole(accounted: Any, crew: Crew) -> None:
-    """Time-outs at about the moment of the hand-off: each resource is with one, or back."""
+    """Timeouts at about the moment of the hand-off: each resource is with one, or back."""
     pool, maker = accounted(1)
 
     def act(dice: random.Random, index: int) -> None:

@@ -24,7 +24,7 @@ OPS = stress_ops(3000, share=0.1)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(10**6)))
 THREADS, LOOPS, TASKS = 5, 2, 6  # each makes as many turns
 TURNS = max(1, OPS // (THREADS + LOOPS * TASKS))
-LONG = 3 * PATIENCE  # a time-out that is reached by a bug alone
+LONG = 3 * PATIENCE  # a timeout that is reached by a bug alone
 
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(LIMIT + OPS // 20)]
 
@@ -51,7 +51,7 @@ def begin(resource: Any, key: str, who: object) -> None:
 
 
 def one_act(rng: random.Random) -> tuple[str, float | None, str]:
-    """A key, some of them hot; a time-out; how the lease ends."""
+    """A key, some of them hot; a timeout; how the lease ends."""
     key = KEYS[int(len(KEYS) * rng.random() ** 3)]
     timeout = rng.choice((None, None, None, 0.05, 0.002, 0))
     return key, timeout, rng.choice(("return",) * 8 + ("discard", "error", "late"))

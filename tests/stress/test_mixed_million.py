@@ -253,7 +253,7 @@ def test_random_operations_of_threads_and_loops(
     fast_switching: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Cancels, time-outs, discards, exceptions, failing and slow factories, checks and resets: one
+    """Cancels, timeouts, discards, exceptions, failing and slow factories, checks and resets: one
     holder at a time, never more than the cap, no wait of a minute, all that was made is closed."""
     new_loop(kind).close()  # skips
     caplog.set_level(logging.CRITICAL, "fastpool")  # each failing reset is a line
@@ -321,7 +321,7 @@ def test_random_operations_of_threads_and_loops(
     ends = sum((actor.ends for actor in actors), Counter())
     assert ends.total() == sum(actor.done for actor in actors) == OPS
     assert ends["served"] > 0
-    if min(shares) >= 100:  # of a few dozen with short time-outs all may fail by chance
+    if min(shares) >= 100:  # of a few dozen with short timeouts all may fail by chance
         assert min(actor.ends["served"] for actor in actors) > 0, "somebody was never served"
     for end in ("PoolTimeout", "Failure", "Spoilt", "cancelled") * (not QUICK):
         assert ends[end] > OPS / 10000, f"hardly anything ended with {end}: {ends}"
@@ -334,7 +334,7 @@ def test_random_operations_of_threads_and_loops(
         f"{OPS} operations of {LOOPS * TASKS} tasks on {LOOPS} loops and {threads} threads, "
         f"{kind}, {fairness}:\n{took:.1f} s, {OPS / took:,.0f} a second; {counts};\n"
         f"{maker.made} made, {maker.closed} closed, at most {CAP} open, "
-        f"{stats.timeouts} time-outs counted by the pool"
+        f"{stats.timeouts} timeouts counted by the pool"
     )
 
 
@@ -392,7 +392,7 @@ def test_a_pool_that_lends_twice_is_found_out() -> None:
 
 
 def test_a_long_wait_is_found_out() -> None:
-    """A time-out that only a lost wake-up can bring is no end like the others."""
+    """A timeout that only a lost wake-up can bring is no end like the others."""
     actor = Actor(None, "a", 1)
     late = PoolTimeout("pool", "wait", LONG, {})
     actor.note(late, Operation("get", 0.01, 0, "back", None))

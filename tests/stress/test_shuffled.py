@@ -65,7 +65,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 @modes
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_world_goes_wrong(shape: str, fair: bool) -> None:
-    """Cancels, time-outs, discards, flushes, closes, failing and slow hooks in small worlds: one
+    """Cancels, timeouts, discards, flushes, closes, failing and slow hooks in small worlds: one
     holder at a time, the cap, the line, nobody waits beside what is free, all is closed."""
     kinds: Counter[str] = Counter()
     for seed in range(SEED, SEED + WORLDS):

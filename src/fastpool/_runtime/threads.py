@@ -1,4 +1,4 @@
-"""The pool's own threads: hooks run here, so that no borrower waits longer than its time-out."""
+"""The pool's own threads: hooks run here, so that no borrower waits longer than its timeout."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class CircuitBreaker:
     `reset` ends both.
 
     ``failures`` (exception classes, or a callable) and ``codes`` (names of gRPC status codes) say
-    which exceptions count: by default broken connections and time-outs, and the codes UNAVAILABLE,
+    which exceptions count: by default broken connections and timeouts, and the codes UNAVAILABLE,
     DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED.  Any other exception is an answer, so it counts as
     success.  Cancelling counts as neither.  ``classify(error)`` is asked first, about gRPC's errors
     too, whose ``details()`` and ``trailing_metadata()`` it may look at: True: it counts, False: it

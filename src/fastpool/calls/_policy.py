@@ -121,7 +121,7 @@ class CallPolicy:
         ``idempotent``: that it does no harm to call it again, without which only what was refused
         before it was sent is tried again.  ``timeout_arg``: the name of a keyword of the function
         that is given the seconds left for each try; a caller's own value for it counts as a
-        time-out for the whole call.  ``name`` is for errors (default: the function's own).
+        timeout for the whole call.  ``name`` is for errors (default: the function's own).
         ``fallback``: called with the arguments of the call in place of a CircuitOpen, that of this
         policy's breaker or of one inside; what it returns or raises is what the caller gets.  Of a
         coroutine function it may be one, too.

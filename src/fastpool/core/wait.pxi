@@ -355,7 +355,7 @@ cdef class Wait:
             self.end(state)
 
     cdef object lined_up(self, int64_t span):
-        """It has joined: sees to its time-out."""
+        """It has joined: sees to its timeout."""
         if span != FP_NEVER:
             try:
                 self.mailbox.expire(self, span * 1e-9)
@@ -364,7 +364,7 @@ cdef class Wait:
                 raise
 
     def claim(self):
-        """Queue use: what the get has brought; once, since its time-out may keep the wait."""
+        """Queue use: what the get has brought; once, since its timeout may keep the wait."""
         item, self.item = self.item, None
         return item
 

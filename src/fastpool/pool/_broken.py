@@ -43,7 +43,7 @@ def is_broken(exc: BaseException, resource: object = None) -> bool:
 
 
 def is_broken_for_all(exc: BaseException, resource: object = None) -> bool:
-    """The rule of a SharedPool, whose resource others use: a time-out may be one caller's own, and
+    """The rule of a SharedPool, whose resource others use: a timeout may be one caller's own, and
     one who is cancelled has just gone away."""
     found = evidence(exc)
     return bool(found) and _is_dead(resource, [one for one in found if not _is_ones_own(one)])

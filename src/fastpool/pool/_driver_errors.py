@@ -240,7 +240,7 @@ ERRORS: dict[str, bool | Code | Inner] = {
     "concurrent.futures._base.BrokenExecutor": True,
 }
 
-#: Those of them that may be one caller's own time-out: in a SharedPool they say nothing of what the
+#: Those of them that may be one caller's own timeout: in a SharedPool they say nothing of what the
 #: others use.
 TIMEOUTS = {
     "redis.exceptions.TimeoutError",

@@ -1,6 +1,6 @@
 """Whether an idle resource is still good: what is asked before it is lent, and in between.
 
-The check hook runs on the pool's ``checkers``, so that the borrower's time-out holds whatever it
+The check hook runs on the pool's ``checkers``, so that the borrower's timeout holds whatever it
 does.
 """
 

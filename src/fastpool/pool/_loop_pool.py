@@ -118,7 +118,7 @@ class ShardChecking(Checking):
             else:
                 task.add_done_callback(partial(self._checked, index))
         answer = self._answer_of(task) if task.done() else "late"
-        if answer == "late":  # by its own time-out or by ours, whichever the loop saw first
+        if answer == "late":  # by its own timeout or by ours, whichever the loop saw first
             if task.done():
                 self.core.condemn(hand, "check")
             raise manager.refusal("timeout", start, span, "check")
@@ -126,7 +126,7 @@ class ShardChecking(Checking):
 
     async def _check(self, index: int) -> str | None:
         """None for a good one; "check" also if the hook raised or was cancelled, but "late" if that
-        was for its time-out."""
+        was for its timeout."""
         self.deadlines.begin(index)
         limit = within(self.options.hook_timeout)
         try:

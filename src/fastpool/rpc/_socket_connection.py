@@ -35,7 +35,7 @@ Socket = socket.socket
 NO_END = _NoEnd()
 
 SOON = 1e-6
-"""A time-out in seconds that is none any more: 0 would mean not to block."""
+"""A timeout in seconds that is none any more: 0 would mean not to block."""
 
 READ, WRITE = 1, 2
 """What a socket is waited for, and ready for."""
@@ -52,7 +52,7 @@ class Wire:
     (``fileno``, ``getpeername``, ``getpeercert``, ...) is the socket's, which is ``.socket``.
     """
 
-    # A socket with a time-out lets go of the GIL when that is set, when it waits, and when it sends
+    # A socket with a timeout lets go of the GIL when that is set, when it waits, and when it sends
     # or receives; where many threads call, each time another one goes on, and to get the GIL back
     # costs more than the system call.  So this one never blocks, and waits once for each reply.
 
@@ -64,7 +64,7 @@ class Wire:
     def __init__(self, connected: Socket, name: str, *, gather: bool = False) -> None:
         connected.settimeout(0)
         self._socket = connected
-        self._bounded = False  # whether somebody else has it, with a time-out
+        self._bounded = False  # whether somebody else has it, with a timeout
         self.name = name
         self.tls = connected if isinstance(connected, ssl.SSLSocket) else None
         self.deadline: Deadline = NO_END

@@ -143,7 +143,7 @@ class TestEviction:
 
     @kinds
     def test_a_loop_that_does_not_run(self, kind: str) -> None:
-        """Its resource cannot be closed: the waiter's time-out applies; what others give back is
+        """Its resource cannot be closed: the waiter's timeout applies; what others give back is
         taken in its stead."""
         with accounted(2) as (pool, maker), threads(kind, 3) as (still, one, other):
             still.run(use(pool))

@@ -191,7 +191,7 @@ class TestOptions:
 
     @kinds
     def test_warm(self, kind: str) -> None:
-        """Counts what others have; a time-out and a failure are told."""
+        """Counts what others have; a timeout and a failure are told."""
         with accounted(3) as (pool, maker), threads(kind, 2) as (one, other):
             one.run(use(pool))
             assert other.run(pool.awarm(3)) == 3

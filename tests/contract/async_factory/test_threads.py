@@ -103,7 +103,7 @@ class TestThreads:
 
     @kinds
     def test_close_from_a_thread(self, kind: str) -> None:
-        """It waits for the loop to close what is idle and for borrowers, within its time-out."""
+        """It waits for the loop to close what is idle and for borrowers, within its timeout."""
         with accounted(3) as (pool, maker), threads(kind, 1) as [one]:
             leases = [one.run(pool.aacquire()) for _ in range(3)]
             one.call(leases.pop().release)

@@ -2,7 +2,7 @@
 
 The task under test is cancelled at its k-th suspension, for k = 0, 1, 2, ... until it gets through:
 before what it waits for has come, or just after and before it runs.  Its loop is stopped for longer
-than its time-out there, or closed for good.  After each: nothing is lent, nobody waits, and the
+than its timeout there, or closed for good.  After each: nothing is lent, nobody waits, and the
 pool serves the next one.
 """
 
@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-SPAN = 0.01  # the time-out that is made to pass
+SPAN = 0.01  # the timeout that is made to pass
 
 
 async def _play(stage: Scene, strike: Strike, timeout: float) -> BaseException | None:
@@ -86,7 +86,7 @@ def test_out_of_time_at_every_suspension(kind: str, scene: type[Scene], helped: 
         def act(task: Any, awaited: Any) -> None:
             if helped == "before" and k:
                 stage.help()
-            time.sleep(1.5 * SPAN)  # the loop stands still for longer than the time-out, surely
+            time.sleep(1.5 * SPAN)  # the loop stands still for longer than the timeout, surely
 
         strike = Strike(k, act)
         error = run_in(kind, _play(stage, strike, SPAN), 2 * PATIENCE)
@@ -147,7 +147,7 @@ def _help_when_it_waits(stage: Scene, strike: Strike, task: Any, loop: Any) -> N
 
 @kinds
 def test_a_wait_that_ends_at_its_deadline(kind: str, accounted: Any) -> None:
-    """A time-out at about the moment of the hand-off: the resource is with one, or back."""
+    """A timeout at about the moment of the hand-off: the resource is with one, or back."""
     pool, maker = accounted(1)
 
     async def main() -> None:

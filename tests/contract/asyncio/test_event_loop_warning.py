@@ -23,7 +23,7 @@ from fastpool import (
 from fastpool.queue import LifoQueue, Queue
 from support.helpers import PATIENCE, Crew, eventually, works
 
-SOON = 0.02  # seconds; a time-out that is tested itself
+SOON = 0.02  # seconds; a timeout that is tested itself
 
 
 def on_loop(call: Callable[[], Any]) -> Any:
@@ -116,7 +116,7 @@ WAITS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
 
 @pytest.mark.parametrize("what", WAITS)
 def test_a_wait_on_an_event_loop_is_said_once(what: str) -> None:
-    """With the place of the call, and what to write in its stead; and again in the time-out."""
+    """With the place of the call, and what to write in its stead; and again in the timeout."""
     make, call, cure = WAITS[what]
     thing = make()
     (warning,) = heard(lambda: call(thing))

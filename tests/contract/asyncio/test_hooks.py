@@ -102,7 +102,7 @@ class TestHooks:
     def test_a_check_takes_its_time_from_that_of_the_call(
         self, run: Run, accounted: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
     ) -> None:
-        """Who waits for a new resource after a failed check has what is left of the time-out."""
+        """Who waits for a new resource after a failed check has what is left of the timeout."""
         later = 0.0
         ahead = SimpleNamespace(monotonic=lambda: time.monotonic() + later)
 
@@ -268,7 +268,7 @@ class TestHolders:
     def test_a_task_is_named_by_its_own_stack(
         self, run: Run, clock: Any, accounted: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """leases(), a time-out, the report of a leak and the warning for a lost lease: all know
+        """leases(), a timeout, the report of a leak and the warning for a lost lease: all know
         the coroutine that took it, though the event loop runs it."""
         pool, maker = accounted(1, leak_after=60, clock=clock)
 

@@ -235,7 +235,7 @@ def test_either_bell_is_heard(loop_kind: str, bell: str, monkeypatch: pytest.Mon
 
 
 def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, crew: Crew) -> None:
-    """The task's loop stands still beyond its time-out.  What comes back meanwhile goes to the
+    """The task's loop stands still beyond its timeout.  What comes back meanwhile goes to the
     thread behind it in line, and does not wait for the loop to find out."""
     pool, _ = accounted(1)
     held = pool.get()

@@ -23,7 +23,7 @@ from support.helpers import GIL, PATIENCE, Crew, Maker, eventually, housekept, s
 from support.loops import KINDS, Run
 from support.loops import eventually as aeventually
 
-SPAN = 0.02  # the time-out that is made to pass
+SPAN = 0.02  # the timeout that is made to pass
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ class Outrun:
 
 
 async def outrun(accounted: Any, *spans: float) -> Outrun:
-    """``spans``: the time-outs of those in line.  The loop has not run since the notice."""
+    """``spans``: the timeouts of those in line.  The loop has not run since the notice."""
     n = len(spans)
     for _ in range(50):
         pool, maker = accounted(n + 1, fairness="throughput")

@@ -116,7 +116,7 @@ class TestTimeouts:
         assert maker.made == 1
 
     def test_asyncio_timeout_around_it(self, run: Run, accounted: Any) -> None:
-        """asyncio's own time-outs work by cancelling: the place in line is left."""
+        """asyncio's own timeouts work by cancelling: the place in line is left."""
         pool, _ = accounted(1)
 
         async def main() -> None:

@@ -1,4 +1,4 @@
-"""Time-outs of tasks: one timer a loop, very many at one instant, clocks of their own."""
+"""Timeouts of tasks: one timer a loop, very many at one instant, clocks of their own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pass_by(until: float) -> None:
 
 class TestManyAtOneInstant:
     def test_the_loop_goes_on_in_between(self, run: Run, accounted: Any) -> None:
-        """What is ready beside a thousand time-outs has its turn after a few of them."""
+        """What is ready beside a thousand timeouts has its turn after a few of them."""
         pool, _ = accounted(1)
         ended = 0
 

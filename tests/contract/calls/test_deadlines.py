@@ -130,7 +130,7 @@ def test_the_deadline_of_a_call_that_has_ended_cancels_nothing(fails: bool) -> N
 
 
 def test_a_call_in_a_task_that_was_cancelled_before_still_has_a_deadline() -> None:
-    """Clean-up that calls: its own time-out is a DeadlineExceeded and not the cancellation again,
+    """Clean-up that calls: its own timeout is a DeadlineExceeded and not the cancellation again,
     as with `asyncio.timeout`."""
     seen: list[BaseException] = []
 

@@ -117,7 +117,7 @@ def release_all(world: Any) -> None:
 
 
 def in_vain(act: Act) -> Act:
-    """The call ends with a time-out."""
+    """The call ends with a timeout."""
 
     def acted(world: Any) -> None:
         with pytest.raises(PoolTimeout):

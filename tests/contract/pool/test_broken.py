@@ -383,7 +383,7 @@ def test_it_is_the_default(request: pytest.FixtureRequest, kind: str) -> None:
 def test_what_may_be_ones_own_leaves_a_shared_resource_alone(
     shared: Any, rule: Any, error: BaseException, closed: bool
 ) -> None:
-    """A time-out may be the caller's, and who is cancelled has just gone away."""
+    """A timeout may be the caller's, and who is cancelled has just gone away."""
     pool, _ = shared(1, discard_on=rule)
     with pytest.raises(type(error)):
         with pool.lease():

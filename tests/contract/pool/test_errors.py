@@ -87,7 +87,7 @@ def test_each_can_be_pickled(kind: type[PoolError], protocol: int, accounted: An
 
 
 def test_a_timeout_carries_phase_waited_and_sizes(accounted: Any) -> None:
-    """What a program needs to tell one time-out from another is in attributes."""
+    """What a program needs to tell one timeout from another is in attributes."""
     error = caught_from_pool(PoolTimeout, accounted)
     assert isinstance(error, PoolTimeout)
     assert error.phase == "wait"
@@ -144,7 +144,7 @@ def test_the_text_of_a_timeout_has_the_figures(accounted: Any) -> None:
 
 
 def test_a_timeout_chains_the_last_failure_of_the_factory(accounted: Any) -> None:
-    """When the factory has been failing, the reason for the time-out is its failure."""
+    """When the factory has been failing, the reason for the timeout is its failure."""
     pool, maker = accounted(1, name="shop")
     failure = ConnectionRefusedError("no server")
     maker.script.append(failure)
@@ -182,7 +182,7 @@ def test_a_failure_keeps_nothing_of_its_caller_alive(
     accounted: Any, make: Callable[[], Exception], closed: bool
 ) -> None:
     """What a caller had at hand when the factory's failure was raised in it goes with its frame,
-    though the pool remembers the failure; a later time-out says what it was."""
+    though the pool remembers the failure; a later timeout says what it was."""
     pool, maker = accounted(1)
 
     def call() -> weakref.ref[Big]:
@@ -213,7 +213,7 @@ def test_a_timeout_without_failures_has_no_cause(accounted: Any) -> None:
 
 
 def test_a_creation_that_worked_clears_the_last_failure(accounted: Any) -> None:
-    """A failure of yesterday is not the reason for the time-out of today."""
+    """A failure of yesterday is not the reason for the timeout of today."""
     pool, maker = accounted(1)
     maker.script.append(OSError("yesterday"))
     with pytest.raises(OSError):

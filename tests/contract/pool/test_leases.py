@@ -268,7 +268,7 @@ class TestDeadlock:
         works(pool, 2)
 
     def test_a_try_that_does_not_wait_is_no_deadlock(self, accounted: Any) -> None:
-        """With timeout=0 nothing would wait, so it is an ordinary time-out."""
+        """With timeout=0 nothing would wait, so it is an ordinary timeout."""
         pool, _ = accounted(1)
         with pool.lease(), pytest.raises(PoolTimeout):
             pool.get(timeout=0)

@@ -225,7 +225,7 @@ def test_a_log_handler_may_borrow_when_it_hears_of_a_leak() -> None:
     try:
         held, begun = pool.acquire(), time.monotonic()
         eventually(lambda: taken, within=3 * PATIENCE)
-        assert time.monotonic() - begun < PATIENCE, "it was served by its time-out alone"
+        assert time.monotonic() - begun < PATIENCE, "it was served by its timeout alone"
     finally:
         log.removeHandler(handler)
     for lease in (held, *taken):

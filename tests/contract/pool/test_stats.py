@@ -128,7 +128,7 @@ class TestStats:
         assert pool.stats().closed_total == 4
 
     def test_refusals_are_counted_by_kind(self, accounted: Any) -> None:
-        """A time-out is no overload, a closed pool neither."""
+        """A timeout is no overload, a closed pool neither."""
         pool, _ = accounted(1, max_waiting=0)
         resource = pool.get()
         for _ in range(2):

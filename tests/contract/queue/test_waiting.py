@@ -73,7 +73,7 @@ class TestGetters:
 
     @ours
     def test_a_getter_that_gave_up_takes_no_item_along(self, kind: Kind, crew: Crew) -> None:
-        """A time-out that races with a put either returns the item or leaves it in the queue."""
+        """A timeout that races with a put either returns the item or leaves it in the queue."""
         q = kind.make()
         got = 0
         for item in range(200):

@@ -180,7 +180,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, TimeoutError])
     def test_what_says_nothing_about_the_resource(self, shared: Any, error: Any) -> None:
-        """One caller's own mistake, end or time-out is not the others'."""
+        """One caller's own mistake, end or timeout is not the others'."""
         pool, _ = shared(1, slots=5)
         with pytest.raises(error), pool.lease():
             raise error

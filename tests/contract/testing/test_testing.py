@@ -72,7 +72,7 @@ class TestScript:
         factory.assert_all_closed()
 
     def test_a_hang_lasts_until_it_is_released(self) -> None:
-        """The borrower's time-out holds meanwhile; the resource comes when the hang is over."""
+        """The borrower's timeout holds meanwhile; the resource comes when the hang is over."""
         hang = Hang()
         factory = ScriptedFactory(create=[hang])
         with FastPool(1, factory=factory) as pool:

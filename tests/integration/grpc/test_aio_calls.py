@@ -128,7 +128,7 @@ def test_stream_unary(using: Callable[..., Any], waits: bool) -> None:
         assert isinstance(method, grpc.aio.StreamUnaryMultiCallable)
         for requests in (iter([b"a", b"b"]), letters(b"ab")):
             async with occupied(channel, waits) as free:
-                call = method(requests, 10)  # these take their time-out by position, too
+                call = method(requests, 10)  # these take their timeout by position, too
                 assert isinstance(call, grpc.aio.StreamUnaryCall) and call.time_remaining() > 5
                 free()
                 assert await call == b"ab"

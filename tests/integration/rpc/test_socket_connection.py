@@ -147,7 +147,7 @@ def test_a_new_wire_that_is_dead_is_an_error_and_an_old_one_is_replaced(ends: En
 
 
 def test_past_its_deadline_the_socket_itself_times_out_too(ends: Ends) -> None:
-    """A socket with a time-out of 0 would say that it does not block."""
+    """A socket with a timeout of 0 would say that it does not block."""
     ends.wire.begin(Deadline(1e-9))
     while ends.wire.gettimeout() != 0:
         pass

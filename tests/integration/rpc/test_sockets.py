@@ -196,7 +196,7 @@ def mute() -> Iterator[Any]:
 
 @pytest.mark.parametrize("reader", ["recv", "recv_into", "makefile"])
 def test_the_deadline_holds_over_all_reads_of_a_turn(mute: Any, reader: str) -> None:
-    """However often a byte comes: a socket's own time-out would begin anew with each."""
+    """However often a byte comes: a socket's own timeout would begin anew with each."""
     with of(mute, size=1) as pool:
         pool.pool.warm(1)
         began = time.monotonic()

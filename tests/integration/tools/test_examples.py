@@ -37,7 +37,7 @@ EXAMPLES = {
     "several_loops": r"two loops at once: 120 leases, 0 still open\n"
     r"and a third one: 180 leases\nall is closed: True\n",
     "threads_and_tasks": r"100 turns of threads, 100 turns of tasks\n"
-    r"[12] connections, 0 time-outs\n",
+    r"[12] connections, 0 timeouts\n",
     "channel_pool": r"20 at once over 20 connections\nkept: 4, closed on return: 16\n"
     r"opened for the next 200: 0\n",
     "redigo_pool": r"count is 800, by 16 threads\nthe server saw at most 4 connections\n"

@@ -1,4 +1,4 @@
-/* The line of a pool: gate bits, hand-off and notices, time-outs. SPIN finds who waits for ever
+/* The line of a pool: gate bits, hand-off and notices, timeouts. SPIN finds who waits for ever
  * beside an idle resource (an invalid end state) and any resource that is lost or lent twice.
  *
  * -DFAIR: the head is impatient from the start. Without: it may become so at any time, or never.
@@ -6,7 +6,7 @@
  * Mutants: NO_LOOK      nobody looks for something idle after joining the line
  *          EARLY_GATE   a return reads the gate before it publishes
  *          LATE_BITS    dispatch sets the bits of the gate after its last look
- *          DROP         a grant that comes together with the time-out is dropped
+ *          DROP         a grant that comes together with the timeout is dropped
  *          KEEP_NOTICE  a waiter that leaves does not pass its notice on
  *          SILENT       a notified waiter that found nothing does not ask for the next notice
  */

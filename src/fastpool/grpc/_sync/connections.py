@@ -188,7 +188,7 @@ class Connections:
     # -- slots -------------------------------------------------------------------------------------
 
     def enter(self, pool: SharedPool[Connection], timeout: float | None) -> SharedLease[Connection]:
-        """A slot for a call with this time-out, waiting in line at most so long."""
+        """A slot for a call with this timeout, waiting in line at most so long."""
         deadline, own = self._patience(pool, timeout)
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
