@@ -175,11 +175,6 @@ if hasattr(os, "register_at_fork"):
 # ---- Waiting -----------------------------------------------------------------------------------
 
 
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 def _off_loop(manager: Manager, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
     """``call(*args)`` on a worker, begun at once; await its result."""
     errand = Errand(lambda: None)
@@ -221,7 +216,7 @@ class Errand:
             self.undo()
             return
         try:
-            self.loop.call_soon_threadsafe(_set, self.future)
+            self.loop.call_soon_threadsafe(_core.set_done, self.future)
         except RuntimeError:  # the loop is closed
             self.abandon()
 

@@ -28,11 +28,17 @@ cdef class Hand:
     the manager's Python code cannot make a slot nobody's; see ``hand_drop``.
     """
     cdef fp_core *c
+    cdef uint64_t id  # of the pool, which may be gone when this is collected
     cdef fp_slot *slot
     cdef uint64_t generation
     cdef uint64_t forks  # of the process that has taken it
     cdef bint coming
     cdef public uint64_t ticket  # shared pools: the manager's name of the lease; 0: it has none
+
+    def __dealloc__(self):
+        """A task did not come to where it would be dropped: a signal handler has raised in between."""
+        if (self.slot != NULL or self.coming) and fp_id_of(self.c) == self.id and not is_finalizing():
+            hand_drop(self)
 
     @property
     def index(self):
@@ -88,7 +94,7 @@ cdef class Job:
 cdef Hand hand_of(fp_core *c, fp_slot *slot):
     """With a slot that was taken just now, or none."""
     cdef Hand hand = Hand.__new__(Hand)
-    hand.c = c
+    hand.c, hand.id = c, fp_id_of(c)
     hand_take(hand, slot, 0 if slot == NULL else fp_slot_generation(slot))
     return hand
 

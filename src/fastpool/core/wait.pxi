@@ -77,6 +77,12 @@ cdef class Mailbox:
         fp_mailbox_close(&self.box)
 
 
+def set_done(future):
+    """For the loop to call: in C, or a signal handler that raises in it would leave the future for ever."""
+    if not future.done():
+        future.set_result(None)
+
+
 cdef Mailbox here():
     """The mailbox of the running loop.  Python 3.11 makes a system call to say which that is, so there
     the loop is asked for its thread: a loop that runs inside another, which asyncio forbids, is taken
