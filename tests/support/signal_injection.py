@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ def interrupt(point: int, call: Callable[[], Any], kept: list[BaseException] | N
 
     sys.setprofile(profile)
     try:
-        call()
+        _apart(call)
     except Interrupted as error:
         if kept is not None:
             kept.append(error)
@@ -56,6 +56,17 @@ def interrupt(point: int, call: Callable[[], Any], kept: list[BaseException] | N
     finally:
         sys.setprofile(None)
     return False
+
+
+def _apart(call: Callable[[], Any]) -> None:
+    """Make the call in a generator, whose state of exceptions is its own: what is raised just where
+    a handler ends leaves the exception that was handled behind, as the context of all to follow."""
+
+    def once() -> Iterator[None]:
+        call()
+        yield
+
+    next(once())
 
 
 class Struck(NamedTuple):
@@ -90,7 +101,7 @@ def strike(
 
     watch(moment)
     try:
-        call()
+        _apart(call)
     except BaseException:  # or what the standard library makes of it
         if not where:
             raise
@@ -115,7 +126,7 @@ def at_all(call: Callable[[], Any], handler: Callable[[FrameType], Any]) -> None
 
     watch(moment)
     try:
-        call()
+        _apart(call)
     finally:
         unwatch()
         frames.kinds.clear()

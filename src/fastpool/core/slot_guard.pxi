@@ -54,6 +54,10 @@ cdef class Hand:
         self.slot = NULL
         return False
 
+    def leave(self):
+        """What it has is somebody else's from here on."""
+        self.slot = NULL
+
     def drop(self):
         """See ``hand_drop``."""
         hand_drop(self)

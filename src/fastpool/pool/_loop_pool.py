@@ -117,6 +117,7 @@ class ShardChecking(Checking):
                 hand.receive(away)
             else:
                 task.add_done_callback(partial(self._checked, index))
+                away.leave()
         answer = self._answer_of(task) if task.done() else "late"
         if answer == "late":  # by its own timeout or by ours, whichever the loop saw first
             if task.done():

@@ -61,7 +61,7 @@ def programs(run: Any) -> Any:
 
     def run_ours(*args: str, **env: str) -> Any:
         assert IMPORT in args[-1]
-        ours = "import sys; sys.path[:0] = {}\n"
+        ours = "import sys; sys.path[:0] = {}; "  # one line: the program has an indentation
         ours += "from contract.limits.executor_adapter import ThreadPoolExecutor"
         path = [TESTS, str(Path(importlib.import_module("fastpool").__file__ or "").parent.parent)]
         return run(*args[:-1], args[-1].replace(IMPORT, ours.format(path)), **env)
