@@ -147,11 +147,11 @@ def chaos(seconds: float, seed: int, say: Callable[[str], object]) -> dict[str, 
         server = stack.enter_context(GrpcServer())
         links = {name: stack.enter_context(BadLink(server.port)) for name in CONTESTANTS}
         threads = []
-        for name, (opener, calls) in CONTESTANTS.items():
+        for name, (creator, calls) in CONTESTANTS.items():
             target = links[name].target
 
-            def open_channel(opener: Any = opener, target: str = target) -> Any:
-                return opener(target)
+            def open_channel(creator: Any = creator, target: str = target) -> Any:
+                return creator(target)
 
             args = (open_channel, tallies[name], over)
             threads.append(threading.Thread(target=calls, args=args))

@@ -68,8 +68,8 @@ async def methods_of(openers: Iterable[Opened], method: str) -> AsyncIterator[li
     """The method on each channel, all of them connected: so the server's limit is known."""
     async with AsyncExitStack() as stack:
         methods = []
-        for opener in openers:
-            channel = await stack.enter_async_context(opener())
+        for creator in openers:
+            channel = await stack.enter_async_context(creator())
             await unary(channel)(b"", timeout=PATIENCE, wait_for_ready=True)
             methods.append(unary(channel, method))
         yield methods

@@ -413,14 +413,14 @@ cdef class Core:
         fp_lock_drop(&c.lock)
         return -1 if slot == NULL else <int64_t>number_of(slot)
 
-    def reserve_here(self, Hand hand not None, opener, permit):
+    def reserve_here(self, SlotGuard hand not None, creator, permit):
         """Takes a place under the cap in hand, as CREATING, for a borrower who is going to call the
         factory; False: all are taken, or so many are at it already.  ``permit``: the number of the one
         that it has; None: who waits for one goes first.  Under the manager's lock."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
-        cdef set granted = opener.granted
-        cdef double most = opener.most - opener.tries
+        cdef set granted = creator.granted
+        cdef double most = creator.most - creator.tries
         if permit is not None:
             granted.discard(permit)
         elif granted:
@@ -442,7 +442,7 @@ cdef class Core:
         fp_lock_drop(&c.lock)
         return slot != NULL
 
-    def create_here(self, Hand hand not None, create, refuse, double lifetime):
+    def create_here(self, SlotGuard hand not None, create, refuse, double lifetime):
         """Calls the factory for the place in hand and lends what it returns, in one step: no signal
         handler comes between.  ``refuse(item)`` raises for what is no resource.  Raises what they
         raise; the place is in hand still, and whoever drops the hand frees it."""
@@ -459,7 +459,7 @@ cdef class Core:
         hand_take(hand, slot, fp_slot_generation(slot))
         fp_pool_begin(c, slot)
 
-    def free_here(self, Hand hand not None):
+    def free_here(self, SlotGuard hand not None):
         """Gives back the place in hand, if the factory has put nothing there."""
         cdef fp_slot *slot = hand.slot
         if slot == NULL or hand.forks != fp_forks or fp_slot_state(slot) != FP_CREATING:
@@ -799,20 +799,20 @@ cdef class Core:
 
     # -- waiting --
 
-    def come(self, Hand hand not None):
+    def come(self, SlotGuard hand not None):
         """The caller asks for a creation and is about to ``take``."""
         fp_lock_take(&self.c.lock)
         self.c.coming += 1
         hand.coming, hand.forks = True, fp_forks
         fp_lock_drop(&self.c.lock)
 
-    def condemn(self, Hand hand not None, str why):
+    def condemn(self, SlotGuard hand not None, str why):
         """Has the slot in hand, CHECKING, closed by the pool's own threads."""
         if hand.forks == fp_forks:
             rescue(self.c, hand.slot, why)
         hand.slot = NULL
 
-    def ask(self, Hand hand not None, Job job not None, call, tuple args, timeout):
+    def ask(self, SlotGuard hand not None, Job job not None, call, tuple args, timeout):
         """Has ``call(*args)`` made on the housekeeper, and the slot in hand with it; waits for the end
         of the job that this begins.  True: the slot is in hand again.  False: it has not ended after
         so many seconds, and whoever ends it has the slot; likewise if a signal handler raises."""
@@ -849,7 +849,7 @@ cdef class Core:
         fp_lock_drop(&self.c.lock)
         return n
 
-    def take(self, Hand hand not None, span, *, bint in_front=False):
+    def take(self, SlotGuard hand not None, span, *, bint in_front=False):
         """Waits for a slot as LEASED, at most ``span`` seconds, and takes it in hand.
 
         Returns "fresh"; "due": the manager has to look at it first; or why there is none: "timeout",
@@ -996,8 +996,8 @@ def _install():
         KeyedLease: "leases are made by KeyedPool.lease() and KeyedPool.acquire()",
         SharedLease: "leases are made by SharedPool.lease() and SharedPool.acquire()",
         SemaphoreHold: "holds are made by WeightedSemaphore.hold()",
-        Hold: "holds are made by Lane.take()",
-        Hand: "hands are made by hand()",
+        CallSlot: "holds are made by AioDispatcher.take()",
+        SlotGuard: "hands are made by hand()",
         Guard: "guards are made by Lock.hold()",
         Taken: "made by the core alone",
     })

@@ -17,7 +17,7 @@ from . import (
 )
 from ._core import ObjectCache
 from ._runtime import scheduler
-from ._runtime.threads import Workers
+from ._runtime.threads import ThreadGroup
 from .pool._options import is_async
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ __all__ = ["ObjectCache"]
 
 EPOCH = 60.0  # seconds without a full collection after which a generation ends all the same
 
-_workers = Workers("fastpool-cache", 1)
+_workers = ThreadGroup("fastpool-cache", 1)
 _first: dict[str, object] = {}
 
 
@@ -68,7 +68,7 @@ def due() -> None:
 
 def _after_fork_in_child() -> None:
     global _workers
-    _workers = Workers("fastpool-cache", 1)
+    _workers = ThreadGroup("fastpool-cache", 1)
     if _core.caches_watched():
         in_use()
 

@@ -23,7 +23,15 @@ PRIVATE = {
 TYPES = [
     kind for name, kind in vars(_core).items() if isinstance(kind, type) and name not in PRIVATE
 ]
-BY_POOLS_ALONE = {"Lease", "KeyedLease", "SharedLease", "SemaphoreHold", "Hold", "Hand", "Guard"}
+BY_POOLS_ALONE = {
+    "Lease",
+    "KeyedLease",
+    "SharedLease",
+    "SemaphoreHold",
+    "CallSlot",
+    "SlotGuard",
+    "Guard",
+}
 UNTRIED = {  # of no interest, or they would rightly wait for ever
     "__class__", "__init_subclass__", "__subclasshook__", "__new__", "join", "wait", "wait_for",
     "run", "hold", "acquire",

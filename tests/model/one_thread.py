@@ -52,8 +52,8 @@ class OneThread(contextlib.ExitStack):
 
         self._put_in(scheduler, "_inbox", Inbox)
         for module in (keyed_manager, _manager, _creation):
-            self._put_in(module, "Workers", self._workers)
-        for manager in (_manager.Manager, _key_pool.Branch):
+            self._put_in(module, "ThreadGroup", self._workers)
+        for manager in (_manager.Manager, _key_pool.KeyPool):
             self._put_in(manager, "come", self._coming(manager.come))
         self.callback(_core.bind, pool.configure, outside.put)
         _core.bind(pool.configure, Inbox.put)
@@ -85,7 +85,7 @@ class OneThread(contextlib.ExitStack):
 
 
 class InLine:
-    """In the place of ``Workers``."""
+    """In the place of ``ThreadGroup``."""
 
     linger = 0.0
 

@@ -171,9 +171,9 @@ class Run:
         with self._counting:
             self.back += 1
 
-    async def loop(self, opener: Callable[[str], Any], index: int, settled: Any) -> None:
+    async def loop(self, creator: Callable[[str], Any], index: int, settled: Any) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # cancelled calls' tales
-        async with opener(self.target) as channel:
+        async with creator(self.target) as channel:
             tasks = [self.task(channel, f"{index}.{i}") for i in range(TASKS)]
             await asyncio.gather(*tasks)
             await asyncio.to_thread(settled.wait)

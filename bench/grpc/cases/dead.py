@@ -26,8 +26,8 @@ class Loss(NamedTuple):
     seconds: float  # until the first call that went well
 
 
-def black_hole(opener: Callable[[str], Any], siblings: bool) -> Loss:
-    with GrpcServer() as server, BadLink(server.port) as link, opener(link.target) as channel:
+def black_hole(creator: Callable[[str], Any], siblings: bool) -> Loss:
+    with GrpcServer() as server, BadLink(server.port) as link, creator(link.target) as channel:
         say = unary(channel)
         say(b"", timeout=PATIENCE, wait_for_ready=True)
         if siblings:

@@ -80,19 +80,19 @@ def threads() -> int:
 
 
 def main(name: str, seconds: str, targets: str) -> None:
-    opener = {"bare": bare, "ours": ours}[name]
+    creator = {"bare": bare, "ours": ours}[name]
     several = targets.split(",")
     try:
         # What a process has once, however many targets, is there before: grpc's own threads from
         # the first call on, fastpool's housekeeper from the first pool on.
         with grpc.insecure_channel(several[0]) as first:
             unary(first)(b"", timeout=PATIENCE)
-            for channel in opener(several[0]):
+            for channel in creator(several[0]):
                 unary(channel)(b"", timeout=PATIENCE)
                 channel.close()
             time.sleep(1.0)  # the thread of a closed subscription has ended
             before = threads()
-            opened = [opener(target) for target in several]
+            opened = [creator(target) for target in several]
             for channels in opened:
                 for channel in channels:
                     unary(channel)(b"", timeout=PATIENCE)

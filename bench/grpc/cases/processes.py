@@ -66,8 +66,8 @@ def failures(what: str, who: str, target: str) -> int:
 # -- the child ---------------------------------------------------------------------------------
 
 
-def fork(opener: Callable[[str], Any], target: str) -> int:
-    channel = opener(target)
+def fork(creator: Callable[[str], Any], target: str) -> int:
+    channel = creator(target)
     say = unary(channel)
     say(b"", timeout=TIMEOUT)
     failed = 0
@@ -112,12 +112,12 @@ def in_loop(use: Callable[[], Any]) -> bool:
     return False
 
 
-def loops(opener: Callable[[str], Any], target: str) -> int:
+def loops(creator: Callable[[str], Any], target: str) -> int:
     """A handle that was made by one loop, used by three others in threads while that one runs."""
     failed: list[bool] = []
 
     async def main() -> None:
-        channel = opener(target)
+        channel = creator(target)
         say = unary(channel)
         await say(b"", timeout=TIMEOUT)
 
@@ -134,12 +134,12 @@ def loops(opener: Callable[[str], Any], target: str) -> int:
     return sum(failed)
 
 
-def again(opener: Callable[[str], Any], target: str) -> int:
+def again(creator: Callable[[str], Any], target: str) -> int:
     """A handle that a loop made and used, in a loop that comes after it."""
     kept: list[Any] = []
 
     async def first() -> None:
-        channel = opener(target)
+        channel = creator(target)
         kept.extend((channel, unary(channel)))
         await kept[1](b"", timeout=TIMEOUT)
 
@@ -148,10 +148,10 @@ def again(opener: Callable[[str], Any], target: str) -> int:
 
 
 def main(what: str, who: str, target: str) -> None:
-    opener = OPENERS["sync" if what == "fork" else "aio", who]
+    creator = OPENERS["sync" if what == "fork" else "aio", who]
     play = {"fork": fork, "loops": loops, "again": again}[what]
     try:
-        said: dict[str, Any] = {"failed": play(opener, target)}
+        said: dict[str, Any] = {"failed": play(creator, target)}
     except NotBuilt as lack:
         said = {"lack": str(lack)}
     print(json.dumps(said), flush=True)

@@ -24,10 +24,10 @@ class Outage(NamedTuple):
     delay: float  # seconds from when the server listened to the first answer
 
 
-def outage(opener: Callable[[str], Any], wait: bool) -> Outage:
+def outage(creator: Callable[[str], Any], wait: bool) -> Outage:
     """`wait`: calls wait for the connection, up to their deadline."""
     options = {"timeout": PATIENCE, "wait_for_ready": wait}
-    with GrpcServer() as server, opener(server.target) as channel:
+    with GrpcServer() as server, creator(server.target) as channel:
         say = unary(channel)
         say(b"", **options)
         server.kill()

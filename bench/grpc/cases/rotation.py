@@ -104,9 +104,9 @@ class Closed(NamedTuple):
     late: float  # milliseconds from the end of the last call to the return of close
 
 
-def close_under_calls(opener: Callable[[str], Any], close: Callable[[Any], None]) -> Closed:
+def close_under_calls(creator: Callable[[str], Any], close: Callable[[Any], None]) -> Closed:
     with GrpcServer() as server:
-        channel = opener(server.target)
+        channel = creator(server.target)
         unary(channel)(b"", timeout=PATIENCE)
         ends: list[float] = []
         call = unary(channel, "Wait")
@@ -123,9 +123,9 @@ def close_under_calls(opener: Callable[[str], Any], close: Callable[[Any], None]
         return Closed(cut_off, 1_000 * (returned - max(ends)))
 
 
-async def close_on_loop(opener: Callable[[str], Any]) -> Closed:
+async def close_on_loop(creator: Callable[[str], Any]) -> Closed:
     with GrpcServer() as server:
-        channel = opener(server.target)
+        channel = creator(server.target)
         await unary(channel)(b"", timeout=PATIENCE)
         ends: list[float] = []
         cut_off = 0

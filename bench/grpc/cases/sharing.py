@@ -75,11 +75,11 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
-def use(opener: Callable[[], Any], stubs: int) -> list[tuple[Any, Any]]:
+def use(creator: Callable[[], Any], stubs: int) -> list[tuple[Any, Any]]:
     """That many channels with a stub and a call each; they stay open while the list is held."""
     opened = []
     for _ in range(stubs):
-        channel = opener()
+        channel = creator()
         stub = unary(channel)
         stub(b"x", timeout=PATIENCE)
         opened.append((channel, stub))
@@ -95,12 +95,12 @@ def main(name: str, target: str, other: str, certificate: str) -> None:
     def ours(to: str) -> Any:
         return shared(to, credentials=credentials)
 
-    opener = {"bare": bare, "ours": ours}[name]
+    creator = {"bare": bare, "ours": ours}[name]
     try:
         # Whatever is made once a process is made now, with a server that does not count.
-        warm = use(partial(opener, other), 3)
+        warm = use(partial(creator, other), 3)
         before = resident()
-        held = use(partial(opener, target), STUBS)
+        held = use(partial(creator, target), STUBS)
         print(json.dumps({"kibibytes": resident() - before}))
     except NotBuilt as lack:
         print(json.dumps({"lack": str(lack)}))

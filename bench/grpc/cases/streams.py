@@ -32,8 +32,8 @@ class Left(NamedTuple):
     next_call: float
 
 
-async def leave_on_loop(opener: Callable[[], Any]) -> Left:
-    async with opener() as channel:
+async def leave_on_loop(creator: Callable[[], Any]) -> Left:
+    async with creator() as channel:
         say, count = unary(channel), stream(channel)
         await say(b"", timeout=PATIENCE)
 
@@ -57,8 +57,8 @@ async def leave_on_loop(opener: Callable[[], Any]) -> Left:
         return Left(left, 1_000 * (time.perf_counter() - begun))
 
 
-def leave(opener: Callable[[], Any]) -> Left:
-    with opener() as channel:
+def leave(creator: Callable[[], Any]) -> Left:
+    with creator() as channel:
         say, count = unary(channel), stream(channel)
         say(b"", timeout=PATIENCE)
 
@@ -90,8 +90,8 @@ def g7(effort: Effort) -> Iterator[Figure]:
         openers = {"bare": bare(target), "ours": lambda: aio_shared(target, **parameters)}
         loops = take_turns(
             {
-                name: lambda opener=opener: asyncio.run(leave_on_loop(opener))
-                for name, opener in openers.items()
+                name: lambda creator=creator: asyncio.run(leave_on_loop(creator))
+                for name, creator in openers.items()
             },
             effort.turns,
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-__all__ = ["Tasks", "called", "within"]
+__all__ = ["HookTasks", "called", "within"]
 
 INF = float("inf")
 
@@ -33,9 +33,9 @@ def within(seconds: float) -> asyncio.Timeout:
     return asyncio.timeout(None if seconds == INF else seconds)
 
 
-class Tasks:
-    """In the place of ``Workers``: runs coroutine functions as tasks of one loop, which belong to
-    the pool.  They see the context variables that ``Workers`` would show them."""
+class HookTasks:
+    """In the place of ``ThreadGroup``: runs coroutine functions as tasks of one loop, which belong
+    to the pool.  They see the context variables that ``ThreadGroup`` would show them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self.loop = loop

@@ -15,8 +15,8 @@ from asyncio import _get_running_loop  # None where no loop runs
 
 from .. import _core
 from .._runtime import scheduler
-from .timeouts import Expiry
-from .wakeup import Bell
+from .timeouts import Timeouts
+from .wakeup import WakeupFd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ ROOM = ("room", "room at head")  # of what a wait ends with: one more may be ope
 
 # Not in the records: one may go with its loop in one cycle, and a socket that is collected in it
 # complains before it can be closed.
-_bells: dict[int, Bell] = {}
+_bells: dict[int, WakeupFd] = {}
 
 
 class Loop(_core.Mailbox):
@@ -51,10 +51,10 @@ class Loop(_core.Mailbox):
         self.loop = loop
         # uvloop's own clock is that of the start of the iteration; a test's loop may have another
         clock = time.monotonic if abs(loop.time() - time.monotonic()) < 1.0 else loop.time
-        self.errands: dict[int, weakref.ref[Errand]] = {}
+        self.errands: dict[int, weakref.ref[OffloadedCall]] = {}
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()  # that have resources of this loop
         self.own_time = clock is not time.monotonic
-        self.expire = Expiry(loop, clock, self.waits).add
+        self.expire = Timeouts(loop, clock, self.waits).add
 
     def __del__(self) -> None:
         self.close()  # first nobody rings any more, then the bell goes
@@ -90,7 +90,7 @@ class Loop(_core.Mailbox):
 
 def _meet(loop: asyncio.AbstractEventLoop) -> Loop:
     """A record with a bell that the loop listens to."""
-    bell = Bell()
+    bell = WakeupFd()
     its = Loop(bell.rope, loop)
     _bells[bell.rope] = bell
     try:
@@ -177,12 +177,12 @@ if hasattr(os, "register_at_fork"):
 
 def _off_loop(manager: Manager, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
     """``call(*args)`` on a worker, begun at once; await its result."""
-    errand = Errand(lambda: None)
+    errand = OffloadedCall(lambda: None)
     errand.send(manager, call, *args)
     return errand.result()
 
 
-class Errand:
+class OffloadedCall:
     """One call on a worker for one task.  Done, or given up by its task: whoever comes second finds
     out, and does ``undo()``.  Kept by the task until it has what the call has brought; dropped
     before, it gives up: a signal handler may raise anywhere in between."""
@@ -255,20 +255,20 @@ class Errand:
 
 async def borrow(
     manager: Any,
-    hand: _core.Hand,
+    hand: _core.SlotGuard,
     reason: str | None,
     span: float | None,
-    take: Callable[[_core.Hand], Any],
+    take: Callable[[_core.SlotGuard], Any],
 ) -> Any:
-    """As ``Manager.borrow``, for a task; ends with ``take(hand)``.  ``manager``: or a ``Shard``,
+    """As ``Manager.borrow``, for a task; ends with ``take(hand)``.  ``manager``: or a ``LoopPool``,
     which awaits its hooks."""
     start = time.monotonic()
     in_front = asked = False
     wait = errand = None
     try:
         its, me, core = _core.current(), _core.task(), manager.core
-        if manager.housekeeping.dozing:
-            manager.housekeeping.wake_up()
+        if manager.maintenance.dozing:
+            manager.maintenance.wake_up()
         while reason != "fresh":
             if reason == "due" and manager.awaits:
                 if await manager.checking.aexamine(hand, start, span):
@@ -276,7 +276,7 @@ async def borrow(
                 in_front = True
             elif reason == "due":
                 away = _core.hand(core)
-                errand = Errand(away.drop)
+                errand = OffloadedCall(away.drop)
                 away.receive(hand)
                 errand.send(manager, manager.checking.examine, away, start, span)
                 if await errand.result():
@@ -302,7 +302,7 @@ async def borrow(
                     if manager.awaits:  # of two that it was notified of, another loop may want one
                         manager.shards.came_back()
             except _core.Permit as granted:
-                scheduler.poke(manager.opener.create_for_task, granted.args[0])
+                scheduler.poke(manager.creator.create_for_task, granted.args[0])
                 reason, in_front = "room", True
         if manager.tracking.on:
             manager.tracking.note(hand)
@@ -317,18 +317,18 @@ async def borrow(
 
 
 def enter(
-    lease: _core.Lease[Any] | _core.SharedLease[Any], hand: _core.Hand, block: bool = True
+    lease: _core.Lease[Any] | _core.SharedLease[Any], hand: _core.SlotGuard, block: bool = True
 ) -> Awaitable[Any]:
     """The slow path of ``async with pool.lease()``."""
     manager, reason, span = _core.lease_asks(lease, hand)
     return borrow(manager, hand, reason, span, lambda hand: _core.lease_keep(lease, hand, block))
 
 
-def get(pool: Any, hand: _core.Hand | None, timeout: Any) -> Awaitable[Any]:
+def get(pool: Any, hand: _core.SlotGuard | None, timeout: Any) -> Awaitable[Any]:
     """The slow path of ``aget`` in pool use."""
     core, manager, span = _core.asks(pool, timeout)
     reason = None if hand is None else "due"
-    return borrow(manager, hand or _core.hand(core), reason, span, _core.Hand.give)
+    return borrow(manager, hand or _core.hand(core), reason, span, _core.SlotGuard.give)
 
 
 # ---- Returning ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from .. import _core
 from .._core import (
     DEFAULT,
     MISSED,
-    Hand,
+    SlotGuard,
     get_later,
     hit,
     is_pool,
@@ -46,7 +46,7 @@ async def aget(self: Any, timeout: Any = DEFAULT) -> Any:
     if timeout is not DEFAULT:
         _core.asks(self, timeout)  # a bad one is an error, before anything is taken
     found = hit(self)
-    if found is MISSED or type(found) is Hand:
+    if found is MISSED or type(found) is SlotGuard:
         aio = _aio or _load()
         wait = get_later(self, timeout)
         if wait is None:
@@ -69,7 +69,7 @@ async def aacquire(self: Any, timeout: Any = DEFAULT) -> Any:
     """``acquire`` for a task."""
     lease = self.lease(timeout)
     found = lease_hit(lease, False)
-    if type(found) is Hand:
+    if type(found) is SlotGuard:
         await (_aio or _load()).enter(lease, found, False)
     return lease
 
@@ -104,7 +104,7 @@ async def exit_pool(self: Any, kind: Any, error: BaseException | None, trace: An
 async def enter_lease(self: Any) -> Any:
     """Takes the resource."""
     found = self._hit()
-    if type(found) is Hand:
+    if type(found) is SlotGuard:
         return await (_aio or _load()).enter(self, found)
     return found
 
@@ -114,7 +114,7 @@ async def share_get(self: Any, timeout: Any = DEFAULT) -> Any:
     if timeout is not DEFAULT:
         _core.asks(self, timeout)
     found = shared_hit(self)
-    if found is MISSED or type(found) is Hand:
+    if found is MISSED or type(found) is SlotGuard:
         aio = _aio or _load()
         return await aio.get(self, None if found is MISSED else found, timeout)
     return found
@@ -124,7 +124,7 @@ async def share_acquire(self: Any, timeout: Any = DEFAULT) -> Any:
     """``acquire`` for a task."""
     lease = self.lease(timeout)
     found = share_lease_hit(lease, False)
-    if type(found) is Hand:
+    if type(found) is SlotGuard:
         await (_aio or _load()).enter(lease, found, False)
     return lease
 
@@ -143,7 +143,7 @@ async def enter_keyed(self: Any) -> Any:
 
 async def enter_key(lease: Any, block: bool) -> Any:
     found = keyed_lease_hit(lease, block)
-    due = type(found) is Hand
+    due = type(found) is SlotGuard
     if not due and found is not MISSED:
         return found
     try:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from .. import _core
 
-__all__ = ["Expiry"]
+__all__ = ["Timeouts"]
 
 INF = float("inf")
 AT_ONCE = 64  # told in one iteration of the loop
 
 
-class Expiry:
+class Timeouts:
     """``clock``: of the loop; ``waits``: those under way.  In the thread of the loop alone."""
 
     def __init__(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import socket
 
-__all__ = ["Bell"]
+__all__ = ["WakeupFd"]
 
 
-class Bell:
+class WakeupFd:
     """``rope``: the descriptor to write to; ``ear``: the one that is readable then."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LINGER = 2.0  # seconds without work after which a worker ends
 AGAIN = 0.1  # seconds after which a thread is asked for again where none was to be had
 
-__all__ = ["Workers", "on_loop"]
+__all__ = ["ThreadGroup", "on_loop"]
 
 
 def on_loop() -> bool:
@@ -44,7 +44,7 @@ def _end_child() -> None:
     os._exit(0)
 
 
-class Workers:
+class ThreadGroup:
     """Daemon threads, started when there is work and ended when idle; at most ``limit`` at a time.
 
     ``submit`` never blocks and never fails for want of a thread: work waits for a free one, and

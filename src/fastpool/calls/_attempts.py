@@ -56,7 +56,7 @@ class CallStats:
         return self.succeeded + self.failed + self.cancelled
 
 
-class Ledger:
+class Counters:
     """The counters of a policy.  Exact on every build, so under a lock; it is re-entrant, since a
     finaliser may make a call of the same policy in the middle."""
 
@@ -84,7 +84,7 @@ class Ledger:
             return {name: getattr(self, name) for name in self.NAMES}
 
 
-_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+_ledgers: weakref.WeakSet[Counters] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
@@ -97,7 +97,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ResolvedPolicy:
     """What holds for one function or method: the policy, seen from there."""
 
     name: str
@@ -108,7 +108,7 @@ class Rules:
     idempotent: bool
     now: Callable[[], float]
     advance: Callable[[float], object] | None  # moves a clock that stands; None: real time
-    ledger: Ledger
+    ledger: Counters
 
 
 class Call:
@@ -122,7 +122,7 @@ class Call:
         "attempts", "began", "ends", "last", "repeatable", "rules", "sent", "ticket", "why",
     )  # fmt: skip
 
-    def __init__(self, rules: Rules, timeout: float | None = None) -> None:
+    def __init__(self, rules: ResolvedPolicy, timeout: float | None = None) -> None:
         self.rules = rules
         self.attempts = 1
         self.repeatable = True  # whether the request is there to be sent a second time

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, NoneType
 from typing import Any
 
-from ._attempts import Call, Rules
+from ._attempts import Call, ResolvedPolicy
 from ._deadline import CURRENT
 from ._waiting import asleep, atake, sleep, take
 
@@ -18,7 +18,7 @@ LAZY = (CoroutineType, GeneratorType, AsyncGeneratorType)
 PLAIN = frozenset({NoneType, bool, int, float, str, bytes, tuple, list, dict, set})
 
 
-def wrapped(function: Any, rules: Rules, timeout_arg: str | None) -> Any:
+def wrapped(function: Any, rules: ResolvedPolicy, timeout_arg: str | None) -> Any:
     """The function under the rules: of its own kind, and with its name and signature."""
     inner = function
     while isinstance(inner, functools.partial):
@@ -35,7 +35,7 @@ def wrapped(function: Any, rules: Rules, timeout_arg: str | None) -> Any:
 
 
 def _of_threads(
-    function: Callable[..., Any], rules: Rules, timeout_arg: str | None
+    function: Callable[..., Any], rules: ResolvedPolicy, timeout_arg: str | None
 ) -> Callable[..., Any]:
     limit, now = rules.limit, rules.now
 
@@ -86,12 +86,12 @@ def _of_threads(
 
 def _of_tasks(
     function: Callable[..., Awaitable[Any]],
-    rules: Rules,
+    rules: ResolvedPolicy,
     timeout_arg: str | None,
 ) -> Callable[..., Awaitable[Any]]:
     from asyncio import CancelledError
 
-    from ._timeout import Cut
+    from ._timeout import TimeoutScope
 
     limit, now = rules.limit, rules.now
 
@@ -114,7 +114,7 @@ def _of_tasks(
                         left = ends - now()
                         if timeout_arg is not None:
                             kwargs[timeout_arg] = left
-                        cut = Cut(left)
+                        cut = TimeoutScope(left)
                         before = CURRENT.get()
                         try:
                             CURRENT.set((ends, now))

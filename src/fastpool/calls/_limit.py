@@ -18,7 +18,7 @@ __all__ = ["Limit", "LimitStats"]
 _all: weakref.WeakSet[Limit] = weakref.WeakSet()
 
 
-class LineFull(Exception):
+class QueueFull(Exception):
     """As many wait as may."""
 
 
@@ -87,7 +87,7 @@ class Limit:
             return place.__enter__()
         except PoolOverloaded:
             self._refuse()
-            raise LineFull from None
+            raise QueueFull from None
 
     async def atake(self, timeout: float | None) -> SemaphoreHold:
         """``take`` for a task."""
@@ -96,7 +96,7 @@ class Limit:
             return await place.__aenter__()
         except PoolOverloaded:
             self._refuse()
-            raise LineFull from None
+            raise QueueFull from None
 
     def _refuse(self) -> None:
         with self._lock.hold():

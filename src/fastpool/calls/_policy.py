@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from itertools import count
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from ._attempts import CallStats, Ledger, Rules
+from ._attempts import CallStats, Counters, ResolvedPolicy
 from ._breaker import CircuitBreaker
 from ._clock import Clock, reader, seconds
 from ._limit import Limit
@@ -70,7 +70,7 @@ class CallPolicy:
         self._name = f"policy-{next(_numbers)}" if name is None else name
         self._advance = None if clock is None else clock.advance
         self._now = reader(clock)
-        self._ledger = Ledger()
+        self._ledger = Counters()
         self._breakers: dict[str, CircuitBreaker] = {}  # under the lock of the ledger
 
     def __repr__(self) -> str:
@@ -182,9 +182,9 @@ class CallPolicy:
             limit=None if self._limit is None else self._limit.stats(),
         )
 
-    def rules(self, name: str, idempotent: bool) -> Rules:
+    def rules(self, name: str, idempotent: bool) -> ResolvedPolicy:
         """The policy, as it holds for what has this name."""
-        return Rules(
+        return ResolvedPolicy(
             name=name,
             timeout=self._timeout,
             retry=self._retry,

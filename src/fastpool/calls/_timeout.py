@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Cut:
+class TimeoutScope:
     """Made where the time begins, in the task whose await it may end.  ``stop`` once it is over."""
 
     __slots__ = ("_before", "_fired", "_task", "_timer")

@@ -7,7 +7,7 @@ import time
 from .._core import SemaphoreHold
 from ..errors import PoolTimeout
 from ._attempts import Call
-from ._limit import Limit, LineFull
+from ._limit import Limit, QueueFull
 
 
 def sleep(call: Call, pause: float) -> None:
@@ -42,7 +42,7 @@ def take(limit: Limit, call: Call) -> SemaphoreHold:
         return limit.take(call.left())
     except PoolTimeout:
         raise call.expired("limit") from call.last
-    except LineFull:
+    except QueueFull:
         raise call.overloaded() from call.last
 
 
@@ -55,5 +55,5 @@ async def atake(limit: Limit, call: Call) -> SemaphoreHold:
         return await limit.atake(call.left())
     except PoolTimeout:
         raise call.expired("limit") from call.last
-    except LineFull:
+    except QueueFull:
         raise call.overloaded() from call.last

@@ -55,7 +55,7 @@ async def lease(pool: FastPool[T], timeout: float | EllipsisType | None = ...) -
     try:
         held = await pool.aacquire(*how)  # what is idle comes without a loop
     except RuntimeError:  # it has to wait, and that is for asyncio
-        held = await _Errand(lambda: pool.aacquire(*how), _give_back).outcome()
+        held = await _OffloadedCall(lambda: pool.aacquire(*how), _give_back).outcome()
     async with held as resource:
         yield resource
 
@@ -64,7 +64,7 @@ async def close(pool: FastPool[Any], timeout: float | None = 5.0) -> bool:
     """``await pool.aclose(timeout)``.  On trio it waits for the caller's own leases, too."""
     if _on_asyncio():
         return await pool.aclose(timeout)
-    return await _Errand(lambda: pool.aclose(timeout)).outcome()
+    return await _OffloadedCall(lambda: pool.aclose(timeout)).outcome()
 
 
 def _on_asyncio() -> bool:
@@ -94,7 +94,7 @@ def _helper() -> AbstractEventLoop:
     return loop
 
 
-class _Errand(Generic[T]):
+class _OffloadedCall(Generic[T]):
     """``await call()`` on the helper's loop, for a task of trio; ``undo(result)`` if that task does
     not take it any more.  All but ``outcome`` runs in the helper's thread."""
 

@@ -1,9 +1,9 @@
 # The same for calls that an event loop makes: Lane, Hold, AioCall.  Such a call returns at once, and its
 # slot is free when the call says that it is over.
 
-cdef class Lane:
+cdef class AioDispatcher:
     """The connections that one event loop uses for some methods.  What is not the hot path is a
-    subclass's: ``look_up(carrier, number)`` returns what makes a call on a new Carrier,
+    subclass's: ``look_up(carrier, number)`` returns what makes a call on a new CallConnection,
     ``failed(carrier, status)`` hears of calls that did not go well, ``came_back()`` of each that ends
     while ``told`` is set, and ``hook(call, hold)`` has ``hold`` called at the end of a call that is not
     grpc's plain one.  While calls are ``lined`` up for a slot, a new one goes behind them."""
@@ -28,7 +28,7 @@ cdef class Lane:
         self.has_thread = False
 
     def take(self):
-        """A Hold of the least loaded connection, or None."""
+        """A CallSlot of the least loaded connection, or None."""
         return lane_take(self)
 
     cdef bint runs_here(self) except -1:
@@ -40,11 +40,11 @@ cdef class Lane:
 
 
 @cython.freelist(64)
-cdef class Hold:
+cdef class CallSlot:
     """One slot of a connection, held by one call: whoever calls it first, with whatever arguments, gives
     the slot back.  Collected, it does so too."""
     cdef fp_share of
-    cdef Lane lane
+    cdef AioDispatcher lane
     cdef readonly object call  # these two until the end; grpc's call
     cdef object status         # and its own view of it, asked then whether it went well
     cdef object after          # what is to be called then
@@ -69,22 +69,22 @@ cdef class Hold:
             share_drop(fp_lease_core(&self.of.of), self.of.of.slot, self.of.of.generation)
 
 
-cdef inline object hold_carrier(Hold self):
+cdef inline object hold_carrier(CallSlot self):
     cdef PyObject *item = fp_lease_resource(&self.of.of)
     return None if item == NULL else fp_steal(item)
 
 
-cdef Hold hold_of(Lane lane, fp_core *c, fp_slot *slot):
-    cdef Hold hold = Hold.__new__(Hold)
+cdef CallSlot hold_of(AioDispatcher lane, fp_core *c, fp_slot *slot):
+    cdef CallSlot hold = CallSlot.__new__(CallSlot)
     fp_lease_init(&hold.of.of, c, 0)
     hold.lane = lane
     fp_share_hold(&hold.of, c, fp_id_of(c), slot, 0, FP_LEASE_HELD)
     return hold
 
 
-cdef Hold lane_take(Lane lane):
+cdef CallSlot lane_take(AioDispatcher lane):
     if lane.pool is None:
-        raise RuntimeError("this Lane was not led to a pool")
+        raise RuntimeError("this AioDispatcher was not led to a pool")
     cdef fp_core *c = lane.pool.c
     cdef fp_slot *due = NULL
     cdef fp_slot *slot = fp_sharing_hit(c, &due)
@@ -95,7 +95,7 @@ cdef Hold lane_take(Lane lane):
     return hold_of(lane, c, slot)
 
 
-cdef object hold_end(Hold self):
+cdef object hold_end(CallSlot self):
     cdef fp_lease *l = &self.of.of
     cdef int ended = fp_share_end(&self.of, FP_LEASE_RELEASED)
     if ended < 0:
@@ -117,21 +117,21 @@ cdef object hold_end(Hold self):
 
 
 cdef class AioCall:
-    """A callable that passes its arguments on to ``calls[number]`` of the least loaded Carrier of the
+    """A callable that passes its arguments on to ``calls[number]`` of the least loaded CallConnection of the
     running loop, and returns grpc's own call object, or what ``wrap(call, lane, hold)`` makes of it.
 
     ``method`` does everything else: ``method.lane()`` is that of the running loop, or raises where the
     handle is closed, and ``method.wait(lane, args, kwargs)`` makes a call that waits for a slot.
     """
     cdef fp_vectorcall vectorcall
-    cdef Latch latch
-    cdef Lane lane  # of the loop that called last
+    cdef ClosedFlag latch
+    cdef AioDispatcher lane  # of the loop that called last
     cdef Py_ssize_t number
     cdef object wrap
     cdef readonly object method
     cdef object __weakref__
 
-    def __init__(self, Latch latch not None, Py_ssize_t number, method, wrap=None):
+    def __init__(self, ClosedFlag latch not None, Py_ssize_t number, method, wrap=None):
         self.latch, self.number, self.method, self.wrap = latch, number, method, wrap
         self.vectorcall = <fp_vectorcall>aio_call
 
@@ -154,15 +154,15 @@ cdef class AioCall:
 
 cdef object aio_call(object callee, void **args, size_t n, void *names):
     cdef AioCall self = <AioCall>callee
-    cdef Lane lane = self.lane
+    cdef AioDispatcher lane = self.lane
     if self.latch.shut or lane is None or not lane.runs_here():
         lane = self.lane = self.method.lane()
-    cdef Hold hold = None if lane.lined else lane_take(lane)
+    cdef CallSlot hold = None if lane.lined else lane_take(lane)
     if hold is None:
         return self.method.wait(lane, *fp_call_args(args, n, names))
     carrier = hold_carrier(hold)
     try:
-        call = fp_list_ref((<Carrier?>carrier).calls, self.number)
+        call = fp_list_ref((<CallConnection?>carrier).calls, self.number)
         if call is None:
             call = lane.look_up(carrier, self.number)
         call = fp_call(call, args, n, names)
@@ -174,7 +174,7 @@ cdef object aio_call(object callee, void **args, size_t n, void *names):
 
 
 # Has the hold called at the end of grpc's call.  The call's own way to say so costs as much as the rest.
-cdef object follow(Lane lane, call, Hold hold):
+cdef object follow(AioDispatcher lane, call, CallSlot hold):
     hold.call = call
     lane.active.add(hold)
     status = getattr(call, "_cython_call", None)
@@ -185,12 +185,12 @@ cdef object follow(Lane lane, call, Hold hold):
     status.add_done_callback(hold)
 
 
-def begin(Lane lane not None, Hold hold not None, Py_ssize_t number, tuple args, dict kwargs):
+def begin(AioDispatcher lane not None, CallSlot hold not None, Py_ssize_t number, tuple args, dict kwargs):
     """Makes the call of a method on the connection that is held; the hold is over when it is, or at once
     if this raises."""
     carrier = hold_carrier(hold)
     try:
-        call = fp_list_ref((<Carrier?>carrier).calls, number)
+        call = fp_list_ref((<CallConnection?>carrier).calls, number)
         if call is None:
             call = lane.look_up(carrier, number)
         call = call(*args, **kwargs)

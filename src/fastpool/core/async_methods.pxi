@@ -131,7 +131,7 @@ def asks(Owner pool not None, timeout):
 
 
 def hit(FastPool pool not None):
-    """What ``get`` returns at once; a Hand with a slot that is due; or MISS."""
+    """What ``get`` returns at once; a SlotGuard with a slot that is due; or MISS."""
     cdef fp_core *c = pool.c
     cdef fp_slot *slot
     cdef fp_slot *due = NULL
@@ -171,7 +171,7 @@ def is_pool(Owner pool not None):
 
 
 cpdef object lease_hit(Lease lease, bint block):
-    """``__aenter__`` at once: the resource, or a Hand to go on with."""
+    """``__aenter__`` at once: the resource, or a SlotGuard to go on with."""
     cdef fp_lease *l = &lease.of
     cdef fp_slot *slot = NULL
     cdef fp_slot *due = NULL
@@ -190,7 +190,7 @@ cpdef object lease_hit(Lease lease, bint block):
     return lease_hold(lease, c, id, slot, fp_task_token(), block)
 
 
-def lease_asks(lease, Hand hand not None):
+def lease_asks(lease, SlotGuard hand not None):
     """(manager, what the hand has, seconds to wait or None)"""
     cdef int64_t span = (
         (<SharedLease>lease).of.of.span if type(lease) is SharedLease else (<Lease?>lease).of.span
@@ -198,14 +198,14 @@ def lease_asks(lease, Hand hand not None):
     return manager_of(hand.c, "lease"), None if hand.slot == NULL else "due", seconds_or_none(span)
 
 
-def lease_keep(lease, Hand hand not None, bint block):
+def lease_keep(lease, SlotGuard hand not None, bint block):
     """Moves the slot from the hand to the lease."""
     if type(lease) is SharedLease:
         return share_keep(<SharedLease>lease, hand, block)
     return kept_by(<Lease?>lease, hand, block)
 
 
-cdef object kept_by(Lease lease, Hand hand, bint block):
+cdef object kept_by(Lease lease, SlotGuard hand, bint block):
     if not fp_lease_is_fresh(&lease.of):  # entered twice, at once, by two tasks
         hand_drop(hand)
         return lease_again(lease, fp_task_token())

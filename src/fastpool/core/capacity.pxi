@@ -53,7 +53,7 @@ def close_all(Core whole, dict cores):
 
 
 cdef size_t coming(dict promised):
-    """How many places are about to be free for others; see ``Places.promised``."""
+    """How many places are about to be free for others; see ``CapacityArbiter.promised``."""
     cdef size_t n = 0
     cdef double now
     if promised:
@@ -68,9 +68,9 @@ def places_coming(dict promised):
     return coming(promised)
 
 
-def come_for_place(books, Core core, Hand hand, uintptr_t me):
+def come_for_place(books, Core core, SlotGuard hand, uintptr_t me):
     """A caller for whom nothing is idle is on its way to the line of its key; or why it may not wait.
-    ``books``: the Places of the pool; ``me``: the thread, or the task, that it is."""
+    ``books``: the CapacityArbiter of the pool; ``me``: the thread, or the task, that it is."""
     cdef size_t callers = 0, idle
     cdef double most = books.max_waiting
     if books.opened >= books.max_total:
@@ -94,7 +94,7 @@ cdef size_t fp_demand_of(Core core):
 
 
 def owes(books, branch, index, double spare_after):
-    """Whether this key has to give up the place of what it gets back; see ``Places.owes``."""
+    """Whether this key has to give up the place of what it gets back; see ``CapacityArbiter.owes``."""
     cdef Core core = branch.core
     cdef dict bare = books.bare, promised = books.promised
     cdef double now, since, own

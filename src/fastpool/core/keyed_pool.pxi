@@ -163,7 +163,7 @@ cdef class KeyedLease(Lease):
         return keyed_manager(self)
 
     @cython.always_allow_keywords(False)
-    def _turn(self, Core core not None, Hand hand):
+    def _turn(self, Core core not None, SlotGuard hand):
         """The hand to go on with, for this core."""
         return hand_of(core.c, NULL) if hand is None else hand
 
@@ -237,7 +237,7 @@ cdef object keyed_unpin(KeyedLease self, object branch, bint entered):
 
 
 def keyed_lease_hit(KeyedLease lease not None, bint block):
-    """``__aenter__`` at once: the resource; a Hand with a slot that is due; or MISS."""
+    """``__aenter__`` at once: the resource; a SlotGuard with a slot that is due; or MISS."""
     cdef fp_core *c
     cdef fp_slot *due = NULL
     cdef fp_slot *slot

@@ -36,7 +36,7 @@ cdef fp_slot *pool_lend(
     cdef int64_t start = fp_clock_precise()
     cdef int state
     cdef object permit
-    cdef Hand hand = hand_of(c, due)
+    cdef SlotGuard hand = hand_of(c, due)
     try:
         manager = manager_at(c, id, "get")  # kept: with it go the block and its slots
         while True:

@@ -401,7 +401,7 @@ cdef bint share_close(SharedLease self, object error, int state) except -1:
     return True
 
 
-cdef object share_keep(SharedLease lease, Hand hand, bint block):
+cdef object share_keep(SharedLease lease, SlotGuard hand, bint block):
     """Moves the slot from the hand to the lease."""
     cdef fp_slot *slot
     cdef uint64_t ticket = hand.ticket
@@ -435,7 +435,7 @@ cdef object share_not_held(SharedLease self, str act):
 
 
 cpdef object share_lease_hit(SharedLease lease, bint block):
-    """``__aenter__`` at once: the resource, or a Hand to go on with."""
+    """``__aenter__`` at once: the resource, or a SlotGuard to go on with."""
     cdef fp_lease *l = &lease.of.of
     cdef fp_slot *due = NULL
     cdef fp_slot *slot = NULL
@@ -463,7 +463,7 @@ def let_go(SharedPool pool not None):
 
 
 def shared_hit(SharedPool pool not None):
-    """What ``get`` returns at once; a Hand with a slot that is due; or MISS."""
+    """What ``get`` returns at once; a SlotGuard with a slot that is due; or MISS."""
     cdef fp_core *c = home(pool.c)
     cdef fp_slot *due = NULL
     cdef fp_slot *slot = fp_sharing_hit(c, &due)

@@ -21,7 +21,7 @@ cdef fp_slot *slot_at(Core core, uint64_t number) except NULL:
     return fp_slots_at(&core.c.slots, <uint32_t>number)
 
 
-cdef class Hand:
+cdef class SlotGuard:
     """What a borrower on the slow path has in hand: a slot, or a promise to come to the line.
 
     Changed in C together with what it stands for, so that a signal handler that raises anywhere in
@@ -64,11 +64,11 @@ cdef class Hand:
 
     def move(self):
         """A new hand with the slot; this one is empty."""
-        cdef Hand other = hand_of(self.c, NULL)
+        cdef SlotGuard other = hand_of(self.c, NULL)
         hand_pass(self, other)
         return other
 
-    def receive(self, Hand other not None):
+    def receive(self, SlotGuard other not None):
         """What the other had."""
         hand_pass(other, self)
         self.ticket = other.ticket
@@ -95,36 +95,36 @@ cdef class Job:
         self.ended = ended
 
 
-cdef Hand hand_of(fp_core *c, fp_slot *slot):
+cdef SlotGuard hand_of(fp_core *c, fp_slot *slot):
     """With a slot that was taken just now, or none."""
-    cdef Hand hand = Hand.__new__(Hand)
+    cdef SlotGuard hand = SlotGuard.__new__(SlotGuard)
     hand.c, hand.id = c, fp_id_of(c)
     hand_take(hand, slot, 0 if slot == NULL else fp_slot_generation(slot))
     return hand
 
 
-cdef void hand_take(Hand self, fp_slot *slot, uint64_t generation) noexcept:
+cdef void hand_take(SlotGuard self, fp_slot *slot, uint64_t generation) noexcept:
     self.slot, self.generation, self.forks = slot, generation, fp_forks
 
 
-cdef void hand_pass(Hand self, Hand other) noexcept:
+cdef void hand_pass(SlotGuard self, SlotGuard other) noexcept:
     other.slot, other.generation, other.forks = self.slot, self.generation, self.forks
     self.slot = NULL
 
 
-cdef bint hand_lent(Hand self) noexcept:
+cdef bint hand_lent(SlotGuard self) noexcept:
     """Whether it has a slot that is lent still."""
     if self.slot == NULL or self.forks != fp_forks:
         return False
     return fp_slot_lent(self.c, self.slot, self.generation)
 
 
-cdef bint hand_coming(Hand self) noexcept:
+cdef bint hand_coming(SlotGuard self) noexcept:
     """Whether it is counted among those who come to the line; in a forked child none is."""
     return self.coming and self.forks == fp_forks
 
 
-cdef str hand_begin(Hand self):
+cdef str hand_begin(SlotGuard self):
     """A grant is in hand: as ``Core.take``."""
     if not hand_lent(self):
         self.slot = NULL
@@ -132,7 +132,7 @@ cdef str hand_begin(Hand self):
     return "due" if fp_begin(self.c, self.slot) else "fresh"
 
 
-cdef fp_slot *hand_taken(Hand self) except NULL:
+cdef fp_slot *hand_taken(SlotGuard self) except NULL:
     """Takes the slot out of it, for a task that has come to the end of its call."""
     cdef fp_slot *slot = self.slot
     if not hand_lent(self):
@@ -145,7 +145,7 @@ cdef fp_slot *hand_taken(Hand self) except NULL:
     return slot
 
 
-cdef object hand_drop(Hand self):
+cdef object hand_drop(SlotGuard self):
     """The borrower does not get through: nobody else may be the poorer for it."""
     cdef fp_core *c = self.c
     cdef fp_slot *slot = self.slot

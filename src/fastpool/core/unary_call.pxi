@@ -1,6 +1,6 @@
 # Calls on the connection that carries least: Carrier, Latch, UnaryCall.  What a call is they do not know.
 
-cdef class Carrier:
+cdef class CallConnection:
     """A resource of a SharedPool on which calls are made: ``calls[n]`` makes one of method ``n``; None,
     or nothing at all: it has to be looked up first."""
     cdef readonly list calls  # grows, and None becomes a callable; both by `Carrier.set_call`
@@ -16,17 +16,17 @@ cdef class Carrier:
         self.calls[number] = call
 
 
-cdef class Latch:
+cdef class ClosedFlag:
     """Open until it is shut: one for all the calls of a handle, looked at by each."""
     cdef public bint shut
 
 
-cdef Latch NOT_MADE = Latch()  # of a call that was not initialised
+cdef ClosedFlag NOT_MADE = ClosedFlag()  # of a call that was not initialised
 NOT_MADE.shut = True
 
 
 cdef class UnaryCall:
-    """A callable that passes its arguments on to ``calls[number]`` of the least loaded Carrier, and holds
+    """A callable that passes its arguments on to ``calls[number]`` of the least loaded CallConnection, and holds
     a slot of it meanwhile.
 
     ``method`` does everything but that: ``method.closed()`` raises when the latch is shut,
@@ -36,7 +36,7 @@ cdef class UnaryCall:
     """
     cdef fp_vectorcall vectorcall
     cdef SharedPool pool
-    cdef Latch latch
+    cdef ClosedFlag latch
     cdef Py_ssize_t number
     cdef readonly object method
     cdef object owner  # lives as long as this
@@ -45,7 +45,7 @@ cdef class UnaryCall:
     def __cinit__(self, *args, **kwargs):
         self.latch = NOT_MADE
 
-    def __init__(self, SharedPool pool not None, Latch latch not None, Py_ssize_t number, method, owner):
+    def __init__(self, SharedPool pool not None, ClosedFlag latch not None, Py_ssize_t number, method, owner):
         self.pool, self.latch, self.number, self.method = pool, latch, number, method
         self.owner = owner
         self.vectorcall = <fp_vectorcall>unary_call
@@ -95,7 +95,7 @@ cdef object unary_call(object callee, void **args, size_t n, void *names):
     cdef uint64_t generation = fp_slot_generation(slot)
     carrier = fp_resource(slot)
     try:
-        call = fp_list_ref((<Carrier?>carrier).calls, self.number)
+        call = fp_list_ref((<CallConnection?>carrier).calls, self.number)
         if call is not None:
             return fp_call(call, args, n, names)
     except BaseException as error:

@@ -119,7 +119,7 @@ cdef class Wait:
     that is never resumed, gives back what it was granted."""
     cdef Core core
     cdef Mailbox mailbox
-    cdef Hand hand     # pool use: gets the slot
+    cdef SlotGuard hand     # pool use: gets the slot
     cdef SemaphoreHold hold  # of a semaphore: gets the units
     cdef fp_waiter *w  # while in a line, or settled and not looked at
     cdef fp_line *line
@@ -137,7 +137,7 @@ cdef class Wait:
         self.mailbox = mailbox
         self.forks = fp_forks
 
-    def join_pool(self, Hand hand not None, task, span, *, bint in_front):
+    def join_pool(self, SlotGuard hand not None, task, span, *, bint in_front):
         """As ``Core.take``; None: it has joined the line.  ``task``: an int that names it; ``span``:
         seconds to wait, None for ever, 0 to try."""
         cdef fp_core *c = self.core.c

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from .._core import Latch
+from .._core import ClosedFlag
 from . import _registry
 from ._registry import Entry, Shareable
 
@@ -24,7 +24,7 @@ class Handle(Generic[C]):
         if not isinstance(entry, Entry):
             raise TypeError(f"a {type(self).__name__} is made by fastpool.grpc.{self._made_by}")
         self._target = entry.key.target
-        self._latch = Latch()
+        self._latch = ClosedFlag()
         self._entry = entry
 
     def __repr__(self) -> str:

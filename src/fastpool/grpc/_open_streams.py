@@ -9,12 +9,12 @@ from typing import Any
 LONG = 10.0  # seconds after which a stream counts as one that is held
 
 
-class Hold:
+class OpenStream:
     """One stream's slot; called once, at its end."""
 
     __slots__ = ("_holds", "_lease", "begun")
 
-    def __init__(self, holds: Holds, lease: Any) -> None:
+    def __init__(self, holds: OpenStreams, lease: Any) -> None:
         self._holds = holds
         self._lease = lease
         self.begun = time.monotonic()
@@ -24,7 +24,7 @@ class Hold:
         self._lease.release()
 
 
-class Holds:
+class OpenStreams:
     """Those of one channel, of threads or of tasks. A stream that is held long is nobody's fault
     and is left alone, but it takes the place of many calls, so it is shown apart.
 
@@ -32,14 +32,14 @@ class Holds:
     """
 
     def __init__(self, target: str, slots: float) -> None:
-        self.open: dict[Hold, None] = {}  # the oldest first; each change is one atomic step
+        self.open: dict[OpenStream, None] = {}  # the oldest first; each change is one atomic step
         self._target = target
         self._slots = slots
         self._told = False
 
-    def begin(self, lease: Any) -> Hold:
+    def begin(self, lease: Any) -> OpenStream:
         """`lease` has `release()`, which is called at the end."""
-        hold = Hold(self, lease)
+        hold = OpenStream(self, lease)
         self.open[hold] = None
         if not self._told and 2 * len(self.open) > self._slots and 2 * self.long() > self._slots:
             self._told = True

@@ -17,10 +17,10 @@ def configure(
     core: _core.Core, factory: Any, given: dict[str, Any]
 ) -> tuple[dict[Any, _core.Core], str]:
     """What ``KeyedPool.__init__`` does, apart from allocating the core; its cores and its name."""
-    from ._manager import Keyed  # with the first one: the import is to be quick
+    from ._manager import KeyedManager  # with the first one: the import is to be quick
     from ._options import parse_keyed
 
-    manager = Keyed(core, parse_keyed(factory, _core.DEFAULT, given))
+    manager = KeyedManager(core, parse_keyed(factory, _core.DEFAULT, given))
     pool.adopt(manager)
     return manager.cores, manager.name
 

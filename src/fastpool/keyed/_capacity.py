@@ -21,23 +21,23 @@ from weakref import WeakMethod
 
 from .. import _core
 from .._runtime import scheduler
-from ._idle_ages import Ages
-from ._lazy_flag import Switch
+from ._idle_ages import IdleAges
+from ._lazy_flag import LazyFlag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._key_pool import Branch
+    from ._key_pool import KeyPool
     from ._options import KeyedOptions
 
-__all__ = ["Places"]
+__all__ = ["CapacityArbiter"]
 
 INF = float("inf")
 SPARE_AFTER = 0.05  # as in pool/_per_loop.py: with less, each turn would open and close
 
 
-class Places:
+class CapacityArbiter:
     """See the module.  Fields are read and written under ``lock``."""
 
     def __init__(
@@ -54,27 +54,27 @@ class Places:
         self.max_idle_total = options.max_idle_total
         self.max_waiting = options.max_waiting
         self.opened = 0  # places taken
-        self.bare: dict[Branch, None] = {}
-        self.short: dict[Branch, None] = {}
+        self.bare: dict[KeyPool, None] = {}
+        self.short: dict[KeyPool, None] = {}
         self.hook_timeout = options.hook_timeout
         # Slots that are being closed for others, and until when that is counted upon.
-        self.promised: dict[Branch, dict[int, float]] = {}
+        self.promised: dict[KeyPool, dict[int, float]] = {}
         self.watching = False  # the housekeeper will look for promises that were not kept
         self.credit = _core.Credit()  # returns that cannot make too many idle, at least
         self.look = WeakMethod(self._look)  # for the core to have the housekeeper call
-        self.ages = Ages()
+        self.ages = IdleAges()
         # Whether returns are asked for their place, for a bare key; whether they are told of.
-        self.asking = Switch(lambda branch, on: branch.ask(on))
-        self.telling = Switch(lambda branch, on: branch.core.tell(on))
+        self.asking = LazyFlag(lambda branch, on: branch.ask(on))
+        self.telling = LazyFlag(lambda branch, on: branch.core.tell(on))
 
-    def enter(self, branch: Branch) -> None:
+    def enter(self, branch: KeyPool) -> None:
         """A key that has something open for the first time."""
         branch.entered = True
         self.ages.add(branch, len(self.cores))
         self.asking.add(branch)
         self.telling.add(branch)
 
-    def forget(self, branch: Branch) -> None:
+    def forget(self, branch: KeyPool) -> None:
         self.leave_line(branch)
         self.asking.remove(branch)
         self.telling.remove(branch)
@@ -86,7 +86,7 @@ class Places:
             self.bare.clear()
             self.short.clear()
 
-    def is_in_line(self, branch: Branch) -> bool:
+    def is_in_line(self, branch: KeyPool) -> bool:
         """Whether this key waits for a place."""
         return branch in self.bare or branch in self.short
 
@@ -98,7 +98,7 @@ class Places:
         """Whether too many may be idle."""
         return self.opened > self.max_idle_total
 
-    def took(self, branch: Branch) -> None:
+    def took(self, branch: KeyPool) -> None:
         """This key has taken a place."""
         if not branch.entered:
             self.enter(branch)
@@ -106,21 +106,21 @@ class Places:
         if self.opened == self.max_idle_total + 1:  # from here on too many may be idle
             self.credit.begin()
 
-    def serve(self, branch: Branch) -> None:
+    def serve(self, branch: KeyPool) -> None:
         """Something has changed for this key: starts as many creations as are wanted and fit, or
         lines it up.  Never blocks."""
         with self.lock.hold():
-            core, opener = branch.core, branch.opener
+            core, creator = branch.core, branch.creator
             if core.closed or core.suspended:
                 return
-            if opener.wanted() > 0 and (self.room() or core.demand):
+            if creator.wanted() > 0 and (self.room() or core.demand):
                 self._line_up(branch)
             else:
-                opener.wishes = 0  # of nobody in particular: not worth a place that others have
+                creator.wishes = 0  # of nobody in particular: not worth a place that others have
                 self.leave_line(branch)
             self.feed()
 
-    def _line_up(self, branch: Branch) -> None:
+    def _line_up(self, branch: KeyPool) -> None:
         if branch.core.open and branch not in self.short:
             self.leave_line(branch)
             self.short[branch] = None
@@ -128,7 +128,7 @@ class Places:
             self.leave_line(branch)
             self.bare[branch] = None
 
-    def leave_line(self, branch: Branch) -> None:
+    def leave_line(self, branch: KeyPool) -> None:
         self.bare.pop(branch, None)
         self.short.pop(branch, None)
 
@@ -139,8 +139,8 @@ class Places:
             while self.room() and not self.core.suspended and (self.bare or self.short):
                 branch = next(iter(self.bare or self.short))
                 self.leave_line(branch)
-                opener = branch.opener
-                if opener.wanted() > 0 and opener.attempt() and opener.wanted() > 0:
+                creator = branch.creator
+                if creator.wanted() > 0 and creator.attempt() and creator.wanted() > 0:
                     self._line_up(branch)
             self._listen()
             self._make_room()
@@ -162,7 +162,7 @@ class Places:
         for branch in [*self.bare, *self.short]:
             if len(self.bare) + len(self.short) <= self._coming():
                 return
-            if branch.opener.wanted() <= 0:
+            if branch.creator.wanted() <= 0:
                 self.leave_line(branch)
             elif not self._close_oldest():
                 return
@@ -195,7 +195,7 @@ class Places:
         """How many places are about to be free for others."""
         return _core.places_coming(self.promised)
 
-    def place_free(self, branch: Branch) -> None:
+    def place_free(self, branch: KeyPool) -> None:
         """On the housekeeper: one slot of it is free."""
         with self.lock.hold():
             self.opened -= 1
@@ -207,7 +207,7 @@ class Places:
             branch.crowded()
             self.feed()
 
-    def owes(self, branch: Branch, index: int) -> bool:
+    def owes(self, branch: KeyPool, index: int) -> bool:
         """Whether this key has to give up the place of what it gets back: to a key that is bare,
         and would wait for as long as others are busy.  Not at once; and its only one not while
         callers of its own have waited longer."""
@@ -216,7 +216,7 @@ class Places:
         owing: bool = self.lock.run(_core.owes, self, branch, index, SPARE_AFTER)
         return owing
 
-    def came_back(self, branch: Branch) -> None:
+    def came_back(self, branch: KeyPool) -> None:
         """Something is idle, or lent, that was not: perhaps wanted as a place, or one too many."""
         if self.is_crowded() and not self.credit.spend():
             self._trim()
@@ -230,7 +230,7 @@ class Places:
                 branch.heard_of = False
                 raise
 
-    def _came_back(self, branch: Branch) -> None:
+    def _came_back(self, branch: KeyPool) -> None:
         """On the housekeeper."""
         branch.heard_of = False  # first: what comes from here on may be missed
         with self.lock.hold():

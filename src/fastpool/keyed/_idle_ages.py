@@ -13,28 +13,28 @@ from weakref import ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._key_pool import Branch
+    from ._key_pool import KeyPool
 
-__all__ = ["Ages"]
+__all__ = ["IdleAges"]
 
 MOMENT = 1e-6  # seconds; a manual clock may stand still
 
 
-class Ages:
+class IdleAges:
     """Under the lock of whoever holds the keys."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, ref[Branch]]] = []
+        self._heap: list[tuple[float, int, ref[KeyPool]]] = []
         self._order = count()
 
-    def add(self, branch: Branch, known: int) -> None:
+    def add(self, branch: KeyPool, known: int) -> None:
         """A new key; ``known``: how many there are."""
         if len(self._heap) > 2 * known + 64:  # those that are forgotten are many
             self._heap[:] = [entry for entry in self._heap if entry[2]() is not None]
             heapify(self._heap)
         heappush(self._heap, (0.0, next(self._order), ref(branch)))
 
-    def oldest(self) -> tuple[Branch, int] | None:
+    def oldest(self) -> tuple[KeyPool, int] | None:
         """Key and slot of what has been idle longest, of keys for which nobody waits; None: there
         is nothing."""
         heap = self._heap

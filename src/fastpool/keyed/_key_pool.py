@@ -11,7 +11,7 @@ from .. import _core
 from .._runtime import scheduler
 from ..errors import PoolDeadlock
 from ..pool import _policy
-from ..pool._creation import Opener, Try
+from ..pool._creation import Attempt, Creator
 from ..pool._manager import Manager
 
 TYPE_CHECKING = False
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..errors import PoolError
-    from ._manager import Keyed
+    from ._manager import KeyedManager
 
-__all__ = ["Branch"]
+__all__ = ["KeyPool"]
 
 INF = float("inf")
 
 
-class BranchOpener(Opener):
+class KeyCreator(Creator):
     """Creations of one key; who may start one is decided over all keys."""
 
-    manager: Branch
+    manager: KeyPool
 
-    def __init__(self, manager: Branch) -> None:
+    def __init__(self, manager: KeyPool) -> None:
         self.keyed = manager.keyed
         super().__init__(manager)
 
@@ -67,18 +67,18 @@ class BranchOpener(Opener):
         """Nobody waits any more for one that cannot be had: who wants it says so again."""
         self.wishes = 0
 
-    def _arrived(self, attempt: Try) -> None:
+    def _arrived(self, attempt: Attempt) -> None:
         self.manager.settled()
 
 
-class Branch(Manager):
+class KeyPool(Manager):
     """See the module.  ``Core.pins``: callers on their way to its line, in it, or just leaving it;
     while there are any, it is not forgotten.  A signal handler that raises between a pin and its
     end leaves one: that costs the memory of the key, and nothing else."""
 
-    opener: BranchOpener
+    creator: KeyCreator
 
-    def __init__(self, keyed: Keyed, key: Any) -> None:
+    def __init__(self, keyed: KeyedManager, key: Any) -> None:
         self.keyed = keyed
         self.key = key
         self.entered = False  # places know of it
@@ -97,17 +97,17 @@ class Branch(Manager):
         keyed = self.keyed
         self.checkers, self.closers, self.errands = keyed.checkers, keyed.closers, keyed.errands
 
-    def new_opener(self) -> BranchOpener:
-        return BranchOpener(self)
+    def new_creator(self) -> KeyCreator:
+        return KeyCreator(self)
 
     # ---- borrowing -----------------------------------------------------------------------------
 
-    def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
+    def come(self, hand: _core.SlotGuard, start: float, span: float | None, me: int) -> None:
         # one step for whoever comes at the same time for another key
         refused = self.lock.run(_core.come_for_place, self.keyed.places, self.core, hand, me)
         if refused is not None:
             raise self.refusal(refused, start, span)
-        scheduler.poke(self.opener.refill)
+        scheduler.poke(self.creator.refill)
 
     def refusal(
         self, reason: str, start: float, span: float | None, phase: str | None = None
@@ -188,7 +188,7 @@ class Branch(Manager):
 
     def place_free(self, left: int) -> None:
         self.keyed.places.place_free(self)
-        if self.core.closed or self.opener.wanted() > 0:
+        if self.core.closed or self.creator.wanted() > 0:
             super().place_free(left)
         else:
             self.changed()
@@ -202,7 +202,7 @@ class Branch(Manager):
 
     def busy(self) -> bool:
         """Whether it matters to anybody."""
-        return bool(self.core.pins or self.core.open or self.opener.wanted() > 0)
+        return bool(self.core.pins or self.core.open or self.creator.wanted() > 0)
 
 
 def _shown(key: Any) -> str:

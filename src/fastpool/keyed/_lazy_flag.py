@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Switch"]
+__all__ = ["LazyFlag"]
 
 
-class Switch:
+class LazyFlag:
     """``set_bit(member, on)``.  Under the lock of whoever holds the members."""
 
     def __init__(self, set_bit: Callable[[Any, bool], object]) -> None:

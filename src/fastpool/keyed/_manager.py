@@ -12,12 +12,12 @@ import threading
 
 from .. import _blocking, _core, _reports
 from .._runtime import scheduler
-from .._runtime.threads import Workers
+from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
 from ..pool._manager import warn_unclosed
 from ..stats import KeyedStats, KeySizes, snapshot
-from ._capacity import Places
-from ._key_pool import Branch
+from ._capacity import CapacityArbiter
+from ._key_pool import KeyPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from ..stats import Holder
     from ._options import KeyedOptions
 
-__all__ = ["Keyed"]
+__all__ = ["KeyedManager"]
 
 INF = float("inf")
 MOST_CREATING = 256  # calls of the factory at once, over all keys; a place each
 CLOSERS = 8  # threads that close what expires or is evicted, of all keys
 
 
-class Keyed:
+class KeyedManager:
     """See the module.  Fields are written under ``lock``.  Its own core lends nothing: it says that
     the pool is closed or suspended."""
 
@@ -64,11 +64,11 @@ class Keyed:
         self.lock = _core.Lock()
         self.news = _core.Condition()
         name, o = f"fastpool-{self.name}", self.options
-        self.creators = Workers(f"{name}-create", MOST_CREATING, o.context)
-        self.checkers = Workers(f"{name}-check", min(o.max_creating * 16, 64), o.context)
-        self.closers = Workers(f"{name}-close", CLOSERS, o.context)
-        self.errands = Workers(f"{name}-task", 64, o.context)
-        self.places = Places(self.core, self.cores, o, self.lock)
+        self.creators = ThreadGroup(f"{name}-create", MOST_CREATING, o.context)
+        self.checkers = ThreadGroup(f"{name}-check", min(o.max_creating * 16, 64), o.context)
+        self.closers = ThreadGroup(f"{name}-close", CLOSERS, o.context)
+        self.errands = ThreadGroup(f"{name}-task", 64, o.context)
+        self.places = CapacityArbiter(self.core, self.cores, o, self.lock)
         self.past = _core.Counted()  # of keys that are forgotten
         self.orphaned = False
         branches = self.everyone()
@@ -79,13 +79,13 @@ class Keyed:
 
     # ---- which key -----------------------------------------------------------------------------
 
-    def pin(self, key: Any) -> Branch:
+    def pin(self, key: Any) -> KeyPool:
         """The branch of a key, made when it is first asked for; ``Branch.unpin`` it."""
         core = self.cores.get(key)
         while (branch := self._pinned(core)) is None:
             if self.core.closed:
                 raise PoolClosed(self.name, "the pool is closed")
-            fresh = Branch(self, key).core
+            fresh = KeyPool(self, key).core
             core = self.cores.setdefault(key, fresh)  # one step; places hear of it with the first
             if core is not fresh and core.forgotten:
                 self.lock.run(_core.replace_core, self.cores, key, core, fresh)
@@ -94,19 +94,19 @@ class Keyed:
                 fresh.drop_manager()
         return branch
 
-    def _pinned(self, core: _core.Core | None) -> Branch | None:
+    def _pinned(self, core: _core.Core | None) -> KeyPool | None:
         """Its branch, unless it was forgotten meanwhile."""
-        branch: Branch | None = None
+        branch: KeyPool | None = None
         if core is not None:
             branch = self.lock.run(_core.pin, core, self.core)
         return branch
 
-    def branch(self, key: Any) -> Branch | None:
+    def branch(self, key: Any) -> KeyPool | None:
         """The branch of a key, if there is one."""
         core = self.cores.get(key)
         return None if core is None else core.manager
 
-    def left(self, branch: Branch) -> None:
+    def left(self, branch: KeyPool) -> None:
         """On the housekeeper: a caller has left, or a resource, and the key may be of no interest
         any more."""
         with self.lock.hold():
@@ -121,7 +121,7 @@ class Keyed:
             self.past.add(branch.core)
         branch.core.drop_manager()  # who looks at it takes a reference, or finds it gone
 
-    def everyone(self) -> list[Branch]:
+    def everyone(self) -> list[KeyPool]:
         return _core.managers_of(self.cores)
 
     # ---- what the pool asks of it --------------------------------------------------------------
@@ -141,7 +141,7 @@ class Keyed:
     def resume(self) -> None:
         self.lock.run(_core.resume_all, self.core, self.cores)
         for branch in self.everyone():
-            scheduler.poke(branch.opener.refill)
+            scheduler.poke(branch.creator.refill)
 
     # ---- closing -------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from .._core import (
 from .._runtime import scheduler
 from ..errors import PoolDeadlock, PoolTimeout, ShutDown
 
-__all__ = ["Crew", "Task"]
+__all__ = ["Task", "WorkerThreads"]
 
 log = logging.getLogger("concurrent.futures")
 
@@ -52,7 +52,7 @@ BROKEN = "A thread initializer failed, the thread pool is not usable anymore"
 LOOK = 0.1
 
 _running = threading.local()  # .worker: the Worker of the running thread
-_crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+_crews: weakref.WeakSet[WorkerThreads] = weakref.WeakSet()
 _exiting = False
 
 
@@ -61,12 +61,12 @@ class Worker:
 
     __slots__ = ("crew", "place")
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: WorkerThreads) -> None:
         self.crew = crew
         self.place: SemaphoreHold | None = None
 
 
-class Crew:
+class WorkerThreads:
     """At most ``workers`` threads, and what they have to do."""
 
     def __init__(
@@ -242,7 +242,7 @@ class Crew:
 
 
 def begin(
-    crew: Crew, thread: threading.Thread, begun: Event, failures: list[BaseException]
+    crew: WorkerThreads, thread: threading.Thread, begun: Event, failures: list[BaseException]
 ) -> None:
     """Starts it, from a thread of its own, where no signal handler runs: one that raises in
     ``Thread.start`` can leave the lock of all threads held."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 from .._core import SemaphoreHold, units_hit, units_quiet
 from ..errors import PoolClosed, PoolOverloaded
 from ._options import WhenFull, look_ahead, seconds, waits, whole
-from ._threads import Crew
+from ._threads import WorkerThreads
 
 if TYPE_CHECKING:
     import asyncio
@@ -86,7 +86,7 @@ class WorkerPool(Executor):
         self._max_workers = workers
         self._max_queue = max_queue
         name = thread_name_prefix or f"{type(self).__name__}-{_number()}"
-        self._crew = Crew(
+        self._crew = WorkerThreads(
             name, name, workers, max_queue, idle_timeout, initializer, tuple(initargs)
         )
 

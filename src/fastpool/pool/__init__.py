@@ -57,9 +57,9 @@ def adopt(manager: Any) -> None:
 def _manager_of(core: _core.Core, options: Options) -> Any:
     """Set up and bound to the core: one for the pool, or with an async factory one per loop."""
     if options.hooks.awaits:
-        from ._per_loop import Shards
+        from ._per_loop import PerLoopManager
 
-        return Shards(core, options)
+        return PerLoopManager(core, options)
     manager = Manager(core, options)
     manager.set_core(options.maxsize or INF, options.max_waiting)
     return manager

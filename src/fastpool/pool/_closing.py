@@ -14,7 +14,7 @@ from .._runtime.threads import on_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._runtime.threads import Workers
+    from .._runtime.threads import ThreadGroup
     from ._manager import Manager
 
 __all__ = ["Closing"]
@@ -32,7 +32,7 @@ class Closing:
         self.hook = manager.hooks.close
         self.deadlines = manager.deadlines
 
-    def here(self, index: int, why: str, workers: Workers | None = None) -> None:
+    def here(self, index: int, why: str, workers: ThreadGroup | None = None) -> None:
         """Closes a CHECKING slot's resource in this thread, or on a worker if that is an event
         loop's; its place is free when that is done.  ``workers``: whose thread this is, None for a
         caller's."""
@@ -42,7 +42,7 @@ class Closing:
             self.finish(index, why, workers)
 
     def finish(
-        self, index: int, why: str, workers: Workers | None = None, use: int | None = None
+        self, index: int, why: str, workers: ThreadGroup | None = None, use: int | None = None
     ) -> None:
         """A CLOSING slot: the hook, unless an interrupted call has got to it already; then the
         place.  ``use``: of the slot, when this was decided."""
@@ -67,7 +67,7 @@ class Closing:
         if failure is not None:
             self.manager.log("close failed", failure)
 
-    def on(self, workers: Workers, index: int, why: str) -> None:
+    def on(self, workers: ThreadGroup, index: int, why: str) -> None:
         """In a thread of the pool: whatever the hook raises, the place is free in the end."""
         try:
             self.here(index, why, workers)

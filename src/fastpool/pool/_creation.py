@@ -12,7 +12,7 @@ import time
 
 from .. import _blocking, _core, _reports
 from .._runtime import scheduler
-from .._runtime.threads import Workers
+from .._runtime.threads import ThreadGroup
 from . import _policy
 
 TYPE_CHECKING = False
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from .. import _core
     from ._manager import Manager
 
-__all__ = ["Opener"]
+__all__ = ["Creator"]
 
 
-class Try:
+class Attempt:
     """One creation: who it is for, and what became of it."""
 
     __slots__ = ("given_up", "index", "started", "task", "ticket")
@@ -47,7 +47,7 @@ class Warming:
         self.failure: BaseException | None = None
 
 
-class Opener:
+class Creator:
     """Shares the manager's lock; fields are read and written under it unless they say otherwise."""
 
     in_caller = False  # borrowers call the factory themselves
@@ -57,7 +57,7 @@ class Opener:
         self.most = manager.options.max_creating
         self.workers: Any = self.hire()
         self.tries = 0  # creations that hold a permit
-        self.running: dict[Try, None] = {}  # by age, those past their deadline left out
+        self.running: dict[Attempt, None] = {}  # by age, those past their deadline left out
         self.watched_until = 0.0
         self.wishes = 0  # resources wanted by nobody in particular
         self.warming: list[Warming] = []
@@ -69,7 +69,9 @@ class Opener:
     def hire(self) -> Any:
         """The threads on which the factory is called."""
         most = 64 if self.most == float("inf") else self.most
-        return Workers(f"fastpool-{self.manager.name}-create", most, self.manager.options.context)
+        return ThreadGroup(
+            f"fastpool-{self.manager.name}-create", most, self.manager.options.context
+        )
 
     def room(self) -> bool:
         """Whether one more may be opened now."""
@@ -173,7 +175,7 @@ class Opener:
         try:
             # what is opened may change borrowers: it belongs to none of their contexts
             pool = self.manager.options.context.copy()
-            pool.run(self.workers.submit, self._run, Try(index))
+            pool.run(self.workers.submit, self._run, Attempt(index))
         except RuntimeError:
             self.tries -= 1
             core.free(index)
@@ -201,11 +203,11 @@ class Opener:
         """How many of these workers are to make."""
         return self.goal(wishes)
 
-    def create_here(self, hand: _core.Hand, permit: Any = None) -> bool:
+    def create_here(self, hand: _core.SlotGuard, permit: Any = None) -> bool:
         """Whether the borrower has opened one itself: see _creation_in_caller.py."""
         return False
 
-    def _run(self, attempt: Try) -> Any:
+    def _run(self, attempt: Attempt) -> Any:
         """On a worker: one creation, from elision to delivery."""
         if not self._begin(attempt):
             return
@@ -223,7 +225,7 @@ class Opener:
     def create(self) -> Any:
         return self.manager.hooks.create()
 
-    def _begin(self, attempt: Try) -> bool:
+    def _begin(self, attempt: Attempt) -> bool:
         """Assigns the try to a waiter; False: nobody wants it any more."""
         manager, core = self.manager, self.manager.core
         with manager.lock.hold():
@@ -238,7 +240,7 @@ class Opener:
                 scheduler.poke(self._watch)
         return True
 
-    def _take_in(self, attempt: Try, resource: Any) -> None:
+    def _take_in(self, attempt: Attempt, resource: Any) -> None:
         """Puts what the factory returned into its slot, or says what is wrong with it."""
         unfit = resource is None or self._is_unawaited(resource)
         if unfit or not self.adopt(attempt.index, resource):
@@ -278,7 +280,7 @@ class Opener:
         most = self.manager.options.max_lifetime
         return _policy.lifetime(most) if most < 1e300 else most
 
-    def _finish(self, attempt: Try, error: BaseException | None) -> None:
+    def _finish(self, attempt: Attempt, error: BaseException | None) -> None:
         took = time.monotonic() - attempt.started
         with self.manager.lock.hold():
             self.running.pop(attempt, None)
@@ -310,7 +312,7 @@ class Opener:
                     call.failure = error
         del before
 
-    def _deliver(self, attempt: Try) -> None:
+    def _deliver(self, attempt: Attempt) -> None:
         """What was made is idle from here on, or closed if nobody wants it so late."""
         manager = self.manager
         why = None
@@ -322,12 +324,12 @@ class Opener:
         if why is None:
             self._arrived(attempt)
             manager.changed()
-            manager.housekeeping.opened(attempt.index)
+            manager.maintenance.opened(attempt.index)
         else:
             self.start()
             manager.closing.on(self.workers, attempt.index, why)
 
-    def _fail(self, attempt: Try, error: BaseException) -> None:
+    def _fail(self, attempt: Attempt, error: BaseException) -> None:
         """The place is free, and the one waiter for whom it was tried gets the exception."""
         manager, core = self.manager, self.manager.core
         core.free(attempt.index)
@@ -344,7 +346,7 @@ class Opener:
                     self.wishes = 0
                     manager.news.notify_all()
 
-    def _permit_back(self, attempt: Try) -> None:
+    def _permit_back(self, attempt: Attempt) -> None:
         """After the delivery: until then the try stands for the caller who is still waiting, and
         another one for the same caller must not start."""
         with self.manager.lock.hold():
@@ -362,10 +364,10 @@ class Opener:
             self.paused_until = time.monotonic() + pause
             scheduler.watch(self.paused_until, self.start)
 
-    def _arrived(self, attempt: Try) -> None:
+    def _arrived(self, attempt: Attempt) -> None:
         """What it has made is lent from here on: for those who have more to do then."""
 
-    def _late_is_wanted(self, attempt: Try) -> bool:
+    def _late_is_wanted(self, attempt: Attempt) -> bool:
         core = self.manager.core
         idle: int = self.manager.counts()["idle"]
         return core.waiting > 0 or idle < max(1, self.manager.options.min_idle)
@@ -387,7 +389,7 @@ class Opener:
         if late:
             self.start()
 
-    def _give_up(self, attempt: Try) -> None:
+    def _give_up(self, attempt: Attempt) -> None:
         """The hook has had its time.  It cannot be killed: its place stays counted, its permit is
         free."""
         del self.running[attempt]
@@ -397,7 +399,7 @@ class Opener:
         self.manager.core.count("timeouts")
         self.workers.excuse()
 
-    def _tell_late(self, attempt: Try) -> None:
+    def _tell_late(self, attempt: Attempt) -> None:
         from ..errors import PoolTimeout
 
         manager = self.manager

@@ -13,7 +13,7 @@ import time
 
 from .. import _blocking, _core, _reports
 from .._runtime import scheduler
-from ._creation import Opener
+from ._creation import Creator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
     from ._manager import Manager
 
-__all__ = ["CallerOpener"]
+__all__ = ["CallerCreator"]
 
 
 class Token:
     """What a borrower has of a permit.  Dropped, by whoever's wait has ended by something else at
     that moment, it gives the permit back."""
 
-    __slots__ = ("number", "opener")
+    __slots__ = ("creator", "number")
 
-    def __init__(self, opener: CallerOpener, number: int) -> None:
-        self.opener, self.number = opener, number
+    def __init__(self, creator: CallerCreator, number: int) -> None:
+        self.creator, self.number = creator, number
 
     def __del__(self) -> None:
-        if self.number in self.opener.granted:
-            scheduler.poke(self.opener.take_back, self.number)
+        if self.number in self.creator.granted:
+            scheduler.poke(self.creator.take_back, self.number)
 
 
-class CallerOpener(Opener):
+class CallerCreator(Creator):
     """An Opener whose borrowers call the factory; see the module."""
 
     in_caller = True
@@ -48,7 +48,7 @@ class CallerOpener(Opener):
         self.granted: set[int] = set()  # permits on their way to a borrower, who begins at once
         self._number = 0
 
-    def create_here(self, hand: _core.Hand, permit: Any = None) -> bool:
+    def create_here(self, hand: _core.SlotGuard, permit: Any = None) -> bool:
         """Open a resource in this thread, as the borrower's; False: no permit is free, or no place.
 
         ``permit``: a Token; None: it has not been in line, and others who have go first.  Raises
@@ -62,7 +62,7 @@ class CallerOpener(Opener):
         self._create(hand)
         return True
 
-    def _create(self, hand: _core.Hand) -> None:
+    def _create(self, hand: _core.SlotGuard) -> None:
         """The place is in hand."""
         manager, core = self.manager, self.manager.core
         start = time.monotonic()
@@ -82,7 +82,7 @@ class CallerOpener(Opener):
                 _reports.note(error, f"raised by the factory of fastpool {manager.name!r}")
                 error = None  # or this frame and the exception refer to each other
         manager.changed()
-        manager.housekeeping.opened(hand.index)
+        manager.maintenance.opened(hand.index)
 
     def _over(self, error: BaseException | None) -> None:
         """On the housekeeper: a borrower has called the factory, and its permit is free."""

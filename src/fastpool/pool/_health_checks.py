@@ -11,7 +11,7 @@ from _contextvars import copy_context
 
 from .. import _blocking, _core
 from . import _policy
-from ._hook_deadlines import Call
+from ._hook_deadlines import HookCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from ._manager import Manager
 
-__all__ = ["Checking"]
+__all__ = ["HealthChecks"]
 
 INF = float("inf")
 
 
-class Checking:
+class HealthChecks:
     """Keeps nothing of its own.  A slot under a check is CHECKING: it belongs to the borrower who
     waits for the result, or to the worker once that one has given up."""
 
@@ -35,7 +35,7 @@ class Checking:
         self.hook = manager.hooks.check
         self.deadlines = manager.deadlines
 
-    def examine(self, hand: _core.Hand, start: float, span: float | None) -> bool:
+    def examine(self, hand: _core.SlotGuard, start: float, span: float | None) -> bool:
         """A slot just taken that is no longer fresh: expired, or to be checked.  True: it is lent,
         False: it is being closed."""
         if not hand.claim():
@@ -57,7 +57,7 @@ class Checking:
         due = core.is_suspect(index) or _policy.check_due(now, since, o.check_after, uses)
         return None, due
 
-    def verdict(self, hand: _core.Hand, why: str | None) -> bool:
+    def verdict(self, hand: _core.SlotGuard, why: str | None) -> bool:
         """Lends what is in hand, or has it closed."""
         if why is not None:
             self.core.condemn(hand, why)
@@ -65,7 +65,7 @@ class Checking:
         self.core.freshen(hand.index)
         return self.core.lend(hand.index)
 
-    def _ask(self, hand: _core.Hand, start: float, span: float | None) -> str | None:
+    def _ask(self, hand: _core.SlotGuard, start: float, span: float | None) -> str | None:
         """Runs the check on a worker; "check" if it failed.  Raises PoolTimeout when the borrower's
         time or the hook's is over first; the check then ends in the background."""
         manager, index = self.manager, hand.index
@@ -74,20 +74,20 @@ class Checking:
         left = self.options.hook_timeout
         if span:
             left = min(left, max(start + span - now, 0.0))
-        call = Call(now + left, manager.checkers)
+        call = HookCall(now + left, manager.checkers)
         asked = (copy_context().run, job, call, index)
         _blocking.before_wait(manager.name, _blocking.ACQUIRE)
         if not self.core.ask(hand, job, self._send, asked, None if left == INF else left):
             raise manager.refusal("timeout", start, span, "check")
         return "check" if self._failed(job) else None
 
-    def _send(self, run: Any, job: _core.Job, call: Call, index: int) -> None:
+    def _send(self, run: Any, job: _core.Job, call: HookCall, index: int) -> None:
         """On the housekeeper: the check counts from here on, though a worker may be wanting.
         ``run``: of the borrower's context."""
         self.deadlines.enter(index, call)
         self.manager.checkers.submit(run, self._answer, job, call, index)
 
-    def _answer(self, job: _core.Job, call: Call, index: int) -> None:
+    def _answer(self, job: _core.Job, call: HookCall, index: int) -> None:
         """On a worker: the check, for a borrower who waits for it."""
         self.deadlines.enter(index, call)
         self._run(job, index)
@@ -102,7 +102,7 @@ class Checking:
         self._run(job, index)
         self.deadlines.end(index)
         self._after(job, index)
-        self.manager.housekeeping.was_kept_alive(index)
+        self.manager.maintenance.was_kept_alive(index)
 
     def _run(self, job: _core.Job, index: int) -> None:
         resource = self.core.item(index)

@@ -14,26 +14,26 @@ from .._runtime import scheduler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._runtime.threads import Workers
+    from .._runtime.threads import ThreadGroup
     from ._manager import Manager
 
-__all__ = ["Call", "Deadlines"]
+__all__ = ["HookCall", "HookDeadlines"]
 
 INF = float("inf")
 
 
-class Call:
+class HookCall:
     """One call of a hook on a worker."""
 
     __slots__ = ("deadline", "excused", "workers")
 
-    def __init__(self, deadline: float, workers: Workers) -> None:
+    def __init__(self, deadline: float, workers: ThreadGroup) -> None:
         self.deadline = deadline  # on the monotonic clock, in seconds
         self.workers = workers
         self.excused = False  # its permit is free
 
 
-class Deadlines:
+class HookDeadlines:
     """The calls of one pool, by slot: its owner runs one hook at a time for it, and ends the call
     before the slot is anybody else's.  An entry that a signal handler left behind, by raising in a
     caller's thread, ends with the slot, which is then closed.  Fields are read and written under
@@ -43,19 +43,19 @@ class Deadlines:
         self.lock = manager.lock
         self.most = manager.options.hook_timeout
         self.ends: dict[int, float] = {}  # deadlines in callers' own threads
-        self.calls: dict[int, Call] = {}
+        self.calls: dict[int, HookCall] = {}
         self.watches: list[float] = []  # when the housekeeper comes by, the next one last
 
-    def begin(self, index: int, workers: Workers | None = None) -> None:
+    def begin(self, index: int, workers: ThreadGroup | None = None) -> None:
         """A hook is about to be called for a slot, and may take ``hook_timeout``.  ``workers``:
         whose thread this is, None for a caller's."""
         deadline = time.monotonic() + self.most
         if workers is None:
             self.ends[index] = deadline
         else:
-            self.enter(index, Call(deadline, workers))
+            self.enter(index, HookCall(deadline, workers))
 
-    def enter(self, index: int, call: Call) -> None:
+    def enter(self, index: int, call: HookCall) -> None:
         """The same on a worker with a deadline of its own; may be done twice for a call."""
         with self.lock.hold():
             self.calls[index] = call

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from ..stats import Holder
     from ._manager import Manager
 
-__all__ = ["Tracking"]
+__all__ = ["LeaseTracking"]
 
 INF = float("inf")
 
 
-class Tracking:
+class LeaseTracking:
     """Without a lock: an entry is written by the owner of its slot alone."""
 
     def __init__(self, manager: Manager) -> None:
@@ -33,10 +33,10 @@ class Tracking:
             self.call_stack = call_stack
         self.taken: dict[int, list[Any]] = {}  # by slot: time, thread, stack, whether reported
 
-    def note(self, hand: _core.Hand) -> None:
+    def note(self, hand: _core.SlotGuard) -> None:
         """What is in hand is lent."""
         self.taken[hand.index] = self.entry()
-        self.manager.housekeeping.within(self.leak_after)
+        self.manager.maintenance.within(self.leak_after)
 
     def entry(self) -> list[Any]:
         """Of what is lent now."""

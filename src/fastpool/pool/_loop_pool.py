@@ -13,14 +13,14 @@ from asyncio import _get_running_loop
 from functools import partial
 
 from .. import _core
-from .._aio.hook_tasks import Tasks, called, within
+from .._aio.hook_tasks import HookTasks, called, within
 from .._runtime import scheduler
 from ..errors import PoolError
 from . import _policy
 from ._closing import Closing
-from ._creation import Opener, Try
-from ._health_checks import Checking
-from ._maintenance import Housekeeping
+from ._creation import Attempt, Creator
+from ._health_checks import HealthChecks
+from ._maintenance import Maintenance
 from ._manager import Manager
 
 TYPE_CHECKING = False
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from typing import Any
 
-    from ._per_loop import Shards
+    from ._per_loop import PerLoopManager
 
-__all__ = ["Shard"]
+__all__ = ["LoopPool"]
 
 INF = float("inf")
 
 
-class ShardOpener(Opener):
+class LoopCreator(Creator):
     """Creations are tasks; who may start one is decided over all loops."""
 
-    def __init__(self, manager: Shard) -> None:
+    def __init__(self, manager: LoopPool) -> None:
         super().__init__(manager)
         self.shards = manager.shards
         self.workers = manager.tasks
@@ -63,7 +63,7 @@ class ShardOpener(Opener):
         wishes = self.wishes if time.monotonic() >= self.paused_until else 0
         return _policy.tries_wanted(self.goal(wishes), self.tries, INF)
 
-    async def _run(self, attempt: Try) -> None:
+    async def _run(self, attempt: Attempt) -> None:
         attempt.task = asyncio.current_task()
         if not self._begin(attempt):
             return
@@ -80,7 +80,7 @@ class ShardOpener(Opener):
         del resource
         self._finish(attempt, error)
 
-    def _tell_late(self, attempt: Try) -> None:
+    def _tell_late(self, attempt: Attempt) -> None:
         super()._tell_late(attempt)
         # only now: a cancelled try starts the next one, which must not serve whom this one failed
         try:
@@ -89,12 +89,12 @@ class ShardOpener(Opener):
             pass
 
 
-class ShardChecking(Checking):
+class LoopHealthChecks(HealthChecks):
     """The check is a task; its borrower waits for it as long as there is time."""
 
-    manager: Shard
+    manager: LoopPool
 
-    async def aexamine(self, hand: _core.Hand, start: float, span: float | None) -> bool:
+    async def aexamine(self, hand: _core.SlotGuard, start: float, span: float | None) -> bool:
         """As ``examine``."""
         if not hand.claim():
             return False
@@ -103,7 +103,7 @@ class ShardChecking(Checking):
             why = await self._aask(hand, start, span)
         return self.verdict(hand, why)
 
-    async def _aask(self, hand: _core.Hand, start: float, span: float | None) -> str | None:
+    async def _aask(self, hand: _core.SlotGuard, start: float, span: float | None) -> str | None:
         manager, index = self.manager, hand.index
         left = self.options.hook_timeout
         if span:
@@ -160,14 +160,14 @@ class ShardChecking(Checking):
         task = self.manager.tasks.begin(self._check, index)
         task.add_done_callback(partial(self._checked, index))  # whoever cancels this one
         await asyncio.wait({task})
-        self.manager.housekeeping.was_kept_alive(index)
+        self.manager.maintenance.was_kept_alive(index)
 
 
-class ShardClosing(Closing):
+class LoopClosing(Closing):
     """Closing is a task; where the loop is closed, nothing can be awaited and the place is free at
     once."""
 
-    manager: Shard
+    manager: LoopPool
 
     def here(self, index: int, why: str, workers: object = None) -> None:
         self.later(index, why)
@@ -236,8 +236,8 @@ class ShardClosing(Closing):
             await called(resource.close)
 
 
-class ShardHousekeeping(Housekeeping):
-    manager: Shard
+class LoopMaintenance(Maintenance):
+    manager: LoopPool
 
     def tend(self) -> None:
         if self.manager.loop.is_closed():
@@ -246,19 +246,19 @@ class ShardHousekeeping(Housekeeping):
             super().tend()
 
 
-class Shard(Manager):
+class LoopPool(Manager):
     """The manager of one loop's share of a pool.  Its core's limit says only when callers ask for
-    a place; places are given out under the lock of ``Shards``, which all its shards share."""
+    a place; places are given out under the lock of ``PerLoopManager``, which all of them share."""
 
     awaits = True
-    opener: ShardOpener
-    checking: ShardChecking
-    closing: ShardClosing
+    creator: LoopCreator
+    checking: LoopHealthChecks
+    closing: LoopClosing
 
-    def __init__(self, shards: Shards, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, shards: PerLoopManager, loop: asyncio.AbstractEventLoop) -> None:
         self.shards = shards
         self.loop = loop  # kept alive: the core tells loops apart by their addresses
-        self.tasks = Tasks(loop, shards.options.context)
+        self.tasks = HookTasks(loop, shards.options.context)
         self.used_at = 0.0  # as far as is known: what is closed takes its own time along
         super().__init__(_core.Core(), shards.options)
         self.maxsize = shards.maxsize
@@ -272,10 +272,10 @@ class Shard(Manager):
         super().equip()
         self.checkers = self.closers = self.tasks
         self.errands = self.shards.errands
-        self.closing = ShardClosing(self)
-        self.checking = ShardChecking(self)
-        self.opener = ShardOpener(self)
-        self.housekeeping = ShardHousekeeping(self)
+        self.closing = LoopClosing(self)
+        self.checking = LoopHealthChecks(self)
+        self.creator = LoopCreator(self)
+        self.maintenance = LoopMaintenance(self)
 
     def last_use(self) -> float:
         """When a resource was last given back here, or one more was asked for.  A slot that is
@@ -286,7 +286,7 @@ class Shard(Manager):
 
     # ---- borrowing -----------------------------------------------------------------------------
 
-    def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
+    def come(self, hand: _core.SlotGuard, start: float, span: float | None, me: int) -> None:
         with self.lock.hold():  # one step for whoever comes at the same time on another loop
             refused = self.shards.refuses(me)
             if refused is None:
@@ -294,7 +294,7 @@ class Shard(Manager):
                 self.used_at = self.core.now()
         if refused is not None:
             raise self.refusal(refused, start, span)
-        scheduler.poke(self.opener.refill)
+        scheduler.poke(self.creator.refill)
 
     def counts(self) -> dict[str, Any]:
         return self.shards.counts()

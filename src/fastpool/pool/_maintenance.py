@@ -16,12 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._manager import Manager
 
-__all__ = ["Housekeeping"]
+__all__ = ["Maintenance"]
 
 INF = float("inf")
 
 
-class Housekeeping:
+class Maintenance:
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.core = manager.core
@@ -101,7 +101,7 @@ class Housekeeping:
             if o.keepalive != INF and slots:
                 next_at = min(next_at, self._keep_alive(now, oldest))
             if o.min_idle:
-                manager.opener.refill()
+                manager.creator.refill()
                 if slots and not self._may_doze():
                     next_at = min(next_at, now + 1.0)
             if manager.tracking.taken:
@@ -113,7 +113,7 @@ class Housekeeping:
         second; but not while nothing is in use: then the next loan has to ask, and wakes this up.
         True once that has held from one visit to the next, since a loan may have looked at the gate
         just before."""
-        quiet = not self.manager.opener.missing() and not self.core.in_use()
+        quiet = not self.manager.creator.missing() and not self.core.in_use()
         before, self.dozing = self.dozing, quiet
         self.core.ask_get(quiet or self.manager.tracking.on)
         return before and quiet

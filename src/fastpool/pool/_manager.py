@@ -14,15 +14,15 @@ from _contextvars import copy_context
 
 from .. import _blocking, _core, _reports
 from .._runtime import scheduler
-from .._runtime.threads import Workers, on_loop
+from .._runtime.threads import ThreadGroup, on_loop
 from ..errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from ._broken import are_exceptions, evidence, matches_any
 from ._closing import Closing
-from ._creation import Opener
-from ._health_checks import Checking
-from ._hook_deadlines import Deadlines
-from ._lease_tracking import Tracking
-from ._maintenance import Housekeeping
+from ._creation import Creator
+from ._health_checks import HealthChecks
+from ._hook_deadlines import HookDeadlines
+from ._lease_tracking import LeaseTracking
+from ._maintenance import Maintenance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when i
 
 # Closes what is left of all pools that were collected: with threads of their own, thousands that go
 # at once would have thousands.
-_undertakers = Workers("fastpool-close", 4 * CLOSERS)
+_undertakers = ThreadGroup("fastpool-close", 4 * CLOSERS)
 _orphans: set[Manager] = set()  # of pools that were collected with something lent: leases hold none
 
 
@@ -94,36 +94,38 @@ class Manager:
         """Counters, workers and helpers, all new."""
         self.hire()
         self.orphaned = False  # the FastPool was collected
-        self.deadlines = Deadlines(self)
-        self.tracking = Tracking(self)
+        self.deadlines = HookDeadlines(self)
+        self.tracking = LeaseTracking(self)
         self.closing = Closing(self)
-        self.checking = Checking(self)
-        self.opener = self.new_opener()
-        self.housekeeping = Housekeeping(self)
+        self.checking = HealthChecks(self)
+        self.creator = self.new_creator()
+        self.maintenance = Maintenance(self)
 
-    def new_opener(self) -> Opener:
+    def new_creator(self) -> Creator:
         if self.options.create_in == "caller":
-            from ._creation_in_caller import CallerOpener  # with the first one: few pools want it
+            from ._creation_in_caller import CallerCreator  # with the first one: few pools want it
 
-            return CallerOpener(self)
-        return Opener(self)
+            return CallerCreator(self)
+        return Creator(self)
 
     def hire(self) -> None:
         """Threads that start when there is work, but for those of the opener."""
         name, o = f"fastpool-{self.name}", self.options
-        self.checkers: Any = Workers(f"{name}-check", min(o.max_creating, 64), o.context)
-        self.closers: Any = Workers(f"{name}-close", CLOSERS, o.context)
-        self.errands = Workers(f"{name}-task", 64, o.context)  # what tasks have run off the loop
+        self.checkers: Any = ThreadGroup(f"{name}-check", min(o.max_creating, 64), o.context)
+        self.closers: Any = ThreadGroup(f"{name}-close", CLOSERS, o.context)
+        self.errands = ThreadGroup(
+            f"{name}-task", 64, o.context
+        )  # what tasks have run off the loop
 
     def workers(self) -> tuple[Any, ...]:
         """Where its hooks run in the background."""
-        return self.opener.workers, self.checkers, self.closers
+        return self.creator.workers, self.checkers, self.closers
 
     # ---- borrowing -----------------------------------------------------------------------------
 
     def borrow(
         self,
-        hand: _core.Hand,
+        hand: _core.SlotGuard,
         reason: str | None,
         span: float | None,
         waited: float,
@@ -136,15 +138,15 @@ class Manager:
         core = self.core
         start = time.monotonic() - waited
         in_front = asked = False
-        if self.housekeeping.dozing:
-            self.housekeeping.wake_up()
+        if self.maintenance.dozing:
+            self.maintenance.wake_up()
         while reason != "fresh":
             if reason == "due":
                 if self.checking.examine(hand, start, span):
                     break
                 in_front = True  # a grant that was no good: the place in line is kept
             elif reason in ROOM:
-                if self.opener.create_here(hand, permit):
+                if self.creator.create_here(hand, permit):
                     break
                 permit = None
                 if span == 0:
@@ -163,11 +165,11 @@ class Manager:
         if self.tracking.on:
             self.tracking.note(hand)
 
-    def come(self, hand: _core.Hand, start: float, span: float | None, me: int) -> None:
+    def come(self, hand: _core.SlotGuard, start: float, span: float | None, me: int) -> None:
         """Nothing is idle and there is room: has one more opened for a caller on its way to the
         line.  ``me`` names the caller, where other cores are looked at too: a thread or a task."""
         self.core.come(hand)
-        scheduler.poke(self.opener.refill)
+        scheduler.poke(self.creator.refill)
 
     def refusal(
         self, reason: str, start: float, span: float | None, phase: str | None = None
@@ -186,15 +188,15 @@ class Manager:
                 f"the caller holds all {self.maxsize} resources in its own `with` blocks and "
                 "would wait for itself; take what you need in one place, or raise maxsize",
             )
-        if span == 0 and phase is None and self.opener.room() and not self.opener.in_caller:
-            scheduler.poke(self.opener.refill, 1)
+        if span == 0 and phase is None and self.creator.room() and not self.creator.in_caller:
+            scheduler.poke(self.creator.refill, 1)
         self.core.count("timeouts")
-        cause = self.opener.last_failure
+        cause = self.creator.last_failure
         # counted at once where that costs little
         few = self.sizes() if self.core.open <= FEW else None
         creating = self.core.creating if few is None else few["creating"]
         if phase is None:
-            phase = "create" if creating or self.opener.room() else "wait"
+            phase = "create" if creating or self.creator.room() else "wait"
         waited = time.monotonic() - start
         error = PoolTimeout(
             self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())
@@ -209,7 +211,7 @@ class Manager:
 
     def overdue(self) -> int:
         """How many hooks are past their deadline and have not returned."""
-        return self.opener.overdue + self.deadlines.overdue()
+        return self.creator.overdue + self.deadlines.overdue()
 
     def counts(self) -> dict[str, Any]:
         """As ``Core.counts``, of the whole pool."""
@@ -255,7 +257,7 @@ class Manager:
         if self.core.closed:
             self.sweep(later)
         else:
-            self.housekeeping.ask()
+            self.maintenance.ask()
 
     def rescue(self, index: int, why: str) -> None:
         """For the core: a slot whose owner did not get to the end of what it was doing."""
@@ -373,7 +375,7 @@ class Manager:
         be empty now."""
         core = self.core
         if not core.closed:
-            self.opener.refill()
+            self.creator.refill()
         elif not core.open:
             self.dismiss()
         self.changed()
@@ -453,7 +455,7 @@ class Manager:
     def resize(self, maxsize: Any, /) -> int:
         self.options.check_maxsize(maxsize)
         self.lock.run(self.core.resize, self, {"maxsize": maxsize}, maxsize or INF)
-        scheduler.poke(self.opener.refill)
+        scheduler.poke(self.creator.refill)
         _core.end_surplus(self.core, self.closing.here)
         return int(maxsize)
 
@@ -465,11 +467,11 @@ class Manager:
 
     def resume(self) -> None:
         self.core.resume()
-        scheduler.poke(self.opener.refill)
+        scheduler.poke(self.creator.refill)
 
     def wish(self, n: int) -> None:
         """Wants ``n`` to be opened in the background."""
-        scheduler.poke(self.opener.refill, n)
+        scheduler.poke(self.creator.refill, n)
 
     def warm(self, n: Any, timeout: float | None, use_default: bool) -> int:
         if isinstance(n, bool) or not isinstance(n, int):
@@ -481,7 +483,7 @@ class Manager:
         self.options.check_timeout("warm", timeout)
         if use_default:
             timeout = None if self.options.timeout == INF else self.options.timeout
-        return self.opener.warm(n, timeout)
+        return self.creator.warm(n, timeout)
 
     # ---- what goes on in it --------------------------------------------------------------------
 
@@ -503,13 +505,13 @@ class Manager:
 
     def tend(self) -> None:
         """For the manual clock: the time has moved."""
-        self.housekeeping.tend()
+        self.maintenance.tend()
 
 
 def after_fork_in_child() -> None:
     """The threads are gone."""
     global _undertakers
-    _undertakers = Workers(_undertakers.name, 4 * CLOSERS)
+    _undertakers = ThreadGroup(_undertakers.name, 4 * CLOSERS)
 
 
 def warn_unclosed(name: str, open_: int) -> None:

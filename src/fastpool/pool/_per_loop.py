@@ -15,10 +15,10 @@ from asyncio import _get_running_loop
 from .. import _core, _reports
 from .._aio import loop as aio_loop
 from .._runtime import scheduler
-from .._runtime.threads import Workers
+from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
 from ..stats import added, nothing, snapshot, tally
-from ._loop_pool import Shard
+from ._loop_pool import LoopPool
 from ._manager import warn_unclosed
 from ._options import is_async
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..stats import Holder, PoolStats
     from ._options import Options
 
-__all__ = ["Shards"]
+__all__ = ["PerLoopManager"]
 
 INF = float("inf")
 # Seconds after which a loop that has nothing gets the place of what others give back.  With less,
@@ -38,7 +38,7 @@ SPARE_AFTER = 0.05
 GAUGES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting", "overdue")
 
 
-class Shards:
+class PerLoopManager:
     """See the module.  Its own core opens nothing: it says that the pool is closed or suspended,
     and sends threads here."""
 
@@ -47,7 +47,7 @@ class Shards:
         self.options = options
         self.name = options.name
         self.maxsize = options.maxsize
-        self.shards: dict[asyncio.AbstractEventLoop, Shard] = {}
+        self.shards: dict[asyncio.AbstractEventLoop, LoopPool] = {}
         self.start_anew()
         core.set_sharded()
         core.set_pool(
@@ -69,15 +69,15 @@ class Shards:
         self.lock = _core.Lock()
         self.news = _core.Condition()
         name, context = f"fastpool-{self.name}", self.options.context
-        self.errands = Workers(f"{name}-task", 64, context)
-        self.closers = Workers(f"{name}-close", 1, context)  # for what a closed loop left
+        self.errands = ThreadGroup(f"{name}-task", 64, context)
+        self.closers = ThreadGroup(f"{name}-close", 1, context)  # for what a closed loop left
         if self.shards:  # the parent's: hooks under way must not be ended here, not even at exit,
             _core.keep(self.shards)  # for that would run what stands in their ``finally`` blocks
         self.shards = {}
         self.past = nothing()  # the tally of shards whose loop was closed
         # What they left is being closed, and keeps its place for so long: until when at most.
         self.parting: list[float] = []
-        self.hungry: list[Shard] = []  # loops that wait for a place
+        self.hungry: list[LoopPool] = []  # loops that wait for a place
 
     # ---- which shard ---------------------------------------------------------------------------
 
@@ -93,12 +93,12 @@ class Shards:
                     raise PoolClosed(self.name, "the pool is closed")
                 its.pools.add(self)
                 self.forget_closed()
-                shard = self.shards[loop] = Shard(self, loop)
+                shard = self.shards[loop] = LoopPool(self, loop)
                 self._limit()
                 if self.core.suspended:
                     shard.core.suspend()
                 if self.options.min_idle:
-                    scheduler.poke(shard.opener.refill)
+                    scheduler.poke(shard.creator.refill)
         return shard.core
 
     def holder(self, resource: object) -> _core.Core:
@@ -106,11 +106,11 @@ class Shards:
         cores = (shard.core for shard in self.everyone())
         return next((core for core in cores if core.find(resource) >= 0), self.core)
 
-    def everyone(self) -> list[Shard]:
+    def everyone(self) -> list[LoopPool]:
         with self.lock.hold():
             return list(self.shards.values())
 
-    def latest(self) -> Shard | None:
+    def latest(self) -> LoopPool | None:
         """Of the loop that used the pool last, one that runs if possible."""
         return max(
             reversed(self.everyone()),
@@ -124,7 +124,7 @@ class Shards:
             if shard.loop.is_closed():
                 self._forget(shard)
 
-    def _forget(self, shard: Shard) -> None:
+    def _forget(self, shard: LoopPool) -> None:
         with self.lock.hold():
             if self.shards.pop(shard.loop, None) is None:
                 return
@@ -141,7 +141,7 @@ class Shards:
             self.news.notify_all()
         shard.core.drop_manager()
         self._submit(gone, until)
-        scheduler.poke(shard.opener.refill)
+        scheduler.poke(shard.creator.refill)
 
     def part_with(self, resources: list[Any]) -> None:
         """Of a loop that is closed."""
@@ -229,9 +229,9 @@ class Shards:
         latest = self.latest()
         if latest is not None:
             running = [shard for shard in self.everyone() if shard.loop.is_running()]
-            others = sum(shard.opener.wishes for shard in running if shard is not latest)
-            opener = latest.opener
-            opener.wishes = max(opener.wishes, opener.missing() - others)
+            others = sum(shard.creator.wishes for shard in running if shard is not latest)
+            creator = latest.creator
+            creator.wishes = max(creator.wishes, creator.missing() - others)
 
     def start(self) -> None:
         """Starts as many creations as are wanted and fit under the cap, those who have waited
@@ -244,20 +244,20 @@ class Shards:
                 shard = min(wanting, key=_turn)
                 if not self.room():
                     break
-                if not shard.opener.attempt() and not shard.loop.is_closed():
+                if not shard.creator.attempt() and not shard.loop.is_closed():
                     break
             self._make_room([shard for shard in wanting if shard.core.demand])
 
-    def _wanting(self) -> list[Shard]:
+    def _wanting(self) -> list[LoopPool]:
         """Who could start a creation, if there were a place.  A loop that does not run stands in
         nobody's way."""
         everyone = self.everyone()
-        tries = sum(shard.opener.tries for shard in everyone if shard.loop.is_running())
+        tries = sum(shard.creator.tries for shard in everyone if shard.loop.is_running())
         if tries >= self.options.max_creating:
             return []
-        return [s for s in everyone if s.opener.wanted() and not s.loop.is_closed()]
+        return [s for s in everyone if s.creator.wanted() and not s.loop.is_closed()]
 
-    def _make_room(self, hungry: list[Shard]) -> None:
+    def _make_room(self, hungry: list[LoopPool]) -> None:
         """Closes what is idle elsewhere for loops whose callers wait for a place.  First the bits,
         then the look: what comes back later is told of, so nothing is idle unseen."""
         self.hungry = hungry
@@ -267,7 +267,7 @@ class Shards:
             shard.core.ask_put(shard.asks_put() or any(other is not shard for other in destitute))
         if not hungry:
             return
-        needed = sum(shard.opener.wanted() for shard in hungry) - self._coming()
+        needed = sum(shard.creator.wanted() for shard in hungry) - self._coming()
         idle = [
             (not shard.loop.is_running(), slot[2], slot[0], shard)
             for shard in self.everyone()
@@ -288,7 +288,7 @@ class Shards:
         closing = sum(slot[1] == "closing" for shard in running for slot in shard.core.slots())
         return closing + self._free()
 
-    def owes(self, shard: Shard) -> bool:
+    def owes(self, shard: LoopPool) -> bool:
         """Whether this loop has to give up the place of what it gets back: to a loop that has
         nothing at all, and would wait for as long as others are busy.  Not at once, and not while
         callers of its own have waited longer."""
@@ -469,6 +469,6 @@ class Shards:
         _reports.warn("%s: %s", self.name, what, error=error)
 
 
-def _turn(shard: Shard) -> tuple[bool, float]:
+def _turn(shard: LoopPool) -> tuple[bool, float]:
     """Who is next to open: a loop that has nothing, then the caller who has waited longest."""
-    return shard.core.open > 0, shard.core.waits_since(shard.opener.tries)
+    return shard.core.open > 0, shard.core.waits_since(shard.creator.tries)

@@ -10,10 +10,10 @@ from typing import Any
 from fastpool import FastPool
 
 from ._address import Address, Origin
-from ._aio_http_connection import AioLine, dial, turn
+from ._aio_http_connection import AioHttpConnection, dial, turn
 from ._deadline import Deadline
 from ._exchange import capped
-from ._jsonrpc_codec import Question
+from ._jsonrpc_codec import Request
 
 __all__ = ["AioClient", "AioPools"]
 
@@ -38,10 +38,10 @@ class AioPools:
         self._most = most  # bytes of a reply
         self._options = options
         self._name = options.get("name")
-        self._pools: dict[Origin, FastPool[AioLine]] = {}
+        self._pools: dict[Origin, FastPool[AioHttpConnection]] = {}
         self._closed = False
 
-    def of(self, origin: Origin, kind: str) -> FastPool[AioLine]:
+    def of(self, origin: Origin, kind: str) -> FastPool[AioHttpConnection]:
         """The pool of connections to this origin; closed once one of them is."""
         found = self._pools.get(origin)
         if found is None:
@@ -51,15 +51,19 @@ class AioPools:
                 made.close(0)
         return found
 
-    def _make(self, origin: Origin, kind: str) -> FastPool[AioLine]:
+    def _make(self, origin: Origin, kind: str) -> FastPool[AioHttpConnection]:
         patience, context, most = self._patience, None, self._most
         if origin.scheme == "https":
             context = self._context = self._context or ssl.create_default_context()
 
-        async def connect() -> AioLine:
+        async def connect() -> AioHttpConnection:
             return await dial(origin, patience, context, most)
 
-        given = {"close": AioLine.leave, **self._options, "name": self._name or f"{kind} {origin}"}
+        given = {
+            "close": AioHttpConnection.leave,
+            **self._options,
+            "name": self._name or f"{kind} {origin}",
+        }
         return FastPool(self._size, factory=connect, create_timeout=patience, **given)
 
     async def aclose(self, timeout: float | None) -> bool:
@@ -96,7 +100,7 @@ class AioClient:
         """One for another address, over the same pools and in the same way."""
         return AioClient(kind, address, self.pools, self._timeout, self._retry)
 
-    async def ask(self, question: Question) -> Any:
+    async def ask(self, question: Request) -> Any:
         """What the answer means.  Once more over another connection where that is safe."""
         deadline = Deadline(self._timeout)
         if self._retry:
@@ -110,7 +114,9 @@ class AioClient:
         async with turn(self.pool, deadline) as line:
             return await self._exchange(line, question, deadline)
 
-    async def _exchange(self, line: AioLine, question: Question, deadline: Deadline) -> Any:
+    async def _exchange(
+        self, line: AioHttpConnection, question: Request, deadline: Deadline
+    ) -> Any:
         try:
             async with asyncio.timeout(deadline.left()):
                 answer = await line.post(self.address, question.body, deadline)

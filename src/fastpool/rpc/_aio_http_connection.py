@@ -30,10 +30,10 @@ from ._address import Address, Origin
 from ._bounds import PIECE, Bounds
 from ._deadline import Deadline
 from ._errors import BadReply
-from ._jsonrpc_codec import Answer
+from ._jsonrpc_codec import HttpResponse
 from ._socket_connection import GATHERED, STILLBORN
 
-__all__ = ["AioLine", "dial", "turn"]
+__all__ = ["AioHttpConnection", "dial", "turn"]
 
 
 class Counted(httpcore.AsyncNetworkStream):
@@ -105,7 +105,7 @@ class Coded(httpx.AsyncByteStream):
 
 async def dial(
     origin: Origin, patience: float | None, context: ssl.SSLContext | None, most: int | None
-) -> AioLine:
+) -> AioHttpConnection:
     """The factory: a connection to an origin."""
     backend: Any = httpcore.AnyIOBackend()
     try:
@@ -129,7 +129,7 @@ async def dial(
         if said is not None:  # as it is, for its type says more than anybody's words
             raise said from None
         raise ConnectionError(f"{origin}: {error}") from error
-    return AioLine(origin, Counted(stream), most)
+    return AioHttpConnection(origin, Counted(stream), most)
 
 
 def _of_the_socket(error: BaseException) -> OSError | None:
@@ -146,7 +146,7 @@ def _of_the_socket(error: BaseException) -> OSError | None:
     return cause if isinstance(cause, OSError) else None
 
 
-class AioLine:
+class AioHttpConnection:
     """One connection."""
 
     def __init__(self, origin: Origin, stream: Counted, most: int | None) -> None:
@@ -188,7 +188,7 @@ class AioLine:
         known = self.stream.received or self.stream.sent > GATHERED
         return isinstance(error, ConnectionError) and self.uses > 1 and not known
 
-    async def post(self, address: Address, body: bytes, deadline: Deadline) -> Answer:
+    async def post(self, address: Address, body: bytes, deadline: Deadline) -> HttpResponse:
         """One request and all of its reply."""
         scheme, host, port, _ = address.origin
         url = httpcore.URL(scheme=scheme, host=host, port=port, target=address.path)
@@ -216,7 +216,7 @@ class AioLine:
             raise BadReply(f"no HTTP: {error}") from error
         except httpx.DecodingError as error:
             raise BadReply(f"no HTTP: {error}") from error
-        return Answer(
+        return HttpResponse(
             answer.status_code, answer.reason_phrase, dict(answer.headers), b"".join(pieces)
         )
 
@@ -250,7 +250,9 @@ class AioLine:
 
 
 @asynccontextmanager
-async def turn(pool: FastPool[AioLine], deadline: Deadline) -> AsyncIterator[AioLine]:
+async def turn(
+    pool: FastPool[AioHttpConnection], deadline: Deadline
+) -> AsyncIterator[AioHttpConnection]:
     """As the turn of threads."""
     began = time.monotonic()
     while True:

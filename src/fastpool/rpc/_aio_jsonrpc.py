@@ -16,7 +16,7 @@ from ._bounds import MAX_REPLY, bounded
 from ._deadline import seconds
 from ._errors import RemoteError
 from ._jsonrpc_batch import Collected
-from ._jsonrpc_codec import Language, dumps, reader
+from ._jsonrpc_codec import Codec, dumps, reader
 
 __all__ = ["AioBatch", "AioJsonRpc", "aio_jsonrpc"]
 
@@ -42,7 +42,7 @@ def aio_jsonrpc(
     ``options`` are those of FastPool.  Needs httpx."""
     address = Address("aio_jsonrpc", url, headers, uds=uds)
     patience = seconds(connect_timeout, "connect_timeout")
-    language = Language(dumps, reader(loads, refuse_nan), lenient)
+    language = Codec(dumps, reader(loads, refuse_nan), lenient)
     given = {"discard_on": _is_no_answer, **options}
     pools = AioPools(size, patience, context, bounded(max_reply), given)
     client = AioClient("jsonrpc", address, pools, seconds(timeout, "timeout"), retry)
@@ -58,7 +58,7 @@ class AioJsonRpc:
         headers: Mapping[str, str] | None,
         uds: str | os.PathLike[str] | None,
         client: AioClient,
-        language: Language,
+        language: Codec,
     ) -> None:
         self.url = url
         self.pool = client.pool

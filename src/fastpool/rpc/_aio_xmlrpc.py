@@ -12,7 +12,7 @@ from ._address import Address
 from ._aio_client import AioClient, AioPools
 from ._bounds import MAX_REPLY, bounded
 from ._deadline import seconds
-from ._jsonrpc_codec import Answer, Question
+from ._jsonrpc_codec import HttpResponse, Request
 from ._xmlrpc import FINITE, refuse_infinite
 
 __all__ = ["AioMultiCall", "AioServerProxy", "aio_xmlrpc"]
@@ -55,14 +55,14 @@ def aio_xmlrpc(
     given = {"discard_on": _is_no_fault, **options}
     pools = AioPools(size, patience, context, bounded(max_reply), given)
     client = AioClient("xmlrpc", address, pools, seconds(timeout, "timeout"), retry)
-    language = _Language(address, encoding, allow_none, use_datetime, use_builtin_types, refuse_nan)
+    language = _Codec(address, encoding, allow_none, use_datetime, use_builtin_types, refuse_nan)
     return AioServerProxy(client, language)
 
 
 class AioServerProxy:
     """A client made by ``aio_xmlrpc``: every name is a remote method, and may be nested."""
 
-    def __init__(self, client: AioClient, language: _Language) -> None:
+    def __init__(self, client: AioClient, language: _Codec) -> None:
         self.__client = client
         self.__language = language
 
@@ -146,7 +146,7 @@ class _Name:
         return f"<remote method {self.__name!r}>"
 
 
-class _Language:
+class _Codec:
     """Makes questions of XML-RPC."""
 
     def __init__(
@@ -164,14 +164,14 @@ class _Language:
         self._types = use_datetime, use_builtin_types
         self._refuse_nan = refuse_nan
 
-    def question(self, method: str, params: tuple[Any, ...]) -> Question:
+    def question(self, method: str, params: tuple[Any, ...]) -> Request:
         text = dumps(params, method, encoding=self._encoding, allow_none=self._allow_none)
         body = text.encode(self._encoding, "xmlcharrefreplace")
         if self._refuse_nan:
             refuse_infinite(body)
-        return Question(body, self._read)
+        return Request(body, self._read)
 
-    def _read(self, answer: Answer) -> Any:
+    def _read(self, answer: HttpResponse) -> Any:
         """The result, or the Fault."""
         if answer.status != 200:
             where = f"{self._address.origin}{self._address.path.partition('?')[0]}"

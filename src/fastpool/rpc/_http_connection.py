@@ -19,11 +19,11 @@ except ImportError as error:
 from ._address import Address, Origin
 from ._bounds import PIECE, Bounds
 from ._errors import BadReply, RemoteError
-from ._jsonrpc_codec import Answer
+from ._jsonrpc_codec import HttpResponse
 from ._socket_connection import Wire
 from ._socket_pool import connected_to
 
-__all__ = ["Dial", "HttpLine", "is_no_answer"]
+__all__ = ["Dial", "HttpConnection", "is_no_answer"]
 
 
 class Dial:
@@ -36,10 +36,10 @@ class Dial:
         self.context = context
         self.most = most  # bytes of a reply
 
-    def __call__(self, origin: Origin) -> HttpLine:
+    def __call__(self, origin: Origin) -> HttpConnection:
         if origin.scheme == "https" and self.context is None:
             self.context = ssl.create_default_context()
-        return HttpLine(origin, self.patience, self.context, self.most)
+        return HttpConnection(origin, self.patience, self.context, self.most)
 
 
 class UnixConnection(HTTPConnection):
@@ -53,7 +53,7 @@ class UnixConnection(HTTPConnection):
         return connected_to(self._path, self._patience)
 
 
-class HttpLine:
+class HttpConnection:
     """One connection, whose socket is a wire."""
 
     def __init__(
@@ -86,7 +86,7 @@ class HttpLine:
         self.connection.auto_open = 0  # when it is closed, the pool opens another one
         self.wire = self.connection.sock = Wire(self.connection.sock, str(origin), gather=True)
 
-    def post(self, address: Address, body: bytes) -> Answer:
+    def post(self, address: Address, body: bytes) -> HttpResponse:
         """One request and all of its reply."""
         try:
             self.connection.request(
@@ -96,7 +96,7 @@ class HttpLine:
             bounds = Bounds(self.most, self.wire.deadline, self.wire.name)
             bounds.announced(reply.headers.get("content-length"))
             pieces = [bounds.add(piece) for piece in reply.stream(PIECE, decode_content=True)]
-            return Answer(
+            return HttpResponse(
                 reply.status,
                 reply.reason or "",
                 {name.lower(): value for name, value in reply.headers.items()},

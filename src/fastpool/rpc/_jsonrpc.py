@@ -16,9 +16,9 @@ from ._address import Address, Origin
 from ._bounds import MAX_REPLY, bounded
 from ._deadline import Deadline, seconds
 from ._exchange import exchange
-from ._http_connection import Dial, HttpLine, is_no_answer
+from ._http_connection import Dial, HttpConnection, is_no_answer
 from ._jsonrpc_batch import Collected
-from ._jsonrpc_codec import Language, Question, dumps, reader
+from ._jsonrpc_codec import Codec, Request, dumps, reader
 
 __all__ = ["Batch", "JsonRpc", "jsonrpc"]
 
@@ -62,10 +62,10 @@ def jsonrpc(
     address = Address("jsonrpc", url, headers, uds=uds)
     given = {"name": f"jsonrpc {address.origin}", "discard_on": is_no_answer, **options}
     dial = Dial(patience, context, bounded(max_reply))
-    pool: KeyedPool[Origin, HttpLine] = KeyedPool(
+    pool: KeyedPool[Origin, HttpConnection] = KeyedPool(
         dial, max_per_key=size, create_timeout=patience, **given
     )
-    language = Language(dumps, reader(loads, refuse_nan), lenient)
+    language = Codec(dumps, reader(loads, refuse_nan), lenient)
     return JsonRpc(url, headers, uds, pool, language, seconds(timeout, "timeout"), retry)
 
 
@@ -79,8 +79,8 @@ class JsonRpc:
         url: str,
         headers: Mapping[str, str] | None,
         uds: str | os.PathLike[str] | None,
-        pool: KeyedPool[Origin, HttpLine],
-        language: Language,
+        pool: KeyedPool[Origin, HttpConnection],
+        language: Codec,
         timeout: float | None,
         retry: bool,
     ) -> None:
@@ -132,13 +132,13 @@ class JsonRpc:
     def __repr__(self) -> str:
         return f"<JsonRpc for {self._address}>"
 
-    def _ask(self, question: Question) -> Any:
+    def _ask(self, question: Request) -> Any:
         address, pool = self._address, self.pool
 
         def lease(left: float | None) -> Any:
             return pool.lease(address.origin, left)
 
-        def ask(line: HttpLine) -> Any:
+        def ask(line: HttpConnection) -> Any:
             return question.read(line.post(address, question.body))
 
         return exchange(lease, Deadline(self._timeout), self._retry, ask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._jsonrpc_codec import Entries, Question, Reply
+from ._jsonrpc_codec import Entries, Reply, Request
 
 __all__ = ["Collected"]
 
@@ -27,10 +27,10 @@ class Collected:
         """One that the server does not answer."""
         self._entries.append((self._client._language.message(method, params, named, None), None))
 
-    def _question(self, error: BaseException | None) -> Question | None:
+    def _question(self, error: BaseException | None) -> Request | None:
         """What is to be sent, if anything."""
         if error is not None or not self._entries:
             return None
         entries, self._entries = self._entries, []
-        question: Question = self._client._language.batch(entries)
+        question: Request = self._client._language.batch(entries)
         return question

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from ._errors import BadReply, HttpError, RemoteError
 
-__all__ = ["Answer", "Language", "Question", "Reply", "dumps", "reader"]
+__all__ = ["Codec", "HttpResponse", "Reply", "Request", "dumps", "reader"]
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """A reply of HTTP; names of headers are in lower case."""
 
     status: int
@@ -22,11 +22,11 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Question(NamedTuple):
+class Request(NamedTuple):
     """A body to be sent, and what is made of the answer to it."""
 
     body: bytes
-    read: Callable[[Answer], Any]
+    read: Callable[[HttpResponse], Any]
 
 
 class Reply:
@@ -81,7 +81,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"JSON has no {constant}")
 
 
-class Language:
+class Codec:
     """Makes questions; the ids of its calls are numbered from 1."""
 
     def __init__(
@@ -93,23 +93,23 @@ class Language:
         self._dumps, self._loads, self._lenient = dumps, loads, lenient
         self._ids = itertools.count(1)
 
-    def call(self, method: str, params: tuple[Any, ...], named: dict[str, Any]) -> Question:
+    def call(self, method: str, params: tuple[Any, ...], named: dict[str, Any]) -> Request:
         message = self.message(method, params, named, next(self._ids))
 
-        def read(answer: Answer) -> Any:
+        def read(answer: HttpResponse) -> Any:
             return self._meaning(answer, lambda reply: outcome(matching(reply, message["id"])))
 
-        return Question(self._encode(message), read)
+        return Request(self._encode(message), read)
 
-    def notification(self, method: str, params: tuple[Any, ...], named: dict[str, Any]) -> Question:
-        return Question(self._encode(self.message(method, params, named, None)), accepted)
+    def notification(self, method: str, params: tuple[Any, ...], named: dict[str, Any]) -> Request:
+        return Request(self._encode(self.message(method, params, named, None)), accepted)
 
-    def batch(self, entries: Entries) -> Question:
+    def batch(self, entries: Entries) -> Request:
         replies = {message["id"]: reply for message, reply in entries if reply is not None}
         body = self._encode([message for message, _ in entries])
         if not replies:
-            return Question(body, accepted)
-        return Question(body, lambda answer: self._meaning(answer, lambda all: deal(all, replies)))
+            return Request(body, accepted)
+        return Request(body, lambda answer: self._meaning(answer, lambda all: deal(all, replies)))
 
     def message(
         self, method: str, params: tuple[Any, ...], named: dict[str, Any], id: int | None
@@ -132,7 +132,7 @@ class Language:
         text = self._dumps(message)
         return text.encode() if isinstance(text, str) else text
 
-    def _meaning(self, answer: Answer, understand: Callable[[Any], Any]) -> Any:
+    def _meaning(self, answer: HttpResponse, understand: Callable[[Any], Any]) -> Any:
         """What the answer says; some servers say it with a status that is an error, too."""
         bad, value = None, None
         try:
@@ -152,7 +152,7 @@ class Language:
 # ---- What comes back ----------------------------------------------------------------------------
 
 
-def accepted(answer: Answer) -> None:
+def accepted(answer: HttpResponse) -> None:
     """HttpError unless the status says that all is well."""
     if not 200 <= answer.status < 300:
         raise HttpError(*answer)

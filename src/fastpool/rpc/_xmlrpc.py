@@ -246,9 +246,9 @@ class PooledTransport:
         self._host = host  # with name and password, as transports take it
         self._query = f"?{query}" if query else ""
         self.name = name = host.rpartition("@")[2]
-        self.pool: FastPool[_Line] = FastPool(
+        self.pool: FastPool[_Connection] = FastPool(
             capped(size),
-            factory=lambda: _Line(make(), host, name, patience),
+            factory=lambda: _Connection(make(), host, name, patience),
             create_timeout=patience,
             **{"name": f"xmlrpc {name}", "discard_on": _is_no_fault, **options},
         )
@@ -260,7 +260,7 @@ class PooledTransport:
         if self.refuse_nan:
             refuse_infinite(request_body)
 
-        def ask(line: _Line) -> Any:
+        def ask(line: _Connection) -> Any:
             try:
                 return line.transport.single_request(self._host, path, request_body, verbose)
             except ProtocolError as error:
@@ -279,7 +279,7 @@ class PooledTransport:
         return f"<PooledTransport {self.pool.name!r}>"
 
 
-class _Line:
+class _Connection:
     """One connection: a transport of the standard library whose socket is a wire."""
 
     def __init__(self, transport: Transport, host: str, name: str, patience: float | None) -> None:
@@ -302,6 +302,6 @@ class _Line:
         self.wire.hang_up()
 
 
-def _is_no_fault(error: BaseException, line: _Line) -> bool:
+def _is_no_fault(error: BaseException, line: _Connection) -> bool:
     """A Fault is an answer.  After anything else the rest of one may still be on the line."""
     return not isinstance(error, Fault)

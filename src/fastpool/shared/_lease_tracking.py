@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from ..pool._lease_tracking import Tracking
+from ..pool._lease_tracking import LeaseTracking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from ..pool._manager import Manager
     from ..stats import Holder
 
-__all__ = ["SharedTracking"]
+__all__ = ["SharedLeaseTracking"]
 
 
-class SharedTracking(Tracking):
+class SharedLeaseTracking(LeaseTracking):
     """Entries go on with the number of the slot, and whether a ``put`` is to end them."""
 
     def __init__(self, manager: Manager) -> None:
@@ -25,10 +25,10 @@ class SharedTracking(Tracking):
         # none is the number of a slot, which others ask to forget
         self.next_ticket = count(2**32).__next__
 
-    def note(self, hand: _core.Hand) -> None:
+    def note(self, hand: _core.SlotGuard) -> None:
         hand.ticket = self.next_ticket()
         self.taken[hand.ticket] = [*self.entry(), hand.index, False]
-        self.manager.housekeeping.within(self.leak_after)
+        self.manager.maintenance.within(self.leak_after)
 
     def loosen(self, ticket: int) -> None:
         """There is no lease that knows this ticket: it was a ``get``."""

@@ -4,7 +4,7 @@ what does not drain."""
 from __future__ import annotations
 
 from ..pool import _policy
-from ..pool._maintenance import Housekeeping
+from ..pool._maintenance import Maintenance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from ._manager import SharedManager
     from ._options import SharedOptions
 
-__all__ = ["SharedHousekeeping"]
+__all__ = ["SharedMaintenance"]
 
 INF = float("inf")
 
 
-class SharedHousekeeping(Housekeeping):
+class SharedMaintenance(Maintenance):
     """See the module."""
 
     manager: SharedManager
@@ -48,8 +48,8 @@ class SharedHousekeeping(Housekeeping):
                 ages = [(s[0], max(s[2], self.kept_alive.get(s[0], s[2]))) for s in idle]
                 oldest = min(ages, key=lambda age: age[1], default=None)
                 next_at = min(next_at, self._keep_alive(now, oldest))
-            if manager.opener.missing():
-                manager.opener.refill()
+            if manager.creator.missing():
+                manager.creator.refill()
             if manager.tracking.taken:
                 next_at = min(next_at, manager.tracking.report_leaks(now))
         self._come_by(now, next_at)

@@ -11,10 +11,10 @@ from .. import _core, _reports
 from .._runtime import scheduler
 from ..pool._broken import evidence
 from ..pool._closing import Closing
-from ..pool._creation import Opener, Try
+from ..pool._creation import Attempt, Creator
 from ..pool._manager import Manager
-from ._lease_tracking import SharedTracking
-from ._maintenance import SharedHousekeeping
+from ._lease_tracking import SharedLeaseTracking
+from ._maintenance import SharedMaintenance
 from ._options import bounds, matches
 
 TYPE_CHECKING = False
@@ -31,14 +31,14 @@ NOTHING = (-1, 0, "")  # of what a creation stands in for: slot, its use, and wh
 LINGER = 0.1  # seconds that an idle worker waits for work: there are few resources, so that is rare
 
 
-class SharedOpener(Opener):
+class SharedCreator(Creator):
     """Wishes for what the least number lacks, and for what is to take another's place."""
 
     manager: SharedManager
 
     def __init__(self, manager: SharedManager) -> None:
         super().__init__(manager)
-        self.replaces: dict[Try, tuple[int, int, str]] = {}  # what a creation stands in for
+        self.replaces: dict[Attempt, tuple[int, int, str]] = {}  # what a creation stands in for
 
     def room(self) -> bool:
         core = self.manager.core
@@ -64,21 +64,21 @@ class SharedOpener(Opener):
     def for_callers(self) -> int:
         return 0  # a wish is for what callers open as well: see goal
 
-    def _take_in(self, attempt: Try, resource: Any) -> None:
+    def _take_in(self, attempt: Attempt, resource: Any) -> None:
         super()._take_in(attempt, resource)
         self.replaces[attempt] = self.manager.next_to_renew()
 
-    def _late_is_wanted(self, attempt: Try) -> bool:
+    def _late_is_wanted(self, attempt: Attempt) -> bool:
         manager = self.manager
         stands_in = self.replaces[attempt][0] >= 0
         return stands_in or manager.live() <= manager.least or super()._late_is_wanted(attempt)
 
-    def _arrived(self, attempt: Try) -> None:
+    def _arrived(self, attempt: Attempt) -> None:
         index, use, why = self.replaces.pop(attempt)
         if index >= 0 and self.manager.core.generation(index) == use:
             self.manager.drain(index, why, later=True)
 
-    def _finish(self, attempt: Try, error: BaseException | None) -> None:
+    def _finish(self, attempt: Attempt, error: BaseException | None) -> None:
         super()._finish(attempt, error)
         index, _, why = self.replaces.pop(attempt, NOTHING)
         if index >= 0:  # what was to take its place is not lent, so it stays in service
@@ -105,8 +105,8 @@ class SharedManager(Manager):
     """See the module."""
 
     options: SharedOptions
-    opener: SharedOpener
-    tracking: SharedTracking
+    creator: SharedCreator
+    tracking: SharedLeaseTracking
 
     def __init__(self, core: _core.Core, options: SharedOptions) -> None:
         self.least = options.least
@@ -128,10 +128,10 @@ class SharedManager(Manager):
         # replaced: written in ``core/drain_reasons.pxi``, under the lock.
         self.reasons: dict[int, str] = {}
         self.renewing: dict[int, str] = {}
-        self.tracking = SharedTracking(self)
+        self.tracking = SharedLeaseTracking(self)
         self.closing = SharedClosing(self)
-        self.opener = SharedOpener(self)
-        self.housekeeping = SharedHousekeeping(self)
+        self.creator = SharedCreator(self)
+        self.maintenance = SharedMaintenance(self)
         for workers in self.workers():
             workers.linger = LINGER
 
@@ -146,17 +146,17 @@ class SharedManager(Manager):
 
     def add(self, resource: object) -> bool:
         """As if the factory had made it; False: there is no room, and it is the caller's still."""
-        opener = self.opener
+        creator = self.creator
         try:
-            if not self.core.adopt(resource, opener.lifetime()):
+            if not self.core.adopt(resource, creator.lifetime()):
                 return False
         except ValueError:
             text = f"{self.name}: add: the pool holds it already: {resource!r:.80}"
             raise ValueError(text) from None
         self.core.count("created")
-        scheduler.poke(opener.added)
+        scheduler.poke(creator.added)
         self.changed()
-        self.housekeeping.tend_soon()
+        self.maintenance.tend_soon()
         return True
 
     # ---- returning -----------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class SharedManager(Manager):
         if self.core.closed:
             self.changed()
         elif self.core.demand:
-            scheduler.poke(self.opener.refill)
+            scheduler.poke(self.creator.refill)
 
     def lost(self, ticket: int, /) -> None:
         """A lease was collected unreleased; its slot has been given back.  May be in a finaliser:
@@ -257,8 +257,8 @@ class SharedManager(Manager):
             return
         if not core.end_idle(index, self.closing.later if later else self.closing.here, why):
             self._renewed(index)  # that was asked for in between
-            scheduler.poke(self.opener.refill)  # its place is free already
-            self.housekeeping.tend_soon()  # it has a time to drain
+            scheduler.poke(self.creator.refill)  # its place is free already
+            self.maintenance.tend_soon()  # it has a time to drain
 
     def drain_all(self, slots: list[Any], why: str) -> None:
         """The same for several, in one step: none is lent while another is being closed."""
@@ -267,8 +267,8 @@ class SharedManager(Manager):
         try:
             _core.end_these(self.core, self.closing.here, indices, why)
         finally:
-            scheduler.poke(self.opener.refill)
-            self.housekeeping.tend_soon()
+            scheduler.poke(self.creator.refill)
+            self.maintenance.tend_soon()
 
     def parted(self, index: int) -> None:
         """Its resource is being closed."""
@@ -283,7 +283,7 @@ class SharedManager(Manager):
     def renew(self, index: int, why: str) -> None:
         """It is drained as soon as another is open in its place."""
         if self.lock.run(_core.will_renew, self.core, self.renewing, index, why):
-            scheduler.poke(self.opener.refill)
+            scheduler.poke(self.creator.refill)
 
     def _renewed(self, index: int) -> str | None:
         """Why it was to be renewed, and is not any more."""
@@ -323,7 +323,7 @@ class SharedManager(Manager):
     def avoid(self, resource: object, on: bool) -> None:
         self.core.avoid(self.index_of("avoid", resource), on)
         if on:
-            scheduler.poke(self.opener.refill)  # those who wait may want another one
+            scheduler.poke(self.creator.refill)  # those who wait may want another one
 
     def ended(self, resource: object) -> int:
         index = self.index_of("ended", resource)
@@ -338,7 +338,7 @@ class SharedManager(Manager):
         least, most = bounds(f"{self.name}: ", items)
         values = {"least": least, "maxsize": most or 0}
         self.lock.run(self.core.resize, self, values, most or INF)
-        scheduler.poke(self.opener.refill)
+        scheduler.poke(self.creator.refill)
         slots = [s for s in self.core.slots() if s[1] != "closing" and not s[6]]
         made = sum(slot[1] == "creating" for slot in slots)
         surplus = len(slots) - min(made, len(self.renewing)) - (most or len(slots))

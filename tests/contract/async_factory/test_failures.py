@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolError, PoolTimeout
-from fastpool.pool._creation import Opener
+from fastpool.pool._creation import Creator
 from support.async_factories import AsyncMaker, Hang, accounted, threads, use
 from support.helpers import PATIENCE, eventually, states, told
 from support.loops import KINDS, queued, run_in
@@ -84,14 +84,14 @@ class TestCreationFails:
     ) -> None:
         """The loop comes to run before the borrower has been told: the try that follows must not
         serve them."""
-        tell = Opener._tell_late
+        tell = Creator._tell_late
 
-        def after_some_turns(opener: Any, attempt: Any) -> None:
+        def after_some_turns(creator: Any, attempt: Any) -> None:
             for _ in range(20):
-                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), opener.manager.loop).result()
-            tell(opener, attempt)
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), creator.manager.loop).result()
+            tell(creator, attempt)
 
-        monkeypatch.setattr(Opener, "_tell_late", after_some_turns)
+        monkeypatch.setattr(Creator, "_tell_late", after_some_turns)
 
         async def main(pool: Any, maker: AsyncMaker) -> None:
             maker.script["create"].append(Hang())

@@ -172,7 +172,7 @@ class TestHowMany:
             maker.script["create"] += hangs
             for hang in hangs:
                 leases.append(one.run(pool.aacquire()))
-                _core.manager(pool, "test").latest().opener.refill()  # as the housekeeper would
+                _core.manager(pool, "test").latest().creator.refill()  # as the housekeeper would
                 assert hang.begun.wait(PATIENCE)
             for hang in hangs:
                 hang.let_go()

@@ -11,7 +11,7 @@ import pytest
 
 from fastpool import PoolClosed, PoolError, PoolOverloaded, _core
 from fastpool.pool import _per_loop
-from fastpool.pool._per_loop import Shards
+from fastpool.pool._per_loop import PerLoopManager
 from support.async_factories import PAUSE, AsyncMaker, Hang, Thing, accounted, threads, use, watched
 from support.helpers import PATIENCE, Crew, eventually, housekept, states, unattended
 from support.loops import KINDS
@@ -50,7 +50,7 @@ class TestRaces:
     ) -> None:
         """By the one who closes what is idle for another loop: no loop asks for the lock to free a
         place."""
-        make_room = Shards._make_room
+        make_room = PerLoopManager._make_room
 
         def too_late(shards: Any, hungry: list[Any]) -> None:
             if hungry and hang.begun.is_set():
@@ -64,7 +64,7 @@ class TestRaces:
             maker.script["close"].append(hang)
             wait = other.start(use(pool))
             assert hang.begun.wait(PATIENCE)
-            monkeypatch.setattr(Shards, "_make_room", too_late)
+            monkeypatch.setattr(PerLoopManager, "_make_room", too_late)
             pool.resume()  # anything that has it look
             wait.result(PATIENCE)
             eventually(lambda: states(pool) == {"idle": 2})

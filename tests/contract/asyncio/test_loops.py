@@ -17,7 +17,7 @@ import pytest
 
 from fastpool import FastPool, PoolTimeout, _core
 from fastpool._aio import loop as aio_loop
-from fastpool._aio.timeouts import Expiry
+from fastpool._aio.timeouts import Timeouts
 from fastpool._runtime import scheduler
 from fastpool.queue import ShutDown
 from support.helpers import PATIENCE, Crew, housekept
@@ -336,7 +336,7 @@ class TestWatching:
     ) -> None:
         """It comes by, and finds nobody, when a task has joined the line and does not wait yet."""
         dates: list[Any] = []
-        add = Expiry.add
+        add = Timeouts.add
 
         def come_by() -> None:
             due = dates.copy()
@@ -361,7 +361,7 @@ class TestWatching:
             assert not dates, "nobody waits any more"
 
         gc.collect()
-        monkeypatch.setattr(Expiry, "add", joined)
+        monkeypatch.setattr(Timeouts, "add", joined)
         monkeypatch.setattr(
             aio_loop, "_loops", weakref.WeakSet()
         )  # those of other tests are not seen

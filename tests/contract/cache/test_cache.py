@@ -19,7 +19,7 @@ import pytest
 
 from fastpool import ObjectCache, _core, cache
 from fastpool._runtime import scheduler
-from fastpool._runtime.threads import Workers
+from fastpool._runtime.threads import ThreadGroup
 from support.helpers import GIL, Crew, eventually, housekept
 
 
@@ -314,7 +314,7 @@ def test_without_a_thread_to_be_had_it_is_let_go_later(
 
     things = ObjectCache(new)
     references = stocked(things, 3)
-    monkeypatch.setattr(cache, "_workers", Workers("fastpool-cache", 1))
+    monkeypatch.setattr(cache, "_workers", ThreadGroup("fastpool-cache", 1))
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         at(61)

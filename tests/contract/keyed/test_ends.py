@@ -156,7 +156,7 @@ class TestForgetting:
 
         pool, maker = keyed(None, 1)
         manager = _core.manager(pool, "test")
-        real = _manager.Branch
+        real = _manager.KeyPool
         first: list[Any] = []
 
         def slowly(keyed: Any, key: Any) -> Any:
@@ -167,7 +167,7 @@ class TestForgetting:
                     pass
             return made
 
-        monkeypatch.setattr(_manager, "Branch", slowly)
+        monkeypatch.setattr(_manager, "KeyPool", slowly)
         with pool.lease("a"):
             assert maker.made == 1 and manager.branch("a") is not first[0]
 

@@ -82,7 +82,7 @@ def test_try_that_nobody_wants_gives_its_permit_and_place_back(
     """It is skipped on its worker; the next one begins as if it had never been."""
     pool, maker = accounted(1)
     held: list[Any] = []
-    submit = threads.Workers.submit
+    submit = threads.ThreadGroup.submit
 
     def hold_up(workers: Any, call: Any, *args: Any) -> None:
         if workers.name.endswith("-create"):
@@ -90,7 +90,7 @@ def test_try_that_nobody_wants_gives_its_permit_and_place_back(
         else:
             submit(workers, call, *args)
 
-    monkeypatch.setattr(threads.Workers, "submit", hold_up)
+    monkeypatch.setattr(threads.ThreadGroup, "submit", hold_up)
     for timeout in (0.02, 0.2, 2, 20):  # until the try is begun within that time
         with pytest.raises(PoolTimeout):
             crew.start(pool.get, True, timeout).result()
@@ -112,9 +112,9 @@ def test_try_is_skipped_when_the_pool_is_closed(
     eventually(lambda: states(pool) == {"idle": 1})
     resource = pool.get()
     held: list[Any] = []
-    submit = threads.Workers.submit
+    submit = threads.ThreadGroup.submit
     monkeypatch.setattr(
-        threads.Workers, "submit", lambda workers, *job: held.append((workers, *job))
+        threads.ThreadGroup, "submit", lambda workers, *job: held.append((workers, *job))
     )
     getter = crew.start(pool.get)
     eventually(lambda: held)

@@ -173,15 +173,15 @@ def test_the_pause_begins_with_the_permit_that_came_back(
     accounted: Any, pauses: Pauses, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one step: the housekeeper that comes just then would try again at once."""
-    back = _creation.Opener._permit_back
+    back = _creation.Creator._permit_back
     housekeepers = []
 
-    def permit_back(opener: Any, attempt: Any) -> None:
-        back(opener, attempt)
-        housekeepers.append(crew.start(opener.refill))
+    def permit_back(creator: Any, attempt: Any) -> None:
+        back(creator, attempt)
+        housekeepers.append(crew.start(creator.refill))
         housekeepers[-1].thread.join(0.1)
 
-    monkeypatch.setattr(_creation.Opener, "_permit_back", permit_back)
+    monkeypatch.setattr(_creation.Creator, "_permit_back", permit_back)
     pauses.held = True
     _, maker = accounted(1, maker=failing(1), min_idle=1, create_timeout=None)
     eventually(lambda: len(pauses) == 1)

@@ -121,13 +121,13 @@ def test_a_creation_is_over_when_its_resource_is_lent(
     accounted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the thread that has made it is not through with it yet."""
-    back, through = _creation.Opener._permit_back, threading.Event()
+    back, through = _creation.Creator._permit_back, threading.Event()
 
-    def permit_back(opener: Any, attempt: Any) -> None:
+    def permit_back(creator: Any, attempt: Any) -> None:
         assert through.wait(PATIENCE)
-        back(opener, attempt)
+        back(creator, attempt)
 
-    monkeypatch.setattr(_creation.Opener, "_permit_back", permit_back)
+    monkeypatch.setattr(_creation.Creator, "_permit_back", permit_back)
     pool, _ = accounted(1)
     held = pool.get()
     with pytest.raises(PoolTimeout) as caught:

@@ -172,14 +172,14 @@ class TestPauses:
         """One that is being started is started first: suspend() waits so long."""
         pool, maker = accounted(1)
         manager = _core.manager(getattr(pool, "_real", pool), "test")
-        goal, at_it, go_on = manager.opener.goal, threading.Event(), threading.Event()
+        goal, at_it, go_on = manager.creator.goal, threading.Event(), threading.Event()
 
         def slowly(wishes: int) -> Any:
             at_it.set()
             go_on.wait(PATIENCE)
             return goal(wishes)
 
-        monkeypatch.setattr(manager.opener, "goal", slowly)
+        monkeypatch.setattr(manager.creator, "goal", slowly)
         caller = crew.start(pool.acquire)
         assert at_it.wait(PATIENCE)
         suspending = crew.start(pool.suspend).parked()

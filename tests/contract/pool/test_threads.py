@@ -209,7 +209,7 @@ def test_busy_thread_does_what_it_was_given_before_it_ends(
 ) -> None:
     """It finds out that it was told to end when it is done."""
     monkeypatch.setattr(threads, "LINGER", 1e6)
-    workers = threads.Workers("fastpool-busy-work", 1)
+    workers = threads.ThreadGroup("fastpool-busy-work", 1)
     begun, go_on = threading.Event(), threading.Event()
     done: list[int] = []
     workers.submit(lambda: [begun.set(), go_on.wait(PATIENCE), done.append(1)])

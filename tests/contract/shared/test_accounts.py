@@ -155,7 +155,7 @@ class TestLate:
         old = maker()
         assert pool.add(old)
         manager = manager_of(pool)
-        place, arrived = manager.core.find(old), manager.opener._arrived
+        place, arrived = manager.core.find(old), manager.creator._arrived
         next_one: list[Any] = []
 
         def late(attempt: Any) -> None:
@@ -164,7 +164,7 @@ class TestLate:
             assert pool.add(next_one[0]) and manager.core.find(next_one[0]) == place
             arrived(attempt)
 
-        manager.opener._arrived = late
+        manager.creator._arrived = late
         pool.replace(old)
         eventually(lambda: pool.stats().created == 3)
         eventually(lambda: states(pool) == {"idle": 2})

@@ -117,7 +117,7 @@ class TestCap:
         """max_waiting=0: nobody waits in line, but one for whom a resource is opened does not."""
         pool, _ = shared(1, slots=2, max_waiting=0)
         manager = manager_of(pool)
-        refill, manager.opener.refill = manager.opener.refill, lambda *more: None
+        refill, manager.creator.refill = manager.creator.refill, lambda *more: None
         long = pool.acquire(timeout=PATIENCE) if pool.stats().idle else None
         if long is None:
             eventually(lambda: pool.stats().idle)
@@ -135,7 +135,7 @@ class TestCap:
         taker.start()
         eventually(lambda: pool.stats().waiting or outcome)
         assert not outcome, outcome
-        manager.opener.refill = refill
+        manager.creator.refill = refill
         refill()
         taker.join(PATIENCE)
         outcome[0].release()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastpool import SharedPool
-from fastpool._core import Carrier, Latch, UnaryCall
+from fastpool._core import CallConnection, ClosedFlag, UnaryCall
 from support.helpers import Crew
 
 
@@ -44,7 +44,7 @@ class Method:
         return "future", args, kwargs
 
 
-class Line(Carrier):
+class Line(CallConnection):
     """A connection whose method 0 returns its arguments."""
 
     def __init__(self, call: Any = None) -> None:
@@ -56,7 +56,7 @@ class Scene:
         self.pool: Any = SharedPool(Line, items=(0, max(1, len(lines))), slots=slots)
         for line in lines:
             self.pool.add(line)
-        self.latch, self.method = Latch(), Method()
+        self.latch, self.method = ClosedFlag(), Method()
         self.call = UnaryCall(self.pool, self.latch, number, self.method, None)
 
     @property
@@ -154,14 +154,14 @@ def test_a_shut_latch_refuses(scenes: Any) -> None:
 
 def test_the_resource_must_be_a_carrier() -> None:
     pool: Any = SharedPool(object, items=1)
-    call = UnaryCall(pool, Latch(), 0, Method(), None)
+    call = UnaryCall(pool, ClosedFlag(), 0, Method(), None)
     pool.warm(1)
     with pytest.raises(TypeError):
         call()
     assert pool.stats().leases == 0
     pool.close(0)
     with pytest.raises(TypeError):
-        UnaryCall(None, Latch(), 0, Method(), None)  # type: ignore[arg-type]
+        UnaryCall(None, ClosedFlag(), 0, Method(), None)  # type: ignore[arg-type]
 
 
 def test_it_keeps_what_it_needs_and_nothing_after_it(scenes: Any) -> None:

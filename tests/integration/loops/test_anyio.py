@@ -334,7 +334,7 @@ class TestCancellation:
         pool, maker = accounted(1)
 
         async def main() -> Any:
-            return contrib._Errand(pool.aacquire, contrib._give_back)
+            return contrib._OffloadedCall(pool.aacquire, contrib._give_back)
 
         errand = run(main)
         errand.loop.call_soon_threadsafe(errand.begin)
@@ -355,7 +355,7 @@ class TestCancellation:
             return "lease"
 
         async def main() -> Any:
-            return contrib._Errand(call, undo)
+            return contrib._OffloadedCall(call, undo)
 
         errand = run(main)
         errand.loop.call_soon_threadsafe(errand.begin)

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from fastpool.rpc import BadReply, HttpError, RemoteError, Reply, RpcError
-from fastpool.rpc._jsonrpc_codec import Answer, Language, dumps
+from fastpool.rpc._jsonrpc_codec import Codec, HttpResponse, dumps
 
 
 @pytest.fixture
-def language() -> Language:
-    return Language(dumps, json.loads)
+def language() -> Codec:
+    return Codec(dumps, json.loads)
 
 
-def answer(value: Any, status: int = 200) -> Answer:
+def answer(value: Any, status: int = 200) -> HttpResponse:
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return Answer(status, "", {}, body)
+    return HttpResponse(status, "", {}, body)
 
 
 def ok(result: Any, id: Any = 1) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def sent(question: Any) -> Any:
 # ---- What is sent -------------------------------------------------------------------------------
 
 
-def test_positional_and_named_parameters(language: Language) -> None:
+def test_positional_and_named_parameters(language: Codec) -> None:
     assert sent(language.call("subtract", (42, 23), {})) == {
         "jsonrpc": "2.0",
         "method": "subtract",
@@ -49,7 +49,7 @@ def test_positional_and_named_parameters(language: Language) -> None:
     assert "params" not in sent(language.call("foobar", (), {}))
 
 
-def test_a_notification_has_no_id(language: Language) -> None:
+def test_a_notification_has_no_id(language: Codec) -> None:
     message = sent(language.notification("update", (1, 2), {}))
     assert message == {"jsonrpc": "2.0", "method": "update", "params": [1, 2]}
 
@@ -64,7 +64,7 @@ def test_a_notification_has_no_id(language: Language) -> None:
     ],
 )
 def test_what_json_rpc_does_not_have_is_refused_at_once(
-    language: Language, method: Any, params: Any, named: Any, error: type[Exception]
+    language: Codec, method: Any, params: Any, named: Any, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         language.call(method, params, named)
@@ -74,13 +74,13 @@ def test_what_json_rpc_does_not_have_is_refused_at_once(
 
 
 @pytest.mark.parametrize("value", [19, None, False, [], {"a": 1}, "text"])
-def test_a_result(language: Language, value: Any) -> None:
+def test_a_result(language: Codec, value: Any) -> None:
     assert language.call("f", (), {}).read(answer(ok(value))) == value
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 500])
 @pytest.mark.parametrize("id", [1, None])
-def test_an_error_object(language: Language, status: int, id: Any) -> None:
+def test_an_error_object(language: Codec, status: int, id: Any) -> None:
     """With whatever status; the id is null if the server could not tell it."""
     question = language.call("f", (), {})
     with pytest.raises(RemoteError) as raised:
@@ -118,7 +118,7 @@ def test_an_error_object(language: Language, status: int, id: Any) -> None:
         {"jsonrpc": "2.0", "error": None, "id": 1},
     ],
 )
-def test_what_is_no_reply_is_said_so(language: Language, reply: Any) -> None:
+def test_what_is_no_reply_is_said_so(language: Codec, reply: Any) -> None:
     question = language.call("f", (), {})
     with pytest.raises(BadReply) as raised:
         question.read(answer(reply))
@@ -127,12 +127,12 @@ def test_what_is_no_reply_is_said_so(language: Language, reply: Any) -> None:
         question.read(answer(reply, 503))
 
 
-def test_a_result_with_the_status_of_an_error_is_none(language: Language) -> None:
+def test_a_result_with_the_status_of_an_error_is_none(language: Codec) -> None:
     with pytest.raises(HttpError, match="HTTP 500"):
         language.call("f", (), {}).read(answer(ok(1), 500))
 
 
-def test_a_notification_is_done_when_the_server_takes_it(language: Language) -> None:
+def test_a_notification_is_done_when_the_server_takes_it(language: Codec) -> None:
     question = language.notification("f", (), {})
     for status in (200, 202, 204):
         assert question.read(answer(b"whatever", status)) is None
@@ -144,7 +144,7 @@ def test_a_notification_is_done_when_the_server_takes_it(language: Language) -> 
 
 
 @pytest.fixture
-def batch(language: Language) -> tuple[Any, Reply, Reply]:
+def batch(language: Codec) -> tuple[Any, Reply, Reply]:
     """A question with two calls, 1 and 2, and a notification."""
     one, two = Reply("one"), Reply("two")
     entries = [
@@ -197,7 +197,7 @@ def test_a_batch_that_is_refused_as_a_whole(batch: Any, wrap: Any) -> None:
         batch[0].read(answer(wrap(error(-32600, "Invalid Request", None))))
 
 
-def test_a_batch_of_notifications_is_not_answered(language: Language) -> None:
+def test_a_batch_of_notifications_is_not_answered(language: Codec) -> None:
     question = language.batch([(language.message("f", (), {}, None), None)])
     assert question.read(answer(b"", 204)) is None
 
@@ -206,7 +206,7 @@ def test_a_batch_of_notifications_is_not_answered(language: Language) -> None:
 
 
 def test_ones_own_json() -> None:
-    mine = Language(lambda message: b"dumped", lambda body: ok(body.decode(), 1))
+    mine = Codec(lambda message: b"dumped", lambda body: ok(body.decode(), 1))
     question = mine.call("f", (), {})
     assert question.body == b"dumped" and question.read(answer(b"body")) == "body"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from .._attempts import Call, Rules
+from .._attempts import Call, ResolvedPolicy
 from .._errors import CallError
 from .._waiting import asleep, atake
 from .errors import as_rpc_error
@@ -47,7 +47,9 @@ def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
 class _Course:
     """What goes on by itself: ``task`` ends with the first answer, or the opened stream."""
 
-    def __init__(self, rules: Rules, timeout: float | None, send: Send, repeatable: bool) -> None:
+    def __init__(
+        self, rules: ResolvedPolicy, timeout: float | None, send: Send, repeatable: bool
+    ) -> None:
         self.rules, self.timeout, self.send = rules, timeout, send
         self.repeatable = repeatable
         self.call: Call | None = None
@@ -243,7 +245,7 @@ class _Held:
     course: type[_Course]
     repeatable = True
 
-    def __init__(self, rules: Rules, timeout: float | None, send: Send) -> None:
+    def __init__(self, rules: ResolvedPolicy, timeout: float | None, send: Send) -> None:
         self._course: Any = self.course(rules, timeout, send, self.repeatable)
 
     def __repr__(self) -> str:
@@ -324,7 +326,7 @@ class _Written(_Held):
 class _Read(_Held):
     course = _Answers
 
-    def __init__(self, rules: Rules, timeout: float | None, send: Send) -> None:
+    def __init__(self, rules: ResolvedPolicy, timeout: float | None, send: Send) -> None:
         super().__init__(rules, timeout, send)
         self._messages = _messages(self._course)
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import grpc
 
-from .._attempts import Rules
+from .._attempts import ResolvedPolicy
 from .aio_calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 
 
 class AioPolicyChannel(grpc.aio.Channel):  # type: ignore[misc] # grpcio has no types
     """What ``policy.wrap(channel)`` returns for a channel of tasks."""
 
-    def __init__(self, channel: grpc.aio.Channel, rules: Callable[[str], Rules]) -> None:
+    def __init__(self, channel: grpc.aio.Channel, rules: Callable[[str], ResolvedPolicy]) -> None:
         self._channel = channel
         self._rules = rules
 
@@ -48,7 +48,7 @@ class AioPolicyChannel(grpc.aio.Channel):  # type: ignore[misc] # grpcio has no 
 
     def _bound(
         self, kind: str, method: str, serializer: Any, deserializer: Any, registered: Any
-    ) -> tuple[Any, Rules]:
+    ) -> tuple[Any, ResolvedPolicy]:
         # Passed on only when set: generated stubs set it, and not every channel has the parameter.
         more = {"_registered_method": True} if registered else {}
         inner = getattr(self._channel, kind)(method, serializer, deserializer, **more)
@@ -98,7 +98,7 @@ class AioPolicyChannel(grpc.aio.Channel):  # type: ignore[misc] # grpcio has no 
 class _Method:
     kind: Any
 
-    def __init__(self, inner: Any, rules: Rules) -> None:
+    def __init__(self, inner: Any, rules: ResolvedPolicy) -> None:
         self._inner = inner
         self._rules = rules
 

@@ -9,13 +9,13 @@ from typing import Any, NoReturn
 import grpc
 
 from ..._core import Event, Lock
-from .._attempts import Call, Rules
+from .._attempts import Call, ResolvedPolicy
 from .._errors import CallError
 from .._waiting import sleep, take
 from .errors import as_rpc_error
 from .stream_end import hang_up, needs_reader
 
-RulesOf = Callable[[str], Rules]
+RulesOf = Callable[[str], ResolvedPolicy]
 
 
 class PolicyChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
@@ -48,7 +48,7 @@ class PolicyChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
 
     def _bound(
         self, kind: str, method: str, serializer: Any, deserializer: Any, registered: Any
-    ) -> tuple[Any, Rules]:
+    ) -> tuple[Any, ResolvedPolicy]:
         # Passed on only when set: generated stubs set it, and not every channel has the parameter.
         more = {"_registered_method": True} if registered else {}
         with self._binding.hold():
@@ -102,7 +102,7 @@ class PolicyChannel(grpc.Channel):  # type: ignore[misc] # grpcio has no types
 class _Method:
     repeatable = True  # whether the request is there to be sent a second time
 
-    def __init__(self, inner: Any, rules: Rules) -> None:
+    def __init__(self, inner: Any, rules: ResolvedPolicy) -> None:
         self._inner = inner
         self._rules = rules
 

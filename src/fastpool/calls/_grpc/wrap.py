@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .._attempts import Rules
+    from .._attempts import ResolvedPolicy
     from .._policy import CallPolicy
 
 
@@ -29,7 +29,9 @@ def wrapped(policy: CallPolicy, channel: Any, idempotent: bool | Collection[str]
     )
 
 
-def rules_of(policy: CallPolicy, idempotent: bool | Collection[str]) -> Callable[[str], Rules]:
+def rules_of(
+    policy: CallPolicy, idempotent: bool | Collection[str]
+) -> Callable[[str], ResolvedPolicy]:
     """Method: its rules.  The method's full name is that of the call in errors and statistics."""
     if isinstance(idempotent, str):
         raise TypeError(f"idempotent must be a collection of methods or a bool, not {idempotent!r}")
@@ -40,7 +42,7 @@ def rules_of(policy: CallPolicy, idempotent: bool | Collection[str]) -> Callable
             f"idempotent: {wrong[0]!r} is neither '/package.Service/Method' nor 'package.Service'"
         )
 
-    def rules(method: str) -> Rules:
+    def rules(method: str) -> ResolvedPolicy:
         path = method.strip("/")
         repeatable = idempotent is True or path in safe or path.partition("/")[0] in safe
         return policy.rules(method, repeatable)

@@ -9,13 +9,13 @@ from asyncio import _get_running_loop
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..._core import Carrier
+from ..._core import CallConnection
 from .._connectivity import READY, state_of
 from .._outliers import Record
 from .errors import closed_error
 
 if TYPE_CHECKING:
-    from .loop_connections import Lane
+    from .loop_connections import LoopConnections
 
 # Those with a channel of grpc.aio, in this process.
 _open: weakref.WeakSet[AioConnection] = weakref.WeakSet()
@@ -28,14 +28,14 @@ FORKED = (
 )
 
 
-class AioConnection(Carrier):
+class AioConnection(CallConnection):
     """A resource of a SharedPool. The pool opens and closes it on threads of its own; what that
     means to grpc is done on the loop.
 
     `calls[n]` makes a call of method n.
     """
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: LoopConnections) -> None:
         self.lane = lane
         self.loop: asyncio.AbstractEventLoop = lane.loop
         self.channel: Any = None  # made when it is first needed

@@ -14,7 +14,7 @@ from .._options import say_if_unprotected
 from .._registry import Usage
 from .._sync.connection import Method, Methods, Number
 from .errors import closed_error
-from .loop_connections import Lane
+from .loop_connections import LoopConnections
 from .methods import AioBound
 
 LOOK = 0.05  # seconds between looks whether calls of another loop run still
@@ -24,8 +24,8 @@ END_TIMEOUT = 1.0  # seconds that another loop has to end its calls
 class Home(NamedTuple):
     """Of one loop."""
 
-    plain: Lane
-    bulk: Lane  # the same unless there are methods in bulk
+    plain: LoopConnections
+    bulk: LoopConnections  # the same unless there are methods in bulk
 
 
 class AioConnections:
@@ -46,7 +46,7 @@ class AioConnections:
         # Loops share no connection, though their channels may be equal.
         self.dialled = key.apart()
 
-    def lane(self, path: str = "") -> Lane:
+    def lane(self, path: str = "") -> LoopConnections:
         """That of the running loop, for calls of this method."""
         loop = working_loop()
         home = self.homes.get(loop) or self._home(loop)
@@ -59,14 +59,14 @@ class AioConnections:
                 raise closed_error()
             home = self.homes.get(loop)
             if home is None:
-                plain = Lane(self.dialled, self.methods, loop, bulk=False)
+                plain = LoopConnections(self.dialled, self.methods, loop, bulk=False)
                 bulk = plain
                 if self.key.parameters.bulk:
-                    bulk = Lane(self.dialled, self.methods, loop, bulk=True)
+                    bulk = LoopConnections(self.dialled, self.methods, loop, bulk=True)
                 home = self.homes[loop] = Home(plain, bulk)
         return home
 
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> list[LoopConnections]:
         with self._lock.hold():
             return [lane for home in self.homes.values() for lane in dict.fromkeys(home)]
 
@@ -123,7 +123,7 @@ class AioConnections:
         finally:  # also for one who is cancelled meanwhile
             await asyncio.gather(*map(_end, lanes))
 
-    def _shut(self) -> list[Lane]:
+    def _shut(self) -> list[LoopConnections]:
         self._forget_closed()
         with self._lock.hold():
             self.closed = True
@@ -132,7 +132,7 @@ class AioConnections:
             lane.told = True
         return lanes
 
-    async def _drained(self, lanes: list[Lane], grace: float) -> None:
+    async def _drained(self, lanes: list[LoopConnections], grace: float) -> None:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:
@@ -174,7 +174,7 @@ class AioConnections:
         return inherited
 
 
-async def _end(lane: Lane) -> None:
+async def _end(lane: LoopConnections) -> None:
     loop = lane.loop
     if loop is None or loop.is_closed():
         lane.forsake()

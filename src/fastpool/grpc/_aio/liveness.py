@@ -13,13 +13,13 @@ from .._sync.liveness import CHECK, CONNECT_TIMEOUTS, LASTS, NO_ANSWER, PATIENCE
 from .connection import AioConnection
 
 if TYPE_CHECKING:
-    from .loop_connections import Lane
+    from .loop_connections import LoopConnections
 
 
-class AioSilence:
+class AioLiveness:
     """All of it is for the thread of the loop."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: LoopConnections) -> None:
         self._lane = lane
         self._suspects: dict[AioConnection, None] = {}
         self._task: asyncio.Task[None] | None = None

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from ... import PoolClosed, SharedPool
-from ..._core import Hold, let_go
-from ..._core import Lane as CoreLane
+from ..._core import AioDispatcher, CallSlot, let_go
 from .._addresses import Addresses
 from .._channel_key import Key
 from .._health import Verdicts
-from .._open_streams import Holds
+from .._open_streams import OpenStreams
 from .._outliers import Outliers
 from .connection import AioConnection
 from .health_watch import watch
-from .liveness import AioSilence
-from .wait_queue import Line
+from .liveness import AioLiveness
+from .wait_queue import WaitQueue
 
 if TYPE_CHECKING:
     from .._sync.connection import Methods
@@ -42,14 +41,14 @@ class NotConnected(Exception):
 
 
 class _Stream:
-    """What `Holds` has to release at its end, which is nothing: the core does that."""
+    """What `OpenStreams` has to release at its end, which is nothing: the core does that."""
 
     @staticmethod
     def release() -> None:
         pass
 
 
-class Lane(CoreLane):
+class LoopConnections(AioDispatcher):
     """See the module. All of it is for the thread of the loop, but what says otherwise."""
 
     def __init__(
@@ -60,10 +59,10 @@ class Lane(CoreLane):
         self.addresses = Addresses(key.target, o.load_balancing == "pick_first")
         self.methods = methods
         self.live: set[AioConnection] = set()  # added to by the pool's threads
-        self.line = Line(self)
+        self.line = WaitQueue(self)
         self.opening: set[asyncio.Task[None]] = set()
         most = 1 if bulk else o.most
-        self.holds = Holds(key.target, most * (o.streams or inf))
+        self.holds = OpenStreams(key.target, most * (o.streams or inf))
         self.most = most
         self.there_are = 0  # connections, as counted last; 0 = to be counted
         self.ending = False
@@ -85,7 +84,7 @@ class Lane(CoreLane):
         )
         self.lead(pool, loop)
         self.verdicts = Verdicts(lambda: list(self.live), self.avoid, self.elsewhere)
-        self.silence = AioSilence(self)
+        self.silence = AioLiveness(self)
         self.outliers = Outliers(lambda: list(self.live), self._calls_ended, self._eject)
         self.watches: dict[AioConnection, asyncio.Task[None]] = {}
         watched = o.health is not None and o.load_balancing == "pick_first" and not bulk
@@ -251,14 +250,14 @@ class Lane(CoreLane):
             return False
         return True
 
-    def hook(self, call: Any, hold: Hold) -> None:
+    def hook(self, call: Any, hold: CallSlot) -> None:
         """Of a call with interceptors, which may end without there ever being one of grpc's."""
         call.add_done_callback(partial(self._ended, hold))
         task = getattr(call, "_interceptors_task", None)
         if task is not None:
             task.add_done_callback(partial(_intercepted, hold))
 
-    def _ended(self, hold: Hold, call: Any) -> None:
+    def _ended(self, hold: CallSlot, call: Any) -> None:
         connection = hold.carrier
         if connection is not None:
             self.judge(connection, at_once(call.code()))
@@ -313,7 +312,7 @@ class Lane(CoreLane):
 
     # -- streams -----------------------------------------------------------------------------------
 
-    def note_stream(self, hold: Hold) -> None:
+    def note_stream(self, hold: CallSlot) -> None:
         hold.then(self.holds.begin(_Stream))
         begins = getattr(hold.call, "_preparation", None) or getattr(
             hold.call, "_invocation_task", None
@@ -387,7 +386,7 @@ def _failed(call: Any) -> bool:
     return False
 
 
-def _intercepted(hold: Hold, task: asyncio.Task[Any]) -> None:
+def _intercepted(hold: CallSlot, task: asyncio.Task[Any]) -> None:
     """An interceptor that raised something of its own; grpc tells nobody."""
     if task.cancelled() or task.exception() is not None:
         hold()

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ..._core import AioCall, Hold
+from ..._core import AioCall, CallSlot
 from .._sync.connection import Method, signature_of
 from .calls import Course, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 
 if TYPE_CHECKING:
     from .channel import AioSharedChannel
     from .connections import AioConnections
-    from .loop_connections import Lane
+    from .loop_connections import LoopConnections
 
 
 class AioBound:
@@ -48,16 +48,16 @@ class AioMethod:
     def __repr__(self) -> str:
         return f"{self._bound.path} of {self._handle!r}"
 
-    def lane(self) -> Lane:
+    def lane(self) -> LoopConnections:
         """That of the running loop; UsageError when the handle is closed."""
         return self._handle._live().lane(self._bound.path)
 
-    def wait(self, lane: Lane, args: Any, kwargs: Any) -> Any:
+    def wait(self, lane: LoopConnections, args: Any, kwargs: Any) -> Any:
         """No slot was free."""
         request, timeout, options = self._arguments(*args, **kwargs)
         return self._call(lane.line.join(self, request, timeout, options))
 
-    def wrap(self, call: Any, lane: Lane, hold: Hold) -> Any:
+    def wrap(self, call: Any, lane: LoopConnections, hold: CallSlot) -> Any:
         """A stream that was begun at once."""
         lane.note_stream(hold)
         return self._call(Course(lane.loop, call))

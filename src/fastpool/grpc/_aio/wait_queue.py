@@ -12,14 +12,14 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from ..._core import Hold, begin
+from ..._core import CallSlot, begin
 from ...errors import PoolOverloaded, PoolTimeout
 from .._sync.errors import refusal
 from .calls import Course
 from .errors import AioLocalError, Ended
 
 if TYPE_CHECKING:
-    from .loop_connections import Lane
+    from .loop_connections import LoopConnections
     from .methods import AioMethod
 
 LOOK = 0.05  # seconds between looks for what nobody tells of, while calls wait
@@ -41,10 +41,10 @@ class Waiting:
         self.timer: asyncio.TimerHandle | None = None
 
 
-class Line:
+class WaitQueue:
     """All of it is for the thread of the loop."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: LoopConnections) -> None:
         self.lane = lane
         self.calls: OrderedDict[Course, Waiting] = OrderedDict()
         self._due = False  # `serve` is about to run
@@ -134,7 +134,7 @@ class Line:
                 continue
             self.leave(course, self._begun(it, hold, left))
 
-    def _begun(self, it: Waiting, hold: Hold, left: float | None) -> Any:
+    def _begun(self, it: Waiting, hold: CallSlot, left: float | None) -> Any:
         args, options = (it.request,), {**it.options, "timeout": left}
         try:
             call = it.context.run(begin, self.lane, hold, it.method.number, args, options)

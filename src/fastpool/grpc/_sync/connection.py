@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
-from ..._core import Carrier, Lock
+from ..._core import CallConnection, Lock
 from .._outliers import Record
 
 
@@ -102,7 +102,7 @@ class Methods:
         self._lock = Lock()
 
 
-class Connection(Carrier):
+class Connection(CallConnection):
     """A channel of grpc's own, one of several behind a shared one: a resource of a SharedPool.
 
     `calls[n]` is the call of method n, and `inner[n]` the multi-callable, which has `with_call` and

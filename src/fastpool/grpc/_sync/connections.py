@@ -19,7 +19,7 @@ from .._addresses import Addresses
 from .._channel_key import Key, tell_of_fork_support
 from .._connectivity import READY, state_of, wait_connected
 from .._health import Verdicts
-from .._open_streams import Holds
+from .._open_streams import OpenStreams
 from .._options import say_if_unprotected
 from .._outliers import Outliers
 from .._registry import Usage
@@ -27,7 +27,7 @@ from .callbacks import close
 from .connection import Connection, Method, Methods, Number
 from .errors import LocalError, NotConnected, closed_error, refusal
 from .health_watch import Watch
-from .liveness import Silence
+from .liveness import Liveness
 from .methods import Bound
 from .subscriptions import Subscription, Subscriptions
 
@@ -54,9 +54,9 @@ class Connections:
         self._lock = Lock()
         self.subscriptions = Subscriptions()
         slots = key.parameters.streams or inf
-        self.holds = Holds(self.target, key.parameters.most * slots)
+        self.holds = OpenStreams(self.target, key.parameters.most * slots)
         self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
-        self.silence = Silence(self)
+        self.silence = Liveness(self)
         self.outliers = Outliers(self.connected, self._calls_ended, self._eject)
         self._watches: dict[Connection, Watch] = {}
         self._bound: weakref.WeakValueDictionary[Method, Bound] = weakref.WeakValueDictionary()
@@ -364,6 +364,6 @@ class Connections:
         self.live = set()
         self.holds.open = {}
         self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
-        self.silence = Silence(self)
+        self.silence = Liveness(self)
         self._watches = {}
         return inherited

@@ -49,7 +49,7 @@ class Pause:
         self.__init__()  # type: ignore[misc]
 
 
-class Silence:
+class Liveness:
     """Of the connections of one channel of threads. Its thread runs while there is a suspect."""
 
     def __init__(self, connections: Connections) -> None:
