@@ -181,7 +181,7 @@ def unlocked(make: Make, act: Act) -> None:
     """In ``act(make())`` no signal handler can run while its thread holds a lock of ours: others
     may want that for what the handler waits for."""
     world = make()
-    locks = [lock for lock in gc.get_objects() if isinstance(lock, Lock)]
+    locks = [lock for lock in gc.get_objects() if issubclass(type(lock), Lock)]
     found: dict[str, None] = {}
 
     def look(frame: Any) -> None:

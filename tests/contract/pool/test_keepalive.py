@@ -157,9 +157,9 @@ def test_resource_away_for_its_check_is_not_made_up_for(clock: Any, kept: Any) -
         inside.set()
         assert gate.wait(3 * PATIENCE)
 
-    pool, maker, _ = kept(1, check=check, min_idle=1, idle_timeout=None)
-    pool.resize(3)
-    maker.cap = 3
+    # nothing is lent before: what `min_idle` lacks meanwhile would be made up for
+    pool, maker, _ = kept(0, check=check, min_idle=1, idle_timeout=None)
+    eventually(lambda: states(pool) == {"idle": 1})
     clock.advance(61, settle=0)
     assert inside.wait(PATIENCE)
     pool.resume()  # looks for what is missing
