@@ -267,7 +267,7 @@ class PerLoopManager:
             shard.core.ask_put(shard.asks_put() or any(other is not shard for other in destitute))
         if not hungry:
             return
-        needed = sum(shard.creator.wanted() for shard in hungry) - self._coming()
+        coming = self._coming()
         idle = [
             (not shard.loop.is_running(), slot[2], slot[0], shard)
             for shard in self.everyone()
@@ -275,11 +275,11 @@ class PerLoopManager:
             if slot[1] == "idle" and not shard.core.waiting
         ]
         for _, _, index, shard in sorted(idle, key=lambda entry: entry[:3]):
-            if needed <= 0:
-                return
-            if shard.core.claim(index):
+            # not for its own loop: what has come back there since is for the callers it has
+            wanted = sum(other.creator.wanted() for other in hungry if other is not shard)
+            if wanted > coming and shard.core.claim(index):
                 shard.closing.later(index, "evicted")
-                needed -= 1
+                coming += 1
 
     def _coming(self) -> float:
         """How many places are free or about to be; not those of a loop that does not run.  One that
