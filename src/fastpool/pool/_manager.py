@@ -188,7 +188,8 @@ class Manager:
                 f"the caller holds all {self.maxsize} resources in its own `with` blocks and "
                 "would wait for itself; take what you need in one place, or raise maxsize",
             )
-        if span == 0 and phase is None and self.creator.room() and not self.creator.in_caller:
+        room = phase is None and self.creator.room()  # before a creation takes it
+        if span == 0 and room and not self.creator.in_caller:
             scheduler.poke(self.creator.refill, 1)
         self.core.count("timeouts")
         cause = self.creator.last_failure
@@ -196,7 +197,7 @@ class Manager:
         few = self.sizes() if self.core.open <= FEW else None
         creating = self.core.creating if few is None else few["creating"]
         if phase is None:
-            phase = "create" if creating or self.creator.room() else "wait"
+            phase = "create" if room or creating else "wait"
         waited = time.monotonic() - start
         error = PoolTimeout(
             self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())

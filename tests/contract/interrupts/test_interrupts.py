@@ -232,8 +232,8 @@ def test_a_close_under_way_is_not_ended_twice(accounted: Any, crew: Crew, hook: 
     manager = _core.manager(pool, "this test")
     resource = pool.get()
     maker.close_gate.clear()
-    crew.start(pool.discard, resource)
-    eventually(lambda: pool.stats().closing == 1)
+    crew.start(pool.discard, resource).parked()  # in the hook: else a worker may be there first
+    assert pool.stats().closing == 1
     for _ in range(3):
         manager.rescue(0, "interrupted")
     assert manager.closers.settle(PATIENCE)
