@@ -1,4 +1,4 @@
-# The same for calls that an event loop makes: Lane, Hold, AioCall.  Such a call returns at once, and its
+# The same for calls that an event loop makes: AioDispatcher, CallSlot, AioCall.  Such a call returns at once, and its
 # slot is free when the call says that it is over.
 
 cdef class AioDispatcher:

@@ -1,4 +1,4 @@
-# Calls on the connection that carries least: Carrier, Latch, UnaryCall.  What a call is they do not know.
+# Calls on the connection that carries least: CallConnection, ClosedFlag, UnaryCall.  What a call is they do not know.
 
 cdef class CallConnection:
     """A resource of a SharedPool on which calls are made: ``calls[n]`` makes one of method ``n``; None,

@@ -1,4 +1,4 @@
-"""Places: the right to have one resource open, shared by the keys of a KeyedPool.
+"""Capacity: the right to have one resource open, shared by the keys of a KeyedPool.
 
 A place is taken under ``lock``, when the core of a key reserves a slot (``BranchOpener.reserve``),
 and is free again when the housekeeper hears that the slot is (``place_free``): the count is never

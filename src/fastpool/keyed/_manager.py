@@ -80,7 +80,7 @@ class KeyedManager:
     # ---- which key -----------------------------------------------------------------------------
 
     def pin(self, key: Any) -> KeyPool:
-        """The branch of a key, made when it is first asked for; ``Branch.unpin`` it."""
+        """The pool of a key, made when it is first asked for; ``KeyPool.unpin`` it."""
         core = self.cores.get(key)
         while (branch := self._pinned(core)) is None:
             if self.core.closed:

@@ -39,7 +39,7 @@ class Token:
 
 
 class CallerCreator(Creator):
-    """An Opener whose borrowers call the factory; see the module."""
+    """A Creator whose borrowers call the factory; see the module."""
 
     in_caller = True
 

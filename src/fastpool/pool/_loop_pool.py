@@ -47,7 +47,7 @@ class LoopCreator(Creator):
         return self.shards.room()
 
     def refill(self, more: int = 0) -> None:
-        """As ``Opener.refill``; what ``min_idle`` lacks is wished for on the loop that used the
+        """As ``Creator.refill``; what ``min_idle`` lacks is wished for on the loop that used the
         pool last."""
         with self.manager.lock.hold():
             self.wishes = max(self.wishes, more)

@@ -119,7 +119,7 @@ class PerLoopManager:
         )
 
     def forget_closed(self) -> None:
-        """Shards whose loop is closed: what they held is gone, and their places are free."""
+        """Those whose loop is closed: what they held is gone, and their places are free."""
         for shard in self.everyone():
             if shard.loop.is_closed():
                 self._forget(shard)

@@ -2,7 +2,8 @@
 free at once, whatever the call it has interrupted was about to do.
 
 No lock of ours is held where a handler can run, see ``test_no_handler_runs_under_a_lock`` of
-``test_strikes*.py``: what the handler waits for is done by other threads, which may want that lock.
+``test_every_instruction*.py``: what the handler waits for is done by other threads, which may want
+that lock.
 """
 
 from __future__ import annotations
