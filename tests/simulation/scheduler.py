@@ -34,7 +34,7 @@ from typing import Any
 
 from fastpool import _core, pool
 from fastpool._aio import loop
-from fastpool._runtime import scheduler
+from fastpool._runtime import launch, scheduler
 from fastpool.pool import _per_loop, _policy
 from support.helpers import eventually
 
@@ -246,8 +246,8 @@ class Schedule:
         # No thread from outside starts a housekeeper in between: it would be a real one, on the
         # inbox of the actors.  What it says goes to the real one.
         self.put_in(scheduler, "start", made(scheduler.start, lambda: None))
-        now = made(lambda call, args: call(*args), scheduler.start_new_thread)
-        self.put_in(scheduler, "start_new_thread", now)
+        now = made(lambda call, args: call(*args), launch.start_new_thread)
+        self.put_in(launch, "start_new_thread", now)
         for name, fake in (("Lock", Lock), ("Condition", Condition), ("Event", Event)):
             self.put_in(_core, name, made(partial(fake, self), getattr(_core, name)))
         self.put_in(_policy, "_random", random.Random(self.dice.random()))

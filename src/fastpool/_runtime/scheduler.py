@@ -6,23 +6,23 @@ too: it puts into a ``SimpleQueue``, which is re-entrant, and takes no lock.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import weakref
-from _contextvars import Context, copy_context
+from _contextvars import copy_context
 from _queue import Empty, SimpleQueue
-from _thread import start_new_thread
 from heapq import heapify, heappop, heappush
 
 from .. import _core, _reports
+from .launch import launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _contextvars import Context
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["apart", "context_of_caller", "inbox_put", "poke", "restart", "start", "watch"]
+__all__ = ["context_of_caller", "inbox_put", "poke", "restart", "start", "watch"]
 
 _inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]] = SimpleQueue()
 _keepers: dict[str, threading.Thread] = {}  # the one that is at it
@@ -57,12 +57,6 @@ def restart() -> None:
     _inbox, _keepers = SimpleQueue(), {}
 
 
-def apart() -> dict[str, Any]:
-    """Arguments of a Thread that does not inherit the context variables of who happens to start it,
-    and so does not keep them alive; before Python 3.14 none does."""
-    return {"context": Context()} if sys.version_info >= (3, 14) else {}
-
-
 def context_of_caller(own: Context | None) -> Context:
     """A copy of the caller's context variables, for what is done on the caller's behalf; of those
     of the pool, ``own``, if the caller is the housekeeper, on whose behalf nothing is done."""
@@ -78,21 +72,10 @@ def start() -> None:
         return
     begun = _core.Event()
     try:
-        start_new_thread(_start, (_inbox, _keepers, begun))
+        launch("fastpool-keeper", _keep, _inbox, _keepers, begun)
     except RuntimeError:
         return  # interpreter exit: nothing is to be kept any more
     begun.wait(1.0)  # or who comes next would start another
-
-
-def _start(*args: Any) -> None:
-    """In a thread of its own, where no signal handler runs: one that raises in ``Thread.start`` can
-    leave the lock of all threads held."""
-    try:
-        threading.Thread(
-            target=_keep, args=args, name="fastpool-keeper", daemon=True, **apart()
-        ).start()
-    except RuntimeError:
-        args[-1].set()
 
 
 def _wanted(call: Any) -> bool:

@@ -12,6 +12,7 @@ from collections import deque
 
 from .. import _core, _reports
 from . import scheduler
+from .launch import launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,13 +158,7 @@ class ThreadGroup:
         try:
             self._threads += 1
             # in a list that the worker empties: a Thread keeps its arguments until it ends
-            threading.Thread(
-                target=self._work,
-                args=([call, args],),
-                name=self.name,
-                daemon=True,
-                **scheduler.apart(),
-            ).start()
+            launch(self.name, self._work, [call, args])
         except (RuntimeError, MemoryError):  # interpreter exit, or the system's limit
             self._threads -= 1
             self.starved = True

@@ -29,7 +29,7 @@ from .._core import (
     keep,
     withdraw_task,
 )
-from .._runtime import scheduler
+from .._runtime.launch import apart
 from ..errors import PoolDeadlock, PoolTimeout, ShutDown
 
 __all__ = ["Task", "WorkerThreads"]
@@ -109,9 +109,7 @@ class WorkerThreads:
             if added:
                 break
             name = f"{self.prefix}_{next(self.numbers)}"
-            thread = threading.Thread(
-                target=self.work, name=name, daemon=False, **scheduler.apart()
-            )
+            thread = threading.Thread(target=self.work, name=name, daemon=False, **apart())
         if added == 2:
             begun.wait()
             if failures and not self.threads:  # fewer than wanted will do, but none will not

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fastpool import ObjectCache, _core, cache
-from fastpool._runtime import scheduler
+from fastpool._runtime import launch, scheduler
 from fastpool._runtime.threads import ThreadGroup
 from support.helpers import GIL, Crew, eventually, housekept
 
@@ -309,14 +309,14 @@ def test_without_a_thread_to_be_had_it_is_let_go_later(
     """Finalisers are users' code, which the housekeeper does not run."""
     housekept()
 
-    def refuse(thread: Any) -> None:
+    def refuse(*args: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     things = ObjectCache(new)
     references = stocked(things, 3)
     monkeypatch.setattr(cache, "_workers", ThreadGroup("fastpool-cache", 1))
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(launch, "start_new_thread", refuse)
         at(61)
         at(122)
         assert alive(references) == len(references)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool
+from fastpool._runtime import launch
 from support.helpers import PATIENCE, Crew, Maker, eventually, housekept, states, works
 
 
@@ -24,15 +25,15 @@ class Shortage:
 @pytest.fixture
 def shortage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shortage]:
     found = Shortage()
-    start = threading.Thread.start
+    start = launch.start_new_thread
 
-    def asked(thread: threading.Thread) -> None:
-        if found.lasts and thread.name.startswith("fastpool-"):
+    def asked(call: Callable[..., object], args: tuple[threading.Thread]) -> None:
+        if found.lasts:
             found.asked += 1
             raise RuntimeError("can't start new thread")
-        start(thread)
+        start(call, args)
 
-    monkeypatch.setattr(threading.Thread, "start", asked)
+    monkeypatch.setattr(launch, "start_new_thread", asked)
     housekept()  # the housekeeper has its thread
     yield found
     found.lasts = False

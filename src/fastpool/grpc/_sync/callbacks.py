@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..._runtime.launch import launch
+
 
 class _Here(threading.local):
     depth = 0
@@ -37,6 +39,6 @@ def close(channel: Any) -> None:
         channel.close()
         return
     try:
-        threading.Thread(target=channel.close, name="fastpool-grpc-close", daemon=True).start()
+        launch("fastpool-grpc-close", channel.close)
     except RuntimeError:
         pass  # there is no thread to be had: the interpreter is about to end

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
 from ..._aio import loop as aio_loop  # noqa: F401  tells the core of event loops
 from ..._core import Lock
+from ..._runtime.launch import launch
 
 
 class Dispatcher:
@@ -43,9 +43,7 @@ class Dispatcher:
         with self._lock.hold():
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=self._serve, args=(loop,), name="fastpool-grpc-line", daemon=True
-                ).start()
+                launch("fastpool-grpc-line", self._serve, loop)
                 self._loop = loop
             return self._loop
 

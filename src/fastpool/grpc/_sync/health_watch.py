@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from ..._core import Event
+from ..._runtime.launch import launch
 from .._health import WATCH, Verdicts, request_of, status_in
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Watch:
         self._verdicts = verdicts
         self._ended = Event()
         self._call: Any = None
-        threading.Thread(target=self._run, name="fastpool-grpc-health", daemon=True).start()
+        launch("fastpool-grpc-health", self._run)
 
     def end(self) -> None:
         """The connection is closed, which ends the call."""

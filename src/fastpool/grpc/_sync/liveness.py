@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from ..._runtime.launch import launch
+
 if TYPE_CHECKING:
     from .connection import Connection
     from .connections import Connections
@@ -65,12 +67,9 @@ class Liveness:
         self._connections.shun(connection)
         self._suspects[connection] = None
         thread = self._thread
-        if thread is None or not thread.is_alive():
-            self._thread = threading.Thread(
-                target=self._run, name="fastpool-grpc-silence", daemon=True
-            )
+        if thread is None or (thread.ident and not thread.is_alive()):
             try:
-                self._thread.start()
+                self._thread = launch("fastpool-grpc-silence", self._run)
             except RuntimeError:  # the interpreter is about to end
                 self._suspects.clear()
 
