@@ -154,6 +154,7 @@ class FastPool(Store[_T]):
         fairness: _Fairness = "fair",
         leak_after: float | None = None,
         discard_on: _DiscardOn[_T] = ...,
+        warn_unclosed: bool = True,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
     ) -> None: ...
@@ -210,6 +211,8 @@ class FastPool(Store[_T]):
         # ``fastpool.is_broken``), classes, both in a tuple, or (exc, resource) -> bool.  Classes
         # always add to what is not an Exception.
         discard_on: _DiscardOn[_T] = ...,
+        # Whether a ResourceWarning tells of a pool that is collected before it was closed.
+        warn_unclosed: bool = True,
         # In errors and logs; None: "pool-N".
         name: str | None = None,
         # Rules ages and intervals in place of real time; for tests.
@@ -243,6 +246,7 @@ class FastPool(Store[_T]):
         fairness: _Fairness = "fair",
         leak_after: float | None = None,
         discard_on: _DiscardOn[_T] = ...,
+        warn_unclosed: bool = True,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
     ) -> None: ...
@@ -407,6 +411,7 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
         max_waiting: int | None = None,
         leak_after: float | None = None,
         discard_on: _DiscardOn[_T] = ...,
+        warn_unclosed: bool = True,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
     ) -> None: ...
@@ -521,6 +526,7 @@ class SharedPool(Owner[_T]):
         # Exceptions that leave a block and take the resource out of service; default: OSError but
         # not TimeoutError, and EOFError.
         discard_on: _DiscardOn[_T] = ...,
+        warn_unclosed: bool = True,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
     ) -> None: ...

@@ -80,6 +80,7 @@ OTHER: dict[str, Any] = {
     "fairness": {"fair": "throughput", "throughput": "fair"},
     "leak_after": 0.5,
     "discard_on": ("broken", LookupError),
+    "warn_unclosed": False,
     "name": "reference",
     "clock": ManualClock(),
 }
@@ -315,7 +316,7 @@ def test_an_option_is_in_the_reference_with_its_defaults(name: str) -> None:
     (row,) = [row for row in table.splitlines() if re.match(rf"\| [^|]*`{name}`[^|]*\|", row)]
     for use, cell in zip(USES, (cell.strip() for cell in row.strip("|").split("|")[1:])):
         assert bool(cell) == (name in STUB_OPTIONS[use]), use
-        if literal := re.match(r"`?(None|\d[\d.]*|\"\w+\")`?(;|$)", cell):
+        if literal := re.match(r"`?(None|True|\d[\d.]*|\"\w+\")`?(;|$)", cell):
             default = ast.literal_eval(literal[1])
             if name == "name":
                 assert re.fullmatch(r"pool-\d+", parsed(use).name)

@@ -430,7 +430,7 @@ class Manager:
         """The FastPool is being collected."""
         open_ = self.core.open
         if self.orphan() and open_:  # last: a warning may be an error
-            warn_unclosed(self.name, open_)
+            warn_unclosed(self.options, open_)
 
     def orphan(self) -> bool:
         """Closes it for good, with nobody to wait for; True unless it was closed before."""
@@ -515,11 +515,13 @@ def after_fork_in_child() -> None:
     _undertakers = ThreadGroup(_undertakers.name, 4 * CLOSERS)
 
 
-def warn_unclosed(name: str, open_: int) -> None:
+def warn_unclosed(options: Options, open_: int) -> None:
+    if not options.warn_unclosed:
+        return
     import warnings
 
     warnings.warn(
-        f"unclosed fastpool {name!r} with {open_} open; use `with` or close()",
+        f"unclosed fastpool {options.name!r} with {open_} open; use `with` or close()",
         ResourceWarning,
         stacklevel=3,
     )

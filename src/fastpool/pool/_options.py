@@ -19,7 +19,7 @@ NAMES = (
     "factory", "items", "close", "check", "reset", "min_idle", "max_idle", "order", "timeout",
     "create_timeout", "hook_timeout", "max_creating", "check_after", "keepalive", "idle_timeout",
     "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after", "discard_on", "create_in",
-    "name", "clock",
+    "warn_unclosed", "name", "clock",
 )  # fmt: skip
 _CO_COROUTINE = 0x80
 _pools = 0
@@ -64,6 +64,7 @@ class Options:
     leak_after: float
     create_in: str
     discard_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
+    warn_unclosed: bool
     name: str
     clock: Any
     broken = staticmethod(is_broken)  # what discard_on="broken" means
@@ -131,6 +132,12 @@ def parse(
             raise ValueError(f"{where}{name} must be one of {', '.join(allowed)}, not {value!r}")
         return value
 
+    def yes_or_no(name: str, default: bool) -> bool:
+        value = given.get(name, default)
+        if not isinstance(value, bool):
+            raise TypeError(f"{where}{name} must be True or False, not {value!r}")
+        return value
+
     o.factory, o.items = given.get("factory"), given.get("items")
     if o.factory is not None and o.items is not None:
         raise TypeError(f"{where}give factory or items=, not both")
@@ -190,6 +197,7 @@ def parse(
     o.leak_after = number("leak_after", inf)
     rule = given.get("discard_on", unset)
     o.discard_on = errors_rule(where + "discard_on", "broken" if rule is unset else rule, o.broken)
+    o.warn_unclosed = yes_or_no("warn_unclosed", True)
     o.clock = given.get("clock")
     return o
 

@@ -429,7 +429,7 @@ class PerLoopManager:
             shard.orphan()
         self.core.drop_manager()
         if unclosed and open_:
-            warn_unclosed(self.name, open_)
+            warn_unclosed(self.options, open_)
 
     # ---- what goes on in it --------------------------------------------------------------------
 
