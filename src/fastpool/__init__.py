@@ -1,5 +1,6 @@
 """fastpool: one pool for what services share: connections, clients, buffers, work."""
 
+from ._runtime.registry import pools
 from .cache import ObjectCache
 from .errors import (
     EventLoopWarning,
@@ -56,4 +57,5 @@ __all__ = [
     "WeightedSemaphore",
     "WorkerPool",
     "is_broken",
+    "pools",
 ]

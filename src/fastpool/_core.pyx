@@ -30,6 +30,7 @@ cdef object UNSET = ...  # an argument that was not given; a default that inspec
 cdef object configure = None  # these two are set by pool/__init__.py; makes the manager of a FastPool
 cdef object configure_shared = None  # by shared/__init__.py; likewise of a SharedPool
 cdef object configure_keyed = None   # by keyed/__init__.py; likewise of a KeyedPool
+cdef object enlist = None     # by _runtime/registry.py; has ``fastpool.pools()`` list what is made
 cdef object poke = None       # puts a call into the housekeeper's inbox; runs no Python code
 cdef object is_finalizing = sys.is_finalizing
 cdef object generic_alias = type(list[int])
@@ -53,6 +54,12 @@ def bind_keyed(configure_pool):
     """The same for KeyedPool, by ``fastpool.keyed``."""
     global configure_keyed
     configure_keyed = configure_pool
+
+
+def bind_registry(enter):
+    """Tells the core what to call with each pool and semaphore that is made."""
+    global enlist
+    enlist = enter
 
 
 # ---- Wrong use: see _misuse.py ------------------------------------------------------------------

@@ -48,7 +48,7 @@ ROWS: dict[str, set[str]] = {
         "pool",
     },
     "cache": {"_core", "_runtime", "pool"},
-    "fastpool": {"errors", "_protocols", "limits", "pool", "shared", "keyed", "cache"},
+    "fastpool": {"errors", "_protocols", "_runtime", "limits", "pool", "shared", "keyed", "cache"},
     "testing": {"errors", "_core", "pool", "fastpool"},  # the core's clock; all pools there are
     # Its calls are made by the core, which _aio tells of event loops.
     "grpc": {"errors", "_core", "_runtime", "_aio", "calls", "fastpool"},
@@ -63,7 +63,7 @@ USERS = ("rpc", "contrib", "cli", "__main__")
 
 #: Folder: its modules, each of which imports only those before it. A package is its __init__.
 ORDER: dict[str, str] = {
-    "_runtime": "__init__ launch scheduler threads shutdown",
+    "_runtime": "__init__ registry launch scheduler threads shutdown",
     "_aio": "__init__ wakeup timeouts hook_tasks loop methods",
     "limits": "_options _threads _worker_pool _task_pool __init__",
     "calls": """

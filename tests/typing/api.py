@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, assert_type
 from xmlrpc.client import ServerProxy
 
+import fastpool
 import fastpool.queue as queue
 from fastpool import (
     Factory,
@@ -411,6 +412,7 @@ async def keyed_use_by_tasks(pool: KeyedPool[str, Connection]) -> None:
 
 # ---- Limits --------------------------------------------------------------------------------------
 
+assert_type(fastpool.pools(), list[Any])
 semaphore = WeightedSemaphore(100, max_waiting=10, name="bytes")
 semaphore.acquire(3, timeout=1.0)
 assert_type(semaphore.try_acquire(), bool)

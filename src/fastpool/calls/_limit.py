@@ -10,7 +10,7 @@ import os
 import weakref
 from dataclasses import dataclass
 
-from .._core import Lock, SemaphoreHold, WeightedSemaphore, units_hit, units_quiet
+from .._core import Lock, SemaphoreHold, part_semaphore, units_hit, units_quiet
 from ..errors import PoolOverloaded
 
 __all__ = ["Limit", "LimitStats"]
@@ -49,7 +49,7 @@ class Limit:
                 raise ValueError(
                     f"{what} must be a whole number of at least {least}, not {value!r}"
                 )
-        self._units = WeightedSemaphore(size, max_waiting=max_waiting, name="limit")
+        self._units = part_semaphore(size, max_waiting=max_waiting, name="limit")
         self._lock = Lock()  # a finaliser may call something that goes through here
         self._overloads = 0
         _all.add(self)

@@ -51,6 +51,7 @@ cdef class KeyedPool(Owner):
             raise RuntimeError("a KeyedPool is initialised once")
         mind_gevent(self)
         self.cores, self.label = configure_keyed(self.core, factory, options)
+        enlist(self)
 
     def __del__(self):
         if self.c.manager != NULL and not is_finalizing():

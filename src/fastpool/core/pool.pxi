@@ -149,7 +149,10 @@ cdef class FastPool(Store):
         if self.c.manager != NULL:
             raise RuntimeError("a FastPool is initialised once")
         mind_gevent(self)
+        first = self.label is None
         self.size, self.label = configure(self.core, maxsize, options)
+        if first:
+            enlist(self)
 
     def __del__(self):
         if self.c.manager != NULL and not is_finalizing():

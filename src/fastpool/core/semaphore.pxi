@@ -24,16 +24,9 @@ cdef class WeightedSemaphore(Owner):
             refuse_extra(self, "size", (size, *others))
         if options:
             refuse_option(self, next(iter(options)))
-        if self.c.use == FP_WEIGHTED:
-            raise RuntimeError("a WeightedSemaphore is initialised once")
-        mind_gevent(self)
-        cdef fp_core *c = self.c
-        self.size = whole("size", size, 1)
-        self.label = f"semaphore-{semaphore_number()}" if name is None else str(name)
-        c.max_waiting = size_of(INFINITY if max_waiting is None
-                                else whole("max_waiting", max_waiting, 0))
-        c.use, c.fair = FP_WEIGHTED, True
-        c.weights.size = self.size
+        units_init(self, size, max_waiting, name)
+        if enlist is not None:
+            enlist(self)
 
     def acquire(self, n=1, timeout=None):
         """Takes ``n`` units, waiting for them in line.  Some 15 ns if they are free.
@@ -113,6 +106,26 @@ cdef class WeightedSemaphore(Owner):
             f"<WeightedSemaphore {self.label!r}: {self.in_use} of {self.size} in use, "
             f"{self.waiting} waiting{closed}>"
         )
+
+
+cdef object units_init(WeightedSemaphore self, size, max_waiting, name):
+    cdef fp_core *c = self.c
+    if c.use == FP_WEIGHTED:
+        raise RuntimeError("a WeightedSemaphore is initialised once")
+    mind_gevent(self)
+    self.size = whole("size", size, 1)
+    self.label = f"semaphore-{semaphore_number()}" if name is None else str(name)
+    c.max_waiting = size_of(INFINITY if max_waiting is None
+                            else whole("max_waiting", max_waiting, 0))
+    c.use, c.fair = FP_WEIGHTED, True
+    c.weights.size = self.size
+
+
+def part_semaphore(size, max_waiting=None, name=None):
+    """A WeightedSemaphore that is part of something else: ``fastpool.pools()`` does not list it."""
+    semaphore = <WeightedSemaphore>WeightedSemaphore.__new__(WeightedSemaphore)
+    units_init(semaphore, size, max_waiting, name)
+    return semaphore
 
 
 # ---- What it is given ------------------------------------------------------------------------------

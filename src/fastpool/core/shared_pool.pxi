@@ -91,6 +91,7 @@ cdef class SharedPool(Owner):
             raise RuntimeError("a SharedPool is initialised once")
         mind_gevent(self)
         self.size, self.label = configure_shared(self.core, factory, options)
+        enlist(self)
 
     def __del__(self):
         if self.c.manager != NULL and not is_finalizing():

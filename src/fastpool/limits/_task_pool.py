@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
-from .._core import SemaphoreHold, WeightedSemaphore, units_hit, units_quiet
+from .._core import SemaphoreHold, part_semaphore, units_hit, units_quiet
+from .._runtime import registry
 from ..errors import PoolClosed, PoolOverloaded
 from ._options import WhenFull, look_ahead, waits, whole
 
@@ -51,10 +52,11 @@ class TaskPool:
         self._span = waits(when_full, submit_timeout)
         self._group = group
         self.name = f"TaskPool-{_number()}" if name is None else str(name)
-        self._places = WeightedSemaphore(workers + max_queue, name=self.name)
-        self._turns = WeightedSemaphore(workers, name=self.name)
+        self._places = part_semaphore(workers + max_queue, name=self.name)
+        self._turns = part_semaphore(workers, name=self.name)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        registry.enter(self)
 
     def __reduce__(self) -> NoReturn:
         from .._misuse import uncopied

@@ -24,9 +24,9 @@ from .._core import (
     Lock,
     Queue,
     SemaphoreHold,
-    WeightedSemaphore,
     add_task,
     keep,
+    part_semaphore,
     withdraw_task,
 )
 from .._runtime.launch import apart
@@ -85,7 +85,7 @@ class WorkerThreads:
         self.idle_timeout = idle_timeout
         self.initializer = initializer
         self.initargs = initargs
-        self.places = WeightedSemaphore(workers + max_queue, name=name)
+        self.places = part_semaphore(workers + max_queue, name=name)
         self.tasks: Queue[Task] = Queue()
         self.threads: set[threading.Thread] = set()
         self.numbers = itertools.count()

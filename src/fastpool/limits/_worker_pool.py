@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from .._core import SemaphoreHold, units_hit, units_quiet
+from .._runtime import registry
 from ..errors import PoolClosed, PoolOverloaded
 from ._options import WhenFull, look_ahead, seconds, waits, whole
 from ._threads import WorkerThreads
@@ -89,6 +90,7 @@ class WorkerPool(Executor):
         self._crew = WorkerThreads(
             name, name, workers, max_queue, idle_timeout, initializer, tuple(initargs)
         )
+        registry.enter(self)
 
     def __reduce__(self) -> NoReturn:
         from .._misuse import uncopied

@@ -1,0 +1,45 @@
+"""All pools of the process, for whoever looks at them: ``fastpool.pools()``.
+
+Each is entered when it is made, by a weak reference, and never again touched: it costs its user
+nothing.  What is done to the table is one step of a dict each, so finalisers, signal handlers and
+other threads may do it at any moment.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import count
+from weakref import ref
+
+from .. import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["enter", "pools"]
+
+_number = count().__next__
+_entries: dict[int, Callable[[], Any]] = {}  # by age
+
+
+def enter(pool: Any) -> None:
+    """List a pool from here on, until it is collected."""
+    number = _number()
+    _entries[number] = ref(pool, partial(_entries.pop, number))
+
+
+def pools() -> list[Any]:
+    """All pools, semaphores and worker pools of this process that are alive, in the order in which
+    they were made: ``FastPool``, ``SharedPool``, ``KeyedPool``, ``WeightedSemaphore``,
+    ``WorkerPool`` and ``TaskPool``; closed ones too.
+
+    Thread-safe.  They are known by weak references: none lives any longer for being listed, but for
+    those in a list that was returned.
+    """
+    found = [entry() for entry in list(_entries.values())]
+    return [pool for pool in found if pool is not None]
+
+
+_core.bind_registry(enter)
