@@ -7,6 +7,7 @@ from .errors import (
     PoolClosed,
     PoolDeadlock,
     PoolError,
+    PoolInterrupted,
     PoolOverloaded,
     PoolTimeout,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "PoolClosed",
     "PoolDeadlock",
     "PoolError",
+    "PoolInterrupted",
     "PoolOverloaded",
     "PoolTimeout",
     "SemaphoreHold",

@@ -297,11 +297,13 @@ class FastPool(Store[_T]):
         """A new cap: growing serves waiters at once; when shrinking, surplus idle resources are
         closed now and leased ones when they come back."""
 
-    def flush(self) -> None:
-        """Retires every open resource: idle ones now, leased ones on return."""
+    def flush(self, *, idle_only: bool = False, fail_waiters: bool = False) -> None:
+        """Retires every open resource: idle ones now, leased ones on return.  ``idle_only``: those
+        that are leased stay.  ``fail_waiters``: who waits now gets PoolInterrupted."""
 
-    def suspend(self) -> None:
-        """Gets wait until ``resume``; returns work as ever."""
+    def suspend(self, *, fail_waiters: bool = False) -> None:
+        """Gets wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already
+        gets PoolInterrupted."""
 
     def resume(self) -> None:
         """Ends ``suspend``."""
@@ -428,12 +430,13 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
     async def aclose(self, timeout: float | None = 5.0) -> bool:
         """``close`` for a task: does not wait for the blocks of the calling task."""
 
-    def flush(self, key: _K = ...) -> None:
+    def flush(self, key: _K = ..., *, idle_only: bool = False, fail_waiters: bool = False) -> None:
         """Retires every open resource, or those of one key: idle ones now, leased ones on
-        return."""
+        return.  ``idle_only``, ``fail_waiters``: as in FastPool."""
 
-    def suspend(self) -> None:
-        """Leases wait until ``resume``; returns work as ever."""
+    def suspend(self, *, fail_waiters: bool = False) -> None:
+        """Leases wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already
+        gets PoolInterrupted."""
 
     def resume(self) -> None:
         """Ends ``suspend``."""
@@ -577,11 +580,13 @@ class SharedPool(Owner[_T]):
     def resize(self, items: int | tuple[int, int | None]) -> None:
         """New numbers of resources: (least, most), or one number for both."""
 
-    def flush(self) -> None:
-        """Drains every open resource: those not in use are closed now."""
+    def flush(self, *, idle_only: bool = False, fail_waiters: bool = False) -> None:
+        """Drains every open resource: those not in use are closed now.  ``idle_only``: those in use
+        stay in service.  ``fail_waiters``: who waits now gets PoolInterrupted."""
 
-    def suspend(self) -> None:
-        """Leases wait until ``resume``; returns work as ever."""
+    def suspend(self, *, fail_waiters: bool = False) -> None:
+        """Leases wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already
+        gets PoolInterrupted."""
 
     def resume(self) -> None:
         """Ends ``suspend``."""
@@ -1187,6 +1192,8 @@ def bind(
     put_into_inbox: Callable[..., object],
 ) -> object: ...
 def bind_shared(configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[Any, str]]) -> None: ...
+def fail_waiters(core: Core, make: Callable[[], BaseException]) -> None: ...
+def end_unused(parts: Collection[tuple[Core, _Close]], why: str) -> None: ...
 def bind_registry(enter: Callable[[Any], None]) -> None: ...
 def part_semaphore(
     size: int, max_waiting: int | None = None, name: str | None = None

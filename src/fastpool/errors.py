@@ -15,6 +15,7 @@ __all__ = [
     "PoolClosed",
     "PoolDeadlock",
     "PoolError",
+    "PoolInterrupted",
     "PoolOverloaded",
     "PoolTimeout",
     "ShutDown",
@@ -123,6 +124,12 @@ class PoolClosed(PoolError, ShutDown):
 
 class PoolOverloaded(PoolError):
     """More than ``max_waiting`` callers would wait."""
+
+    __module__ = "fastpool"
+
+
+class PoolInterrupted(PoolError):
+    """The wait was ended by ``flush`` or ``suspend`` with ``fail_waiters=True``."""
 
     __module__ = "fastpool"
 

@@ -78,6 +78,16 @@ static int fp_take_idle(fp_core *c, fp_taken *t) {
     return 1;
 }
 
+/* What is idle, or of a shared pool in no use, in a pool that goes on lending.  Under the lock.  0 when
+ * memory is short. */
+static int fp_take_unused(fp_core *c, fp_taken *t) {
+    if (c->use != FP_SHARING) return fp_take_idle(c, t);
+    if (!fp_taken_room(t, c->open)) return 0;
+    FP_EACH_SLOT(c, slot)
+    if (fp_sharing_claim(slot)) t->slots[t->count++] = slot->index;
+    return 1;
+}
+
 typedef struct {
     int64_t since;
     uint32_t index;

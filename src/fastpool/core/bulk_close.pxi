@@ -13,6 +13,7 @@ cdef extern from *:
     int fp_take_these(fp_core *, fp_taken *)
     int fp_take_all(fp_core *, fp_taken *)
     int fp_take_idle(fp_core *, fp_taken *)
+    int fp_take_unused(fp_core *, fp_taken *)
     int fp_take_surplus(fp_core *, fp_taken *)
 
 
@@ -89,6 +90,11 @@ def end_all(list parts, str why):
 def end_idle(list parts, str why):
     """The same for what is idle in cores that are closed."""
     end_taken([nothing_of(core, close) for core, close in parts], fp_take_idle, why)
+
+
+def end_unused(list parts, str why):
+    """The same for what is idle, or of a shared pool in no use, in cores that go on lending."""
+    end_taken([nothing_of(core, close) for core, close in parts], fp_take_unused, why)
 
 
 def end_surplus(Core core not None, close):

@@ -86,16 +86,19 @@ cdef class KeyedPool(Owner):
 
     # -- the rest asks the manager --
 
-    def flush(self, key=...):
-        """Retires every open resource, or those of one key: idle ones now, leased ones on return."""
+    def flush(self, key=..., *, idle_only=False, fail_waiters=False):
+        """Retires every open resource, or those of one key: idle ones now, leased ones on return.
+        ``idle_only``: those that are leased stay.  ``fail_waiters``: who waits for one of them now
+        gets PoolInterrupted."""
         if key is UNSET:
-            manager_of(self.c, "flush").flush()
+            manager_of(self.c, "flush").flush(bool(idle_only), bool(fail_waiters))
         else:
-            manager_of(self.c, "flush").flush_key(key)
+            manager_of(self.c, "flush").flush_key(key, bool(idle_only), bool(fail_waiters))
 
-    def suspend(self):
-        """Leases wait until ``resume``; returns work as ever."""
-        manager_of(self.c, "suspend").suspend()
+    def suspend(self, *, fail_waiters=False):
+        """Leases wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already
+        gets PoolInterrupted."""
+        manager_of(self.c, "suspend").suspend(bool(fail_waiters))
 
     def resume(self):
         """Ends ``suspend``."""

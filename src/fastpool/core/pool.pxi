@@ -266,13 +266,15 @@ cdef class FastPool(Store):
         closed now and leased ones when they come back."""
         self._resize(maxsize)
 
-    def flush(self):
-        """Retires every open resource: idle ones now, leased ones on return."""
-        manager_of(self.c, "flush").flush()
+    def flush(self, *, idle_only=False, fail_waiters=False):
+        """Retires every open resource: idle ones now, leased ones on return.  ``idle_only``: those
+        that are leased stay.  ``fail_waiters``: who waits now gets PoolInterrupted."""
+        manager_of(self.c, "flush").flush(bool(idle_only), bool(fail_waiters))
 
-    def suspend(self):
-        """Gets wait until ``resume``; returns work as ever."""
-        manager_of(self.c, "suspend").suspend()
+    def suspend(self, *, fail_waiters=False):
+        """Gets wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already gets
+        PoolInterrupted."""
+        manager_of(self.c, "suspend").suspend(bool(fail_waiters))
 
     def resume(self):
         """Ends ``suspend``."""

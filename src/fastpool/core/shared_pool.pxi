@@ -180,13 +180,15 @@ cdef class SharedPool(Owner):
         once; surplus resources are drained, the least loaded first."""
         size_write(self, manager_of(self.c, "resize").resize(items))
 
-    def flush(self):
-        """Drains every open resource: those not in use are closed now."""
-        manager_of(self.c, "flush").flush()
+    def flush(self, *, idle_only=False, fail_waiters=False):
+        """Drains every open resource: those not in use are closed now.  ``idle_only``: those in use
+        stay in service.  ``fail_waiters``: who waits now gets PoolInterrupted."""
+        manager_of(self.c, "flush").flush(bool(idle_only), bool(fail_waiters))
 
-    def suspend(self):
-        """Leases wait until ``resume``; returns work as ever."""
-        manager_of(self.c, "suspend").suspend()
+    def suspend(self, *, fail_waiters=False):
+        """Leases wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already
+        gets PoolInterrupted."""
+        manager_of(self.c, "suspend").suspend(bool(fail_waiters))
 
     def resume(self):
         """Ends ``suspend``."""

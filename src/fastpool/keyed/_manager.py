@@ -14,6 +14,7 @@ from .. import _blocking, _core, _reports
 from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
+from ..pool._ended_waits import end_waits
 from ..pool._manager import warn_unclosed
 from ..stats import KeyedStats, KeySizes, snapshot
 from ._capacity import CapacityArbiter
@@ -126,17 +127,22 @@ class KeyedManager:
 
     # ---- what the pool asks of it --------------------------------------------------------------
 
-    def flush(self) -> None:
-        parts = [(branch.core, branch.closing.here) for branch in self.everyone()]
-        _core.end_all(parts, "flushed")
+    def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
+        branches = self.everyone()
+        if fail_waiters:
+            end_waits("flush", branches)
+        end = _core.end_unused if idle_only else _core.end_all
+        end([(branch.core, branch.closing.here) for branch in branches], "flushed")
 
-    def flush_key(self, key: Any) -> None:
+    def flush_key(self, key: Any, idle_only: bool = False, fail_waiters: bool = False) -> None:
         branch = self.branch(key)
         if branch is not None:
-            branch.flush()
+            branch.flush(idle_only, fail_waiters)
 
-    def suspend(self) -> None:
+    def suspend(self, fail_waiters: bool = False) -> None:
         self.lock.run(_core.suspend_all, self.core, self.cores)
+        if fail_waiters:
+            end_waits("suspend", self.everyone())
 
     def resume(self) -> None:
         self.lock.run(_core.resume_all, self.core, self.cores)

@@ -19,6 +19,7 @@ from ..errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTi
 from ._broken import are_exceptions, evidence, matches_any
 from ._closing import Closing
 from ._creation import Creator
+from ._ended_waits import end_waits
 from ._health_checks import HealthChecks
 from ._hook_deadlines import HookDeadlines
 from ._lease_tracking import LeaseTracking
@@ -460,11 +461,16 @@ class Manager:
         _core.end_surplus(self.core, self.closing.here)
         return int(maxsize)
 
-    def flush(self) -> None:
-        _core.end_all([(self.core, self.closing.here)], "flushed")
+    def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
+        if fail_waiters:
+            end_waits("flush", [self])
+        end = _core.end_unused if idle_only else _core.end_all
+        end([(self.core, self.closing.here)], "flushed")
 
-    def suspend(self) -> None:
+    def suspend(self, fail_waiters: bool = False) -> None:
         self.lock.run(self.core.suspend)  # under which creations are started: none is from here on
+        if fail_waiters:
+            end_waits("suspend", [self])
 
     def resume(self) -> None:
         self.core.resume()

@@ -18,6 +18,7 @@ from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
 from ..stats import added, nothing, snapshot, tally
+from ._ended_waits import end_waits
 from ._loop_pool import LoopPool
 from ._manager import warn_unclosed
 from ._options import is_async
@@ -371,14 +372,19 @@ class PerLoopManager:
         scheduler.poke(self.start)
         return int(maxsize)
 
-    def flush(self) -> None:
-        _core.end_all([(shard.core, shard.closing.later) for shard in self.everyone()], "flushed")
+    def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
+        if fail_waiters:
+            end_waits("flush", self.everyone())
+        end = _core.end_unused if idle_only else _core.end_all
+        end([(shard.core, shard.closing.later) for shard in self.everyone()], "flushed")
 
-    def suspend(self) -> None:
+    def suspend(self, fail_waiters: bool = False) -> None:
         with self.lock.hold():
             self.core.suspend()
             for shard in self.everyone():
                 shard.core.suspend()
+        if fail_waiters:
+            end_waits("suspend", self.everyone())
 
     def resume(self) -> None:
         with self.lock.hold():

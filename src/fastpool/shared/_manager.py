@@ -12,6 +12,7 @@ from .._runtime import scheduler
 from ..pool._broken import evidence
 from ..pool._closing import Closing
 from ..pool._creation import Attempt, Creator
+from ..pool._ended_waits import end_waits
 from ..pool._manager import Manager
 from ._lease_tracking import SharedLeaseTracking
 from ._maintenance import SharedMaintenance
@@ -314,8 +315,13 @@ class SharedManager(Manager):
             if state in ("idle", "leased", "checking") and not retire:
                 self.renew(index, "flushed")
 
-    def flush(self) -> None:
-        self.drain_all(self.core.slots(), "flushed")
+    def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
+        if fail_waiters:
+            end_waits("flush", [self])
+        if idle_only:
+            _core.end_unused([(self.core, self.closing.here)], "flushed")
+        else:
+            self.drain_all(self.core.slots(), "flushed")
 
     def penalize(self, resource: object) -> None:
         self.shun(self.index_of("penalize", resource))

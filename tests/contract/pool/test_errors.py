@@ -14,16 +14,29 @@ from typing import Any
 import pytest
 
 import fastpool
-from fastpool import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
+from fastpool import (
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolInterrupted,
+    PoolOverloaded,
+    PoolTimeout,
+)
 from fastpool.pool import _creation
 from fastpool.queue import ShutDown
 from support.callers import FastPool
-from support.helpers import PATIENCE, unattended
+from support.helpers import PATIENCE, eventually, unattended
 
 pytestmark = pytest.mark.usefixtures("face")
 
-ALL = [PoolError, PoolTimeout, PoolClosed, PoolOverloaded, PoolDeadlock]
+ALL = [PoolError, PoolTimeout, PoolClosed, PoolOverloaded, PoolInterrupted, PoolDeadlock]
 SIZES = {"idle", "leased", "creating", "checking", "closing", "open", "maxsize", "waiting"}
+
+
+def interrupt(pool: Any) -> None:
+    """Ends the wait of the one who waits, or will."""
+    eventually(lambda: pool.stats().waiting == 1)
+    pool.flush(fail_waiters=True)
 
 
 def caught_from_pool(kind: type[PoolError], accounted: Any) -> PoolError:
@@ -43,6 +56,8 @@ def caught_from_pool(kind: type[PoolError], accounted: Any) -> PoolError:
             lease.release()
         else:
             lease = pool.acquire()
+            if kind is PoolInterrupted:
+                threading.Thread(target=interrupt, args=(pool,), daemon=True).start()
             try:
                 pool.get(timeout=0.001 if kind is PoolTimeout else PATIENCE)
             finally:
