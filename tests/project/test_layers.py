@@ -96,7 +96,11 @@ ORDER: dict[str, str] = {
         _aio_client _aio_jsonrpc _aio_xmlrpc
         __init__
     """,
-    "contrib": "__init__ anyio",
+    "contrib": """
+        __init__ anyio
+        _redis _redis.quiet _redis.idle_lock _redis.threads
+        redis._versions redis._metrics redis._threads redis valkey
+    """,
     "cli": """
         tables bench.competitors bench.timing bench
         demo.server_process demo.servers demo.accounting demo.load demo.clients demo.comparison

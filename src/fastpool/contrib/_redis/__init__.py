@@ -1,0 +1,1 @@
+"""What the pools of ``contrib.redis`` and ``contrib.valkey`` are made of; imports neither host."""
