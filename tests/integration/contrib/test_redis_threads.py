@@ -14,31 +14,21 @@ from typing import Any
 
 import pytest
 
-from bench.measure import NotRun
 from integration.drivers import killed_servers
 from support.helpers import PATIENCE, Crew, eventually
 
 pytestmark = [pytest.mark.servers]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[killed_servers.Server]:
-    try:
-        with killed_servers.running(killed_servers.Redis) as server:
-            yield server
-    except NotRun as reason:
-        pytest.skip(str(reason))
-
-
 @pytest.fixture(params=["redis", "valkey"])
-def host(request: pytest.FixtureRequest, server: killed_servers.Server) -> Any:
+def host(request: pytest.FixtureRequest, killed_redis: killed_servers.Server) -> Any:
     """The package, its client class, our pools and the server's address."""
     package = pytest.importorskip(request.param)
     return SimpleNamespace(
         package=package,
         client=getattr(package, request.param.capitalize()),
         pools=importlib.import_module(f"fastpool.contrib.{request.param}"),
-        url=f"{request.param}://127.0.0.1:{server.port}",
+        url=f"{request.param}://127.0.0.1:{killed_redis.port}",
     )
 
 
@@ -164,7 +154,7 @@ def test_a_raising_pool_never_refuses_while_there_is_room(host: Any, crew: Crew)
 
 
 def test_no_dead_connection_is_lent_after_the_server_was_killed(
-    kind: Any, pool: Make, server: killed_servers.Server, crew: Crew
+    kind: Any, pool: Make, killed_redis: killed_servers.Server, crew: Crew
 ) -> None:
     """Under load and back: errors are the host's, each thread goes on, and what was dead was
     connected anew before it was lent again."""
@@ -186,14 +176,13 @@ def test_no_dead_connection_is_lent_after_the_server_was_killed(
     crew.together(4, work)
     for _ in range(2):
         eventually(lambda: min(turns) > 5)
-        server.kill()
-        server.start()
+        killed_redis.restart()
         turns[:] = [0] * 4
     eventually(lambda: min(turns) > 5)
     over.set()
     crew.finish()
     idle = mine._get_free_connections()
-    server.restart()  # all that are idle are dead now, and nobody has noticed
+    killed_redis.restart()  # all that are idle are dead now, and nobody has noticed
     for _ in range(len(idle) + 1):
         assert client.ping()
 

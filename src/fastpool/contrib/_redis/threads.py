@@ -2,50 +2,30 @@
 of theirs among the bases.
 
 Their class keeps configuration, URLs, events and callbacks; what it keeps of connections is
-replaced.  A resource is one of their connection objects, which connects, reconnects and
-authenticates by itself: so the FastPool has no factory to wait for, no health check, no life times.
+replaced.  A resource is one of their connection objects, connected or not.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from contextlib import suppress
 from typing import Any
 
-from fastpool import FastPool, PoolClosed, PoolOverloaded, PoolTimeout
+from fastpool import PoolClosed, PoolOverloaded, PoolTimeout
 
 from .idle_lock import IdleLock
-from .quiet import QuietPool
+from .settings import Settings
 
 __all__ = ["BlockingConnections", "Connections"]
 
 
-class Connections:
+class Connections(Settings):
     """For a pool that refuses at once what it has no connection for.
 
-    ``fairness``, ``max_waiting``, ``leak_after``, ``name``: options of the FastPool, which is the
-    attribute ``fastpool``.  Safe for threads, and after a fork.
+    Safe for threads, and after a fork.
     """
 
-    connection_class: Any
-    connection_kwargs: Any
     _lock: Any
-
-    def __init__(
-        self,
-        *given: Any,
-        fairness: str = "fair",
-        max_waiting: int | None = None,
-        leak_after: float | None = None,
-        name: str | None = None,
-        **options: Any,
-    ) -> None:
-        self._options: dict[str, Any] = {
-            "fairness": fairness, "max_waiting": max_waiting, "leak_after": leak_after, "name": name
-        }  # fmt: skip
-        self._former: list[FastPool[Any]] = []  # before reset(), with what was in use then
-        super().__init__(*given, **options)
 
     # ---- what a host's class says ------------------------------------------------------------
 
@@ -64,34 +44,11 @@ class Connections:
 
     def reset(self) -> None:
         """Forget all connections, and start anew; what is in use is closed when it comes back."""
-        former = self.__dict__.get("fastpool")
         # no circle, or a pool that is dropped would live until the collector comes
         me: weakref.ref[Connections] = weakref.ref(self)
         self._connections: set[Any] = set()  # all that are open here, idle or in use
-        self.fastpool: FastPool[Any] = QuietPool(
-            _cap(self.max_connections),
-            factory=lambda: _make(me),
-            close=lambda connection: _close(me, connection),
-            create_in="caller",
-            max_creating=None,
-            idle_timeout=None,
-            max_lifetime=None,
-            **self._options,
-        )
+        self._start(lambda: _make(me), lambda each: _close(me, each), create_in="caller")
         self._lock = IdleLock(self.fastpool)
-        if former is not None and not former.close(0):
-            self._former.append(former)
-
-    @property
-    def max_connections(self) -> int:
-        """Most connections open at once.  Assignable: fewer takes effect as they come back."""
-        return self._max_connections
-
-    @max_connections.setter
-    def max_connections(self, value: int) -> None:
-        self._max_connections = value
-        if "fastpool" in self.__dict__:
-            self.fastpool.resize(_cap(value))
 
     @property
     def pid(self) -> int:
@@ -128,23 +85,6 @@ class Connections:
             self._before_return(connection)
         finally:
             self._give(connection, "put")
-
-    def _give(self, connection: Any, how: str) -> bool:
-        """False: it was not lent by this pool."""
-        try:
-            getattr(self.fastpool, how)(connection)
-            return True
-        except ValueError:  # perhaps by the one before reset()
-            for former in list(self._former):
-                with suppress(ValueError):
-                    former.discard(connection)
-                if former.close(0):
-                    self._former.remove(former)
-            return False
-
-    def make_connection(self) -> Any:
-        """A connection object, not connected yet.  Subclasses may make others."""
-        return self.connection_class(**self.connection_kwargs)
 
     # ---- all of them -------------------------------------------------------------------------
 
@@ -214,11 +154,6 @@ class BlockingConnections(Connections):
                 if pool is self.fastpool:
                     raise
                 # it was reset meanwhile
-
-
-def _cap(connections: int) -> int:
-    """The hosts say 2**31 for no limit."""
-    return connections if connections < 2**31 else 0
 
 
 def _make(of: weakref.ref[Connections]) -> Any:
