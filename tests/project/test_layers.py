@@ -102,6 +102,8 @@ ORDER: dict[str, str] = {
         _redis.tasks
         redis._versions redis._metrics redis._threads redis redis._tasks redis.asyncio
         valkey valkey.asyncio
+        sqlalchemy._records sqlalchemy._queue_pool sqlalchemy._async_queue_pool sqlalchemy._plugin
+        sqlalchemy
     """,
     "cli": """
         tables bench.competitors bench.timing bench

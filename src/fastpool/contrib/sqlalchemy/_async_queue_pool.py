@@ -1,0 +1,100 @@
+"""The pool for tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import _get_running_loop
+
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.util import concurrency
+
+from ...errors import PoolError, PoolOverloaded, PoolTimeout
+from ._records import RecordPool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["AsyncFastQueuePool"]
+
+await_ = getattr(concurrency, "await_", None) or concurrency.await_only  # before SQLAlchemy 2.1
+greenlet_spawn = concurrency.greenlet_spawn
+# Seconds that a new record may take where the wait has a shorter timeout: nothing is connected yet.
+NEW_RECORD = 5.0
+
+
+class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
+    """A drop-in for ``sqlalchemy.pool.AsyncAdaptedQueuePool``.
+
+    Options as there, and ``fairness="fair"``, ``max_waiting=None``, ``leak_after=None``.  Tasks of
+    several event loops, at once or one after the other, share its one limit; each connection stays
+    with the loop that opened it.  It is opened, and events run, in the task that asked.
+    """
+
+    _sqla_logger_namespace = "sqlalchemy.pool.impl.AsyncAdaptedQueuePool"
+
+    def __init__(self, creator: Any, *args: Any, **kw: Any) -> None:
+        self._disposals: dict[Any, asyncio.Future[None]] = {}  # who waits for a record to be closed
+        super().__init__(creator, *args, **kw)
+
+    def _do_get(self) -> Any:
+        try:
+            try:
+                lease = await_(self._pool.aacquire())
+            except PoolTimeout as error:
+                if error.phase != "create":
+                    raise
+                lease = await_(self._pool.aacquire(NEW_RECORD))
+        except (PoolTimeout, PoolOverloaded) as error:
+            raise self._refusal(error) from error
+        record = lease.resource
+        record.fastpool_lease = lease
+        if not record.starttime:  # a new one
+            try:
+                record.get_connection()
+            except BaseException:
+                lease.discard()
+                raise
+        return record
+
+    def _release(self, lease: Any) -> None:
+        try:
+            lease.release()
+        except PoolError:  # its event loop was closed meanwhile, and the pool has let go of it
+            pass
+
+    async def _new_record(self) -> Any:
+        record = _ConnectionRecord(self, connect=False)
+        record.fastpool_loop = _get_running_loop()
+        self._open.add(record)
+        return record
+
+    def _close_record(self, record: Any) -> Any:
+        """A coroutine, or None if the record's loop is closed: then its connection can only be
+        dropped."""
+        self._open.discard(record)
+        return None if _get_running_loop() is None else self._close_connected(record)
+
+    async def _close_connected(self, record: Any) -> None:
+        try:
+            await greenlet_spawn(record.close)
+        finally:
+            disposal = self._disposals.pop(record, None)
+            if disposal is not None and not disposal.done():
+                disposal.set_result(None)
+
+    def _flush(self) -> None:
+        """Waits for those of the running loop, as there may be no later for it; others' are closed
+        by their own loops."""
+        loop = _get_running_loop()
+        if loop is None or not concurrency.in_greenlet():
+            self._pool.flush()
+            return
+        # nobody of this loop can take one of them before they are flushed
+        idle = [record for record in self._pool.queue if record.fastpool_loop is loop]
+        closed = {record: loop.create_future() for record in idle}
+        self._disposals.update(closed)
+        self._pool.flush()
+        if closed:
+            await_(asyncio.wait(closed.values()))
