@@ -24,6 +24,10 @@ greenlet_spawn = concurrency.greenlet_spawn
 NEW_RECORD = 5.0
 
 
+class Discard(Exception):
+    """Ends a lease whose record is not to be kept."""
+
+
 class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
     """A drop-in for ``sqlalchemy.pool.AsyncAdaptedQueuePool``.
 
@@ -33,6 +37,8 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
     """
 
     _sqla_logger_namespace = "sqlalchemy.pool.impl.AsyncAdaptedQueuePool"
+
+    _discard_on = (Discard,)
 
     def __init__(self, creator: Any, *args: Any, **kw: Any) -> None:
         self._disposals: dict[Any, asyncio.Future[None]] = {}  # who waits for a record to be closed
@@ -54,7 +60,7 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
             try:
                 record.get_connection()
             except BaseException:
-                lease.discard()
+                self._discard(lease)
                 raise
         return record
 
@@ -63,6 +69,12 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
             lease.release()
         except PoolError:  # its event loop was closed meanwhile, and the pool has let go of it
             pass
+
+    def _discard(self, lease: Any) -> None:
+        if concurrency.in_greenlet():
+            await_(lease.__aexit__(Discard, Discard(), None))  # which waits until it is closed
+        else:
+            lease.discard()
 
     async def _new_record(self) -> Any:
         record = _ConnectionRecord(self, connect=False)

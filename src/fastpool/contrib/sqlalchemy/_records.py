@@ -78,13 +78,14 @@ class RecordPool(Pool):
             max_creating=None,
             idle_timeout=None,
             max_lifetime=None,
-            discard_on=None,
+            discard_on=self._discard_on,
             name=self._orig_logging_name,
             **self._more,
         )
         self._pool.use_lifo = use_lifo
 
     _create_in: Any = "worker"
+    _discard_on: Any = None
 
     def _new_record(self) -> Any:
         raise NotImplementedError
@@ -103,12 +104,16 @@ class RecordPool(Pool):
             try:
                 record.close()  # here, as QueuePool does, and whatever that raises is the caller's
             finally:
-                record.fastpool_lease.discard()
+                self._discard(record.fastpool_lease)
         else:
             self._release(record.fastpool_lease)
 
     def _release(self, lease: Any) -> None:
         lease.release()
+
+    def _discard(self, lease: Any) -> None:
+        """Its record is closed already; when this returns the place is free, if that can be."""
+        lease.discard()
 
     # ---- lifecycle -----------------------------------------------------------------------------
 
