@@ -1,5 +1,7 @@
 """fastpool: one pool for what services share: connections, clients, buffers, work."""
 
+from os import environ as _environ
+
 from ._runtime.registry import pools
 from .cache import ObjectCache
 from .errors import (
@@ -20,6 +22,7 @@ from .shared import SharedLease, SharedPool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._protocols import AsyncFactory, Factory, KeyedFactory
+    from .debug import dump
     from .limits import TaskPool, WorkerPool
 else:
 
@@ -32,6 +35,10 @@ else:
             from . import limits
 
             return getattr(limits, name)
+        if name == "dump":
+            from .debug import dump
+
+            return dump
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -58,6 +65,12 @@ __all__ = [
     "TaskPool",
     "WeightedSemaphore",
     "WorkerPool",
+    "dump",
     "is_broken",
     "pools",
 ]
+
+if "FASTPOOL_DEBUG_SOCKET" in _environ:
+    from .debug import serve_by_environment
+
+    serve_by_environment()

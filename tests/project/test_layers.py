@@ -48,7 +48,18 @@ ROWS: dict[str, set[str]] = {
         "pool",
     },
     "cache": {"_core", "_runtime", "pool"},
-    "fastpool": {"errors", "_protocols", "_runtime", "limits", "pool", "shared", "keyed", "cache"},
+    "debug": {"stats", "_runtime"},  # pools are known to it by what they say of themselves
+    "fastpool": {
+        "errors",
+        "_protocols",
+        "_runtime",
+        "limits",
+        "pool",
+        "shared",
+        "keyed",
+        "cache",
+        "debug",
+    },
     "testing": {"errors", "_core", "pool", "fastpool"},  # the core's clock; all pools there are
     # Its calls are made by the core, which _aio tells of event loops.
     "grpc": {"errors", "_core", "_runtime", "_aio", "calls", "fastpool"},
@@ -80,6 +91,7 @@ ORDER: dict[str, str] = {
     "shared": "_options _lease_tracking _maintenance _manager __init__",
     "keyed": "_options _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
     "testing": "script factory clock _leaks fixtures __init__",
+    "debug": "_views _dump _signals _address _protocol _server __init__",
     "grpc": """
         _options _channel_args _channel_key _registry _handle _addresses _connectivity _health
         _open_streams _outliers

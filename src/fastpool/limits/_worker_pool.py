@@ -97,6 +97,11 @@ class WorkerPool(Executor):
 
         raise uncopied(self, self._crew.name)
 
+    @property
+    def name(self) -> str:
+        """``thread_name_prefix``, or one that was chosen."""
+        return self._crew.name
+
     def __repr__(self) -> str:
         now = self.stats()
         return (
