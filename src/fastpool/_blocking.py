@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACQUIRE",
+    "CHECK",
     "CLOSE",
     "QUEUE",
     "SEMAPHORE",
@@ -33,6 +34,7 @@ QUEUE = "`await pool.aget()` and `await pool.aput(item)` of a FastPool, or async
 SEMAPHORE = "`async with semaphore.hold()`, `await semaphore.aacquire()`"
 CLOSE = "`await pool.aclose()`, `async with pool`"
 WARM = "`await pool.awarm(n)`"
+CHECK = "`await pool.acheck_idle()`"
 
 _INSTEAD = {
     "trio": "fastpool.contrib.anyio, or trio.to_thread.run_sync(call)",

@@ -301,6 +301,13 @@ class FastPool(Store[_T]):
         """Retires every open resource: idle ones now, leased ones on return.  ``idle_only``: those
         that are leased stay.  ``fail_waiters``: who waits now gets PoolInterrupted."""
 
+    def check_idle(self) -> int:
+        """Checks everything that is idle now, and waits for that; returns how many were closed, for
+        the check or their age.  TypeError without a check hook."""
+
+    async def acheck_idle(self) -> int:
+        """``check_idle`` for a task."""
+
     def suspend(self, *, fail_waiters: bool = False) -> None:
         """Gets wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already
         gets PoolInterrupted."""
@@ -433,6 +440,13 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
     def flush(self, key: _K = ..., *, idle_only: bool = False, fail_waiters: bool = False) -> None:
         """Retires every open resource, or those of one key: idle ones now, leased ones on
         return.  ``idle_only``, ``fail_waiters``: as in FastPool."""
+
+    def check_idle(self) -> int:
+        """Checks everything that is idle now, and waits for that; returns how many were closed, for
+        the check or their age.  TypeError without a check hook."""
+
+    async def acheck_idle(self) -> int:
+        """``check_idle`` for a task."""
 
     def suspend(self, *, fail_waiters: bool = False) -> None:
         """Leases wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already
@@ -583,6 +597,13 @@ class SharedPool(Owner[_T]):
     def flush(self, *, idle_only: bool = False, fail_waiters: bool = False) -> None:
         """Drains every open resource: those not in use are closed now.  ``idle_only``: those in use
         stay in service.  ``fail_waiters``: who waits now gets PoolInterrupted."""
+
+    def check_idle(self) -> int:
+        """Checks everything that is idle now, and waits for that; returns how many were closed, for
+        the check or their age.  TypeError without a check hook."""
+
+    async def acheck_idle(self) -> int:
+        """``check_idle`` for a task."""
 
     def suspend(self, *, fail_waiters: bool = False) -> None:
         """Leases wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already

@@ -297,6 +297,9 @@ class Pool(StandIn):
         real = self._real
         return self._call(partial(real.warm, **named), partial(real.awarm, **named), *args)
 
+    def check_idle(self) -> Any:
+        return self._call(self._real.check_idle, self._real.acheck_idle)
+
     def close(self, *args: Any, **named: Any) -> Any:
         real = self._real
         return self._call(partial(real.close, **named), partial(real.aclose, **named), *args)

@@ -373,6 +373,11 @@ async def aclose(manager: Manager, timeout: float | None) -> bool:
     return closed
 
 
+async def check_idle(manager: Manager) -> int:
+    closed: int = await _off_loop(manager, manager.check_idle, True)
+    return closed
+
+
 async def warm(manager: Manager, *args: Any) -> int:
     n: int = await _off_loop(manager, manager.warm, *args)
     return n

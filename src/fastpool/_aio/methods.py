@@ -93,6 +93,12 @@ async def awarm(self: Any, n: int, timeout: Any = DEFAULT) -> int:
     return opened
 
 
+async def acheck_idle(self: Any) -> int:
+    """``check_idle`` for a task."""
+    closed: int = await (_aio or _load()).check_idle(_core.manager(self, "acheck_idle"))
+    return closed
+
+
 async def enter_pool(self: Any) -> Any:
     return self
 
@@ -228,6 +234,7 @@ def install() -> None:
             "aput": aput,
             "aacquire": aacquire,
             "aclose": aclose,
+            "acheck_idle": acheck_idle,
             "awarm": awarm,
             "__aenter__": enter_pool,
             "__aexit__": exit_pool,
@@ -240,6 +247,7 @@ def install() -> None:
             "aget": named(share_get, "aget"),
             "aacquire": named(share_acquire, "aacquire"),
             "aclose": aclose,
+            "acheck_idle": acheck_idle,
             "awarm": awarm,
             "__aenter__": enter_pool,
             "__aexit__": exit_pool,
@@ -257,6 +265,7 @@ def install_keyed() -> None:
     _core.add_keyed_faces(
         {
             "aacquire": named(keyed_acquire, "aacquire"),
+            "acheck_idle": acheck_idle,
             "aclose": aclose,
             "__aenter__": enter_pool,
             "__aexit__": exit_pool,

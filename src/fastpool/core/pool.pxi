@@ -271,6 +271,11 @@ cdef class FastPool(Store):
         that are leased stay.  ``fail_waiters``: who waits now gets PoolInterrupted."""
         manager_of(self.c, "flush").flush(bool(idle_only), bool(fail_waiters))
 
+    def check_idle(self):
+        """Checks everything that is idle now, and waits for that; returns how many were closed, for
+        the check or their age.  TypeError without a check hook; PoolClosed."""
+        return manager_of(self.c, "check_idle").check_idle()
+
     def suspend(self, *, fail_waiters=False):
         """Gets wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already gets
         PoolInterrupted."""

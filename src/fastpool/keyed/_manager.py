@@ -15,6 +15,7 @@ from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
 from ..pool._ended_waits import end_waits
+from ..pool._idle_checks import check_all, checkable
 from ..pool._manager import warn_unclosed
 from ..stats import KeyedStats, KeySizes, snapshot
 from ._capacity import CapacityArbiter
@@ -138,6 +139,10 @@ class KeyedManager:
         branch = self.branch(key)
         if branch is not None:
             branch.flush(idle_only, fail_waiters)
+
+    def check_idle(self, on_worker: bool = False) -> int:
+        checkable(self)
+        return check_all(self, self.everyone())
 
     def suspend(self, fail_waiters: bool = False) -> None:
         self.lock.run(_core.suspend_all, self.core, self.cores)

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._idle_checks import CheckRound
     from ._manager import Manager
 
 __all__ = ["HealthChecks"]
@@ -104,6 +105,32 @@ class HealthChecks:
         self._after(job, index)
         self.manager.maintenance.was_kept_alive(index)
 
+    def begin(self, index: int, checks: CheckRound) -> None:
+        """Have a slot checked that may be idle, for ``check_idle``.  In a caller's thread."""
+        self.manager.checkers.hand_over(self._check_idle, index, checks)
+
+    def _check_idle(self, index: int, checks: CheckRound) -> None:
+        """On a worker."""
+        closed = False
+        try:
+            if not self.core.closed and self.core.claim(index):
+                closed = self._check_claimed(index)
+        finally:
+            checks.ended(closed)
+
+    def _check_claimed(self, index: int) -> bool:
+        """Check a slot that is the caller's, if it need not go anyway; whether it was closed."""
+        checkers = self.manager.checkers
+        why, _ = self.look(index)
+        if why is not None:
+            self.manager.closing.on(checkers, index, why)
+            return True
+        job = _core.Job()
+        self.deadlines.begin(index, checkers)
+        self._run(job, index)
+        self.deadlines.end(index)
+        return self._after(job, index)
+
     def _run(self, job: _core.Job, index: int) -> None:
         resource = self.core.item(index)
         try:
@@ -113,16 +140,20 @@ class HealthChecks:
             job.error = error
         self.core.generation(index)  # raises in a child that the hook has forked off
 
-    def _after(self, job: _core.Job, index: int) -> None:
-        """A check without a borrower: the resource goes back to the others, or is closed."""
+    def _after(self, job: _core.Job, index: int) -> bool:
+        """A check without a borrower: the resource goes back to the others, or is closed; whether
+        that."""
         closing, checkers = self.manager.closing, self.manager.checkers
         self.core.freshen(index)
         if self._failed(job):
             closing.on(checkers, index, "check")
         elif self.core.publish(index, used=False):
+            self.manager.came_back()
             self.manager.changed()
+            return False
         else:
             closing.on(checkers, index, self.manager.why_not_idle(index))
+        return True
 
     @staticmethod
     def _failed(job: _core.Job) -> bool:

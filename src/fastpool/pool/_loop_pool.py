@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from typing import Any
 
+    from ._idle_checks import CheckRound
     from ._per_loop import PerLoopManager
 
 __all__ = ["LoopPool"]
@@ -155,6 +156,31 @@ class LoopHealthChecks(HealthChecks):
             manager.changed()
         else:
             manager.closing.later(index, manager.why_not_idle(index) if good else "check")
+
+    def begin(self, index: int, checks: CheckRound) -> None:
+        try:
+            self.manager.tasks.submit(self._acheck_idle, index, checks)
+        except RuntimeError:  # the loop is closed
+            checks.ended(False)
+
+    async def _acheck_idle(self, index: int, checks: CheckRound) -> None:
+        closed = False
+        try:
+            if not self.core.closed and self.core.claim(index):
+                closed = await self._acheck_claimed(index)
+        finally:
+            checks.ended(closed)
+
+    async def _acheck_claimed(self, index: int) -> bool:
+        """As ``_check_claimed``; whoever cancels it leaves the rest to the check's own task."""
+        why, _ = self.look(index)
+        if why is not None:
+            self.manager.closing.later(index, why)
+            return True
+        task = self.manager.tasks.begin(self._check, index)
+        task.add_done_callback(partial(self._checked, index))
+        await asyncio.wait({task})
+        return self._answer_of(task) is not None
 
     async def keep_alive(self, index: int) -> None:  # type: ignore[override]
         task = self.manager.tasks.begin(self._check, index)

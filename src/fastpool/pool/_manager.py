@@ -22,6 +22,7 @@ from ._creation import Creator
 from ._ended_waits import end_waits
 from ._health_checks import HealthChecks
 from ._hook_deadlines import HookDeadlines
+from ._idle_checks import check_all, checkable
 from ._lease_tracking import LeaseTracking
 from ._maintenance import Maintenance
 
@@ -466,6 +467,11 @@ class Manager:
             end_waits("flush", [self])
         end = _core.end_unused if idle_only else _core.end_all
         end([(self.core, self.closing.here)], "flushed")
+
+    def check_idle(self, on_worker: bool = False) -> int:
+        """``on_worker``: for a task."""
+        checkable(self)
+        return check_all(self, [self])
 
     def suspend(self, fail_waiters: bool = False) -> None:
         self.lock.run(self.core.suspend)  # under which creations are started: none is from here on

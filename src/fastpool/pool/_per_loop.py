@@ -19,6 +19,7 @@ from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
 from ..stats import added, nothing, snapshot, tally
 from ._ended_waits import end_waits
+from ._idle_checks import check_all, checkable
 from ._loop_pool import LoopPool
 from ._manager import warn_unclosed
 from ._options import is_async
@@ -377,6 +378,13 @@ class PerLoopManager:
             end_waits("flush", self.everyone())
         end = _core.end_unused if idle_only else _core.end_all
         end([(shard.core, shard.closing.later) for shard in self.everyone()], "flushed")
+
+    def check_idle(self, on_worker: bool = False) -> int:
+        """On loops that run: elsewhere nothing can be awaited."""
+        if not on_worker:
+            raise TypeError(self._for_tasks("`await pool.acheck_idle()`"))
+        checkable(self)
+        return check_all(self, [each for each in self.everyone() if each.loop.is_running()])
 
     def suspend(self, fail_waiters: bool = False) -> None:
         with self.lock.hold():
