@@ -139,6 +139,7 @@ class FastPool(Store[_T]):
         check: Callable[[_T], object] | None = None,
         reset: Callable[[_T], object] | None = None,
         min_idle: int | None = 0,
+        min_size: int | None = 0,
         max_idle: int | None = None,
         order: _Order = "lifo",
         timeout: float | None = 30,
@@ -177,6 +178,8 @@ class FastPool(Store[_T]):
         reset: Callable[[_T], object] | None = None,
         # Resources kept idle, opened in the background.
         min_idle: int | None = 0,
+        # Resources kept open, whether idle or leased, likewise.
+        min_size: int | None = 0,
         # Most resources kept idle, the surplus is closed on return; None: no limit.
         max_idle: int | None = None,
         # Which idle resource is next: a preference.

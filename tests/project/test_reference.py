@@ -64,6 +64,7 @@ OTHER: dict[str, Any] = {
     "items": [[], []],
     **dict.fromkeys(HOOKS, lambda resource: None),
     "min_idle": 1,
+    "min_size": 1,
     "max_idle": 3,
     "order": "fifo",
     "timeout": 0.5,

@@ -40,7 +40,7 @@ def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[in
     manager = _manager_of(core, o)
     _take_in(core, o)
     adopt(manager)
-    if o.min_idle:
+    if o.least:
         manager.wish(o.min_idle)
     return o.maxsize, o.name
 

@@ -1,9 +1,9 @@
 """Opening resources: the pool's own task, apart from any borrower.
 
 A try is one creation under way on a worker, with a place reserved under the cap.  Tries are started
-for callers who wait (at most one for each) and for wishes (``min_idle``, ``warm``, a refused
-``timeout=0``), at most ``max_creating`` at once.  A try outlives the borrower it was meant for, and
-is skipped if nobody wants it by the time that a worker gets to it.
+for callers who wait (at most one for each) and for wishes (``min_idle``, ``min_size``, ``warm``, a
+refused ``timeout=0``), at most ``max_creating`` at once.  A try outlives the borrower it was meant
+for, and is skipped if nobody wants it by the time that a worker gets to it.
 """
 
 from __future__ import annotations
@@ -80,15 +80,16 @@ class Creator:
         return able and (not most or core.open < most)
 
     def missing(self) -> int:
-        """How many more have to be idle for ``min_idle``.  Those being made count as missing still:
-        they are among the wishes."""
-        least = self.manager.options.min_idle
-        if not least:
+        """How many more have to be idle for ``min_idle``, or open for ``min_size``.  Those being
+        made count as missing still: they are among the wishes."""
+        manager, o = self.manager, self.manager.options
+        if not o.least or manager.has_idle(o.least):
             return 0
-        if self.manager.has_idle(least):
-            return 0
-        n = self.manager.counts()
-        return max(0, least - int(n["idle"] + n["checking"]))
+        n = manager.counts()
+        idle = int(n["idle"] + n["checking"])
+        # what callers wait for is going to be leased
+        leased = int(n["leased"]) + manager.core.demand
+        return max(0, o.min_idle - idle, o.min_size - idle - leased)
 
     def refill(self, more: int = 0) -> None:
         """On the housekeeper: opens what is wanted and fits; ``more``: also wished for."""
@@ -368,9 +369,10 @@ class Creator:
         """What it has made is lent from here on: for those who have more to do then."""
 
     def _late_is_wanted(self, attempt: Attempt) -> bool:
-        core = self.manager.core
-        idle: int = self.manager.counts()["idle"]
-        return core.waiting > 0 or idle < max(1, self.manager.options.min_idle)
+        core, o = self.manager.core, self.manager.options
+        counts = self.manager.counts()
+        few = counts["idle"] < max(1, o.min_idle) or self.usable(counts) < o.min_size
+        return core.waiting > 0 or bool(few)
 
     def _watch(self) -> None:
         """On the housekeeper: gives up tries that are past their deadline, and comes back for the

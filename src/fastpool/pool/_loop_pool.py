@@ -48,11 +48,11 @@ class LoopCreator(Creator):
         return self.shards.room()
 
     def refill(self, more: int = 0) -> None:
-        """As ``Creator.refill``; what ``min_idle`` lacks is wished for on the loop that used the
+        """As ``Creator.refill``; what is missing is wished for on the loop that used the
         pool last."""
         with self.manager.lock.hold():
             self.wishes = max(self.wishes, more)
-            if self.manager.options.min_idle:
+            if self.manager.options.least:
                 self.shards.refill()
             self.start()
 

@@ -100,9 +100,9 @@ class Maintenance:
                 next_at = min(next_at, now + o.idle_timeout)
             if o.keepalive != INF and slots:
                 next_at = min(next_at, self._keep_alive(now, oldest))
-            if o.min_idle:
+            if o.least:
                 manager.creator.refill()
-                if slots and not self._may_doze():
+                if o.min_idle and slots and not self._may_doze():
                     next_at = min(next_at, now + 1.0)
             if manager.tracking.taken:
                 next_at = min(next_at, manager.tracking.report_leaks(now))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Hooks", "Options", "parse"]
 
 NAMES = (
-    "factory", "items", "close", "check", "reset", "min_idle", "max_idle", "order", "timeout",
-    "create_timeout", "hook_timeout", "max_creating", "check_after", "keepalive", "idle_timeout",
+    "factory", "items", "close", "check", "reset", "min_idle", "min_size", "max_idle", "order",
+    "timeout", "create_timeout", "hook_timeout", "max_creating", "check_after", "keepalive", "idle_timeout",
     "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after", "discard_on", "create_in",
     "warn_unclosed", "name", "clock",
 )  # fmt: skip
@@ -48,6 +48,7 @@ class Options:
     pool_use: bool
     maxsize: int
     min_idle: int
+    min_size: int
     max_idle: float
     order: str
     timeout: float
@@ -69,6 +70,11 @@ class Options:
     clock: Any
     broken = staticmethod(is_broken)  # what discard_on="broken" means
 
+    @property
+    def least(self) -> int:
+        """So many are idle, at least, in a pool that nobody uses."""
+        return max(self.min_idle, self.min_size)
+
     def check_timeout(self, act: str, timeout: Any) -> None:
         """TypeError or ValueError unless it is seconds or None."""
         if timeout is None:
@@ -82,10 +88,11 @@ class Options:
         """For ``resize``: TypeError or ValueError unless it is a good one for this pool."""
         if isinstance(maxsize, bool) or not isinstance(maxsize, int):
             raise TypeError(f"{self.name}: maxsize must be an int, not {maxsize!r}")
-        if maxsize < 0 or (maxsize and maxsize < self.min_idle):
+        if maxsize < 0 or (maxsize and maxsize < self.least):
+            name = "min_idle" if maxsize < self.min_idle or not self.min_size else "min_size"
             raise ValueError(
-                f"{self.name}: maxsize must be 0 (no cap) or at least min_idle "
-                f"({self.min_idle}), not {maxsize!r}"
+                f"{self.name}: maxsize must be 0 (no cap) or at least {name} "
+                f"({getattr(self, name)}), not {maxsize!r}"
             )
 
 
@@ -176,16 +183,17 @@ def parse(
     o.create_timeout = number("create_timeout", 30.0)
     o.hook_timeout = number("hook_timeout", 5.0)
     o.max_creating = number("max_creating", 4 if o.maxsize else inf, least=1, whole=True)
-    o.min_idle = number("min_idle", 0, whole=True)
-    if o.min_idle == inf:
-        o.min_idle = 0
-    if o.maxsize and o.min_idle > o.maxsize:
-        raise ValueError(f"{where}min_idle is {o.min_idle}, more than maxsize {o.maxsize} allows")
-    if o.min_idle and o.factory is None:
-        raise TypeError(f"{where}min_idle needs a factory to refill from")
     o.max_idle = number("max_idle", inf, whole=True)
-    if o.max_idle < o.min_idle:
-        raise ValueError(f"{where}max_idle is {o.max_idle}, less than min_idle {o.min_idle}")
+    for name in ("min_idle", "min_size"):
+        least = number(name, 0, whole=True)
+        least = 0 if least == inf else least
+        setattr(o, name, least)
+        if o.maxsize and least > o.maxsize:
+            raise ValueError(f"{where}{name} is {least}, more than maxsize {o.maxsize} allows")
+        if least and o.factory is None:
+            raise TypeError(f"{where}{name} needs a factory to refill from")
+        if o.max_idle < least:
+            raise ValueError(f"{where}max_idle is {o.max_idle}, less than {name} {least}")
     o.check_after = number("check_after", 0.5)
     o.keepalive = number("keepalive", inf, least=1e-3)
     if o.keepalive != inf and o.hooks.check is None:

@@ -99,7 +99,7 @@ class PerLoopManager:
                 self._limit()
                 if self.core.suspended:
                     shard.core.suspend()
-                if self.options.min_idle:
+                if self.options.least:
                     scheduler.poke(shard.creator.refill)
         return shard.core
 
@@ -227,7 +227,7 @@ class PerLoopManager:
         return "overloaded" if callers >= self.options.max_waiting + places else None
 
     def refill(self) -> None:
-        """Wishes for what ``min_idle`` lacks.  Under the lock."""
+        """Wishes for what ``min_idle`` or ``min_size`` lacks.  Under the lock."""
         latest = self.latest()
         if latest is not None:
             running = [shard for shard in self.everyone() if shard.loop.is_running()]

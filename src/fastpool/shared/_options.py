@@ -30,6 +30,7 @@ OWN = (
 NOT_SHARED = {
     "maxsize": "say items=(least, most)",
     "min_idle": "the least of items is kept open",
+    "min_size": "the least of items is kept open",
     "max_idle": "resources that are not needed are closed by shrink_after",
     "order": "leases go to the resource that carries least",
     "create_in": "a resource is opened for many callers, and lent to them as soon as it is there",

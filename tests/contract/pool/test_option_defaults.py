@@ -18,6 +18,7 @@ ITEMS: dict[str, Any] = {"items": [[], [], []]}
 DEFAULTS: list[tuple[str, Any, Any]] = [  # with a factory, with items; those of a queue follow
     ("maxsize", 10, 3),
     ("min_idle", 0, 0),
+    ("min_size", 0, 0),
     ("max_idle", inf, inf),
     ("order", "lifo", "lifo"),
     ("timeout", 30, inf),

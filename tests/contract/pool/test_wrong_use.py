@@ -89,7 +89,6 @@ class TestForeignOptions:
         ("theirs", "ours"),
         [
             ("max_size", "maxsize"),
-            ("min_size", "min_idle"),
             ("pool_size", "maxsize"),
             ("pool_recycle", "max_lifetime"),
             ("pool_timeout", "timeout"),
