@@ -17,11 +17,11 @@ def use(pool):
     """What a finaliser may do; waits for nothing but locks."""
     try:
         if isinstance(pool, KeyedPool):
-            pool.acquire(threading.get_ident(), timeout=0)
+            pool.acquire(threading.get_ident(), timeout=0).release()
         elif isinstance(pool, WorkerPool):
             pool.submit(int)
         else:
-            pool.acquire(timeout=0)
+            pool.acquire(timeout=0).release()
     except PoolTimeout:
         pass
 
