@@ -155,6 +155,7 @@ class FastPool(Store[_T]):
         fairness: _Fairness = "fair",
         leak_after: float | None = None,
         discard_on: _DiscardOn[_T] = ...,
+        open: bool = True,
         warn_unclosed: bool = True,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
@@ -214,6 +215,8 @@ class FastPool(Store[_T]):
         # ``fastpool.is_broken``), classes, both in a tuple, or (exc, resource) -> bool.  Classes
         # always add to what is not an Exception.
         discard_on: _DiscardOn[_T] = ...,
+        # False: nothing is opened, and no thread started, before ``open()`` or the first use.
+        open: bool = True,
         # Whether a ResourceWarning tells of a pool that is collected before it was closed.
         warn_unclosed: bool = True,
         # In errors and logs; None: "pool-N".
@@ -317,6 +320,14 @@ class FastPool(Store[_T]):
 
     def resume(self) -> None:
         """Ends ``suspend``."""
+
+    def open(self, wait: bool = False, timeout: float | None = 30.0) -> None:
+        """Opens a pool that was made with ``open=False``: starts its threads, and opens in the
+        background what the pool keeps open.  ``wait``: until they are open, at most ``timeout``
+        seconds.  Idempotent, from any thread; PoolClosed after ``close``."""
+
+    async def aopen(self, wait: bool = False, timeout: float | None = 30.0) -> None:
+        """``open`` for a task."""
 
     def warm(self, n: int, timeout: float | None = ...) -> int:
         """Opens resources until ``n`` are open (``maxsize`` at most) and waits for them; returns
@@ -546,6 +557,7 @@ class SharedPool(Owner[_T]):
         # Exceptions that leave a block and take the resource out of service; default: OSError but
         # not TimeoutError, and EOFError.
         discard_on: _DiscardOn[_T] = ...,
+        open: bool = True,
         warn_unclosed: bool = True,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
@@ -614,6 +626,14 @@ class SharedPool(Owner[_T]):
 
     def resume(self) -> None:
         """Ends ``suspend``."""
+
+    def open(self, wait: bool = False, timeout: float | None = 30.0) -> None:
+        """Opens a pool that was made with ``open=False``: starts its threads, and opens in the
+        background what the pool keeps open.  ``wait``: until they are open, at most ``timeout``
+        seconds.  Idempotent, from any thread; PoolClosed after ``close``."""
+
+    async def aopen(self, wait: bool = False, timeout: float | None = 30.0) -> None:
+        """``open`` for a task."""
 
     def warm(self, n: int, timeout: float | None = ...) -> int:
         """Opens resources until ``n`` are open and waits for them; returns how many are open."""

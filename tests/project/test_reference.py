@@ -81,6 +81,7 @@ OTHER: dict[str, Any] = {
     "fairness": {"fair": "throughput", "throughput": "fair"},
     "leak_after": 0.5,
     "discard_on": ("broken", LookupError),
+    "open": False,
     "warn_unclosed": False,
     "name": "reference",
     "clock": ManualClock(),

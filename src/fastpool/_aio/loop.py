@@ -373,6 +373,10 @@ async def aclose(manager: Manager, timeout: float | None) -> bool:
     return closed
 
 
+async def open_pool(manager: Manager, wait: bool, timeout: float | None) -> None:
+    await _off_loop(manager, manager.open, wait, timeout)
+
+
 async def check_idle(manager: Manager) -> int:
     closed: int = await _off_loop(manager, manager.check_idle, True)
     return closed

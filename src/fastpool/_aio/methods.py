@@ -93,6 +93,13 @@ async def awarm(self: Any, n: int, timeout: Any = DEFAULT) -> int:
     return opened
 
 
+async def aopen(self: Any, wait: bool = False, timeout: float | None = 30.0) -> None:
+    """``open`` for a task."""
+    _core.manager(self, "aopen")
+    manager = _core.asks(self, None)[1]  # of the running loop, if its factory is asynchronous
+    await (_aio or _load()).open_pool(manager, bool(wait), timeout)
+
+
 async def acheck_idle(self: Any) -> int:
     """``check_idle`` for a task."""
     closed: int = await (_aio or _load()).check_idle(_core.manager(self, "acheck_idle"))
@@ -235,6 +242,7 @@ def install() -> None:
             "aacquire": aacquire,
             "aclose": aclose,
             "acheck_idle": acheck_idle,
+            "aopen": aopen,
             "awarm": awarm,
             "__aenter__": enter_pool,
             "__aexit__": exit_pool,
@@ -248,6 +256,7 @@ def install() -> None:
             "aacquire": named(share_acquire, "aacquire"),
             "aclose": aclose,
             "acheck_idle": acheck_idle,
+            "aopen": aopen,
             "awarm": awarm,
             "__aenter__": enter_pool,
             "__aexit__": exit_pool,

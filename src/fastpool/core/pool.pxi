@@ -132,9 +132,9 @@ cdef object pool_take_back(
 cdef class FastPool(Store):
     """FastPool(maxsize=..., *, factory=None, items=None, close=None, check=None, reset=None,
         min_idle=0, min_size=0, max_idle=None, order="lifo", timeout=..., create_timeout=30.0,
-        hook_timeout=5.0, max_creating=..., create_in="worker", check_after=0.5, keepalive=None, idle_timeout=...,
-        max_lifetime=..., max_uses=None, max_waiting=None, fairness=..., leak_after=None,
-        discard_on=..., warn_unclosed=True, name=None, clock=None)\n--\n
+        hook_timeout=5.0, max_creating=..., create_in="worker", open=True, check_after=0.5,
+        keepalive=None, idle_timeout=..., max_lifetime=..., max_uses=None, max_waiting=None,
+        fairness=..., leak_after=None, discard_on=..., warn_unclosed=True, name=None, clock=None)\n--\n
     A pool for threads and tasks: a queue of ready items, or resources made by a factory.
 
     Without ``factory`` and ``items`` it is a compiled ``queue.LifoQueue`` (``order="fifo"``:
@@ -284,6 +284,13 @@ cdef class FastPool(Store):
     def resume(self):
         """Ends ``suspend``."""
         manager_of(self.c, "resume").resume()
+
+    def open(self, wait=False, timeout=30.0):
+        """Opens a pool that was made with ``open=False``: starts its threads, and opens in the background
+        what ``min_idle`` and ``min_size`` want.  ``wait``: until they are open, at most ``timeout``
+        seconds; PoolTimeout, or the factory's exception if one fails.  Idempotent, from any thread;
+        PoolClosed after ``close``.  The first use opens it too."""
+        manager_of(self.c, "open").open(bool(wait), timeout)
 
     def warm(self, n, timeout=...):
         """Opens resources until ``n`` are open (``maxsize`` at most) and waits for them; returns how

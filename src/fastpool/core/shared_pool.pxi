@@ -74,7 +74,7 @@ cdef class SharedPool(Owner):
         penalty_time=5.0, penalize_on=..., drain_timeout=None, abort=None, close=None, check=None,
         timeout=30.0, create_timeout=30.0, hook_timeout=5.0, max_creating=4, check_after=0.5,
         keepalive=None, idle_timeout=600.0, max_lifetime=1800.0, max_uses=None, max_waiting=None,
-        fairness="fair", leak_after=None, discard_on=..., warn_unclosed=True, name=None,
+        fairness="fair", leak_after=None, discard_on=..., open=True, warn_unclosed=True, name=None,
         clock=None)\n--\n
     A pool of resources that many callers use at once: HTTP/2 connections, channels, sessions that
     pipeline.
@@ -198,6 +198,13 @@ cdef class SharedPool(Owner):
     def resume(self):
         """Ends ``suspend``."""
         manager_of(self.c, "resume").resume()
+
+    def open(self, wait=False, timeout=30.0):
+        """Opens a pool that was made with ``open=False``: starts its threads, and opens in the background
+        the least of ``items``.  ``wait``: until they are open, at most ``timeout``
+        seconds; PoolTimeout, or the factory's exception if one fails.  Idempotent, from any thread;
+        PoolClosed after ``close``.  The first use opens it too."""
+        manager_of(self.c, "open").open(bool(wait), timeout)
 
     def warm(self, n, timeout=...):
         """Opens resources until ``n`` are open (the most of ``items``) and waits for them; returns how

@@ -44,6 +44,7 @@ class KeyedManager:
         self.options = options
         self.name = options.name
         self.max_total = options.max_total
+        self.unopened = False  # there is nothing that could be opened before the first lease
         # By key; also read by the core, without the lock.  The manager of each is its branch.
         self.cores: dict[Any, _core.Core] = {}
         self.start_anew()

@@ -30,6 +30,7 @@ NOT_KEYED = {
     "max_idle": "say max_idle_per_key and max_idle_total",
     "min_idle": "a key that nobody uses is forgotten",
     "min_size": "a key that nobody uses is forgotten",
+    "open": "it opens nothing before the first lease",
     "items": "the factory makes what a key wants",
     "create_in": "it is the pool that decides for which key the next one is opened",
     "fairness": "the line of each key is first come, first served",

@@ -16,6 +16,7 @@ from .._core import FastPool, Lease
 from .._runtime import scheduler, shutdown
 from . import _manager
 from ._manager import Manager
+from ._opening import begin
 from ._options import Options, bad_items, parse
 
 TYPE_CHECKING = False
@@ -40,15 +41,16 @@ def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[in
     manager = _manager_of(core, o)
     _take_in(core, o)
     adopt(manager)
-    if o.least:
-        manager.wish(o.min_idle)
+    if o.open:
+        begin(manager)
     return o.maxsize, o.name
 
 
 def adopt(manager: Any) -> None:
     """From here on fork, interpreter exit and a manual clock see to this pool."""
     clock = manager.options.clock
-    scheduler.start()
+    if manager.options.open:
+        scheduler.start()
     _managers.add(manager)
     if clock is not None and hasattr(clock, "managers"):
         clock.managers.add(manager)
@@ -88,7 +90,7 @@ def _after_fork_in_child() -> None:
     managers = _core.after_fork_in_child()
     for manager in managers:
         manager.start_anew()
-    if managers:
+    if any(manager.options.open or not manager.unopened for manager in managers):
         scheduler.start()
 
 

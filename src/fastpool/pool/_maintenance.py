@@ -11,6 +11,7 @@ import time
 from .. import _core
 from .._runtime import scheduler
 from . import _policy
+from ._opening import begin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Maintenance:
         self.next_at = INF  # of the real time, when the housekeeper comes by
         self.tending = _core.Lock()
         self._asked = False  # for a visit that has not begun
-        self.dozing = False  # the next loan is told of, for nothing is in use
+        # the next loan is told of, for nothing is in use, or nothing open yet
+        self.dozing = manager.unopened
 
     def opened(self, index: int) -> None:
         """There is a new resource.  A visit looks at all that are open, so one is asked for only if
@@ -120,6 +122,8 @@ class Maintenance:
 
     def wake_up(self) -> None:
         """Something is about to be lent."""
+        if self.manager.unopened:
+            begin(self.manager)
         self.tend_soon()
         self.core.ask_get(self.manager.tracking.on)
         self.dozing = False

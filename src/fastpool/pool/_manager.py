@@ -25,6 +25,7 @@ from ._hook_deadlines import HookDeadlines
 from ._idle_checks import check_all, checkable
 from ._lease_tracking import LeaseTracking
 from ._maintenance import Maintenance
+from ._opening import open_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Manager:
         self.hooks = options.hooks
         self.name = options.name
         self.maxsize = options.maxsize
+        # open=False, and neither opened nor used; one loop's share of a pool is made by its use
+        self.unopened = not options.open and not self.awaits
         self.start_anew()
 
     def set_core(self, limit: float, max_waiting: float) -> None:
@@ -73,7 +76,7 @@ class Manager:
             fresh_for=fresh_for,
             timed=o.factory is not None or fresh_for != INF,
             asks=o.hooks.check is not None,
-            ask_get=self.tracking.on,
+            ask_get=self.tracking.on or self.unopened,
             ask_put=self.asks_put(),
             clock=getattr(o.clock, "ticks", o.clock),
         )
@@ -481,6 +484,13 @@ class Manager:
     def resume(self) -> None:
         self.core.resume()
         scheduler.poke(self.creator.refill)
+
+    def open(self, wait: bool, timeout: float | None) -> None:
+        open_now(self, wait, timeout)
+
+    def to_keep(self) -> int:
+        """How many are open, at least, in a pool that nobody uses."""
+        return self.options.least
 
     def wish(self, n: int) -> None:
         """Wants ``n`` to be opened in the background."""

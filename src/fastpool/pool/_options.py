@@ -17,9 +17,9 @@ __all__ = ["Hooks", "Options", "parse"]
 
 NAMES = (
     "factory", "items", "close", "check", "reset", "min_idle", "min_size", "max_idle", "order",
-    "timeout", "create_timeout", "hook_timeout", "max_creating", "check_after", "keepalive", "idle_timeout",
-    "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after", "discard_on", "create_in",
-    "warn_unclosed", "name", "clock",
+    "timeout", "create_timeout", "hook_timeout", "max_creating", "check_after", "keepalive",
+    "idle_timeout", "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after",
+    "discard_on", "create_in", "open", "warn_unclosed", "name", "clock",
 )  # fmt: skip
 _CO_COROUTINE = 0x80
 _pools = 0
@@ -65,6 +65,7 @@ class Options:
     leak_after: float
     create_in: str
     discard_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
+    open: bool
     warn_unclosed: bool
     name: str
     clock: Any
@@ -180,6 +181,9 @@ def parse(
         raise TypeError(f"{where}create_in needs a factory, which it has run there")
     if o.create_in == "caller":
         _check_caller(where, o, given)
+    o.open = yes_or_no("open", True)
+    if "open" in given and o.factory is None:
+        raise TypeError(f"{where}open needs a factory: ready items are open already")
     o.create_timeout = number("create_timeout", 30.0)
     o.hook_timeout = number("hook_timeout", 5.0)
     o.max_creating = number("max_creating", 4 if o.maxsize else inf, least=1, whole=True)

@@ -22,6 +22,7 @@ from ._ended_waits import end_waits
 from ._idle_checks import check_all, checkable
 from ._loop_pool import LoopPool
 from ._manager import warn_unclosed
+from ._opening import begin
 from ._options import is_async
 
 TYPE_CHECKING = False
@@ -49,6 +50,7 @@ class PerLoopManager:
         self.options = options
         self.name = options.name
         self.maxsize = options.maxsize
+        self.unopened = not options.open
         self.shards: dict[asyncio.AbstractEventLoop, LoopPool] = {}
         self.start_anew()
         core.set_sharded()
@@ -87,6 +89,8 @@ class PerLoopManager:
         """The core that serves this loop; made when it is first asked for."""
         if loop is None:
             raise TypeError(self._for_tasks("asyncio; none of its event loops runs in this thread"))
+        if self.unopened:
+            begin(self)
         its = aio_loop.loop_of(loop)  # before the lock: it may have other pools forget closed loops
         with self.lock.hold():
             shard = self.shards.get(loop)
@@ -336,9 +340,16 @@ class PerLoopManager:
             f"{type(resource).__name__} object {_reports.shown(resource, 80)}"
         )
 
+    def open(self, wait: bool, timeout: float | None) -> NoReturn:
+        raise TypeError(self._for_tasks("`await pool.aopen()`"))
+
+    def to_keep(self) -> int:
+        return self.options.least
+
     def wish(self, n: int) -> None:
-        """Idle ones are made by the first loop there is."""
-        if _get_running_loop() is not None:
+        """Idle ones are made by the first loop there is; of a pool that is not open yet, by the one
+        that opens it."""
+        if _get_running_loop() is not None and not self.unopened:
             self.home(_get_running_loop())
 
     def warm(self, n: Any, timeout: float | None, use_default: bool) -> NoReturn:

@@ -16,6 +16,7 @@ INF = float("inf")
 
 def configure(core: _core.Core, factory: Any, given: dict[str, Any]) -> tuple[Any, str]:
     """What ``SharedPool.__init__`` does, apart from allocating the core; the items and the name."""
+    from ..pool._opening import begin
     from ._manager import SharedManager
     from ._options import parse_shared  # with the first one: the import is to be quick
 
@@ -23,8 +24,8 @@ def configure(core: _core.Core, factory: Any, given: dict[str, Any]) -> tuple[An
     manager = SharedManager(core, o)
     manager.set_core(o.maxsize or INF, o.max_waiting)
     pool.adopt(manager)
-    if o.least:
-        manager.wish(o.least)
+    if o.open:
+        begin(manager)
     return (o.least, o.maxsize or None), o.name
 
 

@@ -136,6 +136,9 @@ class SharedManager(Manager):
         for workers in self.workers():
             workers.linger = LINGER
 
+    def to_keep(self) -> int:
+        return self.least
+
     def live(self) -> int:
         """How many take leases, or are about to."""
         n = self.counts()
