@@ -188,7 +188,7 @@ def test_log_lines_are_sqlalchemys(kind: Any, caplog: pytest.LogCaptureFixture) 
         pool.connect().close()
         pool.dispose()
     its = [record for record in caplog.records if record.name.endswith(".orders")]
-    assert {record.name for record in its} == {"sqlalchemy.pool.impl.QueuePool.orders"}
+    assert {record.name for record in its} == {f"sqlalchemy.pool.impl.{kind.__name__}.orders"}
     said = [record.getMessage().partition(" <")[0] for record in its]
     assert said[:2] == ["Created new connection", "Connection"]
     assert "Closing connection" in said and said[-1].startswith("Pool disposed. Pool size: 1")

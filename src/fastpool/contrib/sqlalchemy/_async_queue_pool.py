@@ -36,7 +36,7 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
     with the loop that opened it.  It is opened, and events run, in the task that asked.
     """
 
-    _sqla_logger_namespace = "sqlalchemy.pool.impl.AsyncAdaptedQueuePool"
+    _sqla_logger_namespace = "sqlalchemy.pool.impl.AsyncFastQueuePool"
 
     _discard_on = (Discard,)
 
@@ -63,6 +63,11 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
                 self._discard(lease)
                 raise
         return record
+
+    def _sizes(self) -> tuple[int, int]:
+        """Without new records: who asked for one may have been cancelled, and nothing is open."""
+        stats = self._pool.stats()
+        return stats.idle, stats.leased
 
     def _release(self, lease: Any) -> None:
         try:

@@ -21,7 +21,7 @@ class FastQueuePool(RecordPool, QueuePool):
     creator and all events run in the thread that asked, in its context.  Thread-safe.
     """
 
-    _sqla_logger_namespace = "sqlalchemy.pool.impl.QueuePool"
+    _sqla_logger_namespace = "sqlalchemy.pool.impl.FastQueuePool"
     _create_in = "caller"
 
     def _do_get(self) -> Any:

@@ -152,12 +152,17 @@ class RecordPool(Pool):
         is to be taken from it by other ways than this pool's."""
         return self._pool
 
-    def status(self) -> str:
+    def _sizes(self) -> tuple[int, int]:
+        """How many are idle, and how many are lent or being opened for somebody."""
         stats = self._pool.stats()
+        return stats.idle, stats.leased + stats.creating
+
+    def status(self) -> str:
+        idle, lent = self._sizes()
         return (
-            f"Pool size: {self.size()}  Connections in pool: {stats.idle} "
-            f"Current Overflow: {self._overflow_of(stats.open)} Current Checked out connections: "
-            f"{stats.open - stats.idle}"
+            f"Pool size: {self.size()}  Connections in pool: {idle} "
+            f"Current Overflow: {self._overflow_of(idle + lent)} Current Checked out connections: "
+            f"{lent}"
         )
 
     def size(self) -> int:
@@ -173,18 +178,17 @@ class RecordPool(Pool):
         return self._pool.qsize()
 
     def checkedout(self) -> int:
-        """How many are lent, or being opened or closed."""
-        stats = self._pool.stats()
-        return stats.open - stats.idle
+        """How many are lent."""
+        return self._sizes()[1]
 
     def overflow(self) -> int:
         """How many more are open than ``pool_size``; below 0 while fewer are."""
-        return self._overflow_of(self._pool.stats().open)
+        return self._overflow_of(sum(self._sizes()))
 
     @property
     def _overflow(self) -> int:
         """What others have been seen to read of QueuePool."""
-        return self._pool.stats().open - self._pool_size
+        return sum(self._sizes()) - self._pool_size
 
     def _overflow_of(self, opened: int) -> int:
         return opened - self._pool_size if self._pool_size else 0
