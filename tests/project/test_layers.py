@@ -65,7 +65,7 @@ ROWS: dict[str, set[str]] = {
     "grpc": {"errors", "_core", "_runtime", "_aio", "calls", "fastpool"},
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
     "rpc": {"errors", "stats", "calls", "fastpool"},
-    "contrib": {"errors", "queue", "fastpool"},
+    "contrib": {"errors", "stats", "queue", "fastpool"},
     "cli": {"errors", "queue", "fastpool", "grpc", "rpc"},
     "__main__": {"cli"},
 }
@@ -109,7 +109,7 @@ ORDER: dict[str, str] = {
         __init__
     """,
     "contrib": """
-        __init__ anyio
+        __init__ anyio prometheus
         _redis _redis.quiet _redis.settings _redis.idle_lock _redis.threads _redis.loop_lock
         _redis.tasks
         redis._versions redis._metrics redis._threads redis redis._tasks redis.asyncio

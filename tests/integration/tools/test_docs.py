@@ -39,6 +39,7 @@ NEEDS = {
     "docs/howto/grpc-streams.md": ["grpc"],
     "docs/howto/grpc-tls.md": ["grpc"],
     "docs/howto/grpc-workers.md": ["grpc"],
+    "docs/howto/metrics.md": ["prometheus_client"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
     "docs/howto/rpc.md": ["urllib3", "httpx"],
     "docs/howto/trio.md": ["anyio", "trio"],
