@@ -63,6 +63,8 @@ def test_threads_find_the_server(host: str, kind: str, sentinel: int, killed_red
     assert pool.master_address is None
     client.close()
     pool.disconnect()
+    for each in theirs.sentinels:
+        each.close()
 
 
 @pytest.mark.parametrize("host", ["redis", "valkey"])

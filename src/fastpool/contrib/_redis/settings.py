@@ -8,8 +8,6 @@ from typing import Any
 
 from fastpool import FastPool
 
-from .quiet import QuietPool
-
 __all__ = ["Settings"]
 
 
@@ -61,13 +59,14 @@ class Settings:
         """
         former = self.__dict__.get("fastpool")
         options = self._options | more
-        self.fastpool = QuietPool(
+        self.fastpool = FastPool(
             _cap(self.max_connections),
             factory=create,
             close=close,
             max_creating=None,
             idle_timeout=None,
             max_lifetime=None,
+            warn_unclosed=False,  # the hosts' pools are seldom closed by anybody
             **options,
         )
         if former is not None and not former.close(0):
