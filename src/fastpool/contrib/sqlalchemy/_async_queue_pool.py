@@ -69,9 +69,9 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
         stats = self._pool.stats()
         return stats.idle, stats.leased
 
-    def _release(self, lease: Any) -> None:
+    def _do_return_conn(self, record: Any) -> None:
         try:
-            lease.release()
+            super()._do_return_conn(record)
         except PoolError:  # its event loop was closed meanwhile, and the pool has let go of it
             pass
 

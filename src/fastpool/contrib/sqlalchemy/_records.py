@@ -97,19 +97,20 @@ class RecordPool(Pool):
 
     def _do_return_conn(self, record: Any) -> None:
         if self._pool_size and len(self._open) > self._pool_size:
-            with self._overflow_lock:  # of two that come back at once, one may be too many
-                if self._pool.qsize() < self._pool_size:
-                    self._release(record.fastpool_lease)
-                    return
-            try:
-                record.close()  # here, as QueuePool does, and whatever that raises is the caller's
-            finally:
-                self._discard(record.fastpool_lease)
+            self._return_or_close(record)
         else:
-            self._release(record.fastpool_lease)
+            record.fastpool_lease.release()
 
-    def _release(self, lease: Any) -> None:
-        lease.release()
+    def _return_or_close(self, record: Any) -> None:
+        """More are open than ``pool_size``."""
+        with self._overflow_lock:  # of two that come back at once, one may be too many
+            if self._pool.qsize() < self._pool_size:
+                record.fastpool_lease.release()
+                return
+        try:
+            record.close()  # here, as QueuePool does, and whatever that raises is the caller's
+        finally:
+            self._discard(record.fastpool_lease)
 
     def _discard(self, lease: Any) -> None:
         """Its record is closed already; when this returns the place is free, if that can be."""

@@ -1,0 +1,1 @@
+"""Each host with its own pool and with ours, on real servers."""
