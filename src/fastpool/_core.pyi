@@ -155,6 +155,7 @@ class FastPool(Store[_T]):
         fairness: _Fairness = "fair",
         leak_after: float | None = None,
         discard_on: _DiscardOn[_T] = ...,
+        on_create_error: Literal["raise", "wait"] = "raise",
         open: bool = True,
         warn_unclosed: bool = True,
         name: str | None = None,
@@ -195,6 +196,9 @@ class FastPool(Store[_T]):
         max_creating: int | None = 4,
         # Where the factory runs for a thread that waits: on a worker, or in that very thread.
         create_in: Literal["worker", "caller"] = "worker",
+        # What becomes of a caller whose creation failed: it gets the exception, or waits for the
+        # next try.
+        on_create_error: Literal["raise", "wait"] = "raise",
         # Seconds idle after which a resource is checked before it is lent; 0: every time.
         check_after: float | None = 0.5,
         # Seconds between background checks of idle resources; needs a check hook.
@@ -434,6 +438,7 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
         max_waiting: int | None = None,
         leak_after: float | None = None,
         discard_on: _DiscardOn[_T] = ...,
+        on_create_error: Literal["raise", "wait"] = "raise",
         warn_unclosed: bool = True,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
@@ -557,6 +562,7 @@ class SharedPool(Owner[_T]):
         # Exceptions that leave a block and take the resource out of service; default: OSError but
         # not TimeoutError, and EOFError.
         discard_on: _DiscardOn[_T] = ...,
+        on_create_error: Literal["raise", "wait"] = "raise",
         open: bool = True,
         warn_unclosed: bool = True,
         name: str | None = None,

@@ -81,6 +81,7 @@ OTHER: dict[str, Any] = {
     "fairness": {"fair": "throughput", "throughput": "fair"},
     "leak_after": 0.5,
     "discard_on": ("broken", LookupError),
+    "on_create_error": "wait",
     "open": False,
     "warn_unclosed": False,
     "name": "reference",

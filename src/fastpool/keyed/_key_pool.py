@@ -56,7 +56,7 @@ class KeyCreator(Creator):
 
     def wanted(self) -> int:
         """How many more tries this key could do with, if there were places for all keys."""
-        goal = self.goal(self.wishes)
+        goal = 0 if self.is_paused() else self.goal(self.wishes)
         if goal <= self.tries:
             return 0
         wanted = _policy.tries_wanted(goal, self.tries, self.most)
@@ -64,8 +64,11 @@ class KeyCreator(Creator):
         return min(wanted, most - self.manager.core.open) if most else wanted
 
     def _pause(self) -> None:
-        """Nobody waits any more for one that cannot be had: who wants it says so again."""
+        """Nobody waits any more for one that cannot be had: who wants it says so again.  Unless it
+        waits on."""
         self.wishes = 0
+        if self.insists:
+            super()._pause()
 
     def _arrived(self, attempt: Attempt) -> None:
         self.manager.settled()

@@ -55,6 +55,7 @@ class Creator:
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.most = manager.options.max_creating
+        self.insists = manager.options.on_create_error == "wait"  # who waits is told of no failure
         self.workers: Any = self.hire()
         self.tries = 0  # creations that hold a permit
         self.running: dict[Attempt, None] = {}  # by age, those past their deadline left out
@@ -64,7 +65,7 @@ class Creator:
         self.overdue = 0  # creations past their deadline that have not come back
         self.failures = 0  # in a row
         self.last_failure: BaseException | None = None
-        self.paused_until = 0.0  # background tries only
+        self.paused_until = 0.0  # of tries in the background, or of all: see is_paused
 
     def hire(self) -> Any:
         """The threads on which the factory is called."""
@@ -160,11 +161,15 @@ class Creator:
         with manager.lock.hold():
             now = time.monotonic()
             wishes = self.wishes if now >= self.paused_until else 0
-            if core.suspended:
+            if core.suspended or self.is_paused():
                 return
             wanted = _policy.tries_wanted(self.worker_goal(wishes), self.tries, self.permits())
             while wanted > 0 and self.attempt():
                 wanted -= 1
+
+    def is_paused(self) -> bool:
+        """Whether nothing is tried for a while, not even for those who wait."""
+        return self.insists and time.monotonic() < self.paused_until
 
     def attempt(self) -> bool:
         """Starts one try; False: the cap is reached, or the event loop that it needs is closed."""
@@ -307,9 +312,11 @@ class Creator:
             self.last_failure = failure
             if error is None:
                 self.failures = 0
+                if self.insists:  # those who wait need not wait for that
+                    self.paused_until = 0.0
             else:
                 self.failures += 1
-                for call in self.warming:
+                for call in self.warming if not self.insists else ():
                     call.failure = error
         del before
 
@@ -337,15 +344,20 @@ class Creator:
         try:
             _reports.note(error, f"raised by the factory of fastpool {manager.name!r}")
         finally:
-            told = not attempt.given_up and core.fail(attempt.ticket, error)
+            told = self._tell(attempt, error) if not attempt.given_up else False
             # one step: with a permit and no pause yet, the next one would start
             with manager.lock.hold():
                 self._permit_back(attempt)
                 if not told:
                     self._pause()
-                if self.warming:  # nothing is made for those behind their backs; others wish anew
+                # nothing is made behind the backs of those who warm; others wish anew
+                if self.warming and not self.insists:
                     self.wishes = 0
                     manager.news.notify_all()
+
+    def _tell(self, attempt: Attempt, error: BaseException) -> bool:
+        """Raise the exception in the waiter for whom it was tried; False: nobody is to hear it."""
+        return not self.insists and self.manager.core.fail(attempt.ticket, error)
 
     def _permit_back(self, attempt: Attempt) -> None:
         """After the delivery: until then the try stands for the caller who is still waiting, and
@@ -358,9 +370,9 @@ class Creator:
                 self.tries -= 1
 
     def _pause(self) -> None:
-        """A try failed that nobody waited for: the next in the background comes later.  Under the
-        lock."""
-        if self.wishes:
+        """A try failed and nobody was told: the next in the background comes later, or where nobody
+        ever is, the next of all.  Under the lock."""
+        if self.wishes or self.insists:
             pause = _policy.backoff(self.failures)
             self.paused_until = time.monotonic() + pause
             scheduler.watch(self.paused_until, self.start)
@@ -407,4 +419,5 @@ class Creator:
         manager = self.manager
         waited = time.monotonic() - attempt.started
         error = PoolTimeout(manager.name, "create", waited, manager.sizes())
-        manager.core.fail(attempt.ticket, error)
+        if not self._tell(attempt, error) and self.insists:
+            self.note(error)

@@ -61,6 +61,8 @@ class LoopCreator(Creator):
 
     def wanted(self) -> int:
         """How many more tries this loop could do with: for callers, and by wishes."""
+        if self.is_paused():
+            return 0
         wishes = self.wishes if time.monotonic() >= self.paused_until else 0
         return _policy.tries_wanted(self.goal(wishes), self.tries, INF)
 

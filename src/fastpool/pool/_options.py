@@ -19,7 +19,7 @@ NAMES = (
     "factory", "items", "close", "check", "reset", "min_idle", "min_size", "max_idle", "order",
     "timeout", "create_timeout", "hook_timeout", "max_creating", "check_after", "keepalive",
     "idle_timeout", "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after",
-    "discard_on", "create_in", "open", "warn_unclosed", "name", "clock",
+    "discard_on", "create_in", "on_create_error", "open", "warn_unclosed", "name", "clock",
 )  # fmt: skip
 _CO_COROUTINE = 0x80
 _pools = 0
@@ -64,6 +64,7 @@ class Options:
     fairness: str
     leak_after: float
     create_in: str
+    on_create_error: str
     discard_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
     open: bool
     warn_unclosed: bool
@@ -181,6 +182,9 @@ def parse(
         raise TypeError(f"{where}create_in needs a factory, which it has run there")
     if o.create_in == "caller":
         _check_caller(where, o, given)
+    o.on_create_error = choice("on_create_error", "raise", "raise", "wait")
+    if "on_create_error" in given and o.factory is None:
+        raise TypeError(f"{where}on_create_error needs a factory, which may fail")
     o.open = yes_or_no("open", True)
     if "open" in given and o.factory is None:
         raise TypeError(f"{where}open needs a factory: ready items are open already")
@@ -220,6 +224,11 @@ def _check_caller(where: str, o: Options, given: dict[str, Any]) -> None:
         raise TypeError(
             f'{where}create_in="caller" is for plain factories: a coroutine function is awaited on '
             "the borrower's event loop as it is"
+        )
+    if given.get("on_create_error") == "wait":
+        raise ValueError(
+            f'{where}on_create_error="wait" is for create_in="worker": in the thread of a borrower '
+            "the factory's exception is the borrower's own"
         )
     if given.get("create_timeout") is not None:
         raise ValueError(

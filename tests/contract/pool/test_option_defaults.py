@@ -35,6 +35,7 @@ DEFAULTS: list[tuple[str, Any, Any]] = [  # with a factory, with items; those of
     ("fairness", "fair", "fair"),
     ("leak_after", inf, inf),
     ("discard_on", is_broken, is_broken),
+    ("on_create_error", "raise", "raise"),
     ("open", True, True),
     ("warn_unclosed", True, True),
     ("clock", None, None),

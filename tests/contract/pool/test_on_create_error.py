@@ -1,0 +1,200 @@
+"""``on_create_error="wait"``: a caller whose creation failed waits for the next try."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import fastpool
+from fastpool import PoolClosed, PoolTimeout
+from support import callers
+from support.callers import FastPool
+from support.helpers import PATIENCE, Crew, Maker, eventually, states, works
+
+pytestmark = pytest.mark.usefixtures("face")
+
+WAIT: dict[str, Any] = {"on_create_error": "wait"}
+
+
+def fast(maker: Maker, **options: Any) -> Any:
+    return FastPool(4, factory=maker, **WAIT, **options)
+
+
+def shared(maker: Maker, **options: Any) -> Any:
+    return callers.SharedPool(maker, items=(0, 4), slots=1, **WAIT, **options)
+
+
+class OneKey:
+    """A KeyedPool as a pool of one key."""
+
+    def __init__(self, maker: Maker, **options: Any) -> None:
+        self.pool = callers.KeyedPool(
+            lambda key: maker(), max_per_key=4, max_total=4, **WAIT, **options
+        )
+        self.stats, self.close = self.pool.stats, self.pool.close
+
+    def acquire(self, timeout: float = PATIENCE) -> Any:
+        return self.pool.acquire("key", timeout)
+
+
+KINDS: dict[str, Callable[..., Any]] = {"fast": fast, "shared": shared, "keyed": OneKey}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    return KINDS[request.param]
+
+
+@pytest.mark.option("on_create_error")
+def test_it_is_tried_again_for_one_who_waits(kind: Any) -> None:
+    maker = Maker()
+    maker.script.extend([OSError("no server"), TypeError("not yet")])
+    pool = kind(maker)
+    lease = pool.acquire(PATIENCE)
+    assert maker.calls == 3 and pool.stats().create_failures == 2
+    lease.release()
+    pool.close()
+    eventually(lambda: maker.made == maker.closed == 1)
+
+
+def cause(call: Callable[[], Any]) -> BaseException | None:
+    """Of the timeout that ends the call, which is a short one."""
+    with pytest.raises(PoolTimeout) as caught:
+        call()
+    assert caught.value.phase == "create"
+    return caught.value.__cause__
+
+
+def test_its_timeout_has_the_last_failure_as_its_cause(kind: Any, crew: Crew) -> None:
+    maker = Maker()
+    maker.broken = ConnectionRefusedError
+    pool = kind(maker)
+    waiter = crew.start(pool.acquire, PATIENCE)
+    eventually(lambda: pool.stats().waiting == 1)
+    failure = eventually(lambda: cause(lambda: pool.acquire(0.01)))
+    assert isinstance(failure, ConnectionRefusedError)
+    maker.broken = None
+    waiter.result().release()
+    works(pool, 4)
+    pool.close()
+
+
+def test_all_who_wait_are_served_once_it_goes_well(kind: Any, crew: Crew) -> None:
+    maker = Maker()
+    maker.broken = ConnectionRefusedError
+    pool = kind(maker, max_creating=2)
+    tasks = [crew.start(lambda: pool.acquire(PATIENCE).release()) for _ in range(6)]
+    eventually(lambda: pool.stats().waiting == 6 and maker.calls >= 2)
+    maker.broken = None
+    for task in tasks:
+        task.result()
+    assert 1 <= maker.made <= 4
+    pool.close()
+    eventually(lambda: maker.made == maker.closed)
+
+
+def test_what_comes_back_ends_the_wait_too(crew: Crew) -> None:
+    """The resource of another caller is as good as a new one."""
+    maker = Maker()
+    pool = fast(maker)
+    lease = pool.acquire()
+    maker.broken = ConnectionRefusedError
+    waiter = crew.start(pool.acquire, PATIENCE)
+    eventually(lambda: pool.stats().waiting == 1 and maker.calls == 2)
+    lease.release()
+    waiter.result().release()
+    assert maker.made == 1
+    pool.close()
+
+
+def test_a_factory_that_hangs_is_tried_again(kind: Any, crew: Crew) -> None:
+    maker = Maker()
+    maker.gate.clear()
+    pool = kind(maker, create_timeout=0.02)
+    waiter = crew.start(pool.acquire, PATIENCE)
+    eventually(lambda: maker.running == 2)  # the second in the stead of the first
+    failure = eventually(lambda: cause(lambda: pool.acquire(0.01)))
+    assert isinstance(failure, PoolTimeout) and failure.phase == "create"
+    maker.gate.set()
+    waiter.result().release()
+    pool.close()
+    eventually(lambda: maker.made == maker.closed)
+
+
+def test_warm_waits_too() -> None:
+    maker = Maker()
+    maker.script.extend([OSError(), OSError(), OSError()])
+    pool = fast(maker)
+    assert pool.warm(2, timeout=PATIENCE) == 2
+    maker.broken = OSError
+    failure = eventually(lambda: cause(lambda: pool.warm(3, timeout=0.01)))
+    assert isinstance(failure, OSError)
+    pool.close()
+
+
+def test_a_close_ends_the_wait(kind: Any, crew: Crew) -> None:
+    maker = Maker()
+    maker.broken = OSError
+    pool = kind(maker)
+    waiter = crew.start(pool.acquire, PATIENCE)
+    eventually(lambda: pool.stats().waiting == 1 and maker.calls)
+    pool.close()
+    with pytest.raises(PoolClosed):
+        waiter.result()
+
+
+def test_timeout_zero_does_not_wait() -> None:
+    maker = Maker()
+    maker.broken = OSError
+    pool = fast(maker)
+    with pytest.raises(PoolTimeout):
+        pool.get(timeout=0)
+    pool.close()
+
+
+def test_min_idle_is_kept_as_ever() -> None:
+    maker = Maker()
+    maker.script.extend([OSError(), OSError(), OSError()])
+    pool = fast(maker, min_idle=2)
+    eventually(lambda: states(pool) == {"idle": 2})
+    pool.close()
+
+
+@pytest.mark.threads_only("there is no call in it")
+def test_where_it_means_nothing() -> None:
+    make: Any = fastpool.FastPool
+    with pytest.raises(ValueError, match="the borrower's own"):
+        make(factory=object, create_in="caller", on_create_error="wait")
+    with pytest.raises(TypeError, match="on_create_error needs a factory"):
+        make(items=[1], on_create_error="wait")
+    with pytest.raises(ValueError, match="on_create_error must be one of raise, wait"):
+        make(factory=object, on_create_error="retry")
+    make(factory=object, create_in="caller", on_create_error="raise").close()
+
+
+@pytest.mark.threads_only("its pool is for tasks")
+def test_of_an_async_factory() -> None:
+    maker = Maker()
+    maker.script.extend([OSError("no server"), asyncio.CancelledError()])
+
+    async def create() -> Any:
+        return maker()
+
+    async def main() -> None:
+        pool: Any = fastpool.FastPool(2, factory=create, **WAIT)
+        async with pool.lease(PATIENCE):
+            assert maker.calls == 3
+            maker.broken = OSError
+            failure = None
+            while failure is None:
+                with pytest.raises(PoolTimeout) as caught:
+                    await pool.aget(timeout=0.02)
+                failure = caught.value.__cause__
+            assert isinstance(failure, OSError)
+        assert await pool.aclose()
+
+    asyncio.run(main())
+    assert maker.made == maker.closed == 1
