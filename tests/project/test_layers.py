@@ -110,8 +110,6 @@ ORDER: dict[str, str] = {
     """,
     "contrib": """
         __init__ anyio prometheus
-        _redis _redis.quiet _redis.settings _redis.idle_lock _redis.threads _redis.loop_lock
-        __init__ anyio
         _redis _redis.settings _redis.idle_lock _redis.threads _redis.loop_lock
         _redis.tasks
         redis._versions redis._metrics redis._threads redis redis._tasks redis.asyncio
