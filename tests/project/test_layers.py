@@ -116,6 +116,9 @@ ORDER: dict[str, str] = {
         valkey valkey.asyncio
         sqlalchemy._records sqlalchemy._queue_pool sqlalchemy._async_queue_pool sqlalchemy._plugin
         sqlalchemy
+        __init__ anyio
+        sqlalchemy._await sqlalchemy._records sqlalchemy._queue_pool
+        sqlalchemy._async_queue_pool sqlalchemy._plugin sqlalchemy
     """,
     "cli": """
         tables bench.competitors bench.timing bench

@@ -142,8 +142,9 @@ def test_a_hanging_connect_keeps_nobody_else_waiting(kind: Any, crew: Crew) -> N
 def test_reconnects_by_ping_recycle_and_invalidation(kind: Any) -> None:
     driver = Driver()
     pool = kind(driver.connect, pool_size=1, recycle=100)
-    with pool.connect() as connection:
-        connection._connection_record.starttime -= 200
+    connection = pool.connect()
+    connection._connection_record.starttime -= 200
+    connection.close()
     pool.connect().close()
     assert driver.open() == [1]
 
@@ -236,8 +237,9 @@ def test_eight_threads_on_four_connections_all_get_turns(crew: Crew) -> None:
 
     def borrow(index: int) -> None:
         while not over.is_set():
-            with pool.connect():
-                time.sleep(0.0005)
+            connection = pool.connect()
+            time.sleep(0.0005)
+            connection.close()
             turns[index] += 1
             if turns[index] == 150:
                 over.set()

@@ -7,9 +7,9 @@ from asyncio import _get_running_loop
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool.base import _ConnectionRecord
-from sqlalchemy.util import concurrency
 
 from ...errors import PoolError, PoolOverloaded, PoolTimeout
+from ._await import await_, begin, greenlet_spawn, in_greenlet
 from ._records import RecordPool
 
 TYPE_CHECKING = False
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncFastQueuePool"]
 
-await_ = getattr(concurrency, "await_", None) or concurrency.await_only  # before SQLAlchemy 2.1
-greenlet_spawn = concurrency.greenlet_spawn
 # Seconds that a new record may take where the wait has a shorter timeout: nothing is connected yet.
 NEW_RECORD = 5.0
 
@@ -47,11 +45,11 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
     def _do_get(self) -> Any:
         try:
             try:
-                lease = await_(self._pool.aacquire())
+                lease = begin(self._pool.aacquire())
             except PoolTimeout as error:
                 if error.phase != "create":
                     raise
-                lease = await_(self._pool.aacquire(NEW_RECORD))
+                lease = begin(self._pool.aacquire(NEW_RECORD))
         except (PoolTimeout, PoolOverloaded) as error:
             raise self._refusal(error) from error
         record = lease.resource
@@ -76,7 +74,7 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
             pass
 
     def _discard(self, lease: Any) -> None:
-        if concurrency.in_greenlet():
+        if in_greenlet():
             await_(lease.__aexit__(Discard, Discard(), None))  # which waits until it is closed
         else:
             lease.discard()
@@ -105,7 +103,7 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
         """Waits for those of the running loop, as there may be no later for it; others' are closed
         by their own loops."""
         loop = _get_running_loop()
-        if loop is None or not concurrency.in_greenlet():
+        if loop is None or not in_greenlet():
             self._pool.flush()
             return
         # nobody of this loop can take one of them before they are flushed
