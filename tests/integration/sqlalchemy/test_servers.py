@@ -68,6 +68,19 @@ class At:
         self.url = url.format(self.server.port)
         self.me = ME[kind]
 
+    def restart(self) -> None:
+        """Kills it and starts it again, as soon as the processes that served its connections have
+        noticed and let go of its memory."""
+        self.server.kill()
+        eventually(self._starts)
+
+    def _starts(self) -> bool:
+        try:
+            self.server.start()
+            return True
+        except NotRun:
+            return False
+
     def engine(self, **options: Any) -> Any:
         options = {"pool_size": 4, "max_overflow": 0, "pool_timeout": PATIENCE} | options
         return create_engine(self.url, poolclass=FastQueuePool, **options)
@@ -159,7 +172,7 @@ def test_the_server_is_killed_and_back(at: At, crew: Crew, pre_ping: bool) -> No
     event.listen(engine, "connect", connected)
     crew.together(8, borrow)
     eventually(lambda: engine.pool.fastpool.stats().uses > 100)
-    at.server.restart()
+    at.restart()
     back.set()
     eventually(lambda: min(done) >= 5, 3 * PATIENCE)
     over.set()
@@ -176,7 +189,7 @@ def test_one_that_dies_idle_fails_one_turn(at: At) -> None:
     before = {connection.execute(text(at.me)).scalar() for connection in held}
     for connection in held:
         connection.close()
-    at.server.restart()
+    at.restart()
     failures = 0
     for _ in range(8):
         try:
@@ -299,9 +312,10 @@ def test_tasks_see_the_server_killed_and_back(aat: At) -> None:
         engine = aat.aengine(pool_pre_ping=True)
         over, back = asyncio.Event(), asyncio.Event()
         tasks = [asyncio.create_task(borrow(engine, over, back)) for _ in range(8)]
-        while engine.pool.fastpool.stats().uses < 50:
-            await asyncio.sleep(0.01)
-        await asyncio.to_thread(aat.server.restart)
+        async with asyncio.timeout(PATIENCE):
+            while engine.pool.fastpool.stats().uses < 50:
+                await asyncio.sleep(0.01)
+        await asyncio.to_thread(aat.restart)
         back.set()
         assert await asyncio.wait_for(asyncio.gather(*tasks), 3 * PATIENCE) == [5] * 8
         assert engine.pool.checkedout() == 0

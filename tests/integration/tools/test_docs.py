@@ -42,6 +42,7 @@ NEEDS = {
     "docs/howto/metrics.md": ["prometheus_client"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
     "docs/howto/rpc.md": ["urllib3", "httpx"],
+    "docs/howto/sqlalchemy.md": ["sqlalchemy"],
     "docs/howto/trio.md": ["anyio", "trio"],
     "docs/tutorial/first-grpc-channel.md": ["grpc"],
 }
@@ -69,6 +70,7 @@ PRINTS = {
     "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",
     "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
     "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",
+    "docs/howto/sqlalchemy.md": r"1 0 0 0",
     "docs/howto/trio.md": r"10 turns, True True\n10 turns, True True",
     "docs/howto/shared-pool.md": r"search: no slot within 0\.\d+ s .* 2 leases on 1 resources .*",
     "docs/howto/who-holds-it.md": r"fastpool [\s\S]*in report\n[\s\S]*unix:.*\ntcp:127.*",
