@@ -14,7 +14,7 @@ READY   = @$(PYTHON) tools/venvs.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-rest build slow debug stress tsan bench bench-grpc bench-rpc \
-  lint wheel verify clean python
+  hosts lint wheel verify clean python
 
 help:
 	@echo "make demo     real servers under load, pooled and not, in one table"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench    all measurements, with what each must reach"
 	@echo "make bench-grpc  what sharing gRPC channels must reach, beside bare grpcio"
 	@echo "make bench-rpc  pooled XML-RPC and JSON-RPC beside what people use today"
+	@echo "make hosts    tests of redis-py and SQLAlchemy, with our pools in place of theirs"
 	@echo "make lint     style and types"
 	@echo "make wheel    sdist and wheel, in dist/"
 	@echo "make verify   all of that, all tests, every interpreter known: the long run"
@@ -76,6 +77,10 @@ bench-rpc: python
 	$(READY) rpc-test
 	@$(VENV)/python -m bench.rpc $(ARGS)
 
+hosts: python
+	$(READY) test peers drivers
+	@$(VENV)/python tools/hosts.py $(ARGS)
+
 lint: python
 	$(READY) lint
 	$(VENV)/ruff check
@@ -92,7 +97,7 @@ verify: ON = all
 verify: lint wheel
 	$(TESTS) --tier all --fail-costly --on "$(ON)" $(ARGS)
 	$(MAKE) debug stress ON="$(ON)"
-	$(MAKE) slow tsan demo bench bench-grpc bench-rpc
+	$(MAKE) slow tsan demo bench bench-grpc bench-rpc hosts
 
 clean:
 	rm -rf build dist .venv .venv-* src/*.egg-info src/fastpool/*.so

@@ -44,6 +44,10 @@ class LoopLock:
             self.pool.put(here.held.pop())
         here.lock.release()
 
+    def locked(self) -> bool:
+        """Whether a task of this loop has it."""
+        return self._here().lock.locked()
+
     async def _take(self, held: list[Any]) -> None:
         """It suspends nowhere, since what is idle comes at once."""
         for _ in self.idle():

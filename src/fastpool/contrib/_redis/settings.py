@@ -78,7 +78,7 @@ class Settings:
             getattr(self.fastpool, how)(connection)
             return True
         except ValueError:
-            return self._give_former(connection)
+            return False
 
     def _give_former(self, connection: Any) -> bool:
         given = False

@@ -84,6 +84,10 @@ class AsyncConnections(Settings):
 
     async def release(self, connection: Any) -> None:
         """Give it back.  KeyError if it is not of this pool."""
+        if connection not in self._homes:
+            if not self._give_former(connection):
+                raise KeyError(connection)
+            return
         try:
             await self._before_return(connection)
         finally:

@@ -78,6 +78,9 @@ class Connections(Settings):
 
     def release(self, connection: Any) -> None:
         """Give it back.  One that is not of this pool is left alone."""
+        if connection not in self._connections:
+            self._give_former(connection)
+            return
         if not self.owns_connection(connection):  # type: ignore[attr-defined]
             self._give(connection, "discard")
             return
