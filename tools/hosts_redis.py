@@ -2,10 +2,10 @@
 
     python tools/hosts_redis.py [--stock] [--all]
 
-in an environment with redis-py, pytest and fastpool.  The tests come from the source distribution of
-the version that is installed.  A failure that EXPECTED does not name makes the exit code 1, as does
-one that it names and that passes.  --stock: redis-py's own pools, as a control.  --all: also the
-tests of pipelines, messages, Sentinel and forks.
+in an environment with redis-py, pytest and fastpool.  The tests come from the source distribution
+of the version that is installed.  A failure that EXPECTED does not name makes the exit code 1, as
+does one that it names and that passes.  --stock: redis-py's own pools, as a control.  --all: also
+the tests of pipelines, messages, Sentinel and forks.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import servers
 from bench.measure import NotRun
 
+ROOT = Path(__file__).resolve().parent.parent
 FILES = [
     "tests/test_connection_pool.py",
     "tests/test_max_connections_error.py",

@@ -12,7 +12,7 @@ import redis.asyncio
 import redis.asyncio.cluster
 import redis.asyncio.sentinel
 import redis.cluster
-import redis.sentinel
+import redis.sentinel  # noqa: F401  # loaded, so that its names are found
 
 import fastpool.contrib.redis
 import fastpool.contrib.redis.asyncio
