@@ -311,6 +311,14 @@ class FastPool(Store[_T]):
         """Retires every open resource: idle ones now, leased ones on return.  ``idle_only``: those
         that are leased stay.  ``fail_waiters``: who waits now gets PoolInterrupted."""
 
+    def configure(self, **options: Any) -> None:
+        """Changes options at run time: those that need not be fixed.  A TypeError or ValueError as
+        of the constructor, and nothing is changed."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options by name, as the constructor would take them: a copy."""
+
     def check_idle(self) -> int:
         """Checks everything that is idle now, and waits for that; returns how many were closed, for
         the check or their age.  TypeError without a check hook."""
@@ -459,6 +467,14 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
     def flush(self, key: _K = ..., *, idle_only: bool = False, fail_waiters: bool = False) -> None:
         """Retires every open resource, or those of one key: idle ones now, leased ones on
         return.  ``idle_only``, ``fail_waiters``: as in FastPool."""
+
+    def configure(self, **options: Any) -> None:
+        """Changes options at run time: those that need not be fixed.  A TypeError or ValueError as
+        of the constructor, and nothing is changed."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options by name, as the constructor would take them: a copy."""
 
     def check_idle(self) -> int:
         """Checks everything that is idle now, and waits for that; returns how many were closed, for
@@ -618,6 +634,14 @@ class SharedPool(Owner[_T]):
     def flush(self, *, idle_only: bool = False, fail_waiters: bool = False) -> None:
         """Drains every open resource: those not in use are closed now.  ``idle_only``: those in use
         stay in service.  ``fail_waiters``: who waits now gets PoolInterrupted."""
+
+    def configure(self, **options: Any) -> None:
+        """Changes options at run time: those that need not be fixed.  A TypeError or ValueError as
+        of the constructor, and nothing is changed."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options by name, as the constructor would take them: a copy."""
 
     def check_idle(self) -> int:
         """Checks everything that is idle now, and waits for that; returns how many were closed, for
@@ -791,6 +815,10 @@ class WeightedSemaphore:
     def hold(self, n: int = 1, timeout: float | None = None) -> SemaphoreHold:
         """``with semaphore.hold(n):`` or ``async with semaphore.hold(n):`` - entering takes ``n``
         units, the end gives them back.  Takes nothing yet; entered once."""
+
+    def resize(self, size: int) -> None:
+        """A new number of units.  Growing serves those who wait at once; when shrinking, what is
+        taken stays taken.  ValueError while somebody waits for more units than that."""
 
     def close(self) -> None:
         """Wakes everybody in line with PoolClosed, which later calls raise too.  What is taken may
@@ -1108,6 +1136,17 @@ class Core:
     def ask_get(self, on: bool) -> None: ...
     def ask_put(self, on: bool) -> None: ...
     def set_most_idle(self, n: float) -> None: ...
+    def set_span(self, seconds: float) -> None: ...
+    def reconfigure(
+        self,
+        *,
+        span: float | None,
+        max_waiting: float,
+        fresh_for: float,
+        timed: bool,
+        most_idle: float,
+        ask_put: bool,
+    ) -> None: ...
     def set_limit(self, limit: float) -> None: ...
     def resize(self, manager: Any, values: dict[str, int], limit: float) -> None: ...
     def reserve(self) -> int: ...
@@ -1244,6 +1283,7 @@ def bind(
 def bind_shared(configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[Any, str]]) -> None: ...
 def fail_waiters(core: Core, make: Callable[[], BaseException]) -> None: ...
 def end_unused(parts: Collection[tuple[Core, _Close]], why: str) -> None: ...
+def assign(thing: object, values: dict[str, Any]) -> None: ...
 def bind_registry(enter: Callable[[Any], None]) -> None: ...
 def part_semaphore(
     size: int, max_waiting: int | None = None, name: str | None = None

@@ -174,7 +174,7 @@ cdef str name_of(fp_core *c):
 cdef inline int64_t wait_span(fp_core *c, object block, object timeout) except -1:
     if block is not True and not block:
         return 0
-    return c.span if timeout is UNSET else span_of(c, timeout)
+    return fp_span(c) if timeout is UNSET else span_of(c, timeout)
 
 
 include "core/locks.pxi"
@@ -388,6 +388,26 @@ cdef class Core:
         fp_lock_take(&self.c.lock)
         self.most_idle = size_of(n)
         fp_lock_drop(&self.c.lock)
+
+    def set_span(self, double seconds):
+        """What a call waits at most unless it says otherwise; inf: for ever."""
+        self.c.span = ns_of(seconds)
+
+    def reconfigure(self, *, span, double max_waiting, double fresh_for, bint timed,
+                    double most_idle, bint ask_put):
+        """New values of what ``set_pool`` and ``set_most_idle`` have said; readers take them one by
+        one."""
+        cdef fp_core *c = self.c
+        cdef int64_t ns = span_of(c, span)
+        fp_lock_take(&c.lock)
+        c.span, c.fresh_for, c.timed = ns, ns_of(fresh_for), timed
+        c.max_waiting = size_of(max_waiting)
+        self.most_idle = size_of(most_idle)
+        if ask_put or c.open > self.most_idle:
+            fp_gate_set(c, FP_ASK_PUT)
+        else:
+            fp_gate_clear(c, FP_ASK_PUT)
+        fp_lock_drop(&c.lock)
 
     def set_limit(self, double limit):
         fp_lock_take(&self.c.lock)
@@ -962,6 +982,12 @@ cdef class Ticks:
     @property
     def seconds(self):
         return self.now * 1e-9
+
+
+def assign(thing, dict values):
+    """Sets attributes, in one call."""
+    for name, value in values.items():
+        setattr(thing, name, value)
 
 
 def keep(thing):

@@ -72,7 +72,7 @@ def get_later(FastPool pool not None, timeout):
     cdef fp_core *c = pool.c
     if c.use == FP_POOL:
         return None
-    cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
+    cdef int64_t span = fp_span(c) if timeout is UNSET else span_of(c, timeout)
     cdef Wait wait = Wait.__new__(Wait, pool.core, here())
     wait.line = &c.getters
     wait.span = span
@@ -82,7 +82,7 @@ def get_later(FastPool pool not None, timeout):
 def put_later(FastPool pool not None, item, timeout):
     """Queue use: a ``Wait`` for room for it."""
     cdef fp_core *c = pool.c
-    cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
+    cdef int64_t span = fp_span(c) if timeout is UNSET else span_of(c, timeout)
     cdef Wait wait = Wait.__new__(Wait, pool.core, here())
     wait.line = &c.putters
     wait.item = item
@@ -123,7 +123,7 @@ def manager(Owner pool not None, str act):
 def asks(Owner pool not None, timeout):
     """(core, manager or None for queue use, seconds to wait or None)"""
     cdef fp_core *c = pool.c
-    cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
+    cdef int64_t span = fp_span(c) if timeout is UNSET else span_of(c, timeout)
     if c.use == FP_QUEUE:
         return pool.core, None, seconds_or_none(span)
     manager = manager_of(home(c), "aget")

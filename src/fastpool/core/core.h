@@ -133,16 +133,18 @@ typedef struct fp_core {
     int use;                /* FP_QUEUE, FP_POOL, FP_SHARING: several leases of one resource, or
                                FP_WEIGHTED: a semaphore, which is always fair */
     int lifo, fair;
-    int timed;           /* returns read the clock: idle time or life time is limited, or checks */
+    FP_SHARED(int) timed; /* returns read the clock: idle time or life time is limited, or checks */
     int asks;            /* leases read it too: there is a check hook */
     int sharded;         /* an async factory: each event loop has a core of its own, see loop_lookup.h */
     int64_t *clock;      /* a manual clock for tests, or NULL */
-    int64_t fresh_for;   /* ns an idle resource needs no question: min of idle time, check_after */
+    /* ns an idle resource needs no question: min of idle time, check_after.  Of these three: writer,
+     * under the lock: `configure`, at any time; readers: anyone, one by one */
+    FP_SHARED(int64_t) fresh_for;
     FP_SHARED(int64_t) hand_over_at; /* ns, valid with NOTICE: the head's patience ends; lock */
     fp_loads loads;      /* sharing */
     fp_weights weights;  /* weighted */
     size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
-    int64_t span;        /* ns a call waits at most unless it says otherwise */
+    FP_SHARED(int64_t) span; /* ns a call waits at most unless it says otherwise */
     void *manager;       /* pool use: who is asked for everything that is not a hit */
     fp_slot *last;       /* GIL builds: the slot lent last, a guess for the next return */
     /* slow path: under the lock */
@@ -177,6 +179,8 @@ static inline uint32_t fp_gate(fp_core *c) {
 
 static inline void fp_gate_set(fp_core *c, uint32_t bits) { atomic_fetch_or(&c->gate, bits); }
 static inline void fp_gate_clear(fp_core *c, uint32_t bits) { atomic_fetch_and(&c->gate, ~bits); }
+
+static inline int64_t fp_span(fp_core *c) { return fp_load(&c->span, relaxed); }
 
 static inline int64_t fp_now(fp_core *c) {
     return FP_UNLIKELY(c->clock != NULL) ? *(volatile int64_t *)c->clock : fp_clock_coarse();
@@ -600,11 +604,12 @@ static inline int fp_pool_begin(fp_core *c, fp_slot *slot) {
 /* Whether the slot may go back to the idle ones without a question; books the return.
  * Only the holder calls this, before it publishes the slot. */
 static inline int fp_pool_end(fp_core *c, fp_slot *slot) {
-    if (FP_LIKELY(c->timed)) {
+    if (FP_LIKELY(fp_load(&c->timed, relaxed))) {
         int64_t now = fp_now(c);
         if (FP_UNLIKELY(now >= fp_load(&slot->dies_at, relaxed))) return 0;
         fp_store(&slot->since, now, relaxed);
-        if (c->asks) fp_store(&slot->stale_at, fp_later(now, c->fresh_for), relaxed);
+        if (c->asks) fp_store(&slot->stale_at, fp_later(now, fp_load(&c->fresh_for, relaxed)),
+                             relaxed);
     }
     return 1;
 }
@@ -699,7 +704,7 @@ static void fp_check(fp_core *c) {
     FP_ASSERT(n == c->getters.count);
     FP_ASSERT(c->use == FP_POOL || c->items.count <= c->items.mask + 1);
     uint64_t taken = fp_load(&c->weights.taken, relaxed);
-    FP_ASSERT(taken <= c->weights.size);
+    FP_ASSERT(taken <= (uint64_t)1 << 62); /* or more was given back than was taken */
 }
 #else
 #define fp_check(c) ((void)0)

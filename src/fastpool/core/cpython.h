@@ -368,6 +368,8 @@ static int fp_weighted_join(fp_core *c, fp_waiter *w, uint64_t n) {
     uint32_t gate = fp_gate(c);
     if (gate & FP_CLOSED)
         state = FP_REFUSED;
+    else if (n > fp_load(&c->weights.size, relaxed)) /* since the caller has looked: it would never */
+        state = FP_DEADLOCK;
     else if (!(gate & FP_HANDOFF) && fp_weights_take(&c->weights, n))
         state = FP_GRANTED;
     else if (w != NULL && c->getters.count >= c->max_waiting)

@@ -175,6 +175,7 @@ cdef extern from *:
     void fp_lock_drop(fp_lock *)
     int64_t fp_later(int64_t, int64_t)
     int64_t fp_now(fp_core *)
+    int64_t fp_span(fp_core *)
     int64_t fp_clock_precise()
     uintptr_t fp_thread_token()
 

@@ -72,7 +72,7 @@ cdef class KeyedPool(Owner):
             hash(key)
         except TypeError:
             raise TypeError(f"{self.label}: a key must be hashable, not {key!r:.80}") from None
-        fp_lease_init(&lease.of, c, c.span if timeout is UNSET else span_of(c, timeout))
+        fp_lease_init(&lease.of, c, fp_span(c) if timeout is UNSET else span_of(c, timeout))
         lease.home, lease.cores, lease.of_key = self.core, self.cores, key
         lease.label, lease.pool = self.label, self
         return lease
@@ -99,6 +99,17 @@ cdef class KeyedPool(Owner):
         """Checks everything that is idle now, and waits for that; returns how many were closed, for
         the check or their age.  TypeError without a check hook; PoolClosed."""
         return manager_of(self.c, "check_idle").check_idle()
+
+    def configure(self, **options):
+        """Changes options at run time: those that need not be fixed, see docs/reference/keyed.md.  A TypeError or
+        ValueError as of the constructor, and nothing is changed.  What is idle or leased keeps the
+        ``max_lifetime`` with which it was opened."""
+        manager_of(self.c, "configure").configure(options)
+
+    @property
+    def options(self):
+        """The options by name, as the constructor would take them: a copy."""
+        return manager_of(self.c, "options").readable()
 
     def suspend(self, *, fail_waiters=False):
         """Leases wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already

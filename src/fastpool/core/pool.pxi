@@ -234,7 +234,7 @@ cdef class FastPool(Store):
         cdef fp_core *c = self.c
         if c.use == FP_QUEUE:
             manager_of(c, "lease")
-        fp_lease_init(&lease.of, c, c.span if timeout is UNSET else span_of(c, timeout))
+        fp_lease_init(&lease.of, c, fp_span(c) if timeout is UNSET else span_of(c, timeout))
         return lease
 
     def acquire(self, timeout=...):
@@ -276,6 +276,19 @@ cdef class FastPool(Store):
         """Checks everything that is idle now, and waits for that; returns how many were closed, for
         the check or their age.  TypeError without a check hook; PoolClosed."""
         return manager_of(self.c, "check_idle").check_idle()
+
+    def configure(self, **options):
+        """Changes options at run time: those that need not be fixed, see docs/reference/fastpool.md.  A TypeError or
+        ValueError as of the constructor, and nothing is changed.  What is idle or leased keeps the
+        ``max_lifetime`` with which it was opened."""
+        manager_of(self.c, "configure").configure(options)
+
+    @property
+    def options(self):
+        """The options by name, as the constructor would take them: a copy."""
+        if self.c.use == FP_QUEUE:
+            return queue_options(self)
+        return manager_of(self.c, "options").readable()
 
     def suspend(self, *, fail_waiters=False):
         """Gets wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already gets
@@ -350,6 +363,15 @@ cdef class FastPool(Store):
         )
 
 
+cdef dict queue_options(FastPool self):
+    cdef fp_core *c = self.c
+    return {
+        "maxsize": self.maxsize, "order": "lifo" if c.lifo else "fifo",
+        "fairness": "fair" if c.fair else "throughput", "timeout": seconds_or_none(fp_span(c)),
+        "max_waiting": None if c.max_waiting == <size_t>-1 else c.max_waiting, "name": self.label,
+    }
+
+
 cdef inline object pool_put(fp_core *c, object resource):
     c = holder(c, resource)
     cdef fp_slot *slot = fp_pool_find(c, <void *>resource)
@@ -374,7 +396,7 @@ cdef object tell(fp_core *c):
 
 cdef object lend_due(fp_core *c, fp_slot *due):
     """For the door of ``get``: it has taken a slot that the manager has to look at."""
-    return fp_resource(pool_lend(c, fp_id_of(c), c.span, due))
+    return fp_resource(pool_lend(c, fp_id_of(c), fp_span(c), due))
 
 
 cdef object lease_ended(fp_core *c, fp_slot *slot, uint64_t generation, int given):

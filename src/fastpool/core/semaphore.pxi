@@ -1,5 +1,17 @@
 # WeightedSemaphore: a third use of the block, which lends parts of a number.
 
+cdef extern from *:
+    """
+    /* The most units that one of those in line waits for.  Under the lock. */
+    static uint64_t fp_most_wanted(fp_core *c) {
+        uint64_t most = 0;
+        for (fp_waiter *w = c->getters.first; w != NULL; w = w->next)
+            if (w->weight > most) most = w->weight;
+        return most;
+    }
+    """
+    uint64_t fp_most_wanted(fp_core *)
+
 cdef tuple HOLD_STATES = ("not entered", "held", "released")
 cdef str HELD_ONCE = "enter: a hold is entered once; call hold() again"
 cdef uint64_t MOST = <uint64_t>1 << 62
@@ -64,6 +76,27 @@ cdef class WeightedSemaphore(Owner):
         cdef int64_t span = FP_NEVER if timeout is None else span_of(self.c, timeout)
         return units_hold(self, units, span)
 
+    def resize(self, size):
+        """A new number of units.  Growing serves those who wait at once; when shrinking, what is taken
+        stays taken, and nobody gets any until enough has come back.  ValueError, and nothing is
+        changed, while somebody waits for more units than that."""
+        cdef fp_core *c = self.c
+        fresh = whole("size", size, 1)
+        cdef uint64_t wanted, units = fresh
+        fp_here_begin()
+        fp_lock_take(&c.lock)
+        wanted = fp_most_wanted(c)
+        if wanted <= units:
+            c.weights.size = units
+            fp_dispatch(c)
+        fp_lock_drop(&c.lock)
+        fp_here_end()
+        if wanted > units:
+            raise ValueError(
+                f"{self.label}: resize({fresh}): somebody waits for {wanted} units, who could never "
+                "have them"
+            )
+
     def close(self):
         """Wakes everybody in line with PoolClosed, which later calls raise too, but for
         ``try_acquire``, which says no.  What is taken may still be given back.  Idempotent, from any
@@ -78,7 +111,7 @@ cdef class WeightedSemaphore(Owner):
     @property
     def size(self):
         """Units in all."""
-        return self.size
+        return self.c.weights.size
 
     @property
     def in_use(self):
@@ -103,7 +136,7 @@ cdef class WeightedSemaphore(Owner):
     def __repr__(self):
         closed = ", closed" if fp_gate(self.c) & FP_CLOSED else ""
         return (
-            f"<WeightedSemaphore {self.label!r}: {self.in_use} of {self.size} in use, "
+            f"<WeightedSemaphore {self.label!r}: {self.in_use} of {self.c.weights.size} in use, "
             f"{self.waiting} waiting{closed}>"
         )
 
@@ -167,9 +200,9 @@ cdef uint64_t wrong_units(WeightedSemaphore self, object n) except? <uint64_t>-1
     """Of another type, or too many."""
     if type(n) is not int:
         n = whole("n", n, 0)
-    if n > self.size:
+    if n > self.c.weights.size:
         raise ValueError(
-            f"{self.label}: n is {n}, and there are only {self.size} units in all: "
+            f"{self.label}: n is {n}, and there are only {self.c.weights.size} units in all: "
             f"nobody can ever have so many"
         )
     return whole("n", n, 0)
@@ -210,8 +243,10 @@ cdef object raise_weighted(WeightedSemaphore self, int state, uint64_t units, in
         )
     if state == FP_MEMORY:
         raise MemoryError
+    if state == FP_DEADLOCK:
+        wrong_units(self, units)
     raise PoolTimeout(self.label, "wait", waited * 1e-9, {
-        "wanted": units, "size": self.size, "in_use": self.in_use, "waiting": self.waiting,
+        "wanted": units, "size": self.c.weights.size, "in_use": self.in_use, "waiting": self.waiting,
     })
 
 

@@ -39,14 +39,15 @@ static inline fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
 static inline void fp_sharing_used(fp_core *c, fp_slot *slot, int64_t now) {
     int64_t stale_at = fp_load(&slot->stale_at, relaxed);
     if (FP_LIKELY(stale_at != FP_SUSPECT))
-        (void)fp_cas(&slot->stale_at, &stale_at, fp_later(now, c->fresh_for), relaxed);
+        (void)fp_cas(&slot->stale_at, &stale_at, fp_later(now, fp_load(&c->fresh_for, relaxed)),
+                     relaxed);
 }
 
 /* The whole of a return, by whoever has one lease of it.  1: done; 0: it was the last one of a resource
  * that takes no more, which is CHECKING now and the caller's to close; -1: nobody has a lease of it.
  * *told: the manager has to know, since the pool was closed or a resource takes no more leases. */
 static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *told) {
-    if (FP_LIKELY(c->timed)) {
+    if (FP_LIKELY(fp_load(&c->timed, relaxed))) {
         int64_t now = fp_now(c); /* before it may be somebody else's */
         if (FP_UNLIKELY((fp_load(&slot->load, relaxed) & FP_LOAD) == 0)) return -1;
         fp_store(&slot->since, now, relaxed);

@@ -110,7 +110,7 @@ cdef class SharedPool(Owner):
         """
         cdef SharedLease lease = SharedLease.__new__(SharedLease)
         cdef fp_core *c = self.c
-        fp_lease_init(&lease.of.of, c, c.span if timeout is UNSET else span_of(c, timeout))
+        fp_lease_init(&lease.of.of, c, fp_span(c) if timeout is UNSET else span_of(c, timeout))
         return lease
 
     def acquire(self, timeout=...):
@@ -125,7 +125,7 @@ cdef class SharedPool(Owner):
         A lease cannot be given back twice, so prefer ``lease()``."""
         cdef fp_core *c = self.c
         cdef fp_slot *due = NULL
-        cdef int64_t span = c.span if timeout is UNSET else span_of(c, timeout)
+        cdef int64_t span = fp_span(c) if timeout is UNSET else span_of(c, timeout)
         cdef fp_slot *slot = fp_sharing_hit(c, &due)
         if slot == NULL:
             slot = pool_lend(c, fp_id_of(c), span, due)
@@ -189,6 +189,17 @@ cdef class SharedPool(Owner):
         """Checks everything that is idle now, and waits for that; returns how many were closed, for
         the check or their age.  TypeError without a check hook; PoolClosed."""
         return manager_of(self.c, "check_idle").check_idle()
+
+    def configure(self, **options):
+        """Changes options at run time: those that need not be fixed, see docs/reference/shared.md.  A TypeError or
+        ValueError as of the constructor, and nothing is changed.  What is idle or leased keeps the
+        ``max_lifetime`` with which it was opened."""
+        manager_of(self.c, "configure").configure(options)
+
+    @property
+    def options(self):
+        """The options by name, as the constructor would take them: a copy."""
+        return manager_of(self.c, "options").readable()
 
     def suspend(self, *, fail_waiters=False):
         """Leases wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already

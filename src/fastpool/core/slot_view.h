@@ -30,7 +30,7 @@ static inline uint64_t fp_id_of(fp_core *c) { return fp_load(&c->id, relaxed); }
 
 /* The resource has just been looked at: nothing to ask for another while. */
 static void fp_slot_freshen(fp_core *c, fp_slot *slot) {
-    fp_store(&slot->stale_at, fp_later(fp_now(c), c->fresh_for), relaxed);
+    fp_store(&slot->stale_at, fp_later(fp_now(c), fp_load(&c->fresh_for, relaxed)), relaxed);
 }
 
 /* A new resource; the slot is the caller's and not yet published. */

@@ -90,7 +90,7 @@ cdef object unary_call(object callee, void **args, size_t n, void *names):
     if slot == NULL:
         if due == NULL:
             return self.method.miss(*fp_call_args(args, n, names))
-        slot = pool_lend(c, fp_id_of(c), c.span, due)
+        slot = pool_lend(c, fp_id_of(c), fp_span(c), due)
     cdef uint64_t id = fp_id_of(c)
     cdef uint64_t generation = fp_slot_generation(slot)
     carrier = fp_resource(slot)

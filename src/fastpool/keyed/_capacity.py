@@ -74,6 +74,25 @@ class CapacityArbiter:
         self.asking.add(branch)
         self.telling.add(branch)
 
+    def reconfigure(self, options: KeyedOptions) -> None:
+        """The limits have changed."""
+        self.max_waiting, self.hook_timeout = options.max_waiting, options.hook_timeout
+        self.max_total, self.max_idle_total = options.max_total, options.max_idle_total
+
+    def shrink(self) -> None:
+        """On the scheduler: closes what is idle and more than the new limits allow, and has what is
+        leased beyond them closed when it comes back; or opens more."""
+        with self.lock.hold():
+            surplus = self.opened - self.max_total - self._coming()
+            while surplus > 0 and self._close_oldest():
+                surplus -= 1
+            for branch in _core.managers_of(self.cores):
+                if surplus > 0:
+                    surplus -= branch.core.mark_retire(surplus, lent=True)
+            if self.is_crowded():
+                self._trim()
+            self.feed()
+
     def forget(self, branch: KeyPool) -> None:
         self.leave_line(branch)
         self.asking.remove(branch)
@@ -93,6 +112,10 @@ class CapacityArbiter:
     def room(self) -> bool:
         """Whether one more may be opened."""
         return self.opened < self.max_total
+
+    def is_over(self) -> bool:
+        """Whether more are open than may be, since the limit was lowered."""
+        return self.opened > self.max_total
 
     def is_crowded(self) -> bool:
         """Whether too many may be idle."""

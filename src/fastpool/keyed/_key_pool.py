@@ -11,6 +11,7 @@ from .. import _core
 from .._runtime import scheduler
 from ..errors import PoolDeadlock
 from ..pool import _policy
+from ..pool._configuration import look_again, tell_core
 from ..pool._creation import Attempt, Creator
 from ..pool._manager import Manager
 
@@ -90,7 +91,19 @@ class KeyPool(Manager):
         super().__init__(_core.Core(), keyed.options)
         self.name = f"{keyed.name}[{_shown(key)}]"
         self.set_core(self.maxsize or INF, self.options.max_waiting)
-        self.core.set_most_idle(INF)  # or a place that is free takes back what ``ask`` has asked
+
+    def most_idle(self) -> float:
+        return INF  # or a place that is free takes back what ``ask`` has asked
+
+    def reconfigure(self) -> None:
+        """The options have changed, perhaps the limits of the key too."""
+        self.maxsize = self.options.maxsize
+        self.core.set_limit(self.maxsize or INF)
+        tell_core(self)
+        self.crowded()
+        look_again(self)
+        _core.end_surplus(self.core, self.closing.soon)
+        scheduler.poke(self.settled)
 
     def start_anew(self) -> None:
         self.lock, self.news = self.keyed.lock, self.keyed.news
@@ -166,6 +179,9 @@ class KeyPool(Manager):
 
     def worn(self, index: int) -> str | None:
         return super().worn(index) or ("evicted" if self.keyed.places.owes(self, index) else None)
+
+    def why_retired(self) -> str:
+        return "surplus" if self.keyed.places.is_over() else super().why_retired()
 
     def came_back(self) -> None:
         super().came_back()

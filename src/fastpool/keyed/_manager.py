@@ -14,6 +14,7 @@ from .. import _blocking, _core, _reports
 from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
+from ..pool._configuration import change, readable
 from ..pool._ended_waits import end_waits
 from ..pool._idle_checks import check_all, checkable
 from ..pool._manager import warn_unclosed
@@ -144,6 +145,23 @@ class KeyedManager:
     def check_idle(self, on_worker: bool = False) -> int:
         checkable(self)
         return check_all(self, self.everyone())
+
+    def configure(self, changes: dict[str, Any]) -> None:
+        change(self, changes)
+        self.core.set_span(self.options.timeout)
+        self.max_total = self.options.max_total
+        self.places.reconfigure(self.options)
+        for branch in self.everyone():
+            branch.reconfigure()
+        scheduler.poke(self.places.shrink)
+
+    @property
+    def maxsize(self) -> int:
+        """Of one key."""
+        return self.options.maxsize
+
+    def readable(self) -> dict[str, Any]:
+        return readable(self)
 
     def suspend(self, fail_waiters: bool = False) -> None:
         self.lock.run(_core.suspend_all, self.core, self.cores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from ..pool._options import NAMES, Options, parse
+from ..pool._options import CHANGEABLE, NAMES, Options, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +44,31 @@ class KeyedOptions(Options):
     of one key."""
 
     __slots__ = ("max_idle_total", "max_total")
+    changeable = (*CHANGEABLE, "max_uses", *LIMITS)
+    copied = (
+        *CHANGEABLE,
+        "max_uses",
+        "max_total",
+        "max_idle_total",
+        "maxsize",
+        "max_idle",
+        "given",
+    )
     max_total: float
     max_idle_total: float
+
+    def reparsed(self, changes: dict[str, Any], maxsize: int) -> KeyedOptions:
+        given = {**self.given, **changes}
+        return parse_keyed(given.pop("factory"), ..., given)
+
+    def values(self, whole: Any) -> dict[str, Any]:
+        found = super().values(whole) | {
+            "max_total": self.max_total,
+            "max_idle_total": self.max_idle_total,
+            "max_per_key": self.maxsize or inf,
+            "max_idle_per_key": self.max_idle,
+        }
+        return {name: value for name, value in found.items() if name not in NOT_KEYED}
 
 
 def parse_keyed(factory: Any, unset: object, given: dict[str, Any]) -> KeyedOptions:
@@ -80,6 +103,7 @@ def parse_keyed(factory: Any, unset: object, given: dict[str, Any]) -> KeyedOpti
             f"{o.name}: KeyedPool takes no coroutine function as its factory: make the resource in "
             "a plain function, which runs on a thread of the pool"
         )
+    o.given = {**given, "factory": factory, "name": o.name}
     o.max_total = limits["max_total"]
     o.max_idle_total = limits["max_idle_total"]
     keyed: KeyedOptions = o

@@ -55,7 +55,6 @@ class Creator:
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.most = manager.options.max_creating
-        self.insists = manager.options.on_create_error == "wait"  # who waits is told of no failure
         self.workers: Any = self.hire()
         self.tries = 0  # creations that hold a permit
         self.running: dict[Attempt, None] = {}  # by age, those past their deadline left out
@@ -166,6 +165,11 @@ class Creator:
             wanted = _policy.tries_wanted(self.worker_goal(wishes), self.tries, self.permits())
             while wanted > 0 and self.attempt():
                 wanted -= 1
+
+    @property
+    def insists(self) -> bool:
+        """Whether who waits is told of no failure, and waits on."""
+        return bool(self.manager.options.on_create_error == "wait")
 
     def is_paused(self) -> bool:
         """Whether nothing is tried for a while, not even for those who wait."""

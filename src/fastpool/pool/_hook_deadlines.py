@@ -41,7 +41,7 @@ class HookDeadlines:
 
     def __init__(self, manager: Manager) -> None:
         self.lock = manager.lock
-        self.most = manager.options.hook_timeout
+        self.options = manager.options
         self.ends: dict[int, float] = {}  # deadlines in callers' own threads
         self.calls: dict[int, HookCall] = {}
         self.watches: list[float] = []  # when the housekeeper comes by, the next one last
@@ -49,7 +49,7 @@ class HookDeadlines:
     def begin(self, index: int, workers: ThreadGroup | None = None) -> None:
         """A hook is about to be called for a slot, and may take ``hook_timeout``.  ``workers``:
         whose thread this is, None for a caller's."""
-        deadline = time.monotonic() + self.most
+        deadline = time.monotonic() + self.options.hook_timeout
         if workers is None:
             self.ends[index] = deadline
         else:

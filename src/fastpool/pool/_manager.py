@@ -18,6 +18,7 @@ from .._runtime.threads import ThreadGroup, on_loop
 from ..errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from ._broken import are_exceptions, evidence, matches_any
 from ._closing import Closing
+from ._configuration import change, look_again, readable, tell_core
 from ._creation import Creator
 from ._ended_waits import end_waits
 from ._health_checks import HealthChecks
@@ -65,7 +66,7 @@ class Manager:
     def set_core(self, limit: float, max_waiting: float) -> None:
         """Tells the core what this pool is like; ``limit``: of its open resources."""
         o = self.options
-        fresh_for = min(o.idle_timeout, o.check_after if o.hooks.check is not None else INF)
+        fresh_for = o.fresh_for()
         self.core.set_pool(
             self,
             lifo=o.order == "lifo",
@@ -80,8 +81,11 @@ class Manager:
             ask_put=self.asks_put(),
             clock=getattr(o.clock, "ticks", o.clock),
         )
-        if not self.asks_put():
-            self.core.set_most_idle(o.max_idle)
+        self.core.set_most_idle(self.most_idle())
+
+    def most_idle(self) -> float:
+        """While more are open, the core asks at each return, if it does not ask anyway."""
+        return INF if self.asks_put() else self.options.max_idle
 
     def asks_put(self) -> bool:
         """Whether every return has to be looked at.  Not for ``max_idle`` alone: as long as no more
@@ -487,6 +491,14 @@ class Manager:
 
     def open(self, wait: bool, timeout: float | None) -> None:
         open_now(self, wait, timeout)
+
+    def configure(self, changes: dict[str, Any]) -> None:
+        change(self, changes)
+        tell_core(self)
+        look_again(self)
+
+    def readable(self) -> dict[str, Any]:
+        return readable(self)
 
     def to_keep(self) -> int:
         """How many are open, at least, in a pool that nobody uses."""

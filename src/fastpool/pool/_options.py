@@ -21,6 +21,12 @@ NAMES = (
     "idle_timeout", "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after",
     "discard_on", "create_in", "on_create_error", "open", "warn_unclosed", "name", "clock",
 )  # fmt: skip
+#: Those of every pool that may be changed while it is in use, and those of FastPool.
+CHANGEABLE = (
+    "timeout", "create_timeout", "hook_timeout", "check_after", "keepalive", "idle_timeout",
+    "max_lifetime", "max_waiting", "discard_on", "on_create_error", "warn_unclosed",
+)  # fmt: skip
+OF_FASTPOOL = ("min_idle", "min_size", "max_idle", "max_uses")
 _CO_COROUTINE = 0x80
 _pools = 0
 
@@ -40,7 +46,10 @@ class Hooks:
 class Options:
     """Checked options of one pool; times in seconds, inf where the user said None."""
 
-    __slots__ = (*NAMES, "context", "hooks", "maxsize", "pool_use")
+    __slots__ = (*NAMES, "context", "given", "hooks", "maxsize", "pool_use")
+    changeable: tuple[str, ...] = (*CHANGEABLE, *OF_FASTPOOL)
+    copied: tuple[str, ...] = (*CHANGEABLE, *OF_FASTPOOL, "given")  # attributes, once it is changed
+    given: dict[str, Any]  # as the user wrote it; no resources, which must not live on here
     context: Context  # the variables as they were when the pool was made
     factory: Any
     items: list[Any] | None
@@ -76,6 +85,19 @@ class Options:
     def least(self) -> int:
         """So many are idle, at least, in a pool that nobody uses."""
         return max(self.min_idle, self.min_size)
+
+    def fresh_for(self) -> float:
+        """Seconds for which an idle resource needs no question."""
+        return min(self.idle_timeout, self.check_after if self.hooks.check is not None else inf)
+
+    def reparsed(self, changes: dict[str, Any], maxsize: int) -> Options:
+        """What a pool of this size would have that is given these options too."""
+        return parse(maxsize, ..., {**self.given, **changes}, type(self))
+
+    def values(self, whole: Any) -> dict[str, Any]:
+        """The options of a pool by name, infinite ones as inf."""
+        found = {"maxsize": whole.maxsize} | {name: getattr(self, name, None) for name in NAMES}
+        return found | {name: getattr(self.hooks, name) for name in ("close", "check", "reset")}
 
     def check_timeout(self, act: str, timeout: Any) -> None:
         """TypeError or ValueError unless it is seconds or None."""
@@ -160,6 +182,7 @@ def parse(
         o.items = list(o.items)
         if any(item is None for item in o.items):
             raise bad_items(o.name, o.items)
+    o.given = {**given, "name": o.name} | ({"items": ()} if o.items is not None else {})
     o.maxsize = _maxsize(where, maxsize, unset, o)
     o.hooks = _hooks(where, o.factory, given)
     o.order = choice("order", "lifo", "lifo", "fifo")

@@ -18,6 +18,7 @@ from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
 from ..stats import added, nothing, snapshot, tally
+from ._configuration import change, look_again, readable, tell_core
 from ._ended_waits import end_waits
 from ._idle_checks import check_all, checkable
 from ._loop_pool import LoopPool
@@ -342,6 +343,16 @@ class PerLoopManager:
 
     def open(self, wait: bool, timeout: float | None) -> NoReturn:
         raise TypeError(self._for_tasks("`await pool.aopen()`"))
+
+    def configure(self, changes: dict[str, Any]) -> None:
+        change(self, changes)
+        self.core.set_span(self.options.timeout)
+        for shard in self.everyone():
+            tell_core(shard)
+            look_again(shard)
+
+    def readable(self) -> dict[str, Any]:
+        return readable(self)
 
     def to_keep(self) -> int:
         return self.options.least

@@ -136,6 +136,10 @@ class SharedManager(Manager):
         for workers in self.workers():
             workers.linger = LINGER
 
+    def configure(self, changes: dict[str, Any]) -> None:
+        super().configure(changes)
+        self.shrink_after = self.options.shrink_after
+
     def to_keep(self) -> int:
         return self.least
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, isnan
 
 from ..pool._broken import evidence, is_broken_for_all, matches_any
-from ..pool._options import NAMES, Options, errors_rule, parse
+from ..pool._options import CHANGEABLE, NAMES, Options, errors_rule, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class SharedOptions(Options):
     """Checked options; times in seconds, inf where the user said None."""
 
     __slots__ = (*OWN[1:], "least")
+    changeable = (*CHANGEABLE, "shrink_after", "penalty_time", "penalize_on")
+    copied = (*changeable, "given")
     least: int
     slots: int
     shrink_after: float
@@ -51,6 +53,14 @@ class SharedOptions(Options):
     drain_timeout: float
     abort: Callable[[Any], object] | None
     broken = staticmethod(is_broken_for_all)
+
+    def reparsed(self, changes: dict[str, Any], maxsize: int) -> SharedOptions:
+        return parse_shared(None, ..., {**self.given, **changes})
+
+    def values(self, whole: Any) -> dict[str, Any]:
+        found = super().values(whole) | {name: getattr(self, name) for name in OWN[1:]}
+        found["items"] = whole.least, whole.maxsize or None
+        return {name: value for name, value in found.items() if name not in NOT_SHARED}
 
 
 def bounds(where: str, items: Any) -> tuple[int, int | None]:
@@ -81,6 +91,7 @@ def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOp
             from .._misuse import unknown_option
 
             raise unknown_option(who, "SharedPool", name, known, NOT_SHARED)
+    factory = given.pop("factory", None) if factory is None else factory
     if factory is None:
         raise TypeError(
             f"{who}: SharedPool needs a factory: SharedPool(connect), where connect() makes a "
@@ -88,10 +99,12 @@ def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOp
         )
     if getattr(factory, "reset", None) is not None and hasattr(factory, "create"):
         raise TypeError(f"{who}: SharedPool calls no reset(): {NOT_SHARED['reset']}")
+    whole = {**given, "factory": factory}
     own = {name: given.pop(name) for name in OWN if name in given}
     least, most = bounds(f"{who}: ", own.get("items", (1, 8)))
     o: Any = parse(most or 0, unset, {"factory": factory, **given}, SharedOptions)
     where = f"{o.name}: "
+    o.given = {**whole, "name": o.name}
     if o.hooks.awaits:
         raise TypeError(
             f"{where}SharedPool takes no coroutine function as its factory: make the resource in a "

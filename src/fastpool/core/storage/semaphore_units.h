@@ -10,8 +10,8 @@
 #include "ring.h"
 
 typedef struct {
-    uint64_t size;              /* of it all; set once */
-    FP_SHARED(uint64_t) taken;  /* anyone, by CAS; never above `size` */
+    FP_SHARED(uint64_t) size;   /* of it all; writer: under the lock; readers: anyone */
+    FP_SHARED(uint64_t) taken;  /* anyone, by CAS; above `size` only where that was made smaller */
 } fp_weights;
 
 /* 1: `n` more are taken.  seq_cst: the load half of the pair with a release; a later look, after
@@ -19,7 +19,7 @@ typedef struct {
 static inline int fp_weights_take(fp_weights *s, uint64_t n) {
     uint64_t taken = fp_load(&s->taken, seq_cst);
     do {
-        if (n > s->size - taken) return 0;
+        if (taken + n > fp_load(&s->size, relaxed)) return 0; /* neither is above 2**62 */
     } while (!fp_cas(&s->taken, &taken, taken + n, seq_cst));
     return 1;
 }
