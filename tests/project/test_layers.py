@@ -91,7 +91,7 @@ ORDER: dict[str, str] = {
     "shared": "_options _lease_tracking _maintenance _manager __init__",
     "keyed": "_options _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
     "testing": "script factory clock _leaks fixtures __init__",
-    "debug": "_views _dump _signals _address _protocol _server __init__",
+    "debug": "_views _dump _signals _address _protocol _server _client __init__",
     "grpc": """
         _options _channel_args _channel_key _registry _handle _addresses _connectivity _health
         _open_streams _outliers

@@ -6,11 +6,21 @@ way of a borrower, calls a user's ``repr``, or holds a lock while it writes.
 
 from __future__ import annotations
 
+from ._client import Connection, connect, sockets
 from ._dump import dump
 from ._server import Server, serve, serve_by_environment
 from ._signals import on_signal
 
-__all__ = ["Server", "dump", "on_signal", "serve", "serve_by_environment"]
+__all__ = [
+    "Connection",
+    "Server",
+    "connect",
+    "dump",
+    "on_signal",
+    "serve",
+    "serve_by_environment",
+    "sockets",
+]
 
-for _each in (Server, dump, on_signal, serve):
+for _each in (Connection, Server, connect, dump, on_signal, serve, sockets):
     _each.__module__ = __name__

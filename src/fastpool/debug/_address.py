@@ -10,7 +10,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-__all__ = ["Address", "folder", "parse"]
+__all__ = ["Address", "folder", "folders", "parse"]
 
 LONGEST = 100  # bytes of a path: the systems take from 103 up to 108
 
@@ -118,6 +118,29 @@ def folder() -> Path:
             f"{found.st_uid}, mode {stat.S_IMODE(found.st_mode):o}); give an address: unix:PATH"
         )
     return place
+
+
+def folders() -> list[Path]:
+    """The folders in which this user's processes may have their sockets, whatever their environment
+    was; of root: those of all users.  Folders that others may write to are left out."""
+    if not hasattr(os, "getuid"):  # Windows
+        return []
+    me, temporary = os.getuid(), Path(tempfile.gettempdir())
+    places = [Path("/run/user", str(me), "fastpool"), temporary / f"fastpool-{me}"]
+    if base := os.environ.get("XDG_RUNTIME_DIR"):
+        places.insert(0, Path(base) / "fastpool")
+    if me == 0:
+        places += [*Path("/run/user").glob("*/fastpool"), *temporary.glob("fastpool-*")]
+    return [place for place in dict.fromkeys(places) if _is_private(place, me)]
+
+
+def _is_private(place: Path, me: int) -> bool:
+    try:
+        found = place.lstat()
+    except OSError:
+        return False
+    ours = me in (0, found.st_uid)
+    return stat.S_ISDIR(found.st_mode) and ours and not found.st_mode & 0o077
 
 
 def parse(address: str | None) -> Address:

@@ -1,6 +1,7 @@
 """What is asked of the debug socket, and what is answered: a JSON object a line.
 
-    {"get": "pools"}            the process and all pools; "holders": true also who holds what
+    {"get": "pools"}            the process and all pools; "holders": true also who holds what,
+                                "holders": 3 the three of each pool that have held longest
     {"get": "pools", "id": ID}  one pool only
     {"get": "dump"}             {"text": ...}
     {"do": "flush", "id": ID}   with ``control`` only; also "suspend", "resume", "resize" and "to"
@@ -46,10 +47,16 @@ def _answer(asked: Any, control: bool) -> dict[str, Any]:
         return _change(found, asked)
     what = asked.get("get")
     if what == "pools":
-        return process(found, holders=asked.get("holders") is True)
+        return process(found, holders=_holders(asked.get("holders", False)))
     if what == "dump":
         return {"text": text(process(found, holders=True))}
     raise ValueError('a request has "get": "pools" or "dump", or "do"')
+
+
+def _holders(asked: Any) -> bool | int:
+    if isinstance(asked, int) and asked >= 0:
+        return asked
+    raise ValueError(f'"holders" must be true, false or a number, not {asked!r}')
 
 
 def _change(found: list[Any], asked: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from dataclasses import fields
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from ..stats import Histogram
@@ -22,8 +23,9 @@ __all__ = ["held", "look", "numbers", "process"]
 PLAIN = (str, int, float, bytes, bool, type(None))
 
 
-def process(pools: list[Any], holders: bool = False) -> dict[str, Any]:
-    """Describe the process and all of its ``pools``.  ``holders``: also who holds what."""
+def process(pools: list[Any], holders: bool | int = False) -> dict[str, Any]:
+    """Describe the process and all of its ``pools``.  ``holders``: also who holds what; a number:
+    so many of each pool, the oldest first."""
     return {
         "version": sys.modules["fastpool"].__version__,
         "pid": os.getpid(),
@@ -34,14 +36,17 @@ def process(pools: list[Any], holders: bool = False) -> dict[str, Any]:
     }
 
 
-def look(pool: Any, holders: bool = False) -> dict[str, Any]:
+def look(pool: Any, holders: bool | int = False) -> dict[str, Any]:
     """Describe one pool: ``kind``, ``name``, ``id`` (good while it lives), its ``numbers``, and its
     ``holders`` if they are asked for."""
     seen: dict[str, Any] = {"kind": type(pool).__name__, "name": pool.name, "id": id(pool)}
     try:
         seen["numbers"] = numbers(pool)
         if holders and "open" in seen["numbers"]:
-            seen["holders"] = [held(one) for one in pool.leases()]
+            found = pool.leases()
+            if holders is not True:
+                found = nlargest(holders, found, key=lambda one: one.age)
+            seen["holders"] = [held(one) for one in found]
     except Exception as error:  # it may just be going away
         seen["error"] = f"{type(error).__name__}: {error}"
     return seen
