@@ -67,6 +67,8 @@ ROWS: dict[str, set[str]] = {
     "rpc": {"errors", "stats", "calls", "fastpool"},
     "contrib": {"errors", "stats", "queue", "fastpool"},
     "cli": {"errors", "queue", "fastpool", "grpc", "rpc"},
+    "contrib": {"errors", "queue", "fastpool"},
+    "cli": {"errors", "stats", "queue", "debug", "fastpool", "grpc", "rpc"},
     "__main__": {"cli"},
 }
 
@@ -123,7 +125,8 @@ ORDER: dict[str, str] = {
     "cli": """
         tables bench.competitors bench.timing bench
         demo.server_process demo.servers demo.accounting demo.load demo.clients demo.comparison
-        demo.verdicts demo.outage demo.burst demo __init__
+        demo.verdicts demo.outage demo.burst demo
+        top.figures top.rates top.watch top.attach top.targets top.plain top __init__
     """,
 }
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .. import __version__
 
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # dataclass is made, for one that nobody handles, and end by the signal. Another exec
         # makes them forget it.
         exec("")
-        print(f"\n{options.interrupted}", file=sys.stderr)
+        if options.interrupted:
+            print(f"\n{options.interrupted}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # our reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,7 +73,43 @@ def _parser() -> argparse.ArgumentParser:
         help="how long it all takes, about (default: 10)",
     )
     bench.set_defaults(run=_bench, interrupted="interrupted")
+    _add_top(commands)
     return parser
+
+
+def _add_top(commands: Any) -> None:
+    top = commands.add_parser(
+        "top",
+        help="the pools of a running process: who holds what, who waits, live",
+        description="Shows the pools of a process that has a debug socket (FASTPOOL_DEBUG_SOCKET=1,"
+        " or fastpool.debug.serve()), or that can be given one: Python 3.14 and newer, where the"
+        " system allows.",
+    )
+    top.add_argument(
+        "target",
+        nargs="?",
+        metavar="PID | ADDRESS",
+        help='a process number, "unix:PATH" or "tcp:HOST:PORT"; default: the only one there is',
+    )
+    top.add_argument("--once", action="store_true", help="print one table, in 80 columns, and end")
+    top.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON object a line for each pool, again and again, or --once",
+    )
+    top.add_argument(
+        "--token",
+        help="what the socket wants to hear first; rather in FASTPOOL_DEBUG_TOKEN, for other users"
+        " see command lines",
+    )
+    top.add_argument(
+        "--interval",
+        type=_number(float, 0.1, 60),
+        default=1.0,
+        metavar="SECONDS",
+        help="between two looks (default: 1)",
+    )
+    top.set_defaults(run=_top, interrupted="")
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -96,6 +133,22 @@ def _bench(options: argparse.Namespace) -> int:
     finally:
         progress.clear()
     return 0
+
+
+def _top(options: argparse.Namespace) -> int:
+    from .top import NoTarget, run
+
+    try:
+        return run(
+            options.target,
+            once=options.once,
+            as_json=options.json,
+            token=options.token,
+            interval=options.interval,
+        )
+    except NoTarget as error:
+        print(f"fastpool top: {error}", file=sys.stderr)
+        return error.code
 
 
 def _number(kind: Callable[[str], T], least: T, most: T) -> Callable[[str], T]:

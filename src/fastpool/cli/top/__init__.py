@@ -1,0 +1,46 @@
+"""`fastpool top`: the pools of a running process, as a table or as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from .plain import lines, table
+from .targets import NoTarget, find
+from .watch import Gone, Watch
+
+__all__ = ["NoTarget", "run"]
+
+VARIABLE = "FASTPOOL_DEBUG_TOKEN"
+
+
+def run(
+    target: str | None,
+    *,
+    once: bool = False,
+    as_json: bool = False,
+    token: str | None = None,
+    interval: float = 1.0,
+) -> int:
+    """Show the pools of a process; return the exit code.  ``interval``: seconds between two looks.
+
+    NoTarget: there is no such process, or it does not let us look.
+    """
+    with find(target, token or os.environ.get(VARIABLE) or None) as process:
+        try:
+            return _printed(Watch(process), once, as_json, interval)
+        except Gone as error:
+            print(f"fastpool top: {error}", file=sys.stderr)
+            return 1
+
+
+def _printed(watch: Watch, once: bool, as_json: bool, interval: float) -> int:
+    """Print what is seen after each interval."""
+    show = lines if as_json else table
+    watch.look()  # rates need two
+    while True:
+        time.sleep(interval)
+        print(show(watch.look()), end="", flush=True)
+        if once or not as_json:
+            return 0
