@@ -66,8 +66,6 @@ ROWS: dict[str, set[str]] = {
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
     "rpc": {"errors", "stats", "calls", "fastpool"},
     "contrib": {"errors", "stats", "queue", "fastpool"},
-    "cli": {"errors", "queue", "fastpool", "grpc", "rpc"},
-    "contrib": {"errors", "queue", "fastpool"},
     "cli": {"errors", "stats", "queue", "debug", "fastpool", "grpc", "rpc"},
     "__main__": {"cli"},
 }
@@ -87,8 +85,8 @@ ORDER: dict[str, str] = {
     """,
     "pool": """
         _driver_errors _broken _options _policy _hook_deadlines _lease_tracking _closing
-        _configuration _ended_waits _idle_checks _health_checks _creation _creation_in_caller _opening _maintenance
-        _manager _loop_pool _per_loop __init__
+        _configuration _ended_waits _idle_checks _health_checks _creation _creation_in_caller
+        _opening _maintenance _manager _loop_pool _per_loop __init__
     """,
     "shared": "_options _lease_tracking _maintenance _manager __init__",
     "keyed": "_options _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
@@ -116,9 +114,6 @@ ORDER: dict[str, str] = {
         _redis.tasks
         redis._versions redis._metrics redis._threads redis redis._tasks redis.asyncio
         valkey valkey.asyncio
-        sqlalchemy._records sqlalchemy._queue_pool sqlalchemy._async_queue_pool sqlalchemy._plugin
-        sqlalchemy
-        __init__ anyio
         sqlalchemy._await sqlalchemy._records sqlalchemy._queue_pool
         sqlalchemy._async_queue_pool sqlalchemy._plugin sqlalchemy
     """,
