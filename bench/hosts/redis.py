@@ -154,7 +154,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     asked = parser.parse_args()
-    rounds, seconds = (3, 0.3) if asked.quick else (7, 1.0)
+    rounds, seconds = (3, 0.2) if asked.quick else (15, 0.4)
     described = machine.describe()
     described["peers"] = {"redis": machine.version_of("redis")}
     print("\n".join(machine.in_words(described)), flush=True)

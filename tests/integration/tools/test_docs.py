@@ -40,6 +40,7 @@ NEEDS = {
     "docs/howto/grpc-tls.md": ["grpc"],
     "docs/howto/grpc-workers.md": ["grpc"],
     "docs/howto/metrics.md": ["prometheus_client"],
+    "docs/howto/redis.md": ["redis"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
     "docs/howto/rpc.md": ["urllib3", "httpx"],
     "docs/howto/sqlalchemy.md": ["sqlalchemy"],
@@ -59,6 +60,7 @@ SERVERS = {
     "docs/tutorial/first-grpc-channel.md": ("localhost:50051", "greeter"),
     "docs/howto/replace-a-queue.md": ("8000", "web_server"),
     "docs/howto/coming-from-redigo.md": ("6379", "redis_server"),
+    "docs/howto/redis.md": ("6379", "redis_server"),
 }
 #: Document: what it prints, as a regular expression; nothing for the others.
 PRINTS = {
