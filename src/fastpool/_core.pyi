@@ -311,6 +311,15 @@ class FastPool(Store[_T]):
         """Retires every open resource: idle ones now, leased ones on return.  ``idle_only``: those
         that are leased stay.  ``fail_waiters``: who waits now gets PoolInterrupted."""
 
+    def add_listener(self, listener: object) -> None:
+        """Has this object told what goes on in the pool, by those of the methods
+        ``created(pool, seconds)``, ``closed(pool, reason)``,
+        ``acquired_after_wait(pool, seconds)``, ``timed_out(pool, phase, seconds)``,
+        ``create_failed(pool, exc)`` and ``used(pool, seconds)`` that it has."""
+
+    def remove_listener(self, listener: object) -> None:
+        """Ends that; ValueError if it was not added."""
+
     def configure(self, **options: Any) -> None:
         """Changes options at run time: those that need not be fixed.  A TypeError or ValueError as
         of the constructor, and nothing is changed."""
@@ -467,6 +476,15 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
     def flush(self, key: _K = ..., *, idle_only: bool = False, fail_waiters: bool = False) -> None:
         """Retires every open resource, or those of one key: idle ones now, leased ones on
         return.  ``idle_only``, ``fail_waiters``: as in FastPool."""
+
+    def add_listener(self, listener: object) -> None:
+        """Has this object told what goes on in the pool, by those of the methods
+        ``created(pool, seconds)``, ``closed(pool, reason)``,
+        ``acquired_after_wait(pool, seconds)``, ``timed_out(pool, phase, seconds)``,
+        ``create_failed(pool, exc)`` and ``used(pool, seconds)`` that it has."""
+
+    def remove_listener(self, listener: object) -> None:
+        """Ends that; ValueError if it was not added."""
 
     def configure(self, **options: Any) -> None:
         """Changes options at run time: those that need not be fixed.  A TypeError or ValueError as
@@ -634,6 +652,15 @@ class SharedPool(Owner[_T]):
     def flush(self, *, idle_only: bool = False, fail_waiters: bool = False) -> None:
         """Drains every open resource: those not in use are closed now.  ``idle_only``: those in use
         stay in service.  ``fail_waiters``: who waits now gets PoolInterrupted."""
+
+    def add_listener(self, listener: object) -> None:
+        """Has this object told what goes on in the pool, by those of the methods
+        ``created(pool, seconds)``, ``closed(pool, reason)``,
+        ``acquired_after_wait(pool, seconds)``, ``timed_out(pool, phase, seconds)``,
+        ``create_failed(pool, exc)`` and ``used(pool, seconds)`` that it has."""
+
+    def remove_listener(self, listener: object) -> None:
+        """Ends that; ValueError if it was not added."""
 
     def configure(self, **options: Any) -> None:
         """Changes options at run time: those that need not be fixed.  A TypeError or ValueError as
@@ -1136,6 +1163,7 @@ class Core:
     def ask_get(self, on: bool) -> None: ...
     def ask_put(self, on: bool) -> None: ...
     def set_most_idle(self, n: float) -> None: ...
+    def listen(self, on: bool) -> None: ...
     def set_span(self, seconds: float) -> None: ...
     def reconfigure(
         self,
@@ -1176,7 +1204,7 @@ class Core:
     def close_resource(self, index: int, hook: Callable[[Any], object], use: int) -> bool: ...
     def is_ending(self, index: int, use: int) -> bool: ...
     def generation(self, index: int) -> int: ...
-    def free(self, index: int, why: str | None = None, generation: int | None = None) -> None: ...
+    def free(self, index: int, why: str | None = None, generation: int | None = None) -> bool: ...
     def slot(self, index: int) -> _Slot: ...
     def item(self, index: int) -> Any: ...
     def find(self, item: object) -> int: ...

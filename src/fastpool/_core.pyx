@@ -389,6 +389,14 @@ cdef class Core:
         self.most_idle = size_of(n)
         fp_lock_drop(&self.c.lock)
 
+    def listen(self, bint on):
+        """Whether there are listeners: then the manager hears of waits and of uses."""
+        fp_lock_take(&self.c.lock)
+        self.c.listened = on
+        if not on:
+            fp_gate_clear(self.c, FP_USED)
+        fp_lock_drop(&self.c.lock)
+
     def set_span(self, double seconds):
         """What a call waits at most unless it says otherwise; inf: for ever."""
         self.c.span = ns_of(seconds)
@@ -679,7 +687,7 @@ cdef class Core:
     def free(self, uint64_t index, str why=None, generation=None):
         """Gives a CREATING or CLOSING slot back: the place is free once more.  ``why`` its resource
         was closed is counted.  The manager is told on the housekeeper.  ``generation``: nothing is
-        done if somebody else has freed it since."""
+        done, and False returned, if somebody else has freed it since."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = slot_at(self, index)
         cdef void *item
@@ -690,7 +698,7 @@ cdef class Core:
         fp_lock_take(&c.lock)
         if not any_use and fp_slot_generation(slot) != use:
             fp_lock_drop(&c.lock)
-            return
+            return False
         item = fp_load_item(slot)
         if fp_slot_state(slot) == FP_CREATING:
             c.creating -= 1
@@ -711,6 +719,7 @@ cdef class Core:
             poke((0.0, manager.place_free, (left,)))
         if item != NULL:
             Py_DECREF(<object>item)
+        return True
 
     def slot(self, uint64_t index):
         """One entry of ``slots()``."""

@@ -85,6 +85,7 @@ ORDER: dict[str, str] = {
     """,
     "pool": """
         _driver_errors _broken _options _policy _hook_deadlines _lease_tracking _closing
+        _driver_errors _broken _options _policy _listeners _hook_deadlines _lease_tracking _closing
         _configuration _ended_waits _idle_checks _health_checks _creation _creation_in_caller
         _opening _maintenance _manager _loop_pool _per_loop __init__
     """,

@@ -263,7 +263,7 @@ async def borrow(
     """As ``Manager.borrow``, for a task; ends with ``take(hand)``.  ``manager``: or a ``LoopPool``,
     which awaits its hooks."""
     start = time.monotonic()
-    in_front = asked = False
+    in_front = asked = missed = False
     wait = errand = None
     try:
         its, me, core = _core.current(), _core.task(), manager.core
@@ -286,6 +286,7 @@ async def borrow(
             elif reason in ROOM:
                 if span == 0:
                     raise manager.refusal("timeout", start, span)
+                missed = True
                 manager.come(hand, start, span, me)
                 in_front, asked = in_front or asked or reason == "room at head", True
             elif reason == "stolen":
@@ -297,6 +298,7 @@ async def borrow(
             try:
                 reason = wait.join_pool(hand, me, left, in_front=in_front)
                 if reason is None:
+                    missed = True
                     await wait
                     reason = wait.outcome
                     if manager.awaits:  # of two that it was notified of, another loop may want one
@@ -306,6 +308,8 @@ async def borrow(
                 reason, in_front = "room", True
         if manager.tracking.on:
             manager.tracking.note(hand)
+        if missed and manager.listeners is not None:
+            manager.acquired_after_wait(time.monotonic() - start)
         return take(hand)
     except BaseException:
         if wait is not None:
@@ -341,10 +345,11 @@ def settle(
     None: all is done."""
     hooks = manager.hooks
     if hooks.reset is None and error is None and not discard and manager.unfit(index, None) is None:
-        if manager.tracking.on:
-            manager.tracking.forget(index)
+        used = manager.tracking.forget(index) if manager.tracking.on else None
         if manager.keep(index) is None:
             manager.came_back()
+            if used is not None:
+                manager.was_used(used)
             return None
 
     if manager.awaits:

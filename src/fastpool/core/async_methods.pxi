@@ -227,9 +227,7 @@ cdef object lease_aexit(Lease lease, object error):
         if given != 0 and not told:
             return DONE
     if given != 0:  # while the pool was being closed, say
-        manager = fp_manager(c, 0)
-        if manager is not None:
-            manager.returned(True)
+        tell_how(c, True)
         return DONE
     manager = pool_claim(c, l.slot, l.generation)
     if manager is None:  # given back by another way

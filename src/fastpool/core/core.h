@@ -119,6 +119,7 @@ enum {
     FP_ASK_PUT = 128,  /* a put always asks the manager: reset hook, idle limit, tracking */
     FP_NOTICE = 256,   /* the head has a notice; a return after `hand_over_at` must dispatch */
     FP_TELL = 512,     /* what comes back may be wanted elsewhere: the manager is told */
+    FP_USED = 1024,    /* a measured use is to be told to listeners: see fp_pool_sampled */
     FP_LINE_BITS = FP_GETTERS | FP_HANDOFF | FP_PUTTERS | FP_NOTICE,
     FP_GET_SLOW = FP_CLOSED | FP_SUSPENDED | FP_HANDOFF | FP_PUTTERS | FP_ASK_GET,
     FP_PUT_SLOW = FP_CLOSED | FP_SHUT | FP_GETTERS | FP_PUTTERS | FP_ASK_PUT,
@@ -134,6 +135,7 @@ typedef struct fp_core {
                                FP_WEIGHTED: a semaphore, which is always fair */
     int lifo, fair;
     FP_SHARED(int) timed; /* returns read the clock: idle time or life time is limited, or checks */
+    FP_SHARED(int) listened; /* there are listeners; writer: under the lock; readers: the slow path */
     int asks;            /* leases read it too: there is a check hook */
     int sharded;         /* an async factory: each event loop has a core of its own, see loop_lookup.h */
     int64_t *clock;      /* a manual clock for tests, or NULL */
@@ -165,6 +167,7 @@ typedef struct fp_core {
     uint64_t counted[4];     /* what else has happened, by its number: see Core.count */
     fp_times waits, held;  /* time in line, all; time in use, sampled */
     fp_times creates;      /* of creations that went well */
+    int64_t used;          /* ns of the measured use that is to be told; with FP_USED */
     fp_deque items;           /* queue use */
     fp_slots slots;           /* pool use */
     struct fp_core *next, *prev; /* all blocks in use; under the registry's lock */
@@ -633,11 +636,32 @@ static inline int fp_pool_publish(fp_core *c, fp_slot *slot, unsigned from, uint
     return 1;
 }
 
+/* One measured use in so many is told to listeners, by the next return that may call Python. */
+enum { FP_TOLD = 8 };
+
+/* A use was measured.  Under the lock. */
+static void fp_used(fp_core *c, int64_t used) {
+    fp_times_add(&c->held, used);
+    if (fp_load(&c->listened, relaxed) && c->held.count % FP_TOLD == 0) {
+        c->used = used;
+        fp_gate_set(c, FP_USED);
+    }
+}
+
+/* What is to be told of, once; -1: nothing. */
+static int64_t fp_used_take(fp_core *c) {
+    fp_lock_take(&c->lock);
+    int64_t used = fp_gate(c) & FP_USED ? c->used : -1;
+    fp_gate_clear(c, FP_USED);
+    fp_lock_drop(&c->lock);
+    return used;
+}
+
 static FP_COLD void fp_pool_sampled(fp_core *c, fp_slot *slot) {
     int64_t used = fp_clock_precise() - slot->sampled;
     slot->sampled = 0;
     fp_lock_take(&c->lock);
-    fp_times_add(&c->held, used);
+    fp_used(c, used);
     fp_lock_drop(&c->lock);
 }
 
@@ -655,9 +679,9 @@ static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation,
     fp_store(&slot->owner, 0, relaxed);
     if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
     uint32_t gate = fp_gate(c); /* after the publish: see the proof at the head of this file */
-    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL | FP_ASK_PUT))) {
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL | FP_ASK_PUT | FP_USED))) {
         if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);
-        *told = (gate & (FP_CLOSED | FP_TELL | FP_ASK_PUT)) != 0;
+        *told = (gate & (FP_CLOSED | FP_TELL | FP_ASK_PUT | FP_USED)) != 0;
     }
     return 1;
 }

@@ -113,7 +113,7 @@ cdef extern from *:
         uint64_t size, taken
     ctypedef struct fp_core:
         uint64_t id
-        int use, lifo, fair, timed, asks, sharded
+        int use, lifo, fair, timed, asks, sharded, listened
         int64_t *clock
         int64_t fresh_for
         int64_t span
@@ -150,7 +150,7 @@ cdef extern from *:
     const int FP_QUEUE, FP_POOL, FP_SHARING, FP_WEIGHTED, FP_MOST_SLOTS
     const uint64_t FP_RETIRE
     const int FP_FREE_SLOT, FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
-    const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL
+    const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL, FP_USED
     const int FP_PUTTERS
     const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED, FP_EXPIRED
     const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY, FP_STOLEN
@@ -265,6 +265,7 @@ cdef extern from *:
     void fp_slot_lend(fp_slot *)
     int fp_begin(fp_core *, fp_slot *)
     void fp_pool_sampled(fp_core *, fp_slot *)
+    int64_t fp_used_take(fp_core *)
     int fp_pool_end(fp_core *, fp_slot *)
     int fp_pool_publish(fp_core *, fp_slot *, unsigned, uint64_t)
     int fp_pool_return(fp_core *, fp_slot *, uint64_t, int *)

@@ -130,7 +130,7 @@ static FP_COLD void fp_share_measured(fp_share *l) {
     fp_core *c = fp_lease_core(&l->of);
     int64_t used = fp_clock_precise() - l->since;
     fp_lock_take(&c->lock);
-    fp_times_add(&c->held, used);
+    fp_used(c, used);
     fp_lock_drop(&c->lock);
 }
 

@@ -48,10 +48,13 @@ cdef fp_slot *pool_lend(
                 except Permit as granted:
                     permit, state = granted.args[0], FP_ROOM_AT_HEAD
                 if slot != NULL:
-                    if not fp_begin(c, slot):
+                    if fp_begin(c, slot):
+                        reason = "due"
+                    elif not c.listened:
                         return slot
+                    else:
+                        reason = "fresh"
                     hand_take(hand, slot, generation)
-                    reason = "due"
                 else:
                     reason = REASONS.get(state)
             manager.borrow(
@@ -98,6 +101,8 @@ cdef object pool_settle(
         manager.settle(number_of(slot), error, discard)
     except BaseException as failure:  # of a signal handler, or a reset hook
         return settle_failed(c, id, slot, generation, failure)
+    if fp_gate(c) & FP_USED:
+        tell(c)
     return True
 
 
@@ -290,6 +295,16 @@ cdef class FastPool(Store):
             return queue_options(self)
         return manager_of(self.c, "options").readable()
 
+    def add_listener(self, listener):
+        """Has this object told what goes on in the pool, by those of the methods ``created(pool, seconds)``,
+        ``closed(pool, reason)``, ``acquired_after_wait(pool, seconds)``, ``timed_out(pool, phase,
+        seconds)``, ``create_failed(pool, exc)`` and ``used(pool, seconds)`` that it has."""
+        manager_of(self.c, "add_listener").add_listener(self, listener)
+
+    def remove_listener(self, listener):
+        """Ends that; ValueError if it was not added."""
+        manager_of(self.c, "remove_listener").remove_listener(listener)
+
     def suspend(self, *, fail_waiters=False):
         """Gets wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already gets
         PoolInterrupted."""
@@ -387,10 +402,25 @@ cdef inline object pool_put(fp_core *c, object resource):
 
 
 cdef object tell(fp_core *c):
-    """The pool was closed while something was being returned, or that may be wanted elsewhere.  It may
-    be gone by now, or be another in the same block: that one looks in vain."""
+    return tell_how(c, False)
+
+
+cdef object tell_how(fp_core *c, bint later):
+    """The pool was closed while something was being returned, or that may be wanted elsewhere, or there
+    are listeners.  It may be gone by now, or be another in the same block: that one looks in vain."""
+    cdef int64_t used
     manager = fp_manager(c, 0)
-    if manager is not None:
+    if manager is None:
+        return
+    if fp_gate(c) & FP_USED:
+        used = fp_used_take(c)
+        if used >= 0:
+            manager.was_used(used * 1e-9)
+        if c.use == FP_POOL and not fp_gate(c) & (FP_CLOSED | FP_TELL | FP_ASK_PUT):
+            return
+    if later:
+        manager.returned(True)
+    else:
         manager.returned()
 
 

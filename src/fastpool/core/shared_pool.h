@@ -60,9 +60,9 @@ static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *told) {
     }
     uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in core.h */
     if (FP_UNLIKELY(given == 2)) *told = 1;
-    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL))) {
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL | FP_USED))) {
         if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);
-        *told |= (gate & (FP_CLOSED | FP_TELL)) != 0;
+        *told |= (gate & (FP_CLOSED | FP_TELL | FP_USED)) != 0;
     }
     return 1;
 }

@@ -201,6 +201,16 @@ cdef class SharedPool(Owner):
         """The options by name, as the constructor would take them: a copy."""
         return manager_of(self.c, "options").readable()
 
+    def add_listener(self, listener):
+        """Has this object told what goes on in the pool, by those of the methods ``created(pool, seconds)``,
+        ``closed(pool, reason)``, ``acquired_after_wait(pool, seconds)``, ``timed_out(pool, phase,
+        seconds)``, ``create_failed(pool, exc)`` and ``used(pool, seconds)`` that it has."""
+        manager_of(self.c, "add_listener").add_listener(self, listener)
+
+    def remove_listener(self, listener):
+        """Ends that; ValueError if it was not added."""
+        manager_of(self.c, "remove_listener").remove_listener(listener)
+
     def suspend(self, *, fail_waiters=False):
         """Leases wait until ``resume``; returns work as ever.  ``fail_waiters``: who waits already
         gets PoolInterrupted."""

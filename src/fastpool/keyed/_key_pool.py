@@ -144,6 +144,10 @@ class KeyPool(Manager):
             )
         return error
 
+    @property
+    def listeners(self) -> Any:
+        return self.keyed.listeners
+
     def unpin(self) -> None:
         """A caller has what it came for, or has gone without."""
         idle = self.lock.run(_core.unpin, self.core)

@@ -17,6 +17,7 @@ from ..errors import PoolClosed
 from ..pool._configuration import change, readable
 from ..pool._ended_waits import end_waits
 from ..pool._idle_checks import check_all, checkable
+from ..pool._listeners import add, remove
 from ..pool._manager import warn_unclosed
 from ..stats import KeyedStats, KeySizes, snapshot
 from ._capacity import CapacityArbiter
@@ -39,6 +40,8 @@ CLOSERS = 8  # threads that close what expires or is evicted, of all keys
 class KeyedManager:
     """See the module.  Fields are written under ``lock``.  Its own core lends nothing: it says that
     the pool is closed or suspended."""
+
+    listeners: Any = None
 
     def __init__(self, core: _core.Core, options: KeyedOptions) -> None:
         self.core = core
@@ -159,6 +162,12 @@ class KeyedManager:
     def maxsize(self) -> int:
         """Of one key."""
         return self.options.maxsize
+
+    def add_listener(self, pool: Any, listener: Any) -> None:
+        add(self, [branch.core for branch in self.everyone()], pool, listener)
+
+    def remove_listener(self, listener: Any) -> None:
+        remove(self, [branch.core for branch in self.everyone()], listener)
 
     def readable(self) -> dict[str, Any]:
         return readable(self)

@@ -11,6 +11,7 @@ from operator import methodcaller
 
 from .. import _core
 from .._runtime.threads import on_loop
+from ._listeners import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ class Closing:
             failure = error
         finally:
             self.deadlines.end(index)  # before the place is free: then the number is another's
-        core.free(index, why, use)
+        freed = core.free(index, why, use)
         if failure is not None:
             self.manager.log("close failed", failure)
+        if freed:
+            tell(self.manager, "closed", why)
 
     def on(self, workers: ThreadGroup, index: int, why: str) -> None:
         """In a thread of the pool: whatever the hook raises, the place is free in the end."""

@@ -14,6 +14,7 @@ from .. import _blocking, _core, _reports
 from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from . import _policy
+from ._listeners import tell, tell_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -306,6 +307,10 @@ class Creator:
                 self._fail(attempt, error)
         finally:
             self.start()
+        if error is None:
+            tell(self.manager, "created", took)
+        else:
+            tell(self.manager, "create_failed", error)
 
     def note(self, error: BaseException | None) -> None:
         """Keep how a call of the factory ended.  In threads of the pool's own."""
@@ -425,3 +430,4 @@ class Creator:
         error = PoolTimeout(manager.name, "create", waited, manager.sizes())
         if not self._tell(attempt, error) and self.insists:
             self.note(error)
+        tell_apart(manager, "timed_out", "create", waited)

@@ -14,6 +14,7 @@ import time
 from .. import _blocking, _core, _reports
 from .._runtime import scheduler
 from ._creation import Creator
+from ._listeners import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class CallerCreator(Creator):
         try:
             _blocking.before_wait(manager.name, _blocking.ACQUIRE)
             core.create_here(hand, manager.hooks.create, self.refuse, self.lifetime())
-            core.count_created(time.monotonic() - start)
+            took = time.monotonic() - start
+            core.count_created(took)
         except BaseException as failure:
             error = failure
             core.free_here(hand)  # before others are looked for: they may have the place
@@ -80,9 +82,11 @@ class CallerCreator(Creator):
             scheduler.poke(self._over, error)
             if error is not None:
                 _reports.note(error, f"raised by the factory of fastpool {manager.name!r}")
+                tell(manager, "create_failed", error)
                 error = None  # or this frame and the exception refer to each other
         manager.changed()
         manager.maintenance.opened(hand.index)
+        tell(manager, "created", took)
 
     def _over(self, error: BaseException | None) -> None:
         """On the housekeeper: a borrower has called the factory, and its permit is free."""

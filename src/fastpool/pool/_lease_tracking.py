@@ -42,11 +42,14 @@ class LeaseTracking:
         """Of what is lent now."""
         return [self.core.now(), threading.current_thread().name, self.call_stack(), False]
 
-    def forget(self, index: int) -> None:
-        """It came back, or nobody has it any more."""
+    def forget(self, index: int) -> float | None:
+        """It came back, or nobody has it any more; how long it was held, if that is known."""
         entry = self.taken.pop(index, None)
-        if entry is not None:
-            self.core.add_held(max(0.0, self.core.now() - entry[0]))
+        if entry is None:
+            return None
+        held: float = max(0.0, self.core.now() - entry[0])
+        self.core.add_held(held)
+        return held
 
     def place(self, index: int) -> str | None:
         """Where it was taken.  May be asked in a finaliser."""

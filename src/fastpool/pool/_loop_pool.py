@@ -20,6 +20,7 @@ from . import _policy
 from ._closing import Closing
 from ._creation import Attempt, Creator
 from ._health_checks import HealthChecks
+from ._listeners import tell, tell_apart
 from ._maintenance import Maintenance
 from ._manager import Manager
 
@@ -225,6 +226,7 @@ class LoopClosing(Closing):
         if self.core.begin_close(index, use):
             self.manager.shards.part_with([resource])  # before its place looks free
             self.core.free(index, "loop")
+            tell_apart(self.manager, "closed", "loop")
 
     def rescue(self, index: int, why: str) -> None:
         use = self.core.generation(index)
@@ -253,6 +255,7 @@ class LoopClosing(Closing):
             self.manager.log("a close was cancelled, most likely with its event loop", None)
         elif failure is not None:
             self.manager.log("close failed", failure)
+        tell(self.manager, "closed", why)
 
     async def _close(self, resource: Any) -> None:
         hook = self.hook
@@ -348,9 +351,10 @@ class LoopPool(Manager):
         """As ``Manager.settle``."""
         core = self.core
         self.used_at = core.now()
+        used = None
         try:
             if self.tracking.on:
-                self.tracking.forget(index)
+                used = self.tracking.forget(index)
             why = "discarded" if discard else self.broken(index, error)
             why = why or await self._areset(index) or self.keep(index, error)
         except BaseException:
@@ -362,6 +366,8 @@ class LoopPool(Manager):
             await self.closing.end(index, why, core.generation(index))
         if core.closed:
             self.sweep()
+        if used is not None:
+            self.was_used(used)
 
     async def _areset(self, index: int) -> str | None:
         if self.hooks.reset is None:
@@ -389,6 +395,10 @@ class LoopPool(Manager):
             self.settle(index, error, discard)
             return None
         return asyncio.shield(self.tasks.insist(self.asettle, index, error, discard))
+
+    @property
+    def listeners(self) -> Any:
+        return self.shards.listeners
 
     def asks_put(self) -> bool:
         return super().asks_put() or self.options.max_idle != INF
@@ -438,5 +448,6 @@ class LoopPool(Manager):
             ended = state == "closing" or (state != "creating" and core.retire(index))
             if ended and core.begin_close(index, use):
                 core.free(index, "loop")
+                tell_apart(self, "closed", "loop")
                 gone.append(resource)
         return gone

@@ -25,6 +25,7 @@ from ._health_checks import HealthChecks
 from ._hook_deadlines import HookDeadlines
 from ._idle_checks import check_all, checkable
 from ._lease_tracking import LeaseTracking
+from ._listeners import add, remove, tell
 from ._maintenance import Maintenance
 from ._opening import open_now
 
@@ -52,6 +53,7 @@ class Manager:
     """See the module.  Slots are named by number; a number is valid for whoever owns the slot."""
 
     awaits = False  # hooks are coroutine functions: see _loop_pool.py
+    listeners: Any = None  # of the whole pool; see _listeners.py
 
     def __init__(self, core: _core.Core, options: Options) -> None:
         self.core = core
@@ -82,6 +84,8 @@ class Manager:
             clock=getattr(o.clock, "ticks", o.clock),
         )
         self.core.set_most_idle(self.most_idle())
+        if self.listeners is not None and self.listeners.all:
+            self.core.listen(True)
 
     def most_idle(self) -> float:
         """While more are open, the core asks at each return, if it does not ask anyway."""
@@ -147,6 +151,7 @@ class Manager:
         core = self.core
         start = time.monotonic() - waited
         in_front = asked = False
+        missed = waited > 0 and reason == "fresh"  # it has waited in the core
         if self.maintenance.dozing:
             self.maintenance.wake_up()
         while reason != "fresh":
@@ -155,6 +160,7 @@ class Manager:
                     break
                 in_front = True  # a grant that was no good: the place in line is kept
             elif reason in ROOM:
+                missed = True
                 if self.creator.create_here(hand, permit):
                     break
                 permit = None
@@ -167,12 +173,19 @@ class Manager:
             elif reason is not None:
                 raise self.refusal(reason, start, span)
             left = None if span is None else max(0.0, start + span - time.monotonic())
+            missed = True
             try:
                 reason = core.take(hand, left, in_front=in_front)
             except _core.Permit as granted:
                 reason, permit, in_front = "room", granted.args[0], True
         if self.tracking.on:
             self.tracking.note(hand)
+        if missed and self.listeners is not None:
+            self.acquired_after_wait(time.monotonic() - start)
+
+    def acquired_after_wait(self, seconds: float) -> None:
+        """A borrower has a resource in hand, for which it had to wait so long."""
+        tell(self, "acquired_after_wait", seconds)
 
     def come(self, hand: _core.SlotGuard, start: float, span: float | None, me: int) -> None:
         """Nothing is idle and there is room: has one more opened for a caller on its way to the
@@ -212,6 +225,7 @@ class Manager:
             self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())
         )
         error.__cause__ = cause
+        tell(self, "timed_out", phase, waited)
         return error
 
     def sizes(self) -> dict[str, int]:
@@ -238,8 +252,7 @@ class Manager:
         if self.hooks.reset is not None and on_loop():
             self.errands.hand_over(self._settle, index, error, discard)
             return
-        if self.tracking.on:
-            self.tracking.forget(index)
+        used = self.tracking.forget(index) if self.tracking.on else None
         why = "discarded" if discard else self.unfit(index, error) or self.keep(index, error)
         if why is None:
             self.came_back()
@@ -247,6 +260,12 @@ class Manager:
             self.closing.here(index, why)
         if core.closed or self.orphaned:
             self.sweep()
+        if used is not None:
+            self.was_used(used)
+
+    def was_used(self, seconds: float) -> None:
+        """For the core: a use that was measured, and is over."""
+        tell(self, "used", seconds)
 
     def _settle(self, index: int, error: BaseException | None, discard: bool) -> None:
         """On a worker."""
@@ -499,6 +518,12 @@ class Manager:
 
     def readable(self) -> dict[str, Any]:
         return readable(self)
+
+    def add_listener(self, pool: Any, listener: Any) -> None:
+        add(self, [self.core], pool, listener)
+
+    def remove_listener(self, listener: Any) -> None:
+        remove(self, [self.core], listener)
 
     def to_keep(self) -> int:
         """How many are open, at least, in a pool that nobody uses."""

@@ -21,6 +21,7 @@ from ..stats import added, nothing, snapshot, tally
 from ._configuration import change, look_again, readable, tell_core
 from ._ended_waits import end_waits
 from ._idle_checks import check_all, checkable
+from ._listeners import add, remove
 from ._loop_pool import LoopPool
 from ._manager import warn_unclosed
 from ._opening import begin
@@ -45,6 +46,8 @@ GAUGES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting"
 class PerLoopManager:
     """See the module.  Its own core opens nothing: it says that the pool is closed or suspended,
     and sends threads here."""
+
+    listeners: Any = None
 
     def __init__(self, core: _core.Core, options: Options) -> None:
         self.core = core
@@ -353,6 +356,12 @@ class PerLoopManager:
 
     def readable(self) -> dict[str, Any]:
         return readable(self)
+
+    def add_listener(self, pool: Any, listener: Any) -> None:
+        add(self, [shard.core for shard in self.everyone()], pool, listener)
+
+    def remove_listener(self, listener: Any) -> None:
+        remove(self, [shard.core for shard in self.everyone()], listener)
 
     def to_keep(self) -> int:
         return self.options.least

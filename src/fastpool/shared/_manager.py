@@ -13,6 +13,7 @@ from ..pool._broken import evidence
 from ..pool._closing import Closing
 from ..pool._creation import Attempt, Creator
 from ..pool._ended_waits import end_waits
+from ..pool._listeners import tell_apart
 from ..pool._manager import Manager
 from ._lease_tracking import SharedLeaseTracking
 from ._maintenance import SharedMaintenance
@@ -172,7 +173,9 @@ class SharedManager(Manager):
     def judge(self, index: int, ticket: int, error: BaseException | None, discard: bool) -> None:
         """For the core: a lease is about to be given back, by other than the plain way."""
         if ticket:
-            self.tracking.forget(ticket)
+            used = self.tracking.forget(ticket)
+            if used is not None and self.listeners is not None:  # the slot is not given back yet
+                scheduler.poke(tell_apart, self, "used", used)
         if discard:
             self.drain(index, "discarded")
         elif error is not None:
