@@ -122,7 +122,8 @@ ORDER: dict[str, str] = {
         tables bench.competitors bench.timing bench
         demo.server_process demo.servers demo.accounting demo.load demo.clients demo.comparison
         demo.verdicts demo.outage demo.burst demo
-        top.figures top.rates top.watch top.attach top.targets top.plain top __init__
+        top.figures top.rates top.watch top.attach top.targets top.plain top.live_pool top.live top
+        __init__
     """,
 }
 

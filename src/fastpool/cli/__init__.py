@@ -83,7 +83,7 @@ def _add_top(commands: Any) -> None:
         help="the pools of a running process: who holds what, who waits, live",
         description="Shows the pools of a process that has a debug socket (FASTPOOL_DEBUG_SOCKET=1,"
         " or fastpool.debug.serve()), or that can be given one: Python 3.14 and newer, where the"
-        " system allows.",
+        " system allows. Live on a terminal; one table where the output is no terminal.",
     )
     top.add_argument(
         "target",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Any
 
 from ._address import folders, parse
-
-if TYPE_CHECKING:
-    import socket
 
 __all__ = ["Connection", "connect", "sockets"]
 
@@ -101,7 +100,9 @@ class Connection:
             raise PermissionError(f"{self.address} does not let us in: {why}") from None
 
     def close(self) -> None:
-        """Close it.  Idempotent."""
+        """Close it; a request that waits for its answer ends.  Idempotent."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
         self._lines.close()
         self._sock.close()
 

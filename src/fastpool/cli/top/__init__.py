@@ -1,4 +1,4 @@
-"""`fastpool top`: the pools of a running process, as a table or as JSON."""
+"""`fastpool top`: the pools of a running process, live, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -28,11 +28,33 @@ def run(
     NoTarget: there is no such process, or it does not let us look.
     """
     with find(target, token or os.environ.get(VARIABLE) or None) as process:
+        watch = Watch(process)
         try:
-            return _printed(Watch(process), once, as_json, interval)
+            if once or as_json or not sys.stdout.isatty():
+                return _printed(watch, once, as_json, interval)
+            return _live(watch, interval)
         except Gone as error:
             print(f"fastpool top: {error}", file=sys.stderr)
             return 1
+
+
+def _live(watch: Watch, interval: float) -> int:
+    """Show it on the terminal until the user leaves."""
+    try:
+        from .live import TopApp
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("textual", "rich"):
+            raise
+        print(
+            f"fastpool top: the live screen needs {missing}: pip install 'fastpool[top]'\n"
+            "Without it: fastpool top --once, or --json.",
+            file=sys.stderr,
+        )
+        return 1
+    app = TopApp(watch, interval)
+    app.run()
+    return app.return_code or 0
 
 
 def _printed(watch: Watch, once: bool, as_json: bool, interval: float) -> int:

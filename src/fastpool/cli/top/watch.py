@@ -100,6 +100,10 @@ class Watch:
             return None
         return _detail(seen["pools"][0])
 
+    def close(self) -> None:
+        """Close the connection: whoever waits for an answer is Gone.  Idempotent."""
+        self._process.close()
+
     def _ask(self, **request: Any) -> dict[str, Any]:
         try:
             return self._process.ask(**request)
