@@ -82,7 +82,7 @@ class Options:
     broken = staticmethod(is_broken)  # what discard_on="broken" means
 
     @property
-    def least(self) -> int:
+    def least_idle(self) -> int:
         """So many are idle, at least, in a pool that nobody uses."""
         return max(self.min_idle, self.min_size)
 
@@ -112,7 +112,7 @@ class Options:
         """For ``resize``: TypeError or ValueError unless it is a good one for this pool."""
         if isinstance(maxsize, bool) or not isinstance(maxsize, int):
             raise TypeError(f"{self.name}: maxsize must be an int, not {maxsize!r}")
-        if maxsize < 0 or (maxsize and maxsize < self.least):
+        if maxsize < 0 or (maxsize and maxsize < self.least_idle):
             name = "min_idle" if maxsize < self.min_idle or not self.min_size else "min_size"
             raise ValueError(
                 f"{self.name}: maxsize must be 0 (no cap) or at least {name} "
