@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from ._protocols import AsyncFactory, Factory, KeyedFactory
-from .stats import Holder, KeyedStats, PoolStats, SharedStats
+from .stats import Holder, KeyedStats, PoolStats, ResourceInfo, SharedStats
 from .testing import ManualClock
 
 _T = TypeVar("_T")
@@ -303,6 +303,13 @@ class FastPool(Store[_T]):
     def discard(self, resource: _T) -> None:
         """Closes a resource that is lent out, in place of ``put``; ValueError as there."""
 
+    def retire(self, resource: _T) -> None:
+        """Has a resource closed and not lent again: now if it is idle, else when it comes back.
+        ValueError if it is not the pool's."""
+
+    def info(self, resource: _T) -> ResourceInfo:
+        """The age of a resource, how often it was lent, and for how long it was not given back."""
+
     def resize(self, maxsize: int) -> None:
         """A new cap: growing serves waiters at once; when shrinking, surplus idle resources are
         closed now and leased ones when they come back."""
@@ -418,6 +425,12 @@ class Lease(Generic[_T_co]):
 
     def discard(self) -> None:
         """Closes the resource instead of giving it back; once, PoolError after that."""
+
+    def retire(self) -> None:
+        """Has the resource closed when it comes back, and not lent again."""
+
+    def info(self) -> ResourceInfo:
+        """The age of the resource, how often it was lent, and how long ago it was given back."""
 
 class KeyedPool(Owner[_T], Generic[_K, _T]):
     """A pool of resources for each key, under common limits."""
@@ -642,6 +655,9 @@ class SharedPool(Owner[_T]):
     def avoid(self, resource: _T, on: bool = True) -> None:
         """No more leases of it until it is called with False; it stays open."""
 
+    def info(self, resource: _T) -> ResourceInfo:
+        """The age of a resource, how often it was lent, and for how long no lease of it ended."""
+
     def ended(self, resource: _T) -> int:
         """How many leases of this resource have ended so far.  ValueError if it is not the
         pool's."""
@@ -769,6 +785,12 @@ class SharedLease(Generic[_T_co]):
 
     def penalize(self) -> None:
         """``SharedPool.penalize`` of its resource."""
+
+    def retire(self) -> None:
+        """``SharedPool.drain`` of its resource."""
+
+    def info(self) -> ResourceInfo:
+        """The age of the resource, how often it was lent, and for how long no lease of it ended."""
 
 # ---- Object caches ------------------------------------------------------------------------------
 
@@ -1310,6 +1332,7 @@ def bind(
 ) -> object: ...
 def bind_shared(configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[Any, str]]) -> None: ...
 def fail_waiters(core: Core, make: Callable[[], BaseException]) -> None: ...
+def end_item(core: Core, close: _Close, item: object, why: str) -> bool: ...
 def end_unused(parts: Collection[tuple[Core, _Close]], why: str) -> None: ...
 def assign(thing: object, values: dict[str, Any]) -> None: ...
 def bind_registry(enter: Callable[[Any], None]) -> None: ...

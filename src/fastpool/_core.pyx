@@ -1016,6 +1016,7 @@ def after_fork_in_child():
 
 
 include "core/queue.pxi"
+include "core/resource_info.pxi"
 include "core/pool.pxi"
 include "core/wait.pxi"
 include "core/shared_pool.pxi"

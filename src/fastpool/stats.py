@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
     from .pool._manager import Manager
 
-__all__ = ["Histogram", "Holder", "KeySizes", "KeyedStats", "PoolStats", "SharedStats"]
+__all__ = [
+    "Histogram",
+    "Holder",
+    "KeySizes",
+    "KeyedStats",
+    "PoolStats",
+    "ResourceInfo",
+    "SharedStats",
+]
 
 T_co = TypeVar("T_co", covariant=True)
 # What is in a tally beside ``closed``.
@@ -133,6 +141,18 @@ class Holder(Generic[T_co]):
     def __str__(self) -> str:
         where = f" at {self.stack[0]}" if self.stack else ""
         return f"{self.thread or 'an unknown thread'} for {self.age:.3g} s{where}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceInfo:
+    """One resource: its age in seconds, to 1/64; how many leases of it there were, the present one
+    among them; for how many seconds none was given back, or it was made: asked when a lease begins,
+    for how long it lay idle before; and whether it is to be closed when it comes back."""
+
+    age: float
+    uses: int
+    since_return: float
+    retiring: bool
 
 
 def tally(manager: Manager) -> dict[str, Any]:

@@ -28,7 +28,7 @@ ROWS: dict[str, set[str]] = {
     "_reports": set(),
     "_misuse": {"_reports"},
     "_blocking": {"errors", "_reports"},
-    "_core": {"errors", "_gevent", "_reports", "_misuse", "_blocking"},
+    "_core": {"errors", "stats", "_gevent", "_reports", "_misuse", "_blocking"},
     "_runtime": {"_core", "_reports"},
     "_aio": {"_core", "_misuse", "_runtime"},
     "queue": {"errors", "_core"},

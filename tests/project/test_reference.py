@@ -225,7 +225,7 @@ def test_every_public_member_is_in_its_page(kind: type, name: str) -> None:
     assert re.search(rf"`{name}\b", PAGES[COMPILED[kind.__name__]])
 
 
-@each("kind", ["PoolStats", "SharedStats", "KeyedStats", "Histogram", "Holder"])
+@each("kind", ["PoolStats", "SharedStats", "KeyedStats", "Histogram", "Holder", "ResourceInfo"])
 def test_every_field_is_in_the_reference(kind: str) -> None:
     section = PAGES["stats"].partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
     members = [name for name in dir(getattr(fastpool.stats, kind)) if not name.startswith("_")]

@@ -14,6 +14,7 @@ typedef struct {
     uint32_t *slots;
     size_t wanted;      /* before the step: so many are named already */
     size_t count, next; /* after it: those before `next` are dealt with */
+    void *item;         /* of fp_take_item; NULL after it: no slot holds that */
 } fp_taken;
 
 typedef int (*fp_taking)(fp_core *, fp_taken *);
@@ -34,30 +35,45 @@ static int fp_take_these(fp_core *c, fp_taken *t) {
     return 1;
 }
 
+/* Takes a slot that is idle; marks one that is open otherwise. */
+static void fp_take_or_mark(fp_core *c, fp_taken *t, fp_slot *slot) {
+    uint64_t word = fp_load(&slot->word, relaxed);
+    for (;;) { /* on the very word that was looked at: it may become idle at any moment */
+        unsigned state = fp_state(word);
+        if (state == FP_FREE_SLOT || state == FP_CLOSING) return;
+        if (state == FP_IDLE) {
+            if (fp_end_idle(c, slot)) {
+                t->slots[t->count++] = slot->index;
+                return;
+            }
+            word = fp_load(&slot->word, relaxed);
+        } else if (fp_cas(&slot->word, &word, word | FP_RETIRE, acq_rel)) {
+            return;
+        }
+    }
+}
+
 /* All that is open: what is idle, or of a shared pool in no use, is taken, the rest is marked to be
  * closed when it comes back.  Under the lock.  0 when memory is short. */
 static int fp_take_all(fp_core *c, fp_taken *t) {
     if (!fp_taken_room(t, c->open)) return 0;
-    FP_EACH_SLOT(c, slot) {
-        if (c->use == FP_SHARING) {
-            if (fp_sharing_bar(c, slot)) t->slots[t->count++] = slot->index;
-            continue;
-        }
-        uint64_t word = fp_load(&slot->word, relaxed);
-        for (;;) { /* on the very word that was looked at: it may become idle at any moment */
-            unsigned state = fp_state(word);
-            if (state == FP_FREE_SLOT || state == FP_CLOSING) break;
-            if (state == FP_IDLE) {
-                if (fp_end_idle(c, slot)) {
-                    t->slots[t->count++] = slot->index;
-                    break;
-                }
-                word = fp_load(&slot->word, relaxed);
-            } else if (fp_cas(&slot->word, &word, word | FP_RETIRE, acq_rel)) {
-                break;
-            }
-        }
+    FP_EACH_SLOT(c, slot)
+    if (c->use == FP_SHARING) {
+        if (fp_sharing_bar(c, slot)) t->slots[t->count++] = slot->index;
+    } else {
+        fp_take_or_mark(c, t, slot);
     }
+    return 1;
+}
+
+/* The same for one: that which holds `item`, in a pool that is not shared. */
+static int fp_take_item(fp_core *c, fp_taken *t) {
+    fp_slot *slot = fp_slots_find(&c->slots, t->item);
+    if (!fp_taken_room(t, 1)) return 0;
+    if (slot == NULL)
+        t->item = NULL;
+    else
+        fp_take_or_mark(c, t, slot);
     return 1;
 }
 

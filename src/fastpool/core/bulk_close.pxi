@@ -8,11 +8,13 @@ cdef extern from *:
     ctypedef struct fp_taken:
         uint32_t *slots
         size_t wanted, count, next
+        void *item
     ctypedef int (*fp_taking)(fp_core *, fp_taken *)
     int fp_taken_room(fp_taken *, size_t)
     int fp_take_these(fp_core *, fp_taken *)
     int fp_take_all(fp_core *, fp_taken *)
     int fp_take_idle(fp_core *, fp_taken *)
+    int fp_take_item(fp_core *, fp_taken *)
     int fp_take_unused(fp_core *, fp_taken *)
     int fp_take_surplus(fp_core *, fp_taken *)
 
@@ -90,6 +92,14 @@ def end_all(list parts, str why):
 def end_idle(list parts, str why):
     """The same for what is idle in cores that are closed."""
     end_taken([nothing_of(core, close) for core, close in parts], fp_take_idle, why)
+
+
+def end_item(Core core not None, close, item, str why):
+    """The same for one resource; False: the core does not hold it."""
+    cdef Taken taken = nothing_of(core, close)
+    taken.of.item = <void *>item
+    end_taken([taken], fp_take_item, why)
+    return taken.of.item != NULL
 
 
 def end_unused(list parts, str why):

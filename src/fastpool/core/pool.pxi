@@ -267,6 +267,19 @@ cdef class FastPool(Store):
             c, slot, 0 if slot == NULL else fp_slot_generation(slot), resource, "discard"
         )
 
+    def retire(self, resource):
+        """Has a resource closed and not lent again: now if it is idle, else when it comes back.
+        ValueError if it is not the pool's."""
+        manager_of(self.c, "retire")
+        manager_of(holder(self.c, resource), "retire").retire(resource)
+
+    def info(self, resource):
+        """A ``ResourceInfo``: the age of a resource, how often it was lent, and since when it was not
+        given back.  ValueError if it is not the pool's."""
+        manager = manager_of(self.c, "info")
+        found = resource_info(holder(self.c, resource), resource)
+        return manager.misused("info", resource) if found is None else found
+
     def resize(self, maxsize):
         """A new cap.  Growing serves waiters at once; when shrinking, surplus idle resources are
         closed now and leased ones when they come back."""
@@ -538,6 +551,19 @@ cdef class Lease:
         more."""
         if not (fp_lease_end(&self.of, FP_LEASE_DISCARDED) and lease_give(&self.of, None, True)):
             lease_not_held(self, "discard")
+
+    def retire(self):
+        """Has the resource closed when it comes back, and not lent again."""
+        if not lease_is_held(&self.of):
+            lease_not_held(self, "retire")
+        fp_slot_retire_own(self.of.slot, self.of.generation)
+
+    def info(self):
+        """A ``ResourceInfo``: the age of the resource, how often it was lent, and for how long it was
+        not given back; asked when the lease begins, for how long it lay idle before."""
+        if not lease_is_held(&self.of):
+            lease_not_held(self, "info")
+        return info_of(fp_lease_core(&self.of), self.of.slot)
 
     def __dealloc__(self):
         if fp_lease_end(&self.of, FP_LEASE_RELEASED) and not is_finalizing():

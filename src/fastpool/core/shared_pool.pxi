@@ -171,6 +171,13 @@ cdef class SharedPool(Owner):
         counts under the cap; those who hold a lease go on."""
         manager_of(self.c, "avoid").avoid(resource, bool(on))
 
+    def info(self, resource):
+        """A ``ResourceInfo``: the age of a resource, how often it was lent, and for how long no lease
+        of it has ended.  ValueError if it is not the pool's."""
+        manager = manager_of(self.c, "info")
+        found = resource_info(self.c, resource)
+        return manager.misused("info", resource) if found is None else found
+
     def ended(self, resource):
         """How many leases of this resource have ended so far.  ValueError if it is not the pool's."""
         return manager_of(self.c, "ended").ended(resource)
@@ -386,6 +393,22 @@ cdef class SharedLease:
         manager_at(
             fp_lease_core(&self.of.of), fp_lease_id(&self.of.of), "penalize"
         ).penalize(fp_steal(item))
+
+    def retire(self):
+        """``SharedPool.drain`` of its resource: no more leases, and closed when the last one ends."""
+        cdef PyObject *item = fp_lease_resource(&self.of.of)
+        if item == NULL:
+            share_not_held(self, "retire")
+        manager_at(
+            fp_lease_core(&self.of.of), fp_lease_id(&self.of.of), "retire"
+        ).drain_resource(fp_steal(item))
+
+    def info(self):
+        """A ``ResourceInfo``: the age of the resource, how often it was lent, and for how long no
+        lease of it has ended."""
+        if not lease_is_held(&self.of.of):
+            share_not_held(self, "info")
+        return info_of(fp_lease_core(&self.of.of), self.of.of.slot)
 
     def __dealloc__(self):
         cdef fp_core *c

@@ -33,9 +33,26 @@ static void fp_slot_freshen(fp_core *c, fp_slot *slot) {
     fp_store(&slot->stale_at, fp_later(fp_now(c), fp_load(&c->fresh_for, relaxed)), relaxed);
 }
 
+/* Ages are kept in 64ths of a second, in 32 bits, so up to two years: a slot is one cache line. */
+#define FP_MADE(ns) ((uint32_t)((uint64_t)(ns) / (1000000000 / 64)))
+
+/* For so many seconds the resource of a slot has been there. */
+static double fp_slot_age(fp_core *c, fp_slot *slot) {
+    uint32_t made = fp_load(fp_slots_made(&c->slots, slot->index), relaxed);
+    return (uint32_t)(FP_MADE(fp_now(c)) - made) / 64.0;
+}
+
+/* RETIRE, if it is lent still as it was: `generation` is of that lease. */
+static void fp_slot_retire_own(fp_slot *slot, uint64_t generation) {
+    uint64_t word = fp_load(&slot->word, relaxed);
+    while (fp_generation(word) == generation && fp_state(word) == FP_LEASED)
+        if (fp_cas(&slot->word, &word, word | FP_RETIRE, acq_rel)) return;
+}
+
 /* A new resource; the slot is the caller's and not yet published. */
 static void fp_slot_fill(fp_core *c, fp_slot *slot, int64_t lifetime) {
     int64_t now = fp_now(c);
+    fp_store(fp_slots_made(&c->slots, slot->index), FP_MADE(now), relaxed);
     fp_store(&slot->uses, 0, relaxed); /* or the peak */
     fp_store(&slot->since, now, relaxed);
     fp_store(&slot->dies_at, fp_later(now, lifetime), relaxed);

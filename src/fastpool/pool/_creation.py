@@ -84,7 +84,7 @@ class Creator:
         """How many more have to be idle for ``min_idle``, or open for ``min_size``.  Those being
         made count as missing still: they are among the wishes."""
         manager, o = self.manager, self.manager.options
-        if not o.least or manager.has_idle(o.least):
+        if not o.least_idle or manager.has_idle(o.least_idle):
             return 0
         n = manager.counts()
         idle = int(n["idle"] + n["checking"])

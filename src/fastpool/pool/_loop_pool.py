@@ -53,7 +53,7 @@ class LoopCreator(Creator):
         pool last."""
         with self.manager.lock.hold():
             self.wishes = max(self.wishes, more)
-            if self.manager.options.least:
+            if self.manager.options.least_idle:
                 self.shards.refill()
             self.start()
 
@@ -331,6 +331,10 @@ class LoopPool(Manager):
         return self.shards.counts()
 
     # ---- returning -----------------------------------------------------------------------------
+
+    def retire(self, resource: object) -> None:
+        if not _core.end_item(self.core, self.closing.later, resource, "flushed"):
+            self.misused("retire", resource)
 
     def has_idle(self, n: int) -> bool:
         idle: int = self.counts()["idle"]

@@ -102,7 +102,7 @@ class Maintenance:
                 next_at = min(next_at, now + o.idle_timeout)
             if o.keepalive != INF and slots:
                 next_at = min(next_at, self._keep_alive(now, oldest))
-            if o.least:
+            if o.least_idle:
                 manager.creator.refill()
                 if o.min_idle and slots and not self._may_doze():
                     next_at = min(next_at, now + 1.0)

@@ -488,6 +488,10 @@ class Manager:
         _core.end_surplus(self.core, self.closing.here)
         return int(maxsize)
 
+    def retire(self, resource: object) -> None:
+        if not _core.end_item(self.core, self.closing.here, resource, "flushed"):
+            self.misused("retire", resource)
+
     def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
         if fail_waiters:
             end_waits("flush", [self])
@@ -527,7 +531,7 @@ class Manager:
 
     def to_keep(self) -> int:
         """How many are open, at least, in a pool that nobody uses."""
-        return self.options.least
+        return self.options.least_idle
 
     def wish(self, n: int) -> None:
         """Wants ``n`` to be opened in the background."""

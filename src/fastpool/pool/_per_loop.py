@@ -107,7 +107,7 @@ class PerLoopManager:
                 self._limit()
                 if self.core.suspended:
                     shard.core.suspend()
-                if self.options.least:
+                if self.options.least_idle:
                     scheduler.poke(shard.creator.refill)
         return shard.core
 
@@ -364,7 +364,7 @@ class PerLoopManager:
         remove(self, [shard.core for shard in self.everyone()], listener)
 
     def to_keep(self) -> int:
-        return self.options.least
+        return self.options.least_idle
 
     def wish(self, n: int) -> None:
         """Idle ones are made by the first loop there is; of a pool that is not open yet, by the one
@@ -403,6 +403,10 @@ class PerLoopManager:
                     surplus -= shard.core.mark_retire(surplus)
         scheduler.poke(self.start)
         return int(maxsize)
+
+    def retire(self, resource: object) -> NoReturn:
+        """No loop holds it: see ``holder``."""
+        self.misused("retire", resource)
 
     def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
         if fail_waiters:

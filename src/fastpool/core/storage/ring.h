@@ -390,6 +390,7 @@ typedef struct {
     fp_ring ring; /* idle slots of this segment */
 #endif
     fp_slot *slots;
+    FP_SHARED(uint32_t) *made; /* when the resource of each slot was: see fp_slot_age in slot_view.h */
     uint32_t size;
     void *raw;
 } fp_segment;
@@ -421,6 +422,13 @@ static inline fp_slot *fp_slots_at(fp_slots *t, uint32_t index) {
     unsigned k = index < FP_SEGMENT_LEAST ? 0 : fp_log2(index) - 3;
     fp_segment *segment = fp_load(&t->segments[k], acquire);
     return &segment->slots[index & (segment->size - 1)];
+}
+
+/* When the resource of a slot was made; written by whoever fills the slot. */
+static inline FP_SHARED(uint32_t) *fp_slots_made(fp_slots *t, uint32_t index) {
+    unsigned k = index < FP_SEGMENT_LEAST ? 0 : fp_log2(index) - 3;
+    fp_segment *segment = fp_load(&t->segments[k], acquire);
+    return &segment->made[index & (segment->size - 1)];
 }
 
 /* Whether there is a slot of this number. */
@@ -466,14 +474,16 @@ static int fp_slots_grow(fp_slots *t) {
     if (capacity > t->idle.mask + 1 && fp_deque_resize(&t->idle, capacity) < 0) return -1;
 #endif
     void *raw;
-    char *at = (char *)fp_alloc_lines(head + size * sizeof(fp_slot) + cells, &raw);
+    size_t slots = size * sizeof(fp_slot), made = size * sizeof(uint32_t);
+    char *at = (char *)fp_alloc_lines(head + slots + cells + made, &raw);
     if (at == NULL) return -1;
     fp_segment *segment = (fp_segment *)at;
     segment->slots = (fp_slot *)(at + head);
+    segment->made = (FP_SHARED(uint32_t) *)(at + head + slots + cells);
     segment->size = size;
     segment->raw = raw;
 #if FP_ATOMIC
-    fp_ring_init(&segment->ring, (fp_cell *)(at + head + size * sizeof(fp_slot)), size);
+    fp_ring_init(&segment->ring, (fp_cell *)(at + head + slots), size);
 #endif
     for (uint32_t i = size; i-- > 0;) { /* the free list hands out low numbers first */
         fp_slot *slot = &segment->slots[i];
