@@ -47,9 +47,6 @@ EXPECTED = {
     "test_connect_checkout_handler_always_gets_info": WHITE_BOX,
     "test_connect_handler_not_called_for_recycled": WHITE_BOX,
     "test_cant_use_async_pool_w_create_engine": NAME,
-    "test_dispose_closes_pooled": (
-        "what is lent when pool.dispose() is called is closed when it comes back, not pooled again"
-    ),
 }
 
 

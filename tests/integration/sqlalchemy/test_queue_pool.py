@@ -214,7 +214,8 @@ def test_a_dropped_engine_leaves_nothing_and_says_nothing() -> None:
 
 @BOTH
 def test_dispose_leaves_what_is_lent_alone(kind: Any) -> None:
-    """It works until it is given back; what was idle is closed before dispose returns."""
+    """It works, and goes with the pool that was disposed of; what was idle is closed before
+    dispose returns."""
     driver = Driver()
     engine = create_engine("sqlite://", creator=driver.connect, poolclass=kind, _initialize=False)
     lent, idle = engine.raw_connection(), engine.raw_connection()
@@ -223,7 +224,7 @@ def test_dispose_leaves_what_is_lent_alone(kind: Any) -> None:
     assert driver.open() == [0]
     lent.rollback()
     lent.close()
-    del lent
+    del lent, idle
     eventually(lambda: (gc.collect(), driver.open() == [] or kind is QueuePool)[1])
     engine.raw_connection().close()
     assert driver.open()[-1:] == [2]

@@ -104,12 +104,12 @@ class AsyncFastQueuePool(RecordPool, AsyncAdaptedQueuePool):
         by their own loops."""
         loop = _get_running_loop()
         if loop is None or not in_greenlet():
-            self._pool.flush()
+            self._pool.flush(idle_only=True)
             return
         # nobody of this loop can take one of them before they are flushed
         idle = [record for record in self._pool.queue if record.fastpool_loop is loop]
         closed = {record: loop.create_future() for record in idle}
         self._disposals.update(closed)
-        self._pool.flush()
+        self._pool.flush(idle_only=True)
         if closed:
             await_(asyncio.wait(closed.values()))

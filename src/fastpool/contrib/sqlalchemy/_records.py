@@ -20,14 +20,9 @@ __all__ = ["RecordPool", "Records"]
 
 
 class Records(FastPool[Any]):
-    """Collected without ``close()`` in silence, as SQLAlchemy's own pools are: engines are dropped
-    all the time.  What is idle is closed even so."""
+    """A FastPool that says in the way of QueuePool's queue which record is next."""
 
     use_lifo: bool
-
-    def __del__(self) -> None:
-        self.close(0)
-        super().__del__()  # type: ignore[misc]  # the compiled type has one
 
 
 class RecordPool(Pool):
@@ -79,6 +74,7 @@ class RecordPool(Pool):
             idle_timeout=None,
             max_lifetime=None,
             discard_on=self._discard_on,
+            warn_unclosed=False,  # engines are dropped all the time
             name=self._orig_logging_name,
             **self._more,
         )
@@ -138,12 +134,12 @@ class RecordPool(Pool):
         )
 
     def dispose(self) -> None:
-        """Closes what is idle now; what is checked out is closed when it comes back."""
+        """Closes what is idle now; what is checked out is left alone."""
         self._flush()
         self.logger.info("Pool disposed. %s", self.status())
 
     def _flush(self) -> None:
-        self._pool.flush()
+        self._pool.flush(idle_only=True)
 
     # ---- what goes on in it --------------------------------------------------------------------
 
