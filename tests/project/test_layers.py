@@ -84,7 +84,6 @@ ORDER: dict[str, str] = {
         _grpc.wrap _policy __init__
     """,
     "pool": """
-        _driver_errors _broken _options _policy _hook_deadlines _lease_tracking _closing
         _driver_errors _broken _options _policy _listeners _hook_deadlines _lease_tracking _closing
         _configuration _ended_waits _idle_checks _health_checks _creation _creation_in_caller
         _opening _maintenance _manager _loop_pool _per_loop __init__
@@ -110,7 +109,7 @@ ORDER: dict[str, str] = {
         __init__
     """,
     "contrib": """
-        __init__ anyio prometheus
+        __init__ anyio prometheus otel
         _redis _redis.settings _redis.idle_lock _redis.threads _redis.loop_lock
         _redis.tasks
         redis._versions redis._metrics redis._threads redis redis._tasks redis.asyncio

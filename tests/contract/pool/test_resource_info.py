@@ -116,7 +116,7 @@ def test_of_what_was_taken_by_get() -> None:
     pool.put(resource)
     assert real.info(resource).uses == 1  # idle
     for act in (real.info, real.retire):
-        with pytest.raises(ValueError, match="shop: .*: this pool did not make"):
+        with pytest.raises(ValueError, match=r"shop: .*: this pool did not make"):
             act(object())
     resource = pool.get()
     real.retire(resource)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool, WeightedSemaphore
 from fastpool.contrib.prometheus import Collector
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -135,6 +140,19 @@ def test_a_pool_without_a_cap_has_no_maximum(registry: CollectorRegistry, scrape
     with FastPool(0, factory=object, name="free") as pool:
         Collector(registry, pools=lambda: [pool])
         assert scrape()["fastpool_connections_max", "free"] == float("inf")
+
+
+def test_the_board_asks_for_metrics_that_there_are(
+    registry: CollectorRegistry, scrape: Any
+) -> None:
+    board = json.loads((ROOT / "docs/grafana.json").read_text())
+    asked = set(re.findall(r"fastpool_[a-z_]+", json.dumps(board["panels"])))
+    with FastPool(1, factory=object, name="db") as pool:
+        Collector(registry, pools=lambda: [pool])
+        pool.acquire().release()
+        pool.flush()
+        found = {key[0] for key in scrape()}
+    assert len(asked) > 8 and asked <= found, asked - found
 
 
 def test_pools_is_a_callable(registry: CollectorRegistry) -> None:

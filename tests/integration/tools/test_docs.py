@@ -39,7 +39,7 @@ NEEDS = {
     "docs/howto/grpc-streams.md": ["grpc"],
     "docs/howto/grpc-tls.md": ["grpc"],
     "docs/howto/grpc-workers.md": ["grpc"],
-    "docs/howto/metrics.md": ["prometheus_client"],
+    "docs/howto/metrics.md": ["prometheus_client", "opentelemetry.sdk"],
     "docs/howto/redis.md": ["redis"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
     "docs/howto/rpc.md": ["urllib3", "httpx"],
