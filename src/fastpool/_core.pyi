@@ -1,6 +1,14 @@
 """Types of the compiled core: what its pools, leases and queues offer, option by option."""
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from types import TracebackType
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, Self, TypeAlias, TypeVar, overload
 
@@ -50,8 +58,8 @@ class Store(Owner[_T]):
     @maxsize.setter
     def maxsize(self, value: int) -> None: ...
     @property
-    def queue(self) -> list[_T]:
-        """The items, oldest first, or the idle resources: a snapshot."""
+    def queue(self) -> QueueView[_T] | list[_T]:
+        """The items, the oldest first: a live view.  In pool use a list of what is idle."""
 
     @property
     def unfinished_tasks(self) -> int:
@@ -72,10 +80,45 @@ class Store(Owner[_T]):
     def is_shutdown(self) -> bool:
         """Whether ``shutdown`` was called."""
 
+class QueueView(Generic[_T]):
+    """The items of a queue, the oldest first: what ``queue.queue`` is.  Live, and thread-safe call
+    by call.  What is added does not count for ``maxsize``, ``unfinished_tasks`` and ``join``, but
+    who waits in ``get`` or ``put`` is served."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[_T]: ...
+    def __reversed__(self) -> Iterator[_T]: ...
+    def __contains__(self, item: object) -> bool: ...
+    @overload
+    def __getitem__(self, index: int) -> _T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_T]: ...
+    def pop(self, index: int = -1) -> _T:
+        """Takes out the item put last, or that at an index; IndexError if there is none."""
+
+    def popleft(self) -> _T:
+        """Takes out the oldest item; IndexError if there is none."""
+
+    def append(self, item: _T) -> None:
+        """Adds an item as the one put last; ShutDown."""
+
+    def appendleft(self, item: _T) -> None:
+        """Adds an item as the oldest; ShutDown."""
+
+    def clear(self) -> None:
+        """Takes out, and drops, all that is there now."""
+
+    def copy(self) -> list[_T]:
+        """A list of the items: a snapshot."""
+
 class Queue(Store[_T]):
     """Drop-in for ``queue.Queue``: first in, first out.  ``maxsize`` <= 0 is unbounded."""
 
     def __init__(self, maxsize: int = 0) -> None: ...
+    @property
+    def queue(self) -> QueueView[_T]:
+        """The items, the oldest first: a live view."""
+
     def get(self, block: bool = True, timeout: float | None = None) -> _T:
         """Removes and returns the next item.  Empty when there is none within ``timeout`` seconds
         (None: for ever), or at once with ``block=False``; ShutDown."""
@@ -93,6 +136,10 @@ class LifoQueue(Store[_T]):
     """Drop-in for ``queue.LifoQueue``: last in, first out.  Else as Queue."""
 
     def __init__(self, maxsize: int = 0) -> None: ...
+    @property
+    def queue(self) -> QueueView[_T]:
+        """The items, the oldest first: a live view."""
+
     def get(self, block: bool = True, timeout: float | None = None) -> _T:
         """Removes and returns the item put last; see ``Queue.get``."""
 

@@ -1015,6 +1015,7 @@ def after_fork_in_child():
     return managers
 
 
+include "core/queue_view.pxi"
 include "core/queue.pxi"
 include "core/resource_info.pxi"
 include "core/pool.pxi"
@@ -1044,6 +1045,7 @@ def _install():
         SlotGuard: "hands are made by hand()",
         Guard: "guards are made by Lock.hold()",
         Taken: "made by the core alone",
+        QueueView: "a view is what queue is, of a queue",
     })
     global fp_spin_ns
     core = Core()

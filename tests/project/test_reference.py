@@ -48,6 +48,7 @@ COMPILED = {
     "Lease": "fastpool",
     "Queue": "queue",
     "LifoQueue": "queue",
+    "QueueView": "queue",
     "SharedPool": "shared",
     "SharedLease": "shared",
     "KeyedPool": "keyed",

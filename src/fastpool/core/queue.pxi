@@ -162,22 +162,10 @@ cdef class Store(Owner):
 
     @property
     def queue(self):
-        """The items as a list, oldest first: a snapshot."""
-        cdef list items = []
-        cdef size_t i, n = self.c.items.count
-        cdef void *item
+        """The items, the oldest first: a live ``QueueView``.  In pool use a list of what is idle."""
         if self.c.use == FP_POOL:
             return manager_of(self.c, "queue").idle()
-        for i in range(n):  # room first: no Python object may be made under the lock
-            items.append(None)
-        fp_lock_take(&self.c.lock)
-        n = min(n, self.c.items.count)
-        for i in range(n):
-            item = fp_deque_at(&self.c.items, i)
-            fp_list_set(items, i, item)
-        fp_lock_drop(&self.c.lock)
-        del items[n:]
-        return items
+        return view_of(self.core)
 
     @property
     def unfinished_tasks(self):

@@ -159,15 +159,6 @@ class TestSizes:
             q.put(item)
         assert list(q.queue) == ["a", "b", "c"]
 
-    @ours
-    def test_queue_is_a_snapshot(self, kind: Kind) -> None:
-        """What was read from `.queue` does not change when the queue does."""
-        q = kind.make()
-        q.put(1)
-        seen = q.queue
-        q.get()
-        assert list(seen) == [1] and list(q.queue) == []
-
 
 class TestRefusals:
     @every
