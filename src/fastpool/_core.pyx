@@ -571,29 +571,14 @@ cdef class Core:
     def keep(self, uint64_t index, double most_idle, bint suspect=False):
         """``publish`` of what comes back, unless so many are idle already: "surplus".  "unfit": as
         False there; None: it is idle.  One step, so no more are kept than may be idle."""
-        cdef fp_core *c = self.c
-        cdef fp_slot *slot = slot_at(self, index)
-        cdef size_t most = size_of(most_idle)
-        cdef bint surplus, kept = False
-        fp_here_begin()
-        fp_lock_take(&c.lock)
-        # what callers wait for is none too many
-        surplus = most_idle != INFINITY and fp_has_idle(c, most + c.getters.count + c.coming)
-        if not surplus and not fp_gate(c) & FP_CLOSED and fp_pool_end(c, slot):
-            if suspect:
-                fp_slot_suspect(slot)
-            fp_slot_own(slot, 0)
-            kept = fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)) != 0
-            if kept:
-                fp_dispatch(c)
-        fp_lock_drop(&c.lock)
-        fp_here_end()
-        if surplus:
-            return "surplus"
-        # a close that set the gate after the look above has swept, or is about to: help it
-        if kept and not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
-            return None
-        return "unfit"
+        return core_keep(self.c, slot_at(self, index), most_idle, suspect)
+
+    def resets_overdue(self, double most):
+        """How many plain resets have been under way for so many seconds."""
+        fp_lock_take(&self.c.lock)
+        cdef size_t n = fp_resets_overdue(self.c, ns_of(most))
+        fp_lock_drop(&self.c.lock)
+        return n
 
     def claim(self, uint64_t index, from_="idle"):
         """Takes one slot out of IDLE or LEASED as CHECKING; False if it was not in that state."""
@@ -938,6 +923,30 @@ cdef class Core:
         return told != 0
 
 
+cdef str core_keep(fp_core *c, fp_slot *slot, double most_idle, bint suspect):
+    cdef size_t most = size_of(most_idle)
+    cdef bint surplus, kept = False
+    fp_here_begin()
+    fp_lock_take(&c.lock)
+    # what callers wait for is none too many
+    surplus = most_idle != INFINITY and fp_has_idle(c, most + c.getters.count + c.coming)
+    if not surplus and not fp_gate(c) & FP_CLOSED and fp_pool_end(c, slot):
+        if suspect:
+            fp_slot_suspect(slot)
+        fp_slot_own(slot, 0)
+        kept = fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)) != 0
+        if kept:
+            fp_dispatch(c)
+    fp_lock_drop(&c.lock)
+    fp_here_end()
+    if surplus:
+        return "surplus"
+    # a close that set the gate after the look above has swept, or is about to: help it
+    if kept and not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
+        return None
+    return "unfit"
+
+
 class Permit(BaseException):
     """Ends the wait of a borrower who may open a resource itself; its argument is a ``Token``: see
     pool/_creation_in_caller.py."""
@@ -1018,6 +1027,7 @@ def after_fork_in_child():
 include "core/queue_view.pxi"
 include "core/queue.pxi"
 include "core/resource_info.pxi"
+include "core/quick_reset.pxi"
 include "core/pool.pxi"
 include "core/wait.pxi"
 include "core/shared_pool.pxi"

@@ -98,7 +98,8 @@ cdef object pool_settle(
     if manager is None:
         return False
     try:
-        manager.settle(number_of(slot), error, discard)
+        if error is not None or discard or not reset_quickly(c, id, manager, slot):
+            manager.settle(number_of(slot), error, discard)
     except BaseException as failure:  # of a signal handler, or a reset hook
         return settle_failed(c, id, slot, generation, failure)
     if fp_gate(c) & FP_USED:

@@ -92,6 +92,9 @@ class KeyPool(Manager):
         self.name = f"{keyed.name}[{_shown(key)}]"
         self.set_core(self.maxsize or INF, self.options.max_waiting)
 
+    def new_quick_reset(self) -> None:
+        return None  # the place may be owed to another key
+
     def most_idle(self) -> float:
         return INF  # or a place that is free takes back what ``ask`` has asked
 

@@ -404,6 +404,9 @@ class LoopPool(Manager):
     def listeners(self) -> Any:
         return self.shards.listeners
 
+    def new_quick_reset(self) -> None:
+        return None  # it is awaited
+
     def asks_put(self) -> bool:
         return super().asks_put() or self.options.max_idle != INF
 

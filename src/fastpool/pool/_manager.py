@@ -113,6 +113,14 @@ class Manager:
         self.checking = HealthChecks(self)
         self.creator = self.new_creator()
         self.maintenance = Maintenance(self)
+        self.quick_reset = self.new_quick_reset()
+
+    def new_quick_reset(self) -> _core.QuickReset | None:
+        """The reset hook for the core to call, where nothing else has to be asked at a return."""
+        o = self.options
+        if o.hooks.reset is None or self.tracking.on or o.max_uses != INF:
+            return None
+        return _core.QuickReset(o.hooks.reset, o.max_idle)
 
     def new_creator(self) -> Creator:
         if self.options.create_in == "caller":
@@ -235,7 +243,8 @@ class Manager:
 
     def overdue(self) -> int:
         """How many hooks are past their deadline and have not returned."""
-        return self.creator.overdue + self.deadlines.overdue()
+        resets = self.core.resets_overdue(self.options.hook_timeout)
+        return self.creator.overdue + self.deadlines.overdue() + int(resets)
 
     def counts(self) -> dict[str, Any]:
         """As ``Core.counts``, of the whole pool."""
@@ -295,6 +304,14 @@ class Manager:
     def unfit(self, index: int, error: BaseException | None) -> str | None:
         """Runs the reset hook in the caller's thread; why the resource may not be kept, or None."""
         return self.broken(index, error) or self.reset(index)
+
+    def not_kept(self, index: int, why: str, failure: BaseException | None) -> None:
+        """For the core: what it has reset, or has not, is not idle."""
+        if failure is not None:
+            self.log("reset failed; the resource is closed", failure)
+        self.closing.here(index, self.why_not_idle(index) if why == "unfit" else why)
+        if self.core.closed or self.orphaned:
+            self.sweep()
 
     def keep(self, index: int, error: BaseException | None = None) -> str | None:
         """Makes it idle; or why it may not be kept.  ``error``: what has left its block, which
@@ -517,6 +534,7 @@ class Manager:
 
     def configure(self, changes: dict[str, Any]) -> None:
         change(self, changes)
+        self.quick_reset = self.new_quick_reset()
         tell_core(self)
         look_again(self)
 
