@@ -121,7 +121,8 @@ ORDER: dict[str, str] = {
         tables bench.competitors bench.timing bench
         demo.server_process demo.servers demo.accounting demo.load demo.clients demo.comparison
         demo.verdicts demo.outage demo.burst demo
-        top.figures top.rates top.watch top.attach top.targets top.plain top.live_pool top.live top
+        top.figures top.rates top.watch top.attach top.targets top.plain top.live_pool top.live
+        top.web top
         __init__
     """,
 }

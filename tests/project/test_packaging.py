@@ -99,10 +99,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert "fastpool/_core.pyi" in names
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
     assert len([name for name in names if re.fullmatch(r"fastpool/_core\..*(so|pyd)", name)]) == 1
-    wanted = r"fastpool/.+\.(py|pyi|typed|so|pyd)|fastpool-[^/]+\.dist-info/.+"
+    wanted = r"fastpool/.+\.(py|pyi|typed|so|pyd|html|css|js)|fastpool-[^/]+\.dist-info/.+"
     assert not [name for name in names if not re.fullmatch(wanted, name)]
-    modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
-    assert not modules - names
+    wanted_there = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("page.*")]
+    assert not {str(path.relative_to(ROOT / "src")) for path in wanted_there} - names
 
 
 def test_the_wheel_is_small(wheel: Path) -> None:

@@ -98,6 +98,12 @@ def _add_top(commands: Any) -> None:
         help="print a JSON object a line for each pool, again and again, or --once",
     )
     top.add_argument(
+        "--web",
+        type=_number(int, 0, 65535),
+        metavar="PORT",
+        help="serve a page on loopback, at the address that is printed (0: any port)",
+    )
+    top.add_argument(
         "--token",
         help="what the socket wants to hear first; rather in FASTPOOL_DEBUG_TOKEN, for other users"
         " see command lines",
@@ -109,7 +115,7 @@ def _add_top(commands: Any) -> None:
         metavar="SECONDS",
         help="between two looks (default: 1)",
     )
-    top.set_defaults(run=_top, interrupted="")
+    top.set_defaults(run=_top, interrupted="", refuse=top.error)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -138,11 +144,14 @@ def _bench(options: argparse.Namespace) -> int:
 def _top(options: argparse.Namespace) -> int:
     from .top import NoTarget, run
 
+    if options.web is not None and (options.once or options.json):
+        options.refuse("--web is without --once and --json")
     try:
         return run(
             options.target,
             once=options.once,
             as_json=options.json,
+            web=options.web,
             token=options.token,
             interval=options.interval,
         )

@@ -1,4 +1,4 @@
-"""`fastpool top`: the pools of a running process, live, as a table or as JSON."""
+"""`fastpool top`: the pools of a running process, live, as a page, a table or JSON."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def run(
     *,
     once: bool = False,
     as_json: bool = False,
+    web: int | None = None,
     token: str | None = None,
     interval: float = 1.0,
 ) -> int:
@@ -30,12 +31,29 @@ def run(
     with find(target, token or os.environ.get(VARIABLE) or None) as process:
         watch = Watch(process)
         try:
+            if web is not None:
+                return _served(watch, web, interval)
             if once or as_json or not sys.stdout.isatty():
                 return _printed(watch, once, as_json, interval)
             return _live(watch, interval)
         except Gone as error:
             print(f"fastpool top: {error}", file=sys.stderr)
             return 1
+
+
+def _served(watch: Watch, port: int, interval: float) -> int:
+    """Serve the page until interrupted."""
+    from .web import PageServer
+
+    try:
+        server = PageServer(watch, port, interval)
+    except OSError as error:
+        print(f"fastpool top: port {port} on loopback: {error}", file=sys.stderr)
+        return 1
+    with server:
+        print(f"{server.url}\nInterrupt to end it.", flush=True)
+        server.serve_forever()
+    return 0
 
 
 def _live(watch: Watch, interval: float) -> int:
@@ -48,7 +66,7 @@ def _live(watch: Watch, interval: float) -> int:
             raise
         print(
             f"fastpool top: the live screen needs {missing}: pip install 'fastpool[top]'\n"
-            "Without it: fastpool top --once, or --json.",
+            "Without it: fastpool top --once, --json or --web PORT.",
             file=sys.stderr,
         )
         return 1

@@ -15,13 +15,13 @@ from textual.widgets import DataTable, Footer, Static
 
 from .figures import decimal, span, sparkline, whole
 from .live_pool import PoolScreen
-from .plain import holder, used_of
+from .plain import SHORT, holder, used_of
 from .rates import Row
 from .watch import Gone, View, Watch
 
 __all__ = ["TopApp"]
 
-SPARK = 12  # characters of a sparkline
+SPARK = 8  # characters of a sparkline
 COLUMNS = (
     ("pool", "Pool"),
     ("kind", "Kind"),
@@ -30,7 +30,7 @@ COLUMNS = (
     ("idle", "Idle"),
     ("waiting", "Waiting"),
     ("waiting_line", ""),
-    ("p50", "Wait p50"),
+    ("p50", "p50"),
     ("p99", "p99"),
     ("creates", "New/s"),
     ("timeouts", "Timeouts"),
@@ -47,11 +47,11 @@ class TopApp(App[None]):
     BINDINGS: ClassVar[list[Any]] = [Binding("q", "quit", "Quit")]
     CSS = """
     Screen { layout: vertical; }
-    DataTable { height: 1fr; }
+    DataTable { height: 1fr; min-height: 4; }
     Static { height: auto; padding: 0 1; }
     #about { background: $panel; }
     #gone { background: $error; color: $text; display: none; }
-    #stack, #oldest { border-top: solid $panel; min-height: 2; }
+    #stack, #oldest { border-top: solid $panel; min-height: 2; max-height: 40%; }
     """
 
     def __init__(self, watch: Watch, interval: float = 1.0) -> None:
@@ -79,7 +79,7 @@ class TopApp(App[None]):
     async def _look(self) -> None:
         try:
             self.view = await asyncio.to_thread(self.watch.look)
-            screen = self.screen
+            screen = self.screen_stack[-1] if self.screen_stack else None
             if isinstance(screen, PoolScreen) and screen.pool is not None:
                 screen.detail = await asyncio.to_thread(self.watch.closely, screen.pool)
         except Gone as error:
@@ -90,7 +90,7 @@ class TopApp(App[None]):
 
     def show(self) -> None:
         """Show on the screen that is on top what was seen last."""
-        screen = self.screen
+        screen = self.screen_stack[-1] if self.screen_stack else None  # none: the app ends
         if not isinstance(screen, PoolsScreen | PoolScreen) or not screen.ready:
             return
         with suppress(NoMatches):  # its parts are going, at the end
@@ -100,6 +100,12 @@ class TopApp(App[None]):
                 banner.display = True
             if self.view is not None:
                 screen.show(self.view)
+
+
+class Pools(DataTable[Text]):
+    """The table; the key is told in the footer."""
+
+    BINDINGS: ClassVar[list[Any]] = [Binding("enter", "select_cursor", "Holders")]
 
 
 class PoolsScreen(Screen[None]):
@@ -115,7 +121,7 @@ class PoolsScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static(id="about")
         yield Static(id="gone")
-        yield DataTable(cursor_type="row")
+        yield Pools(cursor_type="row")
         yield Static(id="oldest")
         yield Footer()
 
@@ -165,7 +171,7 @@ def cells(row: Row, used: list[int], waiting: list[int]) -> list[Text]:
     full = row.max is not None and row.used >= row.max
     return [
         Text(row.name),
-        Text(row.kind),
+        Text(SHORT.get(row.kind, row.kind)),
         Text(used_of(row), "yellow" if full else "", justify="right"),
         Text(sparkline(used, SPARK, row.max).rjust(SPARK), "green"),
         Text(whole(row.idle), justify="right"),

@@ -8,7 +8,7 @@ from .figures import cut, decimal, span, tail, whole
 from .rates import Oldest, Row
 from .watch import View
 
-__all__ = ["holder", "lines", "table", "used_of", "waits"]
+__all__ = ["SHORT", "holder", "lines", "table", "used_of", "waits"]
 
 WIDTH = 80
 COLUMNS = (  # heading, width, whether it is a number
