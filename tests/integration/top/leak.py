@@ -3,7 +3,7 @@
     python leak.py [ADDRESS [TOKEN]]    without an address it opens no socket itself
 
 It says "ready ADDRESS" and runs until its standard input ends, or is told: "turn" makes somebody
-wait for a moment, "leak" leaks one more.
+wait for a moment, "leak" leaks one more; after "step" it is where it was.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main():
     thread.join()
     print("ready", server.address if server else "-", flush=True)
     for line in sys.stdin:
-        {"turn": turn, "leak": forget_to_release}[line.strip()]()
+        {"turn": turn, "leak": forget_to_release, "step": bool}[line.strip()]()
         print("done", flush=True)
     del held
 
