@@ -259,7 +259,7 @@ cdef class Core:
     def room(self):
         """Whether one more may be opened."""
         fp_lock_take(&self.c.lock)
-        cdef bint room = fp_room(self.c)
+        cdef bint room = fp_has_capacity(self.c)
         fp_lock_drop(&self.c.lock)
         return room
 
@@ -267,7 +267,7 @@ cdef class Core:
         """For so long it counts as more loaded than it is."""
         cdef fp_slot *slot = slot_at(self, index)
         fp_lock_take(&self.c.lock)
-        fp_sharing_shun(self.c, slot, ns_of(seconds))
+        fp_sharing_penalize(self.c, slot, ns_of(seconds))
         fp_lock_drop(&self.c.lock)
 
     def avoid(self, uint64_t index, bint on):
@@ -365,9 +365,9 @@ cdef class Core:
     def tell(self, bint on):
         """Whether ``Manager.returned`` is called for whatever comes back."""
         if on:
-            fp_gate_set(self.c, FP_TELL)
+            fp_gate_set(self.c, FP_NOTIFY)
         else:
-            fp_gate_clear(self.c, FP_TELL)
+            fp_gate_clear(self.c, FP_NOTIFY)
 
     def ask_get(self, bint on):
         """Whether every get asks the manager."""
@@ -435,7 +435,7 @@ cdef class Core:
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
         fp_lock_take(&c.lock)
-        if fp_room(c) and not fp_gate(c) & FP_CLOSED:
+        if fp_has_capacity(c) and not fp_gate(c) & FP_CLOSED:
             slot = fp_slots_reserve(&c.slots)
             if slot != NULL:
                 c.open += 1
@@ -463,7 +463,7 @@ cdef class Core:
         fp_lock_take(&c.lock)
         if (
             c.creating_here < most and (permit is not None or c.getters.count == 0)
-            and fp_room(c) and not fp_gate(c) & (FP_CLOSED | FP_SUSPENDED)
+            and fp_has_capacity(c) and not fp_gate(c) & (FP_CLOSED | FP_SUSPENDED)
         ):
             slot = fp_slots_reserve(&c.slots)
             if slot != NULL:
@@ -926,7 +926,7 @@ cdef class Core:
 cdef str core_keep(fp_core *c, fp_slot *slot, double most_idle, bint suspect):
     cdef size_t most = size_of(most_idle)
     cdef bint surplus, kept = False
-    fp_here_begin()
+    fp_defer_begin()
     fp_lock_take(&c.lock)
     # what callers wait for is none too many
     surplus = most_idle != INFINITY and fp_has_idle(c, most + c.getters.count + c.coming)
@@ -938,7 +938,7 @@ cdef str core_keep(fp_core *c, fp_slot *slot, double most_idle, bint suspect):
         if kept:
             fp_dispatch(c)
     fp_lock_drop(&c.lock)
-    fp_here_end()
+    fp_defer_end()
     if surplus:
         return "surplus"
     # a close that set the gate after the look above has swept, or is about to: help it
@@ -960,7 +960,7 @@ cdef tuple COUNTED = ("created", "create_failures", "timeouts", "overloads")
 cdef tuple STATES = ("free", "creating", "idle", "leased", "checking", "closing")
 cdef dict REASONS = {
     FP_WAITING: "timeout", FP_EXPIRED: "timeout", FP_REFUSED: "closed", FP_OVERLOADED: "overloaded",
-    FP_DEADLOCK: "deadlock", FP_ROOM: "room", FP_ROOM_AT_HEAD: "room at head", FP_STOLEN: "stolen",
+    FP_DEADLOCK: "deadlock", FP_MAY_OPEN: "room", FP_MAY_OPEN_AT_HEAD: "room at head", FP_STOLEN: "stolen",
 }
 
 
@@ -1061,15 +1061,15 @@ def _install():
     core = Core()
     fp_install_traverse(<PyTypeObject *>Core, <size_t>(<char *>&core.c - <char *><PyObject *>core))
     fp_install_fork()
-    global fp_lend_due, fp_tell, fp_lease_ended
-    fp_lend_due, fp_tell, fp_lease_ended = lend_due, tell, lease_ended
+    global fp_lend_due, fp_notify_manager, fp_lease_ended
+    fp_lend_due, fp_notify_manager, fp_lease_ended = lend_due, tell, lease_ended
     fp_install_next(<PyTypeObject *>Wait, wait_step)
     global fp_before_wait
     fp_before_wait = before_wait
     global fp_share_ended
     fp_share_ended = share_ended
     cdef SharedLease share = SharedLease.__new__(SharedLease)
-    fp_install_shared_door(
+    fp_install_shared_fast_method(
         <PyTypeObject *>SharedLease, <size_t>(<char *>&share.of - <char *><PyObject *>share)
     )
     cdef UnaryCall call = UnaryCall.__new__(UnaryCall)
@@ -1084,7 +1084,7 @@ def _install():
     )
     cdef Store store = Queue.__new__(Queue)
     cdef Lease lease = Lease.__new__(Lease)
-    fp_install_doors(
+    fp_install_fast_methods(
         <PyTypeObject *>Queue, <PyTypeObject *>LifoQueue, <PyTypeObject *>FastPool,
         <PyTypeObject *>Lease, <size_t>(<char *>&store.c - <char *><PyObject *>store),
         <size_t>(<char *>&lease.of - <char *><PyObject *>lease),

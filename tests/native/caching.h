@@ -46,7 +46,7 @@ static void end_cache(void) {
 
 static void turn(void) {
     fp_deque dropped;
-    (void)fp_caches_turn(&dropped);
+    (void)fp_caches_advance(&dropped);
     while (dropped.count != 0) let_go(fp_deque_pop_head(&dropped));
     free(dropped.cells);
 }
@@ -115,8 +115,8 @@ static void test_cache_threads(void) {
         if (dice(4) == 0) turn();
     }
     end_cache();
-    EQUAL(atomic_load(&fp_numbers[0]), 0);
-    numbers_used = FP_MOST_NUMBERS;
+    EQUAL(atomic_load(&fp_thread_indexes[0]), 0);
+    numbers_used = FP_MOST_THREADS;
 }
 
 static pthread_mutex_t turns = PTHREAD_MUTEX_INITIALIZER;
@@ -138,7 +138,7 @@ static void test_cache_exact(void) {
     end_cache();
 }
 
-static void as_thread(uint32_t number) { fp_place_here.strip = 1, fp_place_here.offset = number; }
+static void as_thread(uint32_t number) { fp_own_index.strip = 1, fp_own_index.offset = number; }
 
 /* Step by step: the order of a get, and what two epochs drop. */
 static void test_cache_order(void) {

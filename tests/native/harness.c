@@ -25,7 +25,7 @@ static inline void perturb(void) {
 #endif
 
 static unsigned numbers_used = 4096; /* of threads */
-#define FP_NUMBERS_USED numbers_used
+#define FP_THREADS_USED numbers_used
 
 #include "core/cpython.h"
 
@@ -57,7 +57,7 @@ static void equal(const char *a, long long is, const char *b, long long must, in
 /* ---- Threads that are watched ---- */
 
 typedef struct worker {
-    _Alignas(FP_LINE) _Atomic(uint64_t) steps; /* written by the thread, read by the watch */
+    _Alignas(FP_CACHE_LINE) _Atomic(uint64_t) steps; /* written by the thread, read by the watch */
     void (*act)(struct worker *);
     pthread_t thread;
     uint64_t got, missed, late, refused, failed; /* the thread's own, read after it has ended */
@@ -128,7 +128,7 @@ static void *watch(void *nothing) {
 /* ---- What is lent: two holders at once see each other ---- */
 
 typedef struct {
-    _Alignas(FP_LINE) long holder; /* plain on purpose */
+    _Alignas(FP_CACHE_LINE) long holder; /* plain on purpose */
     uint64_t uses;
     int closed;
 } resource;
@@ -278,16 +278,16 @@ static void books_of_pool(int expected) {
     EQUAL(core->failures.count, 0u);
     EQUAL(core->coming, 0u);
     EQUAL(core->creating, 0u);
-    EQUAL(fp_gate(core) & FP_LINE_BITS, 0u);
+    EQUAL(fp_gate(core) & FP_WAITER_BITS, 0u);
     EQUAL(drained(), expected);
     fp_core_empty(core);
     fp_core_retire(core);
 }
 
 static void give_back(fp_slot *slot) {
-    int told = 0;
-    if (fp_pool_return(core, slot, 0, &told) != 1) close_slot(slot, FP_LEASED);
-    if (told) /* the pool was closed meanwhile; its sweep may have missed this one */
+    int notify = 0;
+    if (fp_pool_return(core, slot, 0, &notify) != 1) close_slot(slot, FP_LEASED);
+    if (notify) /* the pool was closed meanwhile; its sweep may have missed this one */
         FP_EACH_SLOT(core, idle)
         if (fp_slot_move(idle, FP_IDLE, FP_CHECKING)) close_slot(idle, FP_CHECKING);
 }
@@ -303,8 +303,8 @@ static void take_and_return(worker *me) {
         uint64_t generation = fp_slot_generation(slot);
         hold(me, (resource *)fp_load_item(slot));
         give_back(slot);
-        int told; /* the lease is over: its generation opens nothing any more */
-        if (dice(8) == 0) EQUAL(fp_pool_return(core, slot, generation, &told), -1);
+        int notify; /* the lease is over: its generation opens nothing any more */
+        if (dice(8) == 0) EQUAL(fp_pool_return(core, slot, generation, &notify), -1);
     }
 }
 
@@ -500,10 +500,10 @@ static void tell_failure(uint64_t ticket) {
     fp_waiter *note = fp_waiter_new();
     Py_INCREF(&failure);
     fp_lock_take(&core->lock);
-    int told = fp_fail(core, ticket, &failure, note);
+    int notify = fp_fail(core, ticket, &failure, note);
     fp_lock_drop(&core->lock);
-    if (told != 2) fp_waiter_free(note);
-    if (told == 0) Py_DECREF(&failure);
+    if (notify != 2) fp_waiter_free(note);
+    if (notify == 0) Py_DECREF(&failure);
 }
 
 static resource *make(void) { /* under the manager's lock */
@@ -565,8 +565,8 @@ static void lease_or_create(worker *me) {
                                      &interrupted);
             stepped(me);
             asked = 0;
-            in_front = state == FP_ROOM_AT_HEAD; /* it keeps its place in the line */
-            if (state == FP_ROOM || in_front) {
+            in_front = state == FP_MAY_OPEN_AT_HEAD; /* it keeps its place in the line */
+            if (state == FP_MAY_OPEN || in_front) {
                 come(1);
                 start_tries();
                 asked = 1;
@@ -802,7 +802,7 @@ int main(int count, char **arguments) {
             dice_state = seed + 1;
             deadline = fp_clock_coarse() + (int64_t)(strtod(arguments[2], NULL) * 1e9);
             if (count > 4) patience = atoi(arguments[4]);
-            CHECK(fp_install_numbers() == 0);
+            CHECK(fp_install_thread_index() == 0);
             pthread_t watcher;
             pthread_create(&watcher, NULL, watch, NULL);
             tests[i].run();

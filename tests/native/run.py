@@ -103,8 +103,8 @@ MUTANTS = [
     Mutant(
         "line: no look after joining",
         "core/core.h",
-        "    fp_line_join(line, w, in_front);\n    fp_dispatch(c);\n",
-        "    fp_line_join(line, w, in_front);\n    fp_gate_refresh(c);\n",
+        "    fp_wait_queue_add(queue, w, in_front);\n    fp_dispatch(c);\n",
+        "    fp_wait_queue_add(queue, w, in_front);\n    fp_gate_refresh(c);\n",
         ("line-duel",),
     ),
     Mutant(
@@ -140,8 +140,8 @@ MUTANTS = [
     Mutant(
         "close: return not swept",
         "core/core.h",
-        "*told = (gate & (FP_CLOSED | FP_TELL | FP_ASK_PUT)) != 0;",
-        "*told = 0;",
+        "*notify = (gate & (FP_CLOSED | FP_NOTIFY | FP_ASK_PUT)) != 0;",
+        "*notify = 0;",
         ("close",),
     ),
     Mutant(
@@ -168,10 +168,10 @@ MUTANTS = [
     Mutant(
         "queue: putter's item not counted",
         "core/core.h",
-        """                fp_line_leave(&c->putters, w);
+        """                fp_wait_queue_remove(&c->putters, w);
                 c->unfinished++;
 """,
-        "                fp_line_leave(&c->putters, w);\n",
+        "                fp_wait_queue_remove(&c->putters, w);\n",
         ("queue-fifo", "queue-lifo"),
     ),
     Mutant(
@@ -374,7 +374,7 @@ MUTANTS = [
         "cache: an epoch drops the generation that was in use",
         "core/object_cache.h",
         "        s->old = s->recent;\n        memset(&s->recent, 0, sizeof s->recent);",
-        """        while (s->recent.count != 0 && fp_deque_room(dropped) == 0)
+        """        while (s->recent.count != 0 && fp_deque_reserve(dropped) == 0)
             (void)fp_deque_push(dropped, fp_deque_pop_head(&s->recent));
         memset(&s->old, 0, sizeof s->old);""",
         ("cache-order",),

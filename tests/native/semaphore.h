@@ -59,7 +59,7 @@ static void semaphore_of(void) {
 static void books_of_semaphore(void) {
     EQUAL(fp_weights_taken(core), 0u);
     EQUAL(core->getters.count, 0u);
-    EQUAL(fp_gate(core) & FP_LINE_BITS, 0u);
+    EQUAL(fp_gate(core) & FP_WAITER_BITS, 0u);
     CHECK(!fp_weighted_give(core, 1));
     CHECK(fp_weighted_hit(core, UNITS));
     CHECK(!fp_weighted_hit(core, 1));

@@ -44,7 +44,7 @@ static void end_resource(fp_slot *slot) { /* CHECKING, and ours */
 static fp_slot *reserve_shared(void) {
     fp_slot *slot = NULL;
     fp_lock_take(&core->lock);
-    if (fp_room(core) && !(fp_gate(core) & FP_CLOSED)) {
+    if (fp_has_capacity(core) && !(fp_gate(core) & FP_CLOSED)) {
         slot = fp_slots_reserve(&core->slots);
         fp_sharing_reserved(core, slot);
         core->open++;
@@ -81,7 +81,7 @@ static void shared_pool_of(int open, int slots) {
 }
 
 static void give_lease_back(fp_slot *slot) {
-    int told = 0, given = fp_sharing_return(core, slot, &told);
+    int notify = 0, given = fp_sharing_return(core, slot, &notify);
     if (given == 0) end_resource(slot);
     CHECK(given >= 0);
 }
@@ -93,7 +93,7 @@ static void books_of_shared_pool(int expected) {
     EQUAL(live(), expected);
     EQUAL(core->getters.count, 0u);
     EQUAL(core->creating, 0u);
-    EQUAL(fp_gate(core) & FP_LINE_BITS, 0u);
+    EQUAL(fp_gate(core) & FP_WAITER_BITS, 0u);
     FP_EACH_SLOT(core, slot)
     if (fp_slot_state(slot) != FP_FREE_SLOT) {
         EQUAL(fp_slot_state(slot), FP_IDLE);
@@ -155,7 +155,7 @@ static void wait_and_share(worker *me) {
         if (slot == NULL) {
             me->late += state == FP_WAITING;
             me->refused += state == FP_REFUSED;
-            CHECK(state == FP_WAITING || state == FP_REFUSED || state == FP_ROOM_AT_HEAD);
+            CHECK(state == FP_WAITING || state == FP_REFUSED || state == FP_MAY_OPEN_AT_HEAD);
             return;
         }
         EQUAL(state, FP_GRANTED);

@@ -107,7 +107,7 @@ cdef object hold_end(CallSlot self):
         if ended and status is not None and not status.is_ok():
             self.lane.failed(fp_resource(l.slot), status)
     finally:
-        if fp_lease_is_here(l):
+        if fp_lease_is_live(l):
             share_give(fp_lease_core(l), l.slot, l.generation)
     if self.after is not None:
         after, self.after = self.after, None

@@ -96,10 +96,10 @@ cdef fp_core *home(fp_core *c) except NULL:
     if not c.sharded:
         return c
     loop = running_loop()
-    found = fp_home_guess(c, <void *>loop)
+    found = fp_loop_core(c, <void *>loop)
     if found == NULL:
         found = (<Core?>manager_of(c, "aget").home(loop)).c
-        fp_home_note(c, <void *>loop, found)
+        fp_loop_note(c, <void *>loop, found)
     return found
 
 
@@ -109,7 +109,7 @@ cdef fp_core *holder(fp_core *c, object resource) except NULL:
     if not c.sharded:
         return c
     loop = running_loop()
-    here = fp_home_guess(c, <void *>loop)
+    here = fp_loop_core(c, <void *>loop)
     if here != NULL and fp_pool_find(here, <void *>resource) != NULL:
         return here
     return (<Core?>manager_of(c, "put").holder(resource)).c
@@ -139,9 +139,9 @@ def hit(FastPool pool not None):
     if c.use == FP_QUEUE:
         item = fp_queue_get(c, c.lifo)
         if item == NULL and fp_gate(c) & FP_PUTTERS:  # a waiting putter has its turn in the locked path
-            fp_here_begin()
+            fp_defer_begin()
             fp_queue_get_join(c, NULL, &item)
-            fp_here_end()
+            fp_defer_end()
         return MISS if item == NULL else fp_steal(item)
     c = home(c)
     slot = fp_pool_hit(c, &due)
@@ -158,9 +158,9 @@ def stored(FastPool pool not None, item):
     if fp_queue_put_new(pool.c, <void *>item):
         return True
     Py_INCREF(item)  # a waiting getter has its turn in the locked path
-    fp_here_begin()
+    fp_defer_begin()
     cdef int state = fp_queue_put_join(pool.c, NULL, <void *>item)
-    fp_here_end()
+    fp_defer_end()
     if state != FP_GRANTED:
         Py_DECREF(item)
     return state == FP_GRANTED
@@ -218,7 +218,7 @@ cdef object lease_aexit(Lease lease, object error):
     cdef fp_lease *l = &lease.of
     cdef int told = 0
     cdef int given = 0
-    if not fp_lease_end(l, FP_LEASE_RELEASED) or not fp_lease_is_here(l):
+    if not fp_lease_end(l, FP_LEASE_RELEASED) or not fp_lease_is_live(l):
         return DONE
     cdef fp_core *c = fp_lease_core(l)
     cdef uint64_t id = fp_lease_id(l)
@@ -258,6 +258,6 @@ def add_faces(dict pool_methods, dict lease_methods, settle):
     fp_add_methods(<PyTypeObject *>Lease, lease_methods)
 
 
-fp_here_empty = empty_here
+fp_deliver_deferred = empty_here
 MISSED = MISS
 DEFAULT = UNSET

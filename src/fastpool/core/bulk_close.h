@@ -20,7 +20,7 @@ typedef struct {
 typedef int (*fp_taking)(fp_core *, fp_taken *);
 
 /* Room for so many; 0 when memory is short. */
-static int fp_taken_room(fp_taken *t, size_t n) {
+static int fp_taken_alloc(fp_taken *t, size_t n) {
     t->count = t->next = 0;
     t->slots = (uint32_t *)FP_MALLOC((n + 1) * sizeof(uint32_t));
     return t->slots != NULL;
@@ -56,7 +56,7 @@ static void fp_take_or_mark(fp_core *c, fp_taken *t, fp_slot *slot) {
 /* All that is open: what is idle, or of a shared pool in no use, is taken, the rest is marked to be
  * closed when it comes back.  Under the lock.  0 when memory is short. */
 static int fp_take_all(fp_core *c, fp_taken *t) {
-    if (!fp_taken_room(t, c->open)) return 0;
+    if (!fp_taken_alloc(t, c->open)) return 0;
     FP_EACH_SLOT(c, slot)
     if (c->use == FP_SHARING) {
         if (fp_sharing_bar(c, slot)) t->slots[t->count++] = slot->index;
@@ -69,7 +69,7 @@ static int fp_take_all(fp_core *c, fp_taken *t) {
 /* The same for one: that which holds `item`, in a pool that is not shared. */
 static int fp_take_item(fp_core *c, fp_taken *t) {
     fp_slot *slot = fp_slots_find(&c->slots, t->item);
-    if (!fp_taken_room(t, 1)) return 0;
+    if (!fp_taken_alloc(t, 1)) return 0;
     if (slot == NULL)
         t->item = NULL;
     else
@@ -84,7 +84,7 @@ static int fp_take_idle(fp_core *c, fp_taken *t) {
     t->count = t->next = 0;
     for (fp_slot *slot; (slot = fp_idle_take(&c->slots, 0)) != NULL;) {
         (void)fp_slot_move(slot, FP_LEASED, FP_CHECKING);
-        if (t->slots == NULL && !fp_taken_room(t, c->open)) {
+        if (t->slots == NULL && !fp_taken_alloc(t, c->open)) {
             (void)fp_slot_move(slot, FP_CHECKING, FP_LEASED);
             (void)fp_pool_publish(c, slot, FP_LEASED, fp_slot_word(slot));
             return 0;
@@ -98,7 +98,7 @@ static int fp_take_idle(fp_core *c, fp_taken *t) {
  * memory is short. */
 static int fp_take_unused(fp_core *c, fp_taken *t) {
     if (c->use != FP_SHARING) return fp_take_idle(c, t);
-    if (!fp_taken_room(t, c->open)) return 0;
+    if (!fp_taken_alloc(t, c->open)) return 0;
     FP_EACH_SLOT(c, slot)
     if (fp_sharing_claim(slot)) t->slots[t->count++] = slot->index;
     return 1;
@@ -117,7 +117,7 @@ static int fp_by_since(const void *a, const void *b) {
 /* As many as are open beyond the limit: what has been idle longest is taken; if that is not enough
  * others are marked, less those that are marked already.  Under the lock. */
 static int fp_take_surplus(fp_core *c, fp_taken *t) {
-    if (!fp_taken_room(t, c->open)) return 0;
+    if (!fp_taken_alloc(t, c->open)) return 0;
     if (c->open <= c->limit) return 1;
     fp_idling *idle = (fp_idling *)FP_MALLOC((c->open + 1) * sizeof(fp_idling));
     if (idle == NULL) return 0;

@@ -10,7 +10,7 @@ cdef extern from *:
         size_t wanted, count, next
         void *item
     ctypedef int (*fp_taking)(fp_core *, fp_taken *)
-    int fp_taken_room(fp_taken *, size_t)
+    int fp_taken_alloc(fp_taken *, size_t)
     int fp_take_these(fp_core *, fp_taken *)
     int fp_take_all(fp_core *, fp_taken *)
     int fp_take_idle(fp_core *, fp_taken *)
@@ -115,7 +115,7 @@ def end_surplus(Core core not None, close):
 def end_these(Core core not None, close, list slots, str why):
     """The same for these slots of a shared pool."""
     cdef Taken taken = nothing_of(core, close)
-    if not fp_taken_room(&taken.of, len(slots)):
+    if not fp_taken_alloc(&taken.of, len(slots)):
         raise MemoryError
     for i, index in enumerate(slots):
         taken.of.slots[<size_t>i] = slot_at(core, index).index

@@ -4,7 +4,7 @@
  * Plain C11.  The includer gives, before including:
  *   fp_lock, fp_lock_init(l), fp_lock_take(l), fp_lock_drop(l)   a small mutex; nothing with a GIL
  *   fp_unpark(w)                                                 wakes the thread or task of `w`
- *   fp_here_begin(), fp_here_end()                               around what unparks, no lock held
+ *   fp_defer_begin(), fp_defer_end()                               around what unparks, no lock held
  *   fp_thread_token()                                            names the running thread; even
  *
  * How nobody sleeps beside a free resource (the order of steps is the whole proof):
@@ -71,21 +71,21 @@ typedef struct fp_waiter {
 typedef struct {
     fp_waiter *first, *last;
     size_t count;
-} fp_line;
+} fp_wait_queue;
 
-static inline void fp_line_join(fp_line *line, fp_waiter *w, int in_front) {
-    w->prev = in_front ? NULL : line->last;
-    w->next = in_front ? line->first : NULL;
-    *(w->prev ? &w->prev->next : &line->first) = w;
-    *(w->next ? &w->next->prev : &line->last) = w;
-    line->count++;
+static inline void fp_wait_queue_add(fp_wait_queue *queue, fp_waiter *w, int in_front) {
+    w->prev = in_front ? NULL : queue->last;
+    w->next = in_front ? queue->first : NULL;
+    *(w->prev ? &w->prev->next : &queue->first) = w;
+    *(w->next ? &w->next->prev : &queue->last) = w;
+    queue->count++;
 }
 
-static inline void fp_line_leave(fp_line *line, fp_waiter *w) {
-    *(w->prev ? &w->prev->next : &line->first) = w->next;
-    *(w->next ? &w->next->prev : &line->last) = w->prev;
+static inline void fp_wait_queue_remove(fp_wait_queue *queue, fp_waiter *w) {
+    *(w->prev ? &w->prev->next : &queue->first) = w->next;
+    *(w->next ? &w->next->prev : &queue->last) = w->prev;
     w->prev = w->next = NULL;
-    line->count--;
+    queue->count--;
 }
 
 /* ---- Times: a histogram with power-of-two steps; added to under the lock ---- */
@@ -117,10 +117,10 @@ enum {
     FP_PUTTERS = 32,   /* somebody waits to put: gets must dispatch, puts must queue */
     FP_ASK_GET = 64,   /* a get always asks the manager: leases are tracked */
     FP_ASK_PUT = 128,  /* a put always asks the manager: reset hook, idle limit, tracking */
-    FP_NOTICE = 256,   /* the head has a notice; a return after `hand_over_at` must dispatch */
-    FP_TELL = 512,     /* what comes back may be wanted elsewhere: the manager is told */
+    FP_NOTICE = 256,   /* the head has a notice; a return after `handoff_at` must dispatch */
+    FP_NOTIFY = 512,   /* what comes back may be wanted elsewhere: the manager is told */
     FP_USED = 1024,    /* a measured use is to be told to listeners: see fp_pool_sampled */
-    FP_LINE_BITS = FP_GETTERS | FP_HANDOFF | FP_PUTTERS | FP_NOTICE,
+    FP_WAITER_BITS = FP_GETTERS | FP_HANDOFF | FP_PUTTERS | FP_NOTICE,
     FP_GET_SLOW = FP_CLOSED | FP_SUSPENDED | FP_HANDOFF | FP_PUTTERS | FP_ASK_GET,
     FP_PUT_SLOW = FP_CLOSED | FP_SHUT | FP_GETTERS | FP_PUTTERS | FP_ASK_PUT,
 };
@@ -129,7 +129,7 @@ enum { FP_QUEUE, FP_POOL, FP_SHARING, FP_WEIGHTED };
 
 typedef struct fp_core {
     /* read-mostly */
-    _Alignas(FP_LINE) FP_SHARED(uint64_t) id; /* never used twice; 0 for a block out of use */
+    _Alignas(FP_CACHE_LINE) FP_SHARED(uint64_t) id; /* never used twice; 0 for a block out of use */
     _Atomic(uint32_t) gate; /* writers: under the lock, by RMW; readers: every operation */
     int use;                /* FP_QUEUE, FP_POOL, FP_SHARING: several leases of one resource, or
                                FP_WEIGHTED: a semaphore, which is always fair */
@@ -142,7 +142,7 @@ typedef struct fp_core {
     /* ns an idle resource needs no question: min of idle time, check_after.  Of these three: writer,
      * under the lock: `configure`, at any time; readers: anyone, one by one */
     FP_SHARED(int64_t) fresh_for;
-    FP_SHARED(int64_t) hand_over_at; /* ns, valid with NOTICE: the head's patience ends; lock */
+    FP_SHARED(int64_t) handoff_at; /* ns, valid with NOTICE: the head's patience ends; lock */
     fp_loads loads;      /* sharing */
     fp_weights weights;  /* weighted */
     size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
@@ -150,9 +150,9 @@ typedef struct fp_core {
     void *manager;       /* pool use: who is asked for everything that is not a hit */
     fp_slot *last;       /* GIL builds: the slot lent last, a guess for the next return */
     /* slow path: under the lock */
-    _Alignas(FP_LINE) fp_lock lock;
-    fp_line getters, putters, joiners;
-    fp_line failures;    /* of creations, for callers who are still on their way to the line */
+    _Alignas(FP_CACHE_LINE) fp_lock lock;
+    fp_wait_queue getters, putters, joiners;
+    fp_wait_queue failures; /* of creations, for callers who are still on their way to the line */
     size_t open;         /* slots that are not FREE: what the cap counts */
     size_t creating;     /* slots in CREATING */
     size_t creating_here; /* of these: in the hands of borrowers, who call the factory themselves */
@@ -206,37 +206,37 @@ static void fp_gate_refresh(fp_core *c) {
         else if (!notified)
             bits |= FP_GETTERS;
         else {
-            fp_store(&c->hand_over_at, head->since + fp_patience, relaxed);
+            fp_store(&c->handoff_at, head->since + fp_patience, relaxed);
             bits |= FP_NOTICE;
         }
     }
     if (c->putters.first != NULL) bits |= FP_PUTTERS;
-    while (!atomic_compare_exchange_weak(&c->gate, &was, (was & ~(uint32_t)FP_LINE_BITS) | bits)) {}
+    while (!atomic_compare_exchange_weak(&c->gate, &was, (was & ~(uint32_t)FP_WAITER_BITS) | bits)) {}
 }
 
 /* Ends the wait of `w`, which has left the line. */
-static void fp_settle(fp_waiter *w, int state, void *grant) {
+static void fp_end_wait(fp_waiter *w, int state, void *grant) {
     w->grant = grant;
     /* the exchange publishes `grant`; only a sleeper needs, and must get, exactly one wake-up */
     if (atomic_exchange(&w->state, state) == FP_PARKED) fp_unpark(w);
 }
 
-static void fp_refuse_all(fp_line *line) {
+static void fp_refuse_all(fp_wait_queue *queue) {
     fp_waiter *w;
-    while ((w = line->first) != NULL) {
-        fp_line_leave(line, w);
-        fp_settle(w, FP_REFUSED, NULL);
+    while ((w = queue->first) != NULL) {
+        fp_wait_queue_remove(queue, w);
+        fp_end_wait(w, FP_REFUSED, NULL);
     }
 }
 
 /* Takes the head out if its time is over: the owner, one of many perhaps that have to find out in one
  * thread or loop, would only give back what it is given.  A task is not woken: the timer of its loop
  * does that, for a few at a time. */
-static int fp_expired(fp_line *line, int *noticed) {
-    fp_waiter *w = line->first;
+static int fp_expired(fp_wait_queue *queue, int *noticed) {
+    fp_waiter *w = queue->first;
     if (w == NULL || w->until == 0 || w->until > fp_clock_precise()) return 0;
     if (atomic_load_explicit(&w->state, memory_order_relaxed) == FP_NOTIFIED) *noticed = 1;
-    fp_line_leave(line, w);
+    fp_wait_queue_remove(queue, w);
     int sleeps_on = w->mailbox != NULL; /* read before: a thread's record may be gone after */
     if (atomic_exchange(&w->state, FP_EXPIRED) == FP_PARKED && !sleeps_on) fp_unpark(w);
     return 1;
@@ -245,11 +245,11 @@ static int fp_expired(fp_line *line, int *noticed) {
 /* A lease of the least loaded resource, or NULL. */
 static inline fp_slot *fp_sharing_take(fp_core *c) {
     int64_t now = 0;
-    if (FP_UNLIKELY(c->asks || fp_load(&c->loads.shun_until, relaxed) != 0)) {
+    if (FP_UNLIKELY(c->asks || fp_load(&c->loads.penalty_until, relaxed) != 0)) {
         now = fp_now(c);
-        int64_t until = fp_load(&c->loads.shun_until, relaxed);
+        int64_t until = fp_load(&c->loads.penalty_until, relaxed);
         if (now >= until) /* a later one that comes in between stays */
-            (void)fp_cas(&c->loads.shun_until, &until, 0, relaxed);
+            (void)fp_cas(&c->loads.penalty_until, &until, 0, relaxed);
     }
     return fp_least_take(&c->slots, &c->loads, now, c->asks ? now : 0);
 }
@@ -293,7 +293,7 @@ static size_t fp_most_open(fp_core *c) {
 }
 
 /* Whether one more resource may be opened. */
-static int fp_room(fp_core *c) { return c->open < fp_most_open(c); }
+static int fp_has_capacity(fp_core *c) { return c->open < fp_most_open(c); }
 
 static void fp_match(fp_core *c, int *noticed) {
     fp_waiter *w;
@@ -303,9 +303,9 @@ static void fp_match(fp_core *c, int *noticed) {
         uint32_t gate = fp_gate(c);
         if (c->use == FP_QUEUE && (w = c->putters.first) != NULL && c->items.count < c->limit) {
             if (fp_deque_push(&c->items, w->offer) == 0) {
-                fp_line_leave(&c->putters, w);
+                fp_wait_queue_remove(&c->putters, w);
                 c->unfinished++;
-                fp_settle(w, FP_GRANTED, NULL);
+                fp_end_wait(w, FP_GRANTED, NULL);
                 continue;
             } /* out of memory: the putter waits on and nothing is lost */
         }
@@ -315,9 +315,9 @@ static void fp_match(fp_core *c, int *noticed) {
         if (gate & FP_HANDOFF) {
             void *free = fp_take_for(c, w);
             if (free == NULL) return;
-            fp_line_leave(&c->getters, w);
+            fp_wait_queue_remove(&c->getters, w);
             w->generation = fp_grant_generation(c, free);
-            fp_settle(w, FP_GRANTED, free);
+            fp_end_wait(w, FP_GRANTED, free);
         } else {
             if ((gate & FP_GETTERS) == 0) return; /* notified already; it will look for itself */
             if (!fp_any_likely(c)) return;
@@ -330,7 +330,7 @@ static void fp_match(fp_core *c, int *noticed) {
  * where nothing is idle any more but one may be opened, the next in line is to ask for it. */
 static void fp_pass_on(fp_core *c) {
     fp_waiter *next = c->getters.first;
-    if (c->use == FP_QUEUE || next == NULL || !fp_room(c)) return;
+    if (c->use == FP_QUEUE || next == NULL || !fp_has_capacity(c)) return;
     if (c->use == FP_POOL && c->fair) return; /* nobody has a notice there */
     if (fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || fp_any_likely(c)) return;
     if (atomic_exchange(&next->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(next);
@@ -341,7 +341,7 @@ static void fp_pass_on(fp_core *c) {
 static FP_COLD void fp_ask_for_more(fp_core *c) {
     fp_waiter *head = c->getters.first;
     c->spent = 0;
-    if (head == NULL || fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || !fp_room(c)) return;
+    if (head == NULL || fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || !fp_has_capacity(c)) return;
     if (atomic_exchange(&head->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(head);
 }
 
@@ -354,27 +354,27 @@ static void fp_dispatch(fp_core *c) {
 
 /* Whether the head, which has had a notice, has waited long enough to be handed what comes back. */
 static inline int fp_head_is_late(fp_core *c, uint32_t gate) {
-    return gate & FP_NOTICE && fp_clock_coarse() >= fp_load(&c->hand_over_at, relaxed);
+    return gate & FP_NOTICE && fp_clock_coarse() >= fp_load(&c->handoff_at, relaxed);
 }
 
 /* A return found a bit in the gate. */
 static FP_COLD void fp_dispatch_locked(fp_core *c) {
-    fp_here_begin();
+    fp_defer_begin();
     fp_lock_take(&c->lock);
     fp_dispatch(c);
     fp_lock_drop(&c->lock);
-    fp_here_end();
+    fp_defer_end();
 }
 
 /* ---- Waiting: each under the lock ---- */
 
-static void fp_join(fp_core *c, fp_line *line, fp_waiter *w, int in_front) {
+static void fp_join(fp_core *c, fp_wait_queue *queue, fp_waiter *w, int in_front) {
     atomic_store_explicit(&w->state, FP_WAITING, memory_order_relaxed);
     w->grant = NULL;
     w->tried = w->asleep = 0;
     w->ticket = ++c->tickets;
     w->since = fp_clock_precise();
-    fp_line_join(line, w, in_front);
+    fp_wait_queue_add(queue, w, in_front);
     fp_dispatch(c);
 }
 
@@ -383,7 +383,7 @@ static void fp_notified(fp_core *c, fp_waiter *w) {
     if (atomic_load(&w->state) == FP_NOTIFIED) {
         void *free = fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) ? NULL : fp_take_any(c);
         if (free != NULL) {
-            fp_line_leave(&c->getters, w);
+            fp_wait_queue_remove(&c->getters, w);
             w->generation = fp_grant_generation(c, free);
             w->grant = free;
             atomic_store(&w->state, FP_GRANTED);
@@ -397,10 +397,10 @@ static void fp_notified(fp_core *c, fp_waiter *w) {
 }
 
 /* The owner gives up.  1: it was settled before, and the grant is the owner's to deal with. */
-static int fp_leave(fp_core *c, fp_line *line, fp_waiter *w) {
+static int fp_leave(fp_core *c, fp_wait_queue *queue, fp_waiter *w) {
     int state = atomic_load(&w->state);
     if (state >= FP_GRANTED) return 1;
-    fp_line_leave(line, w);
+    fp_wait_queue_remove(queue, w);
     fp_dispatch(c); /* passes on a notice that it may have had */
     if (state == FP_NOTIFIED) fp_pass_on(c);
     return 0;
@@ -429,21 +429,21 @@ static int64_t fp_waits_since(fp_core *c, size_t skip) {
 static int fp_fail(fp_core *c, uint64_t ticket, void *error, fp_waiter *note) {
     for (fp_waiter *w = c->getters.first; w != NULL; w = w->next)
         if (ticket ? w->ticket == ticket : !w->tried) {
-            fp_line_leave(&c->getters, w);
-            fp_settle(w, FP_FAILED, error);
+            fp_wait_queue_remove(&c->getters, w);
+            fp_end_wait(w, FP_FAILED, error);
             fp_dispatch(c);
             return 1;
         }
     if (ticket != 0 || c->coming <= c->failures.count) return 0;
     note->grant = error;
-    fp_line_join(&c->failures, note, 0);
+    fp_wait_queue_add(&c->failures, note, 0);
     return 2;
 }
 
 /* A failure that no caller is left to see; the caller's to release. */
 static fp_waiter *fp_spare_failure(fp_core *c) {
     fp_waiter *failure = c->failures.count > c->coming ? c->failures.first : NULL;
-    if (failure != NULL) fp_line_leave(&c->failures, failure);
+    if (failure != NULL) fp_wait_queue_remove(&c->failures, failure);
     return failure;
 }
 
@@ -519,8 +519,8 @@ static size_t fp_queue_finish(fp_core *c) {
     size_t before = c->unfinished;
     if (before != 0 && --c->unfinished == 0)
         while ((w = c->joiners.first) != NULL) {
-            fp_line_leave(&c->joiners, w);
-            fp_settle(w, FP_GRANTED, NULL);
+            fp_wait_queue_remove(&c->joiners, w);
+            fp_end_wait(w, FP_GRANTED, NULL);
         }
     fp_lock_drop(&c->lock);
     return before;
@@ -545,8 +545,8 @@ static size_t fp_queue_shut(fp_core *c, int at_once, fp_deque *dropped) {
     if (c->unfinished == 0) {
         fp_waiter *w;
         while ((w = c->joiners.first) != NULL) {
-            fp_line_leave(&c->joiners, w);
-            fp_settle(w, FP_GRANTED, NULL);
+            fp_wait_queue_remove(&c->joiners, w);
+            fp_end_wait(w, FP_GRANTED, NULL);
         }
     }
     fp_lock_drop(&c->lock);
@@ -666,9 +666,9 @@ static FP_COLD void fp_pool_sampled(fp_core *c, fp_slot *slot) {
 }
 
 /* The whole of a return.  1: done; 0: the slot is still the holder's, ask the manager; -1: it is not
- * lent, or not by the lease of this generation (0: any).  *told: the manager has to know, since the pool
+ * lent, or not by the lease of this generation (0: any).  *notify: the manager has to know, since the pool
  * was closed meanwhile, more may be idle now than are to be, or what came back may be wanted elsewhere. */
-static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation, int *told) {
+static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation, int *notify) {
     uint64_t word = fp_load(&slot->word, relaxed);
     if (FP_UNLIKELY(fp_state(word) != FP_LEASED)) return -1;
     if (FP_UNLIKELY(generation && fp_generation(word) != generation)) return -1;
@@ -679,9 +679,9 @@ static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation,
     fp_store(&slot->owner, 0, relaxed);
     if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
     uint32_t gate = fp_gate(c); /* after the publish: see the proof at the head of this file */
-    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL | FP_ASK_PUT | FP_USED))) {
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_NOTIFY | FP_ASK_PUT | FP_USED))) {
         if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);
-        *told = (gate & (FP_CLOSED | FP_TELL | FP_ASK_PUT | FP_USED)) != 0;
+        *notify = (gate & (FP_CLOSED | FP_NOTIFY | FP_ASK_PUT | FP_USED)) != 0;
     }
     return 1;
 }

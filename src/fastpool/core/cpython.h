@@ -26,8 +26,8 @@ typedef char fp_lock;
 #endif
 struct fp_waiter;
 static void fp_unpark(struct fp_waiter *w);
-static inline void fp_here_begin(void);
-static inline void fp_here_end(void);
+static inline void fp_defer_begin(void);
+static inline void fp_defer_end(void);
 
 /* Names the running thread, as threading.get_ident() does; even.  Bit 0 of a slot's owner says that
  * it is held by a `with` block. */
@@ -189,18 +189,18 @@ static void fp_consume(fp_waiter *w) {
 }
 
 /* How a slow path may end, beside the states of a waiter. */
-enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY, FP_STOLEN };
+enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_MAY_OPEN, FP_MAY_OPEN_AT_HEAD, FP_MEMORY, FP_STOLEN };
 
 /* A waiter that was notified looks for itself.  1: somebody was faster, but the manager may open one
  * more for it: it has left the line. */
-static int fp_look(fp_core *c, fp_line *line, fp_waiter *w) {
+static int fp_look(fp_core *c, fp_wait_queue *queue, fp_waiter *w) {
     fp_lock_take(&c->lock);
     fp_notified(c, w);
-    int room = c->use != FP_QUEUE && fp_room(c) && !(fp_gate(c) & FP_SUSPENDED) &&
+    int may_open = c->use != FP_QUEUE && fp_has_capacity(c) && !(fp_gate(c) & FP_SUSPENDED) &&
                atomic_load(&w->state) == FP_WAITING;
-    if (room) (void)fp_leave(c, line, w);
+    if (may_open) (void)fp_leave(c, queue, w);
     fp_lock_drop(&c->lock);
-    return room;
+    return may_open;
 }
 
 /* Called once by a thread that is about to sleep, where an event loop may be running: loops of asyncio
@@ -212,7 +212,7 @@ static int fp_gevent; /* it was imported */
 /* Waits in the line that `w` has joined.  The state it was settled in; FP_WAITING: the deadline
  * passed, and `w` has left the line.  *interrupted: a signal handler raised; whatever was granted
  * meanwhile is the caller's to give back. */
-static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, int *interrupted) {
+static int fp_wait(fp_core *c, fp_wait_queue *queue, fp_waiter *w, int64_t deadline, int *interrupted) {
     *interrupted = 0;
     int look = fp_may_run_loop();
     uint64_t forks = fp_forks;
@@ -221,8 +221,8 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
         if (state >= FP_NOTIFIED) {
             fp_consume(w);
             if (state != FP_NOTIFIED) return state == FP_EXPIRED ? FP_WAITING : state;
-            int room = fp_look(c, line, w);
-            if (room) return FP_ROOM_AT_HEAD;
+            int may_open = fp_look(c, queue, w);
+            if (may_open) return FP_MAY_OPEN_AT_HEAD;
             continue;
         }
         if (deadline != FP_NEVER && fp_clock_precise() >= deadline) break;
@@ -241,15 +241,15 @@ static int fp_wait(fp_core *c, fp_line *line, fp_waiter *w, int64_t deadline, in
     }
     if (FP_UNLIKELY(fp_forks != forks)) return FP_REFUSED; /* by a handler; its line is the parent's */
     fp_lock_take(&c->lock);
-    int settled = fp_leave(c, line, w);
+    int ended = fp_leave(c, queue, w);
     fp_lock_drop(&c->lock);
     fp_consume(w);
-    int state = settled ? atomic_load(&w->state) : FP_WAITING;
+    int state = ended ? atomic_load(&w->state) : FP_WAITING;
     return state == FP_EXPIRED ? FP_WAITING : state;
 }
 
 /* When a wait of `span` that begins now is over; noted in the record, if there is one. */
-static int64_t fp_due(fp_waiter *w, int64_t span) {
+static int64_t fp_set_deadline(fp_waiter *w, int64_t span) {
     if (span == FP_NEVER) return FP_NEVER; /* a new record says so */
     int64_t until = fp_later(fp_clock_precise(), span);
     if (w != NULL) w->until = until;
@@ -318,10 +318,10 @@ static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interru
     *interrupted = 0;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
     if (span != 0 && w == NULL) return FP_MEMORY;
-    int64_t deadline = fp_due(w, span);
-    fp_here_begin();
+    int64_t deadline = fp_set_deadline(w, span);
+    fp_defer_begin();
     int state = fp_queue_get_join(c, w, item);
-    fp_here_end();
+    fp_defer_end();
     if (w != NULL && state == FP_WAITING) {
         state = fp_wait(c, &c->getters, w, deadline, interrupted);
         *item = w->grant;
@@ -334,10 +334,10 @@ static int fp_queue_put_slow(fp_core *c, void *item, int64_t span, int *interrup
     *interrupted = 0;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
     if (span != 0 && w == NULL) return FP_MEMORY;
-    int64_t deadline = fp_due(w, span);
-    fp_here_begin();
+    int64_t deadline = fp_set_deadline(w, span);
+    fp_defer_begin();
     int state = fp_queue_put_join(c, w, item);
-    fp_here_end();
+    fp_defer_end();
     if (w != NULL && state == FP_WAITING)
         state = fp_wait(c, &c->putters, w, deadline, interrupted);
     if (w != NULL) fp_waiter_free(w);
@@ -363,7 +363,7 @@ static int fp_queue_join(fp_core *c, int *interrupted) {
  * FP_WAITING: `w` has joined. */
 static int fp_weighted_join(fp_core *c, fp_waiter *w, uint64_t n) {
     int state = FP_WAITING;
-    fp_here_begin();
+    fp_defer_begin();
     fp_lock_take(&c->lock);
     uint32_t gate = fp_gate(c);
     if (gate & FP_CLOSED)
@@ -380,7 +380,7 @@ static int fp_weighted_join(fp_core *c, fp_waiter *w, uint64_t n) {
     }
     fp_check(c);
     fp_lock_drop(&c->lock);
-    fp_here_end();
+    fp_defer_end();
     return state;
 }
 
@@ -389,7 +389,7 @@ static int fp_weighted_wait(fp_core *c, uint64_t n, int64_t span, int *interrupt
     *interrupted = 0;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
     if (span != 0 && w == NULL) return FP_MEMORY;
-    int64_t deadline = fp_due(w, span);
+    int64_t deadline = fp_set_deadline(w, span);
     int state = fp_weighted_join(c, w, n);
     if (w != NULL && state == FP_WAITING)
         state = fp_wait(c, &c->getters, w, deadline, interrupted);
@@ -421,7 +421,7 @@ static int fp_holds_all(fp_core *c, uintptr_t me) {
 }
 
 /* How many callers are going to be served by what is being opened, or may be. */
-static size_t fp_places_coming(fp_core *c) {
+static size_t fp_capacity_pending(fp_core *c) {
     size_t most = fp_most_open(c), looked_at = 0;
     size_t resources = c->creating + (most > c->open ? most - c->open : 0);
     if (c->use != FP_SHARING) return resources;
@@ -431,7 +431,7 @@ static size_t fp_places_coming(fp_core *c) {
 
 /* The first half of a wait, for threads and tasks: an idle slot, or a place in the line for `w`
  * (NULL: only try).  `asked`: the manager was asked for one more, and the caller is one of `coming`.
- * `in_front`: a waiter whose grant was no good.  FP_ROOM: ask the manager, one more may be opened;
+ * `in_front`: a waiter whose grant was no good.  FP_MAY_OPEN: ask the manager, one more may be opened;
  * FP_WAITING: `w` has joined.  *spare: a failure nobody is to see any more, for fp_drop_failure. */
 static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int in_front,
                         fp_slot **slot, void **error, fp_waiter **spare) {
@@ -441,7 +441,7 @@ static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int i
     fp_lock_take(&c->lock);
     if (asked) {
         c->coming--; /* under one lock with the join: demand never counts a caller twice */
-        if ((failure = c->failures.first) != NULL) fp_line_leave(&c->failures, failure);
+        if ((failure = c->failures.first) != NULL) fp_wait_queue_remove(&c->failures, failure);
     }
     uint32_t gate = fp_gate(c);
     if (gate & FP_CLOSED)
@@ -453,18 +453,18 @@ static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int i
         state = FP_FAILED;
         *error = failure->grant;
         failure->grant = NULL;
-    } else if (!asked && fp_room(c))
-        state = FP_ROOM;
+    } else if (!asked && fp_has_capacity(c))
+        state = FP_MAY_OPEN;
     else if (w != NULL && !in_front && c->max_waiting != SIZE_MAX && c->limit != SIZE_MAX &&
-             c->getters.count >= c->max_waiting + fp_places_coming(c))
+             c->getters.count >= c->max_waiting + fp_capacity_pending(c))
         state = FP_OVERLOADED;
     else if (w != NULL && c->use == FP_POOL && c->open >= c->limit && fp_holds_all(c, me))
         state = FP_DEADLOCK;
     else if (w != NULL) {
         fp_join(c, &c->getters, w, in_front);
         /* a hit that saw nobody in line may have been the last of a resource: see fp_ask_for_more */
-        if (!asked && c->use == FP_SHARING && fp_room(c) && !fp_leave(c, &c->getters, w))
-            state = FP_ROOM;
+        if (!asked && c->use == FP_SHARING && fp_has_capacity(c) && !fp_leave(c, &c->getters, w))
+            state = FP_MAY_OPEN;
     }
     if (FP_UNLIKELY(c->spent)) fp_ask_for_more(c);
     fp_check(c);
@@ -495,7 +495,7 @@ static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_sl
     *slot = NULL;
     fp_waiter *w = span == 0 ? NULL : fp_waiter_new(), *spare;
     if (span != 0 && w == NULL) return FP_MEMORY;
-    int64_t deadline = fp_due(w, span);
+    int64_t deadline = fp_set_deadline(w, span);
     int state = fp_pool_join(c, w, fp_thread_token(), asked, in_front, slot, error, &spare);
     if (*slot != NULL) *generation = fp_slot_generation(*slot);
     if (w != NULL && state == FP_WAITING) {
@@ -526,7 +526,7 @@ static fp_core *fp_core_new(void) {
     fp_lock_drop(&fp_registry_lock);
     if (c == NULL) {
         void *raw;
-        if ((c = (fp_core *)fp_alloc_lines(sizeof *c, &raw)) == NULL) return NULL;
+        if ((c = (fp_core *)fp_alloc_aligned(sizeof *c, &raw)) == NULL) return NULL;
         c->raw = raw;
         fp_lock_init(&c->lock); /* and never again: one with an old lease may be taking it */
     }
@@ -570,9 +570,9 @@ static void fp_core_retire(fp_core *c) {
     c->slots.by_item_count = 0;
     fp_slots_renew(&c->slots);
 #endif
-    char *gate = (char *)&c->gate, *lines = (char *)&c->getters;
+    char *gate = (char *)&c->gate, *queues = (char *)&c->getters;
     memset(gate, 0, (size_t)((char *)&c->lock - gate));
-    memset(lines, 0, (size_t)((char *)&c->slots - lines));
+    memset(queues, 0, (size_t)((char *)&c->slots - queues));
     fp_lock_drop(&c->lock);
     fp_lock_take(&fp_registry_lock);
     c->next = fp_idle_blocks;
@@ -593,8 +593,8 @@ static void fp_core_retire(fp_core *c) {
 static void fp_after_fork_in_child(void) {
     fp_forget_thread();
     fp_forks++;
-    fp_here = 0;
-    fp_here_mail = NULL;
+    fp_defer_depth = 0;
+    fp_deferred_box = NULL;
     fp_mailbox_is_gone(); /* the loop that ran here is the parent's */
     fp_lock_init(&fp_registry_lock);
     fp_lock_init(&fp_spare_lock);
@@ -603,9 +603,9 @@ static void fp_after_fork_in_child(void) {
     fp_spares = 0;
     for (fp_core *c = fp_live; c != NULL; c = c->next) {
         fp_lock_init(&c->lock);
-        memset(&c->getters, 0, 4 * sizeof(fp_line));
+        memset(&c->getters, 0, 4 * sizeof(fp_wait_queue));
         c->coming = 0;
-        fp_gate_clear(c, FP_LINE_BITS);
+        fp_gate_clear(c, FP_WAITER_BITS);
         fp_store(&c->weights.taken, 0, relaxed);
         if (c->use == FP_POOL || c->use == FP_SHARING) {
             fp_store(&c->id, ++fp_ids, relaxed);

@@ -98,7 +98,7 @@ cdef extern from *:
         uint64_t count
         int64_t sum
         int64_t most
-    ctypedef struct fp_line:
+    ctypedef struct fp_wait_queue:
         size_t count
     ctypedef struct fp_deque:
         void **cells
@@ -120,7 +120,7 @@ cdef extern from *:
         size_t limit
         void *manager
         fp_lock lock
-        fp_line getters, putters, joiners
+        fp_wait_queue getters, putters, joiners
         size_t open, creating, creating_here, renewing, coming, unfinished, max_waiting
         fp_loads loads
         fp_weights weights
@@ -150,10 +150,10 @@ cdef extern from *:
     const int FP_QUEUE, FP_POOL, FP_SHARING, FP_WEIGHTED, FP_MOST_SLOTS
     const uint64_t FP_RETIRE
     const int FP_FREE_SLOT, FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING
-    const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_TELL, FP_USED
+    const int FP_CLOSED, FP_SHUT, FP_SUSPENDED, FP_ASK_GET, FP_ASK_PUT, FP_NOTIFY, FP_USED
     const int FP_PUTTERS
     const int FP_WAITING, FP_NOTIFIED, FP_GRANTED, FP_FAILED, FP_REFUSED, FP_EXPIRED
-    const int FP_OVERLOADED, FP_DEADLOCK, FP_ROOM, FP_ROOM_AT_HEAD, FP_MEMORY, FP_STOLEN
+    const int FP_OVERLOADED, FP_DEADLOCK, FP_MAY_OPEN, FP_MAY_OPEN_AT_HEAD, FP_MEMORY, FP_STOLEN
 
     ctypedef object (*fp_vectorcall)(object, void **, size_t, void *)
     const size_t FP_ARGUMENTS_OFFSET
@@ -185,14 +185,14 @@ cdef extern from *:
     void fp_gate_refresh(fp_core *)
     void fp_dispatch(fp_core *)
     void fp_dispatch_locked(fp_core *)
-    void fp_refuse_all(fp_line *)
+    void fp_refuse_all(fp_wait_queue *)
     uint64_t fp_assign(fp_core *)
     int64_t fp_waits_since(fp_core *, size_t)
     ctypedef struct fp_mailbox:
         void *owner
-    void (*fp_here_empty)(fp_mailbox *)
-    void fp_here_begin()
-    void fp_here_end()
+    void (*fp_deliver_deferred)(fp_mailbox *)
+    void fp_defer_begin()
+    void fp_defer_end()
     void fp_mailbox_leave(fp_mailbox *)
     void fp_mailbox_runs_here(fp_mailbox *)
     uintptr_t fp_task_token()
@@ -218,10 +218,10 @@ cdef extern from *:
         int64_t until
         fp_mailbox *mailbox
     int fp_waiter_park(fp_waiter *)
-    int64_t fp_due(fp_waiter *, int64_t)
+    int64_t fp_set_deadline(fp_waiter *, int64_t)
     int fp_waiter_state(fp_waiter *)
-    int fp_look(fp_core *, fp_line *, fp_waiter *)
-    int fp_leave(fp_core *, fp_line *, fp_waiter *)
+    int fp_look(fp_core *, fp_wait_queue *, fp_waiter *)
+    int fp_leave(fp_core *, fp_wait_queue *, fp_waiter *)
     void fp_waited(fp_core *, fp_waiter *)
     int fp_pool_join(fp_core *, fp_waiter *, uintptr_t, int, int, fp_slot **, void **, fp_waiter **)
     void fp_drop_failure(fp_waiter *)
@@ -270,7 +270,7 @@ cdef extern from *:
     int fp_pool_publish(fp_core *, fp_slot *, unsigned, uint64_t)
     int fp_pool_return(fp_core *, fp_slot *, uint64_t, int *)
     fp_slot *fp_pool_find(fp_core *, void *)
-    int fp_room(fp_core *)
+    int fp_has_capacity(fp_core *)
     fp_slot *fp_sharing_hit(fp_core *, fp_slot **)
     int fp_sharing_return(fp_core *, fp_slot *, int *)
     int fp_sharing_lend(fp_core *, fp_slot *, unsigned, uint32_t)
@@ -278,7 +278,7 @@ cdef extern from *:
     int fp_sharing_claim(fp_slot *)
     void fp_sharing_reserved(fp_core *, fp_slot *)
     uint32_t fp_sharing_peak(fp_slot *)
-    void fp_sharing_shun(fp_core *, fp_slot *, int64_t)
+    void fp_sharing_penalize(fp_core *, fp_slot *, int64_t)
     void fp_sharing_avoid(fp_core *, fp_slot *, int)
     uint32_t fp_slot_leases(fp_core *, fp_slot *)
     int fp_pool_wait(fp_core *, int64_t, int, int, fp_slot **, uint64_t *, void **, int *)
@@ -340,7 +340,7 @@ cdef extern from *:
     int fp_lease_state(fp_lease *)
     bint fp_lease_is_fresh(fp_lease *)
     bint fp_lease_is_held(fp_lease *)
-    bint fp_lease_is_here(fp_lease *)
+    bint fp_lease_is_live(fp_lease *)
     fp_core *fp_lease_core(fp_lease *)
     uint64_t fp_lease_id(fp_lease *)
     bint fp_lease_move(fp_lease *, int, int)
@@ -350,7 +350,7 @@ cdef extern from *:
     void *fp_lease_item(fp_lease *)
     object fp_resource(fp_slot *)
     object (*fp_lend_due)(fp_core *, fp_slot *)
-    object (*fp_tell)(fp_core *)
+    object (*fp_notify_manager)(fp_core *)
     object (*fp_lease_ended)(fp_core *, fp_slot *, uint64_t, int)
     ctypedef struct fp_share:
         fp_lease of
@@ -358,9 +358,9 @@ cdef extern from *:
     bint fp_share_hold(fp_share *, fp_core *, uint64_t, fp_slot *, uint64_t, int)
     int fp_share_end(fp_share *, int)
     object (*fp_share_ended)(fp_core *, fp_slot *, int)
-    fp_core *fp_home_guess(fp_core *, void *)
-    void fp_home_note(fp_core *, void *, fp_core *)
-    int fp_install_doors(
+    fp_core *fp_loop_core(fp_core *, void *)
+    void fp_loop_note(fp_core *, void *, fp_core *)
+    int fp_install_fast_methods(
         PyTypeObject *, PyTypeObject *, PyTypeObject *, PyTypeObject *, size_t, size_t
     ) except -1
-    int fp_install_shared_door(PyTypeObject *, size_t) except -1
+    int fp_install_shared_fast_method(PyTypeObject *, size_t) except -1

@@ -14,7 +14,7 @@
 /* Names the running task: each has a context of its own, unless it was made with somebody else's. */
 static inline uintptr_t fp_task_token(void) { return (uintptr_t)PyThreadState_Get()->context; }
 
-/* Both types begin with the fields named here; fp_install_doors makes sure. */
+/* Both types begin with the fields named here; fp_install_fast_methods makes sure. */
 #define FP_CORE_OF(self) (*(fp_core **)((char *)(self) + sizeof(PyObject)))
 #define FP_LEASE_OF(self) ((fp_lease *)((char *)(self) + sizeof(PyObject)))
 #define FP_SHARE_OF(self) ((fp_share *)((char *)(self) + sizeof(PyObject)))
@@ -22,7 +22,7 @@ static inline uintptr_t fp_task_token(void) { return (uintptr_t)PyThreadState_Ge
 typedef PyObject *(*fp_call)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
 static fp_call fp_exit_parsed;
 static PyObject *(*fp_lend_due)(fp_core *, fp_slot *); /* these two: of pool.pxi */
-static PyObject *(*fp_tell)(fp_core *);
+static PyObject *(*fp_notify_manager)(fp_core *);
 
 static inline PyObject *fp_resource(fp_slot *slot) {
     PyObject *item = (PyObject *)fp_load_item(slot);
@@ -67,10 +67,10 @@ static inline PyObject *fp_hit_get(fp_core *c) {
 }
 
 static FP_APART int fp_hit_put_pool(fp_core *c, PyObject *item) {
-    int told = 0;
+    int notify = 0;
     fp_slot *slot = fp_pool_find(c, item);
-    if (FP_UNLIKELY(slot == NULL || fp_pool_return(c, slot, 0, &told) <= 0)) return 0;
-    if (FP_UNLIKELY(told)) fp_tell(c);
+    if (FP_UNLIKELY(slot == NULL || fp_pool_return(c, slot, 0, &notify) <= 0)) return 0;
+    if (FP_UNLIKELY(notify)) fp_notify_manager(c);
     return 1;
 }
 
@@ -79,10 +79,10 @@ static inline int fp_hit_put(fp_core *c, PyObject *item) {
     return fp_hit_put_pool(c, item);
 }
 
-#define FP_DOORS(type, hit_get, hit_put)                                                         \
+#define FP_FAST_METHODS(type, hit_get, hit_put)                                                         \
     static fp_call fp_##type##_get_parsed, fp_##type##_put_parsed;                               \
     static PyCFunction fp_##type##_get_nowait_slow, fp_##type##_put_nowait_slow;                 \
-    static PyObject *fp_##type##_get_door(PyObject *self, PyObject *const *args, Py_ssize_t n,   \
+    static PyObject *fp_##type##_get_fast(PyObject *self, PyObject *const *args, Py_ssize_t n,   \
                                           PyObject *names) {                                     \
         if (FP_LIKELY(n == 0 && names == NULL)) {                                                \
             PyObject *item = hit_get(FP_CORE_OF(self));                                          \
@@ -91,27 +91,27 @@ static inline int fp_hit_put(fp_core *c, PyObject *item) {
         }                                                                                        \
         return fp_##type##_get_parsed(self, args, n, names);                                     \
     }                                                                                            \
-    static PyObject *fp_##type##_put_door(PyObject *self, PyObject *const *args, Py_ssize_t n,   \
+    static PyObject *fp_##type##_put_fast(PyObject *self, PyObject *const *args, Py_ssize_t n,   \
                                           PyObject *names) {                                     \
         if (FP_LIKELY(n == 1 && names == NULL) && hit_put(FP_CORE_OF(self), args[0]))            \
             return fp_none();                                                                    \
         return fp_##type##_put_parsed(self, args, n, names);                                     \
     }                                                                                            \
-    static PyObject *fp_##type##_get_nowait_door(PyObject *self, PyObject *none) {               \
+    static PyObject *fp_##type##_get_nowait_fast(PyObject *self, PyObject *none) {               \
         PyObject *item = hit_get(FP_CORE_OF(self));                                              \
         if (FP_LIKELY(item != NULL)) return item;                                                \
         if (FP_UNLIKELY(PyErr_Occurred() != NULL)) return NULL;                                  \
         return fp_##type##_get_nowait_slow(self, none);                                          \
     }                                                                                            \
-    static PyObject *fp_##type##_put_nowait_door(PyObject *self, PyObject *item) {               \
+    static PyObject *fp_##type##_put_nowait_fast(PyObject *self, PyObject *item) {               \
         if (FP_LIKELY(hit_put(FP_CORE_OF(self), item))) return fp_none();                        \
         return fp_##type##_put_nowait_slow(self, item);                                          \
     }
 #define FP_TAKE_OLDEST(c) ((PyObject *)fp_queue_get((c), 0))
 #define FP_TAKE_NEWEST(c) ((PyObject *)fp_queue_get((c), 1))
-FP_DOORS(queue, FP_TAKE_OLDEST, fp_queue_put_new)
-FP_DOORS(lifo, FP_TAKE_NEWEST, fp_queue_put_new)
-FP_DOORS(pool, fp_hit_get, fp_hit_put)
+FP_FAST_METHODS(queue, FP_TAKE_OLDEST, fp_queue_put_new)
+FP_FAST_METHODS(lifo, FP_TAKE_NEWEST, fp_queue_put_new)
+FP_FAST_METHODS(pool, fp_hit_get, fp_hit_put)
 
 /* What is lent, as a new reference; NULL: see fp_lease_item. */
 static inline PyObject *fp_lease_resource(fp_lease *l) {
@@ -130,19 +130,19 @@ static PyObject *(*fp_share_ended)(fp_core *, fp_slot *, int);
 static fp_call fp_share_exit_parsed;
 
 /* The end of a block that no exception left. */
-static PyObject *fp_exit_door(PyObject *self, PyObject *const *args, Py_ssize_t n,
+static PyObject *fp_exit_fast(PyObject *self, PyObject *const *args, Py_ssize_t n,
                               PyObject *names) {
     fp_lease *l = FP_LEASE_OF(self);
     if (FP_UNLIKELY(n != 3 || names != NULL || args[1] != Py_None))
         return fp_exit_parsed(self, args, n, names);
-    if (FP_UNLIKELY(!fp_lease_end(l, FP_LEASE_RELEASED) || !fp_lease_is_here(l))) return fp_none();
+    if (FP_UNLIKELY(!fp_lease_end(l, FP_LEASE_RELEASED) || !fp_lease_is_live(l))) return fp_none();
     fp_core *c = fp_lease_core(l);
-    int told = 0, given = fp_pool_return(c, l->slot, l->generation, &told);
-    if (FP_LIKELY(given == 1 && !told)) return fp_none();
+    int notify = 0, given = fp_pool_return(c, l->slot, l->generation, &notify);
+    if (FP_LIKELY(given == 1 && !notify)) return fp_none();
     return fp_lease_ended(c, l->slot, l->generation, given);
 }
 
-static PyObject *fp_share_exit_door(PyObject *self, PyObject *const *args, Py_ssize_t n,
+static PyObject *fp_share_exit_fast(PyObject *self, PyObject *const *args, Py_ssize_t n,
                                     PyObject *names) {
     fp_share *l = FP_SHARE_OF(self);
     if (FP_UNLIKELY(n != 3 || names != NULL || args[1] != Py_None ||
@@ -150,18 +150,18 @@ static PyObject *fp_share_exit_door(PyObject *self, PyObject *const *args, Py_ss
         return fp_share_exit_parsed(self, args, n, names);
     if (FP_UNLIKELY(fp_share_end(l, FP_LEASE_RELEASED) <= 0)) return fp_none();
     fp_core *c = fp_lease_core(&l->of);
-    int told = 0, given = fp_sharing_return(c, l->of.slot, &told);
-    if (FP_LIKELY(given == 1 && !told)) return fp_none();
+    int notify = 0, given = fp_sharing_return(c, l->of.slot, &notify);
+    if (FP_LIKELY(given == 1 && !notify)) return fp_none();
     return fp_share_ended(c, l->of.slot, given);
 }
 
-/* Puts `door` in front of a method; -1 when there is no such method of the expected kind. */
-static int fp_install_door(PyTypeObject *type, const char *name, int flags, void *door,
+/* Puts `fast` in front of a method; -1 when there is no such method of the expected kind. */
+static int fp_install_fast_method(PyTypeObject *type, const char *name, int flags, void *fast,
                            void **behind) {
     for (PyMethodDef *m = type->tp_methods; m != NULL && m->ml_name != NULL; m++)
         if (strcmp(m->ml_name, name) == 0 && m->ml_flags == flags) {
             *behind = (void *)m->ml_meth;
-            m->ml_meth = (PyCFunction)door;
+            m->ml_meth = (PyCFunction)fast;
             return 0;
         }
     PyErr_Format(PyExc_SystemError, "fastpool: no method %s to put a door in front of", name);
@@ -169,34 +169,35 @@ static int fp_install_door(PyTypeObject *type, const char *name, int flags, void
 }
 
 #define FP_PARSED (METH_FASTCALL | METH_KEYWORDS)
-#define FP_DOOR(type, kind, name, flags, behind)                                                 \
-    fp_install_door(type, #name, flags, (void *)fp_##kind##_##name##_door,                       \
+#define FP_FAST_METHOD(type, kind, name, flags, behind)                                                 \
+    fp_install_fast_method(type, #name, flags, (void *)fp_##kind##_##name##_fast,                       \
                     (void **)&fp_##kind##_##name##_##behind)
-#define FP_FOUR_DOORS(type, kind)                                                                \
-    (FP_DOOR(type, kind, get, FP_PARSED, parsed) < 0 ||                                          \
-     FP_DOOR(type, kind, put, FP_PARSED, parsed) < 0 ||                                          \
-     FP_DOOR(type, kind, get_nowait, METH_NOARGS, slow) < 0 ||                                   \
-     FP_DOOR(type, kind, put_nowait, METH_O, slow) < 0)
+#define FP_FOUR_FAST_METHODS(type, kind)                                                                \
+    (FP_FAST_METHOD(type, kind, get, FP_PARSED, parsed) < 0 ||                                          \
+     FP_FAST_METHOD(type, kind, put, FP_PARSED, parsed) < 0 ||                                          \
+     FP_FAST_METHOD(type, kind, get_nowait, METH_NOARGS, slow) < 0 ||                                   \
+     FP_FAST_METHOD(type, kind, put_nowait, METH_O, slow) < 0)
 
-static int fp_install_doors(PyTypeObject *queue, PyTypeObject *lifo, PyTypeObject *pool,
+static int fp_install_fast_methods(PyTypeObject *queue, PyTypeObject *lifo, PyTypeObject *pool,
                             PyTypeObject *lease, size_t core_at, size_t lease_at) {
     if (core_at != sizeof(PyObject) || lease_at != sizeof(PyObject)) {
         PyErr_SetString(PyExc_SystemError, "fastpool: the types are not laid out as expected");
         return -1;
     }
-    if (FP_FOUR_DOORS(queue, queue) || FP_FOUR_DOORS(lifo, lifo) || FP_FOUR_DOORS(pool, pool) ||
-        fp_install_door(lease, "__exit__", FP_PARSED, (void *)fp_exit_door,
+    if (FP_FOUR_FAST_METHODS(queue, queue) || FP_FOUR_FAST_METHODS(lifo, lifo) ||
+        FP_FOUR_FAST_METHODS(pool, pool) ||
+        fp_install_fast_method(lease, "__exit__", FP_PARSED, (void *)fp_exit_fast,
                         (void **)&fp_exit_parsed) < 0)
         return -1;
     return 0;
 }
 
-static int fp_install_shared_door(PyTypeObject *lease, size_t at) {
+static int fp_install_shared_fast_method(PyTypeObject *lease, size_t at) {
     if (at != sizeof(PyObject)) {
         PyErr_SetString(PyExc_SystemError, "fastpool: a lease is not laid out as expected");
         return -1;
     }
-    return fp_install_door(lease, "__exit__", FP_PARSED, (void *)fp_share_exit_door,
+    return fp_install_fast_method(lease, "__exit__", FP_PARSED, (void *)fp_share_exit_fast,
                            (void **)&fp_share_exit_parsed);
 }
 

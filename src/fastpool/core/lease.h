@@ -56,7 +56,7 @@ static inline fp_core *fp_lease_core(fp_lease *l) { return fp_load(&l->c, relaxe
 static inline uint64_t fp_lease_id(fp_lease *l) { return fp_load(&l->id, acquire); }
 
 /* Whether what it is of is still there, and this process's. */
-static inline int fp_lease_is_here(fp_lease *l) {
+static inline int fp_lease_is_live(fp_lease *l) {
     return fp_id_of(fp_lease_core(l)) == fp_lease_id(l);
 }
 
@@ -101,7 +101,7 @@ static inline int fp_lease_end(fp_lease *l, int to) {
 /* What it has lent.  NULL: it is not held, or its resource was given back by another way.  Under the
  * lock of its core, under which a resource is taken out of its slot: the caller makes it its own. */
 static inline void *fp_lease_item(fp_lease *l) {
-    if (!fp_lease_is_held(l) || !fp_lease_is_here(l)) return NULL;
+    if (!fp_lease_is_held(l) || !fp_lease_is_live(l)) return NULL;
     if (!fp_slot_lent(fp_lease_core(l), l->slot, l->generation)) return NULL;
     return fp_load_item(l->slot);
 }
@@ -139,7 +139,7 @@ static FP_COLD void fp_share_measured(fp_share *l) {
  * caller's to give back. */
 static inline int fp_share_end(fp_share *l, int to) {
     if (FP_UNLIKELY(!fp_lease_end(&l->of, to))) return -1;
-    if (FP_UNLIKELY(!fp_lease_is_here(&l->of))) return 0;
+    if (FP_UNLIKELY(!fp_lease_is_live(&l->of))) return 0;
     if (FP_UNLIKELY(fp_slot_generation(l->of.slot) != l->of.generation)) return 0;
     if (FP_UNLIKELY(l->since != 0)) fp_share_measured(l);
     return 1;

@@ -13,21 +13,21 @@ typedef struct {
     uint64_t pool, shard; /* ids */
     const void *loop;
     fp_core *core;
-} fp_home;
+} fp_loop_entry;
 
-static _Thread_local fp_home fp_home_last;
+static _Thread_local fp_loop_entry fp_last_loop;
 
-static inline fp_core *fp_home_guess(fp_core *pool, const void *loop) {
-    fp_home *home = &fp_home_last;
-    if (home->loop != loop || home->pool != fp_load(&pool->id, relaxed)) return NULL;
-    return fp_load(&home->core->id, relaxed) == home->shard ? home->core : NULL;
+static inline fp_core *fp_loop_core(fp_core *pool, const void *loop) {
+    fp_loop_entry *entry = &fp_last_loop;
+    if (entry->loop != loop || entry->pool != fp_load(&pool->id, relaxed)) return NULL;
+    return fp_load(&entry->core->id, relaxed) == entry->shard ? entry->core : NULL;
 }
 
-static inline void fp_home_note(fp_core *pool, const void *loop, fp_core *core) {
-    fp_home_last.pool = fp_load(&pool->id, relaxed);
-    fp_home_last.shard = fp_load(&core->id, relaxed);
-    fp_home_last.loop = loop;
-    fp_home_last.core = core;
+static inline void fp_loop_note(fp_core *pool, const void *loop, fp_core *core) {
+    fp_last_loop.pool = fp_load(&pool->id, relaxed);
+    fp_last_loop.shard = fp_load(&core->id, relaxed);
+    fp_last_loop.loop = loop;
+    fp_last_loop.core = core;
 }
 
 #endif

@@ -22,7 +22,7 @@
 typedef struct {
     /* NULL or the object put last.  Put in by the thread whose place this is and by nobody else; taken
      * out by anyone, by exchange. */
-    _Alignas(FP_LINE) FP_SHARED(void *) last;
+    _Alignas(FP_CACHE_LINE) FP_SHARED(void *) last;
     FP_SHARED(size_t) recents, olds; /* counts below; written under the lock, read by anyone as a guess */
     fp_lock lock;                    /* guards: */
     fp_deque recent;                 /* what was put before `last` */
@@ -38,8 +38,8 @@ typedef struct fp_cache {
 
 static fp_lock fp_caches_lock; /* taken before the lock of a shard */
 static fp_cache *fp_caches;
-static FP_SHARED(int64_t) fp_caches_turned; /* ns, coarse; when the last epoch ended; whoever ends one */
-static int fp_caches_watched; /* under fp_caches_lock: time is watched for them, see fp_caches_turn */
+static FP_SHARED(int64_t) fp_caches_advanced; /* ns, coarse; when the last epoch ended; whoever ends one */
+static int fp_caches_watched; /* under fp_caches_lock: time is watched for them, see fp_caches_advance */
 
 enum { FP_MOST_LOOKS = 64 }; /* shards of others that one get looks at */
 
@@ -64,7 +64,7 @@ static inline void *fp_shard_take_last(fp_shard *s) {
 }
 
 /* Makes sure of a place for one more. */
-static int fp_deque_room(fp_deque *d) {
+static int fp_deque_reserve(fp_deque *d) {
     if (d->cells == NULL) return fp_deque_init(d);
     return d->count > d->mask ? fp_deque_resize(d, 2 * (d->mask + 1)) : 0;
 }
@@ -107,7 +107,7 @@ static void *fp_shard_pop(fp_shard *s, fp_deque *d, int newest) {
 /* What could not be kept: `item`, for want of memory, or NULL. */
 static void *fp_shard_push(fp_shard *s, void *item) {
     fp_lock_take(&s->lock);
-    if (fp_deque_room(&s->recent) == 0) {
+    if (fp_deque_reserve(&s->recent) == 0) {
         (void)fp_deque_push(&s->recent, item);
         item = NULL;
         fp_shard_noted(s);
@@ -124,11 +124,11 @@ static void *fp_shard_push(fp_shard *s, void *item) {
              base_ != NULL && s < base_ + fp_strip_size(k_); s++)
 
 /* The shard of the running thread; NULL: none yet. */
-static inline fp_shard *fp_cache_here(fp_cache *c) {
-    fp_place place = fp_place_here;
+static inline fp_shard *fp_cache_own_shard(fp_cache *c) {
+    fp_thread_index index = fp_own_index;
     /* acquire: pairs with the release in fp_cache_strip, after which its places are all zero */
-    fp_shard *strip = fp_load(&c->strips[place.strip], acquire);
-    return FP_LIKELY(strip != NULL) ? strip + place.offset : NULL;
+    fp_shard *strip = fp_load(&c->strips[index.strip], acquire);
+    return FP_LIKELY(strip != NULL) ? strip + index.offset : NULL;
 }
 
 /* A strip of the table; NULL: no memory.  *watch: time is to be watched from now on. */
@@ -137,7 +137,7 @@ static FP_COLD fp_shard *fp_cache_strip(fp_cache *c, uint32_t k, int *watch) {
     fp_shard *strip = fp_load(&c->strips[k], acquire);
     if (strip == NULL) {
         uint32_t size = fp_strip_size(k);
-        strip = (fp_shard *)fp_alloc_lines(size * sizeof(fp_shard), &c->raw[k]);
+        strip = (fp_shard *)fp_alloc_aligned(size * sizeof(fp_shard), &c->raw[k]);
         if (strip != NULL) {
             for (uint32_t i = 0; i < size; i++) fp_lock_init(&strip[i].lock);
             fp_store(&c->strips[k], strip, release);
@@ -161,7 +161,7 @@ static FP_APART void *fp_cache_search(fp_cache *c, fp_shard *mine) {
     if (looks > FP_MOST_LOOKS) looks = FP_MOST_LOOKS;
     fp_shard *with_old = mine != NULL && fp_load(&mine->olds, relaxed) != 0 ? mine : NULL;
     fp_shard *with_last = NULL;
-    fp_place at = fp_place_here;
+    fp_thread_index at = fp_own_index;
     while (looks-- != 0) { /* from the own place on, and round */
         fp_shard *strip;
         at.offset++;
@@ -184,7 +184,7 @@ static FP_APART void *fp_cache_search(fp_cache *c, fp_shard *mine) {
 
 /* An object, or NULL: one is to be made. */
 static inline void *fp_cache_get(fp_cache *c) {
-    fp_shard *mine = fp_cache_here(c);
+    fp_shard *mine = fp_cache_own_shard(c);
     if (FP_LIKELY(mine != NULL)) {
         void *item = fp_shard_take_last(mine);
         if (FP_LIKELY(item != NULL)) return item;
@@ -195,11 +195,11 @@ static inline void *fp_cache_get(fp_cache *c) {
 /* The rest of fp_cache_put: the thread's first, or `last` is taken. */
 static FP_APART void *fp_cache_put_more(fp_cache *c, fp_shard *mine, void *item, int *watch) {
     if (FP_UNLIKELY(mine == NULL)) {
-        int numbered = fp_place_here.strip != 0 || fp_number_claim();
-        fp_shard *strip = fp_cache_strip(c, numbered ? fp_place_here.strip : 1, watch);
+        int numbered = fp_own_index.strip != 0 || fp_thread_index_claim();
+        fp_shard *strip = fp_cache_strip(c, numbered ? fp_own_index.strip : 1, watch);
         if (strip == NULL) return item;
         if (!numbered) return fp_shard_push(strip, item); /* beside whoever has the first place */
-        mine = strip + fp_place_here.offset;
+        mine = strip + fp_own_index.offset;
     }
     void *before = fp_exchange(&mine->last, item, acq_rel); /* as in take_last and in put */
     return before == NULL ? NULL : fp_shard_push(mine, before);
@@ -208,7 +208,7 @@ static FP_APART void *fp_cache_put_more(fp_cache *c, fp_shard *mine, void *item,
 /* Keeps it, with the reference to it; what could not be kept is the caller's to let go, or NULL.  What
  * is put twice running is kept once.  *watch: see fp_cache_strip; the caller has set it to 0. */
 static inline void *fp_cache_put(fp_cache *c, void *item, int *watch) {
-    fp_shard *mine = fp_cache_here(c);
+    fp_shard *mine = fp_cache_own_shard(c);
     if (FP_LIKELY(mine != NULL)) {
         void *last = fp_load(&mine->last, relaxed);
         if (FP_LIKELY(last == NULL)) {
@@ -241,14 +241,14 @@ static void *fp_cache_drain(fp_cache *c) {
     return NULL;
 }
 
-/* Nobody uses it any more; what it had is drained when this returns, by `let_go`. */
-static void fp_cache_end(fp_cache *c, void (*let_go)(void *)) {
+/* Nobody uses it any more; what it had is drained when this returns, by `free_item`. */
+static void fp_cache_end(fp_cache *c, void (*free_item)(void *)) {
     void *item;
     fp_lock_take(&fp_caches_lock); /* whoever turns the caches is done with this one, and sees it no more */
     *(c->prev ? &c->prev->next : &fp_caches) = c->next;
     if (c->next != NULL) c->next->prev = c->prev;
     fp_lock_drop(&fp_caches_lock);
-    while ((item = fp_cache_drain(c)) != NULL) let_go(item);
+    while ((item = fp_cache_drain(c)) != NULL) free_item(item);
     FP_EACH_SHARD(c, s) {
         fp_deque_free(&s->recent);
         fp_deque_free(&s->old);
@@ -257,16 +257,16 @@ static void fp_cache_end(fp_cache *c, void (*let_go)(void *)) {
 }
 
 /* One generation on: what is old goes to `dropped`, the rest is old from now on. */
-static void fp_shard_turn(fp_shard *s, fp_deque *dropped) {
+static void fp_shard_advance(fp_shard *s, fp_deque *dropped) {
     fp_lock_take(&s->lock);
-    while (s->old.count != 0 && fp_deque_room(dropped) == 0)
+    while (s->old.count != 0 && fp_deque_reserve(dropped) == 0)
         (void)fp_deque_push(dropped, fp_deque_pop_head(&s->old));
     if (s->old.count == 0) { /* else there was no memory: another time */
         fp_deque_free(&s->old);
         s->old = s->recent;
         memset(&s->recent, 0, sizeof s->recent);
         void *last;
-        if (fp_load(&s->last, relaxed) != NULL && fp_deque_room(&s->old) == 0 &&
+        if (fp_load(&s->last, relaxed) != NULL && fp_deque_reserve(&s->old) == 0 &&
             (last = fp_shard_take_last(s)) != NULL)
             (void)fp_deque_push(&s->old, last);
     }
@@ -276,9 +276,9 @@ static void fp_shard_turn(fp_shard *s, fp_deque *dropped) {
 
 /* An epoch ends for all caches.  The caller lets go of what is dropped, and of the buffer.  0: no cache
  * is in use any more, so time need not be watched until one is. */
-static int fp_caches_turn(fp_deque *dropped) {
+static int fp_caches_advance(fp_deque *dropped) {
     memset(dropped, 0, sizeof *dropped);
-    fp_store(&fp_caches_turned, fp_clock_coarse(), relaxed); /* a date, and no more */
+    fp_store(&fp_caches_advanced, fp_clock_coarse(), relaxed); /* a date, and no more */
     size_t shards = 0;
     fp_lock_take(&fp_caches_lock);
     for (fp_cache *c = fp_caches; c != NULL; c = c->next) {
@@ -286,7 +286,7 @@ static int fp_caches_turn(fp_deque *dropped) {
         FP_EACH_SHARD(c, s) {
             if (fp_load(&s->last, relaxed) != NULL || fp_load(&s->recents, relaxed) != 0 ||
                 fp_load(&s->olds, relaxed) != 0)
-                fp_shard_turn(s, dropped);
+                fp_shard_advance(s, dropped);
         }
     }
     if (shards == 0) fp_caches_watched = 0;
@@ -296,7 +296,7 @@ static int fp_caches_turn(fp_deque *dropped) {
 
 /* In a forked child: a lock may belong to a thread that is gone and that had not begun. */
 static void fp_caches_after_fork(void) {
-    fp_numbers_after_fork();
+    fp_thread_indexes_after_fork();
     fp_lock_init(&fp_caches_lock);
     for (fp_cache *c = fp_caches; c != NULL; c = c->next)
         FP_EACH_SHARD(c, s) fp_lock_init(&s->lock);

@@ -31,19 +31,19 @@ cdef extern from *:
         fp_cache_base_clear = type->tp_clear;
         type->tp_traverse = fp_cache_traverse;
         type->tp_clear = fp_cache_clear;
-        if (fp_install_numbers() == 0) return 0;
+        if (fp_install_thread_index() == 0) return 0;
         PyErr_SetString(PyExc_MemoryError, "fastpool: no key for thread-local storage is left");
         return -1;
     }
 
-    #define FP_AWAY (FP_ATOMIC ? FP_LINE : 1)
+    #define FP_AWAY (FP_ATOMIC ? FP_CACHE_LINE : 1)
 
-    static int64_t fp_last_turn(void) { return fp_load(&fp_caches_turned, relaxed); }
+    static int64_t fp_last_epoch(void) { return fp_load(&fp_caches_advanced, relaxed); }
 
-    static void fp_let_go(void *item) { Py_DECREF((PyObject *)item); }
+    static void fp_release_item(void *item) { Py_DECREF((PyObject *)item); }
 
-    static void fp_let_go_all(fp_deque *dropped) { /* each may run any code */
-        while (dropped->count != 0) fp_let_go(fp_deque_pop_head(dropped));
+    static void fp_release_all(fp_deque *dropped) { /* each may run any code */
+        while (dropped->count != 0) fp_release_item(fp_deque_pop_head(dropped));
         FP_FREE(dropped->cells);
     }
 
@@ -62,11 +62,11 @@ cdef extern from *:
     void *fp_cache_put(fp_cache *, void *, int *)
     void fp_cache_begin(fp_cache *)
     void fp_cache_end(fp_cache *, void (*)(void *))
-    int fp_caches_turn(fp_deque *)
+    int fp_caches_advance(fp_deque *)
     int fp_caches_watched
-    int64_t fp_last_turn()
-    void fp_let_go(void *)
-    void fp_let_go_all(fp_deque *)
+    int64_t fp_last_epoch()
+    void fp_release_item(void *)
+    void fp_release_all(fp_deque *)
     bint fp_is_full(long)
     int fp_install_cache(PyTypeObject *, size_t) except -1
 
@@ -86,18 +86,18 @@ def turn_caches():
     in use)."""
     cdef fp_deque dropped
     cdef list items = []
-    cdef bint used = fp_caches_turn(&dropped)
+    cdef bint used = fp_caches_advance(&dropped)
     try:
         while dropped.count != 0:
             items.append(fp_steal(fp_deque_pop_head(&dropped)))
     finally:
-        fp_let_go_all(&dropped)
+        fp_release_all(&dropped)
     return items, used
 
 
 def caches_turned():
     """When the last epoch of the caches ended: seconds on ``time.monotonic()``."""
-    return fp_last_turn() * 1e-9
+    return fp_last_epoch() * 1e-9
 
 
 def caches_watched():
@@ -109,8 +109,8 @@ def collected(str phase, dict info):
     """For ``gc.callbacks``: a full collection ends an epoch."""
     cdef fp_deque dropped
     if phase == "stop" and fp_is_full(info["generation"]):
-        fp_caches_turn(&dropped)
-        fp_let_go_all(&dropped)
+        fp_caches_advance(&dropped)
+        fp_release_all(&dropped)
 
 
 cdef object cache_make(ObjectCache self):
@@ -168,7 +168,7 @@ cdef class ObjectCache:
         self.new, self.hook = new, reset
 
     def __dealloc__(self):
-        fp_cache_end(&self.cache, fp_let_go)
+        fp_cache_end(&self.cache, fp_release_item)
 
     @cython.always_allow_keywords(False)
     def get(self):

@@ -46,7 +46,7 @@ cdef fp_slot *pool_lend(
                 try:
                     state = pool_wait(c, span_left(span, start), False, False, &slot, &generation)
                 except Permit as granted:
-                    permit, state = granted.args[0], FP_ROOM_AT_HEAD
+                    permit, state = granted.args[0], FP_MAY_OPEN_AT_HEAD
                 if slot != NULL:
                     if fp_begin(c, slot):
                         reason = "due"
@@ -430,7 +430,7 @@ cdef object tell_how(fp_core *c, bint later):
         used = fp_used_take(c)
         if used >= 0:
             manager.was_used(used * 1e-9)
-        if c.use == FP_POOL and not fp_gate(c) & (FP_CLOSED | FP_TELL | FP_ASK_PUT):
+        if c.use == FP_POOL and not fp_gate(c) & (FP_CLOSED | FP_NOTIFY | FP_ASK_PUT):
             return
     if later:
         manager.returned(True)
@@ -583,7 +583,7 @@ cdef bint lease_give(fp_lease *l, object error, bint discard) except -1:
     cdef fp_core *c = fp_lease_core(l)
     cdef int told = 0
     cdef int given = 0
-    if not fp_lease_is_here(l):  # gone, or the parent's
+    if not fp_lease_is_live(l):  # gone, or the parent's
         return True
     if error is None and not discard:
         given = fp_pool_return(c, l.slot, l.generation, &told)
@@ -625,7 +625,7 @@ cdef object lease_again(Lease self, uintptr_t me):
         lease_entered(self)
     cdef fp_core *c = fp_lease_core(l)
     fp_lock_take(&c.lock)  # under which a slot becomes free: then that word says another thing
-    if fp_lease_is_here(l) and fp_slot_lent(c, l.slot, l.generation):
+    if fp_lease_is_live(l) and fp_slot_lent(c, l.slot, l.generation):
         fp_slot_own(l.slot, me | 1)
     fp_lock_drop(&c.lock)
     return resource
@@ -645,7 +645,7 @@ cdef object lease_not_held(Lease self, str act):
 cdef str not_held(fp_lease *l, str act):
     if fp_lease_is_fresh(l):
         return f"{act}: this lease was not entered yet"
-    if fp_lease_is_held(l) and not fp_lease_is_here(l):
+    if fp_lease_is_held(l) and not fp_lease_is_live(l):
         return f"{act}: the pool of this lease is gone, or the parent process has it"
     return f"{act}: this lease has been released or discarded"
 

@@ -46,7 +46,7 @@ cdef list queue_items(fp_core *c):
 # What stands at an index, taken out or not, as a reference of the caller's own.
 cdef object item_at(fp_core *c, Py_ssize_t index, bint take):
     cdef void *item = NULL
-    fp_here_begin()
+    fp_defer_begin()
     fp_lock_take(&c.lock)
     cdef Py_ssize_t n = <Py_ssize_t>c.items.count
     if index < 0:
@@ -59,7 +59,7 @@ cdef object item_at(fp_core *c, Py_ssize_t index, bint take):
             item = fp_deque_at(&c.items, <size_t>index)
             Py_INCREF(<object>item)
     fp_lock_drop(&c.lock)
-    fp_here_end()
+    fp_defer_end()
     if item == NULL:
         raise IndexError("pop from an empty queue" if take and n == 0 else "queue index out of range")
     return fp_steal(item)
@@ -68,7 +68,7 @@ cdef object item_at(fp_core *c, Py_ssize_t index, bint take):
 cdef object item_added(fp_core *c, object item, bint in_front):
     cdef int done = -1
     Py_INCREF(item)
-    fp_here_begin()
+    fp_defer_begin()
     fp_lock_take(&c.lock)
     cdef bint shut = (fp_gate(c) & (FP_SHUT | FP_CLOSED)) != 0
     if not shut:
@@ -78,7 +78,7 @@ cdef object item_added(fp_core *c, object item, bint in_front):
             done = fp_deque_push(&c.items, <void *>item)
         fp_dispatch(c)  # who waits for an item
     fp_lock_drop(&c.lock)
-    fp_here_end()
+    fp_defer_end()
     if done == 0:
         return None
     Py_DECREF(item)

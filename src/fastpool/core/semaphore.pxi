@@ -83,14 +83,14 @@ cdef class WeightedSemaphore(Owner):
         cdef fp_core *c = self.c
         fresh = whole("size", size, 1)
         cdef uint64_t wanted, units = fresh
-        fp_here_begin()
+        fp_defer_begin()
         fp_lock_take(&c.lock)
         wanted = fp_most_wanted(c)
         if wanted <= units:
             c.weights.size = units
             fp_dispatch(c)
         fp_lock_drop(&c.lock)
-        fp_here_end()
+        fp_defer_end()
         if wanted > units:
             raise ValueError(
                 f"{self.label}: resize({fresh}): somebody waits for {wanted} units, who could never "

@@ -9,11 +9,11 @@
 /* The same outside the lock: somebody waits, and a caller who was faster has had the last lease of a
  * resource. */
 static FP_COLD void fp_spent_locked(fp_core *c) {
-    fp_here_begin();
+    fp_defer_begin();
     fp_lock_take(&c->lock);
     fp_ask_for_more(c);
     fp_lock_drop(&c->lock);
-    fp_here_end();
+    fp_defer_end();
 }
 
 /* A slot of the least loaded resource that costs one look at the gate, one at each resource and one
@@ -30,7 +30,7 @@ static inline fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
         *due = slot;
         return NULL;
     }
-    if (FP_UNLIKELY(fp_is_spent(&c->loads, slot)) && fp_gate(c) & FP_LINE_BITS) fp_spent_locked(c);
+    if (FP_UNLIKELY(fp_is_spent(&c->loads, slot)) && fp_gate(c) & FP_WAITER_BITS) fp_spent_locked(c);
     return slot;
 }
 
@@ -45,8 +45,8 @@ static inline void fp_sharing_used(fp_core *c, fp_slot *slot, int64_t now) {
 
 /* The whole of a return, by whoever has one lease of it.  1: done; 0: it was the last one of a resource
  * that takes no more, which is CHECKING now and the caller's to close; -1: nobody has a lease of it.
- * *told: the manager has to know, since the pool was closed or a resource takes no more leases. */
-static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *told) {
+ * *notify: the manager has to know, since the pool was closed or a resource takes no more leases. */
+static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *notify) {
     if (FP_LIKELY(fp_load(&c->timed, relaxed))) {
         int64_t now = fp_now(c); /* before it may be somebody else's */
         if (FP_UNLIKELY((fp_load(&slot->load, relaxed) & FP_LOAD) == 0)) return -1;
@@ -59,10 +59,10 @@ static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *told) {
         return given;
     }
     uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in core.h */
-    if (FP_UNLIKELY(given == 2)) *told = 1;
-    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_TELL | FP_USED))) {
+    if (FP_UNLIKELY(given == 2)) *notify = 1;
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_NOTIFY | FP_USED))) {
         if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);
-        *told |= (gate & (FP_CLOSED | FP_TELL | FP_USED)) != 0;
+        *notify |= (gate & (FP_CLOSED | FP_NOTIFY | FP_USED)) != 0;
     }
     return 1;
 }
@@ -120,9 +120,9 @@ static inline uint32_t fp_sharing_peak(fp_slot *slot) {
     return peak;
 }
 
-static inline void fp_sharing_shun_until(fp_core *c, int64_t until) {
-    int64_t latest = fp_load(&c->loads.shun_until, relaxed);
-    while (latest < until && !fp_cas(&c->loads.shun_until, &latest, until, relaxed)) continue;
+static inline void fp_sharing_penalized_until(fp_core *c, int64_t until) {
+    int64_t latest = fp_load(&c->loads.penalty_until, relaxed);
+    while (latest < until && !fp_cas(&c->loads.penalty_until, &latest, until, relaxed)) continue;
 }
 
 /* While it is being closed, and after that, the word of the penalty says other things. */
@@ -132,31 +132,31 @@ static inline int fp_sharing_is_gone(fp_slot *slot) {
 }
 
 /* Until then it counts as more loaded than it is.  Under the lock. */
-static inline void fp_sharing_shun(fp_core *c, fp_slot *slot, int64_t span) {
+static inline void fp_sharing_penalize(fp_core *c, fp_slot *slot, int64_t span) {
     int64_t until = fp_later(fp_now(c), span);
     if (until == FP_NEVER) until--; /* that means another thing */
-    if (fp_sharing_is_gone(slot) || fp_load(&slot->shunned_until, relaxed) == FP_NEVER) return;
-    fp_store(&slot->shunned_until, until, relaxed);
-    fp_sharing_shun_until(c, until);
+    if (fp_sharing_is_gone(slot) || fp_load(&slot->penalized_until, relaxed) == FP_NEVER) return;
+    fp_store(&slot->penalized_until, until, relaxed);
+    fp_sharing_penalized_until(c, until);
 }
 
 /* No leases of it from here on, or again.  Under the lock; who joins the line does so under it too, and
  * so either finds it lent again or is served by this dispatch. */
 static void fp_sharing_avoid(fp_core *c, fp_slot *slot, int on) {
     if (fp_sharing_is_gone(slot)) return;
-    fp_store(&slot->shunned_until, on ? FP_NEVER : 0, relaxed);
+    fp_store(&slot->penalized_until, on ? FP_NEVER : 0, relaxed);
     if (on) {
-        fp_sharing_shun_until(c, FP_NEVER);
+        fp_sharing_penalized_until(c, FP_NEVER);
         return;
     }
     int64_t latest = 0;
     uint32_t top = fp_load(&c->loads.top, relaxed);
     for (uint32_t i = 0; i < top; i++) {
         fp_slot *other = fp_slots_at(&c->slots, i);
-        int64_t until = fp_sharing_is_gone(other) ? 0 : fp_load(&other->shunned_until, relaxed);
+        int64_t until = fp_sharing_is_gone(other) ? 0 : fp_load(&other->penalized_until, relaxed);
         if (until > latest) latest = until;
     }
-    fp_store(&c->loads.shun_until, latest, relaxed); /* penalties come under the lock too */
+    fp_store(&c->loads.penalty_until, latest, relaxed); /* penalties come under the lock too */
     fp_dispatch(c);
 }
 

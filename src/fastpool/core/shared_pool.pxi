@@ -51,12 +51,12 @@ cdef object share_drop(fp_core *c, fp_slot *slot, uint64_t generation):
 
 cdef bint share_lend(fp_core *c, fp_slot *slot, uint32_t leases) noexcept:
     """A CHECKING slot; whether it is lent from here on, and takes more leases."""
-    fp_here_begin()
+    fp_defer_begin()
     fp_lock_take(&c.lock)
     cdef bint lent = fp_sharing_lend(c, slot, FP_CHECKING, leases)
     fp_check(c)
     fp_lock_drop(&c.lock)
-    fp_here_end()
+    fp_defer_end()
     return lent
 
 
@@ -440,7 +440,7 @@ cdef bint share_close(SharedLease self, object error, int state) except -1:
     cdef fp_lease *l = &self.of.of
     cdef int ended = fp_share_end(&self.of, state)
     if ended <= 0:
-        return ended == 0 and not fp_lease_is_here(l)
+        return ended == 0 and not fp_lease_is_live(l)
     cdef fp_core *c = fp_lease_core(l)
     cdef uint64_t id = fp_lease_id(l)
     cdef uint64_t ticket = self.of.ticket

@@ -192,7 +192,7 @@ cdef object slot_drop(fp_core *c, fp_slot *slot, uint64_t generation):
     if fp_slot_state(slot) == FP_LEASED:
         if not fp_gate(c) & FP_CLOSED and fp_pool_publish(c, slot, FP_LEASED, word):
             fp_dispatch_locked(c)
-            if fp_gate(c) & FP_TELL:
+            if fp_gate(c) & FP_NOTIFY:
                 tell_later(c)
             # a close that came in between may have swept already: help it
             if not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):

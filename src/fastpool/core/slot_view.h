@@ -56,7 +56,7 @@ static void fp_slot_fill(fp_core *c, fp_slot *slot, int64_t lifetime) {
     fp_store(&slot->uses, 0, relaxed); /* or the peak */
     fp_store(&slot->since, now, relaxed);
     fp_store(&slot->dies_at, fp_later(now, lifetime), relaxed);
-    fp_store(&slot->shunned_until, 0, relaxed); /* or `sampled` */
+    fp_store(&slot->penalized_until, 0, relaxed); /* or `sampled` */
     fp_slot_freshen(c, slot);
 }
 
@@ -129,11 +129,11 @@ static fp_view *fp_views_new(size_t n) { return (fp_view *)FP_MALLOC((n + 1) * s
 static void fp_views_free(fp_view *views) { FP_FREE(views); }
 
 /* Under the lock.  The number of open slots, which may be more than there is room for. */
-static size_t fp_views_fill(fp_core *c, fp_view *views, size_t room) {
+static size_t fp_views_fill(fp_core *c, fp_view *views, size_t n_views) {
     size_t n = 0;
     FP_EACH_SLOT(c, slot)
     if (fp_state(fp_load(&slot->word, relaxed)) != FP_FREE_SLOT) {
-        if (n < room) fp_view_of(c, slot, &views[n]);
+        if (n < n_views) fp_view_of(c, slot, &views[n]);
         n++;
     }
     return n;

@@ -122,7 +122,7 @@ cdef class Wait:
     cdef SlotGuard hand     # pool use: gets the slot
     cdef SemaphoreHold hold  # of a semaphore: gets the units
     cdef fp_waiter *w  # while in a line, or settled and not looked at
-    cdef fp_line *line
+    cdef fp_wait_queue *line
     cdef object future
     cdef bint begun    # it has joined the line, or tried to
     cdef bint late     # its time is over
@@ -179,9 +179,9 @@ cdef class Wait:
         self.begun = True
         if span != 0:
             w = self.record(span)
-        fp_here_begin()
+        fp_defer_begin()
         cdef int state = fp_queue_get_join(c, w, &item)
-        fp_here_end()
+        fp_defer_end()
         if state == FP_WAITING and w != NULL:
             self.lined_up(span)
             return None
@@ -201,9 +201,9 @@ cdef class Wait:
             w = self.record(span)
         item, self.item = self.item, None
         Py_INCREF(item)
-        fp_here_begin()
+        fp_defer_begin()
         cdef int state = fp_queue_put_join(c, w, <void *>item)
-        fp_here_end()
+        fp_defer_end()
         if state == FP_WAITING and w != NULL:
             self.lined_up(span)
             return None
@@ -239,7 +239,7 @@ cdef class Wait:
         if w == NULL:
             raise MemoryError
         if not self.mailbox.own_time:
-            fp_due(w, span)
+            fp_set_deadline(w, span)
         w.mailbox = &self.mailbox.box
         self.w = w
         return w
@@ -354,7 +354,7 @@ cdef class Wait:
         state = fp_waiter_state(self.w)
         if state == FP_NOTIFIED:
             if fp_look(self.core.c, self.line, self.w):
-                self.end(FP_ROOM_AT_HEAD)
+                self.end(FP_MAY_OPEN_AT_HEAD)
                 return
             state = fp_waiter_state(self.w)
         if state >= FP_GRANTED:
@@ -422,12 +422,12 @@ cdef class Wait:
     cdef int settle(self, fp_waiter *w) noexcept:
         """Leaves the line; the state."""
         cdef fp_core *c = self.core.c
-        fp_here_begin()
+        fp_defer_begin()
         fp_lock_take(&c.lock)
         cdef bint settled = fp_leave(c, self.line, w)
         fp_lock_drop(&c.lock)
-        fp_here_end()
-        if fp_gate(c) & FP_TELL:  # what it was notified of is idle still
+        fp_defer_end()
+        if fp_gate(c) & FP_NOTIFY: # what it was notified of is idle still
             tell_later(c)
         return fp_waiter_state(w) if settled else FP_WAITING
 

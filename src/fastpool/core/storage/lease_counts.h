@@ -36,7 +36,7 @@ typedef struct {
     uint32_t most_uses;           /* so many, and it takes no more; UINT32_MAX: no limit */
     uint32_t penalty;             /* as how many leases an error counts */
     FP_SHARED(uint32_t) top;      /* slots from here on have never been used; writer: the lock */
-    FP_SHARED(int64_t) shun_until; /* ns; the latest end of a penalty; 0: there never was one.
+    FP_SHARED(int64_t) penalty_until; /* ns; the latest end of a penalty; 0: there never was one.
                                       FP_NEVER while a resource is avoided */
 } fp_loads;
 
@@ -120,7 +120,7 @@ static inline fp_slot *fp_least_loaded(fp_slots *t, fp_loads *l, int64_t now, ui
             uint64_t weight = fp_load_of(seen);
             if (!(seen & FP_OPEN) || weight >= l->slots) continue;
             if (FP_UNLIKELY(now != 0)) {
-                int64_t until = fp_load(&slot->shunned_until, relaxed);
+                int64_t until = fp_load(&slot->penalized_until, relaxed);
                 if (until == FP_NEVER) continue;
                 if (now < until) weight += l->penalty;
             }
@@ -167,7 +167,7 @@ static size_t fp_free_slots(fp_slots *t, fp_loads *l, size_t most, size_t *comin
         uint64_t load = fp_load(&slot->load, seq_cst);
         uint64_t word = fp_load(&slot->word, acquire);
         unsigned state = fp_state(word);
-        if (fp_load(&slot->shunned_until, relaxed) == FP_NEVER) continue;
+        if (fp_load(&slot->penalized_until, relaxed) == FP_NEVER) continue;
         if (state == FP_IDLE && load & FP_OPEN && fp_load_of(load) < l->slots)
             n += l->slots - fp_load_of(load);
         else if ((state == FP_LEASED || state == FP_CHECKING) && !(word & FP_RETIRE))

@@ -36,7 +36,7 @@
 #define FP_PUBLISH_ORDER memory_order_release
 #endif
 
-#define FP_LINE 64 /* bytes of a cache line */
+#define FP_CACHE_LINE 64 /* bytes of a cache line */
 
 #if defined(__GNUC__) || defined(__clang__)
 #define FP_LIKELY(x) __builtin_expect(!!(x), 1)
@@ -92,12 +92,12 @@
 #define fp_cas(p, expected, v, order) (*(p) = (v), 1)
 #endif
 
-static inline void *fp_alloc_lines(size_t bytes, void **raw) {
-    *raw = FP_MALLOC(bytes + FP_LINE);
+static inline void *fp_alloc_aligned(size_t bytes, void **raw) {
+    *raw = FP_MALLOC(bytes + FP_CACHE_LINE);
     if (*raw == NULL) return NULL;
-    void *lines = (void *)(((uintptr_t)*raw + FP_LINE - 1) & ~(uintptr_t)(FP_LINE - 1));
-    memset(lines, 0, bytes);
-    return lines;
+    void *aligned = (void *)(((uintptr_t)*raw + FP_CACHE_LINE - 1) & ~(uintptr_t)(FP_CACHE_LINE - 1));
+    memset(aligned, 0, bytes);
+    return aligned;
 }
 
 /* ---- The queue's ring: growable, both ends --------------------------------------------------
@@ -200,11 +200,11 @@ typedef struct fp_slot {
     };
     union {
         int64_t sampled;            /* ns, precise; start of a use that is measured, else 0; holder */
-        FP_SHARED(int64_t) shunned_until; /* of a shared resource: ns; until then it counts as more
+        FP_SHARED(int64_t) penalized_until; /* of a shared resource: ns; until then it counts as more
                                        loaded than it is; anyone */
         FP_SHARED(int64_t) hook;    /* of a CLOSING slot: FP_IN_HOOK, FP_HOOK_OVER, or neither;
                                        whoever closes it.  Those who pick may still look at it as
-                                       `shunned_until`, before they find the load changed. */
+                                       `penalized_until`, before they find the load changed. */
     };
     union {
         FP_SHARED(uint32_t) uses;   /* leases of this resource so far; writer: the holder */
@@ -213,7 +213,7 @@ typedef struct fp_slot {
     uint32_t index;              /* own number, fixed */
 } fp_slot;
 
-_Static_assert(sizeof(fp_slot) == FP_LINE, "a slot is one cache line");
+_Static_assert(sizeof(fp_slot) == FP_CACHE_LINE, "a slot is one cache line");
 
 /* Takes the slot if it is idle: IDLE -> LEASED.  `popped` says that the caller has just removed the
  * slot's ring entry, so INRING goes too, taken or not.
@@ -304,13 +304,13 @@ typedef struct {
 } fp_cell;
 
 typedef struct {
-    _Alignas(FP_LINE) _Atomic(uint64_t) head; /* next position to pop */
-    _Alignas(FP_LINE) _Atomic(uint64_t) tail; /* next position to push */
-    _Alignas(FP_LINE) fp_cell *cells;
+    _Alignas(FP_CACHE_LINE) _Atomic(uint64_t) head; /* next position to pop */
+    _Alignas(FP_CACHE_LINE) _Atomic(uint64_t) tail; /* next position to push */
+    _Alignas(FP_CACHE_LINE) fp_cell *cells;
     uint64_t mask;
 } fp_ring;
 
-_Static_assert(offsetof(fp_ring, tail) - offsetof(fp_ring, head) >= FP_LINE, "cursors apart");
+_Static_assert(offsetof(fp_ring, tail) - offsetof(fp_ring, head) >= FP_CACHE_LINE, "cursors apart");
 
 static inline void fp_ring_init(fp_ring *ring, fp_cell *cells, uint64_t capacity) {
     ring->cells = cells;
@@ -464,7 +464,7 @@ static int fp_slots_grow(fp_slots *t) {
     if (k == FP_SEGMENTS) return -1;
     uint32_t size = k == 0 ? FP_SEGMENT_LEAST : FP_SEGMENT_LEAST << (k - 1);
     uint32_t first = k == 0 ? 0 : size;
-    size_t head = (sizeof(fp_segment) + FP_LINE - 1) & ~(size_t)(FP_LINE - 1), cells = 0;
+    size_t head = (sizeof(fp_segment) + FP_CACHE_LINE - 1) & ~(size_t)(FP_CACHE_LINE - 1), cells = 0;
 #if FP_ATOMIC
     cells = size * sizeof(fp_cell);
 #else
@@ -475,7 +475,7 @@ static int fp_slots_grow(fp_slots *t) {
 #endif
     void *raw;
     size_t slots = size * sizeof(fp_slot), made = size * sizeof(uint32_t);
-    char *at = (char *)fp_alloc_lines(head + slots + cells + made, &raw);
+    char *at = (char *)fp_alloc_aligned(head + slots + cells + made, &raw);
     if (at == NULL) return -1;
     fp_segment *segment = (fp_segment *)at;
     segment->slots = (fp_slot *)(at + head);

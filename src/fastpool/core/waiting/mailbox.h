@@ -5,8 +5,8 @@
  * is plain C, so it may be done under the core's lock, in a finaliser, in any thread.  The loop then
  * empties the box and sets the futures.
  *
- * A task that ends the wait of another task of its own loop need not ring: between fp_here_begin and
- * fp_here_end the running thread's own box is noted, and emptied at the end, with no lock held.
+ * A task that ends the wait of another task of its own loop need not ring: between fp_defer_begin and
+ * fp_defer_end the running thread's own box is noted, and emptied at the end, with no lock held.
  */
 #ifndef FASTPOOL_MAILBOX_H
 #define FASTPOOL_MAILBOX_H
@@ -22,15 +22,15 @@
 typedef struct fp_mailbox {
     fp_lock lock; /* guards the rest; the innermost of all locks */
     fp_waiter *first, *last;
-    int rung;       /* the loop has been told of what lies here */
-    intptr_t bell;    /* what to write to; -1: the loop is gone */
+    int woken;      /* the loop has been told of what lies here */
+    intptr_t wakeup_fd; /* what to write to; -1: the loop is gone */
     FP_SHARED(uintptr_t) thread; /* the loop ran there last, as far as known; writer: the loop */
     void *owner;      /* the Mailbox */
 } fp_mailbox;
 
-static _Thread_local int fp_here;                /* how many fp_here_begin have not ended */
-static _Thread_local fp_mailbox *fp_here_mail;   /* the box to be emptied at the end */
-static void (*fp_here_empty)(fp_mailbox *);      /* of wait.pxi */
+static _Thread_local int fp_defer_depth;         /* how many fp_defer_begin have not ended */
+static _Thread_local fp_mailbox *fp_deferred_box; /* the box to be emptied at the end */
+static void (*fp_deliver_deferred)(fp_mailbox *); /* of wait.pxi */
 
 /* The mailbox whose loop ran in this thread last.  A guess: nobody looks into it before it is known
  * that its loop runs here now, or, with a GIL, that no mailbox has gone since. */
@@ -53,23 +53,23 @@ static inline void fp_mailbox_note(fp_mailbox *box, const void *loop) {
     fp_mailbox_last.gone = atomic_load(&fp_mailboxes_gone);
 }
 
-static void fp_mailbox_init(fp_mailbox *box, intptr_t bell) {
+static void fp_mailbox_init(fp_mailbox *box, intptr_t wakeup_fd) {
     fp_lock_init(&box->lock);
     box->first = box->last = NULL;
-    box->rung = 0;
+    box->woken = 0;
     fp_store(&box->thread, 0, relaxed);
     box->owner = NULL;
-    box->bell = bell;
+    box->wakeup_fd = wakeup_fd;
 }
 
-static void fp_mailbox_ring(fp_mailbox *box) {
+static void fp_mailbox_wake(fp_mailbox *box) {
     uint64_t one = 1;
-    if (box->bell < 0) return;
+    if (box->wakeup_fd < 0) return;
 #ifdef _WIN32
-    (void)send((SOCKET)box->bell, (const char *)&one, sizeof one, 0);
+    (void)send((SOCKET)box->wakeup_fd, (const char *)&one, sizeof one, 0);
 #else
     /* a full bell is a rung one, so the result does not matter */
-    if (write((int)box->bell, &one, sizeof one) < 0) return;
+    if (write((int)box->wakeup_fd, &one, sizeof one) < 0) return;
 #endif
 }
 
@@ -82,12 +82,12 @@ static void fp_mailbox_post(fp_mailbox *box, fp_waiter *w) {
         *(box->last ? &box->last->mail_next : &box->first) = w;
         box->last = w;
     }
-    if (fp_here != 0 && fp_load(&box->thread, relaxed) == fp_thread_token() &&
-        (fp_here_mail == NULL || fp_here_mail == box)) { /* of a second loop: by its bell */
-        fp_here_mail = box;
-    } else if (!box->rung) {
-        box->rung = 1;
-        fp_mailbox_ring(box);
+    if (fp_defer_depth != 0 && fp_load(&box->thread, relaxed) == fp_thread_token() &&
+        (fp_deferred_box == NULL || fp_deferred_box == box)) { /* of a second loop: by its bell */
+        fp_deferred_box = box;
+    } else if (!box->woken) {
+        box->woken = 1;
+        fp_mailbox_wake(box);
     }
     fp_lock_drop(&box->lock);
 }
@@ -116,7 +116,7 @@ static void fp_mailbox_forget(fp_mailbox *box, fp_waiter *w) {
 /* The loop looks now: what comes from here on rings again. */
 static void fp_mailbox_opened(fp_mailbox *box) {
     fp_lock_take(&box->lock);
-    box->rung = 0;
+    box->woken = 0;
     fp_lock_drop(&box->lock);
 }
 
@@ -127,17 +127,17 @@ static void fp_mailbox_runs_here(fp_mailbox *box) {
 /* What lies here could not be delivered on the spot. */
 static void fp_mailbox_leave(fp_mailbox *box) {
     fp_lock_take(&box->lock);
-    box->rung = 1;
-    fp_mailbox_ring(box);
+    box->woken = 1;
+    fp_mailbox_wake(box);
     fp_lock_drop(&box->lock);
 }
 
-static inline void fp_here_begin(void) { fp_here++; }
-static inline void fp_here_end(void) {
-    fp_mailbox *box = fp_here_mail;
-    if (--fp_here == 0 && FP_UNLIKELY(box != NULL)) {
-        fp_here_mail = NULL;
-        fp_here_empty(box);
+static inline void fp_defer_begin(void) { fp_defer_depth++; }
+static inline void fp_defer_end(void) {
+    fp_mailbox *box = fp_deferred_box;
+    if (--fp_defer_depth == 0 && FP_UNLIKELY(box != NULL)) {
+        fp_deferred_box = NULL;
+        fp_deliver_deferred(box);
     }
 }
 
@@ -153,7 +153,7 @@ static inline void fp_set_watched(int on) { fp_store(&fp_watched, on, seq_cst); 
 
 static void fp_mailbox_close(fp_mailbox *box) {
     fp_lock_take(&box->lock);
-    box->bell = -1;
+    box->wakeup_fd = -1;
     fp_lock_drop(&box->lock);
 }
 
