@@ -183,4 +183,4 @@ def test_worker_pool(crew: Crew, max_queue: int) -> None:
     pool.shutdown()
     assert under_way.now == 0 and under_way.peak <= 3
     assert under_way.peak == 3 or QUICK, "never as many at once as it may run"
-    assert (pool._crew.places.in_use, pool._crew.tasks.unfinished_tasks) == (0, 0)
+    assert (pool._group.permits.in_use, pool._group.tasks.unfinished_tasks) == (0, 0)

@@ -4,16 +4,16 @@
 cdef object start_new_thread = _thread.start_new_thread
 
 
-def add_task(crew, task, thread, begin, args):
+def add_task(group, task, thread, begin, args):
     """To be done by the next thread that is free: 1.  2: ``begin(*args)`` starts the thread for it,
     which counts from here on.  0: one more thread is wanted, and none was given.  -1: nothing can be
     submitted any more."""
-    cdef set threads = crew.threads
+    cdef set threads = group.threads
     cdef bint lacking
-    tasks = crew.tasks
-    if crew.over:
+    tasks = group.tasks
+    if group.over:
         return -1
-    lacking = len(threads) < min(crew.workers, tasks.unfinished_tasks + 1)
+    lacking = len(threads) < min(group.workers, tasks.unfinished_tasks + 1)
     if lacking:
         if thread is None:
             return 0
@@ -29,10 +29,10 @@ def add_task(crew, task, thread, begin, args):
     return 2 if lacking else 1
 
 
-def withdraw_task(crew, task):
+def withdraw_task(group, task):
     """Nobody is there to do it, and its submitter hears of that."""
-    tasks = crew.tasks
-    if crew.over:
+    tasks = group.tasks
+    if group.over:
         return
     for _ in range(tasks.qsize()):
         try:

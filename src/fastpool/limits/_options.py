@@ -18,10 +18,10 @@ def whole(what: str, value: Any, least: int) -> int:
     return value
 
 
-def look_ahead(buffersize: Any, places: int) -> int:
+def look_ahead(buffersize: Any, permits: int) -> int:
     """How many tasks of one map are submitted and not yet taken; refused in Python 3.14's words."""
     if buffersize is None:
-        return places
+        return permits
     if isinstance(buffersize, bool) or not isinstance(buffersize, int):
         raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
     if buffersize < 1:

@@ -49,11 +49,11 @@ class TaskPool:
     ) -> None:
         self._workers = whole("workers", workers, 1)
         self._max_queue = whole("max_queue", max_queue, 0)
-        self._span = waits(when_full, submit_timeout)
+        self._timeout = waits(when_full, submit_timeout)
         self._group = group
         self.name = f"TaskPool-{_number()}" if name is None else str(name)
-        self._places = part_semaphore(workers + max_queue, name=self.name)
-        self._turns = part_semaphore(workers, name=self.name)
+        self._permits = part_semaphore(workers + max_queue, name=self.name)
+        self._runners = part_semaphore(workers, name=self.name)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         registry.enter(self)
@@ -67,23 +67,23 @@ class TaskPool:
         return (
             f"<TaskPool {self.name!r}: {self.running} of {self._workers} running, {self.queued} of "
             f"{self._max_queue} queued, {self.waiting} waiting"
-            f"{', shut down' if self._places.closed else ''}>"
+            f"{', shut down' if self._permits.closed else ''}>"
         )
 
     @property
     def running(self) -> int:
         """Coroutines under way."""
-        return self._turns.in_use
+        return self._runners.in_use
 
     @property
     def queued(self) -> int:
         """Tasks that wait for their turn."""
-        return max(0, self._places.in_use - self._turns.in_use)
+        return max(0, self._permits.in_use - self._runners.in_use)
 
     @property
     def waiting(self) -> int:
         """Submitters in line for a place."""
-        return self._places.waiting
+        return self._permits.waiting
 
     # ---- submitting ------------------------------------------------------------------------------
 
@@ -95,16 +95,16 @@ class TaskPool:
         Waits for a place, or not, as ``when_full`` and ``submit_timeout`` say: PoolTimeout,
         PoolOverloaded; RuntimeError after ``shutdown``.  Cancelled, it has submitted nothing.
         """
-        return self._begin(await self._place(self._span), fn, args, kwargs)
+        return self._begin(await self._permit(self._timeout), fn, args, kwargs)
 
     def try_submit(
         self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> asyncio.Task[T]:
         """``submit`` that never waits: PoolOverloaded at once if the pool is full."""
-        place = units_quiet(self._places, 0)
-        if not units_hit(place):
+        permit = units_quiet(self._permits, 0)
+        if not units_hit(permit):
             raise self._refusal()
-        return self._begin(place, fn, args, kwargs)
+        return self._begin(permit, fn, args, kwargs)
 
     async def map(
         self,
@@ -118,74 +118,74 @@ class TaskPool:
         there are places: so the iterables may be endless.  Waits for places, whatever ``when_full``
         says.  What is under way when the iteration ends early is cancelled.
         """
-        most = look_ahead(buffersize, self._places.size)
+        most = look_ahead(buffersize, self._permits.size)
         items, tasks = zip(*iterables), deque[asyncio.Task[T]]()
-        place: SemaphoreHold | None = None
+        permit: SemaphoreHold | None = None
         try:
             more = True
             while True:
                 while more and len(tasks) < most:
-                    place = units_quiet(self._places, 0)
-                    if not units_hit(place):
+                    permit = units_quiet(self._permits, 0)
+                    if not units_hit(permit):
                         if tasks:
                             break
-                        place = await self._place(None)
+                        permit = await self._permit(None)
                     for args in items:
-                        tasks.append(self._begin(place, fn, args, {}))
-                        place = None
+                        tasks.append(self._begin(permit, fn, args, {}))
+                        permit = None
                         break
                     else:
                         more = False
-                        place.release()
+                        permit.release()
                 if not tasks:
                     return
                 await asyncio.wait({tasks[0]})
                 yield tasks.popleft().result()
         finally:
-            if place is not None:  # an iterable failed
-                place.__exit__(None, None, None)
+            if permit is not None:  # an iterable failed
+                permit.__exit__(None, None, None)
             for task in tasks:
                 task.cancel()
 
-    async def _place(self, span: float | None) -> SemaphoreHold:
-        place = units_quiet(self._places, span)
-        if units_hit(place):
-            return place
-        if span == 0 or self._places.closed:
+    async def _permit(self, timeout: float | None) -> SemaphoreHold:
+        permit = units_quiet(self._permits, timeout)
+        if units_hit(permit):
+            return permit
+        if timeout == 0 or self._permits.closed:
             raise self._refusal()
         try:
-            return await place.__aenter__()
+            return await permit.__aenter__()
         except PoolClosed:
             raise self._refusal() from None
 
     def _refusal(self) -> Exception:
-        if self._places.closed:
+        if self._permits.closed:
             return RuntimeError(f"{self.name}: cannot submit new tasks after shutdown")
         return PoolOverloaded(
             self.name,
-            f"full: {self._places.in_use} tasks are under way, for {self._workers} workers and a "
+            f"full: {self._permits.in_use} tasks are under way, for {self._workers} workers and a "
             f"queue of {self._max_queue}",
         )
 
     def _begin(
         self,
-        place: SemaphoreHold,
+        permit: SemaphoreHold,
         fn: Callable[..., Coroutine[Any, Any, T]],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> asyncio.Task[T]:
-        turn = self._turn(place, fn, args, kwargs)
+        run = self._run_one(permit, fn, args, kwargs)
         try:
-            task = (self._group or self._own_loop()).create_task(turn)
+            task = (self._group or self._own_loop()).create_task(run)
         except BaseException:
-            turn.close()
-            place.release()
+            run.close()
+            permit.release()
             raise
         self._tasks.add(task)
 
         def done(task: asyncio.Task[T]) -> None:
             self._tasks.discard(task)
-            place.__exit__(None, None, None)  # of one that was cancelled before its first step
+            permit.__exit__(None, None, None)  # of one that was cancelled before its first step
 
         task.add_done_callback(done)
         return task
@@ -201,22 +201,22 @@ class TaskPool:
             )
         return loop
 
-    async def _turn(
-        self, place: SemaphoreHold, fn: Callable[..., Any], args: Any, kwargs: Any
+    async def _run_one(
+        self, permit: SemaphoreHold, fn: Callable[..., Any], args: Any, kwargs: Any
     ) -> Any:
         """What a task does.  Its place is free before its result is there."""
         try:
-            async with self._turns.hold():
+            async with self._runners.hold():
                 return await fn(*args, **kwargs)
         finally:
-            place.__exit__(None, None, None)
+            permit.__exit__(None, None, None)
 
     # ---- the end ---------------------------------------------------------------------------------
 
     async def shutdown(self, *, cancel: bool = False) -> None:
         """Refuses new tasks, wakes those who wait for a place with RuntimeError, and waits for the
         tasks that there are; ``cancel``: cancels them first.  Idempotent."""
-        self._places.close()
+        self._permits.close()
         me = asyncio.current_task()
         tasks = {task for task in self._tasks if task is not me}
         if cancel:

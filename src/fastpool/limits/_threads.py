@@ -52,18 +52,18 @@ BROKEN = "A thread initializer failed, the thread pool is not usable anymore"
 LOOK = 0.1
 
 _running = threading.local()  # .worker: the Worker of the running thread
-_crews: weakref.WeakSet[WorkerThreads] = weakref.WeakSet()
+_groups: weakref.WeakSet[WorkerThreads] = weakref.WeakSet()
 _exiting = False
 
 
 class Worker:
     """One thread: its crew, and the place of its task while that holds it."""
 
-    __slots__ = ("crew", "place")
+    __slots__ = ("group", "permit")
 
-    def __init__(self, crew: WorkerThreads) -> None:
-        self.crew = crew
-        self.place: SemaphoreHold | None = None
+    def __init__(self, group: WorkerThreads) -> None:
+        self.group = group
+        self.permit: SemaphoreHold | None = None
 
 
 class WorkerThreads:
@@ -85,14 +85,14 @@ class WorkerThreads:
         self.idle_timeout = idle_timeout
         self.initializer = initializer
         self.initargs = initargs
-        self.places = part_semaphore(workers + max_queue, name=name)
+        self.permits = part_semaphore(workers + max_queue, name=name)
         self.tasks: Queue[Task] = Queue()
         self.threads: set[threading.Thread] = set()
         self.numbers = itertools.count()
         self.stuck: list[Worker] = []  # of its own, those that wait for a place
         self.over = self.broken = False
         self.lock = Lock()  # a signal handler or a finaliser may submit, too
-        _crews.add(self)
+        _groups.add(self)
 
     def add(self, task: Task) -> None:
         """To be done by the next thread that is free; one more is started if none is."""
@@ -153,15 +153,15 @@ class WorkerThreads:
             self.threads.discard(threading.current_thread())
             return True
 
-    def wait_for_place(
-        self, place: Callable[[float | None], SemaphoreHold], span: float | None
+    def wait_for_permit(
+        self, permit: Callable[[float | None], SemaphoreHold], timeout: float | None
     ) -> SemaphoreHold:
-        """What ``place(span)`` returns, entered.  PoolDeadlock in the last of its own workers that
-        would wait for it: a place would never be free."""
+        """What ``permit(timeout)`` returns, entered.  PoolDeadlock in the last of its own workers
+        that would wait for it: a place would never be free."""
         me: Worker | None = getattr(_running, "worker", None)
-        if me is None or me.crew is not self:
-            return place(span).__enter__()
-        end = None if span is None else time.monotonic() + span
+        if me is None or me.group is not self:
+            return permit(timeout).__enter__()
+        end = None if timeout is None else time.monotonic() + timeout
         with self.lock.hold():
             self.stuck.append(me)
         try:
@@ -172,9 +172,9 @@ class WorkerThreads:
                         raise PoolDeadlock(self.name, STUCK.format(self.workers))
                     last = len(self.stuck) == self.workers
                 if not last or (left is not None and left <= LOOK):
-                    return place(left and max(left, 0)).__enter__()
+                    return permit(left and max(left, 0)).__enter__()
                 try:
-                    return place(LOOK).__enter__()
+                    return permit(LOOK).__enter__()
                 except PoolTimeout:
                     pass
         finally:
@@ -186,14 +186,14 @@ class WorkerThreads:
         tasks and by what is queued behind them."""
         if len(self.stuck) < self.workers:
             return False
-        theirs = sum(worker.place is not None for worker in self.stuck)
-        return self.places.in_use == self.tasks.qsize() + theirs
+        theirs = sum(worker.permit is not None for worker in self.stuck)
+        return self.permits.in_use == self.tasks.qsize() + theirs
 
     def end(self) -> None:
         """No more tasks: what is queued is done, then the threads end.  Runs no Python code that
         could wait: a finaliser calls it."""
         self.over = True
-        self.places.close()
+        self.permits.close()
         self.tasks.shutdown()
 
     def fail(self) -> None:
@@ -240,14 +240,14 @@ class WorkerThreads:
 
 
 def begin(
-    crew: WorkerThreads, thread: threading.Thread, begun: Event, failures: list[BaseException]
+    group: WorkerThreads, thread: threading.Thread, begun: Event, failures: list[BaseException]
 ) -> None:
     """Starts it, from a thread of its own, where no signal handler runs: one that raises in
     ``Thread.start`` can leave the lock of all threads held."""
     try:
         thread.start()
     except BaseException as error:  # no more threads are to be had
-        crew.threads.discard(thread)
+        group.threads.discard(thread)
         failures.append(error)
     finally:
         begun.set()
@@ -260,19 +260,19 @@ def do(
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    place: SemaphoreHold,
+    permit: SemaphoreHold,
 ) -> None:
     """One task.  Its place is free before the result is there: whoever has that finds it so."""
     if not future.set_running_or_notify_cancel():
-        place.__exit__(None, None, None)
+        permit.__exit__(None, None, None)
         return
-    me.place = place
+    me.permit = permit
     try:
         try:
             result = context.run(function, *args, **kwargs)
         finally:
-            me.place = None
-            place.__exit__(None, None, None)  # whoever submitted it may have been interrupted
+            me.permit = None
+            permit.__exit__(None, None, None)  # whoever submitted it may have been interrupted
     except BaseException as error:
         future.set_exception(error)
         del future  # or the error's traceback refers to what refers to the error
@@ -284,18 +284,18 @@ def _at_exit() -> None:
     """As the standard library does: what was submitted is done before the interpreter ends."""
     global _exiting
     _exiting = True
-    crews = list(_crews)
-    for crew in crews:
-        crew.end()
-    for crew in crews:
-        crew.join()
+    groups = list(_groups)
+    for group in groups:
+        group.end()
+    for group in groups:
+        group.join()
 
 
 def _after_fork_in_child() -> None:
     if hasattr(_running, "worker"):
         del _running.worker
-    for crew in list(_crews):
-        crew.start_anew()
+    for group in list(_groups):
+        group.start_anew()
 
 
 try:  # before the threads that are no daemons are joined: nobody else would end ours

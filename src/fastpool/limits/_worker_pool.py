@@ -80,14 +80,14 @@ class WorkerPool(Executor):
     ) -> None:
         whole("workers", workers, 1)
         whole("max_queue", max_queue, 0)
-        self._span = waits(when_full, submit_timeout)
+        self._timeout = waits(when_full, submit_timeout)
         seconds("idle_timeout", idle_timeout)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._max_workers = workers
         self._max_queue = max_queue
         name = thread_name_prefix or f"{type(self).__name__}-{_number()}"
-        self._crew = WorkerThreads(
+        self._group = WorkerThreads(
             name, name, workers, max_queue, idle_timeout, initializer, tuple(initargs)
         )
         registry.enter(self)
@@ -95,19 +95,19 @@ class WorkerPool(Executor):
     def __reduce__(self) -> NoReturn:
         from .._misuse import uncopied
 
-        raise uncopied(self, self._crew.name)
+        raise uncopied(self, self._group.name)
 
     @property
     def name(self) -> str:
         """``thread_name_prefix``, or one that was chosen."""
-        return self._crew.name
+        return self._group.name
 
     def __repr__(self) -> str:
         now = self.stats()
         return (
-            f"<WorkerPool {self._crew.name!r}: {now.running} of {self._max_workers} workers busy, "
+            f"<WorkerPool {self._group.name!r}: {now.running} of {self._max_workers} workers busy, "
             f"{now.queued} of {self._max_queue} tasks queued, {now.waiting} waiting"
-            f"{', shut down' if self._crew.over else ''}>"
+            f"{', shut down' if self._group.over else ''}>"
         )
 
     # ---- submitting ------------------------------------------------------------------------------
@@ -120,17 +120,17 @@ class WorkerPool(Executor):
         is not kept waiting, but gets PoolOverloaded: it has ``asubmit``.  RuntimeError after
         ``shutdown``.
         """
-        return self._begin(self._place(self._span), fn, args, kwargs)
+        return self._begin(self._permit(self._timeout), fn, args, kwargs)
 
     def try_submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """``submit`` that never waits: PoolOverloaded at once if the pool is full."""
-        return self._begin(self._place(0), fn, args, kwargs)
+        return self._begin(self._permit(0), fn, args, kwargs)
 
     def submit_within(
         self, timeout: float | None, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
         """``submit`` that waits for ``timeout`` seconds at most (PoolTimeout); None: for ever."""
-        return self._begin(self._place(seconds("timeout", timeout)), fn, args, kwargs)
+        return self._begin(self._permit(seconds("timeout", timeout)), fn, args, kwargs)
 
     async def asubmit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -139,17 +139,17 @@ class WorkerPool(Executor):
         returns for the result.  Cancelled, it has submitted nothing."""
         from asyncio import wrap_future
 
-        place = units_quiet(self._crew.places, self._span)
-        if not units_hit(place):
-            if self._crew.over:
-                raise self._crew.refusal()
-            if self._span == 0:
+        permit = units_quiet(self._group.permits, self._timeout)
+        if not units_hit(permit):
+            if self._group.over:
+                raise self._group.refusal()
+            if self._timeout == 0:
                 raise self._full()
             try:
-                await place.__aenter__()
+                await permit.__aenter__()
             except PoolClosed:
-                raise self._crew.refusal() from None
-        return wrap_future(self._begin(place, fn, args, kwargs))
+                raise self._group.refusal() from None
+        return wrap_future(self._begin(permit, fn, args, kwargs))
 
     def map(
         self,
@@ -166,50 +166,50 @@ class WorkerPool(Executor):
         places, whatever ``when_full`` says.  ``timeout``: seconds from this call to the last
         result, TimeoutError.  ``chunksize`` is that of other executors and does nothing.
         """
-        most = look_ahead(buffersize, self._crew.places.size)
-        span = seconds("timeout", timeout)
-        end = None if span is None else time.monotonic() + span
+        most = look_ahead(buffersize, self._group.permits.size)
+        timeout = seconds("timeout", timeout)
+        end = None if timeout is None else time.monotonic() + timeout
         ahead = Ahead(self, fn, zip(*iterables), most, end)
         ahead.fill()
         return ahead.results()
 
-    def _place(self, span: float | None) -> SemaphoreHold:
+    def _permit(self, timeout: float | None) -> SemaphoreHold:
         """A place, entered."""
-        place = units_quiet(self._crew.places, span)
-        if units_hit(place):
-            return place
-        crew = self._crew
-        if crew.over:
-            raise crew.refusal()
-        if span == 0:
+        permit = units_quiet(self._group.permits, timeout)
+        if units_hit(permit):
+            return permit
+        group = self._group
+        if group.over:
+            raise group.refusal()
+        if timeout == 0:
             raise self._full()
         modules = sys.modules  # no `get`: see _blocking.loop_here
         if "asyncio" in modules and modules["asyncio"]._get_running_loop() is not None:
             raise PoolOverloaded(
-                crew.name,
+                group.name,
                 "it is full, and this thread runs an event loop, which must not wait here: "
                 "`await pool.asubmit(...)`, or try_submit()",
             )
         try:
-            return crew.wait_for_place(partial(units_quiet, crew.places), span)
+            return group.wait_for_permit(partial(units_quiet, group.permits), timeout)
         except PoolClosed:
-            raise crew.refusal() from None
+            raise group.refusal() from None
 
     def _full(self) -> PoolOverloaded:
         return PoolOverloaded(
-            self._crew.name,
-            f"full: {self._crew.places.in_use} tasks are under way, for {self._max_workers} "
+            self._group.name,
+            f"full: {self._group.permits.in_use} tasks are under way, for {self._max_workers} "
             f"workers and a queue of {self._max_queue}",
         )
 
     def _begin(
-        self, place: SemaphoreHold, fn: Callable[..., T], args: Any, kwargs: Any
+        self, permit: SemaphoreHold, fn: Callable[..., T], args: Any, kwargs: Any
     ) -> Future[T]:
         future: Future[T] = Future()
         try:
-            self._crew.add((future, copy_context(), fn, args, kwargs, place))
+            self._group.add((future, copy_context(), fn, args, kwargs, permit))
         except BaseException:  # or the traceback would keep it
-            place.__exit__(None, None, None)
+            permit.__exit__(None, None, None)
             raise
         return future
 
@@ -219,34 +219,34 @@ class WorkerPool(Executor):
         """Refuses new tasks, and wakes those who wait for a place with RuntimeError.  What is
         queued is done first, or with ``cancel_futures`` cancelled.  ``wait``: until the threads
         have ended, but for a calling one.  Idempotent, from any thread."""
-        crew = self._crew
-        crew.end()
+        group = self._group
+        group.end()
         if cancel_futures:
-            for future in crew.left():
+            for future in group.left():
                 if future.cancel():  # and no worker will tell futures.wait() and as_completed()
                     future.set_running_or_notify_cancel()
         if wait:
-            crew.join()
+            group.join()
 
     def stats(self) -> WorkerStats:
         """An immutable snapshot."""
-        crew = self._crew
-        queued = crew.tasks.qsize()
-        running = max(0, crew.places.in_use - queued)
-        return WorkerStats(len(crew.threads), running, queued, crew.places.waiting)
+        group = self._group
+        queued = group.tasks.qsize()
+        running = max(0, group.permits.in_use - queued)
+        return WorkerStats(len(group.threads), running, queued, group.permits.waiting)
 
     @property
     def _threads(self) -> set[threading.Thread]:
-        return self._crew.threads
+        return self._group.threads
 
     @property
     def _broken(self) -> bool:
-        return self._crew.broken
+        return self._group.broken
 
     def __del__(self) -> None:
-        crew = getattr(self, "_crew", None)
-        if crew is not None:
-            crew.end()
+        group = getattr(self, "_group", None)
+        if group is not None:
+            group.end()
 
 
 class Ahead:
@@ -272,7 +272,7 @@ class Ahead:
         """As many as there are places for; waits for the first if none is under way.  Holds no
         place while it takes an item: another map of the same pool may have to make that."""
         pool, futures = self.pool, self.futures
-        place: SemaphoreHold | None = None
+        permit: SemaphoreHold | None = None
         try:
             while pool is not None and len(futures) < self.most:
                 if self.item is None:
@@ -280,20 +280,20 @@ class Ahead:
                 if self.item is None:
                     self.pool = None
                     return
-                place = units_quiet(pool._crew.places, 0)
-                if not units_hit(place):
+                permit = units_quiet(pool._group.permits, 0)
+                if not units_hit(permit):
                     if futures:
                         return
                     left = self.left()
                     if left == 0:
                         raise TimeoutError
-                    place = pool._place(left)
+                    permit = pool._permit(left)
                 args, self.item = self.item, None
-                futures.append(pool._begin(place, self.fn, args, {}))
-                place = None
+                futures.append(pool._begin(permit, self.fn, args, {}))
+                permit = None
         except BaseException:
-            if place is not None:  # a signal handler's, before it was used
-                place.__exit__(None, None, None)
+            if permit is not None:  # a signal handler's, before it was used
+                permit.__exit__(None, None, None)
             self.cancel()
             raise
 

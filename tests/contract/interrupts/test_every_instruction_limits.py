@@ -59,7 +59,7 @@ class Work(World):
         workers = self.workers
         for future in self.futures:
             assert future.result(PATIENCE) == 0
-        if not workers._crew.over:
+        if not workers._group.over:
             futures = [workers.submit_within(PATIENCE, int) for _ in range(4)]
             assert [future.result(PATIENCE) for future in futures] == [0] * 4
             stats = workers.stats()

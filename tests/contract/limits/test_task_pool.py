@@ -47,7 +47,7 @@ async def pool_of(*args: Any, **options: Any) -> AsyncIterator[TaskPool]:
     async with TaskPool(*args, **options) as pool:
         yield pool
     assert (pool.running, pool.queued, pool.waiting) == (0, 0, 0) and not pool._tasks
-    assert pool._places.in_use == 0
+    assert pool._permits.in_use == 0
 
 
 async def fill(pool: TaskPool, hall: Hall, n: int) -> list[asyncio.Task[int]]:
@@ -292,10 +292,10 @@ def test_with_a_task_group(run: Any) -> None:
             else isinstance(caught.value.exceptions[0], ValueError)
         )
         assert [task.cancelled() for task in tasks].count(True) == 1
-        assert pool._places.in_use == 0
+        assert pool._permits.in_use == 0
         with pytest.raises(RuntimeError):
             await pool.submit(hall.task)
-        assert pool._places.in_use == 0
+        assert pool._permits.in_use == 0
 
     run(main())
 
@@ -340,7 +340,7 @@ def test_map_of_an_iterable_that_fails(run: Any) -> None:
         async with pool_of(1, 5) as pool:
             with pytest.raises(ValueError, match="no more") as caught:
                 await anext(pool.map(hall.task, two()))
-            await eventually(lambda: pool._places.in_use == 0)
+            await eventually(lambda: pool._permits.in_use == 0)
             assert caught.tb is not None
 
     run(main())
@@ -408,7 +408,7 @@ def test_map_that_is_left_cancels_what_is_under_way(run: Any) -> None:
             assert hall.begun == 3
             await results.aclose()
             await eventually(lambda: hall.inside == 0)
-            assert pool._places.in_use == 0
+            assert pool._permits.in_use == 0
 
     run(main())
 
@@ -442,7 +442,7 @@ def test_for_one_loop() -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         pool.try_submit(nothing)
     gc.collect()
-    assert pool._places.in_use == 0
+    assert pool._permits.in_use == 0
 
 
 @pytest.mark.parametrize(

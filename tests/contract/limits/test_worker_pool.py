@@ -70,7 +70,7 @@ class TestTheBound:
             nonlocal peak
             for _ in range(200):
                 pool.submit(int)
-                peak = max(peak, pool._crew.tasks.qsize())
+                peak = max(peak, pool._group.tasks.qsize())
 
         crew.together(4, produce)
         crew.finish()
@@ -159,7 +159,7 @@ class TestThreads:
         pool = worker_pool(3, 5)
         for number in range(10):
             assert pool.submit(abs, -number).result(PATIENCE) == number
-            eventually(lambda: pool._crew.tasks.unfinished_tasks == 0)
+            eventually(lambda: pool._group.tasks.unfinished_tasks == 0)
         assert pool.stats().threads == 1
 
     def test_they_end_when_idle(self, worker_pool: Any, hall: Hall) -> None:
@@ -329,7 +329,7 @@ class TestMap:
         with pytest.raises(ValueError, match="no more") as caught:
             pool.map(hall.task, two())
         hall.let_go(1)
-        eventually(lambda: pool._crew.places.in_use == 0)
+        eventually(lambda: pool._group.permits.in_use == 0)
         assert caught.tb is not None  # and with it the frames of the call
         pool.shutdown()
         assert hall.inside == 1  # what had been submitted was cancelled

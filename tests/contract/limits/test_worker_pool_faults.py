@@ -120,7 +120,7 @@ class TestWorkersThatSubmit:
         late = pool.submit(lambda: pool.submit_within(0.01, int))
         with pytest.raises(PoolTimeout):
             late.result(PATIENCE)
-        assert not pool._crew.stuck
+        assert not pool._group.stuck
         hall.let_go(1)
 
     def test_who_got_a_place_in_the_end_waits_no_more(self, worker_pool: Any) -> None:
@@ -137,7 +137,7 @@ class TestWorkersThatSubmit:
     def test_no_false_alarm_while_a_place_is_on_its_way(self, worker_pool: Any) -> None:
         """All workers wait, and somebody has a place who has not yet submitted."""
         pool = worker_pool(1, 1)
-        place = pool._crew.places.hold()
+        place = pool._group.permits.hold()
         place.__enter__()
         waits = pool.submit(lambda: pool.submit(abs, -1))
         eventually(lambda: pool.stats().waiting == 1)
@@ -161,7 +161,7 @@ class TestWorkersThatSubmit:
                     node(depth - 1)
 
         node(5)
-        eventually(lambda: pool._crew.tasks.unfinished_tasks == 0)
+        eventually(lambda: pool._group.tasks.unfinished_tasks == 0)
         assert done == sum(3**depth for depth in range(6))
 
 
@@ -203,7 +203,7 @@ class TestLostPlaces:
             point += 1
             more = interrupt(point, lambda: pool.submit(int).result(PATIENCE))
             gc.collect()
-            eventually(lambda: pool._crew.places.in_use == 0)
+            eventually(lambda: pool._group.permits.in_use == 0)
         assert point > 8
 
     def test_a_cancelled_task_gives_its_place_back(self, worker_pool: Any, hall: Hall) -> None:
@@ -212,7 +212,7 @@ class TestLostPlaces:
         assert futures[1].cancel() and futures[2].cancel()
         hall.let_go(1)
         assert futures[0].result(PATIENCE) == 0
-        eventually(lambda: pool._crew.places.in_use == 0)
+        eventually(lambda: pool._group.permits.in_use == 0)
         assert hall.inside == 1
 
     @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit])

@@ -48,5 +48,5 @@ def accounted() -> Iterator[Callable[..., WorkerPool]]:
     for made in pools:
         made.shutdown()
         assert (made.stats().running, made.stats().queued, made.stats().waiting) == (0, 0, 0), made
-        assert made._crew.places.in_use == 0
+        assert made._group.permits.in_use == 0
         assert not [thread for thread in made._threads if thread.is_alive()]
