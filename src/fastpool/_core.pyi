@@ -1008,7 +1008,13 @@ class UnaryCall:
     """Passes its arguments on to ``calls[number]`` of the least loaded Carrier."""
 
     def __init__(
-        self, pool: SharedPool[Any], latch: ClosedFlag, number: int, method: Any, owner: object, /
+        self,
+        pool: SharedPool[Any],
+        closed_flag: ClosedFlag,
+        number: int,
+        method: Any,
+        owner: object,
+        /,
     ) -> None: ...
     @property
     def method(self) -> Any: ...
@@ -1025,8 +1031,8 @@ class AioDispatcher:
     def pool(self) -> SharedPool[Any]: ...
     @property
     def loop(self) -> Any: ...
-    lined: bool
-    told: bool
+    queued: bool
+    notify_on_end: bool
     @property
     def active(self) -> set[CallSlot]: ...
     def lead(self, pool: SharedPool[Any], loop: object, /) -> None: ...
@@ -1037,7 +1043,7 @@ class CallSlot:
     """One slot of a connection, given back when it is called, once, or collected."""
 
     @property
-    def carrier(self) -> Any: ...
+    def connection(self) -> Any: ...
     @property
     def call(self) -> Any: ...
     def then(self, after: Callable[[], object], /) -> None: ...
@@ -1048,7 +1054,7 @@ class AioCall:
 
     def __init__(
         self,
-        latch: ClosedFlag,
+        closed_flag: ClosedFlag,
         number: int,
         method: Any,
         wrap: Callable[[Any, Any, Any], Any] | None = None,
@@ -1059,8 +1065,8 @@ class AioCall:
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 def begin(
-    lane: AioDispatcher,
-    hold: CallSlot,
+    dispatcher: AioDispatcher,
+    call_slot: CallSlot,
     number: int,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],

@@ -1,4 +1,5 @@
-# Calls on the connection that carries least: CallConnection, ClosedFlag, UnaryCall.  What a call is they do not know.
+# Calls on the connection that carries least: CallConnection, ClosedFlag, UnaryCall.
+# What a call is they do not know.
 
 cdef class CallConnection:
     """A resource of a SharedPool on which calls are made: ``calls[n]`` makes one of method ``n``; None,
@@ -26,27 +27,28 @@ NOT_MADE.shut = True
 
 
 cdef class UnaryCall:
-    """A callable that passes its arguments on to ``calls[number]`` of the least loaded CallConnection, and holds
-    a slot of it meanwhile.
+    """A callable that passes its arguments on to ``calls[number]`` of the least loaded
+    CallConnection, and holds a slot of it meanwhile.
 
-    ``method`` does everything but that: ``method.closed()`` raises when the latch is shut,
+    ``method`` does everything but that: ``method.closed()`` raises when the flag is shut,
     ``method.miss(args, kwargs)`` makes the call when there is no slot or nothing to call,
-    ``method.failed(carrier, error)`` hears of exceptions; ``with_call``, ``future``, ``name`` and
+    ``method.failed(connection, error)`` hears of exceptions; ``with_call``, ``future``, ``name`` and
     ``signature`` are its own.
     """
     cdef fp_vectorcall vectorcall
     cdef SharedPool pool
-    cdef ClosedFlag latch
+    cdef ClosedFlag closed_flag
     cdef Py_ssize_t number
     cdef readonly object method
     cdef object owner  # lives as long as this
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
-        self.latch = NOT_MADE
+        self.closed_flag = NOT_MADE
 
-    def __init__(self, SharedPool pool not None, ClosedFlag latch not None, Py_ssize_t number, method, owner):
-        self.pool, self.latch, self.number, self.method = pool, latch, number, method
+    def __init__(self, SharedPool pool not None, ClosedFlag closed_flag not None,
+                 Py_ssize_t number, method, owner):
+        self.pool, self.closed_flag, self.number, self.method = pool, closed_flag, number, method
         self.owner = owner
         self.vectorcall = <fp_vectorcall>unary_call
 
@@ -55,13 +57,13 @@ cdef class UnaryCall:
 
     def with_call(self, *args, **kwargs):
         """The reply and the call; see grpc.UnaryUnaryMultiCallable."""
-        if self.latch.shut:
+        if self.closed_flag.shut:
             return self.method.closed()
         return self.method.with_call(args, kwargs)
 
     def future(self, *args, **kwargs):
         """The call, which is a future too; see grpc.UnaryUnaryMultiCallable."""
-        if self.latch.shut:
+        if self.closed_flag.shut:
             return self.method.closed()
         return self.method.future(args, kwargs)
 
@@ -84,7 +86,7 @@ cdef object unary_call(object callee, void **args, size_t n, void *names):
     cdef fp_core *c = self.pool.c
     cdef fp_slot *due = NULL
     cdef fp_slot *slot
-    if self.latch.shut:
+    if self.closed_flag.shut:
         return self.method.closed()
     slot = fp_sharing_hit(c, &due)
     if slot == NULL:
@@ -93,13 +95,13 @@ cdef object unary_call(object callee, void **args, size_t n, void *names):
         slot = pool_lend(c, fp_id_of(c), fp_span(c), due)
     cdef uint64_t id = fp_id_of(c)
     cdef uint64_t generation = fp_slot_generation(slot)
-    carrier = fp_resource(slot)
+    connection = fp_resource(slot)
     try:
-        call = fp_list_ref((<CallConnection?>carrier).calls, self.number)
+        call = fp_list_ref((<CallConnection?>connection).calls, self.number)
         if call is not None:
             return fp_call(call, args, n, names)
     except BaseException as error:
-        self.method.failed(carrier, error)
+        self.method.failed(connection, error)
         raise
     finally:
         if fp_id_of(c) == id:  # else this is a child that was forked off by the call

@@ -53,7 +53,7 @@ class Key(NamedTuple):
         return module.secure_channel(self.target, self.credentials, given, self.compression, **more)
 
 
-_told = False
+_warned = False
 
 
 def _count_fork() -> None:
@@ -61,12 +61,12 @@ def _count_fork() -> None:
     _forks += 1
 
 
-def tell_of_fork_support() -> None:
+def warn_of_fork_support() -> None:
     """In a child, before its first connection: grpc hangs there if its fork handlers are off."""
-    global _told
+    global _warned
     off = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "").lower() in ("0", "false", "no")
-    if _forks and off and not _told:
-        _told = True
+    if _forks and off and not _warned:
+        _warned = True
         logging.getLogger("fastpool").warning(
             "this process was forked with GRPC_ENABLE_FORK_SUPPORT off: gRPC calls may hang in it"
         )

@@ -24,7 +24,7 @@ class Handle(Generic[C]):
         if not isinstance(entry, Entry):
             raise TypeError(f"a {type(self).__name__} is made by fastpool.grpc.{self._made_by}")
         self._target = entry.key.target
-        self._latch = ClosedFlag()
+        self._closed_flag = ClosedFlag()
         self._entry = entry
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class Handle(Generic[C]):
         own = self.__dict__
         entry: Entry[C] | None = own.pop("_entry", None)  # pyright: ignore
         if entry is not None:
-            self._latch.shut = True
+            self._closed_flag.shut = True
         return entry
 
     def _live(self) -> C:

@@ -64,7 +64,7 @@ class Verdicts:
         self._lock = Lock()
 
     def say(self, connection: Any, status: int) -> bool:
-        """Its status now. False: ask to `settle` again."""
+        """Its status now. False: ask to `apply` again."""
         with self._lock.hold():
             if status == NOT_SERVING:
                 self._ill.setdefault(connection)
@@ -73,7 +73,7 @@ class Verdicts:
             nowhere = bool(self._ill) and all(each in self._ill for each in self._all_of())
         if nowhere:
             self._elsewhere(connection)
-        return self.settle()
+        return self.apply()
 
     def put_out(self, connection: Any, on: bool) -> None:
         """It does worse than others; or its time is over."""
@@ -82,7 +82,7 @@ class Verdicts:
                 self._out.setdefault(connection)
             else:
                 self._out.pop(connection, None)
-        self.settle()
+        self.apply()
 
     def pardon(self, connection: Any) -> None:
         """It answers: no penalty is upon it any more."""
@@ -96,9 +96,9 @@ class Verdicts:
             self._ill.pop(connection, None)
             self._out.pop(connection, None)
             self._avoided.discard(connection)
-        self.settle()
+        self.apply()
 
-    def settle(self) -> bool:
+    def apply(self) -> bool:
         """After any change of who there is and who is ill; whether all of it could be done."""
         with self._lock.hold():
             there = self._all_of()

@@ -12,15 +12,15 @@ LONG = 10.0  # seconds after which a stream counts as one that is held
 class OpenStream:
     """One stream's slot; called once, at its end."""
 
-    __slots__ = ("_holds", "_lease", "begun")
+    __slots__ = ("_registry", "_lease", "begun")
 
-    def __init__(self, holds: OpenStreams, lease: Any) -> None:
-        self._holds = holds
+    def __init__(self, registry: OpenStreams, lease: Any) -> None:
+        self._registry = registry
         self._lease = lease
         self.begun = time.monotonic()
 
     def __call__(self) -> None:
-        self._holds.open.pop(self, None)
+        self._registry.open.pop(self, None)
         self._lease.release()
 
 
@@ -35,14 +35,14 @@ class OpenStreams:
         self.open: dict[OpenStream, None] = {}  # the oldest first; each change is one atomic step
         self._target = target
         self._slots = slots
-        self._told = False
+        self._warned = False
 
     def begin(self, lease: Any) -> OpenStream:
         """`lease` has `release()`, which is called at the end."""
-        hold = OpenStream(self, lease)
-        self.open[hold] = None
-        if not self._told and 2 * len(self.open) > self._slots and 2 * self.long() > self._slots:
-            self._told = True
+        stream = OpenStream(self, lease)
+        self.open[stream] = None
+        if not self._warned and 2 * len(self.open) > self._slots and 2 * self.long() > self._slots:
+            self._warned = True
             logging.getLogger("fastpool").warning(
                 "grpc %s: streams held for more than %g s fill half of the %g slots; more"
                 " connections=, or a channel of their own, would give other calls room",
@@ -50,13 +50,13 @@ class OpenStreams:
                 LONG,
                 self._slots,
             )
-        return hold
+        return stream
 
     def long(self) -> int:
         """How many have been held for long."""
         before, found = time.monotonic() - LONG, 0
-        for hold in list(self.open):
-            if hold.begun > before:
+        for stream in list(self.open):
+            if stream.begun > before:
                 break
             found += 1
         return found

@@ -101,7 +101,7 @@ def acquire(key: Key, make: Callable[[Key], T]) -> Entry[T]:
                 entry.references += 1
                 break
         spare = make(key)
-    _settle()
+    _apply_dropped()
     if spare is not None:  # another thread was first
         spare.close(None)
     return entry
@@ -111,7 +111,7 @@ def again(entry: Entry[T]) -> Entry[T]:
     """Count one more handle on a channel of which the caller has one."""
     with _lock.hold():
         entry.references += 1
-    _settle()
+    _apply_dropped()
     return entry
 
 
@@ -119,7 +119,7 @@ def release(entry: Entry[T]) -> T | None:
     """Give back one handle; what is to be closed if it was the last one."""
     with _lock.hold():
         last = _forget_one(entry)
-    _settle()
+    _apply_dropped()
     return last
 
 
@@ -130,10 +130,10 @@ def drop(entry: Entry[Any]) -> None:
     on, as it does on a plain channel, and the connection is closed when it ends.
     """
     _dropped.append(entry)
-    _settle()
+    _apply_dropped()
 
 
-def _settle() -> None:
+def _apply_dropped() -> None:
     """Count the dropped handles. Called after every letting go of the lock, so that no note stays:
     who cannot have the lock here leaves its notes to the holder, who comes by afterwards."""
     gone = []  # emptied after the lock is let go
@@ -162,7 +162,7 @@ def stats() -> tuple[ChannelStats, ...]:
     """Every shared channel of this process, oldest first. Thread-safe; reads counters only."""
     with _lock.hold():
         entries = [(entry, entry.references) for entry in _entries.values()]
-    _settle()
+    _apply_dropped()
     return tuple(
         ChannelStats(
             entry.key.target,
@@ -188,4 +188,4 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
-    os.register_at_fork(after_in_parent=_settle, after_in_child=_settle)
+    os.register_at_fork(after_in_parent=_apply_dropped, after_in_child=_apply_dropped)

@@ -34,8 +34,8 @@ class Method:
         self.missed.append((args, kwargs))
         return "missed"
 
-    def failed(self, carrier: Any, error: BaseException) -> None:
-        self.failures.append((carrier, error))
+    def failed(self, connection: Any, error: BaseException) -> None:
+        self.failures.append((connection, error))
 
     def with_call(self, args: Any, kwargs: Any) -> Any:
         return "with_call", args, kwargs
@@ -44,7 +44,7 @@ class Method:
         return "future", args, kwargs
 
 
-class Line(CallConnection):
+class Connection(CallConnection):
     """A connection whose method 0 returns its arguments."""
 
     def __init__(self, call: Any = None) -> None:
@@ -52,12 +52,12 @@ class Line(CallConnection):
 
 
 class Scene:
-    def __init__(self, *lines: Line, slots: int = 4, number: int = 0) -> None:
-        self.pool: Any = SharedPool(Line, items=(0, max(1, len(lines))), slots=slots)
-        for line in lines:
-            self.pool.add(line)
-        self.latch, self.method = ClosedFlag(), Method()
-        self.call = UnaryCall(self.pool, self.latch, number, self.method, None)
+    def __init__(self, *lines: Connection, slots: int = 4, number: int = 0) -> None:
+        self.pool: Any = SharedPool(Connection, items=(0, max(1, len(lines))), slots=slots)
+        for connection in lines:
+            self.pool.add(connection)
+        self.closed_flag, self.method = ClosedFlag(), Method()
+        self.call = UnaryCall(self.pool, self.closed_flag, number, self.method, None)
 
     @property
     def leases(self) -> int:
@@ -68,7 +68,7 @@ class Scene:
 def scenes() -> Iterator[Any]:
     made: list[Scene] = []
 
-    def make(*lines: Line, **options: Any) -> Scene:
+    def make(*lines: Connection, **options: Any) -> Scene:
         made.append(Scene(*lines, **options))
         return made[-1]
 
@@ -79,20 +79,20 @@ def scenes() -> Iterator[Any]:
 
 
 def test_arguments_arrive_as_they_were_given(scenes: Any) -> None:
-    line = Line()
-    call = scenes(line).call
-    assert call() == (line, (), {})
-    assert call(1, 2, a=3) == (line, (1, 2), {"a": 3})
-    assert call(*[1], timeout=5) == (line, (1,), {"timeout": 5})
+    connection = Connection()
+    call = scenes(connection).call
+    assert call() == (connection, (), {})
+    assert call(1, 2, a=3) == (connection, (1, 2), {"a": 3})
+    assert call(*[1], timeout=5) == (connection, (1,), {"timeout": 5})
     plain = type(call).__call__  # as those reach it who know no vectorcall
-    assert plain(call, 1, a=2) == (line, (1,), {"a": 2})
+    assert plain(call, 1, a=2) == (connection, (1,), {"a": 2})
     assert call.with_call(1, a=2) == ("with_call", (1,), {"a": 2})
     assert call.future(1, a=2) == ("future", (1,), {"a": 2})
 
 
 def test_a_slot_is_held_during_the_call_and_no_longer(scenes: Any) -> None:
     seen: list[int] = []
-    scene = scenes(Line(lambda: seen.append(scene.leases)))
+    scene = scenes(Connection(lambda: seen.append(scene.leases)))
     scene.call()
     assert seen == [1] and scene.leases == 0
 
@@ -105,7 +105,7 @@ def test_calls_go_to_the_line_that_carries_least(scenes: Any) -> None:
             inner.append(scene.pool.stats().idle)
             scene.call(depth - 1)
 
-    scene = scenes(Line(nest), Line(nest))
+    scene = scenes(Connection(nest), Connection(nest))
     scene.call(2)
     assert inner == [1, 0]  # the second call was on the other
 
@@ -116,24 +116,24 @@ def test_errors_are_told_and_go_on(scenes: Any) -> None:
     def fail() -> None:
         raise error
 
-    line = Line(fail)
-    scene = scenes(line)
+    connection = Connection(fail)
+    scene = scenes(connection)
     with pytest.raises(OSError, match="gone") as caught:
         scene.call()
-    assert caught.value is error and scene.method.failures == [(line, error)]
+    assert caught.value is error and scene.method.failures == [(connection, error)]
     assert scene.leases == 0
 
 
 def test_what_cannot_be_called_at_once_is_missed(scenes: Any) -> None:
     """No free slot, no resource, a method that was not looked up; with all of its arguments."""
-    scene = scenes(Line(), slots=1)
+    scene = scenes(Connection(), slots=1)
     with scene.pool.lease():
         assert scene.call(1, 2, a=3) == "missed"
-    empty, other = scenes(), scenes(Line(), number=5)  # its pool is not asked to open one
+    empty, other = scenes(), scenes(Connection(), number=5)  # its pool is not asked to open one
     assert empty.call(4) == other.call(b=5) == "missed"
-    line = Line()
-    line.set_call(0, None)
-    unknown = scenes(line)
+    connection = Connection()
+    connection.set_call(0, None)
+    unknown = scenes(connection)
     assert unknown.call() == "missed"
     assert [each.method.missed for each in (scene, empty, other, unknown)] == [
         [((1, 2), {"a": 3})],
@@ -144,8 +144,8 @@ def test_what_cannot_be_called_at_once_is_missed(scenes: Any) -> None:
 
 
 def test_a_shut_latch_refuses(scenes: Any) -> None:
-    scene = scenes(Line())
-    scene.latch.shut = True
+    scene = scenes(Connection())
+    scene.closed_flag.shut = True
     for use in (scene.call, scene.call.with_call, scene.call.future):
         with pytest.raises(Closed):
             use(1)
@@ -170,8 +170,8 @@ def test_it_keeps_what_it_needs_and_nothing_after_it(scenes: Any) -> None:
 
     owner = Owner()
     gone = weakref.ref(owner)
-    scene = scenes(Line())
-    call = UnaryCall(scene.pool, scene.latch, 0, scene.method, owner)
+    scene = scenes(Connection())
+    call = UnaryCall(scene.pool, scene.closed_flag, 0, scene.method, owner)
     del owner
     gc.collect()
     assert gone() is not None
@@ -189,7 +189,7 @@ def test_references_do_not_grow(scenes: Any) -> None:
             raise error
         return marker
 
-    scene = scenes(Line(sometimes))
+    scene = scenes(Connection(sometimes))
     for number in range(300):
         if number == 100:
             before = sys.getrefcount(marker)
@@ -210,14 +210,14 @@ def test_many_threads_lose_no_slot(scenes: Any, crew: Crew, fast_switching: None
             raise LookupError
         return number
 
-    lines = [Line(odd), Line(odd)]
+    lines = [Connection(odd), Connection(odd)]
     scene = scenes(*lines, slots=3)
 
     def churn() -> None:
         number = 1
         while not stop.is_set():
-            for line in lines:
-                line.set_call(number % 50 + 1, odd)
+            for connection in lines:
+                connection.set_call(number % 50 + 1, odd)
             number += 1
 
     churner = crew.start(churn)

@@ -92,8 +92,8 @@ def test_connections_of_tasks_are_spread(servers: list[GrpcServer]) -> None:
         async with aio_shared(target_of(servers), connections=4) as channel:
             method = say(channel, "Wait")
             await asyncio.gather(*(method(b"200", timeout=20) for _ in range(40)))
-            lane = channel._live().lane()
-            await aeventually(lambda: lane.pool.stats().open == 4)
+            dispatcher = channel._live().dispatcher()
+            await aeventually(lambda: dispatcher.pool.stats().open == 4)
             await asyncio.gather(*(method(b"200", timeout=20) for _ in range(40)))
             assert peers(servers) == [2, 2]
 
@@ -134,13 +134,13 @@ def test_it_gets_no_calls_of_tasks(servers: list[GrpcServer], connections: Any) 
     async def main(ill: GrpcServer) -> None:
         target = target_of(servers)
         async with aio_shared(target, connections=connections, health="") as channel:
-            method, lane = say(channel), channel._live().lane()
+            method, dispatcher = say(channel), channel._live().dispatcher()
             await method(b"x", timeout=20)
-            await aeventually(lambda: settled(lane.verdicts, lane.live, ill))
-            before = lent(lane.pool, lane.live, ill)
+            await aeventually(lambda: settled(dispatcher.verdicts, dispatcher.live, ill))
+            before = lent(dispatcher.pool, dispatcher.live, ill)
             for _ in range(10):
                 await method(b"x", timeout=20)
-            assert lent(lane.pool, lane.live, ill) <= before
+            assert lent(dispatcher.pool, dispatcher.live, ill) <= before
 
     for ill in servers:
         ill.set_health("", False)

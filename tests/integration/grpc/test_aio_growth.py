@@ -121,13 +121,13 @@ def test_there_is_one_connection_for_bulk(server: GrpcServer) -> None:
         path = "/fastpool.test.Echo/Count"
         options: Any = {"connections": (1, 4), "streams_per_connection": 1, "bulk": [path]}
         async with fg.aio_shared(server.target, **options) as channel:
-            lane = channel._live().lane(path)
+            dispatcher = channel._live().dispatcher(path)
             stream = count(channel)(b"...")
             await stream.read()
             late = await waiting(count(channel)(b"ab"))
-            assert not lane.opening
+            assert not dispatcher.opening
             assert await say(channel)(b"x") == b"x"
-            assert (in_line(), lane.most) == (1, 1)
+            assert (in_line(), dispatcher.most) == (1, 1)
             stream.cancel()
             assert [message async for message in late] == [b"a", b"b"]
             await quiet()
@@ -138,7 +138,7 @@ def test_there_is_one_connection_for_bulk(server: GrpcServer) -> None:
 def test_one_that_has_ended_is_not_opened_any_more(server: GrpcServer) -> None:
     async def main() -> None:
         async with fg.aio_shared(server.target) as channel:
-            connection = loop_connections.AioConnection(channel._live().lane())
+            connection = loop_connections.AioConnection(channel._live().dispatcher())
             connection.end()
             with pytest.raises(grpc.aio.UsageError):
                 connection.dial()
@@ -166,26 +166,26 @@ def test_unavailable_alone_makes_a_connection_unattractive(
     async def main() -> None:
         options: Any = {"connections": 2, "interceptors": interceptors}
         async with fg.aio_shared(server.target, **options) as channel:
-            lane = channel._entry.connections.lane()
+            dispatcher = channel._entry.connections.dispatcher()
             assert await say(channel)(b"x") == b"x"
-            (good,) = (each for each in lane.live if each.channel is not None)
-            (lost,) = (each for each in lane.live if each is not good)
+            (good,) = (each for each in dispatcher.live if each.channel is not None)
+            (lost,) = (each for each in dispatcher.live if each is not good)
             lost.dial()
             chosen, other = (lost, good) if code is CODE.UNAVAILABLE else (good, lost)
-            holds = [lane.take() for _ in range(2)]
-            (busy,) = (hold for hold in holds if hold.carrier is other)
-            for hold in holds:
-                if hold is not busy:
-                    hold()  # which makes the chosen one the least loaded
+            call_slots = [dispatcher.take() for _ in range(2)]
+            (busy,) = (call_slot for call_slot in call_slots if call_slot.connection is other)
+            for call_slot in call_slots:
+                if call_slot is not busy:
+                    call_slot()  # which makes the chosen one the least loaded
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await say(channel, "Say" if chosen is lost else "Nothing")(b"x", timeout=10)
             assert caught.value.code() is code
             await eventually(lambda: in_use() == 1)
             await turns()
-            with_least = lane.take()
-            assert (with_least.carrier is chosen) == (code is not CODE.UNAVAILABLE)
-            for hold in (with_least, busy):
-                hold()
+            with_least = dispatcher.take()
+            assert (with_least.connection is chosen) == (code is not CODE.UNAVAILABLE)
+            for call_slot in (with_least, busy):
+                call_slot()
 
     run_in("asyncio", main())
 

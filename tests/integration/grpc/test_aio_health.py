@@ -26,8 +26,8 @@ def server() -> Iterator[GrpcServer]:
         yield server
 
 
-def avoided(lane: Any) -> int:
-    return len(lane.verdicts._avoided)
+def avoided(dispatcher: Any) -> int:
+    return len(dispatcher.verdicts._avoided)
 
 
 def test_calls_go_where_the_service_is_served(
@@ -39,24 +39,24 @@ def test_calls_go_where_the_service_is_served(
     async def main() -> None:
         async with fg.aio_shared(server.target, connections=2, health=SERVICE) as channel:
             await channel.channel_ready()
-            lane = channel._live().lane()
-            await eventually(lambda: len(lane.watches) == 2)
-            assert avoided(lane) == 0
+            dispatcher = channel._live().dispatcher()
+            await eventually(lambda: len(dispatcher.watches) == 2)
+            assert avoided(dispatcher) == 0
             server.set_health(SERVICE, False)
-            await eventually(lambda: avoided(lane) == 1)
-            (ill,) = lane.verdicts._avoided
-            holds = [lane.take() for _ in range(3)]
-            assert all(hold.carrier is not ill for hold in holds)
-            for hold in holds:
-                hold()
+            await eventually(lambda: avoided(dispatcher) == 1)
+            (ill,) = dispatcher.verdicts._avoided
+            call_slots = [dispatcher.take() for _ in range(3)]
+            assert all(call_slot.connection is not ill for call_slot in call_slots)
+            for call_slot in call_slots:
+                call_slot()
             assert await say(channel)(b"x", timeout=10) == b"x"
             server.kill()
-            await eventually(lambda: avoided(lane) == 0)
+            await eventually(lambda: avoided(dispatcher) == 0)
             await asyncio.to_thread(server.start)
             server.set_health(SERVICE, False)
-            await eventually(lambda: avoided(lane) == 1)
+            await eventually(lambda: avoided(dispatcher) == 1)
             server.set_health(SERVICE, True)
-            await eventually(lambda: avoided(lane) == 0)
+            await eventually(lambda: avoided(dispatcher) == 0)
             await quiet()
         assert not [task for task in asyncio.all_tasks() if "watch" in repr(task.get_coro())]
 
@@ -68,11 +68,11 @@ def test_what_is_not_in_its_place_cannot_be_avoided(server: GrpcServer) -> None:
 
     async def main() -> None:
         async with fg.aio_shared(server.target, connections=2) as channel:
-            lane = channel._live().lane()
-            one = next(iter(lane.live))
-            assert lane.avoid(one, True) is True
-            assert lane.avoid(one, False) is True
-            assert lane.avoid(AioConnection(lane), True) is False
+            dispatcher = channel._live().dispatcher()
+            one = next(iter(dispatcher.live))
+            assert dispatcher.avoid(one, True) is True
+            assert dispatcher.avoid(one, False) is True
+            assert dispatcher.avoid(AioConnection(dispatcher), True) is False
 
     run_in("asyncio", main())
 
@@ -80,10 +80,10 @@ def test_what_is_not_in_its_place_cannot_be_avoided(server: GrpcServer) -> None:
 def test_a_server_without_the_service_serves(on_loop: Callable[..., Any]) -> None:
     async def main(target: str) -> None:
         async with fg.aio_shared(target, connections=2, health=SERVICE) as channel:
-            lane = channel._live().lane()
+            dispatcher = channel._live().dispatcher()
             assert await say(channel)(b"x", timeout=10) == b"x"
-            await eventually(lambda: all(task.done() for task in lane.watches.values()))
-            assert len(lane.watches) == 2 and avoided(lane) == 0
+            await eventually(lambda: all(task.done() for task in dispatcher.watches.values()))
+            assert len(dispatcher.watches) == 2 and avoided(dispatcher) == 0
 
     with GrpcServer() as plain:
         on_loop(main(plain.target))
@@ -99,7 +99,7 @@ def test_with_round_robin_grpc_watches_itself(
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await say(channel)(b"x", timeout=10)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert not channel._live().lane().watches
+            assert not channel._live().dispatcher().watches
             server.set_health(SERVICE, True)
             assert await say(channel)(b"x", timeout=10, wait_for_ready=True) == b"x"
 

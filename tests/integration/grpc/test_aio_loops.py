@@ -301,7 +301,7 @@ def test_a_loop_that_comes_while_the_channel_is_being_closed_is_refused(
     async def later() -> None:
         with pytest.raises(grpc.aio.UsageError):
             method(b"y")
-        assert not channel._live().lanes()
+        assert not channel._live().dispatchers()
         await channel.close()
 
     run_in("asyncio", main())

@@ -73,7 +73,7 @@ def test_what_does_not_drain_is_ended(
         async with fg.aio_shared(target, max_age=0.2, drain_timeout=0.3) as channel:
             stream = count(channel)(b"...")
             await stream.read()
-            old = next(iter(channel._entry.connections.lane().live))
+            old = next(iter(channel._entry.connections.dispatcher().live))
             await eventually(stream.done)
             assert stream.cancelled() and old.ended
             assert await say(channel)(b"x", timeout=10) == b"x"
@@ -110,14 +110,14 @@ def test_a_connection_that_fails_fast_attracts_no_calls(on_loop: Callable[..., A
     async def main(server: GrpcServer) -> None:
         async with fg.aio_shared(server.target, connections=2) as channel:
             assert await say(channel)(b"x", timeout=10) == b"x"
-            lane = channel._entry.connections.lane()
-            first = next(each for each in lane.live if each.channel is not None)
+            dispatcher = channel._entry.connections.dispatcher()
+            first = next(each for each in dispatcher.live if each.channel is not None)
             server.kill()
             with pytest.raises(grpc.aio.AioRpcError):
                 await say(channel)(b"x", timeout=10)
-            hold = lane.take()  # the other one, though both carry nothing
-            assert hold.carrier is not first
-            hold()
+            call_slot = dispatcher.take()  # the other one, though both carry nothing
+            assert call_slot.connection is not first
+            call_slot()
 
     with GrpcServer() as server:
         on_loop(main(server))

@@ -109,11 +109,11 @@ import os
 from fastpool.grpc import shared
 from fastpool.grpc import _channel_key
 channel = shared("127.0.0.1:1")
-_channel_key.tell_of_fork_support()
+_channel_key.warn_of_fork_support()
 os.write(2, b"parent\\n")
 if not os.fork():
-    _channel_key.tell_of_fork_support()
-    _channel_key.tell_of_fork_support()
+    _channel_key.warn_of_fork_support()
+    _channel_key.warn_of_fork_support()
     os._exit(0)
 os.wait()
 """

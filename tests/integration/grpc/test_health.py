@@ -97,7 +97,7 @@ def test_one_that_is_not_in_its_place_yet_is_avoided_later() -> None:
     patients.absent.add(0)
     assert patients.verdicts.say(0, NOT_SERVING) is False and not patients.avoided
     patients.absent.clear()
-    assert patients.verdicts.settle() is True and patients.avoided == {0}
+    assert patients.verdicts.apply() is True and patients.avoided == {0}
 
 
 def test_the_messages_are_those_of_grpc_health() -> None:

@@ -138,7 +138,7 @@ def test_a_connection_that_is_put_out_gets_no_calls_until_its_time_is_over(
         say(b"x", timeout=20)
         (ill,) = [each for each in inner.connected() if ended(each)]
         (well,) = [each for each in inner.connected() if each is not ill]
-        inner.shun(ill)  # so that the other one has a call that goes well
+        inner.penalize(ill)  # so that the other one has a call that goes well
         for _ in range(IN_A_ROW):
             inner.ended(ill, INTERNAL)
             say(b"x", timeout=20)
@@ -156,11 +156,11 @@ def test_the_same_for_tasks(server: GrpcServer) -> None:
         async with aio_shared(server.target, connections=2) as channel:
             say = channel.unary_unary(f"/{SERVICE}/Say")
             await say(b"x", timeout=20)
-            lane = channel._live().lane()
-            await aeventually(lambda: lane.pool.stats().open == 2)
-            ended = lane.pool.ended
-            (ill,) = [each for each in lane.live if ended(each)]
-            lane._eject(ill, 1.0)
+            dispatcher = channel._live().dispatcher()
+            await aeventually(lambda: dispatcher.pool.stats().open == 2)
+            ended = dispatcher.pool.ended
+            (ill,) = [each for each in dispatcher.live if ended(each)]
+            dispatcher._eject(ill, 1.0)
             before = ended(ill)
             for _ in range(5):
                 await say(b"x", timeout=20)

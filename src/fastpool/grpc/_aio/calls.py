@@ -21,23 +21,23 @@ import grpc
 
 from .errors import Ended
 
-Told = Callable[[Any], Any]
+Callback = Callable[[Any], Any]
 
 
 class Course:
     """A call under way: `call` is grpc's own, as soon as there is one, or an Ended."""
 
-    __slots__ = ("call", "callbacks", "ends", "line", "loop", "waiters")
+    __slots__ = ("call", "callbacks", "ends", "wait_queue", "loop", "waiters")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, call: Any = None) -> None:
         self.loop = loop
         self.call = call
         self.ends: float | None = None  # the deadline, while there is no call
-        self.line: Any = None  # to leave when it is cancelled
+        self.wait_queue: Any = None  # to leave when it is cancelled
         self.waiters: list[asyncio.Future[None]] = []
-        self.callbacks: list[Told] = []
+        self.callbacks: list[Callback] = []
 
-    def settle(self, call: Any) -> None:
+    def complete(self, call: Any) -> None:
         """There is a call now."""
         self.call = call
         waiters, self.waiters = self.waiters, []
@@ -70,7 +70,7 @@ class Course:
 
     def cancel(self) -> bool:
         if self.call is None:
-            self.line.leave(self, Ended())
+            self.wait_queue.leave(self, Ended())
             return True
         cancelled: bool = self.call.cancel()
         return cancelled
@@ -87,7 +87,7 @@ class Course:
         except RuntimeError:  # closed just now
             pass
 
-    def add_done_callback(self, callback: Told) -> None:
+    def add_done_callback(self, callback: Callback) -> None:
         if self.call is None:
             self.callbacks.append(callback)
         else:
@@ -130,7 +130,7 @@ class _Call:
     def time_remaining(self) -> float | None:
         return self._course.time_remaining()
 
-    def add_done_callback(self, callback: Told) -> None:
+    def add_done_callback(self, callback: Callback) -> None:
         me = weakref.ref(self)  # else it would never be collected before it is done
         self._course.add_done_callback(lambda call: callback(me() or call))
 

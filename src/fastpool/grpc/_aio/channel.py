@@ -137,9 +137,9 @@ class AioSharedChannel(Handle[AioConnections], grpc.aio.Channel):  # type: ignor
 
     def _inner(self) -> list[Any]:
         """The inner channels of the running loop, one at least."""
-        lane = self._live().lane()
-        made = [each.channel for each in list(lane.live) if each.channel is not None]
-        return made or [lane.connection().dial()]
+        dispatcher = self._live().dispatcher()
+        made = [each.channel for each in list(dispatcher.live) if each.channel is not None]
+        return made or [dispatcher.connection().dial()]
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The best state of its connections on the running loop; SHUTDOWN when it is closed."""

@@ -35,14 +35,14 @@ class AioConnection(CallConnection):
     `calls[n]` makes a call of method n.
     """
 
-    def __init__(self, lane: LoopConnections) -> None:
-        self.lane = lane
-        self.loop: asyncio.AbstractEventLoop = lane.loop
+    def __init__(self, dispatcher: LoopConnections) -> None:
+        self.dispatcher = dispatcher
+        self.loop: asyncio.AbstractEventLoop = dispatcher.loop
         self.channel: Any = None  # made when it is first needed
         self.address: str | None = None  # the first that it tries, where the target has several
         self.ended = False
         self.record = Record()
-        self.heard_at = 0.0  # when it answered last, having been asked
+        self.answered_at = 0.0  # when it answered last, having been asked
 
     @property
     def ready(self) -> bool:
@@ -59,11 +59,11 @@ class AioConnection(CallConnection):
             if _lost:
                 raise RuntimeError(FORKED)
             _open.add(self)
-            self.channel = _unburdened(self.lane.dial(self))
+            self.channel = _unburdened(self.dispatcher.dial(self))
         return self.channel
 
     def look_up(self, number: int) -> Callable[..., Any]:
-        method = self.lane.methods.all[number]
+        method = self.dispatcher.methods.all[number]
         assert method is not None, "its holder is calling"
         call: Callable[..., Any] = method.look_up(self.dial()).__call__
         self.set_call(number, call)
@@ -77,9 +77,9 @@ class AioConnection(CallConnection):
         channel = self._take()
         if channel is None:
             return
-        for hold in list(self.lane.active):
-            if hold.carrier is self:
-                hold.call.cancel()
+        for call_slot in list(self.dispatcher.active):
+            if call_slot.connection is self:
+                call_slot.call.cancel()
         closing = channel.close()
         try:
             closing.send(None)  # without a grace it never waits

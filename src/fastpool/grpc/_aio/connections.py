@@ -21,7 +21,7 @@ LOOK = 0.05  # seconds between looks whether calls of another loop run still
 END_TIMEOUT = 1.0  # seconds that another loop has to end its calls
 
 
-class Home(NamedTuple):
+class LoopEntry(NamedTuple):
     """Of one loop."""
 
     plain: LoopConnections
@@ -38,7 +38,7 @@ class AioConnections:
             say_if_unprotected(key.target)
         self.methods = Methods()
         self.closed = False
-        self.homes: dict[asyncio.AbstractEventLoop, Home] = {}
+        self.entries: dict[asyncio.AbstractEventLoop, LoopEntry] = {}
         self._lock = Lock()  # a loop that is collected may come by
         self._bound: weakref.WeakValueDictionary[Method, AioBound] = weakref.WeakValueDictionary()
         # Nothing is made before a loop runs, but bad arguments are this caller's to see.
@@ -46,56 +46,60 @@ class AioConnections:
         # Loops share no connection, though their channels may be equal.
         self.dialled = key.apart()
 
-    def lane(self, path: str = "") -> LoopConnections:
+    def dispatcher(self, path: str = "") -> LoopConnections:
         """That of the running loop, for calls of this method."""
         loop = working_loop()
-        home = self.homes.get(loop) or self._home(loop)
-        return home.bulk if path in self.key.parameters.bulk else home.plain
+        entry = self.entries.get(loop) or self._entry_of(loop)
+        return entry.bulk if path in self.key.parameters.bulk else entry.plain
 
-    def _home(self, loop: asyncio.AbstractEventLoop) -> Home:
+    def _entry_of(self, loop: asyncio.AbstractEventLoop) -> LoopEntry:
         self._forget_closed()  # a new loop often follows one that was closed
         with self._lock.hold():
             if self.closed:
                 raise closed_error()
-            home = self.homes.get(loop)
-            if home is None:
+            entry = self.entries.get(loop)
+            if entry is None:
                 plain = LoopConnections(self.dialled, self.methods, loop, bulk=False)
                 bulk = plain
                 if self.key.parameters.bulk:
                     bulk = LoopConnections(self.dialled, self.methods, loop, bulk=True)
-                home = self.homes[loop] = Home(plain, bulk)
-        return home
+                entry = self.entries[loop] = LoopEntry(plain, bulk)
+        return entry
 
-    def lanes(self) -> list[LoopConnections]:
+    def dispatchers(self) -> list[LoopConnections]:
         with self._lock.hold():
-            return [lane for home in self.homes.values() for lane in dict.fromkeys(home)]
+            return [
+                dispatcher for entry in self.entries.values() for dispatcher in dict.fromkeys(entry)
+            ]
 
     def _forget_closed(self) -> None:
         with self._lock.hold():
-            homes = [self.homes.pop(loop) for loop in [*self.homes] if loop.is_closed()]
-        for home in homes:
-            for lane in dict.fromkeys(home):
-                lane.forsake()
+            entries = [self.entries.pop(loop) for loop in [*self.entries] if loop.is_closed()]
+        for entry in entries:
+            for dispatcher in dict.fromkeys(entry):
+                dispatcher.on_loop_closed()
 
     # -- of the registry ---------------------------------------------------------------------------
 
     @property
     def opened(self) -> bool:
-        return any(lane.live for lane in self.lanes())
+        return any(dispatcher.live for dispatcher in self.dispatchers())
 
     def usage(self) -> Usage:
-        lanes = self.lanes()
-        counted = [lane.pool.stats() for lane in lanes]
+        dispatchers = self.dispatchers()
+        counted = [dispatcher.pool.stats() for dispatcher in dispatchers]
         return Usage(
-            sum(len(lane.live) for lane in lanes),
+            sum(len(dispatcher.live) for dispatcher in dispatchers),
             sum(each.leases for each in counted),
-            sum(len(lane.line.calls) for lane in lanes),
-            sum(len(lane.holds.open) for lane in lanes),
-            sum(lane.holds.long() for lane in lanes),
+            sum(len(dispatcher.wait_queue.calls) for dispatcher in dispatchers),
+            sum(len(dispatcher.open_streams.open) for dispatcher in dispatchers),
+            sum(dispatcher.open_streams.long() for dispatcher in dispatchers),
         )
 
     def number(self, method: Method) -> Number:
-        there: list[Any] = [each for lane in self.lanes() for each in [*lane.live]]
+        there: list[Any] = [
+            each for dispatcher in self.dispatchers() for each in [*dispatcher.live]
+        ]
         return self.methods.enter(method, there)
 
     def bound(self, method: Method) -> AioBound:
@@ -110,44 +114,48 @@ class AioConnections:
 
     def close(self, grace: float | None) -> None:
         """At once, and without waiting, of one that was never used."""
-        for lane in self._shut():
-            lane.end()
+        for dispatcher in self._shut():
+            dispatcher.end()
 
     async def aclose(self, grace: float | None) -> None:
         """No new calls; those that run or wait in line have so many seconds, whatever their loop,
         and are cancelled then."""
-        lanes = self._shut()
+        dispatchers = self._shut()
         try:
             if grace:
-                await self._drained(lanes, grace)
+                await self._drained(dispatchers, grace)
         finally:  # also for one who is cancelled meanwhile
-            await asyncio.gather(*map(_end, lanes))
+            await asyncio.gather(*map(_end, dispatchers))
 
     def _shut(self) -> list[LoopConnections]:
         self._forget_closed()
         with self._lock.hold():
             self.closed = True
-        lanes = self.lanes()
-        for lane in lanes:
-            lane.told = True
-        return lanes
+        dispatchers = self.dispatchers()
+        for dispatcher in dispatchers:
+            dispatcher.notify_on_end = True
+        return dispatchers
 
-    async def _drained(self, lanes: list[LoopConnections], grace: float) -> None:
+    async def _drained(self, dispatchers: list[LoopConnections], grace: float) -> None:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
 
-        def tell() -> None:
+        def on_return() -> None:
             try:
                 loop.call_soon_threadsafe(news.set)
             except RuntimeError:  # closed meanwhile
                 pass
 
-        for lane in lanes:
-            lane.on_return = tell
-            lane.soon(lane.sweep)
+        for dispatcher in dispatchers:
+            dispatcher.on_return = on_return
+            dispatcher.soon(dispatcher.sweep)
         end = loop.time() + grace
-        while any(lane.busy for lane in lanes) and (left := end - loop.time()) > 0:
-            for lane in lanes:
-                lane.told = True  # its loop may just have said that there was no need to
+        while (
+            any(dispatcher.busy for dispatcher in dispatchers) and (left := end - loop.time()) > 0
+        ):
+            for dispatcher in dispatchers:
+                dispatcher.notify_on_end = (
+                    True  # its loop may just have said that there was no need to
+                )
             try:
                 async with asyncio.timeout(min(left, LOOK)):
                     await news.wait()
@@ -158,34 +166,34 @@ class AioConnections:
     def let_go(self) -> None:
         """No new calls; each connection is closed when its last call ends. For finalisers."""
         self.closed = True
-        for home in [*self.homes.values()]:
-            for lane in dict.fromkeys(home):
-                lane.let_go()
+        for entry in [*self.entries.values()]:
+            for dispatcher in dict.fromkeys(entry):
+                dispatcher.let_go()
 
     def forked(self) -> list[Any]:
         """In a forked child: nothing of the parent's is used or finalised here; what to keep."""
-        inherited = [self.homes]
-        for home in self.homes.values():
-            for lane in home:
-                lane.leave()
+        inherited = [self.entries]
+        for entry in self.entries.values():
+            for dispatcher in entry:
+                dispatcher.leave()
         self._lock = Lock()
         self.methods.renew_lock()
-        self.homes = {}
+        self.entries = {}
         return inherited
 
 
-async def _end(lane: LoopConnections) -> None:
-    loop = lane.loop
+async def _end(dispatcher: LoopConnections) -> None:
+    loop = dispatcher.loop
     if loop is None or loop.is_closed():
-        lane.forsake()
+        dispatcher.on_loop_closed()
     elif loop is asyncio.get_running_loop() or not loop.is_running():
-        lane.end()
+        dispatcher.end()
     else:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         here = asyncio.get_running_loop()
 
         def end() -> None:
-            lane.end()
+            dispatcher.end()
             here.call_soon_threadsafe(_set, done)
 
         try:

@@ -24,10 +24,10 @@ async def watch(connection: AioConnection, service: str, verdicts: Verdicts) -> 
             over = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue]
             while (response := await call.read()) is not over:
                 pause = FIRST_PAUSE
-                settled = verdicts.say(connection, status_in(response))
-                while not settled:
+                applied = verdicts.say(connection, status_in(response))
+                while not applied:
                     await asyncio.sleep(FIRST_PAUSE)
-                    settled = verdicts.settle()
+                    applied = verdicts.apply()
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return

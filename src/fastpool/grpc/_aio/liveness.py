@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 class AioLiveness:
     """All of it is for the thread of the loop."""
 
-    def __init__(self, lane: LoopConnections) -> None:
-        self._lane = lane
+    def __init__(self, dispatcher: LoopConnections) -> None:
+        self._dispatcher = dispatcher
         self._suspects: dict[AioConnection, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._pause = Pause()
 
     def suspect(self, connection: AioConnection) -> None:
         """A call on it has expired. It gets fewer calls until it has answered."""
-        if time.monotonic() < connection.heard_at + LASTS or connection in self._suspects:
+        if time.monotonic() < connection.answered_at + LASTS or connection in self._suspects:
             return
-        self._lane.shun(connection)
-        if self._lane.ending:
+        self._dispatcher.penalize(connection)
+        if self._dispatcher.ending:
             return
         self._suspects[connection] = None
         if self._task is None or self._task.done():
-            self._task = self._lane.loop.create_task(self._run())
+            self._task = self._dispatcher.loop.create_task(self._run())
 
     def end(self) -> None:
         if self._task is not None:
@@ -43,7 +43,7 @@ class AioLiveness:
     async def _run(self) -> None:
         while suspects := list(self._suspects):
             try:
-                await self._judge(await self._silent(suspects))
+                await self._decide(await self._silent(suspects))
             finally:
                 for each in suspects:
                     self._suspects.pop(each, None)
@@ -63,11 +63,11 @@ class AioLiveness:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return "silent"
         if code not in NO_ANSWER:
-            connection.heard_at = time.monotonic()
-            self._lane.verdicts.pardon(connection)
+            connection.answered_at = time.monotonic()
+            self._dispatcher.verdicts.pardon(connection)
         return "there"
 
-    async def _judge(self, silent: list[AioConnection]) -> None:
+    async def _decide(self, silent: list[AioConnection]) -> None:
         if not silent or not self._pause.over:
             return
         fresh = await self._fresh()
@@ -79,17 +79,17 @@ class AioLiveness:
             fresh.shut()
             raise
         dead = [each for each in still if each is not fresh]
-        if fresh in still or not fresh.heard_at or not dead:
+        if fresh in still or not fresh.answered_at or not dead:
             fresh.shut()
             self._pause.again()
         else:
-            self._lane.give_up(dead, fresh)
+            self._dispatcher.give_up(dead, fresh)
             self._pause.end()
 
     async def _fresh(self) -> AioConnection | None:
         """A connection that is not lent yet; None: nothing is to be reached."""
         for timeout in CONNECT_TIMEOUTS:
-            fresh = AioConnection(self._lane)
+            fresh = AioConnection(self._dispatcher)
             try:
                 async with asyncio.timeout(timeout):
                     await fresh.connect()

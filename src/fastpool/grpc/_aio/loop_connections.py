@@ -59,10 +59,10 @@ class LoopConnections(AioDispatcher):
         self.addresses = Addresses(key.target, o.load_balancing == "pick_first")
         self.methods = methods
         self.live: set[AioConnection] = set()  # added to by the pool's threads
-        self.line = WaitQueue(self)
+        self.wait_queue = WaitQueue(self)
         self.opening: set[asyncio.Task[None]] = set()
         most = 1 if bulk else o.most
-        self.holds = OpenStreams(key.target, most * (o.streams or inf))
+        self.open_streams = OpenStreams(key.target, most * (o.streams or inf))
         self.most = most
         self.there_are = 0  # connections, as counted last; 0 = to be counted
         self.ending = False
@@ -175,7 +175,7 @@ class LoopConnections(AioDispatcher):
         self.live.add(connection)
         if self.watched is not None:
             self.soon(partial(self._watch, connection))
-            self.verdicts.settle()
+            self.verdicts.apply()
 
     def _watch(self, connection: AioConnection) -> None:
         if connection in self.live and self.watched is not None and not self.ending:
@@ -199,15 +199,15 @@ class LoopConnections(AioDispatcher):
     def failed(self, connection: AioConnection, status: Any) -> None:
         ended = at_once(status.status())
         if ended is not None:
-            self.judge(connection, CODES.get(ended.code()))
+            self.note_outcome(connection, CODES.get(ended.code()))
 
-    def judge(self, connection: AioConnection, code: Any) -> None:
+    def note_outcome(self, connection: AioConnection, code: Any) -> None:
         """A call ends with this status. A connection that fails fast must not attract calls, nor
         one that may be dead."""
         if code in ILL:
             self.outliers.failed(connection)
         if code is UNAVAILABLE:
-            self.shun(connection)
+            self.penalize(connection)
         elif code is EXPIRED:
             self.silence.suspect(connection)
 
@@ -235,9 +235,9 @@ class LoopConnections(AioDispatcher):
         self.enter(fresh)
         if self.ending or not self.pool.add(fresh):
             self.discard(fresh)
-        self.line.serve_soon()
+        self.wait_queue.serve_soon()
 
-    def shun(self, connection: AioConnection) -> None:
+    def penalize(self, connection: AioConnection) -> None:
         try:
             self.pool.penalize(connection)
         except (ValueError, PoolClosed):
@@ -250,24 +250,24 @@ class LoopConnections(AioDispatcher):
             return False
         return True
 
-    def hook(self, call: Any, hold: CallSlot) -> None:
+    def hook(self, call: Any, call_slot: CallSlot) -> None:
         """Of a call with interceptors, which may end without there ever being one of grpc's."""
-        call.add_done_callback(partial(self._ended, hold))
+        call.add_done_callback(partial(self._ended, call_slot))
         task = getattr(call, "_interceptors_task", None)
         if task is not None:
-            task.add_done_callback(partial(_intercepted, hold))
+            task.add_done_callback(partial(_intercepted, call_slot))
 
-    def _ended(self, hold: CallSlot, call: Any) -> None:
-        connection = hold.carrier
+    def _ended(self, call_slot: CallSlot, call: Any) -> None:
+        connection = call_slot.connection
         if connection is not None:
-            self.judge(connection, at_once(call.code()))
-        hold()
+            self.note_outcome(connection, at_once(call.code()))
+        call_slot()
 
-    def came_back(self) -> None:
-        if self.lined:
-            self.line.serve_soon()
+    def on_call_ended(self) -> None:
+        if self.queued:
+            self.wait_queue.serve_soon()
         elif self.on_return is None:
-            self.told = False
+            self.notify_on_end = False
         elif not self.busy:
             self.on_return()
 
@@ -276,19 +276,19 @@ class LoopConnections(AioDispatcher):
     def grow(self) -> None:
         """Opens more connections if calls wait for which those being opened are not enough."""
         streams = self.key.parameters.streams or MOST_STREAMS
-        while len(self.line.calls) > len(self.opening) * streams and self._room():
+        while len(self.wait_queue.calls) > len(self.opening) * streams and self._has_capacity():
             task = self.loop.create_task(self._open_one())
             self.opening.add(task)
             task.add_done_callback(self.opening.discard)
 
-    def _room(self) -> bool:
+    def _has_capacity(self) -> bool:
         if self.ending or len(self.opening) + self.there_are >= self.most:
             return False
         n = self.pool.stats()
         self.there_are = n.open - n.draining - n.closing
         return len(self.opening) + self.there_are < self.most
 
-    def slots_to_come(self) -> float:
+    def slots_pending(self) -> float:
         """Of the connections that may still be opened."""
         n = self.pool.stats()
         there = n.open - n.draining - n.closing
@@ -308,23 +308,23 @@ class LoopConnections(AioDispatcher):
         except BaseException:
             connection.shut()
             raise
-        self.line.serve_soon()
+        self.wait_queue.serve_soon()
 
     # -- streams -----------------------------------------------------------------------------------
 
-    def note_stream(self, hold: CallSlot) -> None:
-        hold.then(self.holds.begin(_Stream))
-        begins = getattr(hold.call, "_preparation", None) or getattr(
-            hold.call, "_invocation_task", None
+    def note_stream(self, call_slot: CallSlot) -> None:
+        call_slot.then(self.open_streams.begin(_Stream))
+        begins = getattr(call_slot.call, "_preparation", None) or getattr(
+            call_slot.call, "_invocation_task", None
         )
         if begins is not None:
-            begins.add_done_callback(partial(_unsent, hold.call))
+            begins.add_done_callback(partial(_unsent, call_slot.call))
 
     def sweep(self) -> None:
         """Ends calls whose request could not be sent: grpc gives them no status, so they would hold
         their slots for as long as somebody keeps what they raised."""
-        for hold in list(self.active):
-            call = hold.call
+        for call_slot in list(self.active):
+            call = call_slot.call
             if call is not None and _failed(call) and not call.done():
                 call.cancel()
 
@@ -342,12 +342,12 @@ class LoopConnections(AioDispatcher):
     @property
     def busy(self) -> bool:
         """Whether calls run on it or wait. From any thread."""
-        return self.lined or self.pool.stats().leases > 0
+        return self.queued or self.pool.stats().leases > 0
 
     def end(self) -> None:
         """Cancels all calls and closes all connections."""
         self.ending = True
-        self.line.end()
+        self.wait_queue.end()
         self.silence.end()
         for task in [*self.opening, *self.watches.values()]:
             task.cancel()
@@ -355,7 +355,7 @@ class LoopConnections(AioDispatcher):
             connection.shut()
         self.pool.close(0)
 
-    def forsake(self) -> None:
+    def on_loop_closed(self) -> None:
         """The loop is closed: nothing is awaited or cancelled. From any thread."""
         self.leave()
         self.pool.close(0)
@@ -363,7 +363,7 @@ class LoopConnections(AioDispatcher):
             connection.end()
         self.live.clear()
         self.watches.clear()
-        self.line.calls.clear()
+        self.wait_queue.calls.clear()
         self.active.clear()
 
     def let_go(self) -> None:
@@ -386,10 +386,10 @@ def _failed(call: Any) -> bool:
     return False
 
 
-def _intercepted(hold: CallSlot, task: asyncio.Task[Any]) -> None:
+def _intercepted(call_slot: CallSlot, task: asyncio.Task[Any]) -> None:
     """An interceptor that raised something of its own; grpc tells nobody."""
     if task.cancelled() or task.exception() is not None:
-        hold()
+        call_slot()
 
 
 def at_once(coroutine: Any) -> Any:

@@ -48,19 +48,19 @@ class AioMethod:
     def __repr__(self) -> str:
         return f"{self._bound.path} of {self._handle!r}"
 
-    def lane(self) -> LoopConnections:
+    def dispatcher(self) -> LoopConnections:
         """That of the running loop; UsageError when the handle is closed."""
-        return self._handle._live().lane(self._bound.path)
+        return self._handle._live().dispatcher(self._bound.path)
 
-    def wait(self, lane: LoopConnections, args: Any, kwargs: Any) -> Any:
+    def wait(self, dispatcher: LoopConnections, args: Any, kwargs: Any) -> Any:
         """No slot was free."""
         request, timeout, options = self._arguments(*args, **kwargs)
-        return self._call(lane.line.join(self, request, timeout, options))
+        return self._call(dispatcher.wait_queue.join(self, request, timeout, options))
 
-    def wrap(self, call: Any, lane: LoopConnections, hold: CallSlot) -> Any:
+    def wrap(self, call: Any, dispatcher: LoopConnections, call_slot: CallSlot) -> Any:
         """A stream that was begun at once."""
-        lane.note_stream(hold)
-        return self._call(Course(lane.loop, call))
+        dispatcher.note_stream(call_slot)
+        return self._call(Course(dispatcher.loop, call))
 
 
 Arguments = tuple[Any, float | None, dict[str, Any]]
@@ -143,4 +143,4 @@ def multicallable(handle: AioSharedChannel, kind: str, *details: Any) -> Any:
     added = tuple(getattr(handle, f"_{kind}_interceptors"))
     method = AioMethod(handle, Method(kind, *details)._replace(interceptors=added))
     wrap = method.wrap if method.stream else None
-    return CALLABLES[kind](handle._latch, method.number, method, wrap)
+    return CALLABLES[kind](handle._closed_flag, method.number, method, wrap)

@@ -44,8 +44,8 @@ class Waiting:
 class WaitQueue:
     """All of it is for the thread of the loop."""
 
-    def __init__(self, lane: LoopConnections) -> None:
-        self.lane = lane
+    def __init__(self, dispatcher: LoopConnections) -> None:
+        self.dispatcher = dispatcher
         self.calls: OrderedDict[Course, Waiting] = OrderedDict()
         self._due = False  # `serve` is about to run
         self._looking: asyncio.TimerHandle | None = None
@@ -55,66 +55,71 @@ class WaitQueue:
         self, method: AioMethod, request: Any, timeout: float | None, options: dict[str, Any]
     ) -> Course:
         """A call for which no slot is free. One too many ends at once."""
-        lane = self.lane
-        course, it = Course(lane.loop), Waiting(method, request, options)
-        o = lane.key.parameters
+        dispatcher = self.dispatcher
+        course, it = Course(dispatcher.loop), Waiting(method, request, options)
+        o = dispatcher.key.parameters
         if self._full():
-            self._refuse(course, it, PoolOverloaded(lane.pool.name, "of no slot"))
+            self._refuse(course, it, PoolOverloaded(dispatcher.pool.name, "of no slot"))
             return course
-        course.line = self
+        course.wait_queue = self
         if timeout is not None:
             course.ends = it.since + timeout
         it.mine = timeout is not None and (o.queue_timeout is None or timeout <= o.queue_timeout)
         patience = timeout if it.mine else o.queue_timeout
         if patience is not None:
-            it.timer = lane.loop.call_later(max(0.0, patience), self._expire, course)
+            it.timer = dispatcher.loop.call_later(max(0.0, patience), self._expire, course)
         self.calls[course] = it
-        lane.lined = lane.told = True
+        dispatcher.queued = dispatcher.notify_on_end = True
         if self._looking is None:
             self._look()
-        lane.grow()
+        dispatcher.grow()
         return course
 
     def _full(self) -> bool:
         """Those for whom one more connection will be opened do not count."""
-        most = self.lane.key.parameters.max_queue
+        most = self.dispatcher.key.parameters.max_queue
         if most is None or len(self.calls) < most:
             return False
-        return len(self.calls) >= most + self.lane.slots_to_come()
+        return len(self.calls) >= most + self.dispatcher.slots_pending()
 
     def leave(self, course: Course, call: Any) -> None:
         """It waits no more."""
         it = self.calls.pop(course)
         if it.timer is not None:
             it.timer.cancel()
-        course.settle(call)
+        course.complete(call)
         if not self.calls:
-            self.lane.lined = False
-            self.lane.came_back()
+            self.dispatcher.queued = False
+            self.dispatcher.on_call_ended()
 
     def _expire(self, course: Course) -> None:
         it = self.calls.get(course)
         if it is not None:
             waited = time.monotonic() - it.since
-            error = PoolTimeout(self.lane.pool.name, "wait", waited, {})
+            error = PoolTimeout(self.dispatcher.pool.name, "wait", waited, {})
             self._refuse(course, it, error)
 
     def _refuse(self, course: Course, it: Waiting, error: PoolTimeout | PoolOverloaded) -> None:
         ended = Ended(
             AioLocalError(
-                *refusal(self.lane.key.target, error, it.mine, self.lane.key.parameters.max_queue)
+                *refusal(
+                    self.dispatcher.key.target,
+                    error,
+                    it.mine,
+                    self.dispatcher.key.parameters.max_queue,
+                )
             )
         )
         if course in self.calls:
             self.leave(course, ended)
         else:
-            course.settle(ended)
+            course.complete(ended)
 
     # -- serving -----------------------------------------------------------------------------------
 
     def serve_soon(self) -> None:
         """A slot is free. Not now: this may be in the middle of anything, even of the collector."""
-        loop = self.lane.loop
+        loop = self.dispatcher.loop
         if not self._due and loop is not None and not loop.is_closed():
             self._due = True
             loop.call_soon(self.serve)
@@ -122,26 +127,28 @@ class WaitQueue:
     def serve(self) -> None:
         self._due = False
         while self.calls:
-            hold = self.lane.take()
-            if hold is None:
+            call_slot = self.dispatcher.take()
+            if call_slot is None:
                 return
             course = next(iter(self.calls))
             it = self.calls[course]
             left = course.time_remaining()
             if left == 0:  # a slot in the last moment, too late to send it
-                hold()
+                call_slot()
                 self._expire(course)
                 continue
-            self.leave(course, self._begun(it, hold, left))
+            self.leave(course, self._begun(it, call_slot, left))
 
-    def _begun(self, it: Waiting, hold: CallSlot, left: float | None) -> Any:
+    def _begun(self, it: Waiting, call_slot: CallSlot, left: float | None) -> Any:
         args, options = (it.request,), {**it.options, "timeout": left}
         try:
-            call = it.context.run(begin, self.lane, hold, it.method.number, args, options)
+            call = it.context.run(
+                begin, self.dispatcher, call_slot, it.method.number, args, options
+            )
         except Exception as error:
             return Ended(error)
         if it.method.stream:
-            self.lane.note_stream(hold)
+            self.dispatcher.note_stream(call_slot)
         return call
 
     def _look(self) -> None:
@@ -150,12 +157,12 @@ class WaitQueue:
         if not self.calls:
             return
         if self._looks % SWEEPS == 0:
-            self.lane.sweep()
+            self.dispatcher.sweep()
         self._looks += 1
         self.serve_soon()
-        self.lane.there_are = 0
-        self.lane.grow()
-        self._looking = self.lane.loop.call_later(LOOK, self._look)
+        self.dispatcher.there_are = 0
+        self.dispatcher.grow()
+        self._looking = self.dispatcher.loop.call_later(LOOK, self._look)
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -13,29 +13,29 @@ from typing import Any
 from ..._runtime.launch import launch
 
 
-class _Here(threading.local):
+class _Thread(threading.local):
     depth = 0
 
 
-_here = _Here()
+_thread = _Thread()
 
 
 def callback(fn: Callable[..., Any]) -> Callable[..., None]:
     """The function, for grpc to call."""
 
     def called(*args: Any) -> None:
-        _here.depth += 1
+        _thread.depth += 1
         try:
             fn(*args)
         finally:
-            _here.depth -= 1
+            _thread.depth -= 1
 
     return called
 
 
 def close(channel: Any) -> None:
     """Close it; in a callback, by a thread of its own."""
-    if not _here.depth:
+    if not _thread.depth:
         channel.close()
         return
     try:

@@ -103,7 +103,7 @@ class SharedChannel(Handle[Connections], grpc.Channel):  # type: ignore[misc] # 
         seconds("close()", "grace", grace, 0)
         entry = self._give_up()
         if entry is not None:
-            entry.connections.subscriptions.end(self._latch)
+            entry.connections.subscriptions.end(self._closed_flag)
             last = _registry.release(entry)
             if last is not None:
                 last.close(grace)
@@ -121,15 +121,15 @@ class SharedChannel(Handle[Connections], grpc.Channel):  # type: ignore[misc] # 
         """As on any channel; the state is that of one of the connections. `close` of this handle
         ends the subscription."""
         connections = self._live()
-        connections.subscribe(Subscription(self._latch, callback, try_to_connect))
+        connections.subscribe(Subscription(self._closed_flag, callback, try_to_connect))
         if self._entry is None:  # closed meanwhile, too early to see this subscription
-            connections.subscriptions.end(self._latch)
+            connections.subscriptions.end(self._closed_flag)
 
     def unsubscribe(self, callback: Callback) -> None:
         """As on any channel: nothing happens if the callback is not subscribed."""
         entry = self._entry
         if entry is not None:
-            entry.connections.subscriptions.end(self._latch, callback)
+            entry.connections.subscriptions.end(self._closed_flag, callback)
 
     # -- methods, as on any channel ----------------------------------------------------------------
 

@@ -119,7 +119,7 @@ class Connection(CallConnection):
         self.inner: dict[int, Any] = {}
         self.opened_at = time.monotonic()
         self.record = Record()
-        self.heard_at = 0.0  # when it answered last, having been asked
+        self.answered_at = 0.0  # when it answered last, having been asked
         # Held while a method is looked up, since grpc's table of registered methods is not
         # thread-safe; no other lock is taken inside it.
         self._looking_up = Lock()

@@ -16,7 +16,7 @@ import grpc
 from ... import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
 from ..._core import Lock, let_go
 from .._addresses import Addresses
-from .._channel_key import Key, tell_of_fork_support
+from .._channel_key import Key, warn_of_fork_support
 from .._connectivity import READY, state_of, wait_connected
 from .._health import Verdicts
 from .._open_streams import OpenStreams
@@ -54,7 +54,7 @@ class Connections:
         self._lock = Lock()
         self.subscriptions = Subscriptions()
         slots = key.parameters.streams or inf
-        self.holds = OpenStreams(self.target, key.parameters.most * slots)
+        self.open_streams = OpenStreams(self.target, key.parameters.most * slots)
         self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
         self.silence = Liveness(self)
         self.outliers = Outliers(self.connected, self._calls_ended, self._eject)
@@ -93,7 +93,7 @@ class Connections:
             penalize_on=None,
         )
 
-    def lane(self, path: str) -> SharedPool[Connection]:
+    def pool_for(self, path: str) -> SharedPool[Connection]:
         """The pool whose connections carry calls of this method."""
         return self.bulk if path in self.key.parameters.bulk else self.pool
 
@@ -140,7 +140,7 @@ class Connections:
             self.live.add(connection)
         if o.health is not None and o.load_balancing == "pick_first" and not connection.bulk:
             self._watches[connection] = Watch(connection, o.health, self.verdicts)
-            self.verdicts.settle()
+            self.verdicts.apply()
 
     def take_in(self, connection: Connection) -> None:
         self._enter(connection)
@@ -225,7 +225,7 @@ class Connections:
         own = timeout is not None and (limit is None or timeout <= limit)
         most = timeout if own else limit
         if not self.live and pool is self.pool:  # in a forked child; no thread is needed for it
-            tell_of_fork_support()
+            warn_of_fork_support()
             self.take_in(self._made([]))
         return None if most is None else time.monotonic() + max(0.0, most), own
 
@@ -245,11 +245,11 @@ class Connections:
         if code in ILL:
             self.outliers.failed(connection)
         if code is grpc.StatusCode.UNAVAILABLE:
-            self.shun(connection)
+            self.penalize(connection)
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             self.silence.suspect(connection)
 
-    def shun(self, connection: Connection) -> None:
+    def penalize(self, connection: Connection) -> None:
         try:
             self._pool_of(connection).penalize(connection)
         except (ValueError, PoolClosed):
@@ -336,8 +336,8 @@ class Connections:
             len(self.live),
             sum(each.leases for each in counted),
             sum(each.waiting for each in counted),
-            len(self.holds.open),
-            self.holds.long(),
+            len(self.open_streams.open),
+            self.open_streams.long(),
         )
 
     def close(self, grace: float | None) -> None:
@@ -362,7 +362,7 @@ class Connections:
         self.methods.renew_lock()
         self.subscriptions = Subscriptions()
         self.live = set()
-        self.holds.open = {}
+        self.open_streams.open = {}
         self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
         self.silence = Liveness(self)
         self._watches = {}

@@ -45,9 +45,9 @@ class Watch:
                     self._call.cancel()
                 for response in self._call:
                     pause = FIRST_PAUSE
-                    settled = self._verdicts.say(self._connection, status_in(response))
-                    while not settled and not self._ended.wait(FIRST_PAUSE):
-                        settled = self._verdicts.settle()
+                    applied = self._verdicts.say(self._connection, status_in(response))
+                    while not applied and not self._ended.wait(FIRST_PAUSE):
+                        applied = self._verdicts.apply()
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     return

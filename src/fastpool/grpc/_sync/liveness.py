@@ -62,9 +62,9 @@ class Liveness:
 
     def suspect(self, connection: Connection) -> None:
         """A call on it has expired. It gets fewer calls until it has answered."""
-        if time.monotonic() < connection.heard_at + LASTS or connection in self._suspects:
+        if time.monotonic() < connection.answered_at + LASTS or connection in self._suspects:
             return
-        self._connections.shun(connection)
+        self._connections.penalize(connection)
         self._suspects[connection] = None
         thread = self._thread
         if thread is None or (thread.ident and not thread.is_alive()):
@@ -76,7 +76,7 @@ class Liveness:
     def _run(self) -> None:
         while suspects := list(self._suspects):
             try:
-                self._judge(self._silent(suspects))
+                self._decide(self._silent(suspects))
             finally:
                 for each in suspects:
                     self._suspects.pop(each, None)
@@ -95,11 +95,11 @@ class Liveness:
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 silent.append(each)
             elif code not in NO_ANSWER:
-                each.heard_at = time.monotonic()
+                each.answered_at = time.monotonic()
                 self._connections.verdicts.pardon(each)
         return silent
 
-    def _judge(self, silent: list[Connection]) -> None:
+    def _decide(self, silent: list[Connection]) -> None:
         if not silent or not self._pause.over:
             return
         tries = (self._connections.fresh(timeout) for timeout in CONNECT_TIMEOUTS)
@@ -108,7 +108,7 @@ class Liveness:
             return
         still = self._silent([*silent, fresh])
         dead = [each for each in still if each is not fresh]
-        if fresh in still or not fresh.heard_at or not dead:
+        if fresh in still or not fresh.answered_at or not dead:
             self._connections.discard(fresh)
             self._pause.again()
         else:

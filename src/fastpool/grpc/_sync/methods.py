@@ -52,7 +52,7 @@ class End:
         self._connection = connection
 
     @property
-    def came(self) -> bool:
+    def was_called(self) -> bool:
         return not self._slots
 
     def __call__(self) -> None:
@@ -76,7 +76,7 @@ class Bound:
     def __init__(self, connections: Connections, method: Method) -> None:
         self.connections = connections
         self.path, self.name = method.path, method.name
-        self.pool = connections.lane(method.path)
+        self.pool = connections.pool_for(method.path)
         self._number = connections.number(method)
         self.number = self._number.value
 
@@ -197,7 +197,7 @@ class Bound:
         except BaseException:
             lease.release()
             raise
-        slot = lease.release if name == "future" else self.connections.holds.begin(lease)
+        slot = lease.release if name == "future" else self.connections.open_streams.begin(lease)
         end = End(slot, ref(call), self.connections, connection)
         # The nullary callback: the other kind would hold the call.
         add = getattr(call, "add_callback", None)
@@ -250,7 +250,7 @@ class _Method:
         self.__signature__ = signature_of(self.interface)
 
     def _open(self) -> Bound:
-        if self._channel._latch.shut:
+        if self._channel._closed_flag.shut:
             raise closed_error()
         return self._bound
 
@@ -287,4 +287,4 @@ class StreamStream(_Method, grpc.StreamStreamMultiCallable):  # type: ignore[mis
 
 def unary_unary(channel: SharedChannel, method: Method) -> UnaryCall:
     bound = channel._live().bound(method)
-    return UnaryCall(bound.pool, channel._latch, bound.number, bound, channel)
+    return UnaryCall(bound.pool, channel._closed_flag, bound.number, bound, channel)

@@ -137,7 +137,7 @@ class Stream(OpenCall):
         call = self._call
         inner = call.call if isinstance(call, Pending) else call
         end = getattr(inner, "fastpool_end", None)
-        if end is not None and not end.came:
+        if end is not None and not end.was_called:
             hang_up(inner)
             end()
 

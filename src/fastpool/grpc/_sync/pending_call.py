@@ -37,7 +37,7 @@ class Pending:
         try:
             self._task = dispatcher.run(self._run(begin))
         except RuntimeError as error:  # there is no thread to be had
-            self._settle(LocalError(grpc.StatusCode.UNAVAILABLE, f"no thread to wait: {error}"))
+            self._complete(LocalError(grpc.StatusCode.UNAVAILABLE, f"no thread to wait: {error}"))
 
     async def _run(self, begin: Callable[[Callable[[], bool]], Coroutine[Any, Any, Any]]) -> None:
         try:
@@ -49,19 +49,19 @@ class Pending:
             if not (isinstance(error, grpc.RpcError) and isinstance(error, grpc.Future)):
                 text = f"the call could not be begun: {error!r}"
                 call = LocalError(grpc.StatusCode.UNKNOWN, text)
-        self._settle(call)
+        self._complete(call)
 
-    def _settle(self, call: Any) -> None:
+    def _complete(self, call: Any) -> None:
         with self._lock.hold():
             wanted = not self._cancelled
             if wanted:
                 self._call = call
         if wanted:
-            self._tell()
+            self._run_callbacks()
         else:
             call.cancel()  # it was too late not to make it
 
-    def _tell(self) -> None:
+    def _run_callbacks(self) -> None:
         """By whoever has set the call: from here on it is asked for everything."""
         self._begun.set()
         for name, fn in self._callbacks:
@@ -99,7 +99,7 @@ class Pending:
         if first:
             if self._task is not None:
                 self._task.cancel()  # it leaves the line
-            self._tell()
+            self._run_callbacks()
             return True
         return bool(self._call.cancel())
 
