@@ -221,7 +221,7 @@ class Call:
         """Whoever wanted it has gone: the end of the call."""
         self._end(GeneratorExit())
 
-    def heard(self) -> None:
+    def first_answer(self) -> None:
         """The first of several answers is there: the other side is well, and the call goes on."""
         self.repeatable = False
         if self.rules.breaker is not None and (ticket := self._take_ticket()):
@@ -251,7 +251,7 @@ class Call:
     def _again(self, retry: Retry, event: RetryEvent) -> None:
         self.attempts += 1
         self.rules.ledger.add("retries")
-        retry.tell(event)
+        retry.notify(event)
 
     def _pause(self, retry: Retry, given: float | None) -> float | None:
         """The seconds until another try, which would be worth it; None: there is none."""

@@ -139,7 +139,7 @@ class CircuitBreaker:
         self._generation = 1
         # The generation while closed, UNCOUNTED while disabled, else 0; read without the lock, in
         # one step.
-        self._door = 1
+        self._open_ticket = 1
         self._until = 0.0  # open: when a probe may start; half-open: when another round may
         self._probing = self._probed = 0  # of this round: under way, gone well
         self._opened = self._refused = 0
@@ -175,7 +175,7 @@ class CircuitBreaker:
                 calls=self._window.calls,
                 failures=self._window.failed,
                 slow=self._window.slow,
-                retry_after=0.0 if self._door else self._wait(now),
+                retry_after=0.0 if self._open_ticket else self._wait(now),
                 opened=self._opened,
                 refused=self._refused,
             )
@@ -185,7 +185,7 @@ class CircuitBreaker:
         now = self._now()
         with self._lock.hold():
             self._open(now, "tripped by hand")
-        self._tell()
+        self._notify()
 
     def force_open(self) -> None:
         """Refuses every call from now on, without probes, until `reset` or `trip` is called."""
@@ -193,40 +193,40 @@ class CircuitBreaker:
             if self._state != "forced-open":
                 self._open(self._now(), "forced open by hand", "forced-open")
                 self._until = float("inf")
-        self._tell()
+        self._notify()
 
     def disable(self) -> None:
         """Lets every call through and counts none, until `reset` or `trip` is called."""
         with self._lock.hold():
             self._leave(self._now())
             self._become("disabled", "disabled by hand")
-            self._door = UNCOUNTED
-        self._tell()
+            self._open_ticket = UNCOUNTED
+        self._notify()
 
     def reset(self) -> None:
         """Closes it now and forgets what it has counted in the window."""
         now = self._now()
         with self._lock.hold():
             self._close(now, "reset by hand")
-        self._tell()
+        self._notify()
 
     # ---- a call: admitted, then over ------------------------------------------------------------
 
     def admit(self, call: str) -> int:
         """A ticket for one call, to be handed to ``record`` or ``forget`` once; or CircuitOpen."""
-        ticket = self._door
+        ticket = self._open_ticket
         if ticket:
             return ticket
         now = self._now()
         with self._lock.hold():
-            if self._door:
-                return self._door
+            if self._open_ticket:
+                return self._open_ticket
             wait = self._wait(now)
             if wait > 0:
                 self._refused += 1
                 raise CircuitOpen(call, self._name, wait, self._why)
             ticket = self._probe(now)
-        self._tell()
+        self._notify()
         return ticket
 
     @property
@@ -245,11 +245,11 @@ class CircuitBreaker:
         with self._lock.hold():
             if ticket != self._generation:
                 return
-            if self._door:
+            if self._open_ticket:
                 self._window.add(now, False, slow)
                 if not self._window.failed and not self._window.slow:
                     return
-                self._judge(now)  # it may be the call without which there were too few
+                self._decide(now)  # it may be the call without which there were too few
             elif self._state == "half-open":
                 if slow:
                     self._open(now, "the probe was slow")
@@ -259,7 +259,7 @@ class CircuitBreaker:
                     if self._probed < self._most_probes:
                         return
                     self._close(now, "the probe went well")
-        self._tell()
+        self._notify()
 
     def failed(self, ticket: int, error: BaseException, sent: float | None = None) -> None:
         """The call ended with this exception."""
@@ -283,17 +283,17 @@ class CircuitBreaker:
                 return
             if self._state == "half-open":
                 self._open(now, f"the probe failed: {type(error).__name__}")
-            elif self._door:
+            elif self._open_ticket:
                 self._window.add(now, True, self._is_slow(now, sent))
-                self._judge(now)
-        self._tell()
+                self._decide(now)
+        self._notify()
 
     def _is_slow(self, now: float, sent: float | None) -> bool:
         return sent is not None and self._slow_after is not None and now - sent > self._slow_after
 
     # ---- under the lock -------------------------------------------------------------------------
 
-    def _judge(self, now: float) -> None:
+    def _decide(self, now: float) -> None:
         """After each call that counted."""
         window = self._window
         calls, failed = window.calls, window.failed
@@ -329,7 +329,7 @@ class CircuitBreaker:
 
     def _open(self, now: float, why: str, state: State = "open") -> None:
         self._leave(now)
-        self._door = 0
+        self._open_ticket = 0
         self._until = now + self._open_for
         self._opened += 1
         self._become(state, why)
@@ -337,7 +337,7 @@ class CircuitBreaker:
     def _close(self, now: float, why: str) -> None:
         self._leave(now)
         self._become("closed", why)
-        self._door = self._generation
+        self._open_ticket = self._generation
 
     def _become(self, state: State, why: str) -> None:
         before, self._state, self._why = self._state, state, why
@@ -346,16 +346,16 @@ class CircuitBreaker:
 
     # ---- told under no lock ---------------------------------------------------------------------
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Each change once and in order: one thread at a time tells, and none waits to."""
         while self._changes:
             with self._baton.try_hold() as mine:
                 if not mine:
                     return
                 while self._changes:
-                    self._tell_one(*self._changes.popleft())
+                    self._notify_one(*self._changes.popleft())
 
-    def _tell_one(self, before: State, after: State, why: str) -> None:
+    def _notify_one(self, before: State, after: State, why: str) -> None:
         import logging
 
         log = logging.getLogger("fastpool")

@@ -69,8 +69,8 @@ class Failures:
         if self.asks is not None:
             return bool(asked(self.asks, error))
         if isinstance(error, (PoolError, CallError)):
-            cut_off = isinstance(error, DeadlineExceeded) and error.phase == "call"
-            return isinstance(error, self.classes if cut_off else self.ours)
+            timed_out = isinstance(error, DeadlineExceeded) and error.phase == "call"
+            return isinstance(error, self.classes if timed_out else self.ours)
         return isinstance(error, self.classes)
 
 

@@ -44,12 +44,12 @@ def _of_threads(
         call = Call(rules, None if timeout_arg is None else kwargs.get(timeout_arg))
         pause = 0.0
         while True:
-            place = None
+            permit = None
             try:
                 if pause:
                     sleep(call, pause)
                 if limit is not None:
-                    place = take(limit, call)
+                    permit = take(limit, call)
                 try:
                     ends = call.try_ends()
                     if ends is None:
@@ -64,13 +64,13 @@ def _of_threads(
                         finally:
                             CURRENT.set(before)
                 finally:
-                    if place is not None:
-                        place.release()
+                    if permit is not None:
+                        permit.release()
                 if type(result) not in PLAIN and _is_lazy(result):
                     raise _not_over(rules.name, result)
             except BaseException as error:
-                if place is not None:  # a signal handler may have raised just before
-                    place.__exit__(None, None, None)
+                if permit is not None:  # a signal handler may have raised just before
+                    permit.__exit__(None, None, None)
                 again = call.failed(error)
                 if again is None:
                     raise
@@ -100,12 +100,12 @@ def _of_tasks(
         call = Call(rules, None if timeout_arg is None else kwargs.get(timeout_arg))
         pause = 0.0
         while True:
-            place = None
+            permit = None
             try:
                 if pause:
                     await asleep(call, pause)
                 if limit is not None:
-                    place = await atake(limit, call)
+                    permit = await atake(limit, call)
                 try:
                     ends = call.try_ends()
                     if ends is None:
@@ -114,28 +114,28 @@ def _of_tasks(
                         left = ends - now()
                         if timeout_arg is not None:
                             kwargs[timeout_arg] = left
-                        cut = TimeoutScope(left)
+                        scope = TimeoutScope(left)
                         before = CURRENT.get()
                         try:
                             CURRENT.set((ends, now))
                             result = await function(*args, **kwargs)
                         except CancelledError as error:
-                            if not cut.stop():  # somebody else wants it to end
+                            if not scope.stop():  # somebody else wants it to end
                                 raise
                             raise call.expired("call") from (call.last or error)
                         except BaseException:
-                            cut.stop()
+                            scope.stop()
                             raise
                         else:
-                            cut.stop()
+                            scope.stop()
                         finally:
                             CURRENT.set(before)
                 finally:
-                    if place is not None:
-                        place.release()
+                    if permit is not None:
+                        permit.release()
             except BaseException as error:
-                if place is not None:  # a signal handler may have raised just before
-                    place.__exit__(None, None, None)
+                if permit is not None:  # a signal handler may have raised just before
+                    permit.__exit__(None, None, None)
                 again = call.failed(error)
                 if again is None:
                     raise

@@ -77,23 +77,23 @@ class Limit:
 
     def take_nowait(self) -> SemaphoreHold | None:
         """A free place, if there is one and nobody waits."""
-        place = units_quiet(self._units, 0)
-        return place if units_hit(place) else None
+        permit = units_quiet(self._units, 0)
+        return permit if units_hit(permit) else None
 
     def take(self, timeout: float | None) -> SemaphoreHold:
         """A place.  PoolTimeout after ``timeout`` seconds, LineFull at once."""
-        place = units_quiet(self._units, timeout)
+        permit = units_quiet(self._units, timeout)
         try:
-            return place.__enter__()
+            return permit.__enter__()
         except PoolOverloaded:
             self._refuse()
             raise QueueFull from None
 
     async def atake(self, timeout: float | None) -> SemaphoreHold:
         """``take`` for a task."""
-        place = units_quiet(self._units, timeout)
+        permit = units_quiet(self._units, timeout)
         try:
-            return await place.__aenter__()
+            return await permit.__aenter__()
         except PoolOverloaded:
             self._refuse()
             raise QueueFull from None

@@ -165,7 +165,7 @@ class Retry:
         """Whether the result is worth another try."""
         return self.on_result is not None and bool(asked(self.on_result, result))
 
-    def tell(self, event: RetryEvent) -> None:
+    def notify(self, event: RetryEvent) -> None:
         """Tells the user of another try."""
         if self.on_retry is not None:
             asked(self.on_retry, event)

@@ -35,9 +35,9 @@ async def asleep(call: Call, pause: float) -> None:
 
 def take(limit: Limit, call: Call) -> SemaphoreHold:
     """A place of the limit, or what this layer raises in place of one."""
-    place = limit.take_nowait()
-    if place is not None:
-        return place
+    permit = limit.take_nowait()
+    if permit is not None:
+        return permit
     try:
         return limit.take(call.left())
     except PoolTimeout:
@@ -48,9 +48,9 @@ def take(limit: Limit, call: Call) -> SemaphoreHold:
 
 async def atake(limit: Limit, call: Call) -> SemaphoreHold:
     """``take`` for a task."""
-    place = limit.take_nowait()
-    if place is not None:
-        return place
+    permit = limit.take_nowait()
+    if permit is not None:
+        return permit
     try:
         return await limit.atake(call.left())
     except PoolTimeout:

@@ -10,7 +10,7 @@ from typing import Any
 from fastpool import FastPool
 
 from ._address import Address, Origin
-from ._aio_http_connection import AioHttpConnection, dial, turn
+from ._aio_http_connection import AioHttpConnection, dial, live_connection
 from ._deadline import Deadline
 from ._exchange import capped
 from ._jsonrpc_codec import Request
@@ -104,22 +104,22 @@ class AioClient:
         """What the answer means.  Once more over another connection where that is safe."""
         deadline = Deadline(self._timeout)
         if self._retry:
-            async with turn(self.pool, deadline) as line:
+            async with live_connection(self.pool, deadline) as http:
                 try:
-                    return await self._exchange(line, question, deadline)
+                    return await self._exchange(http, question, deadline)
                 except OSError as error:
-                    if not line.was_stale(error):
+                    if not http.was_stale(error):
                         raise
-                    await line.aclose()
-        async with turn(self.pool, deadline) as line:
-            return await self._exchange(line, question, deadline)
+                    await http.aclose()
+        async with live_connection(self.pool, deadline) as http:
+            return await self._exchange(http, question, deadline)
 
     async def _exchange(
-        self, line: AioHttpConnection, question: Request, deadline: Deadline
+        self, http: AioHttpConnection, question: Request, deadline: Deadline
     ) -> Any:
         try:
             async with asyncio.timeout(deadline.left()):
-                answer = await line.post(self.address, question.body, deadline)
+                answer = await http.post(self.address, question.body, deadline)
         except TimeoutError:
-            raise deadline.missed(line.name) from None
+            raise deadline.missed(http.name) from None
         return question.read(answer)

@@ -33,7 +33,7 @@ from ._errors import BadReply
 from ._jsonrpc_codec import HttpResponse
 from ._socket_connection import GATHERED, STILLBORN
 
-__all__ = ["AioHttpConnection", "dial", "turn"]
+__all__ = ["AioHttpConnection", "dial", "live_connection"]
 
 
 class Counted(httpcore.AsyncNetworkStream):
@@ -250,7 +250,7 @@ class AioHttpConnection:
 
 
 @asynccontextmanager
-async def turn(
+async def live_connection(
     pool: FastPool[AioHttpConnection], deadline: Deadline
 ) -> AsyncIterator[AioHttpConnection]:
     """As the turn of threads."""
@@ -260,12 +260,12 @@ async def turn(
         if left == 0:
             raise deadline.missed("not begun")
         held = pool.lease(left)
-        async with held as line:
-            if not line.check(began):
+        async with held as http:
+            if not http.check(began):
                 held.discard()
                 continue
-            line.begin()
-            yield line
-            if not line.connection.is_available():
+            http.begin()
+            yield http
+            if not http.connection.is_available():
                 held.discard()
             return

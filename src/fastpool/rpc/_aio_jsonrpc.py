@@ -126,5 +126,5 @@ class AioBatch(Collected):
             await self._client._ask(question)
 
 
-def _is_no_answer(error: BaseException, line: Any) -> bool:
+def _is_no_answer(error: BaseException, connection: Any) -> bool:
     return not isinstance(error, RemoteError)

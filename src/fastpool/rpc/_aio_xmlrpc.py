@@ -185,6 +185,6 @@ class _Codec:
         return values[0] if len(values) == 1 else values
 
 
-def _is_no_fault(error: BaseException, line: Any) -> bool:
+def _is_no_fault(error: BaseException, connection: Any) -> bool:
     """As of threads."""
     return not isinstance(error, Fault)

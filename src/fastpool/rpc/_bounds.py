@@ -34,7 +34,7 @@ class Bounds:
         self._most = most
         self._deadline = deadline
         self._name = name
-        self._come = 0
+        self._received = 0
 
     def announced(self, length: str | None) -> None:
         """What its head says: BadReply if it is too long already."""
@@ -44,8 +44,8 @@ class Bounds:
 
     def add(self, piece: bytes) -> bytes:
         """A piece of it, decompressed, within the deadline."""
-        self._come += len(piece)
-        if self._most is not None and self._come > self._most:
+        self._received += len(piece)
+        if self._most is not None and self._received > self._most:
             raise BadReply(f"{self._name}: the reply does not end; {self._limit}")
         if self._deadline.left() == 0:
             raise self._deadline.missed(self._name)

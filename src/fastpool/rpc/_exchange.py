@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from ._deadline import Deadline
 from ._socket_connection import Wire
 
-__all__ = ["Wired", "capped", "exchange", "turn"]
+__all__ = ["Wired", "capped", "exchange", "live_connection"]
 
 T = TypeVar("T")
 
@@ -33,8 +33,9 @@ def capped(size: int) -> int:
 
 
 @contextmanager
-def turn(lease: Callable[[float | None], Any], deadline: Deadline) -> Iterator[Any]:
-    """``with turn(pool.lease, deadline) as connection:`` - one that is alive, for this block.
+def live_connection(lease: Callable[[float | None], Any], deadline: Deadline) -> Iterator[Any]:
+    """``with live_connection(pool.lease, deadline) as connection:`` - one that is alive, for this
+    block.
 
     Connections that died while they were idle are closed on the way.  It goes back to the pool, or
     is closed if the block fails as the pool's ``discard_on`` has it, or has closed the wire.
@@ -67,12 +68,12 @@ def exchange(
     """``ask(connection)``.  Once more over another connection if the first one had been used before
     and ended before any byte of the reply, unless ``resend`` is false."""
     if resend:
-        with turn(lease, deadline) as connection:
+        with live_connection(lease, deadline) as connection:
             try:
                 return ask(connection)
             except OSError as error:
                 if not connection.wire.was_stale(error):
                     raise
                 connection.wire.close()
-    with turn(lease, deadline) as connection:
+    with live_connection(lease, deadline) as connection:
         return ask(connection)

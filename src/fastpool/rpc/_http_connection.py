@@ -118,6 +118,6 @@ class HttpConnection:
         self.wire.hang_up()
 
 
-def is_no_answer(error: BaseException, line: Any) -> bool:
+def is_no_answer(error: BaseException, connection: Any) -> bool:
     """An error object is an answer.  After anything else the rest of one may still be coming."""
     return not isinstance(error, RemoteError)

@@ -138,8 +138,8 @@ class JsonRpc:
         def lease(left: float | None) -> Any:
             return pool.lease(address.origin, left)
 
-        def ask(line: HttpConnection) -> Any:
-            return question.read(line.post(address, question.body))
+        def ask(connection: HttpConnection) -> Any:
+            return question.read(connection.post(address, question.body))
 
         return exchange(lease, Deadline(self._timeout), self._retry, ask)
 

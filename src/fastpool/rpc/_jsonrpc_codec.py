@@ -52,7 +52,7 @@ class Reply:
             raise self._error
         return self._value
 
-    def _settle(self, reply: dict[str, Any]) -> None:
+    def _resolve(self, reply: dict[str, Any]) -> None:
         self._there = True
         try:
             self._value = outcome(reply)
@@ -164,14 +164,14 @@ def modern(reply: Any) -> Any:
         return [modern(one) for one in reply]
     if not isinstance(reply, dict):
         return reply
-    told = {**reply, "jsonrpc": "2.0"}
-    if "result" in told and "error" in told:  # the one that is not meant is null
-        del told["error" if told["error"] is None else "result"]
-    error = told.get("error")
+    normalized = {**reply, "jsonrpc": "2.0"}
+    if "result" in normalized and "error" in normalized:  # the one that is not meant is null
+        del normalized["error" if normalized["error"] is None else "result"]
+    error = normalized.get("error")
     if error is not None and not _is_error_object(error):
         text = error if isinstance(error, str) else shown(error)
-        told["error"] = {"code": 0, "message": text, "data": error}
-    return told
+        normalized["error"] = {"code": 0, "message": text, "data": error}
+    return normalized
 
 
 def _is_error_object(error: Any) -> bool:
@@ -231,7 +231,7 @@ def deal(replies: Any, due: dict[int, Reply]) -> None:
     if missing := [reply.method for id, reply in due.items() if id not in found]:
         raise BadReply(f"no reply to {', '.join(missing)}")
     for id, reply in due.items():
-        reply._settle(found[id])
+        reply._resolve(found[id])
 
 
 def shown(value: Any) -> str:

@@ -57,7 +57,16 @@ class Wire:
     # costs more than the system call.  So this one never blocks, and waits once for each reply.
 
     __slots__ = (
-        *("__weakref__", "_ahead", "_bounded", "_cut", "_socket", "born", "closed", "deadline"),
+        *(
+            "__weakref__",
+            "_ahead",
+            "_bounded",
+            "_send_error",
+            "_socket",
+            "born",
+            "closed",
+            "deadline",
+        ),
         *("name", "readers", "received", "sent", "tls", "unsent", "uses"),
     )
 
@@ -78,7 +87,7 @@ class Wire:
         self.unsent = bytearray() if gather else None
         # A server of HTTP may answer before it has read all of a request. So where that cannot be
         # sent to its end, what has come is read nevertheless: why it cannot, and what has come.
-        self._cut: Exception | None = None
+        self._send_error: Exception | None = None
         self._ahead = bytearray()
 
     @property
@@ -174,18 +183,18 @@ class Wire:
         assert self.unsent is not None
         rest, self.unsent = memoryview(self.unsent), bytearray()
         try:
-            while rest and self._cut is None and (count := self._send_or_hear(rest)):
+            while rest and self._send_error is None and (count := self._send_or_receive(rest)):
                 self.sent += count
                 rest = rest[count:]
         except BROKEN as error:
-            self._cut, self.closed = error, True
+            self._send_error, self.closed = error, True
 
-    def _send_or_hear(self, data: memoryview) -> int:
+    def _send_or_receive(self, data: memoryview) -> int:
         """``send``, which ends with 0 when something comes before it could send."""
         own, waits = self._own(), 0
         while True:
             ready = self._wait(waits)
-            if ready & READ and self._hear():
+            if ready & READ and self._receive_pending():
                 return 0
             try:
                 return own.send(data)
@@ -194,14 +203,14 @@ class Wire:
             except ssl.SSLWantReadError:
                 waits = READ
 
-    def _hear(self) -> bool:
+    def _receive_pending(self) -> bool:
         """Whether an answer has begun: then nothing more is sent."""
         try:
             data = self._own().recv(PIECE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False  # it was about TLS
         self._ahead += data
-        self._cut = ConnectionResetError(f"{self.name}: the connection ended in a request")
+        self._send_error = ConnectionResetError(f"{self.name}: the connection ended in a request")
         self.closed = True
         return True
 
@@ -238,11 +247,11 @@ class Wire:
         try:
             what = self._receive_some(receive, *args)
         except BROKEN as error:
-            if self._cut is None or self.received:
+            if self._send_error is None or self.received:
                 raise
-            raise self._cut from error
-        if self._cut is not None and what == end and not self.received:
-            raise self._cut
+            raise self._send_error from error
+        if self._send_error is not None and what == end and not self.received:
+            raise self._send_error
         return what
 
     def _receive_some(self, receive: Callable[..., T], *args: Any) -> T:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from fastpool import FastPool
 
 from ._deadline import Deadline, seconds
-from ._exchange import capped, turn
+from ._exchange import capped, live_connection
 from ._socket_connection import Wire
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ class SocketPool:
         PoolClosed and PoolOverloaded as FastPool; past the deadline TimeoutError.
         """
         span = self._timeout if timeout is ... else seconds(timeout, "timeout")
-        return turn(self.pool.lease, Deadline(span))
+        return live_connection(self.pool.lease, Deadline(span))
 
     def stats(self) -> PoolStats:
         """``FastPool.stats``: an immutable snapshot."""

@@ -260,14 +260,14 @@ class PooledTransport:
         if self.refuse_nan:
             refuse_infinite(request_body)
 
-        def ask(line: _Connection) -> Any:
+        def ask(connection: _Connection) -> Any:
             try:
-                return line.transport.single_request(self._host, path, request_body, verbose)
+                return connection.transport.single_request(self._host, path, request_body, verbose)
             except ProtocolError as error:
                 error.url = self.name + handler
                 raise
             except (MemoryError, OverflowError) as error:  # an error with an endless length
-                raise BadReply(f"{line.wire.name}: an endless reply: {error!r}") from None
+                raise BadReply(f"{connection.wire.name}: an endless reply: {error!r}") from None
 
         return exchange(self.pool.lease, Deadline(self._timeout), self._retry, ask)
 
@@ -302,6 +302,6 @@ class _Connection:
         self.wire.hang_up()
 
 
-def _is_no_fault(error: BaseException, line: _Connection) -> bool:
+def _is_no_fault(error: BaseException, connection: _Connection) -> bool:
     """A Fault is an answer.  After anything else the rest of one may still be on the line."""
     return not isinstance(error, Fault)

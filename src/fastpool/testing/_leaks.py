@@ -59,7 +59,7 @@ class LeakWatch:
             gc.collect()  # a lease in a cycle is lost, not held
         while self._unsettled() and time.monotonic() < deadline:
             time.sleep(0.005)
-        return [text for manager in list(self._watched) for text in self._told(manager)]
+        return [text for manager in list(self._watched) for text in self._reports(manager)]
 
     def _unsettled(self) -> bool:
         return any(self._held(manager) or _in_transit(manager) for manager in list(self._watched))
@@ -68,8 +68,8 @@ class LeakWatch:
         before = {id(holder.resource) for holder in self._watched[manager][0]}
         return [holder for holder in manager.leases() if id(holder.resource) not in before]
 
-    def _told(self, manager: Manager) -> list[str]:
-        told = []
+    def _reports(self, manager: Manager) -> list[str]:
+        reports = []
         if held := self._held(manager):
             counts = manager.core.counts()
             state = "closed" if manager.core.closed else "open"
@@ -80,13 +80,13 @@ class LeakWatch:
             lines += [f"  {holder.resource!r:.80}, by {holder}" for holder in held]
             if not all(holder.stack for holder in held):
                 lines.append("  (leak_after= on the pool shows where each was taken)")
-            told.append("\n".join(lines))
+            reports.append("\n".join(lines))
         if lost := _lost(manager) - self._watched[manager][1]:
-            told.append(
+            reports.append(
                 f"fastpool {manager.name!r}: {lost} {'lease' if lost == 1 else 'leases'} collected "
                 "unreleased (a ResourceWarning, with leak_after= on, says where it was taken)"
             )
-        return told
+        return reports
 
 
 def _lost(manager: Manager) -> int:

@@ -91,7 +91,7 @@ class ScriptedFactory(Generic[T]):
         if make is not None and not callable(make):
             raise TypeError(f"make must be callable, not {make!r:.80}; scripts go by keyword")
         self._make = make
-        self._news = threading.Condition()
+        self._state_changed = threading.Condition()
         self._script: dict[str, deque[Any]] = {hook: deque() for hook in HOOKS}
         self._scripted: list[object] = []  # resources in the script, which must differ
         self._plain = 0
@@ -113,15 +113,15 @@ class ScriptedFactory(Generic[T]):
         nothing added, if any of it is wrong."""
         given = dict(zip(HOOKS, (create, check, reset, close), strict=True))
         more = {hook: checked(hook, entries) for hook, entries in given.items()}
-        with self._news:
+        with self._state_changed:
             scripted = list(self._scripted)
-            for place, entry in enumerate(more["create"]):
+            for position, entry in enumerate(more["create"]):
                 resource = last_of(entry)
                 if resource is OK or is_error(resource):
                     continue
                 if any(resource is other for other in scripted):
                     raise ScriptError(
-                        f"create[{place}]: {resource!r:.80} stands in the script already; "
+                        f"create[{position}]: {resource!r:.80} stands in the script already; "
                         "a resource is made once"
                     )
                 scripted.append(resource)
@@ -167,7 +167,7 @@ class ScriptedFactory(Generic[T]):
 
     def _next(self, hook: str) -> Any:
         """The outcome of this call; raises it if it is an exception."""
-        with self._news:
+        with self._state_changed:
             script = self._script[hook]
             outcome = script.popleft() if script else OK
         while isinstance(outcome, Hang):
@@ -179,12 +179,12 @@ class ScriptedFactory(Generic[T]):
     def _plain_resource(self) -> Any:
         if self._make is not None:
             return self._make()
-        with self._news:
+        with self._state_changed:
             self._plain += 1
             return Resource(self._plain - 1)
 
     def _note(self, call: Call) -> None:
-        with self._news:
+        with self._state_changed:
             self._calls.append(call)
             if call.hook == "create" and call.outcome is OK:
                 self._made.append(call.resource)
@@ -193,20 +193,20 @@ class ScriptedFactory(Generic[T]):
             elif call.hook == "close":  # a failed one counts: the pool will not come back to it
                 self._closings[id(call.resource)] += 1
                 self._now -= self._closings[id(call.resource)] == 1
-            self._news.notify_all()
+            self._state_changed.notify_all()
 
     # ---- The books: what the test asks ---------------------------------------------------------
 
     @property
     def calls(self) -> list[Call]:
         """All calls that have ended so far, in the order of their ends."""
-        with self._news:
+        with self._state_changed:
             return list(self._calls)
 
     @property
     def made(self) -> list[T]:
         """The resources that were made."""
-        with self._news:
+        with self._state_changed:
             return list(self._made)
 
     @property
@@ -227,17 +227,17 @@ class ScriptedFactory(Generic[T]):
     @property
     def open(self) -> list[T]:
         """The resources that were made and not closed."""
-        with self._news:
+        with self._state_changed:
             return self._open()
 
     @property
     def peak(self) -> int:
         """How many were open at most at the same time, those being closed included."""
-        with self._news:
+        with self._state_changed:
             return self._peak
 
     def _given_to(self, hook: str) -> list[T]:
-        with self._news:
+        with self._state_changed:
             return [call.resource for call in self._calls if call.hook == hook]
 
     def _open(self) -> list[T]:
@@ -248,9 +248,9 @@ class ScriptedFactory(Generic[T]):
         some of it in the background.  AssertionError if something is open then, was closed twice,
         or was closed here but not made here."""
         deadline = time.monotonic() + within
-        with self._news:
+        with self._state_changed:
             while self._open() and (left := deadline - time.monotonic()) > 0:
-                self._news.wait(left)
+                self._state_changed.wait(left)
             closed = [call.resource for call in self._calls if call.hook == "close"]
             ours = {id(resource) for resource in self._made}
             faults = {
@@ -259,6 +259,8 @@ class ScriptedFactory(Generic[T]):
                 "closed but not made here": [one for one in closed if id(one) not in ours],
             }
             made = len(self._made)
-        told = [f"{what}: {resources!r:.500}" for what, resources in faults.items() if resources]
-        if told:
-            raise AssertionError(f"of {made} resources made, " + "; ".join(told))
+        problems = [
+            f"{what}: {resources!r:.500}" for what, resources in faults.items() if resources
+        ]
+        if problems:
+            raise AssertionError(f"of {made} resources made, " + "; ".join(problems))

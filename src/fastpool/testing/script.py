@@ -79,12 +79,12 @@ def checked(hook: str, entries: Iterable[object]) -> list[Any]:
     if isinstance(entries, (str, bytes, dict)) or not isinstance(entries, Iterable):
         raise ScriptError(f"{hook}: a script is a list of outcomes, not {entries!r:.80}")
     script = list(entries)
-    for place, entry in enumerate(script):
+    for position, entry in enumerate(script):
         outcome = last_of(entry)
         if not _allowed(hook, outcome):
             others = {"create": ", a resource", "check": ", True, False"}.get(hook, "")
             raise ScriptError(
-                f"{hook}[{place}]: {outcome!r:.80} is no outcome of {hook}; "
+                f"{hook}[{position}]: {outcome!r:.80} is no outcome of {hook}; "
                 f"there are OK, an exception, Hang(){others}"
             )
     return script

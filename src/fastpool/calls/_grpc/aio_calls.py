@@ -26,12 +26,12 @@ def _left(call: Call) -> float | None:
     return None if ends is None else ends - call.rules.now()
 
 
-def _told(error: BaseException) -> BaseException:
+def _rpc_error(error: BaseException) -> BaseException:
     if not isinstance(error, CallError):
         return error
-    told = as_rpc_error(error, aio=True)
-    told.__cause__ = error.__cause__
-    return told
+    rpc_error = as_rpc_error(error, aio=True)
+    rpc_error.__cause__ = error.__cause__
+    return rpc_error
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -66,7 +66,7 @@ class _Course:
         try:
             self.call = Call(self.rules, self.timeout)
         except CallError as error:
-            raise _told(error) from error.__cause__
+            raise _rpc_error(error) from error.__cause__
         self.call.repeatable = self.repeatable
         return self.call
 
@@ -96,23 +96,23 @@ class _OneAnswer(_Course):
         call = self.begin()
         pause = 0.0
         while True:
-            place = None
+            permit = None
             try:
                 if pause:
                     await asleep(call, pause)
                 if rules.limit is not None:
-                    place = await atake(rules.limit, call)
+                    permit = await atake(rules.limit, call)
                 try:
                     answer = await self.start(call)
                 finally:
-                    if place is not None:
-                        place.release()
+                    if permit is not None:
+                        permit.release()
             except BaseException as error:
-                if place is not None:  # a signal handler may have raised just before
-                    place.__exit__(None, None, None)
+                if permit is not None:  # a signal handler may have raised just before
+                    permit.__exit__(None, None, None)
                 again = call.failed(error)
                 if again is None:
-                    raise _told(error) from error.__cause__
+                    raise _rpc_error(error) from error.__cause__
                 pause = again
             else:
                 again = call.answered(answer)
@@ -125,43 +125,43 @@ class _Answers(_Course):
     """Its call is over when grpc says that the stream is, or when nobody wants it any more."""
 
     def __init__(self, *args: Any) -> None:
-        self.heard = False
-        self.place: Any = None
+        self.first_answer = False
+        self.permit: Any = None
         self.over: asyncio.Future[None] | None = None  # of the try under way
         self.pause: float | None = None
         super().__init__(*args)
 
     async def run(self) -> Any:
-        await self._try(self.begin(), 0.0)
+        await self._attempt(self.begin(), 0.0)
 
-    async def _try(self, call: Call, pause: float) -> None:
+    async def _attempt(self, call: Call, pause: float) -> None:
         rules = self.rules
         try:
             if pause:
                 await asleep(call, pause)
                 if call.last is not None and not call.repeatable:
                     raise call.last  # it was cancelled in the pause
-            self.place = None if rules.limit is None else await atake(rules.limit, call)
+            self.permit = None if rules.limit is None else await atake(rules.limit, call)
             self.over = self.loop.create_future()
             inner = self.start(call)
         except BaseException as error:
-            self.give_back()
+            self.release_permit()
             self.over = None
             call.repeatable = False
             call.failed(error)
-            raise _told(error) from error.__cause__
+            raise _rpc_error(error) from error.__cause__
         inner.add_done_callback(self._end)
 
-    def give_back(self) -> None:
-        place, self.place = self.place, None
-        if place is not None:
-            place.release()
+    def release_permit(self) -> None:
+        permit, self.permit = self.permit, None
+        if permit is not None:
+            permit.release()
 
     def _end(self, inner: Any) -> None:
         over, self.over = self.over, None
         if over is None:
             return  # it was abandoned
-        self.give_back()
+        self.release_permit()
         assert self.call is not None
         code = _at_once(inner.code())
         if code is grpc.StatusCode.OK:
@@ -180,20 +180,20 @@ class _Answers(_Course):
         over, self.over = self.over, None
         if over is None or self.call is None:
             return
-        self.give_back()
+        self.release_permit()
         self.call.repeatable = False
         self.call.failed(error)
         self.inner.cancel()
         if not over.done():
             over.set_result(None)
 
-    def hear(self) -> None:
-        if not self.heard:
-            self.heard = True
+    def note_first(self) -> None:
+        if not self.first_answer:
+            self.first_answer = True
             assert self.call is not None
-            self.call.heard()
+            self.call.first_answer()
 
-    async def another_try(self, error: BaseException) -> None:
+    async def try_again(self, error: BaseException) -> None:
         """Begins it, or raises the error if there is none."""
         if self.over is not None:
             await asyncio.shield(self.over)
@@ -205,14 +205,14 @@ class _Answers(_Course):
         if not call.repeatable:
             call.failed(error)
             raise error
-        await self._try(call, pause)
+        await self._attempt(call, pause)
 
     def abandon(self) -> None:
         """Nobody wants it any more."""
         over, self.over = self.over, None
         if over is not None or self.pause is not None:
             self.pause = None
-            self.give_back()
+            self.release_permit()
             if self.call is not None:
                 self.call.cancelled()
         self.task.cancel()
@@ -225,11 +225,11 @@ async def _messages(course: _Answers) -> AsyncIterator[Any]:
     while True:
         try:
             async for message in inner:
-                course.hear()
+                course.note_first()
                 yield message
             return
         except grpc.aio.AioRpcError as error:
-            await course.another_try(error)
+            await course.try_again(error)
             inner = course.inner
         except Exception as error:
             course.broke(error)
@@ -239,7 +239,7 @@ async def _messages(course: _Answers) -> AsyncIterator[Any]:
 # ---- what the user holds ------------------------------------------------------------------------
 
 
-class _Held:
+class _UserCall:
     """What all four kinds have in common: grpc's own methods."""
 
     course: type[_Course]
@@ -251,7 +251,7 @@ class _Held:
     def __repr__(self) -> str:
         return f"<call of {self._course.rules.name} under a policy>"
 
-    async def _settled(self) -> BaseException | None:
+    async def _outcome(self) -> BaseException | None:
         """Waits for the end of the task, and returns how it failed."""
         task = self._course.task
         await asyncio.wait([task])
@@ -261,7 +261,7 @@ class _Held:
 
     async def _last(self, what: str, nothing: Any) -> Any:
         """What grpc's last call says of itself; ``nothing``: if there was none, and no error."""
-        error = await self._settled()
+        error = await self._outcome()
         if isinstance(error, grpc.RpcError):
             return getattr(error, what)()
         inner = self._course.inner
@@ -304,14 +304,14 @@ class _Held:
         self._course.task.add_done_callback(lambda _: callback(self))
 
 
-class _Awaited(_Held):
+class _Awaited(_UserCall):
     course = _OneAnswer
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._course.task.__await__()  # type: ignore[no-any-return]
 
 
-class _Written(_Held):
+class _Written(_UserCall):
     """Calls that send a stream, which is not there to be sent a second time."""
 
     repeatable = False
@@ -323,7 +323,7 @@ class _Written(_Held):
         await (await self._course.opened()).done_writing()
 
 
-class _Read(_Held):
+class _Read(_UserCall):
     course = _Answers
 
     def __init__(self, rules: ResolvedPolicy, timeout: float | None, send: Send) -> None:
@@ -344,14 +344,14 @@ class _Read(_Held):
             try:
                 message = await inner.read()
             except grpc.aio.AioRpcError as error:
-                await course.another_try(error)
+                await course.try_again(error)
                 inner = course.inner
                 continue
             except Exception as error:
                 course.broke(error)
                 raise
             if message is not grpc.aio.EOF:  # pyright: ignore[reportAttributeAccessIssue]
-                course.hear()
+                course.note_first()
             return message
 
     def __del__(self) -> None:
@@ -367,7 +367,7 @@ class _Read(_Held):
         elif not course.loop.is_closed():
             course.loop.call_soon_threadsafe(course.abandon)
         else:  # its loop has gone, and with it all that could go on
-            course.give_back()
+            course.release_permit()
 
     def cancel(self) -> bool:
         course = self._course

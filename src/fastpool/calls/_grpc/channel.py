@@ -112,17 +112,17 @@ class _Method:
         except CallError as error:
             _raise(error)
 
-    def _start(self, call: Call, send: Any, args: Any, kwargs: Any) -> tuple[Any, _Place]:
+    def _start(self, call: Call, send: Any, args: Any, kwargs: Any) -> tuple[Any, _CallPermit]:
         """One try of a call that is still under way when this returns."""
         rules = self._rules
-        place = _Place(call, None if rules.limit is None else take(rules.limit, call))
+        permit = _CallPermit(call, None if rules.limit is None else take(rules.limit, call))
         try:
             inner = send(args[0], _left(call), *args[1:], **kwargs)
         except BaseException:
-            place.give_back()
+            permit.release_permit()
             raise
-        place.follow(inner)
-        return inner, place
+        permit.follow(inner)
+        return inner, permit
 
 
 class _OneAnswer(_Method):
@@ -145,20 +145,20 @@ class _OneAnswer(_Method):
         call.repeatable = self.repeatable
         pause = 0.0
         while True:
-            place = None
+            permit = None
             try:
                 if pause:
                     sleep(call, pause)
                 if limit is not None:
-                    place = take(limit, call)
+                    permit = take(limit, call)
                 try:
                     answer = send(args[0], _left(call), *args[1:], **kwargs)
                 finally:
-                    if place is not None:
-                        place.release()
+                    if permit is not None:
+                        permit.release()
             except BaseException as error:
-                if place is not None:  # a signal handler may have raised just before
-                    place.__exit__(None, None, None)
+                if permit is not None:  # a signal handler may have raised just before
+                    permit.__exit__(None, None, None)
                 again = call.failed(error)
                 if again is None:
                     _raise(error)
@@ -224,7 +224,7 @@ def _raise(error: BaseException) -> NoReturn:
 # ---- calls that go on after they were begun -----------------------------------------------------
 
 
-class _Told(grpc.RpcError):  # type: ignore[misc]
+class _CallError(grpc.RpcError):  # type: ignore[misc]
     """The error of a call whose object is none, as those of channels around grpc's own."""
 
     def __init__(self, inner: Any) -> None:
@@ -238,10 +238,10 @@ class _Told(grpc.RpcError):  # type: ignore[misc]
 
 
 def _error_of(inner: Any) -> BaseException:
-    return inner if isinstance(inner, BaseException) else _Told(inner)
+    return inner if isinstance(inner, BaseException) else _CallError(inner)
 
 
-class _Place:
+class _CallPermit:
     """One try under way: it gives its place back and tells the call when it is over.
 
     grpc says so in a thread of its own.  It is asked by `add_callback`, and what it calls holds no
@@ -250,9 +250,9 @@ class _Place:
     not have that method: then whoever uses it up finds out.
     """
 
-    def __init__(self, call: Call, place: Any) -> None:
+    def __init__(self, call: Call, permit: Any) -> None:
         self._call = call
-        self._place = place
+        self._permit = permit
         self.over = Event()
         self.followed = True
         # The seconds until another try, when this one has failed: whoever takes them out, which is
@@ -270,10 +270,10 @@ class _Place:
         if not add_callback(lambda: self._look(seen())):
             self._look(inner)  # it is over already
 
-    def give_back(self) -> None:
-        place, self._place = self._place, None
-        if place is not None:
-            place.release()
+    def release_permit(self) -> None:
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.release()
 
     def _look(self, inner: Any) -> None:
         if inner is None:
@@ -289,7 +289,7 @@ class _Place:
         except IndexError:
             return
         try:
-            self.give_back()
+            self.release_permit()
             if error is None:
                 self._call.succeeded()
             elif (pause := self._call.failed(error)) is not None:
@@ -319,17 +319,17 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
         self._method = method
         self._call = call
         self._args = (args, kwargs)
-        self._heard = False
+        self._has_first = False
         self._inner: Any = None
-        self._try(0.0)
+        self._attempt(0.0)
 
-    def _try(self, pause: float) -> None:
+    def _attempt(self, pause: float) -> None:
         try:
             if pause:
                 sleep(self._call, pause)
                 if self._call.last is not None and not self._call.repeatable:
                     raise self._call.last  # it was cancelled in the pause
-            self._inner, self._place = self._method._start(
+            self._inner, self._permit = self._method._start(
                 self._call, self._method._inner, *self._args
             )
         except BaseException as error:
@@ -345,42 +345,42 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
             try:
                 message = next(self._inner)
             except StopIteration:
-                self._place.end(None)
+                self._permit.end(None)
                 raise
             except Exception as error:
-                if not self._place.over.is_set():
+                if not self._permit.over.is_set():
                     if not isinstance(error, grpc.RpcError) and not _done(self._inner):
                         raise  # a signal handler's: the call goes on
                     hang_up(self._inner)
-                self._place.end(error)
-                self._another_try(error)
+                self._permit.end(error)
+                self._try_again(error)
                 continue
-            if not self._heard:
-                self._heard = True
-                self._call.heard()
+            if not self._has_first:
+                self._has_first = True
+                self._call.first_answer()
             return message
 
-    def _another_try(self, error: Exception) -> None:
+    def _try_again(self, error: Exception) -> None:
         """Begins it, or raises the error if there is none."""
-        place = self._place
-        place.over.wait()
-        pause = place.take_pause()
+        permit = self._permit
+        permit.over.wait()
+        pause = permit.take_pause()
         if pause is None:
             raise error
         # It was decided before the first message was taken, but here it is; or before `cancel`.
         if not self._call.repeatable:
             self._call.failed(error)
             raise error
-        self._try(pause)
+        self._attempt(pause)
 
     def __del__(self) -> None:
-        place = getattr(self, "_place", None)
-        if place is None:
+        permit = getattr(self, "_permit", None)
+        if permit is None:
             return
-        place.forget()  # if it was to go on, nobody wants it
-        if not place.followed or needs_reader(self._inner):
+        permit.forget()  # if it was to go on, nobody wants it
+        if not permit.followed or needs_reader(self._inner):
             self._inner_cancel()
-            place.end(GeneratorExit())
+            permit.end(GeneratorExit())
 
     def _inner_cancel(self) -> Any:
         cancel = getattr(self._inner, "cancel", None)
@@ -413,7 +413,7 @@ class Stream(grpc.Call, grpc.Future):  # type: ignore[misc]
         self._call.repeatable = False
         cancelled = self._inner.cancel()
         if needs_reader(self._inner):  # nobody will read its end
-            self._place.end(GeneratorExit())
+            self._permit.end(GeneratorExit())
         return cancelled
 
     def cancelled(self) -> Any:
