@@ -135,7 +135,7 @@ def _bench(options: argparse.Namespace) -> int:
 
     progress = Progress()
     try:
-        run(options.seconds, progress.say, progress.tell)
+        run(options.seconds, progress.say, progress.update)
     finally:
         progress.clear()
     return 0

@@ -17,13 +17,13 @@ import pytest
 
 from fastpool.cli import bench, main
 from fastpool.cli.bench import timing
-from fastpool.cli.bench.competitors import RIVALS, NotRun, Rival, warm
+from fastpool.cli.bench.competitors import COMPETITORS, Competitor, NotRun, warm
 from fastpool.cli.bench.timing import Borrower, Crowd, Statement, Times, run_crowd, time_statements
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
 
 COMMAND = [sys.executable, "-m", "fastpool", "bench"]
-HERE = {rival.name: importlib.util.find_spec(rival.module) is not None for rival in RIVALS}
+HERE = {rival.name: importlib.util.find_spec(rival.module) is not None for rival in COMPETITORS}
 QUEUES = ["queue.LifoQueue", "queue.Queue", "queue.SimpleQueue"]
 
 
@@ -121,7 +121,7 @@ def test_bad_arguments_are_named(
 
 def test_lost_ratios_are_told_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Below 1 in the table, and once more in words."""
-    monkeypatch.setattr(bench, "RIVALS", ())
+    monkeypatch.setattr(bench, "COMPETITORS", ())
 
     def timed(statements: dict[str, Statement], seconds: float, tell: Any) -> dict[str, Times]:
         return {name: Times([{"lifo": 40.0}.get(name, 20.0)]) for name in statements}
@@ -162,14 +162,14 @@ def test_a_ratio_is_the_median_of_rounds() -> None:
 
 def test_a_rival_that_cannot_take_part_says_why() -> None:
     """Not there, or a version that wants something else of its connections."""
-    absent = RIVALS[0]._replace(module="no_such_module_here")
+    absent = COMPETITORS[0]._replace(module="no_such_module_here")
     with pytest.raises(NotRun, match=r"^not installed$"):
         warm(absent, 2)
 
     def refuse(size: int) -> Any:
         raise AttributeError("no attribute\n'new'")
 
-    strange: Rival = RIVALS[0]._replace(module="queue", build=refuse)
+    strange: Competitor = COMPETITORS[0]._replace(module="queue", build=refuse)
     with pytest.raises(NotRun, match=r"^AttributeError: no attribute 'new'$"):
         warm(strange, 2)
 
@@ -177,9 +177,9 @@ def test_a_rival_that_cannot_take_part_says_why() -> None:
 def test_a_crowd_counts_turns_and_the_longest_wait() -> None:
     """And raises what a thread of it raised."""
     crowd = run_crowd(Borrower(lambda: time.sleep(0.01), id), 2, 0.0, 0.1)
-    assert all(1 <= turns <= 11 for turns in crowd.turns)
+    assert all(1 <= round_trips <= 11 for round_trips in crowd.round_trips)
     assert crowd.worst >= 0.009 and crowd.seconds >= 0.1
-    assert crowd.rate == sum(crowd.turns) / crowd.seconds
+    assert crowd.rate == sum(crowd.round_trips) / crowd.seconds
     with pytest.raises(TypeError):
         run_crowd(Borrower(int, len), 2, 0.0, 0.1)
 

@@ -322,7 +322,9 @@ def test_what_is_wrong_fails_the_demo(
 ) -> None:
     chapter = Chapter("echo", "echo", [WAY, Way("ours", "ours", way)], verdicts.pool_checks)
     monkeypatch.setattr(demo, "chapters", lambda size: [chapter])
-    monkeypatch.setattr(Server.settle, "__defaults__", (0.2,))  # what never comes is not awaited
+    monkeypatch.setattr(
+        Server.wait_until, "__defaults__", (0.2,)
+    )  # what never comes is not awaited
     assert main(["demo", "--seconds", "2", "--threads", "12"]) == 1
     printed = capsys.readouterr().out
     assert f"[FAILED] {failed}" in printed
@@ -346,7 +348,7 @@ def test_a_check_that_cannot_be_looked_at_is_neither_held_nor_failed() -> None:
 def test_the_audit_shows_what_is_wrong_not_what_came_last(echo: Server) -> None:
     pace = Pace(threads=4, rounds=1, warm=0.01, measured=0.03)
     open_ = [Way("w", "w", lambda server: demo_clients.fast_pool(EchoClient, 2, server))]
-    good = compare("t", open_, echo, pace, Said())[0].turns[0].books
+    good = compare("t", open_, echo, pace, Said())[0].runs[0].accounts
     assert good is not None
     assert [check.held for check in audit([good, good])] == [True, True]
     bad = good._replace(idle_server=7, closed_server=1)
@@ -426,11 +428,11 @@ def test_servers_count_what_is_open(echo: Server) -> None:
         assert client.alive()
     assert echo.counts() == (3, 3, 3)
     clients.pop().close()
-    assert echo.settle(lambda now: now.open == 2) == (3, 2, 3)
+    assert echo.wait_until(lambda now: now.open == 2) == (3, 2, 3)
     assert echo.mark().peak == 2
     for client in clients:
         client.close()
-    assert echo.settle(lambda now: now.open == 0) == (3, 0, 2)
+    assert echo.wait_until(lambda now: now.open == 0) == (3, 0, 2)
 
 
 def test_a_killed_server_comes_back_on_its_port(echo: Server) -> None:
@@ -474,7 +476,7 @@ def test_the_xml_rpc_server_keeps_connections_open() -> None:
             for _ in range(5):
                 client.call()
             assert server.counts() == (1, 1, 1)
-        assert server.settle(lambda now: now.open == 0) == (1, 0, 1)
+        assert server.wait_until(lambda now: now.open == 0) == (1, 0, 1)
 
 
 def test_a_load_notes_calls_errors_and_evenness() -> None:

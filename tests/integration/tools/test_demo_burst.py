@@ -12,7 +12,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from fastpool.cli import demo, main  # noqa: E402
 from fastpool.cli.demo import burst  # noqa: E402
-from fastpool.cli.demo.burst import Burst, Contestant, judge  # noqa: E402
+from fastpool.cli.demo.burst import Burst, Contestant, outcome_of  # noqa: E402
 from fastpool.cli.demo.server_process import STREAM_LIMIT  # noqa: E402
 from fastpool.cli.demo.servers import Server  # noqa: E402
 from fastpool.cli.tables import PlainView  # noqa: E402
@@ -103,11 +103,11 @@ def result(name: str, lost: Counter[str], opened: int = 8, left: int | None = 0)
 
 
 def held(results: Sequence[Burst], stats: ChannelStats = FREE) -> list[bool | None]:
-    return [check.held for check in judge(results, stats).checks]
+    return [check.held for check in outcome_of(results, stats).checks]
 
 
 def test_what_others_lose_is_shown_and_asked_of_nobody() -> None:
-    outcome = judge([result("bare", UNAVAILABLE, opened=1), result("ours", Counter())], FREE)
+    outcome = outcome_of([result("bare", UNAVAILABLE, opened=1), result("ours", Counter())], FREE)
     assert outcome.verdicts == [
         "ours: all 2,000 answered in 0.50 s; 8 connections",
         "bare: 500 of 2,000 lost, 25 % (UNAVAILABLE); 1 connection",

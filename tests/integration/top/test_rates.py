@@ -8,7 +8,7 @@ import pytest
 
 from fastpool import FastPool, PoolTimeout, TaskPool, WeightedSemaphore, debug
 from fastpool.cli.top import plain
-from fastpool.cli.top.figures import clean, cut, decimal, span, sparkline, tail, whole
+from fastpool.cli.top.figures import clean, decimal, shorten, span, sparkline, tail, whole
 from fastpool.cli.top.rates import Row, row_of
 from fastpool.cli.top.watch import WINDOW, Watch
 from support.helpers import Crew
@@ -201,7 +201,7 @@ def test_what_a_terminal_would_obey_is_not_shown() -> None:
 
 
 def test_long_texts_are_cut_where_they_say_least() -> None:
-    assert cut("orders", 6) == "orders" and cut("connections", 6) == "conne~"
+    assert shorten("orders", 6) == "orders" and shorten("connections", 6) == "conne~"
     assert tail("/long/path/app.py:12", 10) == "~app.py:12"
 
 

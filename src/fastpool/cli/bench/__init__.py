@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from ... import __version__
 from ..tables import WIDTH
-from .competitors import RIVALS, NotRun, filled, pool_use, queue_use, warm
-from .timing import CLOCK, Borrower, Crowd, Statement, Tell, Times, run_crowds, time_statements
+from .competitors import COMPETITORS, NotRun, filled, pool_use, queue_use, warm
+from .timing import CLOCK, Borrower, Crowd, Statement, Times, Update, run_crowds, time_statements
 
 SIZE = 10  # of every pool in the first table
 THREADS, RESOURCES, HOLD = 8, 2, 0.001  # of the second, which is run with HOLD and with 0
@@ -35,7 +35,7 @@ _OURS = "FastPool with a factory"
 _NO_POOL = "no pool, only threads"
 
 
-class Line(NamedTuple):
+class Comparison(NamedTuple):
     """One comparison: what is theirs and what is ours, by the names of their statements; or why
     there is none."""
 
@@ -45,15 +45,15 @@ class Line(NamedTuple):
     missing: str = ""
 
 
-def run(seconds: float, say: Callable[[str], None], tell: Tell) -> None:
-    """Both tables, in about `seconds`: `say` gets the lines, `tell` the progress."""
+def run(seconds: float, say: Callable[[str], None], update: Update) -> None:
+    """Both tables, in about `seconds`: `say` gets the lines, `update` the progress."""
     say(_conditions())
     with ExitStack() as stack:
         say("")
-        lost = _one_thread(0.45 * seconds, stack, say, tell)
+        lost = _one_thread(0.45 * seconds, stack, say, update)
     with ExitStack() as stack:
         say("")
-        lost += _crowds(0.5 * seconds, stack, say, tell)
+        lost += _crowds(0.5 * seconds, stack, say, update)
     say("")
     text = "; ".join(lost) if lost else "nothing in this run"
     say(textwrap.fill(f"We lose: {text}.", WIDTH, subsequent_indent="  "))
@@ -74,7 +74,7 @@ def _conditions() -> str:
 
 
 def _one_thread(
-    seconds: float, stack: ExitStack, say: Callable[[str], None], tell: Tell
+    seconds: float, stack: ExitStack, say: Callable[[str], None], update: Update
 ) -> list[str]:
     """The first table; the comparisons in it that we lose, in words."""
     pool = stack.enter_context(pool_use(SIZE))
@@ -90,41 +90,48 @@ def _one_thread(
     leases = f"{LEASE}, ours; theirs is what their users write"
     groups = {
         f"{PAIR}, ours as a queue, in the same order": [
-            Line(name, name, same_order[name]) for name in QUEUES
+            Comparison(name, name, same_order[name]) for name in QUEUES
         ],
-        f"{PAIR}, ours with a factory": [Line(name, name, "pool") for name in QUEUES],
+        f"{PAIR}, ours with a factory": [Comparison(name, name, "pool") for name in QUEUES],
         leases: [],
     }
-    for rival in RIVALS:
+    for competitor in COMPETITORS:
         try:
-            theirs = warm(rival, SIZE)
+            theirs = warm(competitor, SIZE)
         except NotRun as reason:
-            line = Line(rival.name, "", "lease", str(reason))
+            comparison = Comparison(competitor.name, "", "lease", str(reason))
         else:
-            stack.callback(rival.close, theirs)
-            statements[rival.name] = Statement(rival.turn, theirs)
-            line = Line(f"{rival.name}: {rival.turn}", rival.name, "lease")
-        groups[leases].append(line)
-    times = time_statements(statements, seconds, tell)
+            stack.callback(competitor.close, theirs)
+            statements[competitor.name] = Statement(competitor.round_trip, theirs)
+            comparison = Comparison(
+                f"{competitor.name}: {competitor.round_trip}", competitor.name, "lease"
+            )
+        groups[leases].append(comparison)
+    times = time_statements(statements, seconds, update)
     say(_columns(f"One thread, {CLOCK} of a turn", "theirs ns", "ours ns", "theirs/ours"))
-    for title, lines in groups.items():
+    for title, comparisons in groups.items():
         say(title)
-        for line in lines:
-            say(_compared(line, times))
-    compared = [line for lines in groups.values() for line in lines if not line.missing]
+        for comparison in comparisons:
+            say(_compared(comparison, times))
+    compared = [
+        comparison
+        for comparisons in groups.values()
+        for comparison in comparisons
+        if not comparison.missing
+    ]
     return [
-        f"one thread, {line.theirs} / {line.ours} {_ratio(ratio)}"
-        for line in compared
-        if (ratio := times[line.theirs].over(times[line.ours])) < _EVEN
+        f"one thread, {comparison.theirs} / {comparison.ours} {_ratio(ratio)}"
+        for comparison in compared
+        if (ratio := times[comparison.theirs].over(times[comparison.ours])) < _EVEN
     ]
 
 
-def _compared(line: Line, times: dict[str, Times]) -> str:
-    if line.missing:
-        return f"  {line.label}: not run: {line.missing}"[:WIDTH]
-    theirs, ours = times[line.theirs], times[line.ours]
+def _compared(comparison: Comparison, times: dict[str, Times]) -> str:
+    if comparison.missing:
+        return f"  {comparison.label}: not run: {comparison.missing}"[:WIDTH]
+    theirs, ours = times[comparison.theirs], times[comparison.ours]
     return _columns(
-        "  " + line.label,
+        "  " + comparison.label,
         _nanoseconds(theirs.median),
         _nanoseconds(ours.median),
         _ratio(theirs.over(ours)),
@@ -150,7 +157,9 @@ def _ratio(value: float) -> str:
 # -- many threads ----------------------------------------------------------------------------------
 
 
-def _crowds(seconds: float, stack: ExitStack, say: Callable[[str], None], tell: Tell) -> list[str]:
+def _crowds(
+    seconds: float, stack: ExitStack, say: Callable[[str], None], update: Update
+) -> list[str]:
     """The second table; where our default loses, in words."""
     fair = stack.enter_context(pool_use(RESOURCES))
     barging = stack.enter_context(pool_use(RESOURCES, "throughput"))
@@ -161,16 +170,16 @@ def _crowds(seconds: float, stack: ExitStack, say: Callable[[str], None], tell: 
     for name, build in QUEUES.items():
         theirs = filled(build(RESOURCES), RESOURCES)
         borrowers[name] = Borrower(theirs.get, theirs.put)
-    for rival in RIVALS:
+    for competitor in COMPETITORS:
         try:
-            theirs = warm(rival, RESOURCES)
+            theirs = warm(competitor, RESOURCES)
         except NotRun:
             continue  # the first table has said so
-        stack.callback(rival.close, theirs)
-        borrowers[rival.name] = Borrower(rival.take(theirs), rival.give(theirs))
-    held = run_crowds(borrowers, THREADS, HOLD, seconds / 2, tell)
+        stack.callback(competitor.close, theirs)
+        borrowers[competitor.name] = Borrower(competitor.take(theirs), competitor.give(theirs))
+    held = run_crowds(borrowers, THREADS, HOLD, seconds / 2, update)
     alone = {**borrowers, _NO_POOL: Borrower(object, id)}
-    at_once = run_crowds(alone, THREADS, 0.0, seconds / 2, tell)
+    at_once = run_crowds(alone, THREADS, 0.0, seconds / 2, update)
     hold = f"held for {HOLD * 1000:g} ms"
     say(f"{f'{THREADS} threads, {RESOURCES} resources':<29}{hold:>30}{'given back at once':>21}")
     say(f"{'':<29}{'turns/s':>9}{'wait ms':>9}{'least/most':>12}{'turns/s':>12}{'wait ms':>9}")
@@ -178,18 +187,20 @@ def _crowds(seconds: float, stack: ExitStack, say: Callable[[str], None], tell: 
         say(f"{name:<29}{_held(held.get(name))}{_at_once(at_once[name], name)}")
     say("wait: the longest of any thread; without a pool, for the interpreter or a CPU.")
     say("least/most: turns of the thread that had the fewest over those of the luckiest.")
-    rivals = [name for name in borrowers if name in QUEUES or name in {r.name for r in RIVALS}]
-    return [*_lost(hold, held, rivals), *_lost("given back at once", at_once, rivals)]
+    competitors = [
+        name for name in borrowers if name in QUEUES or name in {r.name for r in COMPETITORS}
+    ]
+    return [*_lost(hold, held, competitors), *_lost("given back at once", at_once, competitors)]
 
 
-def _lost(title: str, runs: dict[str, list[Crowd]], rivals: list[str]) -> list[str]:
+def _lost(title: str, runs: dict[str, list[Crowd]], competitors: list[str]) -> list[str]:
     ours = runs[_OURS]
-    rates = {name: _rate(ours) / _rate(runs[name]) for name in rivals}
-    waits = {name: _wait(runs[name]) / _wait(ours) for name in rivals}
-    told = {"turns/s": rates, "wait": waits}
+    rates = {name: _rate(ours) / _rate(runs[name]) for name in competitors}
+    waits = {name: _wait(runs[name]) / _wait(ours) for name in competitors}
+    measured = {"turns/s": rates, "wait": waits}
     lost = {
         what: [f"{name} {_ratio(ratio)}" for name, ratio in ratios.items() if ratio < _EVEN]
-        for what, ratios in told.items()
+        for what, ratios in measured.items()
     }
     return [f"{title}, {what}: {', '.join(names)}" for what, names in lost.items() if names]
 
@@ -225,7 +236,7 @@ class Progress:
         self._moving = sys.stderr.isatty()
         self._stage = ""
 
-    def tell(self, text: str) -> None:
+    def update(self, text: str) -> None:
         stage = text.partition(":")[0]
         if self._moving:
             print(f"\r{text:<{WIDTH - 1}}", end="", file=sys.stderr, flush=True)

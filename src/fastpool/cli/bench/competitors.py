@@ -24,14 +24,14 @@ class Thing:
         pass
 
 
-class Rival(NamedTuple):
+class Competitor(NamedTuple):
     """A pool of another project: the module that it needs; how it is built for a number of
     connections; one turn as its users write it, and its two halves; how it is closed."""
 
     name: str
     module: str
     build: Callable[[int], Any]
-    turn: str
+    round_trip: str
     take: Callable[[Any], Callable[[], Any]]
     give: Callable[[Any], Callable[[Any], Any]]
     close: Callable[[Any], object]
@@ -41,13 +41,13 @@ class NotRun(Exception):
     """A rival that cannot take part; the text says why."""
 
 
-def warm(rival: Rival, size: int) -> Any:
+def warm(competitor: Competitor, size: int) -> Any:
     """Its pool with all connections open and idle, or NotRun."""
-    if importlib.util.find_spec(rival.module) is None:
+    if importlib.util.find_spec(competitor.module) is None:
         raise NotRun("not installed")
     try:
-        pool = rival.build(size)
-        take, give = rival.take(pool), rival.give(pool)
+        pool = competitor.build(size)
+        take, give = competitor.take(pool), competitor.give(pool)
         for held in [take() for _ in range(size)]:
             give(held)
     except Exception as error:  # a part is missing, or a version that wants more of a connection
@@ -162,8 +162,8 @@ def _urllib3(size: int) -> Any:
     return pool("localhost", maxsize=size, block=True)  # block: the form that has a limit
 
 
-RIVALS = (
-    Rival(
+COMPETITORS = (
+    Competitor(
         "psycopg_pool",
         "psycopg_pool",
         _psycopg_pool,
@@ -172,7 +172,7 @@ RIVALS = (
         lambda pool: pool.putconn,
         lambda pool: pool.close(),
     ),
-    Rival(
+    Competitor(
         "SQLAlchemy",
         "sqlalchemy",
         _sqlalchemy,
@@ -181,7 +181,7 @@ RIVALS = (
         lambda pool: lambda connection: connection.close(),
         lambda pool: pool.dispose(),
     ),
-    Rival(
+    Competitor(
         "redis",
         "redis",
         _redis,
@@ -190,7 +190,7 @@ RIVALS = (
         lambda pool: pool.release,
         lambda pool: pool.disconnect(),
     ),
-    Rival(
+    Competitor(
         "urllib3",
         "urllib3",
         _urllib3,

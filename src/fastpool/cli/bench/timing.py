@@ -20,7 +20,7 @@ _fine = time.get_clock_info("thread_time").resolution <= 1e-6
 _clock_ns = time.thread_time_ns if _fine else time.perf_counter_ns
 CLOCK = "CPU time" if _fine else "time"
 
-Tell = Callable[[str], None]
+Update = Callable[[str], None]
 
 
 # -- one thread ------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ class Times(NamedTuple):
 
 
 def time_statements(
-    statements: Mapping[str, Statement], seconds: float, tell: Tell
+    statements: Mapping[str, Statement], seconds: float, update: Update
 ) -> dict[str, Times]:
     """Time all of them in turns, in rounds, for about so long.
 
@@ -64,7 +64,7 @@ def time_statements(
     thread.join()
     loops = {name: _loop(statement) for name, statement in statements.items()}
     loops[""] = _loop(Statement("pass"))
-    turns = {name: _calibrated(loop) for name, loop in loops.items()}
+    round_trips = {name: _calibrated(loop) for name, loop in loops.items()}
     samples: dict[str, list[float]] = {name: [] for name in loops}
     order = list(loops)
     done = -2
@@ -73,27 +73,27 @@ def time_statements(
             collecting = gc.isenabled()
             gc.disable()
             try:
-                took = loops[name](turns[name])
+                took = loops[name](round_trips[name])
             finally:
                 if collecting:
                     gc.enable()
             if done >= 0:
-                samples[name].append(took / (turns[name] * _UNROLLED))
+                samples[name].append(took / (round_trips[name] * _UNROLLED))
         order.append(order.pop(0))
         done += 1
-        tell(f"one thread: round {max(done, 0)}, {time.perf_counter() - begun:.1f} s")
+        update(f"one thread: round {max(done, 0)}, {time.perf_counter() - begun:.1f} s")
     empty = statistics.median(samples.pop(""))
     return {name: Times([one - empty for one in each]) for name, each in samples.items()}
 
 
 def _loop(statement: Statement) -> Callable[[int], int]:
     """A function of n that runs the statement n times _UNROLLED, all names local; nanoseconds."""
-    lines = ["def loop(n, pool=pool, clock=clock, repeat=repeat):"]
-    lines += ["    turns = repeat(None, n)", "    start = clock()", "    for _ in turns:"]
-    lines += [f"        {statement.text}"] * _UNROLLED
-    lines += ["    return clock() - start"]
+    comparisons = ["def loop(n, pool=pool, clock=clock, repeat=repeat):"]
+    comparisons += ["    turns = repeat(None, n)", "    start = clock()", "    for _ in turns:"]
+    comparisons += [f"        {statement.text}"] * _UNROLLED
+    comparisons += ["    return clock() - start"]
     scope: dict[str, Any] = {"pool": statement.pool, "clock": _clock_ns, "repeat": repeat}
-    exec("\n".join(lines), scope)
+    exec("\n".join(comparisons), scope)
     loop: Callable[[int], int] = scope["loop"]
     return loop
 
@@ -119,21 +119,23 @@ class Borrower(NamedTuple):
 class Crowd(NamedTuple):
     """What came of one run: turns of each thread, the longest wait of any, the run's length."""
 
-    turns: Sequence[int]
+    round_trips: Sequence[int]
     worst: float
     seconds: float
 
     @property
     def rate(self) -> float:
-        return sum(self.turns) / self.seconds
+        return sum(self.round_trips) / self.seconds
 
     @property
     def evenness(self) -> float:
-        return min(self.turns) / max(self.turns) if any(self.turns) else float("nan")
+        return (
+            min(self.round_trips) / max(self.round_trips) if any(self.round_trips) else float("nan")
+        )
 
 
 def run_crowds(
-    borrowers: Mapping[str, Borrower], threads: int, hold: float, seconds: float, tell: Tell
+    borrowers: Mapping[str, Borrower], threads: int, hold: float, seconds: float, update: Update
 ) -> dict[str, list[Crowd]]:
     """All contestants in turns, in three rounds or more, for about so long."""
     rounds = max(3, round(seconds / _WINDOW / len(borrowers)))
@@ -141,7 +143,7 @@ def run_crowds(
     found: dict[str, list[Crowd]] = {name: [] for name in borrowers}
     order = list(borrowers)
     for done in range(rounds):
-        tell(f"{threads} threads, held for {hold * 1000:g} ms: round {done + 1} of {rounds}")
+        update(f"{threads} threads, held for {hold * 1000:g} ms: round {done + 1} of {rounds}")
         for name in order:
             found[name].append(run_crowd(borrowers[name], threads, hold, window))
         order.append(order.pop(0))
@@ -151,7 +153,7 @@ def run_crowds(
 def run_crowd(borrower: Borrower, threads: int, hold: float, seconds: float) -> Crowd:
     """Threads that take, hold and give back for so long, each timing its own waits."""
     take, give = borrower
-    turns, worst = [0] * threads, [0.0] * threads
+    round_trips, worst = [0] * threads, [0.0] * threads
     errors: list[BaseException] = []
     clock, sleep = time.perf_counter, time.sleep
     together = threading.Barrier(threads + 1)
@@ -170,7 +172,7 @@ def run_crowd(borrower: Borrower, threads: int, hold: float, seconds: float) -> 
                 count += 1
         except BaseException as error:
             errors.append(error)
-        turns[i], worst[i] = count, longest
+        round_trips[i], worst[i] = count, longest
 
     workers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(threads)]
     for worker in workers:
@@ -189,4 +191,4 @@ def run_crowd(borrower: Borrower, threads: int, hold: float, seconds: float) -> 
         raise
     if errors:
         raise errors[0]
-    return Crowd(turns, max(worst), clock() - begun)
+    return Crowd(round_trips, max(worst), clock() - begun)

@@ -21,7 +21,7 @@ POOL_SIZE = 8
 
 # What starting and stopping everything takes, about, in seconds, however long the demo is; and what
 # setting up a turn and waiting until the server has counted takes.
-_OVERHEAD, _TURN_OVERHEAD = 1.5, 0.05
+_OVERHEAD, _RUN_OVERHEAD = 1.5, 0.05
 
 
 class Chapter(NamedTuple):
@@ -82,15 +82,15 @@ def chapters(size: int) -> list[Chapter]:
 
 def run(seconds: float, threads: int, view: PlainView) -> bool:
     """The whole demo, in about `seconds`; whether every check held. Leaves no process behind."""
-    told = chapters(POOL_SIZE)
+    selected = chapters(POOL_SIZE)
     if importlib.util.find_spec("grpc") is None:
         view.say("gRPC chapters: not run, grpcio is missing (pip install 'fastpool[grpc]')")
-        told = [chapter for chapter in told if chapter.kind != "grpc"]
+        selected = [chapter for chapter in selected if chapter.kind != "grpc"]
     # Calls beyond a limit of streams are told last, where gRPC is told at all.
-    flooded = any(chapter.kind == "grpc" for chapter in told)
+    flooded = any(chapter.kind == "grpc" for chapter in selected)
     if flooded:
         seconds = max(seconds - burst.SECONDS, seconds / 2)
-    pace, stretches = _schedule(seconds, threads, sum(len(chapter.ways) for chapter in told))
+    pace, stretches = _schedule(seconds, threads, sum(len(chapter.ways) for chapter in selected))
     view.say(
         f"{count(threads, 'thread')}, pools of {POOL_SIZE}; every way has"
         f" {count(pace.rounds, 'turn')} of {pace.measured:.2f} s; medians.\n"
@@ -99,19 +99,19 @@ def run(seconds: float, threads: int, view: PlainView) -> bool:
     )
     checks: list[Check] = []
     with ExitStack() as stack:
-        kinds = [chapter.kind for chapter in told] + ["burst"] * flooded
+        kinds = [chapter.kind for chapter in selected] + ["burst"] * flooded
         servers = {kind: stack.enter_context(Server(kind)) for kind in kinds}
         for server in servers.values():
             server.ready()
-        for chapter in told:
+        for chapter in selected:
             results = compare(chapter.title, chapter.ways, servers[chapter.kind], pace, view)
-            ours, rivals = results[-1], results[:-1]
+            ours, others = results[-1], results[:-1]
             if chapter.note:
-                _tell(view, chapter.note)
-            _tell(view, "stats(): " + ours.turns[-1].stats)
-            for rival in rivals:
-                _tell(view, verdicts.verdict(ours, rival))
-            checks += _announce(view, chapter.checks(ours, rivals[0], POOL_SIZE))
+                _show(view, chapter.note)
+            _show(view, "stats(): " + ours.runs[-1].stats)
+            for other in others:
+                _show(view, verdicts.verdict(ours, other))
+            checks += _announce(view, chapter.checks(ours, others[0], POOL_SIZE))
         result = outage(
             "TCP echo through one FastPool, the server killed and restarted under load",
             servers["echo"],
@@ -120,36 +120,36 @@ def run(seconds: float, threads: int, view: PlainView) -> bool:
             stretches,
             view,
         )
-        _tell(view, "stats(): " + result.stats)
-        _tell(view, result.verdict)
+        _show(view, "stats(): " + result.stats)
+        _show(view, result.verdict)
         checks += _announce(view, result.checks)
         if flooded:
             flood = burst.burst(servers["burst"], view)
-            _tell(view, "stats(): " + flood.stats)
+            _show(view, "stats(): " + flood.stats)
             for verdict in flood.verdicts:
-                _tell(view, verdict)
+                _show(view, verdict)
             checks += _announce(view, flood.checks)
     return _conclude(view, checks)
 
 
-def _schedule(seconds: float, threads: int, turns_a_round: int) -> tuple[Pace, Stretches]:
+def _schedule(seconds: float, threads: int, runs_a_round: int) -> tuple[Pace, Stretches]:
     """Share out the time: a fifth to the outage, the rest to the turns, which warm up for a fifth
     of theirs."""
     rounds = 5 if seconds >= 12 else 3 if seconds >= 6 else 1
-    turns = rounds * turns_a_round
-    left = max(seconds - _OVERHEAD - _TURN_OVERHEAD * turns, seconds / 2)
-    turn, stretch = 0.8 * left / turns, 0.2 * left / 4
-    return Pace(threads, rounds, 0.2 * turn, 0.8 * turn), Stretches(stretch, stretch, 2 * stretch)
+    runs = rounds * runs_a_round
+    left = max(seconds - _OVERHEAD - _RUN_OVERHEAD * runs, seconds / 2)
+    run, stretch = 0.8 * left / runs, 0.2 * left / 4
+    return Pace(threads, rounds, 0.2 * run, 0.8 * run), Stretches(stretch, stretch, 2 * stretch)
 
 
-def _tell(view: PlainView, text: str) -> None:
+def _show(view: PlainView, text: str) -> None:
     view.say(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="      "))
 
 
 def _announce(view: PlainView, checks: list[Check]) -> list[Check]:
     marks = {True: "[ok]", False: "[FAILED]", None: "[not run]"}
     for check in checks:
-        _tell(view, f"{marks[check.held]} {check.text}")
+        _show(view, f"{marks[check.held]} {check.text}")
     return checks
 
 
@@ -158,7 +158,7 @@ def _conclude(view: PlainView, checks: list[Check]) -> bool:
     unseen = sum(check.held is None for check in checks)
     view.say()
     for check in failed:
-        _tell(view, f"[FAILED] {check.text}")
+        _show(view, f"[FAILED] {check.text}")
     view.say(
         f"{len(checks) - len(failed) - unseen} of {count(len(checks), 'check')} held"
         + (f", {len(failed)} failed" if failed else "")

@@ -18,7 +18,7 @@ class Check(NamedTuple):
     held: bool | None
 
 
-class Books(NamedTuple):
+class Accounts(NamedTuple):
     """One pool and its server at two moments: when the load had stopped, and after `close()`."""
 
     idle: PoolStats
@@ -41,11 +41,11 @@ class Books(NamedTuple):
         return end.open == 0 and end.created == end.closed_total and self.closed_server == 0
 
 
-def audit(books: Sequence[Books]) -> list[Check]:
+def audit(accounts: Sequence[Accounts]) -> list[Check]:
     """The checks of one or more pools; what is shown is the first that is wrong, or the last."""
-    unbalanced = next((each for each in books if not each.balanced), None)
-    unended = next((each for each in books if not each.ended), None)
-    idle, end = unbalanced or books[-1], unended or books[-1]
+    unbalanced = next((each for each in accounts if not each.balanced), None)
+    unended = next((each for each in accounts if not each.ended), None)
+    idle, end = unbalanced or accounts[-1], unended or accounts[-1]
     return [
         Check(
             f"none leaked: made {idle.idle.created} = closed {idle.idle.closed_total}"

@@ -110,7 +110,7 @@ def burst(server: Server, view: PlainView) -> Outcome:
         results, stats = asyncio.run(_all(everybody, server, view))
     finally:
         view.end()
-    return judge(results, stats)
+    return outcome_of(results, stats)
 
 
 async def _all(
@@ -132,7 +132,7 @@ async def _all(
                 methods.append(method)
             seconds, times, errors = await _one(methods, contestant, index, view)
             seen = list(stats())
-        after = await asyncio.to_thread(server.settle, lambda now: now.open in (0, None))
+        after = await asyncio.to_thread(server.wait_until, lambda now: now.open in (0, None))
         result = Burst(contestant, seconds, times, errors, after.accepted - before, after.open)
         results.append(result)
         view.complete(index, result.row())
@@ -172,7 +172,7 @@ async def _one(
     return clock() - begun, times, errors
 
 
-def judge(results: Sequence[Burst], stats: ChannelStats) -> Outcome:
+def outcome_of(results: Sequence[Burst], stats: ChannelStats) -> Outcome:
     """What must hold of ours, the last one. What the others lose is shown, and asked of nobody."""
     ours = results[-1]
     left = "?" if ours.left is None else ours.left

@@ -9,7 +9,7 @@ from statistics import median
 from typing import NamedTuple
 
 from ..tables import PlainView, Row
-from .accounting import Books
+from .accounting import Accounts
 from .clients import Way
 from .load import Figures, Load, clock
 from .servers import Server
@@ -24,7 +24,7 @@ class Pace(NamedTuple):
     measured: float
 
 
-class Turn(NamedTuple):
+class Run(NamedTuple):
     """What one turn of one way gave. Counts are the server's own."""
 
     figures: Figures
@@ -35,7 +35,7 @@ class Turn(NamedTuple):
     """The most that were open at once; None where the server cannot tell."""
     left: int | None
     """Connections still open when the way had closed everything."""
-    books: Books | None
+    accounts: Accounts | None
     """The accounts of pool and server; None for a way without a FastPool."""
     stats: str
     """What the way says of itself, in one line."""
@@ -45,37 +45,37 @@ class Result(NamedTuple):
     """All turns of one way."""
 
     way: Way
-    turns: list[Turn]
+    runs: list[Run]
 
-    def _median(self, value: Callable[[Turn], float]) -> float:
-        known = [x for x in map(value, self.turns) if x == x]  # NaN: a turn without calls
+    def _median(self, value: Callable[[Run], float]) -> float:
+        known = [x for x in map(value, self.runs) if x == x]  # NaN: a turn without calls
         return median(known) if known else float("nan")
 
     @property
     def rate(self) -> float:
-        return self._median(lambda turn: turn.figures.rate)
+        return self._median(lambda run: run.figures.rate)
 
     @property
     def evenness(self) -> float:
-        return self._median(lambda turn: turn.figures.evenness)
+        return self._median(lambda run: run.figures.evenness)
 
     @property
     def opened(self) -> int:
-        return round(self._median(lambda turn: turn.opened))
+        return round(self._median(lambda run: run.opened))
 
     @property
     def errors(self) -> Counter[str]:
-        return sum((turn.errors for turn in self.turns), Counter())
+        return sum((run.errors for run in self.runs), Counter())
 
     def row(self) -> Row:
         """Medians over the turns; the errors of all of them."""
-        if not self.turns:
+        if not self.runs:
             return Row(self.way.label)
         return Row(
             self.way.label,
             self.rate,
-            self._median(lambda turn: turn.figures.p50),
-            self._median(lambda turn: turn.figures.p99),
+            self._median(lambda run: run.figures.p50),
+            self._median(lambda run: run.figures.p99),
             self.opened,
             self.errors.total(),
             self.evenness,
@@ -98,7 +98,7 @@ def compare(
                 def progress(rate: float, index: int = index, result: Result = result) -> None:
                     view.progress(index, result.row()._replace(rate=rate))
 
-                result.turns.append(_turn(result.way, server, pace, progress))
+                result.runs.append(_run(result.way, server, pace, progress))
                 if remaining:
                     view.progress(index, result.row())
                 else:
@@ -108,7 +108,7 @@ def compare(
     return results
 
 
-def _turn(way: Way, server: Server, pace: Pace, progress: Callable[[float], None]) -> Turn:
+def _run(way: Way, server: Server, pace: Pace, progress: Callable[[float], None]) -> Run:
     before = server.mark()
     with way.open(server) as running:
         with Load(running.call, pace.threads) as load:
@@ -120,14 +120,14 @@ def _turn(way: Way, server: Server, pace: Pace, progress: Callable[[float], None
             end = clock()
         pool, stats = running.pool, running.stats() if running.stats else ""
         idle = pool.stats() if pool else None
-        quiet = server.settle(lambda now: idle is None or now.open == idle.open)
-    after = server.settle(lambda now: now.open in (0, None))
-    return Turn(
+        quiet = server.wait_until(lambda now: idle is None or now.open == idle.open)
+    after = server.wait_until(lambda now: now.open in (0, None))
+    return Run(
         figures=load.between(begin, end),
         errors=load.errors(),
         opened=after.accepted - before.accepted,
         peak=after.peak,
         left=after.open,
-        books=Books(idle, quiet.open, pool.stats(), after.open) if pool and idle else None,
+        accounts=Accounts(idle, quiet.open, pool.stats(), after.open) if pool and idle else None,
         stats=stats,
     )

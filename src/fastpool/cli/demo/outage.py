@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ... import FastPool
 from ..tables import PlainView, Row, count
-from .accounting import Books, Check, audit, cap_kept, no_errors
+from .accounting import Accounts, Check, audit, cap_kept, no_errors
 from .clients import EchoClient, describe
 from .load import Load, clock
 from .servers import Server
@@ -90,10 +90,10 @@ def outage(
                 watch(2, stretches.back)
                 ended = clock()
             stats = pool.stats()
-            second = server.settle(lambda now: now.open == stats.open)
+            second = server.wait_until(lambda now: now.open == stats.open)
             view.complete(2, row(2, back, ended, second.accepted))
         closed = pool.stats()
-        left = server.settle(lambda now: now.open == 0).open
+        left = server.wait_until(lambda now: now.open == 0).open
     finally:
         view.end()
 
@@ -112,6 +112,6 @@ def outage(
                 stats.closed_total >= (first.open or 0) > 0 < stats.open == second.open,
             ),
             cap_kept([first.peak, second.peak], size),
-            *audit([Books(stats, second.open, closed, left)]),
+            *audit([Accounts(stats, second.open, closed, left)]),
         ],
     )

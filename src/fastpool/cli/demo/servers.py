@@ -79,7 +79,7 @@ class Server:
         """Set the peak to what is open now."""
         return self._ask("mark")
 
-    def settle(self, condition: Callable[[Counts], bool], timeout: float = 5.0) -> Counts:
+    def wait_until(self, condition: Callable[[Counts], bool], timeout: float = 5.0) -> Counts:
         """The counts as soon as they meet a condition, or as they are after `timeout` seconds: a
         server hears of a closed connection a little after the client has closed it."""
         deadline = time.monotonic() + timeout

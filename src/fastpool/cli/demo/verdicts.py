@@ -14,20 +14,20 @@ from .comparison import Result
 _NOTICEABLE = 1.05
 
 
-def verdict(ours: Result, rival: Result) -> str:
+def verdict(ours: Result, other: Result) -> str:
     """One line: who made more calls, over how many connections, and how evenly for its threads."""
-    parts = [f"{ours.way.name}: {_speed(ours.rate, rival.rate, rival.way.name)}"]
-    if ours.opened != rival.opened:
-        parts.append(f"{count(ours.opened, 'connection')}, not {rival.opened:,}")
+    parts = [f"{ours.way.name}: {_speed(ours.rate, other.rate, other.way.name)}"]
+    if ours.opened != other.opened:
+        parts.append(f"{count(ours.opened, 'connection')}, not {other.opened:,}")
     else:
-        parts.append(f"least/most {ours.evenness:.2f}, not {rival.evenness:.2f}")
+        parts.append(f"least/most {ours.evenness:.2f}, not {other.evenness:.2f}")
     return "; ".join(parts)
 
 
-def _speed(ours: float, rival: float, whom: str) -> str:
-    if not ours or not rival:
-        return f"{ours:,.0f} calls/s, {whom} {rival:,.0f}"
-    ratio = ours / rival
+def _speed(ours: float, other: float, whom: str) -> str:
+    if not ours or not other:
+        return f"{ours:,.0f} calls/s, {whom} {other:,.0f}"
+    ratio = ours / other
     if ratio >= _NOTICEABLE:
         return f"{ratio:.{1 if ratio >= 2 else 2}f}x the calls/s of {whom}"
     if ratio > 1 / _NOTICEABLE:
@@ -35,35 +35,35 @@ def _speed(ours: float, rival: float, whom: str) -> str:
     return f"slower than {whom}, {ratio:.2f}x its calls/s"
 
 
-def pool_checks(ours: Result, rival: Result, size: int) -> list[Check]:
+def pool_checks(ours: Result, other: Result, size: int) -> list[Check]:
     """What must hold of a FastPool after its turns, by its own account and by the server's."""
     return [
         no_errors(ours.errors),
-        cap_kept([turn.peak for turn in ours.turns], size),
-        *audit([turn.books for turn in ours.turns if turn.books]),
-        fewer_connections(ours, rival, size),
+        cap_kept([run.peak for run in ours.runs], size),
+        *audit([run.accounts for run in ours.runs if run.accounts]),
+        fewer_connections(ours, other, size),
     ]
 
 
-def channel_checks(ours: Result, rival: Result, size: int) -> list[Check]:
+def channel_checks(ours: Result, other: Result, size: int) -> list[Check]:
     """What must hold of a shared gRPC channel after its turns. No word of fewer connections: grpc
     lets plain channels to one target share a connection by itself, while one of them is open."""
-    opened = {turn.opened for turn in ours.turns}
-    left = ours.turns[-1].left
+    opened = {run.opened for run in ours.runs}
+    left = ours.runs[-1].left
     return [
         no_errors(ours.errors),
         Check(f"one connection for all threads (at the server: {max(opened)})", opened == {1}),
         Check(
             f"after the last release: server has {'?' if left is None else left} open",
-            None if left is None else all(turn.left == 0 for turn in ours.turns),
+            None if left is None else all(run.left == 0 for run in ours.runs),
         ),
     ]
 
 
-def fewer_connections(ours: Result, rival: Result, size: int) -> Check:
+def fewer_connections(ours: Result, other: Result, size: int) -> Check:
     """Not to be told while the rival has not opened more than a pool may hold."""
-    fewer = ours.opened < rival.opened
+    fewer = ours.opened < other.opened
     return Check(
-        f"fewer connections than with {rival.way.name}: {ours.opened:,}, not {rival.opened:,}",
-        fewer if fewer or rival.opened > size else None,
+        f"fewer connections than with {other.way.name}: {ours.opened:,}, not {other.opened:,}",
+        fewer if fewer or other.opened > size else None,
     )

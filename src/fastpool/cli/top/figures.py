@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["clean", "cut", "decimal", "span", "sparkline", "tail", "whole"]
+__all__ = ["clean", "decimal", "shorten", "span", "sparkline", "tail", "whole"]
 
 BARS = " ▁▂▃▄▅▆▇█"
 
@@ -14,7 +14,7 @@ def clean(text: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
-def cut(text: str, width: int) -> str:
+def shorten(text: str, width: int) -> str:
     """At most ``width`` characters; "~" where the end is missing."""
     return text if len(text) <= width else text[: width - 1] + "~"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .figures import cut, decimal, span, tail, whole
+from .figures import decimal, shorten, span, tail, whole
 from .rates import Oldest, Row
 from .watch import View
 
@@ -88,7 +88,7 @@ def _cells(row: Row) -> list[str]:
 def _line(cells: list[str]) -> str:
     padded = []
     for cell, (_, width, number) in zip(cells, COLUMNS, strict=True):
-        cell = cut(cell, width)
+        cell = shorten(cell, width)
         padded.append(cell.rjust(width) if number else cell.ljust(width))
     return " ".join(padded).rstrip()
 
@@ -97,5 +97,5 @@ def _held(row: Row, oldest: Oldest) -> list[str]:
     """Who holds longest, and where it was taken: never cut at its end, where the line stands."""
     who = f"{row.name}: held for {span(oldest.age)} by {oldest.thread or 'an unknown thread'}"
     if oldest.place is None:
-        return [cut(who, WIDTH)]
-    return [cut(f"{who}, taken at", WIDTH), f"    {tail(oldest.place, WIDTH - 4)}"]
+        return [shorten(who, WIDTH)]
+    return [shorten(f"{who}, taken at", WIDTH), f"    {tail(oldest.place, WIDTH - 4)}"]

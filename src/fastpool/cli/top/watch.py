@@ -123,7 +123,9 @@ class Watch:
             version=clean(seen["version"]),
             time=seen["time"],
             rows=rows,
-            series={key: (list(used), list(line)) for key, (used, line) in self._series.items()},
+            series={
+                key: (list(used), list(waiting)) for key, (used, waiting) in self._series.items()
+            },
         )
 
     def _row(self, pool: dict[str, Any], now: float) -> Row:
@@ -134,10 +136,10 @@ class Watch:
         return row_of(pool)
 
     def _continued(self, row: Row) -> tuple[deque[int], deque[int]]:
-        used, line = self._series.get(row.key, (deque(maxlen=HISTORY), deque(maxlen=HISTORY)))
+        used, waiting = self._series.get(row.key, (deque(maxlen=HISTORY), deque(maxlen=HISTORY)))
         used.append(row.used)
-        line.append(row.waiting or 0)
-        return used, line
+        waiting.append(row.waiting or 0)
+        return used, waiting
 
 
 def _as_pool(index: int, channel: dict[str, Any]) -> dict[str, Any]:
