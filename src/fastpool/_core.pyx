@@ -31,7 +31,7 @@ cdef object configure = None  # these two are set by pool/__init__.py; makes the
 cdef object configure_shared = None  # by shared/__init__.py; likewise of a SharedPool
 cdef object configure_keyed = None   # by keyed/__init__.py; likewise of a KeyedPool
 cdef object enlist = None     # by _runtime/registry.py; has ``fastpool.pools()`` list what is made
-cdef object poke = None       # puts a call into the housekeeper's inbox; runs no Python code
+cdef object call_soon = None       # puts a call into the housekeeper's inbox; runs no Python code
 cdef object is_finalizing = sys.is_finalizing
 cdef object generic_alias = type(list[int])
 
@@ -39,8 +39,8 @@ cdef object generic_alias = type(list[int])
 def bind(configure_pool, put_into_inbox):
     """Tells the core who builds managers and where the housekeeper's inbox is; called by
     ``fastpool.pool``, in a forked child once more."""
-    global configure, poke
-    configure, poke = configure_pool, put_into_inbox
+    global configure, call_soon
+    configure, call_soon = configure_pool, put_into_inbox
     return UNSET
 
 
@@ -148,7 +148,7 @@ cdef str handle_shown(object handle, str of, fp_lease *l):
 
 # ---- Time spans -------------------------------------------------------------------------------
 
-cdef int64_t span_of(fp_core *c, object timeout) except -1:
+cdef int64_t ns_of_timeout(fp_core *c, object timeout) except -1:
     """Nanoseconds of a timeout in seconds; None is for ever."""
     if timeout is None:
         return FP_NEVER
@@ -171,10 +171,10 @@ cdef str name_of(fp_core *c):
     return "" if manager is None else manager.name + ": "
 
 
-cdef inline int64_t wait_span(fp_core *c, object block, object timeout) except -1:
+cdef inline int64_t wait_ns(fp_core *c, object block, object timeout) except -1:
     if block is not True and not block:
         return 0
-    return fp_span(c) if timeout is UNSET else span_of(c, timeout)
+    return fp_span(c) if timeout is UNSET else ns_of_timeout(c, timeout)
 
 
 include "core/locks.pxi"
@@ -215,24 +215,24 @@ cdef class Core:
             fp_core_empty(self.c)
             fp_core_retire(self.c)
 
-    def set_queue(self, bint lifo, bint fair, double limit, object span, double max_waiting):
+    def set_queue(self, bint lifo, bint fair, double limit, object timeout, double max_waiting):
         """Queue use: order, fairness, most items (inf: no bound), default timeout in seconds."""
         cdef fp_core *c = self.c
         c.use, c.lifo, c.fair = FP_QUEUE, lifo, fair
         c.limit = size_of(limit)
         c.max_waiting = size_of(max_waiting)
-        c.span = span_of(c, span)
+        c.timeout_ns = ns_of_timeout(c, timeout)
 
-    def set_pool(self, manager, *, bint lifo, bint fair, double limit, span, double max_waiting,
-                 double fresh_for, bint timed, bint asks, bint ask_get, bint ask_put,
+    def set_pool(self, manager, *, bint lifo, bint fair, double limit, timeout, double max_waiting,
+                 double fresh_for, bint timed, bint has_check, bint ask_get, bint ask_put,
                  clock=None):
         """Pool use; times in seconds, inf for never."""
         cdef fp_core *c = self.c
         c.use, c.lifo, c.fair, c.timed = FP_POOL, lifo, fair, timed
-        c.asks = asks
+        c.has_check = has_check
         c.limit = size_of(limit)
         c.max_waiting = size_of(max_waiting)
-        c.span = span_of(c, span)
+        c.timeout_ns = ns_of_timeout(c, timeout)
         c.fresh_for = ns_of(fresh_for)
         if clock is not None:
             self.clock = clock
@@ -256,14 +256,14 @@ cdef class Core:
         self.c.renewing = n
         fp_lock_drop(&self.c.lock)
 
-    def room(self):
+    def has_capacity(self):
         """Whether one more may be opened."""
         fp_lock_take(&self.c.lock)
-        cdef bint room = fp_has_capacity(self.c)
+        cdef bint free = fp_has_capacity(self.c)
         fp_lock_drop(&self.c.lock)
-        return room
+        return free
 
-    def shun(self, uint64_t index, double seconds):
+    def penalize(self, uint64_t index, double seconds):
         """For so long it counts as more loaded than it is."""
         cdef fp_slot *slot = slot_at(self, index)
         fp_lock_take(&self.c.lock)
@@ -362,7 +362,7 @@ cdef class Core:
         """Every event loop has a core of its own; this one serves nobody."""
         self.c.sharded = True
 
-    def tell(self, bint on):
+    def notify_returns(self, bint on):
         """Whether ``Manager.returned`` is called for whatever comes back."""
         if on:
             fp_gate_set(self.c, FP_NOTIFY)
@@ -399,16 +399,16 @@ cdef class Core:
 
     def set_span(self, double seconds):
         """What a call waits at most unless it says otherwise; inf: for ever."""
-        self.c.span = ns_of(seconds)
+        self.c.timeout_ns = ns_of(seconds)
 
-    def reconfigure(self, *, span, double max_waiting, double fresh_for, bint timed,
+    def reconfigure(self, *, timeout, double max_waiting, double fresh_for, bint timed,
                     double most_idle, bint ask_put):
         """New values of what ``set_pool`` and ``set_most_idle`` have said; readers take them one by
         one."""
         cdef fp_core *c = self.c
-        cdef int64_t ns = span_of(c, span)
+        cdef int64_t ns = ns_of_timeout(c, timeout)
         fp_lock_take(&c.lock)
-        c.span, c.fresh_for, c.timed = ns, ns_of(fresh_for), timed
+        c.timeout_ns, c.fresh_for, c.timed = ns, ns_of(fresh_for), timed
         c.max_waiting = size_of(max_waiting)
         self.most_idle = size_of(most_idle)
         if ask_put or c.open > self.most_idle:
@@ -448,67 +448,67 @@ cdef class Core:
         fp_lock_drop(&c.lock)
         return -1 if slot == NULL else <int64_t>number_of(slot)
 
-    def reserve_here(self, SlotGuard hand not None, creator, permit):
+    def reserve_in_caller(self, SlotGuard guard not None, creator, permit):
         """Takes a place under the cap in hand, as CREATING, for a borrower who is going to call the
         factory; False: all are taken, or so many are at it already.  ``permit``: the number of the one
         that it has; None: who waits for one goes first.  Under the manager's lock."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
         cdef set granted = creator.granted
-        cdef double most = creator.most - creator.tries
+        cdef double most = creator.most - creator.in_flight
         if permit is not None:
             granted.discard(permit)
         elif granted:
             return False
         fp_lock_take(&c.lock)
         if (
-            c.creating_here < most and (permit is not None or c.getters.count == 0)
+            c.creating_in_caller < most and (permit is not None or c.getters.count == 0)
             and fp_has_capacity(c) and not fp_gate(c) & (FP_CLOSED | FP_SUSPENDED)
         ):
             slot = fp_slots_reserve(&c.slots)
             if slot != NULL:
                 c.open += 1
                 c.creating += 1
-                c.creating_here += 1
+                c.creating_in_caller += 1
                 if c.open > self.most_idle:
                     fp_gate_set(c, FP_ASK_PUT)
-                hand_take(hand, slot, fp_slot_generation(slot))
+                slot_guard_set(guard, slot, fp_slot_generation(slot))
         fp_check(c)
         fp_lock_drop(&c.lock)
         return slot != NULL
 
-    def create_here(self, SlotGuard hand not None, create, refuse, double lifetime):
+    def create_in_caller(self, SlotGuard guard not None, create, refuse, double lifetime):
         """Calls the factory for the place in hand and lends what it returns, in one step: no signal
         handler comes between.  ``refuse(item)`` raises for what is no resource.  Raises what they
         raise; the place is in hand still, and whoever drops the hand frees it."""
         cdef fp_core *c = self.c
-        cdef fp_slot *slot = hand.slot
+        cdef fp_slot *slot = guard.slot
         number = number_of(slot)
         item = create()
         if item is None or hasattr(type(item), "__await__") or not self.fill(number, item, lifetime):
             refuse(item)
         fp_lock_take(&c.lock)
-        c.creating_here -= 1
+        c.creating_in_caller -= 1
         fp_lock_drop(&c.lock)
         fp_slot_lend(slot)
-        hand_take(hand, slot, fp_slot_generation(slot))
+        slot_guard_set(guard, slot, fp_slot_generation(slot))
         fp_pool_begin(c, slot)
 
-    def free_here(self, SlotGuard hand not None):
+    def free_in_caller(self, SlotGuard guard not None):
         """Gives back the place in hand, if the factory has put nothing there."""
-        cdef fp_slot *slot = hand.slot
-        if slot == NULL or hand.forks != fp_forks or fp_slot_state(slot) != FP_CREATING:
+        cdef fp_slot *slot = guard.slot
+        if slot == NULL or guard.forks != fp_forks or fp_slot_state(slot) != FP_CREATING:
             return
-        hand.slot = NULL
+        guard.slot = NULL
         fp_lock_take(&self.c.lock)
-        self.c.creating_here -= 1
+        self.c.creating_in_caller -= 1
         fp_lock_drop(&self.c.lock)
         self.free(number_of(slot))
 
     @property
-    def creating_here(self):
+    def creating_in_caller(self):
         """How many borrowers call the factory themselves at this moment."""
-        return locked_size(self.c, &self.c.creating_here)
+        return locked_size(self.c, &self.c.creating_in_caller)
 
     def fill(self, uint64_t index, item, double lifetime):
         """Puts a new resource into a reserved slot, as CHECKING.  False: the pool holds it already."""
@@ -568,7 +568,7 @@ cdef class Core:
         # a close that set the gate after the look above has swept, or is about to: help it
         return not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING))
 
-    def keep(self, uint64_t index, double most_idle, bint suspect=False):
+    def recycle(self, uint64_t index, double most_idle, bint suspect=False):
         """``publish`` of what comes back, unless so many are idle already: "surplus".  "unfit": as
         False there; None: it is idle.  One step, so no more are kept than may be idle."""
         return core_keep(self.c, slot_at(self, index), most_idle, suspect)
@@ -701,7 +701,7 @@ cdef class Core:
         fp_lock_drop(&c.lock)
         manager = fp_manager(c, 0)
         if manager is not None:
-            poke((0.0, manager.place_free, (left,)))
+            call_soon((0.0, manager.slot_freed, (left,)))
         if item != NULL:
             Py_DECREF(<object>item)
         return True
@@ -742,19 +742,19 @@ cdef class Core:
         """A snapshot under the lock, each slot read once:
         ``[(index, state, since, dies_at, uses, owner, retire)]``, times in seconds."""
         cdef fp_core *c = self.c
-        cdef size_t n = 0, room
+        cdef size_t n = 0, size
         cdef fp_view *views
         while True:
             fp_lock_take(&c.lock)
-            room = c.open
+            size = c.open
             fp_lock_drop(&c.lock)
-            views = <fp_view *>fp_views_new(room)
+            views = <fp_view *>fp_views_new(size)
             if views == NULL:
                 raise MemoryError
             fp_lock_take(&c.lock)
-            n = fp_views_fill(c, views, room)
+            n = fp_views_fill(c, views, size)
             fp_lock_drop(&c.lock)
-            if n <= room:
+            if n <= size:
                 break
             fp_views_free(views)
         try:
@@ -814,34 +814,34 @@ cdef class Core:
     def callers(self):
         """Those who wait, and those on their way to the line."""
         fp_lock_take(&self.c.lock)
-        cdef size_t n = self.c.getters.count + self.c.coming
+        cdef size_t n = self.c.getters.count + self.c.arriving
         fp_lock_drop(&self.c.lock)
         return n
 
     # -- waiting --
 
-    def come(self, SlotGuard hand not None):
+    def announce_waiter(self, SlotGuard guard not None):
         """The caller asks for a creation and is about to ``take``."""
         fp_lock_take(&self.c.lock)
-        self.c.coming += 1
-        hand.coming, hand.forks = True, fp_forks
+        self.c.arriving += 1
+        guard.announced, guard.forks = True, fp_forks
         fp_lock_drop(&self.c.lock)
 
-    def condemn(self, SlotGuard hand not None, str why):
+    def condemn(self, SlotGuard guard not None, str why):
         """Has the slot in hand, CHECKING, closed by the pool's own threads."""
-        if hand.forks == fp_forks:
-            rescue(self.c, hand.slot, why)
-        hand.slot = NULL
+        if guard.forks == fp_forks:
+            rescue(self.c, guard.slot, why)
+        guard.slot = NULL
 
-    def ask(self, SlotGuard hand not None, Job job not None, call, tuple args, timeout):
+    def ask(self, SlotGuard guard not None, Job job not None, call, tuple args, timeout):
         """Has ``call(*args)`` made on the housekeeper, and the slot in hand with it; waits for the end
         of the job that this begins.  True: the slot is in hand again.  False: it has not ended after
         so many seconds, and whoever ends it has the slot; likewise if a signal handler raises."""
-        cdef fp_slot *slot = hand.slot
-        cdef uint64_t generation = hand.generation
+        cdef fp_slot *slot = guard.slot
+        cdef uint64_t generation = guard.generation
         cdef bint over
-        poke((0.0, call, args))
-        hand.slot = NULL
+        call_soon((0.0, call, args))
+        guard.slot = NULL
         try:
             job.ended.wait(timeout)
         finally:
@@ -849,8 +849,8 @@ cdef class Core:
             over = job.over
             job.given_up = not over
             fp_lock_drop(&self.c.lock)
-            if over and hand.forks == fp_forks:
-                hand_take(hand, slot, generation)
+            if over and guard.forks == fp_forks:
+                slot_guard_set(guard, slot, generation)
         return over
 
     def answer(self, Job job not None):
@@ -870,11 +870,11 @@ cdef class Core:
         fp_lock_drop(&self.c.lock)
         return n
 
-    def take(self, SlotGuard hand not None, span, *, bint in_front=False):
-        """Waits for a slot as LEASED, at most ``span`` seconds, and takes it in hand.
+    def take(self, SlotGuard guard not None, timeout, *, bint in_front=False):
+        """Waits for a slot as LEASED, at most ``timeout`` seconds, and takes it in hand.
 
         Returns "fresh"; "due": the manager has to look at it first; or why there is none: "timeout",
-        "closed", "overloaded", "deadlock" or "room": one more may be opened, so ``come``, start a
+        "closed", "overloaded", "deadlock" or "room": one more may be opened, so ``announce_waiter``, start a
         creation and take once more; "room at head": likewise, and its place in line is kept; "stolen":
         somebody has given it back wrongly meanwhile, so take once more.  Raises
         the factory's own failure for the one waiter it was tried for, and whatever a signal handler
@@ -883,13 +883,13 @@ cdef class Core:
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
         cdef uint64_t generation = 0
-        cdef bint asked = hand_coming(hand)
-        cdef int64_t ns = span_of(c, span)
-        hand.coming = False
+        cdef bint asked = slot_guard_announced(guard)
+        cdef int64_t ns = ns_of_timeout(c, timeout)
+        guard.announced = False
         cdef int state = pool_wait(c, ns, asked, in_front, &slot, &generation)
         if state == FP_GRANTED:
-            hand_take(hand, slot, generation)
-            return hand_begin(hand)
+            slot_guard_set(guard, slot, generation)
+            return slot_guard_begin(guard)
         return REASONS[state]
 
     def waits_since(self, size_t skip):
@@ -914,13 +914,13 @@ cdef class Core:
             raise MemoryError
         Py_INCREF(error)
         fp_lock_take(&self.c.lock)
-        cdef int told = fp_fail(self.c, ticket, <void *>error, note)
+        cdef int outcome = fp_fail(self.c, ticket, <void *>error, note)
         fp_lock_drop(&self.c.lock)
-        if told != 2:
+        if outcome != 2:
             fp_waiter_free(note)
-        if told == 0:
+        if outcome == 0:
             Py_DECREF(error)
-        return told != 0
+        return outcome != 0
 
 
 cdef str core_keep(fp_core *c, fp_slot *slot, double most_idle, bint suspect):
@@ -929,7 +929,7 @@ cdef str core_keep(fp_core *c, fp_slot *slot, double most_idle, bint suspect):
     fp_defer_begin()
     fp_lock_take(&c.lock)
     # what callers wait for is none too many
-    surplus = most_idle != INFINITY and fp_has_idle(c, most + c.getters.count + c.coming)
+    surplus = most_idle != INFINITY and fp_has_idle(c, most + c.getters.count + c.arriving)
     if not surplus and not fp_gate(c) & FP_CLOSED and fp_pool_end(c, slot):
         if suspect:
             fp_slot_suspect(slot)
@@ -960,7 +960,8 @@ cdef tuple COUNTED = ("created", "create_failures", "timeouts", "overloads")
 cdef tuple STATES = ("free", "creating", "idle", "leased", "checking", "closing")
 cdef dict REASONS = {
     FP_WAITING: "timeout", FP_EXPIRED: "timeout", FP_REFUSED: "closed", FP_OVERLOADED: "overloaded",
-    FP_DEADLOCK: "deadlock", FP_MAY_OPEN: "room", FP_MAY_OPEN_AT_HEAD: "room at head", FP_STOLEN: "stolen",
+    FP_DEADLOCK: "deadlock", FP_MAY_OPEN: "may open",
+    FP_MAY_OPEN_AT_HEAD: "may open at head", FP_STOLEN: "stolen",
 }
 
 
@@ -1008,7 +1009,7 @@ def assign(thing, dict values):
         setattr(thing, name, value)
 
 
-def keep(thing):
+def keep_forever(thing):
     """Keeps it until the process ends: it is not even finalised then."""
     Py_INCREF(thing)
 
@@ -1062,7 +1063,7 @@ def _install():
     fp_install_traverse(<PyTypeObject *>Core, <size_t>(<char *>&core.c - <char *><PyObject *>core))
     fp_install_fork()
     global fp_lend_due, fp_notify_manager, fp_lease_ended
-    fp_lend_due, fp_notify_manager, fp_lease_ended = lend_due, tell, lease_ended
+    fp_lend_due, fp_notify_manager, fp_lease_ended = lend_due, notify_manager, lease_ended
     fp_install_next(<PyTypeObject *>Wait, wait_step)
     global fp_before_wait
     fp_before_wait = before_wait

@@ -50,20 +50,20 @@ def configure(new: Any, reset: Any) -> None:
 
 def in_use() -> None:
     """Some cache keeps something, for the first time since time was watched last."""
-    scheduler.watch(time.monotonic() + EPOCH, due)
+    scheduler.call_at(time.monotonic() + EPOCH, due)
 
 
 def due() -> None:
     """On the housekeeper's thread: ends a generation, unless the collector has done so lately."""
     now = time.monotonic()
-    if (at := _core.caches_turned() + EPOCH) <= now:
-        dropped, used = _core.turn_caches()
+    if (at := _core.caches_advanced() + EPOCH) <= now:
+        dropped, used = _core.advance_caches()
         if dropped:
             _workers.submit(dropped.clear)
         if not used:
             return  # until in_use() is called again
         at = now + EPOCH
-    scheduler.watch(at, due)
+    scheduler.call_at(at, due)
 
 
 def _after_fork_in_child() -> None:

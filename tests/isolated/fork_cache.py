@@ -58,7 +58,7 @@ for _ in range(5):
     child = os.fork()
     if not child:
         try:
-            eventually(lambda: scheduler._keepers)
+            eventually(lambda: scheduler._schedulers)
             housekept()
             # What was not lent at that moment is here, put by threads that are gone or not.
             got = [things.get() for _ in range(30)]
@@ -71,8 +71,8 @@ for _ in range(5):
             for _ in range(5):
                 Crew().start(lambda: things.put(Thing())).result()
             gc.collect()
-            _core.turn_caches()
-            _core.turn_caches()
+            _core.advance_caches()
+            _core.advance_caches()
 
             # The child's own worker lets go of what time has made old.
             class Last:
@@ -80,9 +80,9 @@ for _ in range(5):
                     ended.append(threading.current_thread().name)
 
             things.put(Last())
-            _core.turn_caches()
+            _core.advance_caches()
             cache.EPOCH = 0.0
-            cache.scheduler.poke(cache.due)
+            cache.scheduler.call_soon(cache.due)
             eventually(lambda: ended)
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 For tests of one thread that go step by step: nothing is waited for, so they take as long on a busy
 machine as the work itself.  What is handed over is put in a line, and done in that order
 
-- when a caller is about to wait for it (``Manager.come``), and
+- when a caller is about to wait for it (``Manager.announce_waiter``), and
 - when the test says so: ``OneThread.work()``; ``ManualClock.advance`` does it as well.
 """
 
@@ -32,7 +32,7 @@ class OneThread(contextlib.ExitStack):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line: deque[Call] = deque()
+        self.queue: deque[Call] = deque()
         self.me = threading.get_ident()
         self.working = False
 
@@ -48,13 +48,13 @@ class OneThread(contextlib.ExitStack):
                 if threading.get_ident() != self.me or at > time.monotonic():
                     outside.put(entry)
                 else:
-                    self.line.append((call, args))
+                    self.queue.append((call, args))
 
         self._put_in(scheduler, "_inbox", Inbox)
         for module in (keyed_manager, _manager, _creation):
             self._put_in(module, "ThreadGroup", self._workers)
         for manager in (_manager.Manager, _key_pool.KeyPool):
-            self._put_in(manager, "come", self._coming(manager.come))
+            self._put_in(manager, "announce_waiter", self._announcing(manager.announce_waiter))
         self.callback(_core.bind, pool.configure, outside.put)
         _core.bind(pool.configure, Inbox.put)
         return self
@@ -65,9 +65,9 @@ class OneThread(contextlib.ExitStack):
     def _workers(self, name: str, limit: float, context: object = None) -> InLine:
         return InLine(self)
 
-    def _coming(self, come: Callable[..., None]) -> Callable[..., None]:
+    def _announcing(self, announce_waiter: Callable[..., None]) -> Callable[..., None]:
         def come_and_work(*args: Any) -> None:
-            come(*args)
+            announce_waiter(*args)
             self.work()
 
         return come_and_work
@@ -77,8 +77,8 @@ class OneThread(contextlib.ExitStack):
         assert not self.working, "one thing leads to another, but not inside of it"
         self.working = True
         try:
-            while self.line:
-                call, args = self.line.popleft()
+            while self.queue:
+                call, args = self.queue.popleft()
                 call(*args)
         finally:
             self.working = False
@@ -93,15 +93,15 @@ class InLine:
         self.world = world
 
     def submit(self, call: Callable[..., object], *args: Any) -> None:
-        self.world.line.append((call, args))
+        self.world.queue.append((call, args))
 
     hand_over = submit
 
-    def settle(self, timeout: float) -> bool:
+    def wait_idle(self, timeout: float) -> bool:
         self.world.work()
         return True
 
-    def excuse(self, threads: int = 1) -> None:
+    def replace_stuck(self, threads: int = 1) -> None:
         """There is none to be excused."""
 
     def stop(self) -> None:

@@ -129,8 +129,8 @@ class KeyedMachine(RuleBasedStateMachine):
         for key in known:
             assert stats.keys[key].open == model.open_of(key)
             assert stats.keys[key].idle == len(model.idle_of(key))
-        assert manager.places.opened == stats.open
-        assert not (manager.places.bare or manager.places.short)
+        assert manager.arbiter.opened == stats.open
+        assert not (manager.arbiter.starved or manager.arbiter.underserved)
 
     def teardown(self) -> None:
         if not hasattr(self, "pool"):

@@ -276,7 +276,7 @@ static void books_of_pool(int expected) {
     EQUAL(core->open, (size_t)expected);
     EQUAL(core->getters.count, 0u);
     EQUAL(core->failures.count, 0u);
-    EQUAL(core->coming, 0u);
+    EQUAL(core->arriving, 0u);
     EQUAL(core->creating, 0u);
     EQUAL(fp_gate(core) & FP_WAITER_BITS, 0u);
     EQUAL(drained(), expected);
@@ -486,9 +486,9 @@ static void start_tries(void) {
 
 static void come(int callers) {
     fp_lock_take(&core->lock);
-    core->coming += (size_t)callers;
+    core->arriving += (size_t)callers;
     fp_waiter *spare = fp_spare_failure(core);
-    CHECK(core->failures.count <= core->coming);
+    CHECK(core->failures.count <= core->arriving);
     fp_lock_drop(&core->lock);
     if (spare != NULL) {
         Py_DECREF((PyObject *)spare->grant);

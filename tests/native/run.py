@@ -147,14 +147,14 @@ MUTANTS = [
     Mutant(
         "creation: caller on its way forgotten",
         "core/core.h",
-        "size_t callers = c->getters.count + c->coming - c->failures.count, idle = 0;",
+        "size_t callers = c->getters.count + c->arriving - c->failures.count, idle = 0;",
         "size_t callers = c->getters.count, idle = 0;",
         ("creation",),
     ),
     Mutant(
         "creation: failure left for nobody",
         "core/core.h",
-        "fp_waiter *failure = c->failures.count > c->coming ? c->failures.first : NULL;",
+        "fp_waiter *failure = c->failures.count > c->arriving ? c->failures.first : NULL;",
         "fp_waiter *failure = NULL;",
         ("creation",),
     ),

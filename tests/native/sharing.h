@@ -144,7 +144,7 @@ static void wait_and_share(worker *me) {
         void *error = NULL;
         int interrupted;
         fp_lock_take(&core->lock);
-        core->coming++; /* there is no manager here to ask for one more */
+        core->arriving++; /* there is no manager here to ask for one more */
         fp_lock_drop(&core->lock);
         storm = may_be_interrupted;
         uint64_t granted = 0;

@@ -187,12 +187,12 @@ def watched(history: History) -> Any:
             task = asyncio.current_task()
             self.who = task.get_name() if task is not None else "?"
 
-        def join_pool(self, hand: Any, task: int, span: Any, *, in_front: bool) -> Any:
+        def join_pool(self, guard: Any, task: int, timeout: Any, *, in_front: bool) -> Any:
             # the core would see by its own clock, not by the schedule's, that a time is over
-            reason = super().join_pool(hand, task, None if span else span, in_front=in_front)
+            reason = super().join_pool(guard, task, None if timeout else timeout, in_front=in_front)
             if reason is None:
-                if span is not None:
-                    self.its.expire(self, span)
+                if timeout is not None:
+                    self.its.expire(self, timeout)
                 self._note("join", "front" if in_front else "end")
             return reason
 

@@ -242,7 +242,7 @@ class Schedule:
                     if vars(module).get(attribute) is real:
                         self.put_in(module, attribute, fake)
         self.put_in(scheduler, "_inbox", inbox)
-        self.put_in(scheduler, "_keepers", {})
+        self.put_in(scheduler, "_schedulers", {})
         # No thread from outside starts a housekeeper in between: it would be a real one, on the
         # inbox of the actors.  What it says goes to the real one.
         self.put_in(scheduler, "start", made(scheduler.start, lambda: None))

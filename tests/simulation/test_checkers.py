@@ -365,7 +365,7 @@ def test_what_it_puts_in_is_taken_out_again() -> None:
     World(1, Plan()).play()
     after = [vars(module) for module in (threads, scheduler, loop)]
     for was, now in zip(before, after):
-        assert {name for name in was if was[name] is not now[name]} <= {"_keepers"}
+        assert {name for name in was if was[name] is not now[name]} <= {"_schedulers"}
     assert loop._core is _core
     with FastPool(1, factory=object) as pool, pool.lease() as resource:
         assert resource is not None
@@ -379,10 +379,10 @@ def test_a_thread_from_outside_has_the_real_housekeeper(crew: Crew) -> None:
     told = threading.Event()
     with Schedule(1) as schedule:
         before = threading.active_count()
-        crew.start(scheduler.poke, told.set).result()
+        crew.start(scheduler.call_soon, told.set).result()
         assert told.wait(PATIENCE) and threading.active_count() <= before
         seen: list[float] = []
-        scheduler.poke(lambda: seen.append(schedule.now))
+        scheduler.call_soon(lambda: seen.append(schedule.now))
         schedule.until(lambda: seen)  # the actors have one of their own
 
 

@@ -85,7 +85,7 @@ def test_a_cache_keeps_its_books(crew: Crew, fast_switching: None) -> None:
     def disturb() -> None:
         dice = random.Random(SEED)
         while not over.wait(dice.random() * 0.002):
-            _core.turn_caches()
+            _core.advance_caches()
             if dice.randrange(10) == 0:
                 gc.collect()
             brief = ObjectCache(Owned)

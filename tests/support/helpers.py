@@ -66,7 +66,7 @@ def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
 def housekept() -> None:
     """Wait until the housekeeper has done what it was told to before."""
     done = threading.Event()
-    scheduler.poke(done.set)
+    scheduler.call_soon(done.set)
     assert done.wait(PATIENCE), "the housekeeper is stuck"
 
 
@@ -79,7 +79,7 @@ def unattended() -> Iterator[None]:
         held.set()
         go_on.wait(3 * PATIENCE)
 
-    scheduler.poke(hold)
+    scheduler.call_soon(hold)
     assert held.wait(PATIENCE), "the housekeeper is stuck"
     try:
         yield
@@ -93,12 +93,12 @@ def settled(pool: Any) -> None:
     A worker has something left to do when a resource is lent or a place is free, and may look then
     whether more is wanted."""
     manager = _core.manager(getattr(pool, "_real", pool), "a test")  # a face stands for a pool
-    workers = [*manager.workers(), manager.errands]
+    workers = [*manager.workers(), manager.offload_threads]
 
     def quiet() -> bool:
-        before = all(each.settle(0) for each in workers)
+        before = all(each.wait_idle(0) for each in workers)
         housekept()
-        return before and all(each.settle(0) for each in workers)
+        return before and all(each.wait_idle(0) for each in workers)
 
     eventually(quiet)
 

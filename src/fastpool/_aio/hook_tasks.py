@@ -47,9 +47,9 @@ class HookTasks:
         closed."""
         context = scheduler.context_of_caller(self._context)
         if _get_running_loop() is self.loop:
-            self.loop.call_soon(self.insist, call, *args, context=context)
+            self.loop.call_soon(self.ensure_runs, call, *args, context=context)
         else:
-            self.loop.call_soon_threadsafe(self.insist, call, *args, context=context)
+            self.loop.call_soon_threadsafe(self.ensure_runs, call, *args, context=context)
 
     def offer(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> bool:
         """As ``submit``: a task always begins soon."""
@@ -64,7 +64,7 @@ class HookTasks:
         task.add_done_callback(self._under_way.discard)
         return task
 
-    def insist(
+    def ensure_runs(
         self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> asyncio.Task[Any]:
         """As ``begin``.  Whoever cancels all tasks of the loop may hit one that has not begun, and
@@ -78,13 +78,13 @@ class HookTasks:
 
         def ended(_: object) -> None:
             if not begun and not self.loop.is_closed():
-                self.insist(call, *args)
+                self.ensure_runs(call, *args)
 
         task = self.begin(work)
         task.add_done_callback(ended)
         return task
 
-    def excuse(self, tasks: int = 1) -> None:
+    def replace_stuck(self, tasks: int = 1) -> None:
         """Nothing: tasks stand in nobody's way."""
 
     def stop(self) -> None:
@@ -97,7 +97,7 @@ class HookTasks:
             if work.cr_frame is not None and not (work.cr_suspended or work.cr_running):
                 work.close()
 
-    def settle(self, timeout: float) -> bool:
+    def wait_idle(self, timeout: float) -> bool:
         """Waits, in another thread than the loop's, until nothing is under way."""
         if _get_running_loop() is self.loop or not self.loop.is_running():
             return not self._under_way

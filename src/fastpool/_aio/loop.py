@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from ..pool._manager import Manager
 
-__all__ = ["aclose", "borrow", "enter", "get", "loop_of", "settle", "warm"]
+__all__ = ["aclose", "acquire_slow", "enter", "get", "give_back", "loop_of", "warm"]
 
 #: How soon it is found out that a loop was closed while its tasks waited, in seconds.
 LOOK = 0.1
-ROOM = ("room", "room at head")  # of what a wait ends with: one more may be opened
+MAY_OPEN = ("may open", "may open at head")  # of what a wait ends with: one more may be opened
 
 
 # ---- Mailboxes ---------------------------------------------------------------------------------
@@ -37,64 +37,64 @@ ROOM = ("room", "room at head")  # of what a wait ends with: one more may be ope
 
 # Not in the records: one may go with its loop in one cycle, and a socket that is collected in it
 # complains before it can be closed.
-_bells: dict[int, WakeupFd] = {}
+_wakeups: dict[int, WakeupFd] = {}
 
 
 class Loop(_core.Mailbox):
     """What is kept for one event loop, as an attribute of it: so it goes when the loop goes, with
     all that waits there."""
 
-    rope = -1  # of one that is not made to the end
+    write_fd = -1  # of one that is not made to the end
 
-    def __init__(self, rope: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.rope = rope
+    def __init__(self, write_fd: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.write_fd = write_fd
         self.loop = loop
         # uvloop's own clock is that of the start of the iteration; a test's loop may have another
         clock = time.monotonic if abs(loop.time() - time.monotonic()) < 1.0 else loop.time
-        self.errands: dict[int, weakref.ref[OffloadedCall]] = {}
+        self.offloaded_calls: dict[int, weakref.ref[OffloadedCall]] = {}
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()  # that have resources of this loop
         self.own_time = clock is not time.monotonic
         self.expire = Timeouts(loop, clock, self.waits).add
 
     def __del__(self) -> None:
         self.close()  # first nobody rings any more, then the bell goes
-        bell = _bells.pop(self.rope, None)
-        if bell is not None:
-            bell.close()
+        wakeup = _wakeups.pop(self.write_fd, None)
+        if wakeup is not None:
+            wakeup.close()
 
-    def hear(self) -> None:
+    def on_wakeup(self) -> None:
         try:
-            _bells[self.rope].hear()
+            _wakeups[self.write_fd].drain()
             self.open()
         except BaseException:  # a signal handler's: what was taken in would have to be heard again
-            self.ring()
+            self.wake()
             raise
 
     @property
     def busy(self) -> bool:
         """Whether anything waits there."""
-        return bool(self.waits or self.errands)
+        return bool(self.waits or self.offloaded_calls)
 
-    def forsake(self) -> None:
+    def on_loop_closed(self) -> None:
         """The loop is closed: what its tasks were granted goes to others."""
         self.close()
         for wait in list(self.waits):
             wait.abandon()
-        for found in list(self.errands.values()):
-            errand = found()
-            if errand is not None:
-                errand.abandon()
+        for found in list(self.offloaded_calls.values()):
+            offloaded = found()
+            if offloaded is not None:
+                offloaded.abandon()
         for pool in list(self.pools):
             pool.forget_closed()
 
 
-def _meet(loop: asyncio.AbstractEventLoop) -> Loop:
+def _new_loop(loop: asyncio.AbstractEventLoop) -> Loop:
     """A record with a bell that the loop listens to."""
-    bell = WakeupFd()
-    its = Loop(bell.rope, loop)
-    _bells[bell.rope] = bell
+    wakeup = WakeupFd()
+    its = Loop(wakeup.write_fd, loop)
+    _wakeups[wakeup.write_fd] = wakeup
     try:
-        loop.add_reader(bell.ear, its.hear)
+        loop.add_reader(wakeup.read_fd, its.on_wakeup)
     except NotImplementedError:
         raise RuntimeError(
             f"fastpool needs an event loop that can watch a descriptor, and {loop!r} cannot: "
@@ -117,21 +117,21 @@ def loop_of(loop: asyncio.AbstractEventLoop | None) -> Loop:
     try:
         found: Loop = loop._fastpool  # type: ignore[attr-defined]
     except AttributeError:
-        _forsake_closed()  # a new loop often follows one that was closed
-        found = loop._fastpool = _meet(loop)  # type: ignore[attr-defined]
+        _forget_closed_loops()  # a new loop often follows one that was closed
+        found = loop._fastpool = _new_loop(loop)  # type: ignore[attr-defined]
         with _lock.hold():
             _loops.add(found)
     return found
 
 
-def _forsake_closed() -> bool:
+def _forget_closed_loops() -> bool:
     """True if somebody waits on a loop that is not closed."""
     waits = False
     with _lock.hold():
         known = list(_loops)
     for its in known:
         if its.loop.is_closed():
-            its.forsake()
+            its.on_loop_closed()
             with _lock.hold():
                 _loops.discard(its)
         else:
@@ -142,14 +142,14 @@ def _forsake_closed() -> bool:
 def _look() -> None:
     """On the housekeeper, as long as any task waits."""
     _core.set_watching(False)
-    if _forsake_closed():
+    if _forget_closed_loops():
         _look_later()
 
 
 def _look_later() -> None:
     try:
         _core.set_watching(True)
-        scheduler.watch(time.monotonic() + LOOK, _look)
+        scheduler.call_at(time.monotonic() + LOOK, _look)
     except BaseException:  # a signal handler's: nobody may rely on a look that does not come
         _core.set_watching(False)
         raise
@@ -177,9 +177,9 @@ if hasattr(os, "register_at_fork"):
 
 def _off_loop(manager: Manager, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
     """``call(*args)`` on a worker, begun at once; await its result."""
-    errand = OffloadedCall(lambda: None)
-    errand.send(manager, call, *args)
-    return errand.result()
+    offloaded = OffloadedCall(lambda: None)
+    offloaded.send(manager, call, *args)
+    return offloaded.result()
 
 
 class OffloadedCall:
@@ -191,18 +191,20 @@ class OffloadedCall:
         self.to_begin, self.to_end, self.to_leave = _core.Once(), _core.Once(), _core.Once()
         self.undo = undo
         loop: Any = _get_running_loop()
-        self.errands = errands = loop_of(loop).errands  # first: it refuses where asyncio runs not
+        self.offloaded_calls = offloaded_calls = loop_of(
+            loop
+        ).offloaded_calls  # first: it refuses where asyncio runs not
         self.loop = loop
         self.future = loop.create_future()
         self.found: Any = None
         self.error: BaseException | None = None
         me = id(self)
-        errands[me] = weakref.ref(self, lambda _: errands.pop(me, None))
+        offloaded_calls[me] = weakref.ref(self, lambda _: offloaded_calls.pop(me, None))
 
     def send(self, manager: Manager, call: Callable[..., Any], *args: Any) -> None:
         """Has it begun."""
         _look_later()
-        manager.errands.hand_over(self.run, call, args)
+        manager.offload_threads.hand_over(self.run, call, args)
 
     def run(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """On a worker."""
@@ -227,7 +229,7 @@ class OffloadedCall:
             self.abandon()
             raise
         finally:
-            self.errands.pop(id(self), None)
+            self.offloaded_calls.pop(id(self), None)
         if self.error is not None:
             raise self.error
         return self.found
@@ -253,118 +255,127 @@ class OffloadedCall:
 # ---- Borrowing ---------------------------------------------------------------------------------
 
 
-async def borrow(
+async def acquire_slow(
     manager: Any,
-    hand: _core.SlotGuard,
+    guard: _core.SlotGuard,
     reason: str | None,
-    span: float | None,
+    timeout: float | None,
     take: Callable[[_core.SlotGuard], Any],
 ) -> Any:
-    """As ``Manager.borrow``, for a task; ends with ``take(hand)``.  ``manager``: or a ``LoopPool``,
-    which awaits its hooks."""
+    """As ``Manager.acquire_slow``, for a task; ends with ``take(guard)``.  ``manager``: or a
+    ``LoopPool``, which awaits its hooks."""
     start = time.monotonic()
     in_front = asked = missed = False
-    wait = errand = None
+    wait = offloaded = None
     try:
         its, me, core = _core.current(), _core.task(), manager.core
         if manager.maintenance.dozing:
             manager.maintenance.wake_up()
         while reason != "fresh":
             if reason == "due" and manager.awaits:
-                if await manager.checking.aexamine(hand, start, span):
+                if await manager.checking.aexamine(guard, start, timeout):
                     break
                 in_front = True
             elif reason == "due":
-                away = _core.hand(core)
-                errand = OffloadedCall(away.drop)
-                away.receive(hand)
-                errand.send(manager, manager.checking.examine, away, start, span)
-                if await errand.result():
-                    hand.receive(away)  # now the errand has nothing to undo any more
+                away = _core.slot_guard(core)
+                offloaded = OffloadedCall(away.drop)
+                away.receive(guard)
+                offloaded.send(manager, manager.checking.examine, away, start, timeout)
+                if await offloaded.result():
+                    guard.receive(away)  # now the errand has nothing to undo any more
                     break
                 in_front = True
-            elif reason in ROOM:
-                if span == 0:
-                    raise manager.refusal("timeout", start, span)
+            elif reason in MAY_OPEN:
+                if timeout == 0:
+                    raise manager.refusal("timeout", start, timeout)
                 missed = True
-                manager.come(hand, start, span, me)
-                in_front, asked = in_front or asked or reason == "room at head", True
+                manager.announce_waiter(guard, start, timeout, me)
+                in_front, asked = in_front or asked or reason == "may open at head", True
             elif reason == "stolen":
                 in_front = True
             elif reason is not None:
-                raise manager.refusal(reason, start, span)
-            left = None if span is None else max(0.0, start + span - time.monotonic())
+                raise manager.refusal(reason, start, timeout)
+            left = None if timeout is None else max(0.0, start + timeout - time.monotonic())
             wait = _core.Wait(core, its)
             try:
-                reason = wait.join_pool(hand, me, left, in_front=in_front)
+                reason = wait.join_pool(guard, me, left, in_front=in_front)
                 if reason is None:
                     missed = True
                     await wait
                     reason = wait.outcome
                     if manager.awaits:  # of two that it was notified of, another loop may want one
-                        manager.shards.came_back()
+                        manager.shards.on_idle()
             except _core.Permit as granted:
-                scheduler.poke(manager.creator.create_for_task, granted.args[0])
-                reason, in_front = "room", True
+                scheduler.call_soon(manager.creator.create_for_task, granted.args[0])
+                reason, in_front = "may open", True
         if manager.tracking.on:
-            manager.tracking.note(hand)
+            manager.tracking.note(guard)
         if missed and manager.listeners is not None:
             manager.acquired_after_wait(time.monotonic() - start)
-        return take(hand)
+        return take(guard)
     except BaseException:
         if wait is not None:
             wait.close()  # a signal handler may have raised between the line and the await
-        if errand is not None:
-            errand.retract()
-        hand.drop()
+        if offloaded is not None:
+            offloaded.retract()
+        guard.drop()
         raise
 
 
 def enter(
-    lease: _core.Lease[Any] | _core.SharedLease[Any], hand: _core.SlotGuard, block: bool = True
+    lease: _core.Lease[Any] | _core.SharedLease[Any], guard: _core.SlotGuard, block: bool = True
 ) -> Awaitable[Any]:
     """The slow path of ``async with pool.lease()``."""
-    manager, reason, span = _core.lease_asks(lease, hand)
-    return borrow(manager, hand, reason, span, lambda hand: _core.lease_keep(lease, hand, block))
+    manager, reason, timeout = _core.lease_asks(lease, guard)
+    return acquire_slow(
+        manager, guard, reason, timeout, lambda guard: _core.lease_keep(lease, guard, block)
+    )
 
 
-def get(pool: Any, hand: _core.SlotGuard | None, timeout: Any) -> Awaitable[Any]:
+def get(pool: Any, guard: _core.SlotGuard | None, timeout: Any) -> Awaitable[Any]:
     """The slow path of ``aget`` in pool use."""
-    core, manager, span = _core.asks(pool, timeout)
-    reason = None if hand is None else "due"
-    return borrow(manager, hand or _core.hand(core), reason, span, _core.SlotGuard.give)
+    core, manager, timeout = _core.asks(pool, timeout)
+    reason = None if guard is None else "due"
+    return acquire_slow(
+        manager, guard or _core.slot_guard(core), reason, timeout, _core.SlotGuard.give
+    )
 
 
 # ---- Returning ---------------------------------------------------------------------------------
 
 
-def settle(
+def give_back(
     manager: Any, index: int, error: BaseException | None, discard: bool
 ) -> Awaitable[None] | None:
     """The slow path of a return, begun at once: hooks run on a worker, or in a task of the pool's.
     None: all is done."""
     hooks = manager.hooks
-    if hooks.reset is None and error is None and not discard and manager.unfit(index, None) is None:
+    if (
+        hooks.reset is None
+        and error is None
+        and not discard
+        and manager.validate(index, None) is None
+    ):
         used = manager.tracking.forget(index) if manager.tracking.on else None
-        if manager.keep(index) is None:
-            manager.came_back()
+        if manager.recycle(index) is None:
+            manager.on_idle()
             if used is not None:
                 manager.was_used(used)
             return None
 
     if manager.awaits:
-        begun: Awaitable[None] | None = manager.settled(index, error, discard)
+        begun: Awaitable[None] | None = manager.begin_give_back(index, error, discard)
         return begun
 
     def end() -> None:
         try:
-            manager.settle(index, error, discard)
+            manager.give_back(index, error, discard)
         except BaseException:
             manager.rescue(index, "interrupted")
             raise
 
     if _get_running_loop() is None:  # trio, which has nothing to wake: it is begun and not awaited
-        manager.errands.hand_over(end)
+        manager.offload_threads.hand_over(end)
         return None
     return _off_loop(manager, end)
 

@@ -160,18 +160,18 @@ async def enter_key(lease: Any, block: bool) -> Any:
     if not due and found is not MISSED:
         return found
     try:
-        branch = lease._manager().pin(lease.key)
+        key_pool = lease._manager().pin(lease.key)
     except BaseException:
         if due:
             found.drop()
         raise
     try:
-        hand = lease._turn(branch.core, found if due else None)
-        resource = await (_aio or _load()).enter(lease, hand, block)
+        guard = lease._guard_for(key_pool.core, found if due else None)
+        resource = await (_aio or _load()).enter(lease, guard, block)
         lease._entered()
         return resource
     finally:
-        branch.unpin()
+        key_pool.unpin()
 
 
 async def units_acquire(self: Any, n: int = 1, timeout: float | None = None) -> None:
@@ -191,9 +191,9 @@ async def units_enter(self: Any) -> Any:
     return self
 
 
-def settle(manager: Any, index: int, error: BaseException | None, discard: bool) -> Any:
+def give_back(manager: Any, index: int, error: BaseException | None, discard: bool) -> Any:
     """The slow path of a return by a task; something to await, or None."""
-    return (_aio or _load()).settle(manager, index, error, discard)
+    return (_aio or _load()).give_back(manager, index, error, discard)
 
 
 class OfResource:
@@ -235,7 +235,7 @@ def named(function: Any, name: str) -> Any:
 
 def install() -> None:
     """Puts them there; once."""
-    _core.add_faces(
+    _core.add_async_methods(
         {
             "aget": aget,
             "aput": aput,
@@ -248,9 +248,9 @@ def install() -> None:
             "__aexit__": exit_pool,
         },
         {"__aenter__": enter_lease, "__dir__": without_theirs, **OF_RESOURCES},
-        settle,
+        give_back,
     )
-    _core.add_shared_faces(
+    _core.add_shared_async_methods(
         {
             "aget": named(share_get, "aget"),
             "aacquire": named(share_acquire, "aacquire"),
@@ -263,7 +263,7 @@ def install() -> None:
         },
         {"__aenter__": enter_lease, "__dir__": without_theirs, **OF_RESOURCES},
     )
-    _core.add_semaphore_faces(
+    _core.add_semaphore_async_methods(
         {"aacquire": named(units_acquire, "aacquire")},
         {"__aenter__": named(units_enter, "__aenter__")},
     )
@@ -271,7 +271,7 @@ def install() -> None:
 
 def install_keyed() -> None:
     """The same for ``KeyedPool``."""
-    _core.add_keyed_faces(
+    _core.add_keyed_async_methods(
         {
             "aacquire": named(keyed_acquire, "aacquire"),
             "acheck_idle": acheck_idle,

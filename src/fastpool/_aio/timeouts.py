@@ -36,9 +36,9 @@ class Timeouts:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = INF
 
-    def add(self, wait: _core.Wait, span: float) -> None:
-        """Has the wait end after ``span`` seconds."""
-        at = self.clock() + span
+    def add(self, wait: _core.Wait, timeout: float) -> None:
+        """Has the wait end after ``timeout`` seconds."""
+        at = self.clock() + timeout
         if len(self._entries) > 2 * len(self.waits) + 64:  # most waits end long before
             self._entries[:] = [entry for entry in self._entries if entry[2].pending]
             heapify(self._entries)
@@ -49,10 +49,10 @@ class Timeouts:
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(max(0.0, at - self.clock()), self._tell)
+        self._timer = self.loop.call_later(max(0.0, at - self.clock()), self._expire_some)
         self._timer_at = at
 
-    def _tell(self) -> None:
+    def _expire_some(self) -> None:
         self._timer, self._timer_at = None, INF
         entries, now, left = self._entries, self.clock(), AT_ONCE
         try:

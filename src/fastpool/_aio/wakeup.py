@@ -9,25 +9,25 @@ __all__ = ["WakeupFd"]
 
 
 class WakeupFd:
-    """``rope``: the descriptor to write to; ``ear``: the one that is readable then."""
+    """``write_fd``: the descriptor to write to; ``read_fd``: the one that is readable then."""
 
     def __init__(self) -> None:
         self._ends: tuple[socket.socket, ...] = ()
         if hasattr(os, "eventfd"):
-            self.ear = self.rope = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self.read_fd = self.write_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             return
         self._ends = socket.socketpair()
         for end in self._ends:
             end.setblocking(False)
-        self.ear, self.rope = (end.fileno() for end in self._ends)
+        self.read_fd, self.write_fd = (end.fileno() for end in self._ends)
 
-    def hear(self) -> None:
+    def drain(self) -> None:
         """Takes in what was written."""
         try:
             if self._ends:
                 self._ends[0].recv(4096)
             else:
-                os.read(self.ear, 8)
+                os.read(self.read_fd, 8)
         except BlockingIOError:
             pass
 
@@ -36,4 +36,4 @@ class WakeupFd:
             for end in self._ends:
                 end.close()
         else:
-            os.close(self.ear)
+            os.close(self.read_fd)

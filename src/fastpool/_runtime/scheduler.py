@@ -1,7 +1,7 @@
 """The one housekeeper thread for all pools: sleeps until the next deadline, runs no user code.
 
-Pools are known by weak references.  ``poke`` is safe anywhere, in finalisers and signal handlers
-too: it puts into a ``SimpleQueue``, which is re-entrant, and takes no lock.
+Pools are known by weak references.  ``call_soon`` is safe anywhere, in finalisers and signal
+handlers too: it puts into a ``SimpleQueue``, which is re-entrant, and takes no lock.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["context_of_caller", "inbox_put", "poke", "restart", "start", "watch"]
+__all__ = ["call_at", "call_soon", "context_of_caller", "inbox_put", "restart", "start"]
 
 _inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]] = SimpleQueue()
-_keepers: dict[str, threading.Thread] = {}  # the one that is at it
+_schedulers: dict[str, threading.Thread] = {}  # the one that is at it
 
 
-def poke(call: Callable[..., object], *args: Any) -> None:
+def call_soon(call: Callable[..., object], *args: Any) -> None:
     """Has ``call(*args)`` run on the housekeeper thread, soon; it must not block or call hooks."""
     _inbox.put((0.0, call, args))
-    if not _keepers:
+    if not _schedulers:
         start()
 
 
-def watch(at: float, call: Any, *args: Any) -> None:
+def call_at(at: float, call: Any, *args: Any) -> None:
     """Has ``call(*args)`` run when ``time.monotonic()`` reaches ``at``.  Bound methods are held
     weakly, so that a deadline keeps no pool alive."""
     if getattr(call, "__self__", None) is not None:
         call = weakref.WeakMethod(call)
     _inbox.put((at, call, args))
-    if not _keepers:
+    if not _schedulers:
         start()
 
 
@@ -53,14 +53,14 @@ def inbox_put() -> Callable[[tuple[float, Any, tuple[Any, ...]]], None]:
 
 def restart() -> None:
     """In a forked child: the thread is gone and its deadlines are the parent's."""
-    global _inbox, _keepers
-    _inbox, _keepers = SimpleQueue(), {}
+    global _inbox, _schedulers
+    _inbox, _schedulers = SimpleQueue(), {}
 
 
 def context_of_caller(own: Context | None) -> Context:
     """A copy of the caller's context variables, for what is done on the caller's behalf; of those
     of the pool, ``own``, if the caller is the housekeeper, on whose behalf nothing is done."""
-    thread = _keepers.get("keeper")
+    thread = _schedulers.get("scheduler")
     if own is not None and thread is not None and thread.ident == threading.get_ident():
         return own.copy()
     return copy_context()
@@ -68,11 +68,11 @@ def context_of_caller(own: Context | None) -> Context:
 
 def start() -> None:
     """Starts the thread, if it is not there yet."""
-    if _keepers:
+    if _schedulers:
         return
     begun = _core.Event()
     try:
-        launch("fastpool-keeper", _keep, _inbox, _keepers, begun)
+        launch("fastpool-scheduler", _run, _inbox, _schedulers, begun)
     except RuntimeError:
         return  # interpreter exit: nothing is to be kept any more
     begun.wait(1.0)  # or who comes next would start another
@@ -83,13 +83,13 @@ def _wanted(call: Any) -> bool:
     return not isinstance(call, weakref.WeakMethod) or call() is not None
 
 
-def _keep(
+def _run(
     inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]],
-    keepers: dict[str, threading.Thread],
+    schedulers: dict[str, threading.Thread],
     begun: _core.Event,
 ) -> None:
     me = threading.current_thread()
-    first = keepers.setdefault("keeper", me) is me
+    first = schedulers.setdefault("scheduler", me) is me
     begun.set()
     if not first:  # two have started one at once
         return

@@ -62,7 +62,7 @@ def close_all(managers: Iterable[Any]) -> None:
         except BaseException as error:  # whatever it is, the other pools are not to suffer
             manager.log("closing at interpreter exit failed", error)
         if manager.closers.starved:  # CPython 3.12.0 and 3.12.1 start no thread any more
-            scheduler.poke(manager.closers.work_off)
+            scheduler.call_soon(manager.closers.work_off)
         endings.append(Ending(manager))
         while len(endings) >= AT_ONCE:
             endings = _wait(endings)
@@ -72,5 +72,5 @@ def close_all(managers: Iterable[Any]) -> None:
 
 def _wait(endings: list[Ending]) -> list[Ending]:
     """A moment, for one of them; those that are not over."""
-    endings[0].manager.closers.settle(0.01)
+    endings[0].manager.closers.wait_idle(0.01)
     return [ending for ending in endings if not ending.over()]

@@ -77,7 +77,7 @@ class ThreadGroup:
     def hand_over(self, call: Callable[..., object], *args: Any) -> None:
         """The same for a caller, who leaves it to the housekeeper: it may start a thread, which is
         not done where a signal handler may raise."""
-        scheduler.poke(self._submit, copy_context().run, (call, *args))
+        scheduler.call_soon(self._submit, copy_context().run, (call, *args))
 
     def _submit(self, run: Callable[..., object], args: tuple[Any, ...]) -> None:
         with self._lock.hold():
@@ -107,7 +107,7 @@ class ThreadGroup:
                 self._running -= 1
             return started
 
-    def excuse(self, threads: int = 1) -> None:
+    def replace_stuck(self, threads: int = 1) -> None:
         """A worker is stuck in a hook past its deadline: another may take its place.  -1: it came
         back."""
         with self._lock.hold():
@@ -149,7 +149,7 @@ class ThreadGroup:
             self._threads -= self._idle
             self._idle = 0
 
-    def settle(self, timeout: float) -> bool:
+    def wait_idle(self, timeout: float) -> bool:
         """Waits until nothing submitted is left undone."""
         return bool(self._quiet.wait_for(lambda: self._running == 0, timeout))
 
@@ -162,7 +162,7 @@ class ThreadGroup:
         except (RuntimeError, MemoryError):  # interpreter exit, or the system's limit
             self._threads -= 1
             self.starved = True
-            scheduler.watch(time.monotonic() + AGAIN, self._ask_again)
+            scheduler.call_at(time.monotonic() + AGAIN, self._ask_again)
             return False
         return True
 

@@ -62,7 +62,7 @@ class Instrumentation:
     def __init__(self, meter: Meter, prefix: str, pools: Callable[[], Iterable[Any]]) -> None:
         self._pools = pools
         self._lock = threading.Lock()
-        self._heard: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._listened: weakref.WeakSet[Any] = weakref.WeakSet()
         self._over = False
         self._times = Times(meter, prefix)
         for name, unit, text, observe in GAUGES:
@@ -81,9 +81,9 @@ class Instrumentation:
         """Record nothing any more.  Idempotent; the instruments of the SDK stay, empty."""
         with self._lock:
             self._over = True
-            heard = list(self._heard)
-            self._heard.clear()
-        for pool in heard:
+            listened = list(self._listened)
+            self._listened.clear()
+        for pool in listened:
             pool.remove_listener(self._times)
 
     def _callback(self, observe: Observe) -> Callable[[CallbackOptions], Iterable[Observation]]:
@@ -106,8 +106,8 @@ class Instrumentation:
         """The pools that have stats; to new ones a listener is added."""
         found = [pool for pool in self._pools() if _has_stats(pool)]
         with self._lock:
-            new = [] if self._over else [pool for pool in found if pool not in self._heard]
-            self._heard.update(new)
+            new = [] if self._over else [pool for pool in found if pool not in self._listened]
+            self._listened.update(new)
         for pool in new:
             pool.add_listener(self._times)
         return found

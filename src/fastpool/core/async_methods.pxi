@@ -28,9 +28,9 @@ cdef class Done:
 cdef Done DONE = Done()
 
 
-def hand(Core core not None):
+def slot_guard(Core core not None):
     """An empty hand, for a borrower."""
-    return hand_of(core.c, NULL)
+    return slot_guard_of(core.c, NULL)
 
 
 cdef object running_loop = None  # these three are set by _aio/loop.py
@@ -64,7 +64,7 @@ def set_loops(running, of, watch_closed):
 
 def current():
     """The record of the running loop."""
-    return here()
+    return running_mailbox()
 
 
 def get_later(FastPool pool not None, timeout):
@@ -72,25 +72,25 @@ def get_later(FastPool pool not None, timeout):
     cdef fp_core *c = pool.c
     if c.use == FP_POOL:
         return None
-    cdef int64_t span = fp_span(c) if timeout is UNSET else span_of(c, timeout)
-    cdef Wait wait = Wait.__new__(Wait, pool.core, here())
-    wait.line = &c.getters
-    wait.span = span
+    cdef int64_t timeout_ns = fp_span(c) if timeout is UNSET else ns_of_timeout(c, timeout)
+    cdef Wait wait = Wait.__new__(Wait, pool.core, running_mailbox())
+    wait.queue = &c.getters
+    wait.timeout_ns = timeout_ns
     return wait
 
 
 def put_later(FastPool pool not None, item, timeout):
     """Queue use: a ``Wait`` for room for it."""
     cdef fp_core *c = pool.c
-    cdef int64_t span = fp_span(c) if timeout is UNSET else span_of(c, timeout)
-    cdef Wait wait = Wait.__new__(Wait, pool.core, here())
-    wait.line = &c.putters
+    cdef int64_t timeout_ns = fp_span(c) if timeout is UNSET else ns_of_timeout(c, timeout)
+    cdef Wait wait = Wait.__new__(Wait, pool.core, running_mailbox())
+    wait.queue = &c.putters
     wait.item = item
-    wait.span = span
+    wait.timeout_ns = timeout_ns
     return wait
 
 
-cdef fp_core *home(fp_core *c) except NULL:
+cdef fp_core *core_of_loop(fp_core *c) except NULL:
     """The core that serves the running loop: the pool's own, unless its factory is asynchronous."""
     cdef fp_core *found
     if not c.sharded:
@@ -98,20 +98,20 @@ cdef fp_core *home(fp_core *c) except NULL:
     loop = running_loop()
     found = fp_loop_core(c, <void *>loop)
     if found == NULL:
-        found = (<Core?>manager_of(c, "aget").home(loop)).c
+        found = (<Core?>manager_of(c, "aget").core_for(loop)).c
         fp_loop_note(c, <void *>loop, found)
     return found
 
 
 cdef fp_core *holder(fp_core *c, object resource) except NULL:
     """The core that holds this resource, most likely that of the running loop."""
-    cdef fp_core *here
+    cdef fp_core *running_mailbox
     if not c.sharded:
         return c
     loop = running_loop()
-    here = fp_loop_core(c, <void *>loop)
-    if here != NULL and fp_pool_find(here, <void *>resource) != NULL:
-        return here
+    running_mailbox = fp_loop_core(c, <void *>loop)
+    if running_mailbox != NULL and fp_pool_find(running_mailbox, <void *>resource) != NULL:
+        return running_mailbox
     return (<Core?>manager_of(c, "put").holder(resource)).c
 
 
@@ -123,11 +123,11 @@ def manager(Owner pool not None, str act):
 def asks(Owner pool not None, timeout):
     """(core, manager or None for queue use, seconds to wait or None)"""
     cdef fp_core *c = pool.c
-    cdef int64_t span = fp_span(c) if timeout is UNSET else span_of(c, timeout)
+    cdef int64_t timeout_ns = fp_span(c) if timeout is UNSET else ns_of_timeout(c, timeout)
     if c.use == FP_QUEUE:
-        return pool.core, None, seconds_or_none(span)
-    manager = manager_of(home(c), "aget")
-    return manager.core, manager, seconds_or_none(span)
+        return pool.core, None, seconds_or_none(timeout_ns)
+    manager = manager_of(core_of_loop(c), "aget")
+    return manager.core, manager, seconds_or_none(timeout_ns)
 
 
 def hit(FastPool pool not None):
@@ -143,12 +143,12 @@ def hit(FastPool pool not None):
             fp_queue_get_join(c, NULL, &item)
             fp_defer_end()
         return MISS if item == NULL else fp_steal(item)
-    c = home(c)
+    c = core_of_loop(c)
     slot = fp_pool_hit(c, &due)
     if slot != NULL:
         fp_slot_own(slot, fp_task_token())
         return fp_resource(slot)
-    return MISS if due == NULL else hand_of(c, due)
+    return MISS if due == NULL else slot_guard_of(c, due)
 
 
 def stored(FastPool pool not None, item):
@@ -181,83 +181,83 @@ cpdef object lease_hit(Lease lease, bint block):
     cdef uint64_t id = fp_lease_id(l)
     if fp_id_of(c) == id:
         if c.sharded:
-            c = home(c)
+            c = core_of_loop(c)
             id = fp_id_of(c)
         slot = fp_pool_hit(c, &due)
     if slot == NULL or (FP_ATOMIC and fp_id_of(c) != id):
         lease_stays(lease, c, id, slot, due)
-        return hand_of(c, due)
+        return slot_guard_of(c, due)
     return lease_hold(lease, c, id, slot, fp_task_token(), block)
 
 
-def lease_asks(lease, SlotGuard hand not None):
+def lease_asks(lease, SlotGuard guard not None):
     """(manager, what the hand has, seconds to wait or None)"""
-    cdef int64_t span = (
-        (<SharedLease>lease).of.of.span if type(lease) is SharedLease else (<Lease?>lease).of.span
+    cdef int64_t timeout_ns = (
+        (<SharedLease>lease).of.of.timeout_ns if type(lease) is SharedLease else (<Lease?>lease).of.timeout_ns
     )
-    return manager_of(hand.c, "lease"), None if hand.slot == NULL else "due", seconds_or_none(span)
+    return manager_of(guard.c, "lease"), None if guard.slot == NULL else "due", seconds_or_none(timeout_ns)
 
 
-def lease_keep(lease, SlotGuard hand not None, bint block):
+def lease_keep(lease, SlotGuard guard not None, bint block):
     """Moves the slot from the hand to the lease."""
     if type(lease) is SharedLease:
-        return share_keep(<SharedLease>lease, hand, block)
-    return kept_by(<Lease?>lease, hand, block)
+        return share_keep(<SharedLease>lease, guard, block)
+    return kept_by(<Lease?>lease, guard, block)
 
 
-cdef object kept_by(Lease lease, SlotGuard hand, bint block):
+cdef object kept_by(Lease lease, SlotGuard guard, bint block):
     if not fp_lease_is_fresh(&lease.of):  # entered twice, at once, by two tasks
-        hand_drop(hand)
+        slot_guard_drop(guard)
         return lease_again(lease, fp_task_token())
     return lease_hold(
-        lease, hand.c, fp_id_of(hand.c), hand_taken(hand), fp_task_token(), block
+        lease, guard.c, fp_id_of(guard.c), slot_guard_take_out(guard), fp_task_token(), block
     )
 
 
 cdef object lease_aexit(Lease lease, object error):
     cdef fp_lease *l = &lease.of
-    cdef int told = 0
+    cdef int notify = 0
     cdef int given = 0
     if not fp_lease_end(l, FP_LEASE_RELEASED) or not fp_lease_is_live(l):
         return DONE
     cdef fp_core *c = fp_lease_core(l)
     cdef uint64_t id = fp_lease_id(l)
     if error is None:
-        given = fp_pool_return(c, l.slot, l.generation, &told)
-        if given != 0 and not told:
+        given = fp_pool_return(c, l.slot, l.generation, &notify)
+        if given != 0 and not notify:
             return DONE
     if given != 0:  # while the pool was being closed, say
-        tell_how(c, True)
+        notify_manager_how(c, True)
         return DONE
     manager = pool_claim(c, l.slot, l.generation)
     if manager is None:  # given back by another way
         return DONE
     try:
-        awaitable = settle_for_task(manager, number_of(l.slot), error, False)
+        awaitable = give_back_for_task(manager, number_of(l.slot), error, False)
     except BaseException as failure:
-        settle_failed(c, id, l.slot, l.generation, failure)
+        give_back_failed(c, id, l.slot, l.generation, failure)
         return DONE
     return DONE if awaitable is None else awaitable
 
 
-cdef object settle_for_task = None  # of _aio/methods.py
+cdef object give_back_for_task = None # of _aio/methods.py
 
 
-def add_shared_faces(dict pool_methods, dict lease_methods):
+def add_shared_async_methods(dict pool_methods, dict lease_methods):
     """The same for shared pools."""
     fp_add_methods(<PyTypeObject *>SharedPool, pool_methods)
     fp_add_methods(<PyTypeObject *>SharedLease, lease_methods)
 
 
-def add_faces(dict pool_methods, dict lease_methods, settle):
+def add_async_methods(dict pool_methods, dict lease_methods, give_back):
     """Puts plain coroutine functions into the two types: they cost half of Cython's own.
-    ``settle``: the slow path of a return by a task."""
-    global settle_for_task
-    settle_for_task = settle
+    ``give_back``: the slow path of a return by a task."""
+    global give_back_for_task
+    give_back_for_task = give_back
     fp_add_methods(<PyTypeObject *>FastPool, pool_methods)
     fp_add_methods(<PyTypeObject *>Lease, lease_methods)
 
 
-fp_deliver_deferred = empty_here
+fp_deliver_deferred = deliver_deferred
 MISSED = MISS
 DEFAULT = UNSET

@@ -52,7 +52,7 @@ def close_all(Core whole, dict cores):
     return first
 
 
-cdef size_t coming(dict promised):
+cdef size_t promised_slots(dict promised):
     """How many places are about to be free for others; see ``CapacityArbiter.promised``."""
     cdef size_t n = 0
     cdef double now
@@ -64,25 +64,25 @@ cdef size_t coming(dict promised):
     return n
 
 
-def places_coming(dict promised):
-    return coming(promised)
+def promised_capacity(dict promised):
+    return promised_slots(promised)
 
 
-def come_for_place(books, Core core, SlotGuard hand, uintptr_t me):
+def announce_for_capacity(arbiter, Core core, SlotGuard guard, uintptr_t me):
     """A caller for whom nothing is idle is on its way to the line of its key; or why it may not wait.
-    ``books``: the CapacityArbiter of the pool; ``me``: the thread, or the task, that it is."""
+    ``arbiter``: the CapacityArbiter of the pool; ``me``: the thread, or the task, that it is."""
     cdef size_t callers = 0, idle
-    cdef double most = books.max_waiting
-    if books.opened >= books.max_total:
-        if all_held_by(books.cores, me) == books.opened:
+    cdef double most = arbiter.max_waiting
+    if arbiter.opened >= arbiter.max_total:
+        if all_held_by(arbiter.cores, me) == arbiter.opened:
             return "deadlock at total"
         if most != INFINITY and core.waiting >= most:
-            idle = oldest_idle(books.cores, 0)[0]
-            for other in (*books.bare, *books.short):
+            idle = oldest_idle(arbiter.cores, 0)[0]
+            for other in (*arbiter.starved, *arbiter.underserved):
                 callers += fp_demand_of(<Core?>other.core)
-            if callers >= idle + coming(books.promised):
+            if callers >= idle + promised_slots(arbiter.promised):
                 return "overloaded"
-    core.come(hand)
+    core.announce_waiter(guard)
     return None
 
 
@@ -93,19 +93,19 @@ cdef size_t fp_demand_of(Core core):
     return n
 
 
-def owes(books, branch, index, double spare_after):
-    """Whether this key has to give up the place of what it gets back; see ``CapacityArbiter.owes``."""
-    cdef Core core = branch.core
-    cdef dict bare = books.bare, promised = books.promised
+def must_yield(arbiter, key_pool, index, double spare_after):
+    """Whether this key has to give up the place of what it gets back; see ``CapacityArbiter.must_yield``."""
+    cdef Core core = key_pool.core
+    cdef dict starved = arbiter.starved, promised = arbiter.promised
     cdef double now, since, own
-    slots = promised.get(branch)
+    slots = promised.get(key_pool)
     if slots is not None and index in <dict?>slots:  # it has been said before
         return True
-    if not bare or not core.waiting or <size_t>len(bare) <= coming(promised):
+    if not starved or not core.waiting or <size_t>len(starved) <= promised_slots(promised):
         return False
     now = fp_clock_precise() * 1e-9
     since = INFINITY
-    for other in bare:
+    for other in starved:
         since = (<Core?>other.core).waits_since(0)
         break
     if now - since < spare_after:
@@ -113,17 +113,17 @@ def owes(books, branch, index, double spare_after):
     own = core.waits_since(0)
     if core.open == 1 and own <= since:
         return False
-    promise(books, branch, index)
+    promise(arbiter, key_pool, index)
     return True
 
 
-def promise(books, branch, index):
+def promise(arbiter, key_pool, index):
     """This slot is being closed for others, who count upon that for as long as a hook may take."""
-    cdef double until = fp_clock_precise() * 1e-9 + <double>books.hook_timeout
-    (<dict?>(<dict?>books.promised).setdefault(branch, {}))[index] = until
-    if until != INFINITY and not books.watching:
-        books.watching = True
-        poke((until, books.look, ()))
+    cdef double until = fp_clock_precise() * 1e-9 + <double>arbiter.hook_timeout
+    (<dict?>(<dict?>arbiter.promised).setdefault(key_pool, {}))[index] = until
+    if until != INFINITY and not arbiter.watching:
+        arbiter.watching = True
+        call_soon((until, arbiter.look, ()))
 
 
 cdef class Credit:

@@ -136,7 +136,7 @@ typedef struct fp_core {
     int lifo, fair;
     FP_SHARED(int) timed; /* returns read the clock: idle time or life time is limited, or checks */
     FP_SHARED(int) listened; /* there are listeners; writer: under the lock; readers: the slow path */
-    int asks;            /* leases read it too: there is a check hook */
+    int has_check;       /* leases read it too: there is a check hook */
     int sharded;         /* an async factory: each event loop has a core of its own, see loop_lookup.h */
     int64_t *clock;      /* a manual clock for tests, or NULL */
     /* ns an idle resource needs no question: min of idle time, check_after.  Of these three: writer,
@@ -146,7 +146,7 @@ typedef struct fp_core {
     fp_loads loads;      /* sharing */
     fp_weights weights;  /* weighted */
     size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
-    FP_SHARED(int64_t) span; /* ns a call waits at most unless it says otherwise */
+    FP_SHARED(int64_t) timeout_ns; /* ns a call waits at most unless it says otherwise */
     void *manager;       /* pool use: who is asked for everything that is not a hit */
     fp_slot *last;       /* GIL builds: the slot lent last, a guess for the next return */
     /* slow path: under the lock */
@@ -155,10 +155,10 @@ typedef struct fp_core {
     fp_wait_queue failures; /* of creations, for callers who are still on their way to the line */
     size_t open;         /* slots that are not FREE: what the cap counts */
     size_t creating;     /* slots in CREATING */
-    size_t creating_here; /* of these: in the hands of borrowers, who call the factory themselves */
+    size_t creating_in_caller; /* of these: in the hands of borrowers, who call the factory themselves */
     size_t renewing;     /* sharing: resources that will take no more leases once another is open */
     int spent;           /* sharing: a resource was lent for the last time; see fp_ask_for_more */
-    size_t coming;       /* callers who have asked for a creation and are about to join the line */
+    size_t arriving;     /* callers who have asked for a creation and are about to join the line */
     size_t unfinished;   /* queue: items put and not yet task_done() */
     size_t max_waiting;  /* SIZE_MAX: no limit */
     uint64_t tickets;
@@ -183,7 +183,7 @@ static inline uint32_t fp_gate(fp_core *c) {
 static inline void fp_gate_set(fp_core *c, uint32_t bits) { atomic_fetch_or(&c->gate, bits); }
 static inline void fp_gate_clear(fp_core *c, uint32_t bits) { atomic_fetch_and(&c->gate, ~bits); }
 
-static inline int64_t fp_span(fp_core *c) { return fp_load(&c->span, relaxed); }
+static inline int64_t fp_span(fp_core *c) { return fp_load(&c->timeout_ns, relaxed); }
 
 static inline int64_t fp_now(fp_core *c) {
     return FP_UNLIKELY(c->clock != NULL) ? *(volatile int64_t *)c->clock : fp_clock_coarse();
@@ -245,13 +245,13 @@ static int fp_expired(fp_wait_queue *queue, int *noticed) {
 /* A lease of the least loaded resource, or NULL. */
 static inline fp_slot *fp_sharing_take(fp_core *c) {
     int64_t now = 0;
-    if (FP_UNLIKELY(c->asks || fp_load(&c->loads.penalty_until, relaxed) != 0)) {
+    if (FP_UNLIKELY(c->has_check || fp_load(&c->loads.penalty_until, relaxed) != 0)) {
         now = fp_now(c);
         int64_t until = fp_load(&c->loads.penalty_until, relaxed);
         if (now >= until) /* a later one that comes in between stays */
             (void)fp_cas(&c->loads.penalty_until, &until, 0, relaxed);
     }
-    return fp_least_take(&c->slots, &c->loads, now, c->asks ? now : 0);
+    return fp_least_take(&c->slots, &c->loads, now, c->has_check ? now : 0);
 }
 
 static void *fp_take_any(fp_core *c) {
@@ -414,7 +414,7 @@ static uint64_t fp_assign(fp_core *c) {
             w->tried = 1;
             return w->ticket;
         }
-    return c->coming == 0 && c->getters.first != NULL ? c->getters.first->ticket : 0;
+    return c->arriving == 0 && c->getters.first != NULL ? c->getters.first->ticket : 0;
 }
 
 /* Since when the waiter behind the first `skip` has waited; FP_NEVER: the line is shorter. */
@@ -434,7 +434,7 @@ static int fp_fail(fp_core *c, uint64_t ticket, void *error, fp_waiter *note) {
             fp_dispatch(c);
             return 1;
         }
-    if (ticket != 0 || c->coming <= c->failures.count) return 0;
+    if (ticket != 0 || c->arriving <= c->failures.count) return 0;
     note->grant = error;
     fp_wait_queue_add(&c->failures, note, 0);
     return 2;
@@ -442,7 +442,7 @@ static int fp_fail(fp_core *c, uint64_t ticket, void *error, fp_waiter *note) {
 
 /* A failure that no caller is left to see; the caller's to release. */
 static fp_waiter *fp_spare_failure(fp_core *c) {
-    fp_waiter *failure = c->failures.count > c->coming ? c->failures.first : NULL;
+    fp_waiter *failure = c->failures.count > c->arriving ? c->failures.first : NULL;
     if (failure != NULL) fp_wait_queue_remove(&c->failures, failure);
     return failure;
 }
@@ -450,15 +450,15 @@ static fp_waiter *fp_spare_failure(fp_core *c) {
 /* The same in a shared pool: resources that they could do with, beside those that are being looked at
  * and will be lent again. */
 static size_t fp_sharing_demand(fp_core *c, size_t callers) {
-    size_t coming, free = fp_free_slots(&c->slots, &c->loads, callers, &coming);
-    free += coming;
+    size_t pending, free = fp_free_slots(&c->slots, &c->loads, callers, &pending);
+    free += pending;
     return callers <= free ? 0 : (callers - free + c->loads.slots - 1) / c->loads.slots;
 }
 
 /* Callers for whom nothing is idle: those in the line and those on their way, less the idle resources
  * that they will find, or have been notified of, and less those who will be told of a failure. */
 static size_t fp_demand(fp_core *c) {
-    size_t callers = c->getters.count + c->coming - c->failures.count, idle = 0;
+    size_t callers = c->getters.count + c->arriving - c->failures.count, idle = 0;
     if (c->use == FP_SHARING) return fp_sharing_demand(c, callers);
     if (callers != 0 && fp_idle_likely(&c->slots)) {
         uint32_t used = fp_load(&c->slots.used, acquire);
@@ -601,7 +601,7 @@ static inline int fp_pool_begin(fp_core *c, fp_slot *slot) {
 #endif
     /* The housekeeper takes expired ones away as they expire; only the freshness window of a check
      * has to be looked at here. */
-    return c->asks && fp_now(c) >= fp_load(&slot->stale_at, relaxed);
+    return c->has_check && fp_now(c) >= fp_load(&slot->stale_at, relaxed);
 }
 
 /* Whether the slot may go back to the idle ones without a question; books the return.
@@ -611,7 +611,7 @@ static inline int fp_pool_end(fp_core *c, fp_slot *slot) {
         int64_t now = fp_now(c);
         if (FP_UNLIKELY(now >= fp_load(&slot->dies_at, relaxed))) return 0;
         fp_store(&slot->since, now, relaxed);
-        if (c->asks) fp_store(&slot->stale_at, fp_later(now, fp_load(&c->fresh_for, relaxed)),
+        if (c->has_check) fp_store(&slot->stale_at, fp_later(now, fp_load(&c->fresh_for, relaxed)),
                              relaxed);
     }
     return 1;
@@ -637,12 +637,12 @@ static inline int fp_pool_publish(fp_core *c, fp_slot *slot, unsigned from, uint
 }
 
 /* One measured use in so many is told to listeners, by the next return that may call Python. */
-enum { FP_TOLD = 8 };
+enum { FP_REPORTED = 8 };
 
 /* A use was measured.  Under the lock. */
 static void fp_used(fp_core *c, int64_t used) {
     fp_times_add(&c->held, used);
-    if (fp_load(&c->listened, relaxed) && c->held.count % FP_TOLD == 0) {
+    if (fp_load(&c->listened, relaxed) && c->held.count % FP_REPORTED == 0) {
         c->used = used;
         fp_gate_set(c, FP_USED);
     }

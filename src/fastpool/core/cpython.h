@@ -248,10 +248,10 @@ static int fp_wait(fp_core *c, fp_wait_queue *queue, fp_waiter *w, int64_t deadl
     return state == FP_EXPIRED ? FP_WAITING : state;
 }
 
-/* When a wait of `span` that begins now is over; noted in the record, if there is one. */
-static int64_t fp_set_deadline(fp_waiter *w, int64_t span) {
-    if (span == FP_NEVER) return FP_NEVER; /* a new record says so */
-    int64_t until = fp_later(fp_clock_precise(), span);
+/* When a wait of `timeout_ns` that begins now is over; noted in the record, if there is one. */
+static int64_t fp_set_deadline(fp_waiter *w, int64_t timeout_ns) {
+    if (timeout_ns == FP_NEVER) return FP_NEVER; /* a new record says so */
+    int64_t until = fp_later(fp_clock_precise(), timeout_ns);
     if (w != NULL) w->until = until;
     return until;
 }
@@ -312,13 +312,13 @@ static int fp_queue_put_join(fp_core *c, fp_waiter *w, void *item) {
     return state;
 }
 
-/* `span`: ns to wait at most; 0 tries only; FP_NEVER is for ever.  *interrupted: and GRANTED, the item is
- * the caller's to put back. */
-static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interrupted) {
+/* `timeout_ns`: ns to wait at most; 0 tries only; FP_NEVER is for ever.  *interrupted: and
+ * GRANTED, the item is the caller's to put back. */
+static int fp_queue_get_slow(fp_core *c, int64_t timeout_ns, void **item, int *interrupted) {
     *interrupted = 0;
-    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
-    if (span != 0 && w == NULL) return FP_MEMORY;
-    int64_t deadline = fp_set_deadline(w, span);
+    fp_waiter *w = timeout_ns == 0 ? NULL : fp_waiter_new();
+    if (timeout_ns != 0 && w == NULL) return FP_MEMORY;
+    int64_t deadline = fp_set_deadline(w, timeout_ns);
     fp_defer_begin();
     int state = fp_queue_get_join(c, w, item);
     fp_defer_end();
@@ -330,11 +330,11 @@ static int fp_queue_get_slow(fp_core *c, int64_t span, void **item, int *interru
     return state;
 }
 
-static int fp_queue_put_slow(fp_core *c, void *item, int64_t span, int *interrupted) {
+static int fp_queue_put_slow(fp_core *c, void *item, int64_t timeout_ns, int *interrupted) {
     *interrupted = 0;
-    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
-    if (span != 0 && w == NULL) return FP_MEMORY;
-    int64_t deadline = fp_set_deadline(w, span);
+    fp_waiter *w = timeout_ns == 0 ? NULL : fp_waiter_new();
+    if (timeout_ns != 0 && w == NULL) return FP_MEMORY;
+    int64_t deadline = fp_set_deadline(w, timeout_ns);
     fp_defer_begin();
     int state = fp_queue_put_join(c, w, item);
     fp_defer_end();
@@ -384,12 +384,12 @@ static int fp_weighted_join(fp_core *c, fp_waiter *w, uint64_t n) {
     return state;
 }
 
-/* `span`: ns to wait at most; 0 tries only. */
-static int fp_weighted_wait(fp_core *c, uint64_t n, int64_t span, int *interrupted) {
+/* `timeout_ns`: ns to wait at most; 0 tries only. */
+static int fp_weighted_wait(fp_core *c, uint64_t n, int64_t timeout_ns, int *interrupted) {
     *interrupted = 0;
-    fp_waiter *w = span == 0 ? NULL : fp_waiter_new();
-    if (span != 0 && w == NULL) return FP_MEMORY;
-    int64_t deadline = fp_set_deadline(w, span);
+    fp_waiter *w = timeout_ns == 0 ? NULL : fp_waiter_new();
+    if (timeout_ns != 0 && w == NULL) return FP_MEMORY;
+    int64_t deadline = fp_set_deadline(w, timeout_ns);
     int state = fp_weighted_join(c, w, n);
     if (w != NULL && state == FP_WAITING)
         state = fp_wait(c, &c->getters, w, deadline, interrupted);
@@ -430,7 +430,7 @@ static size_t fp_capacity_pending(fp_core *c) {
 }
 
 /* The first half of a wait, for threads and tasks: an idle slot, or a place in the line for `w`
- * (NULL: only try).  `asked`: the manager was asked for one more, and the caller is one of `coming`.
+ * (NULL: only try).  `asked`: the manager was asked for one more, and the caller is one of `arriving`.
  * `in_front`: a waiter whose grant was no good.  FP_MAY_OPEN: ask the manager, one more may be opened;
  * FP_WAITING: `w` has joined.  *spare: a failure nobody is to see any more, for fp_drop_failure. */
 static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int in_front,
@@ -440,7 +440,7 @@ static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int i
     *slot = NULL;
     fp_lock_take(&c->lock);
     if (asked) {
-        c->coming--; /* under one lock with the join: demand never counts a caller twice */
+        c->arriving--; /* under one lock with the join: demand never counts a caller twice */
         if ((failure = c->failures.first) != NULL) fp_wait_queue_remove(&c->failures, failure);
     }
     uint32_t gate = fp_gate(c);
@@ -489,13 +489,13 @@ static void fp_waited(fp_core *c, fp_waiter *w) {
 
 /* A slot as LEASED, for a thread, and the generation in which it was granted: it may be lent no more, if
  * somebody gave it back wrongly meanwhile.  The states of fp_pool_join and of a settled waiter. */
-static int fp_pool_wait(fp_core *c, int64_t span, int asked, int in_front, fp_slot **slot,
+static int fp_pool_wait(fp_core *c, int64_t timeout_ns, int asked, int in_front, fp_slot **slot,
                         uint64_t *generation, void **error, int *interrupted) {
     *interrupted = 0;
     *slot = NULL;
-    fp_waiter *w = span == 0 ? NULL : fp_waiter_new(), *spare;
-    if (span != 0 && w == NULL) return FP_MEMORY;
-    int64_t deadline = fp_set_deadline(w, span);
+    fp_waiter *w = timeout_ns == 0 ? NULL : fp_waiter_new(), *spare;
+    if (timeout_ns != 0 && w == NULL) return FP_MEMORY;
+    int64_t deadline = fp_set_deadline(w, timeout_ns);
     int state = fp_pool_join(c, w, fp_thread_token(), asked, in_front, slot, error, &spare);
     if (*slot != NULL) *generation = fp_slot_generation(*slot);
     if (w != NULL && state == FP_WAITING) {
@@ -540,7 +540,7 @@ static fp_core *fp_core_new(void) {
     }
     c->limit = c->max_waiting = SIZE_MAX;
     c->fresh_for = FP_NEVER;
-    c->span = FP_NEVER;
+    c->timeout_ns = FP_NEVER;
     c->lifo = 1;
     fp_lock_take(&fp_registry_lock);
     fp_store(&c->id, ++fp_ids, relaxed);
@@ -604,13 +604,13 @@ static void fp_after_fork_in_child(void) {
     for (fp_core *c = fp_live; c != NULL; c = c->next) {
         fp_lock_init(&c->lock);
         memset(&c->getters, 0, 4 * sizeof(fp_wait_queue));
-        c->coming = 0;
+        c->arriving = 0;
         fp_gate_clear(c, FP_WAITER_BITS);
         fp_store(&c->weights.taken, 0, relaxed);
         if (c->use == FP_POOL || c->use == FP_SHARING) {
             fp_store(&c->id, ++fp_ids, relaxed);
             c->last = NULL;
-            c->open = c->creating = c->creating_here = c->renewing = 0;
+            c->open = c->creating = c->creating_in_caller = c->renewing = 0;
             fp_store(&c->loads.top, 0, relaxed);
             c->retired_uses = 0;
             memset(c->closed_for, 0, sizeof c->closed_for);
@@ -679,7 +679,7 @@ static void fp_core_empty(fp_core *c) {
     }
     fp_lock_take(&c->lock);
     PyObject *manager = (PyObject *)c->manager;
-    c->open = c->creating = c->creating_here = 0;
+    c->open = c->creating = c->creating_in_caller = 0;
     c->manager = NULL;
     fp_lock_drop(&c->lock);
     Py_XDECREF(manager);

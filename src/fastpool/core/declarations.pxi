@@ -113,15 +113,15 @@ cdef extern from *:
         uint64_t size, taken
     ctypedef struct fp_core:
         uint64_t id
-        int use, lifo, fair, timed, asks, sharded, listened
+        int use, lifo, fair, timed, has_check, sharded, listened
         int64_t *clock
         int64_t fresh_for
-        int64_t span
+        int64_t timeout_ns
         size_t limit
         void *manager
         fp_lock lock
         fp_wait_queue getters, putters, joiners
-        size_t open, creating, creating_here, renewing, coming, unfinished, max_waiting
+        size_t open, creating, creating_in_caller, renewing, arriving, unfinished, max_waiting
         fp_loads loads
         fp_weights weights
         uint64_t retired_uses
@@ -306,7 +306,7 @@ cdef extern from *:
 
     ctypedef struct fp_hold:
         uint64_t n, forks
-        int64_t span
+        int64_t timeout_ns
         int state
     const int FP_HOLD_FRESH, FP_HOLD_HELD, FP_HOLD_RELEASED
     int fp_hold_move(fp_hold *, int, int)
@@ -334,7 +334,7 @@ cdef extern from *:
     ctypedef struct fp_lease:
         fp_slot *slot
         uint64_t generation
-        int64_t span
+        int64_t timeout_ns
     const int FP_LEASE_FRESH, FP_LEASE_HELD, FP_LEASE_BLOCK, FP_LEASE_RELEASED, FP_LEASE_DISCARDED
     void fp_lease_init(fp_lease *, fp_core *, int64_t)
     int fp_lease_state(fp_lease *)

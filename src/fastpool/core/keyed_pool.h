@@ -20,7 +20,7 @@ typedef struct {
 static size_t fp_oldest_add(fp_core *c, fp_old *oldest, size_t *n, size_t most) {
     size_t idle = 0;
     fp_lock_take(&c->lock);
-    if (c->open != 0 && c->getters.count == 0 && c->coming == 0)
+    if (c->open != 0 && c->getters.count == 0 && c->arriving == 0)
         FP_EACH_SLOT(c, slot) {
             if (fp_state(fp_load(&slot->word, relaxed)) != FP_IDLE) continue;
             idle++;

@@ -49,13 +49,13 @@ cdef class KeyedPool(Owner):
             refuse_extra(self, "factory", (factory, *others))
         if self.c.manager != NULL:
             raise RuntimeError("a KeyedPool is initialised once")
-        mind_gevent(self)
+        refuse_if_gevent_patched(self)
         self.cores, self.label = configure_keyed(self.core, factory, options)
         enlist(self)
 
     def __del__(self):
         if self.c.manager != NULL and not is_finalizing():
-            manager_of(self.c, "close").abandoned()
+            manager_of(self.c, "close").on_collected()
 
     def lease(self, key, timeout=...):
         """``with pool.lease(key) as resource:`` - entering takes one of this key, the end gives it back.
@@ -72,8 +72,8 @@ cdef class KeyedPool(Owner):
             hash(key)
         except TypeError:
             raise TypeError(f"{self.label}: a key must be hashable, not {key!r:.80}") from None
-        fp_lease_init(&lease.of, c, fp_span(c) if timeout is UNSET else span_of(c, timeout))
-        lease.home, lease.cores, lease.of_key = self.core, self.cores, key
+        fp_lease_init(&lease.of, c, fp_span(c) if timeout is UNSET else ns_of_timeout(c, timeout))
+        lease.whole, lease.cores, lease.of_key = self.core, self.cores, key
         lease.label, lease.pool = self.label, self
         return lease
 
@@ -173,7 +173,7 @@ cdef class KeyedLease(Lease):
     """KeyedLease()\n--\n
     The right to one resource of a key: made by ``KeyedPool.lease`` and ``KeyedPool.acquire``; see
     ``Lease``.  ``key``: what it is of."""
-    cdef Core home           # of the pool, which lends nothing; these four are written once
+    cdef Core whole          # of the pool, which lends nothing; these four are written once
     cdef dict cores          # of the pool, by key
     cdef object of_key
     cdef object label        # of the pool
@@ -193,9 +193,9 @@ cdef class KeyedLease(Lease):
         return keyed_manager(self)
 
     @cython.always_allow_keywords(False)
-    def _turn(self, Core core not None, SlotGuard hand):
+    def _guard_for(self, Core core not None, SlotGuard guard):
         """The hand to go on with, for this core."""
-        return hand_of(core.c, NULL) if hand is None else hand
+        return slot_guard_of(core.c, NULL) if guard is None else guard
 
     @cython.always_allow_keywords(False)
     def _entered(self):
@@ -212,7 +212,7 @@ cdef class KeyedLease(Lease):
 
 cdef object keyed_manager(KeyedLease self):
     # of the very pool that made it: a block of its own, and a core that is held, are no other's
-    return manager_at(self.home.c, 0, "lease")
+    return manager_at(self.whole.c, 0, "lease")
 
 
 # The core of a key is forgotten when nothing is open, nobody waits and nobody is on the way: it is
@@ -238,28 +238,28 @@ cdef object keyed_wait(KeyedLease self, object core, fp_slot *due, uintptr_t me,
     cdef fp_core *c = NULL if due == NULL else (<Core>core).c
     cdef uint64_t generation = 0 if due == NULL else fp_slot_generation(due)
     try:
-        branch = keyed_manager(self).pin(self.of_key)
+        key_pool = keyed_manager(self).pin(self.of_key)
     except BaseException:
         if due != NULL:
             slot_drop(c, due, generation)
         raise
     resource = None
     try:
-        core = branch.core
+        core = key_pool.core
         c = (<Core?>core).c
         resource = lease_hold(
-            self, c, fp_id_of(c), pool_lend(c, fp_id_of(c), self.of.span, due), me, block
+            self, c, fp_id_of(c), pool_lend(c, fp_id_of(c), self.of.timeout_ns, due), me, block
         )
         self.pool = None
     finally:
-        keyed_unpin(self, branch, resource is not None)
+        keyed_unpin(self, key_pool, resource is not None)
     return resource
 
 
-cdef object keyed_unpin(KeyedLease self, object branch, bint entered):
+cdef object keyed_unpin(KeyedLease self, object key_pool, bint entered):
     """After it was entered: then what this raises, a signal handler's say, leaves no slot behind."""
     try:
-        branch.unpin()
+        key_pool.unpin()
     except BaseException:
         if entered and fp_lease_end(&self.of, FP_LEASE_RELEASED):
             slot_drop(fp_lease_core(&self.of), self.of.slot, self.of.generation)
@@ -282,10 +282,10 @@ def keyed_lease_hit(KeyedLease lease not None, bint block):
         resource = lease_hold(lease, c, fp_id_of(c), slot, fp_task_token(), block)
         lease.pool = None
         return resource
-    return MISS if due == NULL else hand_of(c, due)
+    return MISS if due == NULL else slot_guard_of(c, due)
 
 
-def add_keyed_faces(dict pool_methods, dict lease_methods):
+def add_keyed_async_methods(dict pool_methods, dict lease_methods):
     """The faces for tasks."""
     fp_add_methods(<PyTypeObject *>KeyedPool, pool_methods)
     fp_add_methods(<PyTypeObject *>KeyedLease, lease_methods)

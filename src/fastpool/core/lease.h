@@ -32,14 +32,14 @@ typedef struct {
     FP_SHARED(uint64_t) id;
     fp_slot *slot;          /* these two: FILLING's, and read from HELD on */
     uint64_t generation;
-    int64_t span;           /* ns to wait at most; written once */
+    int64_t timeout_ns;     /* ns to wait at most; written once */
     FP_SHARED(int) state;
 } fp_lease;
 
-static inline void fp_lease_init(fp_lease *l, fp_core *c, int64_t span) {
+static inline void fp_lease_init(fp_lease *l, fp_core *c, int64_t timeout_ns) {
     fp_store(&l->c, c, relaxed);
     fp_store(&l->id, fp_id_of(c), relaxed);
-    l->span = span;
+    l->timeout_ns = timeout_ns;
 }
 
 /* acquire: pairs with the release in fp_lease_hold; else who finds it held reads an older slot. */

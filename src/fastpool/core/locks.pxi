@@ -22,7 +22,7 @@ cdef extern from *:
     void fp_gc_resume(int)
 
 cdef object new_rlock = _thread.RLock
-cdef object new_latch = _thread.allocate_lock
+cdef object new_lock = _thread.allocate_lock
 cdef object monotonic = time.monotonic
 cdef double LONGEST = _thread.TIMEOUT_MAX
 
@@ -140,31 +140,31 @@ cdef class Once:
 
 cdef class Event:
     """As ``threading.Event``, set once; each method is one call."""
-    cdef object latch
-    cdef bint told
+    cdef object waker
+    cdef bint notify
     cdef fp_lock lock
 
     def __cinit__(self):
         fp_lock_init(&self.lock)
-        self.latch = new_latch()
-        self.latch.acquire()
+        self.waker = new_lock()
+        self.waker.acquire()
 
     def is_set(self):
-        return self.told
+        return self.notify
 
     def set(self):
         fp_lock_take(&self.lock)
-        cdef bint first = not self.told
-        self.told = True
+        cdef bint first = not self.notify
+        self.notify = True
         fp_lock_drop(&self.lock)
         if first:
-            self.latch.release()
+            self.waker.release()
 
     def wait(self, timeout=None):
         """Whether it is set; after at most so many seconds, None: for ever."""
-        if not self.told and self.latch.acquire(True, latch_time(timeout)):
-            self.latch.release()  # for the next who waits
-        return self.told
+        if not self.notify and self.waker.acquire(True, lock_timeout(timeout)):
+            self.waker.release()  # for the next who waits
+        return self.notify
 
 
 cdef class Condition:
@@ -179,35 +179,35 @@ cdef class Condition:
 
     def notify_all(self):
         """Has all who wait look again."""
-        cdef set told = None
+        cdef set notify = None
         fp_lock_take(&self.lock)
         if self.waiting:
-            told, self.waiting = self.waiting, set()
+            notify, self.waiting = self.waiting, set()
         fp_lock_drop(&self.lock)
-        if told is not None:
-            for latch in told:
-                latch.release()
+        if notify is not None:
+            for waker in notify:
+                waker.release()
 
     def wait_for(self, predicate, timeout=None):
         """What ``predicate()`` says once that is true, or after so many seconds."""
         end = None if timeout is None else monotonic() + timeout
         while True:
-            latch = new_latch()
-            latch.acquire()
+            waker = new_lock()
+            waker.acquire()
             fp_lock_take(&self.lock)
-            self.waiting.add(latch)
+            self.waiting.add(waker)
             fp_lock_drop(&self.lock)
             try:
                 found = predicate()
                 left = None if end is None else end - monotonic()
                 if found or (left is not None and left <= 0):
                     return found
-                latch.acquire(True, latch_time(left))
+                waker.acquire(True, lock_timeout(left))
             finally:
                 fp_lock_take(&self.lock)
-                self.waiting.discard(latch)
+                self.waiting.discard(waker)
                 fp_lock_drop(&self.lock)
 
 
-cdef object latch_time(timeout):
+cdef object lock_timeout(timeout):
     return -1 if timeout is None else min(max(timeout, 0.0), LONGEST)

@@ -81,7 +81,7 @@ def bind_cache(configure, in_use):
     configure_cache, caches_in_use = configure, in_use
 
 
-def turn_caches():
+def advance_caches():
     """Ends an epoch of all caches: (what is dropped, to be let go by the caller; whether any cache is
     in use)."""
     cdef fp_deque dropped
@@ -95,7 +95,7 @@ def turn_caches():
     return items, used
 
 
-def caches_turned():
+def caches_advanced():
     """When the last epoch of the caches ended: seconds on ``time.monotonic()``."""
     return fp_last_epoch() * 1e-9
 
@@ -189,17 +189,17 @@ cdef class ObjectCache:
         Never refuses: any object will do, None is ignored, and so is the very object that this
         thread put last.  An object that is put twice otherwise is lent to two.
         """
-        cdef int watch = 0
+        cdef int must_watch = 0
         cdef void *dropped
         if item is None:
             return
         if self.hook is not None and not cache_reset(self, item):
             return
         Py_INCREF(item)
-        dropped = fp_cache_put(&self.cache, <void *>item, &watch)
+        dropped = fp_cache_put(&self.cache, <void *>item, &must_watch)
         if dropped != NULL:
             Py_DECREF(<object>dropped)
-        if watch:
+        if must_watch:
             caches_in_use()
 
     def __repr__(self):

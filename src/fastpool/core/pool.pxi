@@ -21,22 +21,22 @@ cdef object manager_at(fp_core *c, uint64_t id, str act):
     raise PoolClosed("a pool", f"{act}(): it is gone")
 
 
-cdef inline object seconds_or_none(int64_t span):
-    return None if span == FP_NEVER else span * 1e-9
+cdef inline object seconds_or_none(int64_t timeout_ns):
+    return None if timeout_ns == FP_NEVER else timeout_ns * 1e-9
 
 
 # A lease by the slow path: waits here when the pool is full, asks the manager for everything else.
 # ``id``: of the block, as the caller has seen it.  No Python runs between the last look at the slot,
 # which is lent to the caller, and the caller.
 cdef fp_slot *pool_lend(
-    fp_core *c, uint64_t id, int64_t span, fp_slot *due, uint64_t *ticket=NULL
+    fp_core *c, uint64_t id, int64_t timeout_ns, fp_slot *due, uint64_t *ticket=NULL
 ) except NULL:
     cdef fp_slot *slot = due
     cdef uint64_t generation = 0 if due == NULL else fp_slot_generation(due)
     cdef int64_t start = fp_clock_precise()
     cdef int state
     cdef object permit
-    cdef SlotGuard hand = hand_of(c, due)
+    cdef SlotGuard guard = slot_guard_of(c, due)
     try:
         manager = manager_at(c, id, "get")  # kept: with it go the block and its slots
         while True:
@@ -44,7 +44,7 @@ cdef fp_slot *pool_lend(
             reason = "due" if slot != NULL else None
             if slot == NULL and not fp_gate(c) & FP_ASK_GET:
                 try:
-                    state = pool_wait(c, span_left(span, start), False, False, &slot, &generation)
+                    state = pool_wait(c, remaining_ns(timeout_ns, start), False, False, &slot, &generation)
                 except Permit as granted:
                     permit, state = granted.args[0], FP_MAY_OPEN_AT_HEAD
                 if slot != NULL:
@@ -54,43 +54,43 @@ cdef fp_slot *pool_lend(
                         return slot
                     else:
                         reason = "fresh"
-                    hand_take(hand, slot, generation)
+                    slot_guard_set(guard, slot, generation)
                 else:
                     reason = REASONS.get(state)
-            manager.borrow(
-                hand, reason, seconds_or_none(span), (fp_clock_precise() - start) * 1e-9, permit
+            manager.acquire_slow(
+                guard, reason, seconds_or_none(timeout_ns), (fp_clock_precise() - start) * 1e-9, permit
             )
-            if ticket == NULL and hand.ticket != 0:
-                manager.taken_without_lease(hand.ticket)
-            if hand_lent(hand):
+            if ticket == NULL and guard.ticket != 0:
+                manager.taken_without_lease(guard.ticket)
+            if slot_guard_leased(guard):
                 break
             # somebody has given it back who did not hold it, or this is a child of the process
             slot = NULL
-            hand_drop(hand)
+            slot_guard_drop(guard)
             id = fp_id_of(c)
-            hand = hand_of(c, NULL)
+            guard = slot_guard_of(c, NULL)
     except BaseException as error:
-        hand_drop(hand)
+        slot_guard_drop(guard)
         from fastpool.errors import PoolTimeout
-        if span != 0 and isinstance(error, PoolTimeout):
+        if timeout_ns != 0 and isinstance(error, PoolTimeout):
             note_wait(c, error)
         raise
-    slot, hand.slot = hand.slot, NULL
+    slot, guard.slot = guard.slot, NULL
     if ticket != NULL:
-        ticket[0] = hand.ticket
+        ticket[0] = guard.ticket
     return slot
 
 
 # Of a span that began then.
-cdef int64_t span_left(int64_t span, int64_t start) noexcept:
-    if span == 0 or span == FP_NEVER:
-        return span
-    return max(<int64_t>0, start + span - fp_clock_precise())
+cdef int64_t remaining_ns(int64_t timeout_ns, int64_t start) noexcept:
+    if timeout_ns == 0 or timeout_ns == FP_NEVER:
+        return timeout_ns
+    return max(<int64_t>0, start + timeout_ns - fp_clock_precise())
 
 
 # A return by the slow path: with the exception that left the block, or to discard.  False: the slot is
 # lent no more as it was in this generation.
-cdef object pool_settle(
+cdef object pool_give_back(
     fp_core *c, fp_slot *slot, uint64_t generation, object error, bint discard
 ):
     cdef uint64_t id = fp_id_of(c)
@@ -99,11 +99,11 @@ cdef object pool_settle(
         return False
     try:
         if error is not None or discard or not reset_quickly(c, id, manager, slot):
-            manager.settle(number_of(slot), error, discard)
+            manager.give_back(number_of(slot), error, discard)
     except BaseException as failure:  # of a signal handler, or a reset hook
-        return settle_failed(c, id, slot, generation, failure)
+        return give_back_failed(c, id, slot, generation, failure)
     if fp_gate(c) & FP_USED:
-        tell(c)
+        notify_manager(c)
     return True
 
 
@@ -118,7 +118,7 @@ cdef object pool_claim(fp_core *c, fp_slot *slot, uint64_t generation):
 
 
 # The manager has raised on the way: others do the rest.  True: nothing has to be done, see is_childs.
-cdef object settle_failed(
+cdef object give_back_failed(
     fp_core *c, uint64_t id, fp_slot *slot, uint64_t generation, object failure
 ):
     leave(c, id, slot, generation, "interrupted")
@@ -130,8 +130,8 @@ cdef object settle_failed(
 cdef object pool_take_back(
     fp_core *c, fp_slot *slot, uint64_t generation, object resource, str act
 ):
-    if slot == NULL or not pool_settle(c, slot, generation, None, act == "discard"):
-        manager_of(c, act).misused(act, resource)
+    if slot == NULL or not pool_give_back(c, slot, generation, None, act == "discard"):
+        manager_of(c, act).raise_misuse(act, resource)
 
 
 @cython.no_gc_clear
@@ -155,7 +155,7 @@ cdef class FastPool(Store):
             refuse_extra(self, "maxsize", (maxsize, *others))
         if self.c.manager != NULL:
             raise RuntimeError("a FastPool is initialised once")
-        mind_gevent(self)
+        refuse_if_gevent_patched(self)
         first = self.label is None
         self.size, self.label = configure(self.core, maxsize, options)
         if first:
@@ -163,7 +163,7 @@ cdef class FastPool(Store):
 
     def __del__(self):
         if self.c.manager != NULL and not is_finalizing():
-            manager_of(self.c, "close").abandoned()
+            manager_of(self.c, "close").on_collected()
 
     # -- the hot path --
 
@@ -180,15 +180,15 @@ cdef class FastPool(Store):
         cdef fp_slot *due = NULL
         cdef void *item
         if timeout is not UNSET:
-            wait_span(c, block, timeout)
+            wait_ns(c, block, timeout)
         if c.use == FP_QUEUE:
             item = fp_queue_get(c, c.lifo)
             if item != NULL:
                 return fp_steal(item)
-            return queue_get_slow(c, wait_span(c, block, timeout))
+            return queue_get_slow(c, wait_ns(c, block, timeout))
         slot = fp_pool_hit(c, &due)
         if slot == NULL:
-            slot = pool_lend(c, fp_id_of(c), wait_span(c, block, timeout), due)
+            slot = pool_lend(c, fp_id_of(c), wait_ns(c, block, timeout), due)
         return fp_resource(slot)
 
     @cython.always_allow_keywords(False)
@@ -214,9 +214,9 @@ cdef class FastPool(Store):
         cdef fp_core *c = self.c
         if c.use == FP_QUEUE:
             if timeout is not UNSET:
-                wait_span(c, block, timeout)
+                wait_ns(c, block, timeout)
             if not fp_queue_put_new(c, <void *>item):
-                queue_put_slow(c, item, wait_span(c, block, timeout))
+                queue_put_slow(c, item, wait_ns(c, block, timeout))
             return None
         return pool_put(c, item)
 
@@ -240,7 +240,7 @@ cdef class FastPool(Store):
         cdef fp_core *c = self.c
         if c.use == FP_QUEUE:
             manager_of(c, "lease")
-        fp_lease_init(&lease.of, c, fp_span(c) if timeout is UNSET else span_of(c, timeout))
+        fp_lease_init(&lease.of, c, fp_span(c) if timeout is UNSET else ns_of_timeout(c, timeout))
         return lease
 
     def acquire(self, timeout=...):
@@ -279,7 +279,7 @@ cdef class FastPool(Store):
         given back.  ValueError if it is not the pool's."""
         manager = manager_of(self.c, "info")
         found = resource_info(holder(self.c, resource), resource)
-        return manager.misused("info", resource) if found is None else found
+        return manager.raise_misuse("info", resource) if found is None else found
 
     def resize(self, maxsize):
         """A new cap.  Growing serves waiters at once; when shrinking, surplus idle resources are
@@ -405,21 +405,21 @@ cdef inline object pool_put(fp_core *c, object resource):
     c = holder(c, resource)
     cdef fp_slot *slot = fp_pool_find(c, <void *>resource)
     cdef uint64_t generation = 0
-    cdef int told = 0
+    cdef int notify = 0
     if slot != NULL:
         generation = fp_slot_generation(slot)
-        if fp_pool_return(c, slot, generation, &told) > 0:
-            if told:
-                tell(c)
+        if fp_pool_return(c, slot, generation, &notify) > 0:
+            if notify:
+                notify_manager(c)
             return None
     return pool_take_back(c, slot, generation, resource, "put")
 
 
-cdef object tell(fp_core *c):
-    return tell_how(c, False)
+cdef object notify_manager(fp_core *c):
+    return notify_manager_how(c, False)
 
 
-cdef object tell_how(fp_core *c, bint later):
+cdef object notify_manager_how(fp_core *c, bint later):
     """The pool was closed while something was being returned, or that may be wanted elsewhere, or there
     are listeners.  It may be gone by now, or be another in the same block: that one looks in vain."""
     cdef int64_t used
@@ -433,9 +433,9 @@ cdef object tell_how(fp_core *c, bint later):
         if c.use == FP_POOL and not fp_gate(c) & (FP_CLOSED | FP_NOTIFY | FP_ASK_PUT):
             return
     if later:
-        manager.returned(True)
+        manager.on_return(True)
     else:
-        manager.returned()
+        manager.on_return()
 
 
 cdef object lend_due(fp_core *c, fp_slot *due):
@@ -446,9 +446,9 @@ cdef object lend_due(fp_core *c, fp_slot *due):
 cdef object lease_ended(fp_core *c, fp_slot *slot, uint64_t generation, int given):
     """For the door of ``__exit__``."""
     if given > 0:
-        tell(c)
+        notify_manager(c)
     elif given == 0:
-        pool_settle(c, slot, generation, None, False)
+        pool_give_back(c, slot, generation, None, False)
 
 
 # ``__enter__`` of a block, or ``acquire``, by this thread or task: the resource.
@@ -472,7 +472,7 @@ cdef fp_slot *lease_miss(
 ) except NULL:
     """Not at once: waits, or asks the manager."""
     lease_stays(self, c, id, slot, due)
-    return pool_lend(c, id, self.of.span, due)
+    return pool_lend(c, id, self.of.timeout_ns, due)
 
 
 cdef int lease_stays(
@@ -581,17 +581,17 @@ cdef class Lease:
 # False: its resource was given back before, by another way.
 cdef bint lease_give(fp_lease *l, object error, bint discard) except -1:
     cdef fp_core *c = fp_lease_core(l)
-    cdef int told = 0
+    cdef int notify = 0
     cdef int given = 0
     if not fp_lease_is_live(l):  # gone, or the parent's
         return True
     if error is None and not discard:
-        given = fp_pool_return(c, l.slot, l.generation, &told)
-        if told:
-            tell(c)
+        given = fp_pool_return(c, l.slot, l.generation, &notify)
+        if notify:
+            notify_manager(c)
         if given != 0:
             return given > 0
-    return pool_settle(c, l.slot, l.generation, error, discard)
+    return pool_give_back(c, l.slot, l.generation, error, discard)
 
 
 cdef object lease_lost(fp_lease *l):
@@ -602,16 +602,16 @@ cdef object lease_lost(fp_lease *l):
     manager = fp_manager(c, id)
     if manager is None or not fp_slot_lent(c, l.slot, l.generation):
         return
-    place = None
+    where = None
     try:
-        place = manager.taken_at(number_of(l.slot))
+        where = manager.taken_at(number_of(l.slot))
     finally:
         if fp_id_of(c) == id and fp_slot_move_own(l.slot, l.generation, FP_LEASED, FP_CHECKING):
             rescue(c, l.slot, "lost")
         else:
             manager = None
     if manager is not None:
-        manager.warn_lost(place)
+        manager.warn_lost(where)
 
 
 cdef object lease_again(Lease self, uintptr_t me):

@@ -14,7 +14,7 @@ cdef object raise_queue(str name, fp_core *waited=NULL):
 
 
 # ``waited``: of a thread that has waited in vain.
-cdef object raise_settled(int state, str empty, fp_core *waited=NULL):
+cdef object raise_outcome(int state, str empty, fp_core *waited=NULL):
     if state == FP_WAITING or state == FP_EXPIRED:
         raise_queue(empty, waited)
     elif state == FP_REFUSED:
@@ -27,10 +27,10 @@ cdef object raise_settled(int state, str empty, fp_core *waited=NULL):
 
 # ---- What waits -----------------------------------------------------------------------------------
 
-cdef object queue_get_slow(fp_core *c, int64_t span):
+cdef object queue_get_slow(fp_core *c, int64_t timeout_ns):
     cdef void *item = NULL
     cdef int interrupted, state
-    state = fp_queue_get_slow(c, span, &item, &interrupted)
+    state = fp_queue_get_slow(c, timeout_ns, &item, &interrupted)
     if interrupted:
         try:
             return fp_pending()
@@ -39,7 +39,7 @@ cdef object queue_get_slow(fp_core *c, int64_t span):
                 queue_return(c, item)
     if state == FP_GRANTED:
         return fp_steal(item)
-    return raise_settled(state, "Empty", NULL if span == 0 else c)
+    return raise_outcome(state, "Empty", NULL if timeout_ns == 0 else c)
 
 
 # An item was granted to one who does not get it: back to where it came from; or dropped, and counted as
@@ -51,25 +51,25 @@ cdef object queue_return(fp_core *c, void *item):
     Py_DECREF(<object>item)
 
 
-cdef object queue_put_slow(fp_core *c, object item, int64_t span):
+cdef object queue_put_slow(fp_core *c, object item, int64_t timeout_ns):
     cdef int interrupted, state
     Py_INCREF(item)
-    state = fp_queue_put_slow(c, <void *>item, span, &interrupted)
+    state = fp_queue_put_slow(c, <void *>item, timeout_ns, &interrupted)
     if state != FP_GRANTED:
         Py_DECREF(item)
     if interrupted:
         return fp_pending()
     if state == FP_GRANTED:
         return None
-    return raise_settled(state, "Full", NULL if span == 0 else c)
+    return raise_outcome(state, "Full", NULL if timeout_ns == 0 else c)
 
 
 cdef inline object queue_put(fp_core *c, object item, object block, object timeout):
     if timeout is not None:
-        wait_span(c, block, timeout)  # a bad one is an error even if nobody has to wait
+        wait_ns(c, block, timeout)    # a bad one is an error even if nobody has to wait
     if fp_queue_put_new(c, <void *>item):
         return None
-    return queue_put_slow(c, item, wait_span(c, block, timeout))
+    return queue_put_slow(c, item, wait_ns(c, block, timeout))
 
 
 # ---- The types ------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ cdef class Store(Owner):
         raise AttributeError(NO_SUCH.format(type(self).__name__, "all_tasks_done"))
 
 
-cdef int mind_gevent(Owner self) except -1:
+cdef int refuse_if_gevent_patched(Owner self) except -1:
     """At construction: RuntimeError where gevent has made greenlets of all threads."""
     global fp_gevent
     fp_gevent = "gevent" in sys.modules
@@ -232,7 +232,7 @@ cdef int mind_gevent(Owner self) except -1:
 
 
 cdef inline object queue_sizes(Store self, object maxsize, bint lifo):
-    mind_gevent(self)
+    refuse_if_gevent_patched(self)
     if not isinstance(maxsize, int):
         raise TypeError(f"maxsize must be an int, not {maxsize!r}")
     self.size = maxsize
@@ -256,11 +256,11 @@ cdef class Queue(Store):
         (None: for ever), or at once with ``block=False``; ShutDown."""
         cdef void *item
         if timeout is not None:
-            wait_span(self.c, block, timeout)  # a bad one is an error even if nobody has to wait
+            wait_ns(self.c, block, timeout)    # a bad one is an error even if nobody has to wait
         item = fp_queue_get(self.c, 0)
         if item != NULL:
             return fp_steal(item)
-        return queue_get_slow(self.c, wait_span(self.c, block, timeout))
+        return queue_get_slow(self.c, wait_ns(self.c, block, timeout))
 
     def put(self, item, block=True, timeout=None):
         """Adds an item.  Full when there is no room within ``timeout`` seconds; ShutDown."""
@@ -293,11 +293,11 @@ cdef class LifoQueue(Store):
         """Removes and returns the item put last; see ``Queue.get``."""
         cdef void *item
         if timeout is not None:
-            wait_span(self.c, block, timeout)
+            wait_ns(self.c, block, timeout)
         item = fp_queue_get(self.c, 1)
         if item != NULL:
             return fp_steal(item)
-        return queue_get_slow(self.c, wait_span(self.c, block, timeout))
+        return queue_get_slow(self.c, wait_ns(self.c, block, timeout))
 
     def put(self, item, block=True, timeout=None):
         """Adds an item; see ``Queue.put``."""

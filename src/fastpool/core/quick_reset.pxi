@@ -1,6 +1,6 @@
 # A plain reset hook at the end of a lease, without a call of Python beside the hook's own.
 #
-# What ``Manager.settle`` does where a pool has nothing else to be asked: no tracking of leases, no limit
+# What ``Manager.give_back`` does where a pool has nothing else to be asked: no tracking of leases, no limit
 # of uses.  Whatever does not go its plain way is left to the manager.
 
 cdef extern from *:
@@ -70,5 +70,5 @@ cdef bint reset_quickly(fp_core *c, uint64_t id, object manager, fp_slot *slot) 
     if why is not None:
         manager.not_kept(number_of(slot), why, failure)
     elif locked_size(c, &c.getters.count) != 0:
-        manager.came_back()
+        manager.on_idle()
     return True

@@ -28,7 +28,7 @@ enum { FP_HOLD_FRESH, FP_HOLD_HELD, FP_HOLD_RELEASED };
 
 typedef struct {
     uint64_t n;
-    int64_t span;         /* ns to wait at most */
+    int64_t timeout_ns;   /* ns to wait at most */
     uint64_t forks;       /* of the process that took it */
     FP_SHARED(int) state; /* ended in one step, and so once */
 } fp_hold;

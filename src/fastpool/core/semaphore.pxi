@@ -47,12 +47,12 @@ cdef class WeightedSemaphore(Owner):
         more than there is; PoolTimeout, PoolClosed, PoolOverloaded.
         """
         cdef fp_core *c = self.c
-        cdef int64_t span = FP_NEVER
+        cdef int64_t timeout_ns = FP_NEVER
         cdef uint64_t units = units_of(self, n)
         if timeout is not None:
-            span = span_of(c, timeout)
+            timeout_ns = ns_of_timeout(c, timeout)
         if not fp_weighted_hit(c, units):
-            weighted_slow(self, units, span)
+            weighted_slow(self, units, timeout_ns)
 
     def try_acquire(self, n=1):
         """Takes ``n`` units if they are free and nobody waits; says whether it did."""
@@ -73,8 +73,8 @@ cdef class WeightedSemaphore(Owner):
         """``with semaphore.hold(n):`` or ``async with semaphore.hold(n):`` - entering takes ``n``
         units, the end gives them back.  Takes nothing yet; entered once."""
         cdef uint64_t units = units_of(self, n)
-        cdef int64_t span = FP_NEVER if timeout is None else span_of(self.c, timeout)
-        return units_hold(self, units, span)
+        cdef int64_t timeout_ns = FP_NEVER if timeout is None else ns_of_timeout(self.c, timeout)
+        return units_hold(self, units, timeout_ns)
 
     def resize(self, size):
         """A new number of units.  Growing serves those who wait at once; when shrinking, what is taken
@@ -145,7 +145,7 @@ cdef object units_init(WeightedSemaphore self, size, max_waiting, name):
     cdef fp_core *c = self.c
     if c.use == FP_WEIGHTED:
         raise RuntimeError("a WeightedSemaphore is initialised once")
-    mind_gevent(self)
+    refuse_if_gevent_patched(self)
     self.size = whole("size", size, 1)
     self.label = f"semaphore-{semaphore_number()}" if name is None else str(name)
     c.max_waiting = size_of(INFINITY if max_waiting is None
@@ -217,17 +217,17 @@ cdef object too_many_released(WeightedSemaphore self, uint64_t units):
 
 # ---- Waiting ---------------------------------------------------------------------------------------
 
-cdef int weighted_slow(WeightedSemaphore self, uint64_t units, int64_t span) except -1:
+cdef int weighted_slow(WeightedSemaphore self, uint64_t units, int64_t timeout_ns) except -1:
     cdef int interrupted
     cdef int64_t since = fp_clock_precise()
-    cdef int state = fp_weighted_wait(self.c, units, span, &interrupted)
+    cdef int state = fp_weighted_wait(self.c, units, timeout_ns, &interrupted)
     if interrupted:
         fp_pending()
     if state != FP_GRANTED:
         try:
             raise_weighted(self, state, units, fp_clock_precise() - since)
         except TimeoutError as error:
-            if span != 0:
+            if timeout_ns != 0:
                 note_wait(self.c, error)
             raise
     return 0
@@ -271,7 +271,7 @@ cdef class SemaphoreHold:
         if fp_hold_state(h) != FP_HOLD_FRESH:
             units_again(self)
         if not fp_weighted_hit(self.semaphore.c, h.n):
-            weighted_slow(self.semaphore, h.n, h.span)
+            weighted_slow(self.semaphore, h.n, h.timeout_ns)
         units_begin(self)
         return self
 
@@ -309,10 +309,10 @@ cdef class SemaphoreHold:
         return f"<SemaphoreHold of {of}: {HOLD_STATES[fp_hold_state(&self.of)]}>"
 
 
-cdef SemaphoreHold units_hold(WeightedSemaphore semaphore, uint64_t units, int64_t span):
+cdef SemaphoreHold units_hold(WeightedSemaphore semaphore, uint64_t units, int64_t timeout_ns):
     cdef SemaphoreHold hold = SemaphoreHold.__new__(SemaphoreHold)
     hold.semaphore = semaphore
-    hold.of.n, hold.of.span = units, span
+    hold.of.n, hold.of.timeout_ns = units, timeout_ns
     hold.of.forks = fp_forks
     return hold
 
@@ -372,10 +372,10 @@ def units_hit(SemaphoreHold hold not None):
 
 def units_later(SemaphoreHold hold not None):
     """What a task awaits to enter it."""
-    cdef Wait wait = Wait.__new__(Wait, hold.semaphore.core, here())
+    cdef Wait wait = Wait.__new__(Wait, hold.semaphore.core, running_mailbox())
     wait.hold = hold
-    wait.line = &hold.semaphore.c.getters
-    wait.span = hold.of.span
+    wait.queue = &hold.semaphore.c.getters
+    wait.timeout_ns = hold.of.timeout_ns
     return wait
 
 
@@ -386,12 +386,12 @@ def units_keep(SemaphoreHold hold not None):
 
 def units_quiet(WeightedSemaphore semaphore not None, timeout):
     """A hold of one unit that does not warn when it is dropped; entered by whoever gets it."""
-    cdef SemaphoreHold hold = units_hold(semaphore, 1, span_of(semaphore.c, timeout))
+    cdef SemaphoreHold hold = units_hold(semaphore, 1, ns_of_timeout(semaphore.c, timeout))
     hold.quiet = True
     return hold
 
 
-def add_semaphore_faces(dict semaphore_methods, dict hold_methods):
-    """The coroutine functions; see ``add_faces``."""
+def add_semaphore_async_methods(dict semaphore_methods, dict hold_methods):
+    """The coroutine functions; see ``add_async_methods``."""
     fp_add_methods(<PyTypeObject *>WeightedSemaphore, semaphore_methods)
     fp_add_methods(<PyTypeObject *>SemaphoreHold, hold_methods)

@@ -26,7 +26,7 @@ static inline fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
 #if !FP_ATOMIC
     c->last = slot;
 #endif
-    if (FP_UNLIKELY(c->asks) && fp_state(fp_load(&slot->word, acquire)) == FP_LEASED) {
+    if (FP_UNLIKELY(c->has_check) && fp_state(fp_load(&slot->word, acquire)) == FP_LEASED) {
         *due = slot;
         return NULL;
     }
@@ -51,7 +51,7 @@ static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *notify) {
         int64_t now = fp_now(c); /* before it may be somebody else's */
         if (FP_UNLIKELY((fp_load(&slot->load, relaxed) & FP_LOAD) == 0)) return -1;
         fp_store(&slot->since, now, relaxed);
-        if (c->asks) fp_sharing_used(c, slot, now);
+        if (c->has_check) fp_sharing_used(c, slot, now);
     }
     int given = fp_load_give(slot);
     if (FP_UNLIKELY(given <= 0)) {

@@ -3,13 +3,13 @@
 
 # Gives a lease back.  False: nobody has one in this generation.
 cdef object share_give(fp_core *c, fp_slot *slot, uint64_t generation):
-    cdef int told = 0
+    cdef int notify = 0
     cdef int given = -1
     if fp_slot_generation(slot) == generation:
-        given = fp_sharing_return(c, slot, &told)
+        given = fp_sharing_return(c, slot, &notify)
     if given < 0:
         return False
-    if given == 0 or told:
+    if given == 0 or notify:
         share_ended(c, slot, given)
     return True
 
@@ -18,27 +18,27 @@ cdef object share_ended(fp_core *c, fp_slot *slot, int given):
     """A lease was given back, and there is something to be done about it: it was the last one of a
     resource that takes no more (0), or the manager has to know that one came back."""
     if given != 0:
-        return tell(c)
+        return notify_manager(c)
     cdef uint64_t id = fp_id_of(c)
     cdef uint64_t generation = fp_slot_generation(slot)
     manager = manager_of(c, "release")  # kept: with it goes the block, once all is closed
     try:
-        manager.last_out(number_of(slot))
+        manager.on_drained(number_of(slot))
     except BaseException as failure:  # of a signal handler
-        settle_failed(c, id, slot, generation, failure)
+        give_back_failed(c, id, slot, generation, failure)
 
 
 cdef object share_drop(fp_core *c, fp_slot *slot, uint64_t generation):
     """As ``slot_drop``, of one lease, or of a resource that was taken alone."""
-    cdef int told = 0
+    cdef int notify = 0
     cdef int given
     manager = fp_manager(c, 0)  # kept, as there
     if fp_slot_generation(slot) != generation:
         return
     if fp_slot_state(slot) == FP_IDLE:
-        given = fp_sharing_return(c, slot, &told)
-        if given > 0 and told:
-            tell_later(c)
+        given = fp_sharing_return(c, slot, &notify)
+        if given > 0 and notify:
+            notify_manager_soon(c)
         if given == 0:
             rescue(c, slot, "closed")
         return
@@ -89,13 +89,13 @@ cdef class SharedPool(Owner):
             refuse_extra(self, "factory", (factory, *others))
         if self.c.manager != NULL:
             raise RuntimeError("a SharedPool is initialised once")
-        mind_gevent(self)
+        refuse_if_gevent_patched(self)
         self.size, self.label = configure_shared(self.core, factory, options)
         enlist(self)
 
     def __del__(self):
         if self.c.manager != NULL and not is_finalizing():
-            manager_of(self.c, "close").abandoned()
+            manager_of(self.c, "close").on_collected()
 
     # -- the hot path --
 
@@ -110,7 +110,7 @@ cdef class SharedPool(Owner):
         """
         cdef SharedLease lease = SharedLease.__new__(SharedLease)
         cdef fp_core *c = self.c
-        fp_lease_init(&lease.of.of, c, fp_span(c) if timeout is UNSET else span_of(c, timeout))
+        fp_lease_init(&lease.of.of, c, fp_span(c) if timeout is UNSET else ns_of_timeout(c, timeout))
         return lease
 
     def acquire(self, timeout=...):
@@ -125,10 +125,10 @@ cdef class SharedPool(Owner):
         A lease cannot be given back twice, so prefer ``lease()``."""
         cdef fp_core *c = self.c
         cdef fp_slot *due = NULL
-        cdef int64_t span = fp_span(c) if timeout is UNSET else span_of(c, timeout)
+        cdef int64_t timeout_ns = fp_span(c) if timeout is UNSET else ns_of_timeout(c, timeout)
         cdef fp_slot *slot = fp_sharing_hit(c, &due)
         if slot == NULL:
-            slot = pool_lend(c, fp_id_of(c), span, due)
+            slot = pool_lend(c, fp_id_of(c), timeout_ns, due)
         return fp_resource(slot)
 
     @cython.always_allow_keywords(False)
@@ -141,7 +141,7 @@ cdef class SharedPool(Owner):
         if slot != NULL and fp_gate(c) & FP_ASK_PUT:
             manager_of(c, "put").forget_oldest(number_of(slot))
         if slot == NULL or not share_give(c, slot, generation):
-            manager_of(c, "put").misused("put", resource)
+            manager_of(c, "put").raise_misuse("put", resource)
 
     # -- the rest asks the manager --
 
@@ -176,7 +176,7 @@ cdef class SharedPool(Owner):
         of it has ended.  ValueError if it is not the pool's."""
         manager = manager_of(self.c, "info")
         found = resource_info(self.c, resource)
-        return manager.misused("info", resource) if found is None else found
+        return manager.raise_misuse("info", resource) if found is None else found
 
     def ended(self, resource):
         """How many leases of this resource have ended so far.  ValueError if it is not the pool's."""
@@ -305,7 +305,7 @@ cdef inline object share_enter(SharedLease self, bint block):
         slot = fp_sharing_hit(c, &due)
     if slot == NULL or (FP_ATOMIC and fp_id_of(c) != id):
         share_stays(self, c, id, slot, due)
-        slot = pool_lend(c, id, l.span, due, &ticket)
+        slot = pool_lend(c, id, l.timeout_ns, due, &ticket)
     return share_hold(self, c, id, slot, ticket, block)
 
 
@@ -431,7 +431,7 @@ cdef object share_lost(object manager, uint64_t ticket):
         manager.lost(ticket)
     except BaseException:  # of a signal handler: nobody has it, whatever is noted
         if ticket != 0:
-            poke((0.0, manager.forget, (ticket,)))
+            call_soon((0.0, manager.forget, (ticket,)))
         raise
 
 
@@ -450,10 +450,10 @@ cdef bint share_close(SharedLease self, object error, int state) except -1:
     manager = fp_manager(c, id)  # kept: with it go the block and its slots
     try:
         if manager is not None:
-            manager.judge(number_of(l.slot), ticket, error, state == FP_LEASE_DISCARDED)
+            manager.on_lease_end(number_of(l.slot), ticket, error, state == FP_LEASE_DISCARDED)
     except BaseException:  # of a signal handler: nobody has it, whatever is noted
         if ticket != 0:
-            poke((0.0, manager.forget, (ticket,)))
+            call_soon((0.0, manager.forget, (ticket,)))
         raise
     finally:
         if fp_id_of(c) == id:
@@ -461,16 +461,16 @@ cdef bint share_close(SharedLease self, object error, int state) except -1:
     return True
 
 
-cdef object share_keep(SharedLease lease, SlotGuard hand, bint block):
+cdef object share_keep(SharedLease lease, SlotGuard guard, bint block):
     """Moves the slot from the hand to the lease."""
     cdef fp_slot *slot
-    cdef uint64_t ticket = hand.ticket
+    cdef uint64_t ticket = guard.ticket
     if not fp_lease_is_fresh(&lease.of.of):  # entered twice, at once, by two tasks
-        hand_drop(hand)
+        slot_guard_drop(guard)
         return share_again(lease)
-    slot = hand_taken(hand)
-    hand.ticket = 0
-    return share_hold(lease, hand.c, fp_id_of(hand.c), slot, ticket, block)
+    slot = slot_guard_take_out(guard)
+    guard.ticket = 0
+    return share_hold(lease, guard.c, fp_id_of(guard.c), slot, ticket, block)
 
 
 cdef object share_again(SharedLease self):
@@ -505,16 +505,16 @@ cpdef object share_lease_hit(SharedLease lease, bint block):
     cdef uint64_t id = fp_lease_id(l)
     if fp_id_of(c) == id:
         if c.sharded:
-            c = home(c)
+            c = core_of_loop(c)
             id = fp_id_of(c)
         slot = fp_sharing_hit(c, &due)
     if slot == NULL or (FP_ATOMIC and fp_id_of(c) != id):
         share_stays(lease, c, id, slot, due)
-        return hand_of(c, due)
+        return slot_guard_of(c, due)
     return share_hold(lease, c, id, slot, 0, block)
 
 
-def let_go(SharedPool pool not None):
+def close_nowait(SharedPool pool not None):
     """Closes it as if it had been collected, with no warning: nothing new begins, what is in use goes on
     and is closed at its end.  Never blocks, so it may be called by a finaliser."""
     manager = fp_manager(pool.c, 0)
@@ -524,9 +524,9 @@ def let_go(SharedPool pool not None):
 
 def shared_hit(SharedPool pool not None):
     """What ``get`` returns at once; a SlotGuard with a slot that is due; or MISS."""
-    cdef fp_core *c = home(pool.c)
+    cdef fp_core *c = core_of_loop(pool.c)
     cdef fp_slot *due = NULL
     cdef fp_slot *slot = fp_sharing_hit(c, &due)
     if slot != NULL:
         return fp_resource(slot)
-    return MISS if due == NULL else hand_of(c, due)
+    return MISS if due == NULL else slot_guard_of(c, due)

@@ -25,20 +25,20 @@ cdef class SlotGuard:
     """What a borrower on the slow path has in hand: a slot, or a promise to come to the line.
 
     Changed in C together with what it stands for, so that a signal handler that raises anywhere in
-    the manager's Python code cannot make a slot nobody's; see ``hand_drop``.
+    the manager's Python code cannot make a slot nobody's; see ``slot_guard_drop``.
     """
     cdef fp_core *c
     cdef uint64_t id  # of the pool, which may be gone when this is collected
     cdef fp_slot *slot
     cdef uint64_t generation
     cdef uint64_t forks  # of the process that has taken it
-    cdef bint coming
+    cdef bint announced
     cdef public uint64_t ticket  # shared pools: the manager's name of the lease; 0: it has none
 
     def __dealloc__(self):
         """A task did not come to where it would be dropped: a signal handler has raised in between."""
-        if (self.slot != NULL or self.coming) and fp_id_of(self.c) == self.id and not is_finalizing():
-            hand_drop(self)
+        if (self.slot != NULL or self.announced) and fp_id_of(self.c) == self.id and not is_finalizing():
+            slot_guard_drop(self)
 
     @property
     def index(self):
@@ -47,7 +47,7 @@ cdef class SlotGuard:
 
     def claim(self):
         """LEASED -> CHECKING; False: somebody has given it back wrongly, and it is in hand no more."""
-        if hand_lent(self) and fp_slot_move_own(
+        if slot_guard_leased(self) and fp_slot_move_own(
             self.slot, self.generation, FP_LEASED, FP_CHECKING
         ):
             return True
@@ -59,18 +59,18 @@ cdef class SlotGuard:
         self.slot = NULL
 
     def drop(self):
-        """See ``hand_drop``."""
-        hand_drop(self)
+        """See ``slot_guard_drop``."""
+        slot_guard_drop(self)
 
     def move(self):
         """A new hand with the slot; this one is empty."""
-        cdef SlotGuard other = hand_of(self.c, NULL)
-        hand_pass(self, other)
+        cdef SlotGuard other = slot_guard_of(self.c, NULL)
+        slot_guard_move(self, other)
         return other
 
     def receive(self, SlotGuard other not None):
         """What the other had."""
-        hand_pass(other, self)
+        slot_guard_move(other, self)
         self.ticket = other.ticket
 
     def give(self):
@@ -78,7 +78,7 @@ cdef class SlotGuard:
         cdef fp_slot *slot
         if self.ticket != 0:
             manager_of(self.c, "get").taken_without_lease(self.ticket)
-        slot = hand_taken(self)
+        slot = slot_guard_take_out(self)
         if self.c.use == FP_POOL:
             fp_slot_own(slot, fp_task_token())
         return fp_resource(slot)
@@ -95,47 +95,47 @@ cdef class Job:
         self.ended = ended
 
 
-cdef SlotGuard hand_of(fp_core *c, fp_slot *slot):
+cdef SlotGuard slot_guard_of(fp_core *c, fp_slot *slot):
     """With a slot that was taken just now, or none."""
-    cdef SlotGuard hand = SlotGuard.__new__(SlotGuard)
-    hand.c, hand.id = c, fp_id_of(c)
-    hand_take(hand, slot, 0 if slot == NULL else fp_slot_generation(slot))
-    return hand
+    cdef SlotGuard guard = SlotGuard.__new__(SlotGuard)
+    guard.c, guard.id = c, fp_id_of(c)
+    slot_guard_set(guard, slot, 0 if slot == NULL else fp_slot_generation(slot))
+    return guard
 
 
-cdef void hand_take(SlotGuard self, fp_slot *slot, uint64_t generation) noexcept:
+cdef void slot_guard_set(SlotGuard self, fp_slot *slot, uint64_t generation) noexcept:
     self.slot, self.generation, self.forks = slot, generation, fp_forks
 
 
-cdef void hand_pass(SlotGuard self, SlotGuard other) noexcept:
+cdef void slot_guard_move(SlotGuard self, SlotGuard other) noexcept:
     other.slot, other.generation, other.forks = self.slot, self.generation, self.forks
     self.slot = NULL
 
 
-cdef bint hand_lent(SlotGuard self) noexcept:
+cdef bint slot_guard_leased(SlotGuard self) noexcept:
     """Whether it has a slot that is lent still."""
     if self.slot == NULL or self.forks != fp_forks:
         return False
     return fp_slot_lent(self.c, self.slot, self.generation)
 
 
-cdef bint hand_coming(SlotGuard self) noexcept:
+cdef bint slot_guard_announced(SlotGuard self) noexcept:
     """Whether it is counted among those who come to the line; in a forked child none is."""
-    return self.coming and self.forks == fp_forks
+    return self.announced and self.forks == fp_forks
 
 
-cdef str hand_begin(SlotGuard self):
+cdef str slot_guard_begin(SlotGuard self):
     """A grant is in hand: as ``Core.take``."""
-    if not hand_lent(self):
+    if not slot_guard_leased(self):
         self.slot = NULL
         return "stolen"
     return "due" if fp_begin(self.c, self.slot) else "fresh"
 
 
-cdef fp_slot *hand_taken(SlotGuard self) except NULL:
+cdef fp_slot *slot_guard_take_out(SlotGuard self) except NULL:
     """Takes the slot out of it, for a task that has come to the end of its call."""
     cdef fp_slot *slot = self.slot
-    if not hand_lent(self):
+    if not slot_guard_leased(self):
         from fastpool.errors import PoolError
         raise PoolError(
             "a pool", "the resource was given back by another call, which did not hold it, just as it "
@@ -145,19 +145,19 @@ cdef fp_slot *hand_taken(SlotGuard self) except NULL:
     return slot
 
 
-cdef object hand_drop(SlotGuard self):
+cdef object slot_guard_drop(SlotGuard self):
     """The borrower does not get through: nobody else may be the poorer for it."""
     cdef fp_core *c = self.c
     cdef fp_slot *slot = self.slot
     cdef fp_waiter *failure
     self.slot = NULL
     if self.forks != fp_forks:  # what it had is the parent's
-        self.coming = False
+        self.announced = False
         return
-    if self.coming:
-        self.coming = False
+    if self.announced:
+        self.announced = False
         fp_lock_take(&c.lock)
-        c.coming -= 1
+        c.arriving -= 1
         failure = fp_spare_failure(c)
         fp_lock_drop(&c.lock)
         if failure != NULL:
@@ -173,7 +173,7 @@ cdef object forget(fp_core *c, uint64_t ticket):
     """Nobody has what the manager knows under this name."""
     manager = fp_manager(c, 0)
     if ticket != 0 and manager is not None:
-        poke((0.0, manager.forget, (ticket,)))
+        call_soon((0.0, manager.forget, (ticket,)))
 
 
 cdef object slot_drop(fp_core *c, fp_slot *slot, uint64_t generation):
@@ -187,13 +187,13 @@ cdef object slot_drop(fp_core *c, fp_slot *slot, uint64_t generation):
         return
     if fp_slot_state(slot) == FP_CREATING:
         fp_lock_take(&c.lock)
-        c.creating_here -= 1
+        c.creating_in_caller -= 1
         fp_lock_drop(&c.lock)
     if fp_slot_state(slot) == FP_LEASED:
         if not fp_gate(c) & FP_CLOSED and fp_pool_publish(c, slot, FP_LEASED, word):
             fp_dispatch_locked(c)
             if fp_gate(c) & FP_NOTIFY:
-                tell_later(c)
+                notify_manager_soon(c)
             # a close that came in between may have swept already: help it
             if not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
                 return
@@ -202,11 +202,11 @@ cdef object slot_drop(fp_core *c, fp_slot *slot, uint64_t generation):
     rescue(c, slot, "interrupted")
 
 
-cdef object tell_later(fp_core *c):
+cdef object notify_manager_soon(fp_core *c):
     """On the housekeeper: what came back may be wanted elsewhere."""
     manager = fp_manager(c, 0)
     if manager is not None:
-        poke((0.0, manager.returned, (True,)))
+        call_soon((0.0, manager.on_return, (True,)))
 
 
 cdef object rescue(fp_core *c, fp_slot *slot, str why):
@@ -214,7 +214,7 @@ cdef object rescue(fp_core *c, fp_slot *slot, str why):
     cannot be interrupted half way."""
     manager = fp_manager(c, 0)
     if manager is not None:
-        poke((0.0, manager.rescue, (number_of(slot), why)))
+        call_soon((0.0, manager.rescue, (number_of(slot), why)))
 
 
 cdef object leave(fp_core *c, uint64_t id, fp_slot *slot, uint64_t generation, str why):
@@ -234,14 +234,14 @@ cdef bint is_childs(fp_core *c, uint64_t id, object failure) except -1:
     return isinstance(failure, PoolError)
 
 
-cdef int pool_wait(fp_core *c, int64_t span, bint asked, bint in_front,
+cdef int pool_wait(fp_core *c, int64_t timeout_ns, bint asked, bint in_front,
                    fp_slot **slot, uint64_t *generation) except -1:
     """fp_pool_wait with its errors raised.  A grant that was taken from the caller meanwhile is no
     slot."""
     cdef void *error = NULL
     cdef int interrupted
     cdef int state = fp_pool_wait(
-        c, span, asked, in_front, slot, generation, &error, &interrupted
+        c, timeout_ns, asked, in_front, slot, generation, &error, &interrupted
     )
     if state == FP_FAILED:
         failure = fp_steal(error)

@@ -6,7 +6,7 @@
 
 @cython.no_gc_clear
 cdef class Mailbox:
-    """Where the waits of one event loop end; see ``waiting/mailbox.h``.  ``bell``: a descriptor to write
+    """Where the waits of one event loop end; see ``waiting/mailbox.h``.  ``wakeup_fd``: a descriptor to write
     to; the loop watches the other end and calls ``open`` when it is readable.
 
     ``_aio.loop.Loop`` is one.  Weak references are its own, not of this base: they would end after its
@@ -18,8 +18,8 @@ cdef class Mailbox:
     cdef public bint own_time  # the loop's clock is not the core's, which then ends no wait
     cdef bint has_thread     # the loop says in which thread it runs
 
-    def __cinit__(self, intptr_t bell, loop):
-        fp_mailbox_init(&self.box, bell)
+    def __cinit__(self, intptr_t wakeup_fd, loop):
+        fp_mailbox_init(&self.box, wakeup_fd)
         self.box.owner = <void *>self
         self.loop = loop
         self.new_future = loop.create_future
@@ -35,7 +35,7 @@ cdef class Mailbox:
             fp_mailbox_leave(&self.box)
             raise
 
-    def ring(self):
+    def wake(self):
         """Has the loop look here once more."""
         fp_mailbox_leave(&self.box)
 
@@ -83,7 +83,7 @@ def set_done(future):
         future.set_result(None)
 
 
-cdef Mailbox here():
+cdef Mailbox running_mailbox():
     """The mailbox of the running loop.  Python 3.11 makes a system call to say which that is, so there
     the loop is asked for its thread: a loop that runs inside another, which asyncio forbids, is taken
     for that one until it says that it is not; see ``Wait.moved``."""
@@ -98,7 +98,7 @@ cdef Mailbox here():
     return loop_of(running_loop())
 
 
-cdef void empty_here(fp_mailbox *box) noexcept:
+cdef void deliver_deferred(fp_mailbox *box) noexcept:
     """At the end of a call by a task: wakes others of its loop."""
     cdef Mailbox mailbox = <Mailbox>box.owner
     try:
@@ -119,16 +119,16 @@ cdef class Wait:
     that is never resumed, gives back what it was granted."""
     cdef Core core
     cdef Mailbox mailbox
-    cdef SlotGuard hand     # pool use: gets the slot
+    cdef SlotGuard guard    # pool use: gets the slot
     cdef SemaphoreHold hold  # of a semaphore: gets the units
     cdef fp_waiter *w  # while in a line, or settled and not looked at
-    cdef fp_wait_queue *line
+    cdef fp_wait_queue *queue
     cdef object future
     cdef bint begun    # it has joined the line, or tried to
     cdef bint late     # its time is over
     cdef readonly object outcome
     cdef object item   # queue use: what the put brings, and what the get has brought
-    cdef int64_t span  # but in pool use: ns to wait, from the first step on
+    cdef int64_t timeout_ns # but in pool use: ns to wait, from the first step on
     cdef uint64_t forks
     cdef object __weakref__
 
@@ -137,30 +137,30 @@ cdef class Wait:
         self.mailbox = mailbox
         self.forks = fp_forks
 
-    def join_pool(self, SlotGuard hand not None, task, span, *, bint in_front):
-        """As ``Core.take``; None: it has joined the line.  ``task``: an int that names it; ``span``:
+    def join_pool(self, SlotGuard guard not None, task, timeout, *, bint in_front):
+        """As ``Core.take``; None: it has joined the line.  ``task``: an int that names it; ``timeout_ns``:
         seconds to wait, None for ever, 0 to try."""
         cdef fp_core *c = self.core.c
         cdef fp_slot *slot = NULL
         cdef void *error = NULL
         cdef fp_waiter *spare = NULL
         cdef fp_waiter *w = NULL
-        cdef bint asked = hand_coming(hand)
-        cdef int64_t ns = span_of(c, span)
+        cdef bint asked = slot_guard_announced(guard)
+        cdef int64_t ns = ns_of_timeout(c, timeout)
         if ns != 0:
             w = self.record(ns)
         self.begun = True
-        self.hand = hand
-        hand.coming = False
-        self.line = &c.getters
+        self.guard = guard
+        guard.announced = False
+        self.queue = &c.getters
         cdef int state = fp_pool_join(
             c, w, <uintptr_t>task, asked, in_front, &slot, &error, &spare
         )
         if state == FP_GRANTED:
-            hand_take(hand, slot, fp_slot_generation(slot))
+            slot_guard_set(guard, slot, fp_slot_generation(slot))
         fp_drop_failure(spare)
         if state == FP_WAITING and w != NULL:
-            self.lined_up(ns)
+            self.start_timeout(ns)
             return None
         self.drop(w)
         if state == FP_FAILED:
@@ -173,57 +173,57 @@ cdef class Wait:
         """Queue use, likewise, in the first step: a signal handler that raises on the way there
         leaves nobody in line.  The item is ``item``."""
         cdef fp_core *c = self.core.c
-        cdef int64_t span = self.span
+        cdef int64_t timeout_ns = self.timeout_ns
         cdef void *item = NULL
         cdef fp_waiter *w = NULL
         self.begun = True
-        if span != 0:
-            w = self.record(span)
+        if timeout_ns != 0:
+            w = self.record(timeout_ns)
         fp_defer_begin()
         cdef int state = fp_queue_get_join(c, w, &item)
         fp_defer_end()
         if state == FP_WAITING and w != NULL:
-            self.lined_up(span)
+            self.start_timeout(timeout_ns)
             return None
         self.drop(w)
         if state == FP_GRANTED:
             self.item = fp_steal(item)
             self.outcome = "fresh"
             return "fresh"
-        return raise_settled(state, "Empty")
+        return raise_outcome(state, "Empty")
 
     cdef object join_put(self):
         cdef fp_core *c = self.core.c
-        cdef int64_t span = self.span
+        cdef int64_t timeout_ns = self.timeout_ns
         cdef fp_waiter *w = NULL
         self.begun = True
-        if span != 0:
-            w = self.record(span)
+        if timeout_ns != 0:
+            w = self.record(timeout_ns)
         item, self.item = self.item, None
         Py_INCREF(item)
         fp_defer_begin()
         cdef int state = fp_queue_put_join(c, w, <void *>item)
         fp_defer_end()
         if state == FP_WAITING and w != NULL:
-            self.lined_up(span)
+            self.start_timeout(timeout_ns)
             return None
         self.drop(w)
         if state == FP_GRANTED:
             self.outcome = "fresh"
             return "fresh"
         Py_DECREF(item)
-        return raise_settled(state, "Full")
+        return raise_outcome(state, "Full")
 
     cdef object join_hold(self):
         """For the units of a semaphore, likewise."""
-        cdef int64_t span = self.span
+        cdef int64_t timeout_ns = self.timeout_ns
         cdef fp_waiter *w = NULL
         self.begun = True
-        if span != 0:
-            w = self.record(span)
+        if timeout_ns != 0:
+            w = self.record(timeout_ns)
         cdef int state = fp_weighted_join(self.core.c, w, self.hold.of.n)
         if state == FP_WAITING and w != NULL:
-            self.lined_up(span)
+            self.start_timeout(timeout_ns)
             return None
         self.drop(w)
         self.end_hold(state, 0)
@@ -234,12 +234,12 @@ cdef class Wait:
         units_begin(self.hold)
         self.outcome = "fresh"
 
-    cdef fp_waiter *record(self, int64_t span) except NULL:
+    cdef fp_waiter *record(self, int64_t timeout_ns) except NULL:
         cdef fp_waiter *w = fp_waiter_new()
         if w == NULL:
             raise MemoryError
         if not self.mailbox.own_time:
-            fp_set_deadline(w, span)
+            fp_set_deadline(w, timeout_ns)
         w.mailbox = &self.mailbox.box
         self.w = w
         return w
@@ -304,7 +304,7 @@ cdef class Wait:
                 if not self.begun:
                     if self.hold is not None:
                         self.join_hold()
-                    elif self.line == &self.core.c.getters:
+                    elif self.queue == &self.core.c.getters:
                         self.join_get()
                     else:
                         self.join_put()
@@ -331,7 +331,7 @@ cdef class Wait:
             if self.outcome is not None:
                 return None
             if self.late:
-                self.end(self.settle(self.w))
+                self.end(self.leave_queue(self.w))
                 return None
             self.future = future = self.mailbox.new_future()
             self.w.future = <void *>future
@@ -348,23 +348,23 @@ cdef class Wait:
             self.outcome = "closed"
             if self.hold is not None:
                 raise_weighted(self.hold.semaphore, FP_REFUSED, 0, 0)
-            if self.hand is None:
+            if self.guard is None:
                 raise_queue("ShutDown")
             return
         state = fp_waiter_state(self.w)
         if state == FP_NOTIFIED:
-            if fp_look(self.core.c, self.line, self.w):
+            if fp_look(self.core.c, self.queue, self.w):
                 self.end(FP_MAY_OPEN_AT_HEAD)
                 return
             state = fp_waiter_state(self.w)
         if state >= FP_GRANTED:
             self.end(state)
 
-    cdef object lined_up(self, int64_t span):
+    cdef object start_timeout(self, int64_t timeout_ns):
         """It has joined: sees to its timeout."""
-        if span != FP_NEVER:
+        if timeout_ns != FP_NEVER:
             try:
-                self.mailbox.expire(self, span * 1e-9)
+                self.mailbox.expire(self, timeout_ns * 1e-9)
             except BaseException:
                 self.abandon()
                 raise
@@ -401,7 +401,7 @@ cdef class Wait:
             return
         if self.forks != fp_forks:  # the line is the parent's
             return
-        cdef int state = self.settle(w)
+        cdef int state = self.leave_queue(w)
         cdef void *grant = w.grant
         cdef void *offer = w.offer
         cdef uint64_t generation = w.generation
@@ -412,24 +412,24 @@ cdef class Wait:
         elif state == FP_FAILED:
             Py_DECREF(<object>grant)
         elif state == FP_GRANTED:
-            if self.hand is not None:
+            if self.guard is not None:
                 slot_drop(c, <fp_slot *>grant, generation)
             elif self.hold is not None:
                 fp_weighted_give(c, self.hold.of.n)
             else:
                 queue_return(c, grant)
 
-    cdef int settle(self, fp_waiter *w) noexcept:
+    cdef int leave_queue(self, fp_waiter *w) noexcept:
         """Leaves the line; the state."""
         cdef fp_core *c = self.core.c
         fp_defer_begin()
         fp_lock_take(&c.lock)
-        cdef bint settled = fp_leave(c, self.line, w)
+        cdef bint ended = fp_leave(c, self.queue, w)
         fp_lock_drop(&c.lock)
         fp_defer_end()
         if fp_gate(c) & FP_NOTIFY: # what it was notified of is idle still
-            tell_later(c)
-        return fp_waiter_state(w) if settled else FP_WAITING
+            notify_manager_soon(c)
+        return fp_waiter_state(w) if ended else FP_WAITING
 
     cdef void over(self, fp_waiter *w) noexcept:
         fp_waited(self.core.c, w)  # takes the lock: whoever has settled it has posted it by now
@@ -447,10 +447,10 @@ cdef class Wait:
         self.over(w)
         if self.hold is not None:
             return self.end_hold(state, fp_clock_precise() - since)
-        if self.hand is not None:
+        if self.guard is not None:
             if state == FP_GRANTED:
-                hand_take(self.hand, <fp_slot *>grant, generation)
-                self.outcome = hand_begin(self.hand)
+                slot_guard_set(self.guard, <fp_slot *>grant, generation)
+                self.outcome = slot_guard_begin(self.guard)
             elif state == FP_FAILED:
                 raise fp_steal(grant)
             else:
@@ -459,7 +459,7 @@ cdef class Wait:
         if offer != NULL and state != FP_GRANTED:
             Py_DECREF(<object>offer)
         if state != FP_GRANTED:
-            raise_settled(state, "Full" if offer != NULL else "Empty")
+            raise_outcome(state, "Full" if offer != NULL else "Empty")
         self.item = None if offer != NULL else fp_steal(grant)
         self.outcome = "fresh"
 

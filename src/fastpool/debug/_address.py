@@ -107,17 +107,17 @@ def folder() -> Path:
     is in its place, or others may look into it."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     if base and Path(base).is_dir():
-        place = Path(base) / "fastpool"
+        path = Path(base) / "fastpool"
     else:
-        place = Path(tempfile.gettempdir()) / f"fastpool-{os.getuid()}"
-    place.mkdir(mode=0o700, exist_ok=True)
-    found = place.lstat()
+        path = Path(tempfile.gettempdir()) / f"fastpool-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(
-            f"{place} must be a folder of this user's with mode 0700 (it is of user "
+            f"{path} must be a folder of this user's with mode 0700 (it is of user "
             f"{found.st_uid}, mode {stat.S_IMODE(found.st_mode):o}); give an address: unix:PATH"
         )
-    return place
+    return path
 
 
 def folders() -> list[Path]:
@@ -126,17 +126,17 @@ def folders() -> list[Path]:
     if not hasattr(os, "getuid"):  # Windows
         return []
     me, temporary = os.getuid(), Path(tempfile.gettempdir())
-    places = [Path("/run/user", str(me), "fastpool"), temporary / f"fastpool-{me}"]
+    candidates = [Path("/run/user", str(me), "fastpool"), temporary / f"fastpool-{me}"]
     if base := os.environ.get("XDG_RUNTIME_DIR"):
-        places.insert(0, Path(base) / "fastpool")
+        candidates.insert(0, Path(base) / "fastpool")
     if me == 0:
-        places += [*Path("/run/user").glob("*/fastpool"), *temporary.glob("fastpool-*")]
-    return [place for place in dict.fromkeys(places) if _is_private(place, me)]
+        candidates += [*Path("/run/user").glob("*/fastpool"), *temporary.glob("fastpool-*")]
+    return [path for path in dict.fromkeys(candidates) if _is_private(path, me)]
 
 
-def _is_private(place: Path, me: int) -> bool:
+def _is_private(path: Path, me: int) -> bool:
     try:
-        found = place.lstat()
+        found = path.lstat()
     except OSError:
         return False
     ours = me in (0, found.st_uid)

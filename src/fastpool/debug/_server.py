@@ -46,24 +46,24 @@ def serve(address: str | None = None, *, token: str | None = None, control: bool
     """
     if token is not None and (not isinstance(token, str) or not token):
         raise ValueError("token must be a string that is not empty, or None")
-    place = parse(address)
-    if place.path is None and token is None:
+    endpoint = parse(address)
+    if endpoint.path is None and token is None:
         raise ValueError("a socket on TCP needs a token: every user of this machine can reach it")
-    return Server(place, token, control)
+    return Server(endpoint, token, control)
 
 
 class Server:
     """A debug socket that is open; made by ``serve``.  Thread-safe, a context manager."""
 
-    def __init__(self, place: Address, token: str | None, control: bool) -> None:
+    def __init__(self, endpoint: Address, token: str | None, control: bool) -> None:
         self._token = token
         self._control = control
-        self._open(place)
+        self._open(endpoint)
         _servers.add(self)
 
-    def _open(self, place: Address) -> None:
-        self._place = place
-        self._listener = place.bound()
+    def _open(self, endpoint: Address) -> None:
+        self._endpoint = endpoint
+        self._listener = endpoint.bound()
         self._listener.setblocking(False)
         self._wake, self._woken = socket.socketpair()
         self._clients: dict[socket.socket, Client] = {}
@@ -77,14 +77,14 @@ class Server:
     @property
     def address(self) -> str:
         """Where it listens: what ``fastpool top`` is to be given."""
-        return self._place.text
+        return self._endpoint.text
 
     def close(self) -> None:
         """Close it and what is connected to it.  Idempotent."""
         if not self._over:
             self._over = True
             _servers.discard(self)
-            self._place.gone()
+            self._endpoint.gone()
             with suppress(OSError):
                 self._wake.send(b"x")
 
@@ -123,7 +123,7 @@ class Server:
             sock, _ = self._listener.accept()
         except OSError:  # it has gone again, or there are no descriptors left
             return
-        if len(self._clients) >= MOST_CLIENTS or not _may_come(sock):
+        if len(self._clients) >= MOST_CLIENTS or not _is_allowed(sock):
             sock.close()
             return
         sock.setblocking(False)
@@ -136,7 +136,7 @@ class Server:
             if events & selectors.EVENT_READ:
                 client.receive()
             if client.line is not None and not client.unsent:
-                self._hear(client, client.take_line())
+                self._handle(client, client.take_line())
             client.send()
         except (OSError, ValueError):
             self._drop(client)
@@ -146,7 +146,7 @@ class Server:
             busy = selectors.EVENT_WRITE
         self._selector.modify(client.sock, busy, client)
 
-    def _hear(self, client: Client, line: bytes) -> None:
+    def _handle(self, client: Client, line: bytes) -> None:
         if client.known:
             client.reply(answer(line, self._control))
             return
@@ -179,7 +179,7 @@ class Server:
     def _open_in_child(self) -> None:
         self._shut()
         try:
-            self._open(self._place.for_child())
+            self._open(self._endpoint.for_child())
         except (OSError, RuntimeError) as error:
             self._over = True
             _servers.discard(self)
@@ -230,7 +230,7 @@ class Client:
             self.until = time.monotonic() + QUIET
 
 
-def _may_come(sock: socket.socket) -> bool:
+def _is_allowed(sock: socket.socket) -> bool:
     """Whether the other end is this user's, or root's, where the system tells."""
     if sock.family != getattr(socket, "AF_UNIX", None) or not hasattr(socket, "SO_PEERCRED"):
         return True

@@ -28,7 +28,7 @@ def on_signal(signum: int, file: TextIO | None = None) -> Any:
     before = signal.getsignal(signum)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        scheduler.poke(launch, "fastpool-dump", _write, file)
+        scheduler.call_soon(launch, "fastpool-dump", _write, file)
         if callable(before):
             before(number, frame)
 

@@ -1,17 +1,17 @@
 """Capacity: the right to have one resource open, shared by the keys of a KeyedPool.
 
 A place is taken under ``lock``, when the core of a key reserves a slot (``BranchOpener.reserve``),
-and is free again when the housekeeper hears that the slot is (``place_free``): the count is never
+and is free again when the housekeeper hears that the slot is (``slot_freed``): the count is never
 below what is open.  Callers wait in the lines of their keys, never here, so none holds up another
 key's, and whoever gives up takes nothing along.  What waits here, when no place is free, is the
 keys, each once:
 
-- ``bare``: keys that have nothing open, first;
-- ``short``: keys that have something and could do with more.
+- ``starved``: keys that have nothing open, first;
+- ``underserved``: keys that have something and could do with more.
 
 A place that becomes free goes to the first of them, which then goes to the end.  If something is
 idle for which nobody waits, the one idle longest is closed for them.  If nothing is, a key with
-callers of its own gives up what comes back to it for a key that is bare; see ``owes``.
+callers of its own gives up what comes back to it for a key that is bare; see ``must_yield``.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class CapacityArbiter:
         self.max_idle_total = options.max_idle_total
         self.max_waiting = options.max_waiting
         self.opened = 0  # places taken
-        self.bare: dict[KeyPool, None] = {}
-        self.short: dict[KeyPool, None] = {}
+        self.starved: dict[KeyPool, None] = {}
+        self.underserved: dict[KeyPool, None] = {}
         self.hook_timeout = options.hook_timeout
         # Slots that are being closed for others, and until when that is counted upon.
         self.promised: dict[KeyPool, dict[int, float]] = {}
@@ -64,15 +64,15 @@ class CapacityArbiter:
         self.look = WeakMethod(self._look)  # for the core to have the housekeeper call
         self.ages = IdleAges()
         # Whether returns are asked for their place, for a bare key; whether they are told of.
-        self.asking = LazyFlag(lambda branch, on: branch.ask(on))
-        self.telling = LazyFlag(lambda branch, on: branch.core.tell(on))
+        self.asking = LazyFlag(lambda key_pool, on: key_pool.ask(on))
+        self.notifying = LazyFlag(lambda key_pool, on: key_pool.core.notify_returns(on))
 
-    def enter(self, branch: KeyPool) -> None:
+    def enter(self, key_pool: KeyPool) -> None:
         """A key that has something open for the first time."""
-        branch.entered = True
-        self.ages.add(branch, len(self.cores))
-        self.asking.add(branch)
-        self.telling.add(branch)
+        key_pool.entered = True
+        self.ages.add(key_pool, len(self.cores))
+        self.asking.add(key_pool)
+        self.notifying.add(key_pool)
 
     def reconfigure(self, options: KeyedOptions) -> None:
         """The limits have changed."""
@@ -83,33 +83,33 @@ class CapacityArbiter:
         """On the scheduler: closes what is idle and more than the new limits allow, and has what is
         leased beyond them closed when it comes back; or opens more."""
         with self.lock.hold():
-            surplus = self.opened - self.max_total - self._coming()
+            surplus = self.opened - self.max_total - self._pending_capacity()
             while surplus > 0 and self._close_oldest():
                 surplus -= 1
-            for branch in _core.managers_of(self.cores):
+            for key_pool in _core.managers_of(self.cores):
                 if surplus > 0:
-                    surplus -= branch.core.mark_retire(surplus, lent=True)
+                    surplus -= key_pool.core.mark_retire(surplus, lent=True)
             if self.is_crowded():
                 self._trim()
             self.feed()
 
-    def forget(self, branch: KeyPool) -> None:
-        self.leave_line(branch)
-        self.asking.remove(branch)
-        self.telling.remove(branch)
-        self.promised.pop(branch, None)
+    def forget(self, key_pool: KeyPool) -> None:
+        self.leave_queue(key_pool)
+        self.asking.remove(key_pool)
+        self.notifying.remove(key_pool)
+        self.promised.pop(key_pool, None)
 
     def close(self) -> None:
         """On the housekeeper: nobody waits any more."""
         with self.lock.hold():
-            self.bare.clear()
-            self.short.clear()
+            self.starved.clear()
+            self.underserved.clear()
 
-    def is_in_line(self, branch: KeyPool) -> bool:
+    def is_queued(self, key_pool: KeyPool) -> bool:
         """Whether this key waits for a place."""
-        return branch in self.bare or branch in self.short
+        return key_pool in self.starved or key_pool in self.underserved
 
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether one more may be opened."""
         return self.opened < self.max_total
 
@@ -121,72 +121,78 @@ class CapacityArbiter:
         """Whether too many may be idle."""
         return self.opened > self.max_idle_total
 
-    def took(self, branch: KeyPool) -> None:
+    def count_opened(self, key_pool: KeyPool) -> None:
         """This key has taken a place."""
-        if not branch.entered:
-            self.enter(branch)
+        if not key_pool.entered:
+            self.enter(key_pool)
         self.opened += 1
         if self.opened == self.max_idle_total + 1:  # from here on too many may be idle
             self.credit.begin()
 
-    def serve(self, branch: KeyPool) -> None:
+    def serve(self, key_pool: KeyPool) -> None:
         """Something has changed for this key: starts as many creations as are wanted and fit, or
         lines it up.  Never blocks."""
         with self.lock.hold():
-            core, creator = branch.core, branch.creator
+            core, creator = key_pool.core, key_pool.creator
             if core.closed or core.suspended:
                 return
-            if creator.wanted() > 0 and (self.room() or core.demand):
-                self._line_up(branch)
+            if creator.wanted() > 0 and (self.has_capacity() or core.demand):
+                self._enqueue(key_pool)
             else:
-                creator.wishes = 0  # of nobody in particular: not worth a place that others have
-                self.leave_line(branch)
+                creator.background_demand = (
+                    0  # of nobody in particular: not worth a place that others have
+                )
+                self.leave_queue(key_pool)
             self.feed()
 
-    def _line_up(self, branch: KeyPool) -> None:
-        if branch.core.open and branch not in self.short:
-            self.leave_line(branch)
-            self.short[branch] = None
-        elif not branch.core.open and branch not in self.bare:
-            self.leave_line(branch)
-            self.bare[branch] = None
+    def _enqueue(self, key_pool: KeyPool) -> None:
+        if key_pool.core.open and key_pool not in self.underserved:
+            self.leave_queue(key_pool)
+            self.underserved[key_pool] = None
+        elif not key_pool.core.open and key_pool not in self.starved:
+            self.leave_queue(key_pool)
+            self.starved[key_pool] = None
 
-    def leave_line(self, branch: KeyPool) -> None:
-        self.bare.pop(branch, None)
-        self.short.pop(branch, None)
+    def leave_queue(self, key_pool: KeyPool) -> None:
+        self.starved.pop(key_pool, None)
+        self.underserved.pop(key_pool, None)
 
     def feed(self) -> None:
         """On a thread of the pool: gives places to those in line, as long as there are any; then
         sees to more."""
         with self.lock.hold():
-            while self.room() and not self.core.suspended and (self.bare or self.short):
-                branch = next(iter(self.bare or self.short))
-                self.leave_line(branch)
-                creator = branch.creator
+            while (
+                self.has_capacity()
+                and not self.core.suspended
+                and (self.starved or self.underserved)
+            ):
+                key_pool = next(iter(self.starved or self.underserved))
+                self.leave_queue(key_pool)
+                creator = key_pool.creator
                 if creator.wanted() > 0 and creator.attempt() and creator.wanted() > 0:
-                    self._line_up(branch)
+                    self._enqueue(key_pool)
             self._listen()
-            self._make_room()
+            self._evict_for_waiting()
 
     def _listen(self) -> None:
         """First the bits, then the look: what comes back later is told of, so nothing is idle
         unseen."""
-        if self.bare:
-            self.asking.turn_on()
+        if self.starved:
+            self.asking.switch_on()
         else:
-            self.asking.turn_off()
-        if self.bare or self.short or self.is_crowded():
-            self.telling.turn_on()
+            self.asking.switch_off()
+        if self.starved or self.underserved or self.is_crowded():
+            self.notifying.switch_on()
         else:
-            self.telling.turn_off()
+            self.notifying.switch_off()
 
-    def _make_room(self) -> None:
+    def _evict_for_waiting(self) -> None:
         """Closes what has been idle longest, one for each key in line."""
-        for branch in [*self.bare, *self.short]:
-            if len(self.bare) + len(self.short) <= self._coming():
+        for key_pool in [*self.starved, *self.underserved]:
+            if len(self.starved) + len(self.underserved) <= self._pending_capacity():
                 return
-            if branch.creator.wanted() <= 0:
-                self.leave_line(branch)
+            if key_pool.creator.wanted() <= 0:
+                self.leave_queue(key_pool)
             elif not self._close_oldest():
                 return
 
@@ -210,67 +216,71 @@ class CapacityArbiter:
             late = min((until for until in left if until > time.monotonic()), default=None)
             if late is not None:
                 self.watching = True
-                scheduler.watch(late, self._look)
+                scheduler.call_at(late, self._look)
             if left:
                 self.feed()
 
-    def _coming(self) -> int:
+    def _pending_capacity(self) -> int:
         """How many places are about to be free for others."""
-        return _core.places_coming(self.promised)
+        return _core.promised_capacity(self.promised)
 
-    def place_free(self, branch: KeyPool) -> None:
+    def slot_freed(self, key_pool: KeyPool) -> None:
         """On the housekeeper: one slot of it is free."""
         with self.lock.hold():
             self.opened -= 1
-            promised = self.promised.get(branch)
+            promised = self.promised.get(key_pool)
             if promised:
                 promised.popitem()
                 if not promised:
-                    del self.promised[branch]
-            branch.crowded()
+                    del self.promised[key_pool]
+            key_pool.crowded()
             self.feed()
 
-    def owes(self, branch: KeyPool, index: int) -> bool:
+    def must_yield(self, key_pool: KeyPool, index: int) -> bool:
         """Whether this key has to give up the place of what it gets back: to a key that is bare,
         and would wait for as long as others are busy.  Not at once; and its only one not while
         callers of its own have waited longer."""
-        if not self.bare:
+        if not self.starved:
             return False
-        owing: bool = self.lock.run(_core.owes, self, branch, index, SPARE_AFTER)
+        owing: bool = self.lock.run(_core.must_yield, self, key_pool, index, SPARE_AFTER)
         return owing
 
-    def came_back(self, branch: KeyPool) -> None:
+    def on_idle(self, key_pool: KeyPool) -> None:
         """Something is idle, or lent, that was not: perhaps wanted as a place, or one too many."""
         if self.is_crowded() and not self.credit.spend():
             self._trim()
-        if self.room() and self.asking.is_settled(branch) and self.telling.is_settled(branch):
+        if (
+            self.has_capacity()
+            and self.asking.is_synced(key_pool)
+            and self.notifying.is_synced(key_pool)
+        ):
             return
-        if not branch.heard_of:  # else the housekeeper has not come to it yet
+        if not key_pool.notice_pending:  # else the housekeeper has not come to it yet
             try:
-                branch.heard_of = True
-                scheduler.poke(self._came_back, branch)
+                key_pool.notice_pending = True
+                scheduler.call_soon(self._on_idle, key_pool)
             except BaseException:  # a signal handler's
-                branch.heard_of = False
+                key_pool.notice_pending = False
                 raise
 
-    def _came_back(self, branch: KeyPool) -> None:
+    def _on_idle(self, key_pool: KeyPool) -> None:
         """On the housekeeper."""
-        branch.heard_of = False  # first: what comes from here on may be missed
+        key_pool.notice_pending = False  # first: what comes from here on may be missed
         with self.lock.hold():
-            if branch.core.closed:
+            if key_pool.core.closed:
                 return
-            if not self.room():
-                self._make_room()
-            self.asking.settle(branch)
-            self.telling.settle(branch)
+            if not self.has_capacity():
+                self._evict_for_waiting()
+            self.asking.sync(key_pool)
+            self.notifying.sync(key_pool)
 
     def _trim(self) -> None:
         """Closes what is idle beyond the limit, the oldest first.  The look says how many returns
         will not need another one.  Without the lock: two at a time choose the same."""
         self.credit.begin()
         idle, oldest = _core.oldest_idle(self.cores, 16)
-        room = self.max_idle_total - idle
-        if room >= 0:
-            self.credit.grant(int(room))
-        for branch, index in oldest[: max(0, int(-room))]:
-            branch.core.end_idle(index, branch.closing.soon, "surplus")
+        spare = self.max_idle_total - idle
+        if spare >= 0:
+            self.credit.grant(int(spare))
+        for key_pool, index in oldest[: max(0, int(-spare))]:
+            key_pool.core.end_idle(index, key_pool.closing.soon, "surplus")

@@ -27,12 +27,12 @@ class IdleAges:
         self._heap: list[tuple[float, int, ref[KeyPool]]] = []
         self._order = count()
 
-    def add(self, branch: KeyPool, known: int) -> None:
+    def add(self, key_pool: KeyPool, known: int) -> None:
         """A new key; ``known``: how many there are."""
         if len(self._heap) > 2 * known + 64:  # those that are forgotten are many
             self._heap[:] = [entry for entry in self._heap if entry[2]() is not None]
             heapify(self._heap)
-        heappush(self._heap, (0.0, next(self._order), ref(branch)))
+        heappush(self._heap, (0.0, next(self._order), ref(key_pool)))
 
     def oldest(self) -> tuple[KeyPool, int] | None:
         """Key and slot of what has been idle longest, of keys for which nobody waits; None: there
@@ -41,15 +41,15 @@ class IdleAges:
         later = 0.0  # than all that is idle at this moment
         while heap:
             known, _, key = heap[0]
-            branch = key()
-            if branch is None or branch.core.forgotten:
+            key_pool = key()
+            if key_pool is None or key_pool.core.forgotten:
                 heappop(heap)
                 continue
-            since, index = branch.core.oldest()
+            since, index = key_pool.core.oldest()
             if index >= 0 and since <= known:
-                return branch, index
+                return key_pool, index
             if index < 0:  # what comes back to it does so from now on
-                later = later or branch.core.now() + MOMENT
+                later = later or key_pool.core.now() + MOMENT
                 if known >= later:
                     return None
                 since = later

@@ -11,7 +11,7 @@ from .. import _core
 from .._runtime import scheduler
 from ..errors import PoolDeadlock
 from ..pool import _policy
-from ..pool._configuration import look_again, tell_core
+from ..pool._configuration import configure_core, look_again
 from ..pool._creation import Attempt, Creator
 from ..pool._manager import Manager
 
@@ -36,16 +36,16 @@ class KeyCreator(Creator):
         self.keyed = manager.keyed
         super().__init__(manager)
 
-    def hire(self) -> Any:
+    def create_threads(self) -> Any:
         return self.keyed.creators
 
-    def room(self) -> bool:
-        return self.keyed.places.room() and super().room()
+    def has_capacity(self) -> bool:
+        return self.keyed.arbiter.has_capacity() and super().has_capacity()
 
     def reserve(self) -> int:
         index = super().reserve()
         if index >= 0:
-            self.keyed.places.took(self.manager)
+            self.keyed.arbiter.count_opened(self.manager)
             self.manager.crowded()
         return index
 
@@ -53,26 +53,26 @@ class KeyCreator(Creator):
         return self.manager.hooks.create(self.manager.key)
 
     def start(self) -> None:
-        self.keyed.places.serve(self.manager)
+        self.keyed.arbiter.serve(self.manager)
 
     def wanted(self) -> int:
         """How many more tries this key could do with, if there were places for all keys."""
-        goal = 0 if self.is_paused() else self.goal(self.wishes)
-        if goal <= self.tries:
+        goal = 0 if self.is_paused() else self.goal(self.background_demand)
+        if goal <= self.in_flight:
             return 0
-        wanted = _policy.tries_wanted(goal, self.tries, self.most)
+        wanted = _policy.attempts_wanted(goal, self.in_flight, self.most)
         most = self.manager.maxsize
         return min(wanted, most - self.manager.core.open) if most else wanted
 
     def _pause(self) -> None:
         """Nobody waits any more for one that cannot be had: who wants it says so again.  Unless it
         waits on."""
-        self.wishes = 0
+        self.background_demand = 0
         if self.insists:
             super()._pause()
 
     def _arrived(self, attempt: Attempt) -> None:
-        self.manager.settled()
+        self.manager.close_surplus()
 
 
 class KeyPool(Manager):
@@ -86,7 +86,7 @@ class KeyPool(Manager):
         self.keyed = keyed
         self.key = key
         self.entered = False  # places know of it
-        self.heard_of = False  # they are about to hear of a return
+        self.notice_pending = False  # they are about to hear of a return
         self.asking = self.idle_bound = False
         super().__init__(_core.Core(), keyed.options)
         self.name = f"{keyed.name}[{_shown(key)}]"
@@ -102,48 +102,56 @@ class KeyPool(Manager):
         """The options have changed, perhaps the limits of the key too."""
         self.maxsize = self.options.maxsize
         self.core.set_limit(self.maxsize or INF)
-        tell_core(self)
+        configure_core(self)
         self.crowded()
         look_again(self)
         _core.end_surplus(self.core, self.closing.soon)
-        scheduler.poke(self.settled)
+        scheduler.call_soon(self.close_surplus)
 
-    def start_anew(self) -> None:
-        self.lock, self.news = self.keyed.lock, self.keyed.news
-        self.equip()
+    def bind_to_process(self) -> None:
+        self.lock, self.state_changed = self.keyed.lock, self.keyed.state_changed
+        self.create_parts()
 
-    def hire(self) -> None:
+    def create_threads(self) -> None:
         keyed = self.keyed
-        self.checkers, self.closers, self.errands = keyed.checkers, keyed.closers, keyed.errands
+        self.checkers, self.closers, self.offload_threads = (
+            keyed.checkers,
+            keyed.closers,
+            keyed.offload_threads,
+        )
 
     def new_creator(self) -> KeyCreator:
         return KeyCreator(self)
 
     # ---- borrowing -----------------------------------------------------------------------------
 
-    def come(self, hand: _core.SlotGuard, start: float, span: float | None, me: int) -> None:
+    def announce_waiter(
+        self, guard: _core.SlotGuard, start: float, timeout: float | None, me: int
+    ) -> None:
         # one step for whoever comes at the same time for another key
-        refused = self.lock.run(_core.come_for_place, self.keyed.places, self.core, hand, me)
+        refused = self.lock.run(
+            _core.announce_for_capacity, self.keyed.arbiter, self.core, guard, me
+        )
         if refused is not None:
-            raise self.refusal(refused, start, span)
-        scheduler.poke(self.creator.refill)
+            raise self.refusal(refused, start, timeout)
+        scheduler.call_soon(self.creator.refill)
 
     def refusal(
-        self, reason: str, start: float, span: float | None, phase: str | None = None
+        self, reason: str, start: float, timeout: float | None, phase: str | None = None
     ) -> PoolError:
-        places = self.keyed.places
+        arbiter = self.keyed.arbiter
         if reason == "deadlock at total":
             return PoolDeadlock(
                 self.keyed.name,
-                f"the caller holds all {places.max_total} resources of max_total in its own `with` "
-                "blocks and would wait for itself; take what you need in one place, or raise "
-                "max_total",
+                f"the caller holds all {arbiter.max_total} resources of max_total in its own "
+                "`with` blocks and would wait for itself; take what you need in one place, or "
+                "raise max_total",
             )
-        error = super().refusal(reason, start, span, phase)
-        if reason == "timeout" and not places.room():
+        error = super().refusal(reason, start, timeout, phase)
+        if reason == "timeout" and not arbiter.has_capacity():
             error.add_note(
-                f"all keys of {self.keyed.name!r} together: {places.opened} open of max_total "
-                f"{places.max_total}, and nothing idle that could be closed for this key"
+                f"all keys of {self.keyed.name!r} together: {arbiter.opened} open of max_total "
+                f"{arbiter.max_total}, and nothing idle that could be closed for this key"
             )
         return error
 
@@ -154,10 +162,12 @@ class KeyPool(Manager):
     def unpin(self) -> None:
         """A caller has what it came for, or has gone without."""
         idle = self.lock.run(_core.unpin, self.core)
-        if self.idle_bound or self.keyed.places.is_crowded():
-            self.settled()
-        if idle or self.keyed.places.is_in_line(self):
-            scheduler.poke(self.keyed.left, self)  # behind what a refused caller may have asked for
+        if self.idle_bound or self.keyed.arbiter.is_crowded():
+            self.close_surplus()
+        if idle or self.keyed.arbiter.is_queued(self):
+            scheduler.call_soon(
+                self.keyed.left, self
+            )  # behind what a refused caller may have asked for
 
     # ---- returning -----------------------------------------------------------------------------
 
@@ -184,23 +194,25 @@ class KeyPool(Manager):
             self.idle_bound = not self.idle_bound
             self.core.ask_put(self.asks_put())
 
-    def worn(self, index: int) -> str | None:
-        return super().worn(index) or ("evicted" if self.keyed.places.owes(self, index) else None)
+    def exhausted(self, index: int) -> str | None:
+        return super().exhausted(index) or (
+            "evicted" if self.keyed.arbiter.must_yield(self, index) else None
+        )
 
     def why_retired(self) -> str:
-        return "surplus" if self.keyed.places.is_over() else super().why_retired()
+        return "surplus" if self.keyed.arbiter.is_over() else super().why_retired()
 
-    def came_back(self) -> None:
-        super().came_back()
-        self.keyed.places.came_back(self)
+    def on_idle(self) -> None:
+        super().on_idle()
+        self.keyed.arbiter.on_idle(self)
 
-    def returned(self, later: bool = False) -> None:
+    def on_return(self, later: bool = False) -> None:
         if self.core.closed:
             self.sweep(later)
         else:
-            self.keyed.places.came_back(self)
+            self.keyed.arbiter.on_idle(self)
 
-    def settled(self) -> None:
+    def close_surplus(self) -> None:
         """A new one is idle, or lent, or a caller for whom it was has gone: perhaps more are idle
         now than may be."""
         core, most = self.core, self.options.max_idle
@@ -208,23 +220,23 @@ class KeyPool(Manager):
             idle, oldest = _core.oldest_idle({None: core}, 16)
             for _, index in oldest[: max(0, idle - int(most))]:
                 core.end_idle(index, self.closing.soon, "surplus")
-        self.keyed.places.came_back(self)
+        self.keyed.arbiter.on_idle(self)
 
     # ---- closing -------------------------------------------------------------------------------
 
-    def place_free(self, left: int) -> None:
-        self.keyed.places.place_free(self)
+    def slot_freed(self, left: int) -> None:
+        self.keyed.arbiter.slot_freed(self)
         if self.core.closed or self.creator.wanted() > 0:
-            super().place_free(left)
+            super().slot_freed(left)
         else:
-            self.changed()
+            self.notify_changed()
         if not self.core.open:
             self.keyed.left(self)
 
-    def dismiss(self) -> None:
-        """As ``Manager.dismiss``; its threads are those of all keys."""
-        self.keyed.dismiss_if_empty()
-        self.let_go()
+    def shut_down(self) -> None:
+        """As ``Manager.shut_down``; its threads are those of all keys."""
+        self.keyed.shut_down_if_empty()
+        self.release_manager()
 
     def busy(self) -> bool:
         """Whether it matters to anybody."""

@@ -32,20 +32,20 @@ class LazyFlag:
     def remove(self, member: Any) -> None:
         self.off_at.pop(member, None)
 
-    def turn_on(self) -> None:
+    def switch_on(self) -> None:
         self.on = True
         while self.off_at:
             self.set_bit(self.off_at.popitem()[0], True)
 
-    def turn_off(self) -> None:
+    def switch_off(self) -> None:
         """From the next time on that each is heard of."""
         self.on = False
 
-    def is_settled(self, member: Any) -> bool:
+    def is_synced(self, member: Any) -> bool:
         """Whether it may stay as it is when it is heard of."""
         return self.on or member in self.off_at
 
-    def settle(self, member: Any) -> None:
+    def sync(self, member: Any) -> None:
         """It has just been heard of."""
         if not self.on and member not in self.off_at:
             self.off_at[member] = None

@@ -51,45 +51,45 @@ class KeyedManager:
         self.unopened = False  # there is nothing that could be opened before the first lease
         # By key; also read by the core, without the lock.  The manager of each is its branch.
         self.cores: dict[Any, _core.Core] = {}
-        self.start_anew()
+        self.bind_to_process()
         core.set_pool(
             self,
             lifo=True,
             fair=True,
             limit=options.max_total,
-            span=None if options.timeout == INF else options.timeout,
+            timeout=None if options.timeout == INF else options.timeout,
             max_waiting=INF,
             fresh_for=INF,
             timed=False,
-            asks=False,
+            has_check=False,
             ask_get=True,
             ask_put=False,
         )
 
-    def start_anew(self) -> None:
+    def bind_to_process(self) -> None:
         """Everything that is bound to this process; in a forked child all keys are forgotten."""
         self.lock = _core.Lock()
-        self.news = _core.Condition()
+        self.state_changed = _core.Condition()
         name, o = f"fastpool-{self.name}", self.options
         self.creators = ThreadGroup(f"{name}-create", MOST_CREATING, o.context)
         self.checkers = ThreadGroup(f"{name}-check", min(o.max_creating * 16, 64), o.context)
         self.closers = ThreadGroup(f"{name}-close", CLOSERS, o.context)
-        self.errands = ThreadGroup(f"{name}-task", 64, o.context)
-        self.places = CapacityArbiter(self.core, self.cores, o, self.lock)
+        self.offload_threads = ThreadGroup(f"{name}-task", 64, o.context)
+        self.arbiter = CapacityArbiter(self.core, self.cores, o, self.lock)
         self.past = _core.Counted()  # of keys that are forgotten
         self.orphaned = False
-        branches = self.everyone()
+        key_pools = self.everyone()
         self.cores.clear()
-        for branch in branches:
-            branch.core.forgotten = True
-            branch.core.drop_manager()
+        for key_pool in key_pools:
+            key_pool.core.forgotten = True
+            key_pool.core.drop_manager()
 
     # ---- which key -----------------------------------------------------------------------------
 
     def pin(self, key: Any) -> KeyPool:
         """The pool of a key, made when it is first asked for; ``KeyPool.unpin`` it."""
         core = self.cores.get(key)
-        while (branch := self._pinned(core)) is None:
+        while (key_pool := self._pinned(core)) is None:
             if self.core.closed:
                 raise PoolClosed(self.name, "the pool is closed")
             fresh = KeyPool(self, key).core
@@ -99,34 +99,34 @@ class KeyedManager:
                 core = self.cores.get(key)
             if core is not fresh:
                 fresh.drop_manager()
-        return branch
+        return key_pool
 
     def _pinned(self, core: _core.Core | None) -> KeyPool | None:
         """Its branch, unless it was forgotten meanwhile."""
-        branch: KeyPool | None = None
+        key_pool: KeyPool | None = None
         if core is not None:
-            branch = self.lock.run(_core.pin, core, self.core)
-        return branch
+            key_pool = self.lock.run(_core.pin, core, self.core)
+        return key_pool
 
-    def branch(self, key: Any) -> KeyPool | None:
+    def key_pool(self, key: Any) -> KeyPool | None:
         """The branch of a key, if there is one."""
         core = self.cores.get(key)
         return None if core is None else core.manager
 
-    def left(self, branch: KeyPool) -> None:
+    def left(self, key_pool: KeyPool) -> None:
         """On the housekeeper: a caller has left, or a resource, and the key may be of no interest
         any more."""
         with self.lock.hold():
-            if self.places.is_in_line(branch):
-                self.places.serve(branch)
-            if branch.core.forgotten or branch.busy():
+            if self.arbiter.is_queued(key_pool):
+                self.arbiter.serve(key_pool)
+            if key_pool.core.forgotten or key_pool.busy():
                 return
-            self.cores.pop(branch.key, None)  # first: the key may not like to be compared
-            branch.core.forgotten = True
-            self.places.forget(branch)
-            branch.core.close(wake=False)  # for whoever has just found it
-            self.past.add(branch.core)
-        branch.core.drop_manager()  # who looks at it takes a reference, or finds it gone
+            self.cores.pop(key_pool.key, None)  # first: the key may not like to be compared
+            key_pool.core.forgotten = True
+            self.arbiter.forget(key_pool)
+            key_pool.core.close(wake=False)  # for whoever has just found it
+            self.past.add(key_pool.core)
+        key_pool.core.drop_manager()  # who looks at it takes a reference, or finds it gone
 
     def everyone(self) -> list[KeyPool]:
         return _core.managers_of(self.cores)
@@ -134,16 +134,16 @@ class KeyedManager:
     # ---- what the pool asks of it --------------------------------------------------------------
 
     def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
-        branches = self.everyone()
+        key_pools = self.everyone()
         if fail_waiters:
-            end_waits("flush", branches)
+            end_waits("flush", key_pools)
         end = _core.end_unused if idle_only else _core.end_all
-        end([(branch.core, branch.closing.here) for branch in branches], "flushed")
+        end([(key_pool.core, key_pool.closing.here) for key_pool in key_pools], "flushed")
 
     def flush_key(self, key: Any, idle_only: bool = False, fail_waiters: bool = False) -> None:
-        branch = self.branch(key)
-        if branch is not None:
-            branch.flush(idle_only, fail_waiters)
+        key_pool = self.key_pool(key)
+        if key_pool is not None:
+            key_pool.flush(idle_only, fail_waiters)
 
     def check_idle(self, on_worker: bool = False) -> int:
         checkable(self)
@@ -153,10 +153,10 @@ class KeyedManager:
         change(self, changes)
         self.core.set_span(self.options.timeout)
         self.max_total = self.options.max_total
-        self.places.reconfigure(self.options)
-        for branch in self.everyone():
-            branch.reconfigure()
-        scheduler.poke(self.places.shrink)
+        self.arbiter.reconfigure(self.options)
+        for key_pool in self.everyone():
+            key_pool.reconfigure()
+        scheduler.call_soon(self.arbiter.shrink)
 
     @property
     def maxsize(self) -> int:
@@ -164,10 +164,10 @@ class KeyedManager:
         return self.options.maxsize
 
     def add_listener(self, pool: Any, listener: Any) -> None:
-        add(self, [branch.core for branch in self.everyone()], pool, listener)
+        add(self, [key_pool.core for key_pool in self.everyone()], pool, listener)
 
     def remove_listener(self, listener: Any) -> None:
-        remove(self, [branch.core for branch in self.everyone()], listener)
+        remove(self, [key_pool.core for key_pool in self.everyone()], listener)
 
     def readable(self) -> dict[str, Any]:
         return readable(self)
@@ -179,8 +179,8 @@ class KeyedManager:
 
     def resume(self) -> None:
         self.lock.run(_core.resume_all, self.core, self.cores)
-        for branch in self.everyone():
-            scheduler.poke(branch.creator.refill)
+        for key_pool in self.everyone():
+            scheduler.call_soon(key_pool.creator.refill)
 
     # ---- closing -------------------------------------------------------------------------------
 
@@ -190,48 +190,48 @@ class KeyedManager:
         self._refuse()
         self.sweep()
         mine = threading.get_ident() if me is None else me
-        places = self.places
+        arbiter = self.arbiter
 
         def busy(lent: bool = False) -> int:
             return self.lock.run(_core.busy, self.cores, mine, lent)
 
         if timeout != 0 and busy(lent=True):
             _blocking.before_wait(self.name, _blocking.CLOSE)
-        held = places.opened - busy()  # as in Manager.close
-        self.news.wait_for(lambda: places.opened <= held and not busy(), timeout)
+        held = arbiter.opened - busy()  # as in Manager.close
+        self.state_changed.wait_for(lambda: arbiter.opened <= held and not busy(), timeout)
         self.sweep()
-        if any(branch.core.open for branch in self.everyone()):
+        if any(key_pool.core.open for key_pool in self.everyone()):
             return False
-        self.dismiss_if_empty()
+        self.shut_down_if_empty()
         return True
 
     def _refuse(self) -> bool:
         """Closes the gates; True for the call that did it."""
         first: bool = self.lock.run(_core.close_all, self.core, self.cores)
-        scheduler.poke(self.places.close)
+        scheduler.call_soon(self.arbiter.close)
         return first
 
     def sweep(self, later: bool = False) -> None:
         """Closes everything idle."""
-        branches = self.everyone()
-        for branch in branches:
-            branch.core.close(wake=False)  # at interpreter exit; else it is closed already
-        closings = [(branch.core, branch.closing) for branch in branches]
+        key_pools = self.everyone()
+        for key_pool in key_pools:
+            key_pool.core.close(wake=False)  # at interpreter exit; else it is closed already
+        closings = [(key_pool.core, key_pool.closing) for key_pool in key_pools]
         parts = [(core, closing.later if later else closing.here) for core, closing in closings]
         _core.end_idle(parts, "closed")
 
-    def dismiss_if_empty(self) -> None:
+    def shut_down_if_empty(self) -> None:
         """Closed and nothing is open: its threads end."""
-        if self.core.closed and not self.places.opened:
-            for workers in (self.creators, self.checkers, self.closers, self.errands):
-                scheduler.poke(workers.stop)
+        if self.core.closed and not self.arbiter.opened:
+            for workers in (self.creators, self.checkers, self.closers, self.offload_threads):
+                scheduler.call_soon(workers.stop)
 
-    def abandoned(self) -> None:
+    def on_collected(self) -> None:
         """The KeyedPool is being collected."""
-        open_ = sum(branch.core.open for branch in self.everyone())
+        open_ = sum(key_pool.core.open for key_pool in self.everyone())
         unclosed = self._refuse()
-        for branch in self.everyone():
-            branch.orphan()
+        for key_pool in self.everyone():
+            key_pool.orphan()
         self.core.drop_manager()
         if unclosed and open_:
             warn_unclosed(self.options, open_)
@@ -247,16 +247,16 @@ class KeyedManager:
         return 0 if self.max_total == INF else int(self.max_total)
 
     def idle(self) -> list[Any]:
-        return [resource for branch in self.everyone() for resource in branch.idle()]
+        return [resource for key_pool in self.everyone() for resource in key_pool.idle()]
 
     def leases(self) -> list[Holder[Any]]:
-        return [holder for branch in self.everyone() for holder in branch.leases()]
+        return [holder for key_pool in self.everyone() for holder in key_pool.leases()]
 
     def stats(self) -> KeyedStats:
         # nothing is opened meanwhile: the sum is never above the limit
         counted, sizes = self.lock.run(self.past.and_of, self.cores)
         beside = {
-            "overdue": sum(branch.overdue() for branch in self.everyone()),
+            "overdue": sum(key_pool.overdue() for key_pool in self.everyone()),
             "keys": {key: KeySizes(*size) for key, size in sizes},
         }
         stats: Any = snapshot(self.name, self._most(), counted | beside, KeyedStats)
@@ -266,10 +266,10 @@ class KeyedManager:
     def workers(self) -> tuple[Any, ...]:
         return self.creators, self.checkers, self.closers
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """For the manual clock: the time has moved."""
-        for branch in self.everyone():
-            branch.tend()
+        for key_pool in self.everyone():
+            key_pool.maintain()
 
     def log(self, what: str, error: BaseException | None) -> None:
         _reports.warn("%s: %s", self.name, what, error=error)

@@ -25,7 +25,7 @@ from .._core import (
     Queue,
     SemaphoreHold,
     add_task,
-    keep,
+    keep_forever,
     part_semaphore,
     withdraw_task,
 )
@@ -228,12 +228,12 @@ class WorkerThreads:
             if thread is not threading.current_thread():
                 thread.join()
 
-    def start_anew(self) -> None:
+    def bind_to_process(self) -> None:
         """In a forked child: no thread is there, and what was queued is the parent's to do."""
         self.lock = Lock()
         self.threads = set()
         self.stuck = []
-        keep(self.tasks)  # no finaliser of what it holds is to run here
+        keep_forever(self.tasks)  # no finaliser of what it holds is to run here
         self.tasks = Queue()
         if self.over:
             self.tasks.shutdown()
@@ -295,7 +295,7 @@ def _after_fork_in_child() -> None:
     if hasattr(_running, "worker"):
         del _running.worker
     for group in list(_groups):
-        group.start_anew()
+        group.bind_to_process()
 
 
 try:  # before the threads that are no daemons are joined: nobody else would end ours

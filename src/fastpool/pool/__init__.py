@@ -34,9 +34,9 @@ def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[in
     """What ``FastPool.__init__`` does, apart from allocating the core; the maxsize and the name."""
     o = parse(maxsize, UNSET, given)
     lifo, fair = o.order == "lifo", o.fairness == "fair"
-    span = None if o.timeout == INF else o.timeout
+    timeout = None if o.timeout == INF else o.timeout
     if not o.pool_use:
-        core.set_queue(lifo, fair, o.maxsize or INF, span, o.max_waiting)
+        core.set_queue(lifo, fair, o.maxsize or INF, timeout, o.max_waiting)
         return o.maxsize, o.name
     manager = _manager_of(core, o)
     _take_in(core, o)
@@ -89,7 +89,7 @@ def _after_fork_in_child() -> None:
     _manager.after_fork_in_child()
     managers = _core.after_fork_in_child()
     for manager in managers:
-        manager.start_anew()
+        manager.bind_to_process()
     if any(manager.options.open or not manager.unopened for manager in managers):
         scheduler.start()
 

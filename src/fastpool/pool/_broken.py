@@ -129,14 +129,14 @@ def _of_resource(resource: object) -> bool | None:
     try:
         for name in _names(resource):
             if name in RESOURCES:
-                dead = _tells(resource, RESOURCES[name])
+                dead = _shows_dead(resource, RESOURCES[name])
                 return True if dead else False if name in ALIVE_DECIDES else None
     except Exception:  # of a resource that is half torn down, for instance
         pass
     return None
 
 
-def _tells(resource: object, path: str) -> bool:
+def _shows_dead(resource: object, path: str) -> bool:
     negated = path.startswith("not ")
     return bool(_follow(resource, path.removeprefix("not "))) != negated
 

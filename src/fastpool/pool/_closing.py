@@ -11,7 +11,7 @@ from operator import methodcaller
 
 from .. import _core
 from .._runtime.threads import on_loop
-from ._listeners import tell
+from ._listeners import notify_listeners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Closing:
         if failure is not None:
             self.manager.log("close failed", failure)
         if freed:
-            tell(self.manager, "closed", why)
+            notify_listeners(self.manager, "closed", why)
 
     def on(self, workers: ThreadGroup, index: int, why: str) -> None:
         """In a thread of the pool: whatever the hook raises, the place is free in the end."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._options import Options
 
-__all__ = ["change", "look_again", "readable", "tell_core"]
+__all__ = ["change", "configure_core", "look_again", "readable"]
 
 INF = float("inf")
 _INSTEAD = {"maxsize": "resize(n), or assign maxsize", "items": "resize(items)"}
@@ -46,12 +46,12 @@ def _refusal(whole: Any, name: str) -> str:
     return f"{whole.name}: configure: {why} may be changed: {listed}"
 
 
-def tell_core(manager: Any) -> None:
+def configure_core(manager: Any) -> None:
     """Pass new values on to the core of a pool, or of a part of it."""
     o = manager.options
     fresh_for = o.fresh_for()
     manager.core.reconfigure(
-        span=None if o.timeout == INF else o.timeout,
+        timeout=None if o.timeout == INF else o.timeout,
         max_waiting=o.max_waiting,
         fresh_for=fresh_for,
         timed=o.factory is not None or fresh_for != INF,
@@ -62,7 +62,7 @@ def tell_core(manager: Any) -> None:
 
 def look_again(manager: Any) -> None:
     """Have the scheduler see to what follows from new values."""
-    scheduler.poke(manager.creator.refill)
+    scheduler.call_soon(manager.creator.refill)
     manager.maintenance.ask()
 
 

@@ -14,7 +14,7 @@ from .. import _blocking, _core, _reports
 from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from . import _policy
-from ._listeners import tell, tell_apart
+from ._listeners import notify_in_worker, notify_listeners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,25 +56,25 @@ class Creator:
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.most = manager.options.max_creating
-        self.workers: Any = self.hire()
-        self.tries = 0  # creations that hold a permit
+        self.workers: Any = self.create_threads()
+        self.in_flight = 0  # creations that hold a permit
         self.running: dict[Attempt, None] = {}  # by age, those past their deadline left out
         self.watched_until = 0.0
-        self.wishes = 0  # resources wanted by nobody in particular
+        self.background_demand = 0  # resources wanted by nobody in particular
         self.warming: list[Warming] = []
         self.overdue = 0  # creations past their deadline that have not come back
         self.failures = 0  # in a row
         self.last_failure: BaseException | None = None
         self.paused_until = 0.0  # of tries in the background, or of all: see is_paused
 
-    def hire(self) -> Any:
+    def create_threads(self) -> Any:
         """The threads on which the factory is called."""
         most = 64 if self.most == float("inf") else self.most
         return ThreadGroup(
             f"fastpool-{self.manager.name}-create", most, self.manager.options.context
         )
 
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether one more may be opened now."""
         core, most = self.manager.core, self.manager.maxsize
         able = self.manager.hooks.create is not None and not core.suspended
@@ -95,7 +95,7 @@ class Creator:
     def refill(self, more: int = 0) -> None:
         """On the housekeeper: opens what is wanted and fits; ``more``: also wished for."""
         with self.manager.lock.hold():
-            self.wishes = max(self.wishes, more, self.missing())
+            self.background_demand = max(self.background_demand, more, self.missing())
             self.start()
 
     def warm(self, n: int, timeout: float | None) -> int:
@@ -110,21 +110,23 @@ class Creator:
             enough = self.usable(manager.counts()) >= n
             if enough or call.failure is not None or core.closed:
                 return True
-            scheduler.poke(self._fill_up, wanted, call)  # again, if one under way came to nothing
+            scheduler.call_soon(
+                self._fill_up, wanted, call
+            )  # again, if one under way came to nothing
             return False
 
         if self.usable(manager.counts()) < n:
             _blocking.before_wait(manager.name, _blocking.WARM)
         try:
             self.warming.append(call)
-            manager.news.wait_for(over, timeout)
+            manager.state_changed.wait_for(over, timeout)
         finally:
             if call in self.warming:
                 self.warming.remove(call)
         enough = self.usable(manager.counts()) >= n
         wanted.clear()
         if not enough:
-            manager.lock.run(setattr, self, "wishes", 0)
+            manager.lock.run(setattr, self, "background_demand", 0)
         if enough:
             return int(manager.counts()["open"])
         if core.closed:
@@ -142,7 +144,7 @@ class Creator:
             # A new one is CHECKING until it is lent: not wished for any more, and not usable yet.
             lacking = sum(wanted) - self.usable(counts) - counts["checking"]
             if lacking > 0:
-                self.wishes = max(self.wishes, lacking - self.for_callers())
+                self.background_demand = max(self.background_demand, lacking - self.for_callers())
                 self.start()
 
     def usable(self, counts: dict[str, Any]) -> int:
@@ -151,7 +153,7 @@ class Creator:
 
     def for_callers(self) -> int:
         """How many of the tries under way were started for callers, beside all wishes."""
-        return max(0, self.tries - self.wishes)
+        return max(0, self.in_flight - self.background_demand)
 
     def start(self) -> None:
         """Starts as many tries as are wanted and fit under the cap.  Never blocks."""
@@ -160,10 +162,12 @@ class Creator:
             return
         with manager.lock.hold():
             now = time.monotonic()
-            wishes = self.wishes if now >= self.paused_until else 0
+            background_demand = self.background_demand if now >= self.paused_until else 0
             if core.suspended or self.is_paused():
                 return
-            wanted = _policy.tries_wanted(self.worker_goal(wishes), self.tries, self.permits())
+            wanted = _policy.attempts_wanted(
+                self.worker_goal(background_demand), self.in_flight, self.permits()
+            )
             while wanted > 0 and self.attempt():
                 wanted -= 1
 
@@ -182,13 +186,13 @@ class Creator:
         index = self.reserve()
         if index < 0:
             return False
-        self.tries += 1
+        self.in_flight += 1
         try:
             # what is opened may change borrowers: it belongs to none of their contexts
             pool = self.manager.options.context.copy()
             pool.run(self.workers.submit, self._run, Attempt(index))
         except RuntimeError:
-            self.tries -= 1
+            self.in_flight -= 1
             core.free(index)
             return False
         return True
@@ -199,22 +203,22 @@ class Creator:
 
     def _wanted(self) -> bool:
         core = self.manager.core
-        return not core.closed and self.tries <= self.goal(self.wishes)
+        return not core.closed and self.in_flight <= self.goal(self.background_demand)
 
-    def goal(self, wishes: int) -> int:
+    def goal(self, background_demand: int) -> int:
         """How many tries there is a use for: one for every caller who waits or is about to, and one
         for every resource wished for in the background."""
-        return self.manager.core.demand + wishes
+        return self.manager.core.demand + background_demand
 
     def permits(self) -> float:
         """Most creations of workers at once."""
         return self.most
 
-    def worker_goal(self, wishes: int) -> int:
+    def worker_goal(self, background_demand: int) -> int:
         """How many of these workers are to make."""
-        return self.goal(wishes)
+        return self.goal(background_demand)
 
-    def create_here(self, hand: _core.SlotGuard, permit: Any = None) -> bool:
+    def create_in_caller(self, guard: _core.SlotGuard, permit: Any = None) -> bool:
         """Whether the borrower has opened one itself: see _creation_in_caller.py."""
         return False
 
@@ -241,20 +245,20 @@ class Creator:
         manager, core = self.manager, self.manager.core
         with manager.lock.hold():
             if not self._wanted():
-                self.tries -= 1
+                self.in_flight -= 1
                 core.free(attempt.index)
                 return False
             attempt.ticket = core.assign()
             attempt.started = time.monotonic()
             self.running[attempt] = None
             if len(self.running) == 1 and manager.options.create_timeout != float("inf"):
-                scheduler.poke(self._watch)
+                scheduler.call_soon(self._watch)
         return True
 
     def _take_in(self, attempt: Attempt, resource: Any) -> None:
         """Puts what the factory returned into its slot, or says what is wrong with it."""
-        unfit = resource is None or self._is_unawaited(resource)
-        if unfit or not self.adopt(attempt.index, resource):
+        invalid = resource is None or self._is_unawaited(resource)
+        if invalid or not self.adopt(attempt.index, resource):
             self.refuse(resource)
 
     def _is_unawaited(self, resource: Any) -> bool:
@@ -283,7 +287,7 @@ class Creator:
         with manager.lock.hold():  # one step for whoever counts what is still missing
             if not manager.core.fill(index, resource, self.lifetime()):
                 return False
-            self.wishes = max(0, self.wishes - 1)
+            self.background_demand = max(0, self.background_demand - 1)
             return True
 
     def lifetime(self) -> float:
@@ -308,9 +312,9 @@ class Creator:
         finally:
             self.start()
         if error is None:
-            tell(self.manager, "created", took)
+            notify_listeners(self.manager, "created", took)
         else:
-            tell(self.manager, "create_failed", error)
+            notify_listeners(self.manager, "create_failed", error)
 
     def note(self, error: BaseException | None) -> None:
         """Keep how a call of the factory ended.  In threads of the pool's own."""
@@ -336,11 +340,11 @@ class Creator:
         if attempt.given_up and not self._late_is_wanted(attempt):
             why = "overdue"
         elif not manager.core.publish(attempt.index, used=False):
-            why = manager.why_not_idle(attempt.index)
-        self._permit_back(attempt)  # before a close, which may take what it likes
+            why = manager.reject_reason(attempt.index)
+        self._return_permit(attempt)  # before a close, which may take what it likes
         if why is None:
             self._arrived(attempt)
-            manager.changed()
+            manager.notify_changed()
             manager.maintenance.opened(attempt.index)
         else:
             self.start()
@@ -353,38 +357,38 @@ class Creator:
         try:
             _reports.note(error, f"raised by the factory of fastpool {manager.name!r}")
         finally:
-            told = self._tell(attempt, error) if not attempt.given_up else False
+            delivered = self._deliver_error(attempt, error) if not attempt.given_up else False
             # one step: with a permit and no pause yet, the next one would start
             with manager.lock.hold():
-                self._permit_back(attempt)
-                if not told:
+                self._return_permit(attempt)
+                if not delivered:
                     self._pause()
                 # nothing is made behind the backs of those who warm; others wish anew
                 if self.warming and not self.insists:
-                    self.wishes = 0
-                    manager.news.notify_all()
+                    self.background_demand = 0
+                    manager.state_changed.notify_all()
 
-    def _tell(self, attempt: Attempt, error: BaseException) -> bool:
+    def _deliver_error(self, attempt: Attempt, error: BaseException) -> bool:
         """Raise the exception in the waiter for whom it was tried; False: nobody is to hear it."""
         return not self.insists and self.manager.core.fail(attempt.ticket, error)
 
-    def _permit_back(self, attempt: Attempt) -> None:
+    def _return_permit(self, attempt: Attempt) -> None:
         """After the delivery: until then the try stands for the caller who is still waiting, and
         another one for the same caller must not start."""
         with self.manager.lock.hold():
             if attempt.given_up:
                 self.overdue -= 1
-                self.workers.excuse(-1)
+                self.workers.replace_stuck(-1)
             else:
-                self.tries -= 1
+                self.in_flight -= 1
 
     def _pause(self) -> None:
         """A try failed and nobody was told: the next in the background comes later, or where nobody
         ever is, the next of all.  Under the lock."""
-        if self.wishes or self.insists:
+        if self.background_demand or self.insists:
             pause = _policy.backoff(self.failures)
             self.paused_until = time.monotonic() + pause
-            scheduler.watch(self.paused_until, self.start)
+            scheduler.call_at(self.paused_until, self.start)
 
     def _arrived(self, attempt: Attempt) -> None:
         """What it has made is lent from here on: for those who have more to do then."""
@@ -406,9 +410,9 @@ class Creator:
             oldest = next(iter(self.running), None)
             if oldest is not None and self.watched_until <= now:
                 self.watched_until = oldest.started + most
-                scheduler.watch(self.watched_until, self._watch)
+                scheduler.call_at(self.watched_until, self._watch)
         for attempt in late:
-            self._tell_late(attempt)
+            self._fail_late(attempt)
         if late:
             self.start()
 
@@ -417,17 +421,17 @@ class Creator:
         free."""
         del self.running[attempt]
         attempt.given_up = True
-        self.tries -= 1
+        self.in_flight -= 1
         self.overdue += 1
         self.manager.core.count("timeouts")
-        self.workers.excuse()
+        self.workers.replace_stuck()
 
-    def _tell_late(self, attempt: Attempt) -> None:
+    def _fail_late(self, attempt: Attempt) -> None:
         from ..errors import PoolTimeout
 
         manager = self.manager
         waited = time.monotonic() - attempt.started
         error = PoolTimeout(manager.name, "create", waited, manager.sizes())
-        if not self._tell(attempt, error) and self.insists:
+        if not self._deliver_error(attempt, error) and self.insists:
             self.note(error)
-        tell_apart(manager, "timed_out", "create", waited)
+        notify_in_worker(manager, "timed_out", "create", waited)

@@ -14,7 +14,7 @@ import time
 from .. import _blocking, _core, _reports
 from .._runtime import scheduler
 from ._creation import Creator
-from ._listeners import tell
+from ._listeners import notify_listeners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Token:
 
     def __del__(self) -> None:
         if self.number in self.creator.granted:
-            scheduler.poke(self.creator.take_back, self.number)
+            scheduler.call_soon(self.creator.take_back, self.number)
 
 
 class CallerCreator(Creator):
@@ -49,7 +49,7 @@ class CallerCreator(Creator):
         self.granted: set[int] = set()  # permits on their way to a borrower, who begins at once
         self._number = 0
 
-    def create_here(self, hand: _core.SlotGuard, permit: Any = None) -> bool:
+    def create_in_caller(self, guard: _core.SlotGuard, permit: Any = None) -> bool:
         """Open a resource in this thread, as the borrower's; False: no permit is free, or no place.
 
         ``permit``: a Token; None: it has not been in line, and others who have go first.  Raises
@@ -58,35 +58,35 @@ class CallerCreator(Creator):
         """
         number = None if permit is None else permit.number
         manager = self.manager
-        if not manager.lock.run(manager.core.reserve_here, hand, self, number):
+        if not manager.lock.run(manager.core.reserve_in_caller, guard, self, number):
             return False
-        self._create(hand)
+        self._create(guard)
         return True
 
-    def _create(self, hand: _core.SlotGuard) -> None:
+    def _create(self, guard: _core.SlotGuard) -> None:
         """The place is in hand."""
         manager, core = self.manager, self.manager.core
         start = time.monotonic()
         error: BaseException | None = None
         try:
             _blocking.before_wait(manager.name, _blocking.ACQUIRE)
-            core.create_here(hand, manager.hooks.create, self.refuse, self.lifetime())
+            core.create_in_caller(guard, manager.hooks.create, self.refuse, self.lifetime())
             took = time.monotonic() - start
             core.count_created(took)
         except BaseException as failure:
             error = failure
-            core.free_here(hand)  # before others are looked for: they may have the place
+            core.free_in_caller(guard)  # before others are looked for: they may have the place
             core.count("create_failures")
             raise
         finally:
-            scheduler.poke(self._over, error)
+            scheduler.call_soon(self._over, error)
             if error is not None:
                 _reports.note(error, f"raised by the factory of fastpool {manager.name!r}")
-                tell(manager, "create_failed", error)
+                notify_listeners(manager, "create_failed", error)
                 error = None  # or this frame and the exception refer to each other
-        manager.changed()
-        manager.maintenance.opened(hand.index)
-        tell(manager, "created", took)
+        manager.notify_changed()
+        manager.maintenance.opened(guard.index)
+        notify_listeners(manager, "created", took)
 
     def _over(self, error: BaseException | None) -> None:
         """On the housekeeper: a borrower has called the factory, and its permit is free."""
@@ -107,10 +107,10 @@ class CallerCreator(Creator):
                 self.attempt()
 
     def permits(self) -> float:
-        return self.most - self.manager.core.creating_here
+        return self.most - self.manager.core.creating_in_caller
 
-    def worker_goal(self, wishes: int) -> int:
-        return wishes
+    def worker_goal(self, background_demand: int) -> int:
+        return background_demand
 
     def start(self) -> None:
         """Start what workers are to open, and give the permits that are left to those who wait."""
@@ -118,7 +118,7 @@ class CallerCreator(Creator):
         with self.manager.lock.hold():
             super().start()
             free = self._free()
-            while free > 0 and self.room() and core.demand > self.tries:
+            while free > 0 and self.has_capacity() and core.demand > self.in_flight:
                 self._number += 1
                 token = Token(self, self._number)
                 self.granted.add(token.number)  # first: who gets it may be quick
@@ -129,4 +129,4 @@ class CallerCreator(Creator):
 
     def _free(self) -> float:
         """Permits that nobody has."""
-        return self.permits() - self.tries - len(self.granted)
+        return self.permits() - self.in_flight - len(self.granted)

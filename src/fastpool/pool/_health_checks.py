@@ -36,15 +36,15 @@ class HealthChecks:
         self.hook = manager.hooks.check
         self.deadlines = manager.deadlines
 
-    def examine(self, hand: _core.SlotGuard, start: float, span: float | None) -> bool:
+    def examine(self, guard: _core.SlotGuard, start: float, timeout: float | None) -> bool:
         """A slot just taken that is no longer fresh: expired, or to be checked.  True: it is lent,
         False: it is being closed."""
-        if not hand.claim():
+        if not guard.claim():
             return False
-        why, due = self.look(hand.index)
+        why, due = self.look(guard.index)
         if due:
-            why = self._ask(hand, start, span)
-        return self.verdict(hand, why)
+            why = self._ask(guard, start, timeout)
+        return self.verdict(guard, why)
 
     def look(self, index: int) -> tuple[str | None, bool]:
         """Why the resource has to go, or None; and whether it has to be checked."""
@@ -55,31 +55,31 @@ class HealthChecks:
         if why is not None or self.hook is None:
             return why, False
         # a block that an exception left says more than any age
-        due = core.is_suspect(index) or _policy.check_due(now, since, o.check_after, uses)
+        due = core.is_suspect(index) or _policy.needs_check(now, since, o.check_after, uses)
         return None, due
 
-    def verdict(self, hand: _core.SlotGuard, why: str | None) -> bool:
+    def verdict(self, guard: _core.SlotGuard, why: str | None) -> bool:
         """Lends what is in hand, or has it closed."""
         if why is not None:
-            self.core.condemn(hand, why)
+            self.core.condemn(guard, why)
             return False
-        self.core.freshen(hand.index)
-        return self.core.lend(hand.index)
+        self.core.freshen(guard.index)
+        return self.core.lend(guard.index)
 
-    def _ask(self, hand: _core.SlotGuard, start: float, span: float | None) -> str | None:
+    def _ask(self, guard: _core.SlotGuard, start: float, timeout: float | None) -> str | None:
         """Runs the check on a worker; "check" if it failed.  Raises PoolTimeout when the borrower's
         time or the hook's is over first; the check then ends in the background."""
-        manager, index = self.manager, hand.index
+        manager, index = self.manager, guard.index
         job = _core.Job(_core.Event())
         now = time.monotonic()
         left = self.options.hook_timeout
-        if span:
-            left = min(left, max(start + span - now, 0.0))
+        if timeout:
+            left = min(left, max(start + timeout - now, 0.0))
         call = HookCall(now + left, manager.checkers)
         asked = (copy_context().run, job, call, index)
         _blocking.before_wait(manager.name, _blocking.ACQUIRE)
-        if not self.core.ask(hand, job, self._send, asked, None if left == INF else left):
-            raise manager.refusal("timeout", start, span, "check")
+        if not self.core.ask(guard, job, self._send, asked, None if left == INF else left):
+            raise manager.refusal("timeout", start, timeout, "check")
         return "check" if self._failed(job) else None
 
     def _send(self, run: Any, job: _core.Job, call: HookCall, index: int) -> None:
@@ -148,11 +148,11 @@ class HealthChecks:
         if self._failed(job):
             closing.on(checkers, index, "check")
         elif self.core.publish(index, used=False):
-            self.manager.came_back()
-            self.manager.changed()
+            self.manager.on_idle()
+            self.manager.notify_changed()
             return False
         else:
-            closing.on(checkers, index, self.manager.why_not_idle(index))
+            closing.on(checkers, index, self.manager.reject_reason(index))
         return True
 
     @staticmethod

@@ -25,12 +25,12 @@ INF = float("inf")
 class HookCall:
     """One call of a hook on a worker."""
 
-    __slots__ = ("deadline", "excused", "workers")
+    __slots__ = ("deadline", "replaced", "workers")
 
     def __init__(self, deadline: float, workers: ThreadGroup) -> None:
         self.deadline = deadline  # on the monotonic clock, in seconds
         self.workers = workers
-        self.excused = False  # its permit is free
+        self.replaced = False  # its permit is free
 
 
 class HookDeadlines:
@@ -59,7 +59,7 @@ class HookDeadlines:
         """The same on a worker with a deadline of its own; may be done twice for a call."""
         with self.lock.hold():
             self.calls[index] = call
-            if not call.excused:
+            if not call.replaced:
                 self._watch_until(call.deadline)
 
     def end(self, index: int) -> None:
@@ -68,8 +68,8 @@ class HookDeadlines:
         if index in self.calls:
             with self.lock.hold():
                 call = self.calls.pop(index)
-                if call.excused:
-                    call.workers.excuse(-1)
+                if call.replaced:
+                    call.workers.replace_stuck(-1)
 
     def overdue(self) -> int:
         """How many are past their deadline at this moment."""
@@ -82,7 +82,7 @@ class HookDeadlines:
         the rest itself."""
         if at < (self.watches[-1] if self.watches else INF):
             self.watches.append(at)
-            scheduler.watch(at, self._watch, at)
+            scheduler.call_at(at, self._watch, at)
 
     def _watch(self, at: float) -> None:
         """On the housekeeper: frees the permits of workers that are stuck, and comes back for the
@@ -93,11 +93,11 @@ class HookDeadlines:
                 self.watches.pop()
             first = INF
             for call in self.calls.values():
-                if call.excused:
+                if call.replaced:
                     continue
                 if call.deadline <= now:
-                    call.excused = True
-                    call.workers.excuse()
+                    call.replaced = True
+                    call.workers.replace_stuck()
                 else:
                     first = min(first, call.deadline)
             self._watch_until(first)

@@ -25,19 +25,19 @@ class CheckRound:
 
     def __init__(self) -> None:
         self.closed: list[bool] = []  # of each check that is over: whether its resource was closed
-        self.news = _core.Condition()
+        self.state_changed = _core.Condition()
 
     def ended(self, closed: bool) -> None:
         """One more is over."""
         self.closed.append(closed)
-        self.news.notify_all()
+        self.state_changed.notify_all()
 
     def wait_for(self, n: int, hook_timeout: float) -> None:
         """Wait until so many are over.  Those that hang are not waited for: not once nothing has
         ended for as long as it takes to replace a worker, and to run one more check."""
         patience = None if hook_timeout == INF else 2 * hook_timeout
         while (before := len(self.closed)) < n:
-            if not self.news.wait_for(lambda: len(self.closed) > before, patience):
+            if not self.state_changed.wait_for(lambda: len(self.closed) > before, patience):
                 return
 
 

@@ -33,9 +33,9 @@ class LeaseTracking:
             self.call_stack = call_stack
         self.taken: dict[int, list[Any]] = {}  # by slot: time, thread, stack, whether reported
 
-    def note(self, hand: _core.SlotGuard) -> None:
+    def note(self, guard: _core.SlotGuard) -> None:
         """What is in hand is lent."""
-        self.taken[hand.index] = self.entry()
+        self.taken[guard.index] = self.entry()
         self.manager.maintenance.within(self.leak_after)
 
     def entry(self) -> list[Any]:
@@ -51,7 +51,7 @@ class LeaseTracking:
         self.core.add_held(held)
         return held
 
-    def place(self, index: int) -> str | None:
+    def taken_at(self, index: int) -> str | None:
         """Where it was taken.  May be asked in a finaliser."""
         entry = self.taken.get(index)
         return entry[2][0] if entry and entry[2] else None
@@ -93,4 +93,4 @@ class LeaseTracking:
         """On a worker: a handler of the log may borrow, for which the housekeeper is needed."""
         text = "%s: a lease is held for %.3g s by %s, taken at\n  %s"
         about = (self.manager.name, age, thread, "\n  ".join(stack))
-        self.manager.errands.submit(_reports.warn, text, *about)
+        self.manager.offload_threads.submit(_reports.warn, text, *about)

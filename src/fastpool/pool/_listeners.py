@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["EVENTS", "Listeners", "add", "remove", "tell", "tell_apart"]
+__all__ = ["EVENTS", "Listeners", "add", "notify_in_worker", "notify_listeners", "remove"]
 
 #: What may be told, and by which method of a listener.
 EVENTS = ("created", "closed", "acquired_after_wait", "timed_out", "create_failed", "used")
@@ -45,18 +45,18 @@ class Listeners:
                 _reports.warn(text, pool.name, event, error=error)
 
 
-def tell(manager: Any, event: str, *args: Any) -> None:
+def notify_listeners(manager: Any, event: str, *args: Any) -> None:
     """Call the listeners, in a thread that may run users' code and holds no lock."""
     listeners = manager.listeners
     if listeners is not None:
         listeners.call(event, args)
 
 
-def tell_apart(manager: Any, event: str, *args: Any) -> None:
+def notify_in_worker(manager: Any, event: str, *args: Any) -> None:
     """Have a worker call them: on the scheduler, or under a lock."""
     listeners = manager.listeners
     if listeners is not None and listeners.all:
-        manager.errands.submit(listeners.call, event, args)
+        manager.offload_threads.submit(listeners.call, event, args)
 
 
 def add(manager: Any, cores: list[Any], pool: Any, listener: Any) -> None:

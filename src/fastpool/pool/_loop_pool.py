@@ -20,7 +20,7 @@ from . import _policy
 from ._closing import Closing
 from ._creation import Attempt, Creator
 from ._health_checks import HealthChecks
-from ._listeners import tell, tell_apart
+from ._listeners import notify_in_worker, notify_listeners
 from ._maintenance import Maintenance
 from ._manager import Manager
 
@@ -45,14 +45,14 @@ class LoopCreator(Creator):
         self.shards = manager.shards
         self.workers = manager.tasks
 
-    def room(self) -> bool:
-        return self.shards.room()
+    def has_capacity(self) -> bool:
+        return self.shards.has_capacity()
 
     def refill(self, more: int = 0) -> None:
         """As ``Creator.refill``; what is missing is wished for on the loop that used the
         pool last."""
         with self.manager.lock.hold():
-            self.wishes = max(self.wishes, more)
+            self.background_demand = max(self.background_demand, more)
             if self.manager.options.least_idle:
                 self.shards.refill()
             self.start()
@@ -64,8 +64,8 @@ class LoopCreator(Creator):
         """How many more tries this loop could do with: for callers, and by wishes."""
         if self.is_paused():
             return 0
-        wishes = self.wishes if time.monotonic() >= self.paused_until else 0
-        return _policy.tries_wanted(self.goal(wishes), self.tries, INF)
+        background_demand = self.background_demand if time.monotonic() >= self.paused_until else 0
+        return _policy.attempts_wanted(self.goal(background_demand), self.in_flight, INF)
 
     async def _run(self, attempt: Attempt) -> None:
         attempt.task = asyncio.current_task()
@@ -84,8 +84,8 @@ class LoopCreator(Creator):
         del resource
         self._finish(attempt, error)
 
-    def _tell_late(self, attempt: Attempt) -> None:
-        super()._tell_late(attempt)
+    def _fail_late(self, attempt: Attempt) -> None:
+        super()._fail_late(attempt)
         # only now: a cancelled try starts the next one, which must not serve whom this one failed
         try:
             attempt.task.get_loop().call_soon_threadsafe(attempt.task.cancel)
@@ -98,35 +98,37 @@ class LoopHealthChecks(HealthChecks):
 
     manager: LoopPool
 
-    async def aexamine(self, hand: _core.SlotGuard, start: float, span: float | None) -> bool:
+    async def aexamine(self, guard: _core.SlotGuard, start: float, timeout: float | None) -> bool:
         """As ``examine``."""
-        if not hand.claim():
+        if not guard.claim():
             return False
-        why, due = self.look(hand.index)
+        why, due = self.look(guard.index)
         if due:
-            why = await self._aask(hand, start, span)
-        return self.verdict(hand, why)
+            why = await self._aask(guard, start, timeout)
+        return self.verdict(guard, why)
 
-    async def _aask(self, hand: _core.SlotGuard, start: float, span: float | None) -> str | None:
-        manager, index = self.manager, hand.index
+    async def _aask(
+        self, guard: _core.SlotGuard, start: float, timeout: float | None
+    ) -> str | None:
+        manager, index = self.manager, guard.index
         left = self.options.hook_timeout
-        if span:
-            left = min(left, max(0.0, start + span - time.monotonic()))
+        if timeout:
+            left = min(left, max(0.0, start + timeout - time.monotonic()))
         task = manager.tasks.begin(self._check, index)
-        away = hand.move()  # a borrower who goes away leaves the slot to the task
+        away = guard.move()  # a borrower who goes away leaves the slot to the task
         try:
             await asyncio.wait({task}, timeout=None if left == INF else left)
         finally:
             if task.done():
-                hand.receive(away)
+                guard.receive(away)
             else:
                 task.add_done_callback(partial(self._checked, index))
                 away.leave()
         answer = self._answer_of(task) if task.done() else "late"
         if answer == "late":  # by its own timeout or by ours, whichever the loop saw first
             if task.done():
-                self.core.condemn(hand, "check")
-            raise manager.refusal("timeout", start, span, "check")
+                self.core.condemn(guard, "check")
+            raise manager.refusal("timeout", start, timeout, "check")
         return answer
 
     async def _check(self, index: int) -> str | None:
@@ -155,10 +157,10 @@ class LoopHealthChecks(HealthChecks):
         good = self._answer_of(task) is None
         manager = self.manager
         if good and self.core.publish(index, used=False):
-            manager.came_back()
-            manager.changed()
+            manager.on_idle()
+            manager.notify_changed()
         else:
-            manager.closing.later(index, manager.why_not_idle(index) if good else "check")
+            manager.closing.later(index, manager.reject_reason(index) if good else "check")
 
     def begin(self, index: int, checks: CheckRound) -> None:
         try:
@@ -210,7 +212,7 @@ class LoopClosing(Closing):
             if self.core.retire(index):
                 self.submit(index, why, use)
         except BaseException:  # a signal handler's, anywhere in between
-            scheduler.poke(self.rescue, index, why)
+            scheduler.call_soon(self.rescue, index, why)
             raise
 
     def submit(self, index: int, why: str, use: int) -> None:
@@ -226,7 +228,7 @@ class LoopClosing(Closing):
         if self.core.begin_close(index, use):
             self.manager.shards.part_with([resource])  # before its place looks free
             self.core.free(index, "loop")
-            tell_apart(self.manager, "closed", "loop")
+            notify_in_worker(self.manager, "closed", "loop")
 
     def rescue(self, index: int, why: str) -> None:
         use = self.core.generation(index)
@@ -255,7 +257,7 @@ class LoopClosing(Closing):
             self.manager.log("a close was cancelled, most likely with its event loop", None)
         elif failure is not None:
             self.manager.log("close failed", failure)
-        tell(self.manager, "closed", why)
+        notify_listeners(self.manager, "closed", why)
 
     async def _close(self, resource: Any) -> None:
         hook = self.hook
@@ -270,11 +272,11 @@ class LoopClosing(Closing):
 class LoopMaintenance(Maintenance):
     manager: LoopPool
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         if self.manager.loop.is_closed():
             self.manager.shards.forget_closed()
         else:
-            super().tend()
+            super().maintain()
 
 
 class LoopPool(Manager):
@@ -295,14 +297,14 @@ class LoopPool(Manager):
         self.maxsize = shards.maxsize
         self.set_core(INF, self.options.max_waiting)
 
-    def start_anew(self) -> None:
-        self.lock, self.news = self.shards.lock, self.shards.news
-        self.equip()
+    def bind_to_process(self) -> None:
+        self.lock, self.state_changed = self.shards.lock, self.shards.state_changed
+        self.create_parts()
 
-    def equip(self) -> None:
-        super().equip()
+    def create_parts(self) -> None:
+        super().create_parts()
         self.checkers = self.closers = self.tasks
-        self.errands = self.shards.errands
+        self.offload_threads = self.shards.offload_threads
         self.closing = LoopClosing(self)
         self.checking = LoopHealthChecks(self)
         self.creator = LoopCreator(self)
@@ -317,15 +319,17 @@ class LoopPool(Manager):
 
     # ---- borrowing -----------------------------------------------------------------------------
 
-    def come(self, hand: _core.SlotGuard, start: float, span: float | None, me: int) -> None:
+    def announce_waiter(
+        self, guard: _core.SlotGuard, start: float, timeout: float | None, me: int
+    ) -> None:
         with self.lock.hold():  # one step for whoever comes at the same time on another loop
             refused = self.shards.refuses(me)
             if refused is None:
-                self.core.come(hand)
+                self.core.announce_waiter(guard)
                 self.used_at = self.core.now()
         if refused is not None:
-            raise self.refusal(refused, start, span)
-        scheduler.poke(self.creator.refill)
+            raise self.refusal(refused, start, timeout)
+        scheduler.call_soon(self.creator.refill)
 
     def counts(self) -> dict[str, Any]:
         return self.shards.counts()
@@ -334,7 +338,7 @@ class LoopPool(Manager):
 
     def retire(self, resource: object) -> None:
         if not _core.end_item(self.core, self.closing.later, resource, "flushed"):
-            self.misused("retire", resource)
+            self.raise_misuse("retire", resource)
 
     def has_idle(self, n: int) -> bool:
         idle: int = self.counts()["idle"]
@@ -343,16 +347,16 @@ class LoopPool(Manager):
     def opened(self) -> int:
         return self.shards.opened()
 
-    def settle(self, index: int, error: BaseException | None, discard: bool) -> None:
+    def give_back(self, index: int, error: BaseException | None, discard: bool) -> None:
         """For who cannot await it, in any thread: the loop does it soon."""
         try:
-            self.tasks.submit(self.asettle, index, error, discard)
+            self.tasks.submit(self.agive_back, index, error, discard)
         except RuntimeError:  # the loop is closed
             if self.core.retire(index):
                 self.closing.drop(index, self.core.generation(index))
 
-    async def asettle(self, index: int, error: BaseException | None, discard: bool) -> None:
-        """As ``Manager.settle``."""
+    async def agive_back(self, index: int, error: BaseException | None, discard: bool) -> None:
+        """As ``Manager.give_back``."""
         core = self.core
         self.used_at = core.now()
         used = None
@@ -360,12 +364,12 @@ class LoopPool(Manager):
             if self.tracking.on:
                 used = self.tracking.forget(index)
             why = "discarded" if discard else self.broken(index, error)
-            why = why or await self._areset(index) or self.keep(index, error)
+            why = why or await self._areset(index) or self.recycle(index, error)
         except BaseException:
             self.rescue(index, "interrupted")
             raise
         if why is None:
-            self.came_back()
+            self.on_idle()
         elif core.retire(index):
             await self.closing.end(index, why, core.generation(index))
         if core.closed:
@@ -390,15 +394,15 @@ class LoopPool(Manager):
             self.deadlines.end(index)
         return None
 
-    def settled(
+    def begin_give_back(
         self, index: int, error: BaseException | None, discard: bool
     ) -> Awaitable[None] | None:
-        """``asettle``, begun at once.  A caller who is cancelled does not cancel it; None: the
+        """``agive_back``, begun at once.  A caller who is cancelled does not cancel it; None: the
         caller's loop is another."""
         if _get_running_loop() is not self.loop:
-            self.settle(index, error, discard)
+            self.give_back(index, error, discard)
             return None
-        return asyncio.shield(self.tasks.insist(self.asettle, index, error, discard))
+        return asyncio.shield(self.tasks.ensure_runs(self.agive_back, index, error, discard))
 
     @property
     def listeners(self) -> Any:
@@ -417,30 +421,30 @@ class LoopPool(Manager):
                 return "surplus"
             return None if core.publish(index, suspect=suspect) else "unfit"
 
-    def worn(self, index: int) -> str | None:
-        return super().worn(index) or ("evicted" if self.shards.owes(self) else None)
+    def exhausted(self, index: int) -> str | None:
+        return super().exhausted(index) or ("evicted" if self.shards.must_yield(self) else None)
 
-    def came_back(self) -> None:
-        super().came_back()
-        self.shards.came_back()
+    def on_idle(self) -> None:
+        super().on_idle()
+        self.shards.on_idle()
 
-    def returned(self, later: bool = False) -> None:
+    def on_return(self, later: bool = False) -> None:
         """Also while another loop waits for a place."""
         if self.core.closed:
             self.sweep(later)
         else:
-            self.shards.came_back()
+            self.shards.on_idle()
 
     # ---- closing -------------------------------------------------------------------------------
 
     def hand_over(self, closers: Any) -> Any:
         return closers  # tasks of the loop
 
-    def dismiss(self) -> None:
-        super().dismiss()
-        self.shards.dismiss_if_empty()
+    def shut_down(self) -> None:
+        super().shut_down()
+        self.shards.shut_down_if_empty()
 
-    def forsake(self) -> list[Any]:
+    def on_loop_closed(self) -> list[Any]:
         """The loop is closed: its resources go, and nothing can be awaited for them.  One whose
         close hook has begun stays with the task of that hook, which is never resumed."""
         core = self.core
@@ -455,6 +459,6 @@ class LoopPool(Manager):
             ended = state == "closing" or (state != "creating" and core.retire(index))
             if ended and core.begin_close(index, use):
                 core.free(index, "loop")
-                tell_apart(self, "closed", "loop")
+                notify_in_worker(self, "closed", "loop")
                 gone.append(resource)
         return gone

@@ -30,7 +30,7 @@ class Maintenance:
         self.kept_alive: dict[int, float] = {}  # when a slot's resource was last checked for it
         self.away: dict[int, float] = {}  # slots under such a check: until when they are waited for
         self.next_at = INF  # of the real time, when the housekeeper comes by
-        self.tending = _core.Lock()
+        self.maintaining = _core.Lock()
         self._asked = False  # for a visit that has not begun
         # the next loan is told of, for nothing is in use, or nothing open yet
         self.dozing = manager.unopened
@@ -40,7 +40,7 @@ class Maintenance:
         this resource has the first deadline, or is one too many."""
         core, o = self.core, self.options
         if core.open > o.max_idle and self.manager.has_idle(int(o.max_idle) + 1):
-            self.tend_soon()
+            self.maintain_soon()
         since, dies_at = core.slot(index)[2:4]
         first = min(dies_at, since + min(o.idle_timeout, o.keepalive))
         self.within(first - core.now())
@@ -49,9 +49,9 @@ class Maintenance:
         """A visit is due by then, which says when the next one is."""
         now = time.monotonic()
         if now >= self.next_at or now + seconds < self.next_at:
-            self.tend_soon()
+            self.maintain_soon()
 
-    def tend_soon(self) -> None:
+    def maintain_soon(self) -> None:
         """There may be a new first deadline."""
         if self.options.clock is None:
             self.ask()
@@ -62,16 +62,16 @@ class Maintenance:
             return
         try:
             self._asked = True
-            scheduler.poke(self._tend_as_asked)
+            scheduler.call_soon(self._maintain_as_asked)
         except BaseException:  # a signal handler's
             self._asked = False
             raise
 
-    def _tend_as_asked(self) -> None:
+    def _maintain_as_asked(self) -> None:
         self._asked = False  # first: what comes from here on may be missed
-        self.tend()
+        self.maintain()
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Evicts what expired, starts a keepalive check, refills, reports leaks; sets the next
         deadline."""
         manager, core, o = self.manager, self.core, self.options
@@ -79,7 +79,7 @@ class Maintenance:
             return
         now = core.now()
         next_at = INF
-        with self.tending.hold():
+        with self.maintaining.hold():
             slots = core.slots()
             oldest = None
             idle = []
@@ -108,7 +108,7 @@ class Maintenance:
                     next_at = min(next_at, now + 1.0)
             if manager.tracking.taken:
                 next_at = min(next_at, manager.tracking.report_leaks(now))
-        self._come_by(now, next_at)
+        self._schedule_visit(now, next_at)
 
     def _may_doze(self) -> bool:
         """Loans that leave fewer idle than ``min_idle`` tell nobody, so there is a look every
@@ -124,7 +124,7 @@ class Maintenance:
         """Something is about to be lent."""
         if self.manager.unopened:
             begin(self.manager)
-        self.tend_soon()
+        self.maintain_soon()
         self.core.ask_get(self.manager.tracking.on)
         self.dozing = False
 
@@ -138,14 +138,14 @@ class Maintenance:
             if self.core.claim(index):
                 self.manager.closing.later(index, "surplus")
 
-    def _come_by(self, now: float, next_at: float) -> None:
+    def _schedule_visit(self, now: float, next_at: float) -> None:
         """The housekeeper's next visit, ``next_at`` of the pool's clock."""
         if self.options.clock is None and next_at != INF:
             delay = max(next_at - now, 0.01)
             at = time.monotonic() + delay
             if at < self.next_at or self.next_at <= time.monotonic():
                 self.next_at = at
-                scheduler.watch(at, self.tend)
+                scheduler.call_at(at, self.maintain)
 
     def _keep_alive(self, now: float, oldest: tuple[int, float] | None) -> float:
         """One idle resource at a time, and none while anybody waits.  A check past its deadline
@@ -170,11 +170,11 @@ class Maintenance:
         del self.away[index]
         manager = self.manager
         if manager.core.publish(index, used=False):
-            manager.came_back()
+            manager.on_idle()
         else:
-            manager.closing.later(index, manager.why_not_idle(index))
+            manager.closing.later(index, manager.reject_reason(index))
 
     def was_kept_alive(self, index: int) -> None:
         """Its check is over: it may be the next one's turn."""
         self.away.pop(index, None)
-        self.tend_soon()
+        self.maintain_soon()

@@ -18,14 +18,14 @@ from .._runtime.threads import ThreadGroup, on_loop
 from ..errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from ._broken import are_exceptions, evidence, matches_any
 from ._closing import Closing
-from ._configuration import change, look_again, readable, tell_core
+from ._configuration import change, configure_core, look_again, readable
 from ._creation import Creator
 from ._ended_waits import end_waits
 from ._health_checks import HealthChecks
 from ._hook_deadlines import HookDeadlines
 from ._idle_checks import check_all, checkable
 from ._lease_tracking import LeaseTracking
-from ._listeners import add, remove, tell
+from ._listeners import add, notify_listeners, remove
 from ._maintenance import Maintenance
 from ._opening import open_now
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Manager"]
 
 INF = float("inf")
-ROOM = ("room", "room at head")  # of what Core.take says: one more may be opened
+MAY_OPEN = ("may open", "may open at head")  # of what Core.take says: one more may be opened
 FEW = 1000  # slots that are counted in no time
 CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when idle
 
@@ -63,7 +63,7 @@ class Manager:
         self.maxsize = options.maxsize
         # open=False, and neither opened nor used; one loop's share of a pool is made by its use
         self.unopened = not options.open and not self.awaits
-        self.start_anew()
+        self.bind_to_process()
 
     def set_core(self, limit: float, max_waiting: float) -> None:
         """Tells the core what this pool is like; ``limit``: of its open resources."""
@@ -74,11 +74,11 @@ class Manager:
             lifo=o.order == "lifo",
             fair=o.fairness == "fair",
             limit=limit,
-            span=None if o.timeout == INF else o.timeout,
+            timeout=None if o.timeout == INF else o.timeout,
             max_waiting=max_waiting,
             fresh_for=fresh_for,
             timed=o.factory is not None or fresh_for != INF,
-            asks=o.hooks.check is not None,
+            has_check=o.hooks.check is not None,
             ask_get=self.tracking.on or self.unopened,
             ask_put=self.asks_put(),
             clock=getattr(o.clock, "ticks", o.clock),
@@ -97,15 +97,15 @@ class Manager:
         o = self.options
         return bool(self.tracking.on or o.hooks.reset is not None or o.max_uses != INF)
 
-    def start_anew(self) -> None:
+    def bind_to_process(self) -> None:
         """Everything that is bound to this process: at first, and in a forked child."""
         self.lock = _core.Lock()
-        self.news = _core.Condition()  # something was closed, opened or came back
-        self.equip()
+        self.state_changed = _core.Condition()  # something was closed, opened or came back
+        self.create_parts()
 
-    def equip(self) -> None:
+    def create_parts(self) -> None:
         """Counters, workers and helpers, all new."""
-        self.hire()
+        self.create_threads()
         self.orphaned = False  # the FastPool was collected
         self.deadlines = HookDeadlines(self)
         self.tracking = LeaseTracking(self)
@@ -129,12 +129,12 @@ class Manager:
             return CallerCreator(self)
         return Creator(self)
 
-    def hire(self) -> None:
+    def create_threads(self) -> None:
         """Threads that start when there is work, but for those of the opener."""
         name, o = f"fastpool-{self.name}", self.options
         self.checkers: Any = ThreadGroup(f"{name}-check", min(o.max_creating, 64), o.context)
         self.closers: Any = ThreadGroup(f"{name}-close", CLOSERS, o.context)
-        self.errands = ThreadGroup(
+        self.offload_threads = ThreadGroup(
             f"{name}-task", 64, o.context
         )  # what tasks have run off the loop
 
@@ -144,11 +144,11 @@ class Manager:
 
     # ---- borrowing -----------------------------------------------------------------------------
 
-    def borrow(
+    def acquire_slow(
         self,
-        hand: _core.SlotGuard,
+        guard: _core.SlotGuard,
         reason: str | None,
-        span: float | None,
+        timeout: float | None,
         waited: float,
         permit: object = None,
     ) -> None:
@@ -164,45 +164,47 @@ class Manager:
             self.maintenance.wake_up()
         while reason != "fresh":
             if reason == "due":
-                if self.checking.examine(hand, start, span):
+                if self.checking.examine(guard, start, timeout):
                     break
                 in_front = True  # a grant that was no good: the place in line is kept
-            elif reason in ROOM:
+            elif reason in MAY_OPEN:
                 missed = True
-                if self.creator.create_here(hand, permit):
+                if self.creator.create_in_caller(guard, permit):
                     break
                 permit = None
-                if span == 0:
-                    raise self.refusal("timeout", start, span)
-                self.come(hand, start, span, threading.get_ident())
-                in_front, asked = in_front or asked or reason == "room at head", True
+                if timeout == 0:
+                    raise self.refusal("timeout", start, timeout)
+                self.announce_waiter(guard, start, timeout, threading.get_ident())
+                in_front, asked = in_front or asked or reason == "may open at head", True
             elif reason == "stolen":
                 in_front = True
             elif reason is not None:
-                raise self.refusal(reason, start, span)
-            left = None if span is None else max(0.0, start + span - time.monotonic())
+                raise self.refusal(reason, start, timeout)
+            left = None if timeout is None else max(0.0, start + timeout - time.monotonic())
             missed = True
             try:
-                reason = core.take(hand, left, in_front=in_front)
+                reason = core.take(guard, left, in_front=in_front)
             except _core.Permit as granted:
-                reason, permit, in_front = "room", granted.args[0], True
+                reason, permit, in_front = "may open", granted.args[0], True
         if self.tracking.on:
-            self.tracking.note(hand)
+            self.tracking.note(guard)
         if missed and self.listeners is not None:
             self.acquired_after_wait(time.monotonic() - start)
 
     def acquired_after_wait(self, seconds: float) -> None:
         """A borrower has a resource in hand, for which it had to wait so long."""
-        tell(self, "acquired_after_wait", seconds)
+        notify_listeners(self, "acquired_after_wait", seconds)
 
-    def come(self, hand: _core.SlotGuard, start: float, span: float | None, me: int) -> None:
+    def announce_waiter(
+        self, guard: _core.SlotGuard, start: float, timeout: float | None, me: int
+    ) -> None:
         """Nothing is idle and there is room: has one more opened for a caller on its way to the
         line.  ``me`` names the caller, where other cores are looked at too: a thread or a task."""
-        self.core.come(hand)
-        scheduler.poke(self.creator.refill)
+        self.core.announce_waiter(guard)
+        scheduler.call_soon(self.creator.refill)
 
     def refusal(
-        self, reason: str, start: float, span: float | None, phase: str | None = None
+        self, reason: str, start: float, timeout: float | None, phase: str | None = None
     ) -> PoolError:
         """The exception for a borrower who gets nothing."""
         if reason == "closed":
@@ -218,22 +220,22 @@ class Manager:
                 f"the caller holds all {self.maxsize} resources in its own `with` blocks and "
                 "would wait for itself; take what you need in one place, or raise maxsize",
             )
-        room = phase is None and self.creator.room()  # before a creation takes it
-        if span == 0 and room and not self.creator.in_caller:
-            scheduler.poke(self.creator.refill, 1)
+        has_capacity = phase is None and self.creator.has_capacity()  # before a creation takes it
+        if timeout == 0 and has_capacity and not self.creator.in_caller:
+            scheduler.call_soon(self.creator.refill, 1)
         self.core.count("timeouts")
         cause = self.creator.last_failure
         # counted at once where that costs little
         few = self.sizes() if self.core.open <= FEW else None
         creating = self.core.creating if few is None else few["creating"]
         if phase is None:
-            phase = "create" if room or creating else "wait"
+            phase = "create" if has_capacity or creating else "wait"
         waited = time.monotonic() - start
         error = PoolTimeout(
             self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())
         )
         error.__cause__ = cause
-        tell(self, "timed_out", phase, waited)
+        notify_listeners(self, "timed_out", phase, waited)
         return error
 
     def sizes(self) -> dict[str, int]:
@@ -253,18 +255,18 @@ class Manager:
 
     # ---- returning -----------------------------------------------------------------------------
 
-    def settle(self, index: int, error: BaseException | None, discard: bool) -> None:
+    def give_back(self, index: int, error: BaseException | None, discard: bool) -> None:
         """The slow path of a return: a hook, a limit, an exception, a closed pool, a discard.  The
         slot is CHECKING and the caller's; it ends idle or closed.  If anything is raised on the
         way, the caller has the rest done by the pool's threads (``rescue``)."""
         core = self.core
         if self.hooks.reset is not None and on_loop():
-            self.errands.hand_over(self._settle, index, error, discard)
+            self.offload_threads.hand_over(self._give_back, index, error, discard)
             return
         used = self.tracking.forget(index) if self.tracking.on else None
-        why = "discarded" if discard else self.unfit(index, error) or self.keep(index, error)
+        why = "discarded" if discard else self.validate(index, error) or self.recycle(index, error)
         if why is None:
-            self.came_back()
+            self.on_idle()
         else:
             self.closing.here(index, why)
         if core.closed or self.orphaned:
@@ -274,22 +276,22 @@ class Manager:
 
     def was_used(self, seconds: float) -> None:
         """For the core: a use that was measured, and is over."""
-        tell(self, "used", seconds)
+        notify_listeners(self, "used", seconds)
 
-    def _settle(self, index: int, error: BaseException | None, discard: bool) -> None:
+    def _give_back(self, index: int, error: BaseException | None, discard: bool) -> None:
         """On a worker."""
         try:
-            self.settle(index, error, discard)
+            self.give_back(index, error, discard)
         except BaseException:
             self.rescue(index, "interrupted")
             raise
 
-    def came_back(self) -> None:
+    def on_idle(self) -> None:
         """A slot was made idle outside the fast path."""
         if self.core.waiting:
-            self.changed()
+            self.notify_changed()
 
-    def returned(self, later: bool = False) -> None:
+    def on_return(self, later: bool = False) -> None:
         """For the core: something came back by the fast path while the pool was being closed, or
         while one more was opened than may be idle."""
         if self.core.closed:
@@ -301,7 +303,7 @@ class Manager:
         """For the core: a slot whose owner did not get to the end of what it was doing."""
         self.closing.rescue(index, why)
 
-    def unfit(self, index: int, error: BaseException | None) -> str | None:
+    def validate(self, index: int, error: BaseException | None) -> str | None:
         """Runs the reset hook in the caller's thread; why the resource may not be kept, or None."""
         return self.broken(index, error) or self.reset(index)
 
@@ -309,25 +311,25 @@ class Manager:
         """For the core: what it has reset, or has not, is not idle."""
         if failure is not None:
             self.log("reset failed; the resource is closed", failure)
-        self.closing.here(index, self.why_not_idle(index) if why == "unfit" else why)
+        self.closing.here(index, self.reject_reason(index) if why == "unfit" else why)
         if self.core.closed or self.orphaned:
             self.sweep()
 
-    def keep(self, index: int, error: BaseException | None = None) -> str | None:
+    def recycle(self, index: int, error: BaseException | None = None) -> str | None:
         """Makes it idle; or why it may not be kept.  ``error``: what has left its block, which
         makes it suspect."""
         suspect = error is not None and bool(evidence(error))
-        why = self.worn(index) or self.make_idle(index, suspect)
-        return self.why_not_idle(index) if why == "unfit" else why
+        why = self.exhausted(index) or self.make_idle(index, suspect)
+        return self.reject_reason(index) if why == "unfit" else why
 
     def make_idle(self, index: int, suspect: bool) -> str | None:
         """As ``Core.keep``, of the whole pool."""
-        why: str | None = self.core.keep(index, self.options.max_idle, suspect)
+        why: str | None = self.core.recycle(index, self.options.max_idle, suspect)
         return why
 
     def broken(self, index: int, error: BaseException | None) -> str | None:
         """What speaks against it before the reset hook is run."""
-        if error is not None and self.spoils(error, self.core.item(index)):
+        if error is not None and self.error_discards(error, self.core.item(index)):
             return "error"
         return "closed" if self.core.closed else None
 
@@ -344,7 +346,7 @@ class Manager:
             self.deadlines.end(index)
         return None
 
-    def worn(self, index: int) -> str | None:
+    def exhausted(self, index: int) -> str | None:
         """What speaks against it after that."""
         _, _, _, _, uses, _, retire = self.core.slot(index)
         if retire:
@@ -362,7 +364,7 @@ class Manager:
         """How many are open in the whole pool."""
         return self.core.open
 
-    def why_not_idle(self, index: int) -> str:
+    def reject_reason(self, index: int) -> str:
         _, _, _, dies_at, uses, _, retire = self.core.slot(index)
         if self.core.closed:
             return "closed"
@@ -370,7 +372,7 @@ class Manager:
             return self.why_retired()
         return "uses" if uses >= self.options.max_uses else "lifetime"
 
-    def spoils(self, error: BaseException, resource: object) -> bool:
+    def error_discards(self, error: BaseException, resource: object) -> bool:
         """Whether an exception that left a block means that the resource is broken."""
         found = evidence(error)
         if not found:
@@ -384,7 +386,7 @@ class Manager:
                 return True
         return matches_any(found, rule) or not are_exceptions(found)
 
-    def misused(self, act: str, resource: object) -> NoReturn:
+    def raise_misuse(self, act: str, resource: object) -> NoReturn:
         from .._misuse import ask_resource
 
         cure = ask_resource(act, resource)
@@ -399,16 +401,16 @@ class Manager:
 
     def taken_at(self, index: int) -> str | None:
         """Where a lease was taken that is being collected: no lock, no hook."""
-        return self.tracking.place(index)
+        return self.tracking.taken_at(index)
 
     def warn_lost(self, taken_at: str | None) -> None:
         """A lease was collected unreleased; its slot is seen to.  In a finaliser."""
         import warnings
 
-        place = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
+        where = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
         warnings.warn(
             f"fastpool {self.name!r}: a lease was collected unreleased; its resource is closed"
-            f"{place}",
+            f"{where}",
             ResourceWarning,
             stacklevel=2,
             source=None,
@@ -416,32 +418,32 @@ class Manager:
 
     # ---- closing -------------------------------------------------------------------------------
 
-    def place_free(self, left: int) -> None:
+    def slot_freed(self, left: int) -> None:
         """On the housekeeper: a place under the cap is free.  Others may want it; a closed pool may
         be empty now."""
         core = self.core
         if not core.closed:
             self.creator.refill()
         elif not core.open:
-            self.dismiss()
-        self.changed()
+            self.shut_down()
+        self.notify_changed()
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         """The pool is closed and nothing is open: its threads end, and a pool that was collected
         lets go of its manager."""
-        for workers in (*self.workers(), self.errands):
+        for workers in (*self.workers(), self.offload_threads):
             if workers is not _undertakers:
-                scheduler.poke(workers.stop)
-        self.let_go()
+                scheduler.call_soon(workers.stop)
+        self.release_manager()
 
-    def let_go(self) -> None:
+    def release_manager(self) -> None:
         """Nothing of a closed pool is left: if it was collected, its manager goes."""
         if self.orphaned:
             _orphans.discard(self)
             self.core.drop_manager()
 
-    def changed(self) -> None:
-        self.news.notify_all()
+    def notify_changed(self) -> None:
+        self.state_changed.notify_all()
 
     def sweep(self, later: bool = False) -> None:
         """Closes everything idle, in this thread or on workers."""
@@ -450,7 +452,7 @@ class Manager:
     def close(self, timeout: float | None, me: int | None = None) -> bool:
         self.options.check_timeout("close", timeout)
         self.core.close()
-        self.changed()  # for warm(), which waits for the news
+        self.notify_changed()  # for warm(), which waits for the news
         self.sweep()
         if me is None:  # a task names itself
             me = threading.get_ident()
@@ -459,11 +461,11 @@ class Manager:
         # looked at slot by slot only when as few are open as could stay so: each that comes
         # back asks, and there may be very many
         held = self.core.open - self.core.busy(me)
-        self.news.wait_for(lambda: self.core.open <= held and self.only(me), timeout)
+        self.state_changed.wait_for(lambda: self.core.open <= held and self.only(me), timeout)
         self.sweep()
         if self.core.open:
             return False
-        self.dismiss()
+        self.shut_down()
         return True
 
     def only(self, me: int) -> bool:
@@ -471,7 +473,7 @@ class Manager:
         it took by ``get`` or ``acquire`` others may give back, so that is waited for."""
         return not self.core.busy(me)
 
-    def abandoned(self) -> None:
+    def on_collected(self) -> None:
         """The FastPool is being collected."""
         open_ = self.core.open
         if self.orphan() and open_:  # last: a warning may be an error
@@ -484,10 +486,10 @@ class Manager:
         self.orphaned = True
         if core.open:
             self.closers, own = self.hand_over(self.closers), self.closers
-            scheduler.poke(own.stop)
+            scheduler.call_soon(own.stop)
             _orphans.add(self)  # until the last resource is closed; see dismiss
-            scheduler.poke(self.sweep, True)
-            scheduler.poke(self.place_free, 0)  # if the last one was closed just now
+            scheduler.call_soon(self.sweep, True)
+            scheduler.call_soon(self.slot_freed, 0)  # if the last one was closed just now
         else:
             core.drop_manager()
         return unclosed
@@ -501,13 +503,13 @@ class Manager:
     def resize(self, maxsize: Any, /) -> int:
         self.options.check_maxsize(maxsize)
         self.lock.run(self.core.resize, self, {"maxsize": maxsize}, maxsize or INF)
-        scheduler.poke(self.creator.refill)
+        scheduler.call_soon(self.creator.refill)
         _core.end_surplus(self.core, self.closing.here)
         return int(maxsize)
 
     def retire(self, resource: object) -> None:
         if not _core.end_item(self.core, self.closing.here, resource, "flushed"):
-            self.misused("retire", resource)
+            self.raise_misuse("retire", resource)
 
     def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
         if fail_waiters:
@@ -527,7 +529,7 @@ class Manager:
 
     def resume(self) -> None:
         self.core.resume()
-        scheduler.poke(self.creator.refill)
+        scheduler.call_soon(self.creator.refill)
 
     def open(self, wait: bool, timeout: float | None) -> None:
         open_now(self, wait, timeout)
@@ -535,7 +537,7 @@ class Manager:
     def configure(self, changes: dict[str, Any]) -> None:
         change(self, changes)
         self.quick_reset = self.new_quick_reset()
-        tell_core(self)
+        configure_core(self)
         look_again(self)
 
     def readable(self) -> dict[str, Any]:
@@ -551,9 +553,9 @@ class Manager:
         """How many are open, at least, in a pool that nobody uses."""
         return self.options.least_idle
 
-    def wish(self, n: int) -> None:
+    def demand_in_background(self, n: int) -> None:
         """Wants ``n`` to be opened in the background."""
-        scheduler.poke(self.creator.refill, n)
+        scheduler.call_soon(self.creator.refill, n)
 
     def warm(self, n: Any, timeout: float | None, use_default: bool) -> int:
         if isinstance(n, bool) or not isinstance(n, int):
@@ -585,9 +587,9 @@ class Manager:
     def log(self, what: str, error: BaseException | None) -> None:
         _reports.warn("%s: %s", self.name, what, error=error)
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """For the manual clock: the time has moved."""
-        self.maintenance.tend()
+        self.maintenance.maintain()
 
 
 def after_fork_in_child() -> None:

@@ -21,7 +21,7 @@ def begin(manager: Any) -> None:
     """Start what the pool does by itself: its threads, and the resources that it keeps."""
     scheduler.start()
     if manager.to_keep():
-        manager.wish(0)  # what is missing, and no more
+        manager.demand_in_background(0)  # what is missing, and no more
     manager.unopened = False
 
 

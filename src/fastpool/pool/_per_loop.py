@@ -18,7 +18,7 @@ from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
 from ..stats import added, nothing, snapshot, tally
-from ._configuration import change, look_again, readable, tell_core
+from ._configuration import change, configure_core, look_again, readable
 from ._ended_waits import end_waits
 from ._idle_checks import check_all, checkable
 from ._listeners import add, remove
@@ -56,31 +56,33 @@ class PerLoopManager:
         self.maxsize = options.maxsize
         self.unopened = not options.open
         self.shards: dict[asyncio.AbstractEventLoop, LoopPool] = {}
-        self.start_anew()
+        self.bind_to_process()
         core.set_sharded()
         core.set_pool(
             self,
             lifo=True,
             fair=True,
             limit=options.maxsize or INF,
-            span=None if options.timeout == INF else options.timeout,
+            timeout=None if options.timeout == INF else options.timeout,
             max_waiting=INF,
             fresh_for=INF,
             timed=False,
-            asks=False,
+            has_check=False,
             ask_get=True,
             ask_put=False,
         )
 
-    def start_anew(self) -> None:
+    def bind_to_process(self) -> None:
         """Everything that is bound to this process; a forked child has none of the loops."""
         self.lock = _core.Lock()
-        self.news = _core.Condition()
+        self.state_changed = _core.Condition()
         name, context = f"fastpool-{self.name}", self.options.context
-        self.errands = ThreadGroup(f"{name}-task", 64, context)
+        self.offload_threads = ThreadGroup(f"{name}-task", 64, context)
         self.closers = ThreadGroup(f"{name}-close", 1, context)  # for what a closed loop left
         if self.shards:  # the parent's: hooks under way must not be ended here, not even at exit,
-            _core.keep(self.shards)  # for that would run what stands in their ``finally`` blocks
+            _core.keep_forever(
+                self.shards
+            )  # for that would run what stands in their ``finally`` blocks
         self.shards = {}
         self.past = nothing()  # the tally of shards whose loop was closed
         # What they left is being closed, and keeps its place for so long: until when at most.
@@ -89,7 +91,7 @@ class PerLoopManager:
 
     # ---- which shard ---------------------------------------------------------------------------
 
-    def home(self, loop: asyncio.AbstractEventLoop | None) -> _core.Core:
+    def core_for(self, loop: asyncio.AbstractEventLoop | None) -> _core.Core:
         """The core that serves this loop; made when it is first asked for."""
         if loop is None:
             raise TypeError(self._for_tasks("asyncio; none of its event loops runs in this thread"))
@@ -108,7 +110,7 @@ class PerLoopManager:
                 if self.core.suspended:
                     shard.core.suspend()
                 if self.options.least_idle:
-                    scheduler.poke(shard.creator.refill)
+                    scheduler.call_soon(shard.creator.refill)
         return shard.core
 
     def holder(self, resource: object) -> _core.Core:
@@ -138,8 +140,8 @@ class PerLoopManager:
         with self.lock.hold():
             if self.shards.pop(shard.loop, None) is None:
                 return
-            gone = shard.forsake()
-            until = self._hold_places(len(gone))
+            gone = shard.on_loop_closed()
+            until = self._hold_capacity(len(gone))
             counted = tally(shard)
             stranded = counted["checking"] + counted["closing"]  # with tasks that never go on
             closed = counted["closed"]
@@ -148,18 +150,18 @@ class PerLoopManager:
             counted.update(dict.fromkeys(GAUGES, 0))
             self._limit()
             self.past = added(self.past, counted)
-            self.news.notify_all()
+            self.state_changed.notify_all()
         shard.core.drop_manager()
         self._submit(gone, until)
-        scheduler.poke(shard.creator.refill)
+        scheduler.call_soon(shard.creator.refill)
 
     def part_with(self, resources: list[Any]) -> None:
         """Of a loop that is closed."""
         with self.lock.hold():
-            until = self._hold_places(len(resources))
+            until = self._hold_capacity(len(resources))
         self._submit(resources, until)
 
-    def _hold_places(self, count: int) -> float:
+    def _hold_capacity(self, count: int) -> float:
         until = time.monotonic() + self.options.hook_timeout
         self.parting += [until] * count
         return until
@@ -176,7 +178,7 @@ class PerLoopManager:
                 with self.lock.hold():
                     self.parting.remove(until)
         finally:
-            scheduler.poke(self.start)
+            scheduler.call_soon(self.start)
 
     def _close_at_last(self, resource: Any) -> None:
         close = self.options.hooks.close
@@ -199,7 +201,7 @@ class PerLoopManager:
 
     # ---- places --------------------------------------------------------------------------------
 
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether one more may be opened now."""
         return self._free() > 0 and not self.core.suspended
 
@@ -225,23 +227,25 @@ class PerLoopManager:
             return "deadlock"
         if self.options.max_waiting == INF:
             return None
-        callers = open_ = places = 0  # places: that come free, or are to be had
+        callers = open_ = available = 0  # places: that come free, or are to be had
         for shard in everyone:
             counts, demand = shard.core.counts(), shard.core.demand  # at once: any may be freed now
             callers += demand
             open_ += counts["open"]
-            places += counts["creating"] + counts["closing"] + (0 if demand else counts["idle"])
-        places += max(0, self.maxsize - open_)
-        return "overloaded" if callers >= self.options.max_waiting + places else None
+            available += counts["creating"] + counts["closing"] + (0 if demand else counts["idle"])
+        available += max(0, self.maxsize - open_)
+        return "overloaded" if callers >= self.options.max_waiting + available else None
 
     def refill(self) -> None:
         """Wishes for what ``min_idle`` or ``min_size`` lacks.  Under the lock."""
         latest = self.latest()
         if latest is not None:
             running = [shard for shard in self.everyone() if shard.loop.is_running()]
-            others = sum(shard.creator.wishes for shard in running if shard is not latest)
+            others = sum(
+                shard.creator.background_demand for shard in running if shard is not latest
+            )
             creator = latest.creator
-            creator.wishes = max(creator.wishes, creator.missing() - others)
+            creator.background_demand = max(creator.background_demand, creator.missing() - others)
 
     def start(self) -> None:
         """Starts as many creations as are wanted and fit under the cap, those who have waited
@@ -251,33 +255,33 @@ class PerLoopManager:
             if core.closed or core.suspended:
                 return
             while wanting := self._wanting():
-                shard = min(wanting, key=_turn)
-                if not self.room():
+                shard = min(wanting, key=_priority)
+                if not self.has_capacity():
                     break
                 if not shard.creator.attempt() and not shard.loop.is_closed():
                     break
-            self._make_room([shard for shard in wanting if shard.core.demand])
+            self._evict_for_waiting([shard for shard in wanting if shard.core.demand])
 
     def _wanting(self) -> list[LoopPool]:
         """Who could start a creation, if there were a place.  A loop that does not run stands in
         nobody's way."""
         everyone = self.everyone()
-        tries = sum(shard.creator.tries for shard in everyone if shard.loop.is_running())
-        if tries >= self.options.max_creating:
+        in_flight = sum(shard.creator.in_flight for shard in everyone if shard.loop.is_running())
+        if in_flight >= self.options.max_creating:
             return []
         return [s for s in everyone if s.creator.wanted() and not s.loop.is_closed()]
 
-    def _make_room(self, hungry: list[LoopPool]) -> None:
+    def _evict_for_waiting(self, hungry: list[LoopPool]) -> None:
         """Closes what is idle elsewhere for loops whose callers wait for a place.  First the bits,
         then the look: what comes back later is told of, so nothing is idle unseen."""
         self.hungry = hungry
         destitute = [shard for shard in hungry if not shard.core.open]
         for shard in self.everyone():
-            shard.core.tell(any(other is not shard for other in hungry))
+            shard.core.notify_returns(any(other is not shard for other in hungry))
             shard.core.ask_put(shard.asks_put() or any(other is not shard for other in destitute))
         if not hungry:
             return
-        coming = self._coming()
+        pending = self._pending_capacity()
         idle = [
             (not shard.loop.is_running(), slot[2], slot[0], shard)
             for shard in self.everyone()
@@ -287,18 +291,18 @@ class PerLoopManager:
         for _, _, index, shard in sorted(idle, key=lambda entry: entry[:3]):
             # not for its own loop: what has come back there since is for the callers it has
             wanted = sum(other.creator.wanted() for other in hungry if other is not shard)
-            if wanted > coming and shard.core.claim(index):
+            if wanted > pending and shard.core.claim(index):
                 shard.closing.later(index, "evicted")
-                coming += 1
+                pending += 1
 
-    def _coming(self) -> float:
+    def _pending_capacity(self) -> float:
         """How many places are free or about to be; not those of a loop that does not run.  One that
         is freed meanwhile may count twice, but not be missed: whoever hears of it looks again."""
         running = [shard for shard in self.everyone() if shard.loop.is_running()]
         closing = sum(slot[1] == "closing" for shard in running for slot in shard.core.slots())
         return closing + self._free()
 
-    def owes(self, shard: LoopPool) -> bool:
+    def must_yield(self, shard: LoopPool) -> bool:
         """Whether this loop has to give up the place of what it gets back: to a loop that has
         nothing at all, and would wait for as long as others are busy.  Not at once, and not while
         callers of its own have waited longer."""
@@ -313,16 +317,16 @@ class PerLoopManager:
                 for other in self.hungry
                 if other is not shard
             )
-            return older > self._coming()
+            return older > self._pending_capacity()
 
-    def came_back(self) -> None:
+    def on_idle(self) -> None:
         """Something is idle, perhaps wanted as a place."""
         if self.hungry:
-            scheduler.poke(self.start)
+            scheduler.call_soon(self.start)
 
     # ---- what the pool asks of it --------------------------------------------------------------
 
-    def borrow(self, *_: object) -> NoReturn:
+    def acquire_slow(self, *_: object) -> NoReturn:
         if self.core.closed:
             raise PoolClosed(self.name, "the pool is closed")
         raise TypeError(self._for_tasks("`async with pool.lease()`, aget() or aacquire()"))
@@ -333,7 +337,7 @@ class PerLoopManager:
             f"loops and are for tasks alone: use {instead}"
         )
 
-    def misused(self, act: str, resource: object) -> NoReturn:
+    def raise_misuse(self, act: str, resource: object) -> NoReturn:
         from .._misuse import ask_resource
 
         cure = ask_resource(act, resource)
@@ -351,7 +355,7 @@ class PerLoopManager:
         change(self, changes)
         self.core.set_span(self.options.timeout)
         for shard in self.everyone():
-            tell_core(shard)
+            configure_core(shard)
             look_again(shard)
 
     def readable(self) -> dict[str, Any]:
@@ -366,11 +370,11 @@ class PerLoopManager:
     def to_keep(self) -> int:
         return self.options.least_idle
 
-    def wish(self, n: int) -> None:
+    def demand_in_background(self, n: int) -> None:
         """Idle ones are made by the first loop there is; of a pool that is not open yet, by the one
         that opens it."""
         if _get_running_loop() is not None and not self.unopened:
-            self.home(_get_running_loop())
+            self.core_for(_get_running_loop())
 
     def warm(self, n: Any, timeout: float | None, use_default: bool) -> NoReturn:
         raise TypeError(self._for_tasks("`await pool.awarm()`"))
@@ -401,12 +405,12 @@ class PerLoopManager:
             for shard in self.everyone():
                 if surplus > 0:
                     surplus -= shard.core.mark_retire(surplus)
-        scheduler.poke(self.start)
+        scheduler.call_soon(self.start)
         return int(maxsize)
 
     def retire(self, resource: object) -> NoReturn:
         """No loop holds it: see ``holder``."""
-        self.misused("retire", resource)
+        self.raise_misuse("retire", resource)
 
     def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
         if fail_waiters:
@@ -434,7 +438,7 @@ class PerLoopManager:
             self.core.resume()
             for shard in self.everyone():
                 shard.core.resume()
-        scheduler.poke(self.start)
+        scheduler.call_soon(self.start)
 
     # ---- closing -------------------------------------------------------------------------------
 
@@ -444,14 +448,14 @@ class PerLoopManager:
         self.options.check_timeout("close", timeout)
         self.core.close()
         self.sweep()
-        self.news.notify_all()  # for warm(), which waits for them
+        self.state_changed.notify_all()  # for warm(), which waits for them
         if _get_running_loop() is None:
             mine = me or 0
-            self.news.wait_for(lambda: all(s.only(mine) for s in self.everyone()), timeout)
+            self.state_changed.wait_for(lambda: all(s.only(mine) for s in self.everyone()), timeout)
         self.sweep()
         if self.opened():
             return False
-        self.dismiss_if_empty()
+        self.shut_down_if_empty()
         return True
 
     def sweep(self, later: bool = True) -> None:
@@ -461,15 +465,15 @@ class PerLoopManager:
             shard.core.close()
             shard.sweep(later)
 
-    def returned(self, later: bool = True) -> None:
+    def on_return(self, later: bool = True) -> None:
         self.sweep(later)
 
-    def dismiss_if_empty(self) -> None:
+    def shut_down_if_empty(self) -> None:
         if self.core.closed and not self.opened():
-            for workers in (self.errands, self.closers):
+            for workers in (self.offload_threads, self.closers):
                 workers.stop()
 
-    def abandoned(self) -> None:
+    def on_collected(self) -> None:
         """The FastPool is being collected."""
         self.forget_closed()
         open_ = self.opened()
@@ -509,15 +513,15 @@ class PerLoopManager:
     def workers(self) -> tuple[Any, ...]:
         return *(shard.tasks for shard in self.everyone()), self.closers
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """For the manual clock: the time has moved."""
         for shard in self.everyone():
-            shard.tend()
+            shard.maintain()
 
     def log(self, what: str, error: BaseException) -> None:
         _reports.warn("%s: %s", self.name, what, error=error)
 
 
-def _turn(shard: LoopPool) -> tuple[bool, float]:
+def _priority(shard: LoopPool) -> tuple[bool, float]:
     """Who is next to open: a loop that has nothing, then the caller who has waited longest."""
-    return shard.core.open > 0, shard.core.waits_since(shard.creator.tries)
+    return shard.core.open > 0, shard.core.waits_since(shard.creator.in_flight)

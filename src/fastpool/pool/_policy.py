@@ -29,14 +29,14 @@ def expiry(now: float, since: float, dies_at: float, idle_timeout: float) -> str
 JUST_MADE = 0.05  # seconds; more than one step of the coarse clock, less than anybody's idle time
 
 
-def check_due(now: float, since: float, check_after: float, uses: int) -> bool:
+def needs_check(now: float, since: float, check_after: float, uses: int) -> bool:
     """Whether a resource has to be checked before it is lent.  The factory vouches for one that it
     has just made; ``check_after=0`` means before every other use."""
     idle = now - since
     return idle >= check_after and not (uses <= 1 and idle < JUST_MADE)
 
 
-def tries_wanted(goal: int, running: int, most: float) -> int:
+def attempts_wanted(goal: int, running: int, most: float) -> int:
     """How many more creations to start, where there is a use for ``goal`` and at most ``most``
     may be under way."""
     return max(0, int(min(goal, most)) - running)

@@ -25,9 +25,9 @@ class SharedLeaseTracking(LeaseTracking):
         # none is the number of a slot, which others ask to forget
         self.next_ticket = count(2**32).__next__
 
-    def note(self, hand: _core.SlotGuard) -> None:
-        hand.ticket = self.next_ticket()
-        self.taken[hand.ticket] = [*self.entry(), hand.index, False]
+    def note(self, guard: _core.SlotGuard) -> None:
+        guard.ticket = self.next_ticket()
+        self.taken[guard.ticket] = [*self.entry(), guard.index, False]
         self.manager.maintenance.within(self.leak_after)
 
     def loosen(self, ticket: int) -> None:

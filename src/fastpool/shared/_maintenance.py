@@ -32,14 +32,14 @@ class SharedMaintenance(Maintenance):
         self.draining: dict[tuple[int, int], float] = {}
 
     def opened(self, index: int) -> None:
-        self.tend_soon()  # there are few, and one more may be one that is not needed
+        self.maintain_soon()  # there are few, and one more may be one that is not needed
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         manager, core, o = self.manager, self.core, self.options
         if core.closed:
             return
         now = core.now()
-        with self.tending.hold():
+        with self.maintaining.hold():
             next_at = self._renew(now)
             next_at = min(next_at, self._shrink(now), self._abort(now))
             slots = core.slots()
@@ -52,7 +52,7 @@ class SharedMaintenance(Maintenance):
                 manager.creator.refill()
             if manager.tracking.taken:
                 next_at = min(next_at, manager.tracking.report_leaks(now))
-        self._come_by(now, next_at)
+        self._schedule_visit(now, next_at)
 
     def _renew(self, now: float) -> float:
         """Resources at the end of their time, and those that nobody has used for long; when the

@@ -13,7 +13,7 @@ from ..pool._broken import evidence
 from ..pool._closing import Closing
 from ..pool._creation import Attempt, Creator
 from ..pool._ended_waits import end_waits
-from ..pool._listeners import tell_apart
+from ..pool._listeners import notify_in_worker
 from ..pool._manager import Manager
 from ._lease_tracking import SharedLeaseTracking
 from ._maintenance import SharedMaintenance
@@ -42,23 +42,23 @@ class SharedCreator(Creator):
         super().__init__(manager)
         self.replaces: dict[Attempt, tuple[int, int, str]] = {}  # what a creation stands in for
 
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         core = self.manager.core
-        return core.room() and not core.suspended
+        return core.has_capacity() and not core.suspended
 
     def added(self) -> None:
         """On the housekeeper: something was taken in that was made elsewhere."""
         with self.manager.lock.hold():
-            self.wishes = max(0, self.wishes - 1)
+            self.background_demand = max(0, self.background_demand - 1)
 
     def missing(self) -> int:
         manager = self.manager
         return max(0, manager.least - manager.live()) + len(manager.renewing)
 
-    def goal(self, wishes: int) -> int:
+    def goal(self, background_demand: int) -> int:
         """What is opened for a caller serves as one of the least number too."""
-        renewals = min(len(self.manager.renewing), wishes)
-        return max(self.manager.core.demand + renewals, wishes)
+        renewals = min(len(self.manager.renewing), background_demand)
+        return max(self.manager.core.demand + renewals, background_demand)
 
     def usable(self, counts: dict[str, Any]) -> int:
         return super().usable(counts) - int(counts["draining"])
@@ -93,7 +93,7 @@ class SharedClosing(Closing):
     def finish(self, index: int, why: str, workers: Any = None, use: int | None = None) -> None:
         why = self.manager.reasons.get(index, why)
         if use is None or self.core.is_ending(index, use):
-            self.manager.parted(index)
+            self.manager.on_closing(index)
         super().finish(index, why, workers, use)
 
     def sweep(self, later: bool = False) -> None:
@@ -124,8 +124,8 @@ class SharedManager(Manager):
     def asks_put(self) -> bool:
         return self.tracking.on
 
-    def equip(self) -> None:
-        super().equip()
+    def create_parts(self) -> None:
+        super().create_parts()
         # Why the resource of a slot is being drained, and likewise of those that are to be
         # replaced: written in ``core/drain_reasons.pxi``, under the lock.
         self.reasons: dict[int, str] = {}
@@ -163,32 +163,34 @@ class SharedManager(Manager):
             text = f"{self.name}: add: the pool holds it already: {resource!r:.80}"
             raise ValueError(text) from None
         self.core.count("created")
-        scheduler.poke(creator.added)
-        self.changed()
-        self.maintenance.tend_soon()
+        scheduler.call_soon(creator.added)
+        self.notify_changed()
+        self.maintenance.maintain_soon()
         return True
 
     # ---- returning -----------------------------------------------------------------------------
 
-    def judge(self, index: int, ticket: int, error: BaseException | None, discard: bool) -> None:
+    def on_lease_end(
+        self, index: int, ticket: int, error: BaseException | None, discard: bool
+    ) -> None:
         """For the core: a lease is about to be given back, by other than the plain way."""
         if ticket:
             used = self.tracking.forget(ticket)
             if used is not None and self.listeners is not None:  # the slot is not given back yet
-                scheduler.poke(tell_apart, self, "used", used)
+                scheduler.call_soon(notify_in_worker, self, "used", used)
         if discard:
             self.drain(index, "discarded")
         elif error is not None:
             resource = self.core.item(index)
-            if self.spoils(error, resource):
+            if self.error_discards(error, resource):
                 self.drain(index, "error")
                 return
             if evidence(error):
                 self.core.suspect(index)
             if self.says(self.options.penalize_on, error, resource):
-                self.shun(index)
+                self.penalize_slot(index)
 
-    def spoils(self, error: BaseException, resource: object) -> bool:
+    def error_discards(self, error: BaseException, resource: object) -> bool:
         return self.says(self.options.discard_on, error, resource)
 
     def says(self, rule: Any, error: BaseException, resource: object) -> bool:
@@ -198,12 +200,12 @@ class SharedManager(Manager):
             self.log("discard_on or penalize_on raised; nothing is done", failure)
             return False
 
-    def last_out(self, index: int) -> None:
+    def on_drained(self, index: int) -> None:
         """For the core: the last lease of a resource that takes no more has been given back; the
         slot is CHECKING and the caller's."""
-        self.closing.here(index, self.why_not_idle(index))
+        self.closing.here(index, self.reject_reason(index))
 
-    def why_not_idle(self, index: int) -> str:
+    def reject_reason(self, index: int) -> str:
         if index in self.reasons:
             return self.reasons[index]
         if self.core.closed:
@@ -213,24 +215,24 @@ class SharedManager(Manager):
     def rescue(self, index: int, why: str) -> None:
         super().rescue(index, self.reasons.get(index) or why)
 
-    def returned(self, later: bool = False) -> None:
+    def on_return(self, later: bool = False) -> None:
         """For the core: a lease of a closed pool came back, or of a resource that takes no more."""
         if self.core.closed:
-            self.changed()
+            self.notify_changed()
         elif self.core.demand:
-            scheduler.poke(self.creator.refill)
+            scheduler.call_soon(self.creator.refill)
 
     def lost(self, ticket: int, /) -> None:
         """A lease was collected unreleased; its slot has been given back.  May be in a finaliser:
         no lock, no hook."""
         import warnings
 
-        taken_at = self.tracking.place(ticket)
+        taken_at = self.tracking.taken_at(ticket)
         self.tracking.taken.pop(ticket, None)
-        place = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
+        where = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
         warnings.warn(
             f"fastpool {self.name!r}: a lease was collected unreleased; its slot is free again"
-            f"{place}",
+            f"{where}",
             ResourceWarning,
             stacklevel=2,
             source=None,
@@ -249,11 +251,11 @@ class SharedManager(Manager):
         """For the core, on the housekeeper: a caller did not get through with what this names."""
         self.tracking.taken.pop(ticket, None)
 
-    def misused(self, act: str, resource: object) -> Any:
+    def raise_misuse(self, act: str, resource: object) -> Any:
         if self.core.find(resource) >= 0:
             what = f"{type(resource).__name__} object {_reports.shown(resource, 80)}"
             raise ValueError(f"{self.name}: {act}: no slot of it is taken: the {what}")
-        super().misused(act, resource)
+        super().raise_misuse(act, resource)
 
     def only(self, me: int) -> bool:
         return {slot[1] for slot in self.core.slots()} <= {"idle"}
@@ -268,8 +270,8 @@ class SharedManager(Manager):
             return
         if not core.end_idle(index, self.closing.later if later else self.closing.here, why):
             self._renewed(index)  # that was asked for in between
-            scheduler.poke(self.creator.refill)  # its place is free already
-            self.maintenance.tend_soon()  # it has a time to drain
+            scheduler.call_soon(self.creator.refill)  # its place is free already
+            self.maintenance.maintain_soon()  # it has a time to drain
 
     def drain_all(self, slots: list[Any], why: str) -> None:
         """The same for several, in one step: none is lent while another is being closed."""
@@ -278,23 +280,23 @@ class SharedManager(Manager):
         try:
             _core.end_these(self.core, self.closing.here, indices, why)
         finally:
-            scheduler.poke(self.creator.refill)
-            self.maintenance.tend_soon()
+            scheduler.call_soon(self.creator.refill)
+            self.maintenance.maintain_soon()
 
-    def parted(self, index: int) -> None:
+    def on_closing(self, index: int) -> None:
         """Its resource is being closed."""
         self.lock.run(_core.has_gone, self.core, self.reasons, self.renewing, index)
 
     def _will_go(self, indices: list[int], why: str) -> int:
         """Notes why for those that are not closing already; how many."""
-        books = self.core, self.reasons, self.renewing
-        noted: int = self.lock.run(_core.will_go, *books, indices, why)
+        record = self.core, self.reasons, self.renewing
+        noted: int = self.lock.run(_core.will_go, *record, indices, why)
         return noted
 
     def renew(self, index: int, why: str) -> None:
         """It is drained as soon as another is open in its place."""
         if self.lock.run(_core.will_renew, self.core, self.renewing, index, why):
-            scheduler.poke(self.creator.refill)
+            scheduler.call_soon(self.creator.refill)
 
     def _renewed(self, index: int) -> str | None:
         """Why it was to be renewed, and is not any more."""
@@ -311,7 +313,7 @@ class SharedManager(Manager):
     def index_of(self, act: str, resource: object) -> int:
         index = self.core.find(resource)
         if index < 0:
-            self.misused(act, resource)
+            self.raise_misuse(act, resource)
         return index
 
     def drain_resource(self, resource: object) -> None:
@@ -334,19 +336,19 @@ class SharedManager(Manager):
             self.drain_all(self.core.slots(), "flushed")
 
     def penalize(self, resource: object) -> None:
-        self.shun(self.index_of("penalize", resource))
+        self.penalize_slot(self.index_of("penalize", resource))
 
     def avoid(self, resource: object, on: bool) -> None:
         self.core.avoid(self.index_of("avoid", resource), on)
         if on:
-            scheduler.poke(self.creator.refill)  # those who wait may want another one
+            scheduler.call_soon(self.creator.refill)  # those who wait may want another one
 
     def ended(self, resource: object) -> int:
         index = self.index_of("ended", resource)
         return self.core.slot(index)[4] - self.core.load(index)
 
-    def shun(self, index: int) -> None:
-        self.core.shun(index, self.options.penalty_time)
+    def penalize_slot(self, index: int) -> None:
+        self.core.penalize(index, self.options.penalty_time)
 
     # ---- operations ----------------------------------------------------------------------------
 
@@ -354,7 +356,7 @@ class SharedManager(Manager):
         least, most = bounds(f"{self.name}: ", items)
         values = {"least": least, "maxsize": most or 0}
         self.lock.run(self.core.resize, self, values, most or INF)
-        scheduler.poke(self.creator.refill)
+        scheduler.call_soon(self.creator.refill)
         slots = [s for s in self.core.slots() if s[1] != "closing" and not s[6]]
         made = sum(slot[1] == "creating" for slot in slots)
         surplus = len(slots) - min(made, len(self.renewing)) - (most or len(slots))

@@ -36,6 +36,6 @@ class ManualClock:
             raise ValueError(f"a clock never goes back: seconds must be >= 0, not {seconds!r}")
         self.ticks.advance(seconds)
         for manager in list(self.managers):
-            manager.tend()
-            for workers in (*manager.workers(), manager.errands):
-                workers.settle(settle)
+            manager.maintain()
+            for workers in (*manager.workers(), manager.offload_threads):
+                workers.wait_idle(settle)

@@ -344,6 +344,6 @@ class TestEnds:
             one.end()
             assert pool.stats().closed == {"loop": 1}
             assert hook != "plain" or closed.wait(PATIENCE)
-            assert _core.manager(pool, "test").closers.settle(PATIENCE)
+            assert _core.manager(pool, "test").closers.wait_idle(PATIENCE)
             assert pool.close()
         assert seen == (["plain hook"] if hook == "plain" else [])

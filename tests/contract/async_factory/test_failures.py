@@ -84,14 +84,14 @@ class TestCreationFails:
     ) -> None:
         """The loop comes to run before the borrower has been told: the try that follows must not
         serve them."""
-        tell = Creator._tell_late
+        tell = Creator._fail_late
 
         def after_some_turns(creator: Any, attempt: Any) -> None:
             for _ in range(20):
                 asyncio.run_coroutine_threadsafe(asyncio.sleep(0), creator.manager.loop).result()
             tell(creator, attempt)
 
-        monkeypatch.setattr(Creator, "_tell_late", after_some_turns)
+        monkeypatch.setattr(Creator, "_fail_late", after_some_turns)
 
         async def main(pool: Any, maker: AsyncMaker) -> None:
             maker.script["create"].append(Hang())

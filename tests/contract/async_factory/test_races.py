@@ -50,7 +50,7 @@ class TestRaces:
     ) -> None:
         """By the one who closes what is idle for another loop: no loop asks for the lock to free a
         place."""
-        make_room = PerLoopManager._make_room
+        make_room = PerLoopManager._evict_for_waiting
 
         def too_late(shards: Any, hungry: list[Any]) -> None:
             if hungry and hang.begun.is_set():
@@ -64,7 +64,7 @@ class TestRaces:
             maker.script["close"].append(hang)
             wait = other.start(use(pool))
             assert hang.begun.wait(PATIENCE)
-            monkeypatch.setattr(PerLoopManager, "_make_room", too_late)
+            monkeypatch.setattr(PerLoopManager, "_evict_for_waiting", too_late)
             pool.resume()  # anything that has it look
             wait.result(PATIENCE)
             eventually(lambda: states(pool) == {"idle": 2})

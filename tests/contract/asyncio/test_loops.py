@@ -215,10 +215,10 @@ class TestLoops:
         assert sorted(got) == [1, 2]
 
 
-@pytest.mark.parametrize("bell", ["eventfd", "socketpair"])
-def test_either_bell_is_heard(loop_kind: str, bell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wakeup", ["eventfd", "socketpair"])
+def test_either_bell_is_heard(loop_kind: str, wakeup: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads wake tasks by an eventfd where there is one, else by a pair of sockets."""
-    if bell == "socketpair":
+    if wakeup == "socketpair":
         monkeypatch.delattr(os, "eventfd", raising=False)
     elif not hasattr(os, "eventfd"):
         pytest.skip("this system has no eventfd")
@@ -365,7 +365,7 @@ class TestWatching:
         monkeypatch.setattr(
             aio_loop, "_loops", weakref.WeakSet()
         )  # those of other tests are not seen
-        monkeypatch.setattr(scheduler, "watch", lambda at, call: dates.append(call))
+        monkeypatch.setattr(scheduler, "call_at", lambda at, call: dates.append(call))
         _core.set_watching(False)
         try:
             asyncio.run(main())
@@ -396,6 +396,6 @@ def test_the_housekeeper_survives_whatever_is_raised_on_it(caplog: Any) -> None:
         def fail(error: type[BaseException] = error) -> None:
             raise error
 
-        scheduler.poke(fail)
+        scheduler.call_soon(fail)
         housekept()
     assert caplog.text.count("housekeeping failed") == 4

@@ -154,8 +154,8 @@ def test_a_thread_keeps_its_place_too(accounted: Any, crew: Crew) -> None:
     pool, _ = accounted(2, fairness="throughput")
     manager = _core.manager(pool, "this test")
     asked, go_on, order = threading.Event(), threading.Event(), []
-    come = manager.come
-    manager.come = lambda *args: (come(*args), asked.set())
+    announce_waiter = manager.announce_waiter
+    manager.announce_waiter = lambda *args: (announce_waiter(*args), asked.set())
     held = [pool.get(), pool.get()]
     settled(pool)
     asked.clear()
@@ -175,7 +175,7 @@ def test_a_thread_keeps_its_place_too(accounted: Any, crew: Crew) -> None:
         assert pool.stats().idle == 1 and pool.get_nowait() is held[0]
     finally:
         sys.setswitchinterval(interval)
-    scheduler.poke(go_on.wait, PATIENCE)  # else it might see the place before
+    scheduler.call_soon(go_on.wait, PATIENCE)  # else it might see the place before
     pool.discard(held[1])
     assert asked.wait(PATIENCE)
     turns[0].parked()

@@ -248,12 +248,12 @@ def test_every_collection_of_a_free_threaded_build_is_an_epoch(new: Maker, by_ha
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Has the housekeeper look after the caches, so many seconds from now."""
-    monkeypatch.setattr(cache, "scheduler", SimpleNamespace(watch=lambda at, call: None))
+    monkeypatch.setattr(cache, "scheduler", SimpleNamespace(call_at=lambda at, call: None))
 
     def look(seconds: float) -> None:
         now = time.monotonic() + seconds
         monkeypatch.setattr(cache, "time", SimpleNamespace(monotonic=lambda: now))
-        scheduler.poke(cache.due)
+        scheduler.call_soon(cache.due)
         housekept()
 
     return look
@@ -300,7 +300,7 @@ def test_the_housekeeper_runs_no_finaliser(
     at(122)
     eventually(lambda: ended_by)
     # A free-threaded build may leave it to the thread that made the object.
-    assert ended_by == ["fastpool-cache"] if GIL else ended_by != ["fastpool-keeper"]
+    assert ended_by == ["fastpool-cache"] if GIL else ended_by != ["fastpool-scheduler"]
 
 
 def test_without_a_thread_to_be_had_it_is_let_go_later(
@@ -329,8 +329,8 @@ def test_time_is_watched_while_a_cache_is_in_use(
 ) -> None:
     gc.collect()
     watched: list[Any] = []
-    keeper = SimpleNamespace(watch=lambda at, call: watched.append(call))
-    monkeypatch.setattr(cache, "scheduler", keeper)
+    scheduler_stand_in = SimpleNamespace(call_at=lambda at, call: watched.append(call))
+    monkeypatch.setattr(cache, "scheduler", scheduler_stand_in)
     hour = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600)
     monkeypatch.setattr(cache, "time", hour)
     cache.due()  # nobody has one any more
@@ -359,7 +359,9 @@ def test_the_next_look_is_a_minute_later(
     now = time.monotonic() + 3600
     watched: list[float] = []
     monkeypatch.setattr(cache, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(cache, "scheduler", SimpleNamespace(watch=lambda at, _: watched.append(at)))
+    monkeypatch.setattr(
+        cache, "scheduler", SimpleNamespace(call_at=lambda at, _: watched.append(at))
+    )
     cache.due()  # nobody has one any more
     del watched[:]
     things = ObjectCache(new)
@@ -618,7 +620,7 @@ def test_a_cache_in_a_cycle_is_collected(no_epochs: None, place: str) -> None:
         if place in ("recent", "old"):
             things.put(Thing())
         if place == "old":
-            _core.turn_caches()
+            _core.advance_caches()
         return weakref.ref(things)
 
     def count() -> int:  # weak references are dead before anything is let go
@@ -742,7 +744,7 @@ def test_no_object_is_with_two(crew: Crew, fast_switching: None) -> None:
 
     def turn() -> None:
         while not over.is_set():
-            _core.turn_caches()
+            _core.advance_caches()
             ObjectCache(Owned).put(Owned())
             time.sleep(0.0005)
 

@@ -236,7 +236,7 @@ def test_a_close_under_way_is_not_ended_twice(accounted: Any, crew: Crew, hook: 
     assert pool.stats().closing == 1
     for _ in range(3):
         manager.rescue(0, "interrupted")
-    assert manager.closers.settle(PATIENCE)
+    assert manager.closers.wait_idle(PATIENCE)
     assert pool.stats().closing == pool.stats().open == 1
     maker.close_gate.set()
     crew.finish()

@@ -38,7 +38,7 @@ class TestLine:
         leases = [pool.acquire(key) for key in "ab"]
         with pytest.raises(PoolTimeout):
             pool.acquire("a", timeout=0.01)
-        eventually(lambda: not manager_of(pool).places.short)
+        eventually(lambda: not manager_of(pool).arbiter.underserved)
         leases.pop().release()
         housekept()
         assert maker.closed == 0 and states(pool) == {"leased": 1, "idle": 1}
@@ -125,7 +125,7 @@ class TestWhatIsClosed:
         for key in "abcdef":
             with pool.lease(key, timeout=PATIENCE):
                 pass
-            eventually(lambda: not manager_of(pool).places.promised)
+            eventually(lambda: not manager_of(pool).arbiter.promised)
         eventually(lambda: pool.stats().closed == {"evicted": 4})
 
     def test_what_is_closed_as_surplus_is_promised_to_nobody(self, keyed: Any, crew: Crew) -> None:
@@ -141,7 +141,7 @@ class TestWhatIsClosed:
             lease.release()
         eventually(lambda: states(pool) == {"idle": 1, "closing": 1})
         housekept()
-        assert manager_of(pool).places.promised == {}
+        assert manager_of(pool).arbiter.promised == {}
         gate.set()
 
     def test_hooks_that_hang_are_given_up_one_after_the_other(
@@ -222,7 +222,7 @@ class TestWhatIsClosed:
         leases.pop().release()
         task.result().release()
         eventually(lambda: pool.stats().closed == {"evicted": 1})
-        eventually(lambda: manager_of(pool).places.promised == {})  # "a" is still there
+        eventually(lambda: manager_of(pool).arbiter.promised == {})  # "a" is still there
         leases.pop().release()
 
 

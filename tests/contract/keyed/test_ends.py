@@ -146,7 +146,7 @@ class TestForgetting:
         monkeypatch.setattr(manager, "_pinned", too_late)
         with pool.lease("a") as resource:
             assert resource.key == "a" and maker.made == 1
-        assert manager.branch("a") is not old
+        assert manager.key_pool("a") is not old
 
     def test_two_who_make_it_at_once_share_one(
         self, keyed: Any, monkeypatch: pytest.MonkeyPatch
@@ -169,7 +169,7 @@ class TestForgetting:
 
         monkeypatch.setattr(_manager, "KeyPool", slowly)
         with pool.lease("a"):
-            assert maker.made == 1 and manager.branch("a") is not first[0]
+            assert maker.made == 1 and manager.key_pool("a") is not first[0]
 
 
 class TestTasks:

@@ -63,8 +63,8 @@ def sound(pool: Any, maker: KeyedMaker) -> None:
         assert pool.stats().leased == TOTAL
         for lease in leases:
             lease.release()
-    eventually(lambda: manager.places.opened == pool.stats().open)
-    eventually(lambda: not (manager.places.bare or manager.places.short))
+    eventually(lambda: manager.arbiter.opened == pool.stats().open)
+    eventually(lambda: not (manager.arbiter.starved or manager.arbiter.underserved))
     closed = pool.close(timeout=PATIENCE)
     assert closed is True and not maker.faults, maker.faults
     eventually(lambda: maker.made == maker.closed)

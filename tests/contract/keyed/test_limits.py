@@ -292,11 +292,11 @@ class TestMaxIdleConns:
         pool, _ = keyed(None, 10, max_idle_total=2)
         manager = manager_of(pool)
         used(pool, "a", "b")
-        assert not manager.places.telling.on
+        assert not manager.arbiter.notifying.on
         used(pool, "c")
         eventually(lambda: states(pool) == {"idle": 2})
         housekept()
-        assert not manager.places.telling.on
+        assert not manager.arbiter.notifying.on
 
 
 class TestMaxIdleConnsPerHost:

@@ -32,15 +32,15 @@ class Pauses(list[float]):
     def monotonic(self) -> float:
         return self.now
 
-    def watch(self, at: float, call: Any, *args: Any) -> None:
+    def call_at(self, at: float, call: Any, *args: Any) -> None:
         self.append(at - self.now)
         self._due.append((at, call, args))
         if not self.held:
-            scheduler.poke(self._pass)
+            scheduler.call_soon(self._pass)
 
     def end(self) -> None:
         """Let the oldest pause be over, and what follows be done."""
-        scheduler.poke(self._pass)
+        scheduler.call_soon(self._pass)
         housekept()
 
     def _pass(self) -> None:
@@ -54,8 +54,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     """For pools with ``create_timeout=None``: no other deadline is the opener's."""
     pauses = Pauses()
     monkeypatch.setattr(_creation, "time", pauses)
-    keeper = SimpleNamespace(poke=scheduler.poke, watch=pauses.watch)
-    monkeypatch.setattr(_creation, "scheduler", keeper)
+    scheduler_stand_in = SimpleNamespace(call_soon=scheduler.call_soon, call_at=pauses.call_at)
+    monkeypatch.setattr(_creation, "scheduler", scheduler_stand_in)
     return pauses
 
 
@@ -173,15 +173,15 @@ def test_the_pause_begins_with_the_permit_that_came_back(
     accounted: Any, pauses: Pauses, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one step: the housekeeper that comes just then would try again at once."""
-    back = _creation.Creator._permit_back
+    back = _creation.Creator._return_permit
     housekeepers = []
 
-    def permit_back(creator: Any, attempt: Any) -> None:
+    def return_permit(creator: Any, attempt: Any) -> None:
         back(creator, attempt)
         housekeepers.append(crew.start(creator.refill))
         housekeepers[-1].thread.join(0.1)
 
-    monkeypatch.setattr(_creation.Creator, "_permit_back", permit_back)
+    monkeypatch.setattr(_creation.Creator, "_return_permit", return_permit)
     pauses.held = True
     _, maker = accounted(1, maker=failing(1), min_idle=1, create_timeout=None)
     eventually(lambda: len(pauses) == 1)

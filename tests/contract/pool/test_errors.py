@@ -136,13 +136,13 @@ def test_a_creation_is_over_when_its_resource_is_lent(
     accounted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the thread that has made it is not through with it yet."""
-    back, through = _creation.Creator._permit_back, threading.Event()
+    back, through = _creation.Creator._return_permit, threading.Event()
 
-    def permit_back(creator: Any, attempt: Any) -> None:
+    def return_permit(creator: Any, attempt: Any) -> None:
         assert through.wait(PATIENCE)
         back(creator, attempt)
 
-    monkeypatch.setattr(_creation.Creator, "_permit_back", permit_back)
+    monkeypatch.setattr(_creation.Creator, "_return_permit", return_permit)
     pool, _ = accounted(1)
     held = pool.get()
     with pytest.raises(PoolTimeout) as caught:

@@ -174,10 +174,10 @@ class TestPauses:
         manager = _core.manager(getattr(pool, "_real", pool), "test")
         goal, at_it, go_on = manager.creator.goal, threading.Event(), threading.Event()
 
-        def slowly(wishes: int) -> Any:
+        def slowly(background_demand: int) -> Any:
             at_it.set()
             go_on.wait(PATIENCE)
-            return goal(wishes)
+            return goal(background_demand)
 
         monkeypatch.setattr(manager.creator, "goal", slowly)
         caller = crew.start(pool.acquire)

@@ -173,8 +173,8 @@ class TestEvents:
         maker.gate.set()
         settled(pool)
         pool.close()
-        keeper = scheduler._keepers["keeper"].name
-        assert keeper not in told.threads
+        name = scheduler._schedulers["scheduler"].name
+        assert name not in told.threads
 
 
 class TestListeners:

@@ -51,14 +51,14 @@ class TestMaxIdle:
         """A factory may be faster than its caller: nobody waits yet, and it is no surplus."""
         pool, maker = accounted(1, max_idle=0)
         manager = _core.manager(getattr(pool, "_real", pool), "test")
-        come = manager.come
+        announce_waiter = manager.announce_waiter
 
         def slowly(*args: Any) -> None:
-            come(*args)
+            announce_waiter(*args)
             eventually(lambda: states(pool) == {"idle": 1})
-            manager.tend()
+            manager.maintain()
 
-        monkeypatch.setattr(manager, "come", slowly)
+        monkeypatch.setattr(manager, "announce_waiter", slowly)
         resource = pool.get()
         assert maker.made == 1 and maker.closed == 0
         pool.put(resource)

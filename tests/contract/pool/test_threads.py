@@ -216,9 +216,9 @@ def test_busy_thread_does_what_it_was_given_before_it_ends(
     workers.submit(done.append, 2)
     assert begun.wait(PATIENCE)
     workers.stop()
-    assert not workers.settle(0)
+    assert not workers.wait_idle(0)
     go_on.set()
-    assert workers.settle(PATIENCE) and done == [1, 2]
+    assert workers.wait_idle(PATIENCE) and done == [1, 2]
     eventually(lambda: threads_of("busy") == [])
 
 
@@ -264,7 +264,7 @@ class TestHousekeeper:
         def fail() -> None:
             raise error
 
-        scheduler.poke(fail)
+        scheduler.call_soon(fail)
         housekept()
         (record,) = [r for r in caplog.records if r.exc_info and r.exc_info[1] is error]
         assert record.name == "fastpool" and record.levelname == "ERROR"
@@ -285,7 +285,7 @@ class TestHousekeeper:
                 done.set()
 
         for number, after in enumerate(times):
-            scheduler.watch(now + after, note, number)
+            scheduler.call_at(now + after, note, number)
         assert done.wait(PATIENCE)
         assert [times[number] for number in seen] == sorted(times) and early == []
 
@@ -298,7 +298,7 @@ class TestHousekeeper:
 
         owner = Owner()
         gone = weakref.ref(owner)
-        scheduler.watch(time.monotonic() + 1000, owner.due)
+        scheduler.call_at(time.monotonic() + 1000, owner.due)
         housekept()
         del owner
         eventually(lambda: [collect(), gone() is None][1])

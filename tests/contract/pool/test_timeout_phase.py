@@ -38,7 +38,7 @@ def test_with_nothing_lent_it_is_the_creation(maker: Maker) -> None:
     ]
     for pool, args in pools:
         begun = threading.Event()
-        scheduler.poke(begun.wait, PATIENCE)  # no creation begins before
+        scheduler.call_soon(begun.wait, PATIENCE)  # no creation begins before
         assert phase(pool.acquire, *args) == "create"
         begun.set()
         housekept()

@@ -106,7 +106,7 @@ class TestWhen:
         def come_by(now: float, next_at: float) -> None:
             visits.append(next_at - now)
 
-        monkeypatch.setattr(manager_of(pool).maintenance, "_come_by", come_by)
+        monkeypatch.setattr(manager_of(pool).maintenance, "_schedule_visit", come_by)
         pool.resize((2, 2))
         pool.warm(2)
         leases = [pool.acquire(), pool.acquire()]

@@ -336,8 +336,8 @@ class TestLeases:
         pool, _ = shared(2, slots=50, clock=clock)
         pool.warm(2)
         core = manager_of(pool).core
-        core.shun(0, 20.0)
-        core.shun(1, 5.0)
+        core.penalize(0, 20.0)
+        core.penalize(1, 5.0)
         clock.advance(10)
         first = core.item(0)
         leases = [pool.acquire() for _ in range(3)]

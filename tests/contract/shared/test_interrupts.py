@@ -184,7 +184,7 @@ def test_a_close_under_way_is_not_ended_twice(crew: Crew) -> None:
     pool.penalize(resource)
     for _ in range(3):
         manager.rescue(0, "interrupted")
-    assert manager.closers.settle(PATIENCE)
+    assert manager.closers.wait_idle(PATIENCE)
     assert pool.stats().closing == pool.stats().open == 1
     maker.close_gate.set()
     crew.finish()

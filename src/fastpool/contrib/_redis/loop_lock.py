@@ -15,9 +15,9 @@ class LoopLock:
     """``async with lock:`` - no other task of this loop gets at what was idle there.  Each loop has
     its own; not re-entrant, as the hosts' is not."""
 
-    def __init__(self, pool: FastPool[Any], homes: weakref.WeakKeyDictionary[Any, Any]) -> None:
+    def __init__(self, pool: FastPool[Any], owners: weakref.WeakKeyDictionary[Any, Any]) -> None:
         self.pool = pool
-        self.homes = homes  # of connections: their loops
+        self.owners = owners  # of connections: their loops
         self._loops: weakref.WeakKeyDictionary[Any, _OneLoop] = weakref.WeakKeyDictionary()
 
     def _here(self) -> _OneLoop:
@@ -60,7 +60,7 @@ class LoopLock:
         """In the pool and of this loop; outside loops: of all."""
         loop = asyncio._get_running_loop()
         queue = self.pool.queue
-        return [each for each in queue if loop is None or self.homes.get(each) is loop]
+        return [each for each in queue if loop is None or self.owners.get(each) is loop]
 
     def held(self) -> list[Any]:
         """By the task that has the lock."""

@@ -32,13 +32,13 @@ class AsyncConnections(Settings):
 
     def _begin(self) -> None:
         me: weakref.ref[AsyncConnections] = weakref.ref(self)
-        self._homes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        self._owners: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
         async def create() -> Any:
             return _make(me)
 
         self._start(create, _close, **self._wait)
-        self._lock = LoopLock(self.fastpool, self._homes)
+        self._lock = LoopLock(self.fastpool, self._owners)
 
     # ---- what a host's class says ------------------------------------------------------------
 
@@ -84,7 +84,7 @@ class AsyncConnections(Settings):
 
     async def release(self, connection: Any) -> None:
         """Give it back.  KeyError if it is not of this pool."""
-        if connection not in self._homes:
+        if connection not in self._owners:
             if not self._give_former(connection):
                 raise KeyError(connection)
             return
@@ -116,14 +116,14 @@ class AsyncConnections(Settings):
     def set_retry(self, retry: Any) -> None:
         """Of connections to come, and of those there are."""
         self.connection_kwargs["retry"] = retry
-        for connection in list(self._homes):
+        for connection in list(self._owners):
             connection.retry = retry
 
     async def re_auth_callback(self, token: Any) -> None:
         """As the host's.  Those of other loops authenticate when they come back there."""
         here = asyncio.get_running_loop()
-        for connection, home in list(self._homes.items()):
-            if home is not here:
+        for connection, owner in list(self._owners.items()):
+            if owner is not here:
                 connection.set_re_auth_token(token)
         await super().re_auth_callback(token)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -138,8 +138,8 @@ class AsyncConnections(Settings):
         loop = asyncio._get_running_loop()
         return {
             each
-            for each, home in list(self._homes.items())
-            if id(each) not in idle and (loop is None or home is loop)
+            for each, owner in list(self._owners.items())
+            if id(each) not in idle and (loop is None or owner is loop)
         }
 
     @property
@@ -174,7 +174,7 @@ def _make(of: weakref.ref[AsyncConnections]) -> Any:
     pool = of()
     assert pool is not None  # who borrows holds it
     connection = pool.make_connection()
-    pool._homes[connection] = asyncio.get_running_loop()
+    pool._owners[connection] = asyncio.get_running_loop()
     return connection
 
 

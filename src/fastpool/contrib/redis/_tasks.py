@@ -32,9 +32,9 @@ class AsyncRedisConnections(AsyncConnections):
         if RECONNECTS and connection.should_reconnect():
             await connection.disconnect()
         if AsyncAfterConnectionReleasedEvent is not None:
-            await self._tell_listeners(connection)
+            await self._notify_listeners(connection)
 
-    async def _tell_listeners(self, connection: Any) -> None:
+    async def _notify_listeners(self, connection: Any) -> None:
         """As the dispatcher does; redis-py's own listener alone is asked in place, see _threads."""
         dispatcher = self._event_dispatcher
         known = getattr(dispatcher, "_event_listeners_mapping", {})

@@ -60,9 +60,9 @@ class RedisConnections(Connections):
         if RECONNECTS and connection.should_reconnect():
             connection.disconnect()
         if AfterConnectionReleasedEvent is not None:
-            self._tell_listeners(connection)
+            self._notify_listeners(connection)
 
-    def _tell_listeners(self, connection: Any) -> None:
+    def _notify_listeners(self, connection: Any) -> None:
         """As the dispatcher does.  It costs more than all of the pool, so where its one listener is
         redis-py's own that one is asked in place."""
         dispatcher = self._event_dispatcher

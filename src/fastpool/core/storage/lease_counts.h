@@ -156,12 +156,12 @@ static inline fp_slot *fp_least_take(fp_slots *t, fp_loads *l, int64_t now, int6
     return NULL;
 }
 
-/* Slots that are free in what is lent, at most `most`, and in `*coming` those of resources that are
+/* Slots that are free in what is lent, at most `most`, and in `*arriving` those of resources that are
  * being looked at and will be lent again.  Under the lock. */
-static size_t fp_free_slots(fp_slots *t, fp_loads *l, size_t most, size_t *coming) {
+static size_t fp_free_slots(fp_slots *t, fp_loads *l, size_t most, size_t *pending) {
     size_t n = 0;
     uint32_t top = fp_load(&l->top, relaxed);
-    *coming = 0;
+    *pending = 0;
     for (uint32_t i = 0; i < top && n < most; i++) {
         fp_slot *slot = fp_slots_at(t, i);
         uint64_t load = fp_load(&slot->load, seq_cst);
@@ -171,7 +171,7 @@ static size_t fp_free_slots(fp_slots *t, fp_loads *l, size_t most, size_t *comin
         if (state == FP_IDLE && load & FP_OPEN && fp_load_of(load) < l->slots)
             n += l->slots - fp_load_of(load);
         else if ((state == FP_LEASED || state == FP_CHECKING) && !(word & FP_RETIRE))
-            *coming += l->slots;
+            *pending += l->slots;
     }
     return n;
 }

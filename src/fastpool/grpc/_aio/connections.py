@@ -163,12 +163,12 @@ class AioConnections:
                 continue
             news.clear()
 
-    def let_go(self) -> None:
+    def close_nowait(self) -> None:
         """No new calls; each connection is closed when its last call ends. For finalisers."""
         self.closed = True
         for entry in [*self.entries.values()]:
             for dispatcher in dict.fromkeys(entry):
-                dispatcher.let_go()
+                dispatcher.close_nowait()
 
     def forked(self) -> list[Any]:
         """In a forked child: nothing of the parent's is used or finalised here; what to keep."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from ... import PoolClosed, SharedPool
-from ..._core import AioDispatcher, CallSlot, let_go
+from ..._core import AioDispatcher, CallSlot, close_nowait
 from .._addresses import Addresses
 from .._channel_key import Key
 from .._health import Verdicts
@@ -366,9 +366,9 @@ class LoopConnections(AioDispatcher):
         self.wait_queue.calls.clear()
         self.active.clear()
 
-    def let_go(self) -> None:
+    def close_nowait(self) -> None:
         """No new calls; each connection is closed when its last call ends. For finalisers."""
-        let_go(self.pool)
+        close_nowait(self.pool)
 
 
 def _unsent(call: Any, begins: asyncio.Task[Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 
 from ... import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
-from ..._core import Lock, let_go
+from ..._core import Lock, close_nowait
 from .._addresses import Addresses
 from .._channel_key import Key, warn_of_fork_support
 from .._connectivity import READY, state_of, wait_connected
@@ -350,10 +350,10 @@ class Connections:
         for connection in left:
             self.discard(connection)
 
-    def let_go(self) -> None:
+    def close_nowait(self) -> None:
         """No new calls; each connection is closed when its last call ends. For finalisers."""
         for pool in {self.pool, self.bulk}:
-            let_go(pool)
+            close_nowait(pool)
 
     def forked(self) -> list[Any]:
         """In a forked child: nothing of the parent's is used or finalised here; what to keep."""
