@@ -11,14 +11,14 @@ from bench.cases.leases import LEASE
 from bench.measure import UNROLLED, Case, NotRun, timed_loop
 from bench.peers import PEERS, Peer
 
-TURNS = 100
+ROUND_TRIPS = 100
 
 
 def timed(benchmark: Any, statement: str, pool: Any) -> None:
     benchmark.group = "P4"
-    benchmark.extra_info["statements"] = TURNS * UNROLLED
+    benchmark.extra_info["statements"] = ROUND_TRIPS * UNROLLED
     loop = timed_loop(Case(statement, {"pool": pool}))
-    benchmark.pedantic(loop, args=(TURNS,), rounds=21, warmup_rounds=2)
+    benchmark.pedantic(loop, args=(ROUND_TRIPS,), rounds=21, warmup_rounds=2)
 
 
 def test_lease(benchmark: Any) -> None:

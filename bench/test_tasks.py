@@ -12,14 +12,14 @@ from bench.cases.tasks import LEASE, close, loop_pool
 from bench.measure import UNROLLED, Case, NotRun, timed_loop
 from bench.task_peers import TASK_PEERS, TaskPeer
 
-TURNS = 20
+ROUND_TRIPS = 20
 
 
 def timed(benchmark: Any, case: Case, runner: asyncio.Runner) -> None:
     benchmark.group = "P5"
-    benchmark.extra_info["statements"] = TURNS * UNROLLED
+    benchmark.extra_info["statements"] = ROUND_TRIPS * UNROLLED
     loop = timed_loop(case, runner)
-    benchmark.pedantic(loop, args=(TURNS,), rounds=21, warmup_rounds=2)
+    benchmark.pedantic(loop, args=(ROUND_TRIPS,), rounds=21, warmup_rounds=2)
 
 
 def test_lease(benchmark: Any) -> None:

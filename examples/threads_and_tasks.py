@@ -13,7 +13,7 @@ from collections import Counter
 
 from fastpool import FastPool
 
-TURNS = 25  # for each of 4 threads and 4 tasks
+ROUND_TRIPS = 25  # for each of 4 threads and 4 tasks
 
 
 def connect() -> sqlite3.Connection:
@@ -21,7 +21,7 @@ def connect() -> sqlite3.Connection:
 
 
 def thread(pool: FastPool, served: list[str]) -> None:
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         with pool.lease(timeout=5) as db:
             db.execute("SELECT 1").fetchone()
             served.append("thread")
@@ -29,7 +29,7 @@ def thread(pool: FastPool, served: list[str]) -> None:
 
 
 async def task(pool: FastPool, served: list[str]) -> None:
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         async with pool.lease(timeout=5) as db:
             await asyncio.to_thread(lambda: db.execute("SELECT 1").fetchone())
             served.append("task")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.helpers import LIMIT, Crew, Maker, eventually
+from support.helpers import LIMIT, Maker, ThreadRunner, eventually
 from support.keyed_factories import KeyedMaker
 
 pytest_plugins = ["support.delays", "support.tiers"]
@@ -53,11 +53,12 @@ def hard_limit(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def crew() -> Iterator[Crew]:
-    """Start threads with `crew.start(f, *args)` or `crew.together(n, f)`; see `helpers.Crew`."""
-    crew = Crew()
-    yield crew
-    crew.settle()
+def runner() -> Iterator[ThreadRunner]:
+    """Start threads with `runner.start(f, *args)` or `runner.together(n, f)`; see
+    `helpers.ThreadRunner`."""
+    runner = ThreadRunner()
+    yield runner
+    runner.settle()
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def accounted() -> Iterator[Callable[..., tuple[Any, Maker]]]:
     """
     from support.callers import FastPool
 
-    books: list[tuple[Any, Maker]] = []
+    accounts: list[tuple[Any, Maker]] = []
 
     def make(maxsize: int | None = None, maker: Maker | None = None, **options: Any) -> Any:
         maker = maker or Maker()
@@ -95,11 +96,11 @@ def accounted() -> Iterator[Callable[..., tuple[Any, Maker]]]:
             maker.cap = maxsize or float("inf")
         options.setdefault("factory", maker)
         pool = FastPool(**options)
-        books.append((pool, maker))
+        accounts.append((pool, maker))
         return pool, maker
 
     yield make
-    for pool, maker in books:
+    for pool, maker in accounts:
         maker.gate.set()
         maker.close_gate.set()
         pool.close(timeout=0)
@@ -119,18 +120,18 @@ def shared() -> Iterator[Callable[..., tuple[Any, Maker]]]:
     """
     from support.callers import SharedPool
 
-    books: list[tuple[Any, Maker]] = []
+    accounts: list[tuple[Any, Maker]] = []
 
     def make(items: Any = (1, 8), slots: int = 50, maker: Any = None, **options: Any) -> Any:
         maker = maker or Maker()
         most = items if isinstance(items, int) else items[1]
         maker.cap = 2 * most if most else float("inf")
         pool = SharedPool(maker, items=items, slots=slots, **options)
-        books.append((pool, maker))
+        accounts.append((pool, maker))
         return pool, maker
 
     yield make
-    for pool, maker in books:
+    for pool, maker in accounts:
         maker.gate.set()
         maker.close_gate.set()
         pool.close(timeout=0)
@@ -150,18 +151,18 @@ def keyed() -> Iterator[Callable[..., tuple[Any, KeyedMaker]]]:
     """
     from support.callers import KeyedPool
 
-    books: list[tuple[Any, KeyedMaker]] = []
+    accounts: list[tuple[Any, KeyedMaker]] = []
 
     def make(total: int | None = 100, per_key: int | None = None, **options: Any) -> Any:
         infinity = float("inf")
         maker = options.pop("maker", None) or KeyedMaker(total or infinity, per_key or infinity)
         options = {"max_total": total, "max_per_key": per_key} | options
         pool = KeyedPool(maker, **options)
-        books.append((pool, maker))
+        accounts.append((pool, maker))
         return pool, maker
 
     yield make
-    for pool, maker in books:
+    for pool, maker in accounts:
         for gate in maker.gates.values():
             gate.set()
         pool.close(timeout=0)

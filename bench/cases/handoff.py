@@ -23,7 +23,7 @@ from bench.cases import Effort, Figure, of_ratio
 from bench.cases.task_handoff import p10_tasks
 from bench.measure import NotRun, Series
 
-TURNS = 1000
+ROUND_TRIPS = 1000
 
 
 def ping_pong(make: Callable[[], Any]) -> tuple[float, float]:
@@ -31,20 +31,20 @@ def ping_pong(make: Callable[[], Any]) -> tuple[float, float]:
     there, back = make(), make()
 
     def other(get: Callable[[], Any], put: Callable[[Any], None]) -> None:
-        for _ in range(TURNS):
+        for _ in range(ROUND_TRIPS):
             put(get())
 
     thread = threading.Thread(target=other, args=(there.get, back.put))
     thread.start()
     put, get = there.put, back.get
     cpu, wall = time.process_time_ns(), time.perf_counter_ns()
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         put(None)
         get()
     wall = time.perf_counter_ns() - wall
     cpu = time.process_time_ns() - cpu
     thread.join()
-    return wall / 2e3 / TURNS, cpu / 2e3 / TURNS
+    return wall / 2e3 / ROUND_TRIPS, cpu / 2e3 / ROUND_TRIPS
 
 
 def play(rounds: int) -> dict[str, list[tuple[float, float]]]:

@@ -17,7 +17,7 @@ from bench.adapter import pool_use
 from bench.cases import Effort, Figure, of_ratio
 from bench.measure import Series
 
-TASKS, TURNS, RESOURCES, HOLD = 1000, 20, 50, 0.001
+TASKS, ROUND_TRIPS, RESOURCES, HOLD = 1000, 20, 50, 0.001
 
 
 async def waits(enter: Callable[[], Any]) -> list[float]:
@@ -26,7 +26,7 @@ async def waits(enter: Callable[[], Any]) -> list[float]:
     clock, sleep = time.perf_counter, asyncio.sleep
 
     async def borrower() -> None:
-        for turn in range(TURNS):
+        for turn in range(ROUND_TRIPS):
             asked = clock()
             async with enter():
                 got = clock()

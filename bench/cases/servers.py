@@ -20,7 +20,7 @@ from bench.measure import NotRun
 
 THREADS = 16
 CONNECTIONS = 8
-TURN = 0.3  # seconds
+ROUND_TRIP = 0.3  # seconds
 
 Query = Callable[[], Any]
 
@@ -140,7 +140,7 @@ def compared(key: str, server: Server, clients: Callable[..., Any], effort: Effo
         rates: list[tuple[float, float]] = []
         for turn in range(effort.repeats * 4):
             first, second = (ours, own) if turn % 2 else (own, ours)
-            a, b = per_second(first, TURN), per_second(second, TURN)
+            a, b = per_second(first, ROUND_TRIP), per_second(second, ROUND_TRIP)
             rates.append((a, b) if first is ours else (b, a))
     each = sorted(a / b for a, b in rates)
     quarter = len(each) // 4

@@ -27,7 +27,7 @@ SHORT, RETURNS = 200, 100  # the line that a long one is compared with; returns 
 clock = time.monotonic
 
 
-def in_line(pool: Any, many: int, until: float) -> None:
+def in_queue(pool: Any, many: int, until: float) -> None:
     """Return when so many wait, at the latest a moment before their time is over."""
     while pool.stats().waiting < many:
         if clock() > until - 0.2:
@@ -103,9 +103,9 @@ def goodput(storm: Storm | None, many: int, patience: float) -> float:
         for each in threads:
             each.start()
         ahead = many if storm in (late_tasks, late_threads) else 0
-        in_line(pool, ahead, until)
+        in_queue(pool, ahead, until)
         counted.start()
-        in_line(pool, ahead + BORROWERS, until)
+        in_queue(pool, ahead + BORROWERS, until)
         time.sleep(max(0.0, until - clock()))
     finally:
         for each in held:
@@ -145,7 +145,7 @@ def return_cost(many: int) -> float:
 
     thread = threading.Thread(target=asyncio.run, args=(line(),))
     thread.start()
-    in_line(pool, many, clock() + 30)
+    in_queue(pool, many, clock() + 30)
     put, now = pool.put, time.thread_time_ns
     for each in held:
         start = now()

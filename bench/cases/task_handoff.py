@@ -18,7 +18,7 @@ from bench.adapter import fastpool, pool_use
 from bench.cases import Effort, Figure, of_ratio
 from bench.measure import Series
 
-TURNS = 500
+ROUND_TRIPS = 500
 
 Game = Callable[[], Awaitable[Any]]
 
@@ -32,7 +32,7 @@ async def futures() -> None:
     balls = [loop.create_future(), loop.create_future()]
 
     async def player(me: int, other: int) -> None:
-        for _ in range(TURNS):
+        for _ in range(ROUND_TRIPS):
             await balls[me]
             balls[me] = loop.create_future()
             balls[other].set_result(None)
@@ -55,7 +55,7 @@ async def wrapped_futures() -> None:
         balls[other].set_result(item)
 
     async def player(me: int, other: int) -> None:
-        for _ in range(TURNS):
+        for _ in range(ROUND_TRIPS):
             await put(other, await get(me))
 
     balls[0].set_result(None)
@@ -66,7 +66,7 @@ async def queues() -> None:
     there, back = fastpool().FastPool(), fastpool().FastPool()
 
     async def player(get: Any, put: Any) -> None:
-        for _ in range(TURNS):
+        for _ in range(ROUND_TRIPS):
             await put(await get())
 
     await there.aput(None)
@@ -78,7 +78,7 @@ async def asyncio_queues() -> None:
     back: asyncio.Queue[None] = asyncio.Queue()
 
     async def player(get: Any, put: Any) -> None:
-        for _ in range(TURNS):
+        for _ in range(ROUND_TRIPS):
             await put(await get())
 
     await there.put(None)
@@ -91,7 +91,7 @@ async def one_resource() -> None:
     resource = pool.get()
 
     async def player() -> None:
-        for _ in range(TURNS):
+        for _ in range(ROUND_TRIPS):
             async with pool.lease():
                 pass
 
@@ -126,7 +126,7 @@ def on_one_loop(rounds: int) -> dict[str, Series]:
 async def timed(game: Game) -> float:
     start = time.thread_time_ns()
     await game()
-    return (time.thread_time_ns() - start) / 2e3 / TURNS
+    return (time.thread_time_ns() - start) / 2e3 / ROUND_TRIPS
 
 
 # --- across threads ------------------------------------------------------------------------------
@@ -140,22 +140,22 @@ def between(first: Callable[[], object], second: Callable[[], object]) -> float:
     first()
     took = time.perf_counter_ns() - start
     thread.join()
-    return took / 2e3 / TURNS
+    return took / 2e3 / ROUND_TRIPS
 
 
 async def task(get: Any, put: Any) -> None:
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         await put(await get())
 
 
 async def serving_task(get: Any, put: Any) -> None:
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         await put(None)
         await get()
 
 
 def serving_thread(get: Any, put: Any) -> None:
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         put(None)
         get()
 
@@ -186,7 +186,7 @@ def calls_between_loops() -> float:
         loop = loops[me] = asyncio.get_running_loop()
         balls[me] = loop.create_future()
         await loop.run_in_executor(None, ready.wait)
-        for _ in range(TURNS):
+        for _ in range(ROUND_TRIPS):
             if serves:
                 loops[other].call_soon_threadsafe(balls[other].set_result, None)
             await balls[me]

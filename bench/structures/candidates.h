@@ -321,11 +321,11 @@ struct table { /* read only once the pool is shared; one whose items change need
 static void table_clear(struct table *t) { free(t->slot), free(t->by_item); }
 
 static bool table_init(struct table *t, size_t n) {
-    size_t places = power_of_two(8, 2 * n);
+    size_t n_cells = power_of_two(8, 2 * n);
     t->n = 0;
-    t->mask = places - 1;
+    t->mask = n_cells - 1;
     t->slot = block_new((n ? n : 1) * sizeof *t->slot);
-    t->by_item = block_new(places * sizeof *t->by_item);
+    t->by_item = block_new(n_cells * sizeof *t->by_item);
     return t->slot && t->by_item;
 }
 

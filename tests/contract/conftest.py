@@ -19,18 +19,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Where ``pytestmark`` uses ``face``, a test runs through all that make a difference to it."""
-    if not any("face" in mark.args for mark in metafunc.definition.iter_markers("usefixtures")):
+    """Where ``pytestmark`` uses ``caller_kind``, a test runs through all that make a difference to
+    it."""
+    if not any(
+        "caller_kind" in mark.args for mark in metafunc.definition.iter_markers("usefixtures")
+    ):
         return
     chosen = [callers.THREADS]
     only = metafunc.definition.get_closest_marker("threads_only")
     if only is None:
         chosen += callers.TASKS
-        if "crew" in metafunc.fixturenames:  # several callers
+        if "runner" in metafunc.fixturenames:  # several callers
             chosen += callers.MIXED
     elif not only.args:
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: threads_only wants a reason")
-    metafunc.parametrize("face", chosen, indirect=True, ids=str)
+    metafunc.parametrize("caller_kind", chosen, indirect=True, ids=str)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def can_be(item: pytest.Item) -> bool:
         params = getattr(getattr(item, "callspec", None), "params", {})
-        if params.get("face", callers.THREADS) is callers.THREADS:
+        if params.get("caller_kind", callers.THREADS) is callers.THREADS:
             return True
         return getattr(params.get("kind"), "for_tasks", True)
 
@@ -46,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def face(request: pytest.FixtureRequest) -> Iterator[callers.Face]:
+def caller_kind(request: pytest.FixtureRequest) -> Iterator[callers.CallerKind]:
     """Modules use it by ``pytestmark``; their pools are made by ``callers.FastPool``."""
     stage = callers.begin(request.param)
     yield request.param

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from support import callers as support_callers
-from support.callers import Face
-from support.helpers import Crew
+from support.callers import CallerKind
+from support.helpers import ThreadRunner
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 class Mirror:
@@ -31,7 +31,7 @@ class Mirror:
             item.append(threading.current_thread())
 
 
-def test_each_thread_has_a_caller_of_its_own(face: Face, crew: Crew) -> None:
+def test_each_thread_has_a_caller_of_its_own(caller_kind: CallerKind, runner: ThreadRunner) -> None:
     """The same one for all that it calls: itself or a task, as the face has it."""
     pool = support_callers.stand_in(Mirror())
 
@@ -40,22 +40,22 @@ def test_each_thread_has_a_caller_of_its_own(face: Face, crew: Crew) -> None:
         pool.put(gives)
         return [pool.get(), pool.get(), *gives]
 
-    seen = [callers()] + [task.result() for task in crew.together(4, callers)]
+    seen = [callers()] + [task.result() for task in runner.together(4, callers)]
     assert all(one is other is third for one, other, third in seen)
     assert len({id(one) for one, _, _ in seen}) == 5
     tasks = [isinstance(one, asyncio.Task) for one, _, _ in seen]
-    expected = [face.tasks(number) for number in range(5)]
+    expected = [caller_kind.tasks(number) for number in range(5)]
     assert tasks[0] == expected[0] and sorted(tasks) == sorted(expected)
 
 
-def test_tasks_run_on_the_loop_of_the_face(face: Face) -> None:
+def test_tasks_run_on_the_loop_of_the_caller_kind(caller_kind: CallerKind) -> None:
     """On its make of event loop, in a thread that is nobody's."""
     pool = support_callers.stand_in(Mirror())
     who = pool.get()
-    if face.loop is None:
+    if caller_kind.loop is None:
         assert who is threading.current_thread()
     else:
-        assert type(who.get_loop()).__module__.startswith(face.loop)
+        assert type(who.get_loop()).__module__.startswith(caller_kind.loop)
 
 
 class Failing:
@@ -66,7 +66,7 @@ class Failing:
         raise LookupError
 
 
-def test_what_a_task_raises_comes_out_of_the_call(face: Face) -> None:
+def test_what_a_task_raises_comes_out_of_the_call(caller_kind: CallerKind) -> None:
     """And the task serves the next call."""
     pool = support_callers.stand_in(Failing())
     for _ in range(2):

@@ -8,7 +8,7 @@ import warnings
 
 from fastpool import ObjectCache, _core, cache
 from fastpool._runtime import scheduler
-from support.helpers import Crew, eventually, housekept
+from support.helpers import ThreadRunner, eventually, wait_for_scheduler
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 gc.disable()
@@ -28,7 +28,7 @@ def new():
 
 things = ObjectCache(new)
 mine, theirs = [Thing() for _ in range(5)], [Thing() for _ in range(5)]
-crew, ready, done = Crew(), threading.Event(), threading.Event()
+runner, ready, done = ThreadRunner(), threading.Event(), threading.Event()
 
 
 def put_and_wait():
@@ -47,19 +47,19 @@ def busy():
             things.put(other)
 
 
-crew.start(put_and_wait)
+runner.start(put_and_wait)
 assert ready.wait(10)
 for thing in mine:
     things.put(thing)
 for _ in range(2):
-    crew.start(busy)
+    runner.start(busy)
 
 for _ in range(5):
     child = os.fork()
     if not child:
         try:
             eventually(lambda: scheduler._schedulers)
-            housekept()
+            wait_for_scheduler()
             # What was not lent at that moment is here, put by threads that are gone or not.
             got = [things.get() for _ in range(30)]
             assert len({id(thing) for thing in got}) == 30
@@ -69,7 +69,7 @@ for _ in range(5):
             for thing in got:
                 things.put(thing)
             for _ in range(5):
-                Crew().start(lambda: things.put(Thing())).result()
+                ThreadRunner().start(lambda: things.put(Thing())).result()
             gc.collect()
             _core.advance_caches()
             _core.advance_caches()
@@ -91,4 +91,4 @@ for _ in range(5):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 done.set()
-crew.finish()
+runner.finish()

@@ -8,7 +8,7 @@ import warnings
 
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 from fastpool.testing import ManualClock
-from support.helpers import GIL, PATIENCE, Crew, eventually
+from support.helpers import GIL, PATIENCE, ThreadRunner, eventually
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 logging.getLogger("fastpool").setLevel(logging.ERROR)  # the breaker reports that it opens
@@ -58,17 +58,17 @@ def child() -> None:
     assert probed.state == "closed" and full.stats().in_use == 0
 
 
-crew = Crew()
+runner = ThreadRunner()
 probed.trip()
 clock.advance(5)
-probing = crew.start(probe)
+probing = runner.start(probe)
 eventually(lambda: full.stats().in_use == 1)
-waiting = crew.start(CallPolicy(limit=full)(len), "ab")
+waiting = runner.start(CallPolicy(limit=full)(len), "ab")
 eventually(lambda: full.stats().waiting == 1)
 # CPython 3.13 without the GIL forks with the locks of single objects as they are (a dict's, while
 # `get` is in it): one that a busy thread holds is never free in the child, whoever wrote the code.
 for _ in range(6 if GIL else 0):
-    crew.start(busy)
+    runner.start(busy)
 for _ in range(25):
     pid = os.fork()
     if not pid:
@@ -85,6 +85,6 @@ for _ in range(25):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 stop.set()
 go_on.set()
-crew.finish()
+runner.finish()
 assert waiting.result() == 2 and probed.state == "closed"
 assert (limit.stats().in_use, full.stats().in_use) == (0, 0)

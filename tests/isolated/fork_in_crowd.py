@@ -5,7 +5,7 @@ import threading
 import warnings
 
 import fastpool
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 
@@ -19,8 +19,8 @@ def busy(index):
             pass
 
 
-crew = Crew()
-crew.together(6, busy)
+runner = ThreadRunner()
+runner.together(6, busy)
 for _ in range(200):
     child = os.fork()
     if not child:
@@ -32,5 +32,5 @@ for _ in range(200):
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 stop.set()
-crew.finish()
+runner.finish()
 assert pool.close() is True

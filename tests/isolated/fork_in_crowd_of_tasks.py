@@ -10,12 +10,12 @@ import warnings
 
 import fastpool
 from fastpool.queue import ShutDown
-from support.helpers import GIL, Crew
+from support.helpers import GIL, ThreadRunner
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 
 stop = threading.Event()
-crew = Crew()
+runner = ThreadRunner()
 
 
 def fork():
@@ -38,13 +38,13 @@ def busy(items):
 async def main():
     queues = [fastpool.FastPool(1) for _ in range(6)]
     for items in queues:
-        crew.start(busy, items)
+        runner.start(busy, items)
 
     async def drain(items):
         while not stop.is_set():
             await items.aget()
 
-    forks = crew.start(fork)
+    forks = runner.start(fork)
     await asyncio.gather(*(drain(items) for items in queues))
     forks.result()
     for items in queues:
@@ -55,4 +55,4 @@ try:
     asyncio.run(main())
 finally:
     stop.set()
-crew.settle()
+runner.settle()

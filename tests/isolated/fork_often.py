@@ -6,7 +6,7 @@ import threading
 import warnings
 
 import fastpool
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 sys.setswitchinterval(1e-5)
@@ -16,7 +16,7 @@ items = fastpool.FastPool()
 for item in range(3):
     items.put(item)
 stop = threading.Event()
-crew = Crew()
+runner = ThreadRunner()
 
 
 def busy(index):
@@ -27,7 +27,7 @@ def busy(index):
         items.put(items.get())
 
 
-crew.together(3, busy)
+runner.together(3, busy)
 for _ in range(40):
     child = os.fork()
     if not child:
@@ -49,6 +49,6 @@ for _ in range(40):
         os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 stop.set()
-crew.finish()
+runner.finish()
 assert sorted(items.queue) == [0, 1, 2]
 assert pool.close() is True

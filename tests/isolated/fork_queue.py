@@ -7,17 +7,17 @@ import warnings
 
 import fastpool
 import fastpool.queue
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 
 for make in (fastpool.FastPool, fastpool.queue.Queue, fastpool.queue.LifoQueue):
-    crew = Crew()
+    runner = ThreadRunner()
     full, empty = make(3), make()
     for item in range(3):
         full.put(item)
-    getters = [crew.start(empty.get).parked() for _ in range(2)]
-    putters = [crew.start(full.put, "late").parked() for _ in range(2)]
+    getters = [runner.start(empty.get).parked() for _ in range(2)]
+    putters = [runner.start(full.put, "late").parked() for _ in range(2)]
 
     child = os.fork()
     if not child:
@@ -34,7 +34,7 @@ for make in (fastpool.FastPool, fastpool.queue.Queue, fastpool.queue.LifoQueue):
             else:
                 raise AssertionError("an item of a putter that is gone")
             # Waiting works again, with threads of the child.
-            mine = Crew()
+            mine = ThreadRunner()
             getter = mine.start(empty.get).parked()
             empty.put("again")
             assert getter.result() == "again"
@@ -55,4 +55,4 @@ for make in (fastpool.FastPool, fastpool.queue.Queue, fastpool.queue.LifoQueue):
         empty.put("for the parent")
     for _ in putters:
         full.get()
-    crew.finish()
+    runner.finish()

@@ -6,19 +6,19 @@ import threading
 import warnings
 
 from fastpool import FastPool, PoolTimeout
-from support.helpers import Crew, Maker, eventually, states, works
+from support.helpers import Maker, ThreadRunner, eventually, states, works
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 
 maker = Maker()
 pool = FastPool(3, factory=maker)
 held = pool.get()
-crew = Crew()
+runner = ThreadRunner()
 maker.close_gate.clear()
-closing = crew.start(pool.discard, pool.get())  # one closing,
+closing = runner.start(pool.discard, pool.get())  # one closing,
 eventually(lambda: pool.stats().closing == 1)
 maker.gate.clear()
-waiters = [crew.start(pool.get) for _ in range(3)]  # one creating, and more wait
+waiters = [runner.start(pool.get) for _ in range(3)]  # one creating, and more wait
 eventually(lambda: pool.stats().creating == 1)
 for waiter in waiters:
     waiter.parked()
@@ -40,7 +40,7 @@ if not child:
             pass
         else:
             raise AssertionError("more than the cap")
-        mine = Crew()
+        mine = ThreadRunner()
         waiter = mine.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         pool.put(taken[0])
@@ -59,6 +59,6 @@ maker.close_gate.set()
 pool.put(held)
 for waiter in waiters:
     pool.put(waiter.result())
-crew.finish()
+runner.finish()
 works(pool, 3)
 assert pool.close() is True and maker.made == maker.closed and not maker.faults, maker.faults

@@ -7,11 +7,11 @@ from time import sleep as pause
 
 import fastpool
 import fastpool.queue
-from support.helpers import Crew, works
+from support.helpers import ThreadRunner, works
 
 sys.setswitchinterval(1e-5)
 gc.set_threshold(7)
-TURNS = 1000
+ROUND_TRIPS = 1000
 
 
 class Returner:
@@ -31,16 +31,16 @@ for make in (fastpool.FastPool, fastpool.queue.Queue, fastpool.queue.LifoQueue):
         q.put(item)
 
     def work(index, q=q):
-        for _ in range(TURNS):
+        for _ in range(ROUND_TRIPS):
             item = q.get()
             Returner(lambda item=item: q.put(item))
             while q.empty():  # all six may be garbage: nobody would collect it while all wait
                 gc.collect()  # at once nothing, while another thread is at it
                 pause(0.0005)
 
-    crew = Crew()
-    crew.together(3, work)
-    crew.finish()
+    runner = ThreadRunner()
+    runner.together(3, work)
+    runner.finish()
     gc.collect()
     assert sorted(q.queue) == [0, 1, 2, 3, 4, 5], list(q.queue)
 
@@ -56,13 +56,13 @@ def collect():
 
 
 def hold(index):
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         Returner(pool.acquire(timeout=30).release)
 
 
-crew = Crew()
-collector = crew.start(collect)
-for task in crew.together(3, hold):
+runner = ThreadRunner()
+collector = runner.start(collect)
+for task in runner.together(3, hold):
     task.result(60)
 done.set()
 collector.result()

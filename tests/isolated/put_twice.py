@@ -43,12 +43,12 @@ def put_again(pool):
     return pool.put
 
 
-def by_thread(pool, misuse, face):
+def by_thread(pool, misuse, method):
     resource = pool.get()
     got = []
 
     def borrow():
-        if face == "get":
+        if method == "get":
             got.append(pool.get(timeout=30))
         else:
             with pool.lease(timeout=30) as lent:
@@ -62,16 +62,16 @@ def by_thread(pool, misuse, face):
     thread.join(60)
     assert not thread.is_alive()
     assert isinstance(got[0], Resource)
-    if face == "get":
+    if method == "get":
         pool.put(got[0])
 
 
-async def by_task(pool, misuse, face):
+async def by_task(pool, misuse, method):
     resource = await pool.aget()
     got = []
 
     async def borrow():
-        if face == "get":
+        if method == "get":
             got.append(await pool.aget(timeout=30))
         else:
             async with pool.lease(timeout=30) as lent:
@@ -84,7 +84,7 @@ async def by_task(pool, misuse, face):
     del resource
     await task
     assert isinstance(got[0], Resource)
-    if face == "get":
+    if method == "get":
         pool.put(got[0])
 
 
@@ -121,12 +121,12 @@ def sound(pool):
 
 for misuse in (discard_put, put_again):
     for fairness in ("fair", "throughput"):
-        for face in ("get", "lease"):
+        for method in ("get", "lease"):
             pool = FastPool(1, factory=Resource, fairness=fairness)
-            by_thread(pool, misuse, face)
+            by_thread(pool, misuse, method)
             sound(pool)
             pool = FastPool(1, factory=Resource, fairness=fairness)
-            asyncio.run(by_task(pool, misuse, face))
+            asyncio.run(by_task(pool, misuse, method))
             sound(pool)
         pool = FastPool(1, factory=Resource, fairness=fairness)
         asyncio.run(cancelled(pool, misuse))

@@ -12,7 +12,7 @@ import time
 
 import fastpool
 
-TURNS = 400
+ROUND_TRIPS = 400
 FOREVER = 3.0  # seconds; a handler that runs only now was missed
 
 
@@ -25,12 +25,12 @@ def handler(number, frame):
 
 
 if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) == 1:
-    TURNS = 0
+    ROUND_TRIPS = 0
 signal.signal(signal.SIGALRM, handler)
 pool = fastpool.FastPool(1)
 chance = random.Random(2)
 slowest = 0.0
-for _ in range(TURNS):
+for _ in range(ROUND_TRIPS):
     start = time.monotonic()
     try:
         # from before the call to well after the thread has gone to sleep

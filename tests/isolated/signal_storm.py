@@ -7,7 +7,7 @@ import warnings
 
 import fastpool
 import fastpool.queue
-from support.helpers import Crew, Maker, works
+from support.helpers import Maker, ThreadRunner, works
 
 
 class Storm(Exception):
@@ -58,13 +58,13 @@ def gets(make):
         while (item := back.get()) is not None:
             there.put(item)
 
-    partner = Crew().start(echo)
+    partner = ThreadRunner().start(echo)
     got = 0
     for _ in range(300):
-        hand = []
-        under_fire(lambda hand=hand: hand.extend(iter(there.get, None)))
-        got += len(hand)
-        for item in hand:
+        taken = []
+        under_fire(lambda taken=taken: taken.extend(iter(there.get, None)))
+        got += len(taken)
+        for item in taken:
             back.put(item)
     back.put(None)
     partner.result()
@@ -80,7 +80,7 @@ def puts(make):
     def drain():
         return list(iter(q.get, None))
 
-    partner = Crew().start(drain)
+    partner = ThreadRunner().start(drain)
     sent = 0
 
     def send():
@@ -102,7 +102,7 @@ def leases():
     """Wherever a strike comes, a lease either was never taken or is ended: the cap stays right."""
     maker = Maker(2)
     pool = fastpool.FastPool(2, factory=maker)
-    crew = Crew()
+    runner = ThreadRunner()
     running = [True]
 
     def compete(index):
@@ -110,7 +110,7 @@ def leases():
             with pool.lease():
                 pass
 
-    crew.together(2, compete)
+    runner.together(2, compete)
 
     def lease():
         while True:
@@ -120,7 +120,7 @@ def leases():
     for _ in range(1000):
         under_fire(lease)
     running.clear()
-    crew.finish()
+    runner.finish()
     works(pool, 2)
     assert pool.close() is True
     assert maker.made == maker.closed and not maker.faults, maker.faults

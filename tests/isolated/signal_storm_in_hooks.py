@@ -7,7 +7,7 @@ import time
 import warnings
 
 import fastpool
-from support.helpers import PATIENCE, Crew, Maker, works
+from support.helpers import PATIENCE, Maker, ThreadRunner, works
 from support.keyed_factories import KeyedMaker
 
 
@@ -34,7 +34,7 @@ signal.signal(signal.SIGALRM, strike)
 
 def besieged(lease, times):
     """The main thread and two others want the leases of a pool that has one place fewer."""
-    crew, turns, running = Crew(), [0, 0], [True]
+    runner, turns, running = ThreadRunner(), [0, 0], [True]
 
     def compete(index):
         while running:
@@ -52,7 +52,7 @@ def besieged(lease, times):
         except Storm:
             pass
 
-    crew.together(2, compete)
+    runner.together(2, compete)
     for _ in range(times):
         before = sum(turns)
         try:
@@ -64,7 +64,7 @@ def besieged(lease, times):
             assert time.monotonic() < deadline, f"nobody is served any more after {strikes} strikes"
             time.sleep(0.0001)
     running.clear()
-    crew.finish()
+    runner.finish()
 
 
 def reset(resource):

@@ -62,15 +62,15 @@ class OneThread(contextlib.ExitStack):
     def _put_in(self, owner: Any, name: str, value: Any) -> None:
         self.enter_context(mock.patch.object(owner, name, value))
 
-    def _workers(self, name: str, limit: float, context: object = None) -> InLine:
-        return InLine(self)
+    def _workers(self, name: str, limit: float, context: object = None) -> Waiting:
+        return Waiting(self)
 
     def _announcing(self, announce_waiter: Callable[..., None]) -> Callable[..., None]:
-        def come_and_work(*args: Any) -> None:
+        def announce_and_work(*args: Any) -> None:
             announce_waiter(*args)
             self.work()
 
-        return come_and_work
+        return announce_and_work
 
     def work(self) -> None:
         """Does all that was handed over, and what follows from it."""
@@ -84,7 +84,7 @@ class OneThread(contextlib.ExitStack):
             self.working = False
 
 
-class InLine:
+class Waiting:
     """In the place of ``ThreadGroup``."""
 
     linger = 0.0

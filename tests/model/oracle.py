@@ -86,7 +86,7 @@ class DictPool:
     def leased(self) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.state == "leased"]
 
-    def room(self, without: int = 0) -> bool:
+    def capacity(self, without: int = 0) -> bool:
         return self.maxsize == 0 or len(self.entries) - without < self.maxsize
 
     def took(self, resource: Any) -> None:
@@ -94,7 +94,7 @@ class DictPool:
         entry = self.entries.get(id(resource))
         if entry is None:
             assert not self.idle(), f"made {resource} although {self.idle()} were idle"
-            assert self.room(), f"made {resource} beyond maxsize {self.maxsize}"
+            assert self.capacity(), f"made {resource} beyond maxsize {self.maxsize}"
             entry = self.entries[id(resource)] = Entry(resource)
         else:
             assert entry.state == "idle", f"{resource} was lent twice"
@@ -224,15 +224,15 @@ class ListSemaphore:
     def __init__(self, size: int) -> None:
         self.size = size
         self.taken = 0
-        self.line: list[tuple[int, int]] = []  # who, and for how many
+        self.queue: list[tuple[int, int]] = []  # who, and for how many
         self.granted: set[int] = set()
 
     def acquire(self, who: int, n: int) -> None:
-        self.line.append((who, n))
+        self.queue.append((who, n))
         self.serve()
 
     def try_acquire(self, n: int) -> bool:
-        fits = not self.line and n <= self.size - self.taken
+        fits = not self.queue and n <= self.size - self.taken
         if fits:
             self.taken += n
         return fits
@@ -245,12 +245,12 @@ class ListSemaphore:
         return True
 
     def leave(self, who: int) -> None:
-        self.line = [request for request in self.line if request[0] != who]
+        self.queue = [request for request in self.queue if request[0] != who]
         self.serve()
 
     def serve(self) -> None:
         """As many from the head as fit, and nobody past the head."""
-        while self.line and self.line[0][1] <= self.size - self.taken:
-            who, n = self.line.pop(0)
+        while self.queue and self.queue[0][1] <= self.size - self.taken:
+            who, n = self.queue.pop(0)
             self.taken += n
             self.granted.add(who)

@@ -96,10 +96,10 @@ class PoolMachine(RuleBasedStateMachine):
                 with pytest.raises(PoolClosed):
                     take(10)
                 return None
-            if self.suspended and model.room():
+            if self.suspended and model.capacity():
                 return None  # a try would start a creation for later
             fit = len(model.idle()) > len(sick)  # the others are closed before there is an answer
-            if self.suspended or not (fit or model.room(without=len(sick))):
+            if self.suspended or not (fit or model.capacity(without=len(sick))):
                 with pytest.raises(PoolTimeout):
                     take(0)
                 return None
@@ -158,7 +158,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.is_closed and not self.suspended)
     @rule()
     def fail_to_make(self) -> None:
-        if self.model.idle() or not self.model.room():
+        if self.model.idle() or not self.model.capacity():
             return
         self.maker.broken = ConnectionError
         with pytest.raises(ConnectionError):

@@ -54,21 +54,21 @@ class SemaphoreMachine(RuleBasedStateMachine):
                 self.real.release(n)
         self.run()
 
-    @precondition(lambda self: self.model.line)
+    @precondition(lambda self: self.model.queue)
     @rule(data=st.data())
     def cancel(self, data: Any) -> None:
         """Somebody in line gives up: perhaps the head, for whom the others may have waited."""
-        who = data.draw(st.sampled_from([who for who, _ in self.model.line]))
+        who = data.draw(st.sampled_from([who for who, _ in self.model.queue]))
         self.tasks[who].cancel()
         self.cancelled.add(who)
         self.model.leave(who)
         self.run()
 
-    @precondition(lambda self: self.model.line and self.model.taken)
+    @precondition(lambda self: self.model.queue and self.model.taken)
     @rule()
     def cancel_what_is_granted(self) -> None:
         """The head is granted its units and cancelled before its task runs: they go on."""
-        who, n = self.model.line[0]
+        who, n = self.model.queue[0]
         enough = max(0, n - (self.model.size - self.model.taken))
         self.model.release(enough)
         self.real.release(enough)
@@ -84,7 +84,7 @@ class SemaphoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "real"):
             return
         assert self.real.in_use == self.model.taken <= self.real.size
-        assert self.real.waiting == len(self.model.line)
+        assert self.real.waiting == len(self.model.queue)
         for who, task in self.tasks.items():
             assert task.done() == (who in self.model.granted | self.cancelled)
 

@@ -65,9 +65,9 @@ class SharedMachine(RuleBasedStateMachine):
         return {r: n for r, n in self.counts.items() if r not in self.barred}
 
     def _took(self, resource: Any, held: Any) -> None:
-        room = {r: n for r, n in self._open().items() if n < self.slots}
-        if room:
-            assert room.get(resource) == min(room.values()), "not one of the least loaded"
+        capacity = {r: n for r, n in self._open().items() if n < self.slots}
+        if capacity:
+            assert capacity.get(resource) == min(capacity.values()), "not one of the least loaded"
         else:
             assert resource not in self.counts, "a slot was given twice"
             self.counts[resource] = 0

@@ -111,7 +111,7 @@ static void test_cache_threads(void) {
     numbers_used = 3;
     begin_cache();
     while (!time_is_up()) {
-        crew(THREADS, borrow_and_end);
+        runner(THREADS, borrow_and_end);
         if (dice(4) == 0) turn();
     }
     end_cache();
@@ -132,7 +132,7 @@ static void borrow_alone(worker *me) {
 /* One at a time, and no epoch ends: whoever put it last, the one object that there is is found. */
 static void test_cache_exact(void) {
     begin_cache();
-    crew(THREADS, borrow_alone);
+    runner(THREADS, borrow_alone);
     EQUAL(made_objects, 1);
     EQUAL(SUM(missed), 1);
     end_cache();

@@ -95,7 +95,7 @@ static void finish(int first, int count) {
     for (int i = first; i < first + count; i++) pthread_join(workers[i].thread, NULL);
 }
 
-static void crew(int count, void (*act)(worker *)) {
+static void runner(int count, void (*act)(worker *)) {
     start(0, count, act);
     finish(0, count);
 }
@@ -178,7 +178,7 @@ static void ring_of(uint32_t entries, int threads, int exact) {
     forget_all();
     fp_ring_init(&ring, cells, entries <= 4 ? 4 : 8);
     for (uint32_t i = 0; i < entries; i++) fp_ring_push(&ring, i);
-    crew(threads, pop_and_push);
+    runner(threads, pop_and_push);
     EQUAL(uses_of_all(), SUM(got));
     unsigned seen = 0;
     for (uint32_t i = 0; i < entries; i++) {
@@ -231,7 +231,7 @@ static void fill(fp_slot *slot, resource *r) {
     fp_lock_drop(&core->lock);
 }
 
-static void release_place(fp_slot *slot) { /* CREATING or CLOSING -> FREE */
+static void release_slot(fp_slot *slot) { /* CREATING or CLOSING -> FREE */
     fp_lock_take(&core->lock);
     core->creating -= fp_slot_state(slot) == FP_CREATING;
     fp_slots_forget(&core->slots, slot);
@@ -246,7 +246,7 @@ static void close_slot(fp_slot *slot, unsigned from) {
     resource *r = (resource *)fp_load_item(slot);
     CHECK(r->holder == 0 && !r->closed); /* plain: whoever closes it has it to itself */
     r->closed = 1;
-    release_place(slot);
+    release_slot(slot);
 }
 
 static void pool_of(int open) {
@@ -271,7 +271,7 @@ static int drained(void) {
     return n;
 }
 
-static void books_of_pool(int expected) {
+static void check_pool(int expected) {
     EQUAL(uses_of_all(), SUM(got));
     EQUAL(core->open, (size_t)expected);
     EQUAL(core->getters.count, 0u);
@@ -312,9 +312,9 @@ static void slots_of(int open, int threads, int hints, int exact) {
     lifo = hints;
     limit_of_test = open;
     pool_of(open);
-    crew(threads, take_and_return);
+    runner(threads, take_and_return);
     if (exact) EQUAL(SUM(missed), 0);
-    books_of_pool(open);
+    check_pool(open);
 }
 
 /* Hints and ring entries race for few slots; late returns are refused. */
@@ -372,20 +372,20 @@ static void wait_a_while(worker *me) {
 }
 
 /* Short rounds: who is forgotten in the line is still there when the others have gone home. */
-static void line_of(int open, int threads, int for_ever, int interrupted) {
+static void wait_queue_of(int open, int threads, int for_ever, int interrupted) {
     may_wait_for_ever = for_ever;
     may_be_interrupted = interrupted;
     limit_of_test = open;
     while (!time_is_up()) {
         pool_of(open);
-        crew(threads, wait_a_while);
-        books_of_pool(open);
+        runner(threads, wait_a_while);
+        check_pool(open);
     }
 }
 
-static void test_line_throughput(void) { fair = 0, line_of(2, THREADS, 1, 0); }
-static void test_line_fair(void) { fair = 1, line_of(2, THREADS, 1, 0); }
-static void test_line_signals(void) { fair = (int)dice(2), line_of(1, THREADS, 1, 1); }
+static void test_waiters_throughput(void) { fair = 0, wait_queue_of(2, THREADS, 1, 0); }
+static void test_waiters_fair(void) { fair = 1, wait_queue_of(2, THREADS, 1, 0); }
+static void test_waiters_signals(void) { fair = (int)dice(2), wait_queue_of(1, THREADS, 1, 1); }
 
 static pthread_barrier_t all_done;
 
@@ -402,26 +402,26 @@ static void duel(worker *me) {
 
 /* One slot, and everybody waits for ever: a wake-up that is lost once is lost for good, since all
  * others have gone to the barrier before they could make up for it. */
-static void test_line_duel(void) {
+static void test_waiters_duel(void) {
     may_wait_for_ever = 2;
     fair = (int)dice(2);
     limit_of_test = 1;
     pool_of(1);
     pthread_barrier_init(&all_done, NULL, 3);
-    crew(3, duel);
-    books_of_pool(1);
+    runner(3, duel);
+    check_pool(1);
 }
 
 /* As many slots as threads: nobody ever waits for long, whatever the table looks like. */
-static void test_line_exact(void) {
+static void test_waiters_exact(void) {
     fair = 0;
     limit_of_test = 20;
     may_wait_for_ever = 1;
     while (!time_is_up()) {
         pool_of(4);
         core->limit = 4;
-        crew(4, wait_a_while);
-        books_of_pool(4);
+        runner(4, wait_a_while);
+        check_pool(4);
     }
 }
 
@@ -448,7 +448,7 @@ static void test_close(void) {
         if (fp_slot_move(slot, FP_IDLE, FP_CHECKING)) close_slot(slot, FP_CHECKING);
         finish(0, 4);
         for (int i = 0; i < 3; i++) CHECK(resources[i].closed);
-        books_of_pool(0);
+        check_pool(0);
     }
 }
 
@@ -526,7 +526,7 @@ static void create(worker *me) {
         fp_slot *slot = manager.queue[--manager.queued];
         if ((size_t)manager.tries > demand()) { /* nobody wants it any more */
             manager.tries--;
-            release_place(slot);
+            release_slot(slot);
             pthread_mutex_unlock(&manager.lock);
             stepped(me);
             continue;
@@ -541,7 +541,7 @@ static void create(worker *me) {
             fill(slot, made);
             CHECK(publish(slot, FP_CHECKING));
         } else {
-            release_place(slot);
+            release_slot(slot);
             tell_failure(ticket);
             me->failed++;
         }
@@ -607,7 +607,7 @@ static void test_creation(void) {
         pool_of(0);
         manager.over = 0;
         start(8, 2, create);
-        crew(4, lease_or_create);
+        runner(4, lease_or_create);
         pthread_mutex_lock(&manager.lock);
         manager.over = 1;
         pthread_cond_broadcast(&manager.work);
@@ -618,7 +618,7 @@ static void test_creation(void) {
         EQUAL(atomic_load(&failure.references), 0);
         int open = 0;
         for (int i = 0; i < 64; i++) open += manager.open[i];
-        books_of_pool(open);
+        check_pool(open);
         memset(manager.open, 0, sizeof manager.open);
     }
 }
@@ -760,23 +760,23 @@ static const struct {
     {"slots", test_slots},
     {"slots-many", test_slots_many},
     {"slots-exact", test_slots_exact},
-    {"line-throughput", test_line_throughput},
-    {"line-fair", test_line_fair},
-    {"line-duel", test_line_duel},
-    {"line-exact", test_line_exact},
-    {"line-signals", test_line_signals},
+    {"waiters-throughput", test_waiters_throughput},
+    {"waiters-fair", test_waiters_fair},
+    {"waiters-duel", test_waiters_duel},
+    {"waiters-exact", test_waiters_exact},
+    {"waiters-signals", test_waiters_signals},
     {"close", test_close},
     {"creation", test_creation},
     {"shared", test_shared},
     {"shared-exact", test_shared_exact},
-    {"shared-line", test_shared_line},
+    {"shared-queue", test_shared_queue},
     {"shared-signals", test_shared_signals},
     {"shared-duel", test_shared_duel},
     {"shared-drain", test_shared_drain},
     {"shared-alone", test_shared_alone},
     {"shared-close", test_shared_close},
     {"shared-retire", test_shared_retire},
-    {"shared-room", test_shared_room},
+    {"shared-capacity", test_shared_capacity},
     {"semaphore", test_semaphore},
     {"semaphore-signals", test_semaphore_signals},
     {"semaphore-duel", test_semaphore_duel},

@@ -84,14 +84,14 @@ MUTANTS = [
         "core/storage/ring.h",
         "uint64_t next = popped ? word & ~FP_INRING : word;",
         "uint64_t next = word;",
-        ("slots", "line-fair"),
+        ("slots", "waiters-fair"),
     ),
     Mutant(
         "slots: entry pushed twice",
         "core/storage/ring.h",
         "return (word & FP_INRING) == 0;",
         "return 1;",
-        ("slots", "line-fair"),
+        ("slots", "waiters-fair"),
     ),
     Mutant(
         "slots: late return accepted",
@@ -105,7 +105,7 @@ MUTANTS = [
         "core/core.h",
         "    fp_wait_queue_add(queue, w, in_front);\n    fp_dispatch(c);\n",
         "    fp_wait_queue_add(queue, w, in_front);\n    fp_gate_refresh(c);\n",
-        ("line-duel",),
+        ("waiters-duel",),
     ),
     Mutant(
         "line: gate read before publishing",
@@ -114,28 +114,28 @@ MUTANTS = [
     uint32_t gate = fp_gate(c);""",
         """    uint32_t gate = fp_gate(c);
     if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;""",
-        ("line-duel",),
+        ("waiters-duel",),
     ),
     Mutant(
         "line: grant dropped at the timeout",
         "core/core.h",
         "if (state >= FP_GRANTED) return 1;",
         "if (state >= FP_GRANTED) return 0;",
-        ("line-fair", "line-throughput"),
+        ("waiters-fair", "waiters-throughput"),
     ),
     Mutant(
         "line: notice not passed on",
         "core/core.h",
         "    fp_dispatch(c); /* passes on a notice that it may have had */\n",
         "",
-        ("line-throughput", "line-signals"),
+        ("waiters-throughput", "waiters-signals"),
     ),
     Mutant(
         "line: sleeper not woken",
         "core/core.h",
         "if (atomic_exchange(&w->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(w);",
         "atomic_store(&w->state, FP_NOTIFIED);",
-        ("line-throughput",),
+        ("waiters-throughput",),
     ),
     Mutant(
         "close: return not swept",
@@ -259,7 +259,7 @@ MUTANTS = [
         "core/core.h",
         "size_t spared = c->renewing + fp_draining(&c->slots, &c->loads);",
         "size_t spared = c->renewing;",
-        ("shared-room",),
+        ("shared-capacity",),
     ),
     Mutant(
         "semaphore: some is free, so it fits",
@@ -311,7 +311,7 @@ MUTANTS = [
         "core/storage/ring.h",
         "if (fp_cas(&slot->word, &word, next, acq_rel)) return idle;",
         "if (fp_cas(&slot->word, &word, next, relaxed)) return idle;",
-        ("slots", "line-fair"),
+        ("slots", "waiters-fair"),
         tsan=True,
     ),
     Mutant(

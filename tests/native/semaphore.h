@@ -56,7 +56,7 @@ static void semaphore_of(void) {
     guarded = 0;
 }
 
-static void books_of_semaphore(void) {
+static void check_semaphore(void) {
     EQUAL(fp_weights_taken(core), 0u);
     EQUAL(core->getters.count, 0u);
     EQUAL(fp_gate(core) & FP_WAITER_BITS, 0u);
@@ -74,8 +74,8 @@ static void semaphore_rounds(int interrupted) {
     may_be_interrupted = interrupted;
     while (!time_is_up()) {
         semaphore_of();
-        crew(THREADS, take_units);
-        books_of_semaphore();
+        runner(THREADS, take_units);
+        check_semaphore();
     }
 }
 static void test_semaphore(void) { semaphore_rounds(0); }
@@ -98,6 +98,6 @@ static void test_semaphore_duel(void) {
     may_be_interrupted = 0;
     semaphore_of();
     pthread_barrier_init(&all_done, NULL, 3);
-    crew(3, semaphore_duel);
-    books_of_semaphore();
+    runner(3, semaphore_duel);
+    check_semaphore();
 }

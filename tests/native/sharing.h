@@ -38,7 +38,7 @@ static void end_resource(fp_slot *slot) { /* CHECKING, and ours */
     CHECK(!r->closed);
     r->closed = 1;
     atomic_fetch_add(&ended, 1);
-    release_place(slot);
+    release_slot(slot);
 }
 
 static fp_slot *reserve_shared(void) {
@@ -86,7 +86,7 @@ static void give_lease_back(fp_slot *slot) {
     CHECK(given >= 0);
 }
 
-static void books_of_shared_pool(int expected) {
+static void check_shared_pool(int expected) {
     uint64_t uses = core->retired_uses;
     int open = 0;
     EQUAL(core->open, (size_t)expected);
@@ -125,16 +125,16 @@ static void lease_and_return(worker *me) {
 /* More threads than slots: no resource has one lease too many. */
 static void test_shared(void) {
     shared_pool_of(2, 2);
-    crew(THREADS, lease_and_return);
-    books_of_shared_pool(2);
+    runner(THREADS, lease_and_return);
+    check_shared_pool(2);
 }
 
 /* As many slots as threads, of one resource: a try never comes back empty-handed. */
 static void test_shared_exact(void) {
     shared_pool_of(1, 4);
-    crew(4, lease_and_return);
+    runner(4, lease_and_return);
     EQUAL(SUM(missed), 0);
-    books_of_shared_pool(1);
+    check_shared_pool(1);
 }
 
 /* One blocking lease. */
@@ -172,18 +172,18 @@ static void share_a_while(worker *me) {
     for (int i = 0; i < 300 && me->refused == 0; i++) wait_and_share(me);
 }
 
-static void shared_line_of(int interrupted) {
+static void shared_queue_of(int interrupted) {
     may_wait_for_ever = 1;
     may_be_interrupted = interrupted;
     while (!time_is_up()) {
         fair = (int)dice(2);
         shared_pool_of(2, 2);
-        crew(THREADS, share_a_while);
-        books_of_shared_pool(2);
+        runner(THREADS, share_a_while);
+        check_shared_pool(2);
     }
 }
-static void test_shared_line(void) { shared_line_of(0); }
-static void test_shared_signals(void) { shared_line_of(1); }
+static void test_shared_queue(void) { shared_queue_of(0); }
+static void test_shared_signals(void) { shared_queue_of(1); }
 
 static void shared_duel(worker *me) {
     for (int over = 0; !over;) {
@@ -202,8 +202,8 @@ static void test_shared_duel(void) {
     fair = (int)dice(2);
     shared_pool_of(1, 1);
     pthread_barrier_init(&all_done, NULL, 3);
-    crew(3, shared_duel);
-    books_of_shared_pool(1);
+    runner(3, shared_duel);
+    check_shared_pool(1);
 }
 
 /* ---- Resources that come and go under load ---- */
@@ -229,11 +229,11 @@ static void test_shared_drain(void) {
         fair = (int)dice(2);
         shared_pool_of(2, SLOTS);
         start(8, 2, bar_some);
-        crew(4, share_a_while);
+        runner(4, share_a_while);
         finish(8, 2);
         while (open_one()) {}
         CHECK(core->open <= 2 * core->limit);
-        books_of_shared_pool(2);
+        check_shared_pool(2);
     }
 }
 
@@ -259,9 +259,9 @@ static void test_shared_alone(void) {
         fair = (int)dice(2);
         shared_pool_of(2, SLOTS);
         start(8, 1, look_at_some);
-        crew(4, share_a_while);
+        runner(4, share_a_while);
         finish(8, 1);
-        books_of_shared_pool(2);
+        check_shared_pool(2);
     }
 }
 
@@ -288,7 +288,7 @@ static void test_shared_close(void) {
             if (mine) end_resource(slot);
         }
         finish(0, 4);
-        books_of_shared_pool(0);
+        check_shared_pool(0);
     }
 }
 
@@ -300,11 +300,11 @@ static void test_shared_retire(void) {
     CHECK(!fp_sharing_bar(core, slot)); /* somebody has it: they will find out */
     CHECK(!lend(slot));
     end_resource(slot);
-    books_of_shared_pool(0);
+    check_shared_pool(0);
 }
 
 /* What drains leaves room for another, but for no more than twice the cap. */
-static void test_shared_room(void) {
+static void test_shared_capacity(void) {
     fp_slot *due, *held[2];
     shared_pool_of(1, 2);
     CHECK(!open_one());
@@ -316,5 +316,5 @@ static void test_shared_room(void) {
     }
     for (int i = 0; i < 2; i++) give_lease_back(held[i]);
     CHECK(open_one());
-    books_of_shared_pool(1);
+    check_shared_pool(1);
 }

@@ -26,7 +26,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("flavour", ["plain", pytest.param("perturbed", marks=pytest.mark.light)])
-def test_the_books_balance(flavour: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_accounts_balance(flavour: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every test of the harness, a moment each, as it is and with a perturbed schedule."""
     seconds = 0.02 if QUICK else 0.2
     flags = {"plain": native.PLAIN, "perturbed": native.PERTURBED}[flavour]

@@ -27,13 +27,13 @@ PROOFS = [
     "ring",
     "slots THREADS=2",
     "slots ROUNDS=1",
-    "line ROUNDS=1",
-    "line ROUNDS=1 FAIR",
-    "line ROUNDS=1 ITEMS=2",
+    "waiters ROUNDS=1",
+    "waiters ROUNDS=1 FAIR",
+    "waiters ROUNDS=1 ITEMS=2",
     "creation",
     "creation LIMIT=2",
 ]
-LONG_PROOFS = ["line FAIR", "creation ROUNDS=2"]
+LONG_PROOFS = ["waiters FAIR", "creation ROUNDS=2"]
 
 MUTANTS = [
     "ring ONE_STAMP",
@@ -41,12 +41,12 @@ MUTANTS = [
     "slots TWICE",
     "slots KEEP",
     "slots LATE",
-    "line NO_LOOK",
-    "line EARLY_GATE",
-    "line LATE_BITS",
-    "line DROP",
-    "line KEEP_NOTICE ROUNDS=1",
-    "line SILENT",
+    "waiters NO_LOOK",
+    "waiters EARLY_GATE",
+    "waiters LATE_BITS",
+    "waiters DROP",
+    "waiters KEEP_NOTICE ROUNDS=1",
+    "waiters SILENT",
     "creation NO_COMING",
     "creation NO_RESTART",
     "creation NO_PLACE",

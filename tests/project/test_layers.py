@@ -142,7 +142,7 @@ def row_of(module: str) -> str:
     return module.partition(".")[0] or "fastpool"
 
 
-def place_of(module: str) -> str:
+def position_of(module: str) -> str:
     """What a module is called in the order of its folder."""
     return module.partition(".")[2] or "__init__"
 
@@ -238,7 +238,7 @@ def test_the_tables_hold_what_there_is() -> None:
     folders = {row_of(module) for module in modules if "." in module}
     assert folders == set(ORDER)
     for folder in folders:
-        inside = {place_of(module) for module in modules if row_of(module) == folder}
+        inside = {position_of(module) for module in modules if row_of(module) == folder}
         assert sorted(ORDER[folder].split()) == sorted(inside), folder
 
 
@@ -253,7 +253,7 @@ def test_a_module_imports_only_what_the_tables_grant(path: Path) -> None:
         elif other == module:
             granted = True
         else:
-            granted = order.index(place_of(other)) < order.index(place_of(module))
+            granted = order.index(position_of(other)) < order.index(position_of(module))
         if not granted:
             new.add(f"{module or 'fastpool'} -> {other or 'fastpool'} (line {line})")
     assert not new, f"new arrows in {path.relative_to(PACKAGE)}: {sorted(new)}"

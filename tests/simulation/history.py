@@ -71,7 +71,7 @@ class _Book:
         self.open: set[int] = set()  # until its close has returned
         self.closing: set[int] = set()  # from the call on
         self.holders: dict[int, str] = {}
-        self.lines: dict[str, dict[str, set[str]]] = {}  # who joined, and who stands before them
+        self.queues: dict[str, dict[str, set[str]]] = {}  # who joined, and who stands before them
 
     def fault_if(self, wrong: object, text: str) -> None:
         if wrong:
@@ -120,31 +120,31 @@ class _Book:
     def join(self, event: Event) -> None:
         """At the end: behind all that are in the line.  In front: before all, if none of them has
         its grant already and does not know it; else nothing is said of their order."""
-        place, waiting, which = event.state
-        line = self.lines.setdefault(which, {})
-        self.fault_if(event.who in line, "stands in the line twice")
-        self.fault_if(waiting > len(line) + 1, f"{waiting} wait, and {len(line) + 1} have joined")
-        if place == "end":
-            line[event.who] = set(line)
+        end, waiting, which = event.state
+        queue = self.queues.setdefault(which, {})
+        self.fault_if(event.who in queue, "stands in the line twice")
+        self.fault_if(waiting > len(queue) + 1, f"{waiting} wait, and {len(queue) + 1} have joined")
+        if end == "end":
+            queue[event.who] = set(queue)
         else:
-            if waiting == len(line) + 1:
-                for before in line.values():
+            if waiting == len(queue) + 1:
+                for before in queue.values():
                     before.add(event.who)
-            line[event.who] = set()
+            queue[event.who] = set()
 
     def leave(self, event: Event) -> None:
         """A grant is seen when its waiter runs, which may be late.  By then as many have got theirs
         as have joined and not left, less those that still stand in the line; all that stood before
         this one are among them."""
         why, waiting, which = event.state
-        line = self.lines.get(which, {})
-        if event.who not in line:
+        queue = self.queues.get(which, {})
+        if event.who not in queue:
             self.found.append("left a line in which it did not stand")
             return
-        settled, before = len(line) - waiting, line.pop(event.who)
-        for others in line.values():
+        settled, before = len(queue) - waiting, queue.pop(event.who)
+        for others in queue.values():
             others.discard(event.who)  # it may come back, to another place
-        self.fault_if(settled < 1, f"{waiting} wait still, of {len(line)} that have joined")
+        self.fault_if(settled < 1, f"{waiting} wait still, of {len(queue)} that have joined")
         if self.fair and why in GRANTED:
             self.fault_if(
                 len(before) >= settled,
@@ -153,16 +153,16 @@ class _Book:
             )
 
     def quiet(self, event: Event) -> None:
-        waiting, idle, room = event.state
+        waiting, idle, capacity = event.state
         self.fault_if(waiting and idle, f"{waiting} wait beside {idle} idle")
-        self.fault_if(waiting and room, f"{waiting} wait, and there is room to open {room}")
+        self.fault_if(waiting and capacity, f"{waiting} wait, and there is room to open {capacity}")
 
     def over(self) -> None:
         self.fault_if(self.open, f"at the end: never closed: {sorted(self.open)}")
         self.fault_if(self.dialing, f"at the end: {self.dialing} never made")
         self.fault_if(self.holders, f"at the end: still held: {self.holders}")
-        lined = [who for line in self.lines.values() for who in line]
-        self.fault_if(lined, f"at the end: still in line: {lined}")
+        queued = [who for queue in self.queues.values() for who in queue]
+        self.fault_if(queued, f"at the end: still in line: {queued}")
 
 
 # ---- Who joins a line, and who leaves it -------------------------------------------------------
@@ -172,7 +172,7 @@ def watched(history: History) -> Any:
     """A stand-in for the module ``fastpool._core`` as ``_aio/loop.py`` sees it, whose waits
     tell."""
 
-    lines: dict[int, str] = {}
+    queues: dict[int, str] = {}
 
     class Core:
         def __getattr__(self, name: str) -> Any:
@@ -183,7 +183,7 @@ def watched(history: History) -> Any:
 
         def __init__(self, core: Any, mailbox: Any) -> None:
             self.watched, self.its = core, mailbox
-            self.which = lines.setdefault(id(core), f"line-{len(lines)}")
+            self.which = queues.setdefault(id(core), f"line-{len(queues)}")
             task = asyncio.current_task()
             self.who = task.get_name() if task is not None else "?"
 

@@ -40,7 +40,7 @@ from support.helpers import eventually
 
 NEVER = 2**60  # ns
 INF = float("inf")
-TURNS = 100_000  # a small world has some hundreds
+ROUND_TRIPS = 100_000  # a small world has some hundreds
 HASTE = 0.01  # seconds that time may jump ahead while somebody could still run
 
 
@@ -64,7 +64,7 @@ class Actor:
         self.over = False
         self.thread: threading.Thread | None = None
 
-    def place(self) -> str:
+    def where_it_is(self) -> str:
         frame: Any = sys._current_frames().get(self.ident)
         while frame is not None and frame.f_globals.get("__name__") in (__name__, "threading"):
             frame = frame.f_back
@@ -136,11 +136,11 @@ class Schedule:
                 for call in self.on_quiet:
                     call()
             next_at = min((a.deadline for a in self.actors if a.deadline > self.now), default=INF)
-            if (not able and next_at > self.horizon) or self.turns > TURNS:
-                places = "\n".join(f"{a.name}: {a.place()}" for a in self.actors)
+            if (not able and next_at > self.horizon) or self.turns > ROUND_TRIPS:
+                positions = "\n".join(f"{a.name}: {a.where_it_is()}" for a in self.actors)
                 what = "nobody can go on" if not able else "they go round and round"
                 self._stuck = Stuck(
-                    f"{what} after {self.turns} turns, at {self.now:.3f}:\n{places}"
+                    f"{what} after {self.turns} turns, at {self.now:.3f}:\n{positions}"
                 )
                 self.turns = 0
                 return self.main

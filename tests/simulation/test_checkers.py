@@ -22,7 +22,7 @@ from simulation.history import Event, faults
 from simulation.plans import Plan
 from simulation.scheduler import Schedule, Stuck
 from simulation.world import World
-from support.helpers import PATIENCE, Crew, Resource, housekept
+from support.helpers import PATIENCE, Resource, ThreadRunner, wait_for_scheduler
 
 E = Event
 
@@ -36,12 +36,12 @@ class Right:
     def __init__(self, world: World) -> None:
         self.factory, self.note, self.cap = world.factory, world.history.note, world.plan.cap
         self.idle: list[Resource] = []
-        self.line: deque[asyncio.Future[Resource]] = deque()
+        self.queue: deque[asyncio.Future[Resource]] = deque()
         self.open = 0
         self.closed = False
 
     def look(self) -> tuple[int, int, int]:
-        return len(self.line), len(self.idle), min(self.cap - self.open, len(self.line))
+        return len(self.queue), len(self.idle), min(self.cap - self.open, len(self.queue))
 
     def free(self) -> Resource | None:
         if self.idle:
@@ -52,24 +52,24 @@ class Right:
         return self.factory()  # type: ignore[no-any-return]
 
     def dispatch(self) -> None:
-        while self.line and (resource := self.free()) is not None:
-            future = self.next_in_line()
+        while self.queue and (resource := self.free()) is not None:
+            future = self.next_in_queue()
             if future.cancelled():
                 self.idle.append(resource)
             else:
                 future.set_result(resource)
 
-    def next_in_line(self) -> asyncio.Future[Resource]:
-        return self.line.popleft()
+    def next_in_queue(self) -> asyncio.Future[Resource]:
+        return self.queue.popleft()
 
     async def aget(self, timeout: float) -> Resource:
-        if not self.line and (found := self.free()) is not None:
+        if not self.queue and (found := self.free()) is not None:
             return found
         task: Any = asyncio.current_task()
         who = task.get_name()
         future: asyncio.Future[Resource] = asyncio.get_running_loop().create_future()
-        self.line.append(future)
-        self.note("join", who, -1, "end", len(self.line), "getters")
+        self.queue.append(future)
+        self.note("join", who, -1, "end", len(self.queue), "getters")
         why = "abandoned"
         try:
             async with asyncio.timeout(timeout):
@@ -83,11 +83,11 @@ class Right:
             self.gone(future)
             raise
         finally:
-            self.note("leave", who, -1, why, len(self.line), "getters")
+            self.note("leave", who, -1, why, len(self.queue), "getters")
 
     def gone(self, future: asyncio.Future[Resource]) -> None:
-        if future in self.line:
-            self.line.remove(future)
+        if future in self.queue:
+            self.queue.remove(future)
         elif not future.cancelled():
             self.put(future.result())
 
@@ -127,16 +127,16 @@ class LendsTwice(Right):
 
 
 class ServesTheLast(Right):
-    def next_in_line(self) -> asyncio.Future[Resource]:
-        return self.line.pop()
+    def next_in_queue(self) -> asyncio.Future[Resource]:
+        return self.queue.pop()
 
 
 class LosesGrants(Right):
     """What was granted to one who was cancelled at that moment."""
 
     def gone(self, future: asyncio.Future[Resource]) -> None:
-        if future in self.line:
-            self.line.remove(future)
+        if future in self.queue:
+            self.queue.remove(future)
 
 
 class OversleepsReturns(Right):
@@ -146,7 +146,7 @@ class OversleepsReturns(Right):
         self.idle.append(resource)
 
 
-class ForgetsPlaces(Right):
+class ForgetsSlots(Right):
     """Those who wait do not hear of what is closed."""
 
     def discard(self, resource: Resource) -> None:
@@ -209,7 +209,7 @@ def test_a_right_pool_passes() -> None:
         (ServesTheLast, "served before its turn"),
         (LosesGrants, "never closed"),
         (OversleepsReturns, "wait beside 1 idle"),
-        (ForgetsPlaces, "there is room to open"),
+        (ForgetsSlots, "there is room to open"),
         (OpensTooMany, "exceed the cap"),
         (KeepsOneOpen, "never closed"),
         (LendsTheClosed, "given after its close"),
@@ -371,15 +371,15 @@ def test_what_it_puts_in_is_taken_out_again() -> None:
         assert resource is not None
 
 
-def test_a_thread_from_outside_has_the_real_housekeeper(crew: Crew) -> None:
+def test_a_thread_from_outside_has_the_real_scheduler(runner: ThreadRunner) -> None:
     """What a pool of another test says late does not start one on the actors' inbox."""
     from fastpool._runtime import scheduler
 
-    housekept()  # the real one is there
+    wait_for_scheduler()  # the real one is there
     told = threading.Event()
     with Schedule(1) as schedule:
         before = threading.active_count()
-        crew.start(scheduler.call_soon, told.set).result()
+        runner.start(scheduler.call_soon, told.set).result()
         assert told.wait(PATIENCE) and threading.active_count() <= before
         seen: list[float] = []
         scheduler.call_soon(lambda: seen.append(schedule.now))

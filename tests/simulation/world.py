@@ -84,9 +84,9 @@ class World:
             idle = sum(n["idle"] for n in counts)  # of another loop too: its place can be had
         else:
             idle = sum(n["idle"] for n in counts if n["waiting"])
-        place = plan.cap - sum(n["open"] for n in counts)
-        room = max(0, min(waiting, place) - under_way)
-        return waiting, idle, room
+        space = plan.cap - sum(n["open"] for n in counts)
+        capacity = max(0, min(waiting, space) - under_way)
+        return waiting, idle, capacity
 
     def cores(self) -> list[Any]:
         """One, or one for each event loop.  Looked at without a lock: nobody else runs."""

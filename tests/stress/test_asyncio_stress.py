@@ -21,9 +21,9 @@ from fastpool import FastPool, PoolOverloaded, PoolTimeout
 from support.helpers import (
     LIMIT,
     STRESS_OPS,
-    Crew,
     Flaky,
     Resource,
+    ThreadRunner,
     ailing,
     eventually,
     stress_ops,
@@ -124,7 +124,7 @@ async def _worker(act: Any, who: Any, done: Counter[Any]) -> None:
             done["refused"] += 1
 
 
-def _run(kind: str, crew: Crew, act: Any, act_in_thread: Any) -> Counter[Any]:
+def _run(kind: str, runner: ThreadRunner, act: Any, act_in_thread: Any) -> Counter[Any]:
     _tell()
     new_loop(kind).close()
     done: Counter[Any] = Counter()
@@ -147,18 +147,18 @@ def _run(kind: str, crew: Crew, act: Any, act_in_thread: Any) -> Counter[Any]:
         else:
             thread(index)
 
-    for task in crew.together(LOOPS + THREADS, part):
+    for task in runner.together(LOOPS + THREADS, part):
         task.result(LONG)
     return done
 
 
 @kinds
 @pytest.mark.parametrize("fairness", ["fair", "throughput"])
-def test_threads_and_tasks_keep_the_books(
+def test_threads_and_tasks_keep_the_accounts(
     kind: str,
     fairness: str,
     accounted: Any,
-    crew: Crew,
+    runner: ThreadRunner,
     fast_switching: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -175,7 +175,7 @@ def test_threads_and_tasks_keep_the_books(
         reset=unresettable,
         discard_on=ZeroDivisionError,
     )
-    done = _run(kind, crew, lambda *a: _use(pool, *a), lambda *a: _use_in_thread(pool, *a))
+    done = _run(kind, runner, lambda *a: _use(pool, *a), lambda *a: _use_in_thread(pool, *a))
     eventually(lambda: pool.stats().waiting == 0)
     eventually(lambda: pool.stats().leased == pool.stats().checking == 0)
     assert len(done) >= LOOPS * TASKS + THREADS, f"somebody never got through: {done}"
@@ -187,7 +187,7 @@ def test_threads_and_tasks_keep_the_books(
 @kinds
 @pytest.mark.parametrize("fairness", ["fair", "throughput"])
 def test_threads_and_tasks_without_hooks(
-    kind: str, fairness: str, accounted: Any, crew: Crew, fast_switching: None
+    kind: str, fairness: str, accounted: Any, runner: ThreadRunner, fast_switching: None
 ) -> None:
     """The same where a return is one call: nothing is ever closed, so nothing is made anew."""
     pool, maker = accounted(3, fairness=fairness, discard_on=())
@@ -196,7 +196,7 @@ def test_threads_and_tasks_without_hooks(
         async with pool.lease(timeout=dice.choice([0, 0.0005, 0.005, 5, 5])) as resource:
             await _hold(resource, who, dice)
 
-    _run(kind, crew, act, lambda *a: _use_in_thread(pool, *a))
+    _run(kind, runner, act, lambda *a: _use_in_thread(pool, *a))
     eventually(lambda: pool.stats().waiting == pool.stats().leased == 0)
     assert pool.close(timeout=10) is True and maker.made == maker.closed
 
@@ -205,7 +205,7 @@ def test_threads_and_tasks_without_hooks(
 @pytest.mark.parametrize("fairness", ["fair", "throughput"])
 @pytest.mark.parametrize("size", [0, 2])
 def test_every_item_arrives_once(
-    kind: str, fairness: str, size: int, crew: Crew, fast_switching: None
+    kind: str, fairness: str, size: int, runner: ThreadRunner, fast_switching: None
 ) -> None:
     """Queue use: an item put is got once or still there.  Of a put that was cancelled, or that
     timed out, either may be true."""
@@ -242,7 +242,7 @@ def test_every_item_arrives_once(
         else:
             got.append(q.get(timeout=span))
 
-    _run(kind, crew, act, act_in_thread)
+    _run(kind, runner, act, act_in_thread)
     out = Counter(got + list(q.queue))
     assert max(out.values()) == 1, "doubled"
     assert not set(sent) - set(out), "lost"
@@ -251,7 +251,7 @@ def test_every_item_arrives_once(
 
 @kinds
 @pytest.mark.measures
-def test_threads_and_tasks_get_equal_turns(kind: str, accounted: Any, crew: Crew) -> None:
+def test_threads_and_tasks_get_equal_turns(kind: str, accounted: Any, runner: ThreadRunner) -> None:
     """12 threads and 12 tasks on 4 resources, 2 ms each: fewest to most turns at least 0.9."""
     new_loop(kind).close()
     pool, _ = accounted(4)
@@ -279,7 +279,7 @@ def test_threads_and_tasks_get_equal_turns(kind: str, accounted: Any, crew: Crew
         await asyncio.gather(*(task(12 + n) for n in range(12)))
 
     for index in range(12):
-        crew.start(thread, index)
+        runner.start(thread, index)
     run_in(kind, main(), 30)
-    crew.finish()
+    runner.finish()
     assert min(turns) >= 0.9 * max(turns), turns

@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from fastpool import ObjectCache, _core
-from support.helpers import LIMIT, Crew, eventually, stress_ops
+from support.helpers import LIMIT, ThreadRunner, eventually, stress_ops
 
 OPS = stress_ops(20_000)
 THREADS = 4
@@ -54,7 +54,7 @@ class Returner:
         self.held.give(self.owner, self.things)
 
 
-def test_a_cache_keeps_its_books(crew: Crew, fast_switching: None) -> None:
+def test_a_cache_keeps_its_accounts(runner: ThreadRunner, fast_switching: None) -> None:
     """Threads that end, caches that end, objects returned by finalisers, epochs at any moment."""
     Owned.made, Owned.ended = [], []
     caches = [ObjectCache(Owned) for _ in range(2)]
@@ -78,7 +78,7 @@ def test_a_cache_keeps_its_books(crew: Crew, fast_switching: None) -> None:
     def come_and_go(index: int) -> None:
         dice = random.Random(SEED + index)
         for _ in range(10):
-            thread = Crew()
+            thread = ThreadRunner()
             thread.start(borrow, dice, OPS // THREADS // 10)
             thread.finish(60)
 
@@ -91,8 +91,8 @@ def test_a_cache_keeps_its_books(crew: Crew, fast_switching: None) -> None:
             brief = ObjectCache(Owned)
             brief.put(brief.get())
 
-    disturber = crew.start(disturb)
-    for worker in crew.together(THREADS, come_and_go):
+    disturber = runner.start(disturb)
+    for worker in runner.together(THREADS, come_and_go):
         worker.result(120)
     over.set()
     disturber.result()

@@ -23,9 +23,9 @@ from support.helpers import (
     GIL,
     LIMIT,
     STRESS_OPS,
-    Crew,
     Flaky,
     Resource,
+    ThreadRunner,
     ailing,
     consistent,
     eventually,
@@ -40,7 +40,7 @@ THREADS = 8
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(LIMIT + OPS // 1000)]
 
 
-def _run(crew: Crew, act: Callable[[random.Random, int], None], ops: int = OPS) -> None:
+def _run(runner: ThreadRunner, act: Callable[[random.Random, int], None], ops: int = OPS) -> None:
     """THREADS threads make so many operations in all, each with its own sequence of choices."""
     print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
 
@@ -49,7 +49,7 @@ def _run(crew: Crew, act: Callable[[random.Random, int], None], ops: int = OPS) 
         for _ in range(ops // THREADS):
             act(dice, index)
 
-    for task in crew.together(THREADS, work):
+    for task in runner.together(THREADS, work):
         task.result(45 + OPS // 1000)
 
 
@@ -77,7 +77,7 @@ def _hold(resource: Resource, index: int, dice: random.Random) -> None:
 )
 @pytest.mark.parametrize("size", [0, 2])
 def test_a_queue_passes_every_item_exactly_once(
-    make: Any, size: int, crew: Crew, fast_switching: None
+    make: Any, size: int, runner: ThreadRunner, fast_switching: None
 ) -> None:
     """Puts and gets of every form, with timeouts: what went in came out or is still there."""
     q = make(size)
@@ -96,7 +96,7 @@ def test_a_queue_passes_every_item_exactly_once(
         except (queue.Empty, queue.Full):
             pass
 
-    _run(crew, act)
+    _run(runner, act)
     rest = list(q.queue)
     assert q.qsize() == len(rest) and (not size or len(rest) <= size)
     out = Counter(item for items in (*received, rest) for item in items)
@@ -106,9 +106,9 @@ def test_a_queue_passes_every_item_exactly_once(
 
 @pytest.mark.parametrize("fairness", ["fair", "throughput"])
 @pytest.mark.parametrize("order", ["lifo", "fifo"])
-def test_a_pool_keeps_its_books(
+def test_a_pool_keeps_its_accounts(
     accounted: Any,
-    crew: Crew,
+    runner: ThreadRunner,
     fast_switching: None,
     caplog: pytest.LogCaptureFixture,
     fairness: str,
@@ -167,21 +167,21 @@ def test_a_pool_keeps_its_books(
         except (PoolTimeout, PoolOverloaded, Flaky.Failure, ZeroDivisionError):
             pass
 
-    _run(crew, act)
+    _run(runner, act)
     pool.resume()
     eventually(lambda: pool.stats().leased == 0 and pool.stats().waiting == 0)
     assert min(turns) > 0
     assert maker.made > 10
 
 
-def test_closing_in_the_middle_loses_nothing(crew: Crew, fast_switching: None) -> None:
+def test_closing_in_the_middle_loses_nothing(runner: ThreadRunner, fast_switching: None) -> None:
     """Pool after pool is closed under load: all is closed once, everybody leaves, in time."""
     rounds = max(5, OPS // 2000)
 
     def one_round(number: int) -> None:
         maker = Flaky(cap=3)
         pool: Any = FastPool(3, factory=maker, max_waiting=20)
-        threads = Crew()
+        threads = ThreadRunner()
         go = threading.Barrier(5)
 
         def work(index: int) -> None:
@@ -213,7 +213,7 @@ def test_closing_in_the_middle_loses_nothing(crew: Crew, fast_switching: None) -
         one_round(number)
 
 
-def test_nested_holds_neither_hang_nor_leak(accounted: Any, crew: Crew) -> None:
+def test_nested_holds_neither_hang_nor_leak(accounted: Any, runner: ThreadRunner) -> None:
     """Threads that take a second resource while they hold one: an error or a turn, never a loss."""
     pool, maker = accounted(3)
     errors: Counter[str] = Counter()
@@ -231,12 +231,12 @@ def test_nested_holds_neither_hang_nor_leak(accounted: Any, crew: Crew) -> None:
         except (PoolTimeout, PoolDeadlock) as error:
             errors[type(error).__name__] += 1
 
-    _run(crew, act, OPS // 10)  # most of them wait
+    _run(runner, act, OPS // 10)  # most of them wait
     assert errors["PoolDeadlock"] == 0, "nobody held all three"
     assert pool.stats().leased == 0
 
 
-def test_waiters_that_give_up_leave_the_line_whole(accounted: Any, crew: Crew) -> None:
+def test_waiters_that_give_up_leave_the_queue_whole(accounted: Any, runner: ThreadRunner) -> None:
     """Timeouts at about the moment of the hand-off: each resource is with one, or back."""
     pool, maker = accounted(1)
 
@@ -248,12 +248,12 @@ def test_waiters_that_give_up_leave_the_line_whole(accounted: Any, crew: Crew) -
         _hold(resource, index, dice)
         pool.put(resource)
 
-    _run(crew, act)
+    _run(runner, act)
     assert pool.stats().leased == 0 and maker.made == 1
 
 
 @pytest.mark.skipif(GIL, reason="needs threads that run at the same time")
-def test_threads_in_parallel_share_by_owner_word(accounted: Any, crew: Crew) -> None:
+def test_threads_in_parallel_share_by_owner_word(accounted: Any, runner: ThreadRunner) -> None:
     """On a free-threaded build: hot pairs through bound methods, one holder at a time."""
     pool, _ = accounted(3)
 
@@ -266,5 +266,5 @@ def test_threads_in_parallel_share_by_owner_word(accounted: Any, crew: Crew) -> 
             resource.holder = None
             put(resource)
 
-    for task in crew.together(2, work):
+    for task in runner.together(2, work):
         task.result(45 + OPS // 1000)

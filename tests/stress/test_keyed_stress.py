@@ -17,13 +17,21 @@ import pytest
 
 import fastpool
 from fastpool import _core
-from support.helpers import LIMIT, PATIENCE, STRESS_OPS, Crew, consistent, eventually, stress_ops
+from support.helpers import (
+    LIMIT,
+    PATIENCE,
+    STRESS_OPS,
+    ThreadRunner,
+    consistent,
+    eventually,
+    stress_ops,
+)
 from support.keyed_factories import KeyedMaker
 
 OPS = stress_ops(3000, share=0.1)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(10**6)))
 THREADS, LOOPS, TASKS = 5, 2, 6  # each makes as many turns
-TURNS = max(1, OPS // (THREADS + LOOPS * TASKS))
+ROUND_TRIPS = max(1, OPS // (THREADS + LOOPS * TASKS))
 LONG = 3 * PATIENCE  # a timeout that is reached by a bug alone
 
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(LIMIT + OPS // 20)]
@@ -59,7 +67,7 @@ def one_act(rng: random.Random) -> tuple[str, float | None, str]:
 
 def threads_turn(pool: Any, seed: str, counts: list[int]) -> None:
     rng = random.Random(seed)
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         key, timeout, end = one_act(rng)
         try:
             with pool.lease(key, LONG if timeout is None else timeout) as resource:
@@ -92,7 +100,7 @@ async def tasks_turn(pool: Any, seed: str, counts: list[int]) -> None:
                 raise OSError
         counts[0] += 1
 
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         key, timeout, end = one_act(rng)
         task = asyncio.create_task(act(key, timeout, end))
         try:
@@ -109,7 +117,7 @@ async def tasks_turn(pool: Any, seed: str, counts: list[int]) -> None:
 @pytest.mark.parametrize("total, per_key, idle, idle_per_key", SHAPES)
 def test_nothing_is_lost_and_no_limit_exceeded(
     total: int | None, per_key: int, idle: int | None, idle_per_key: int | None,
-    crew: Crew, fast_switching: None,
+    runner: ThreadRunner, fast_switching: None,
 ) -> None:  # fmt: skip
     infinity = float("inf")
     maker = KeyedMaker(total or infinity, per_key)
@@ -122,20 +130,22 @@ def test_nothing_is_lost_and_no_limit_exceeded(
     )
     counts = [[0] for _ in range(THREADS + 1)]
     print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
-    busy = [crew.start(threads_turn, pool, f"{SEED} thread {n}", counts[n]) for n in range(THREADS)]
+    busy = [
+        runner.start(threads_turn, pool, f"{SEED} thread {n}", counts[n]) for n in range(THREADS)
+    ]
 
     async def many(loop: int) -> None:
         turns = (tasks_turn(pool, f"{SEED} {loop} {n}", counts[-1]) for n in range(TASKS))
         await asyncio.gather(*turns)
 
-    busy += [crew.start(asyncio.run, many(loop)) for loop in range(LOOPS)]
+    busy += [runner.start(asyncio.run, many(loop)) for loop in range(LOOPS)]
     while any(one.running for one in busy):
         stats = pool.stats()
         assert consistent(stats), stats
         assert all(one.open <= per_key for one in stats.keys.values()), stats
         time.sleep(0.01)
-    crew.finish()
-    assert sum(count[0] for count in counts) > TURNS
+    runner.finish()
+    assert sum(count[0] for count in counts) > ROUND_TRIPS
     assert not maker.faults, maker.faults[:3]
 
     stats = eventually(lambda: (s := pool.stats()) and s.idle == s.open and s)
@@ -159,7 +169,7 @@ def test_nothing_is_lost_and_no_limit_exceeded(
     eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith(names)])
 
 
-def test_forgotten_keys_leave_nothing(crew: Crew) -> None:
+def test_forgotten_keys_leave_nothing(runner: ThreadRunner) -> None:
     """Thousands of keys, each used once by one of several threads: only what is open is known."""
     maker, uses = KeyedMaker(20, 2), max(10, OPS // 15)
     with fastpool.KeyedPool(maker, max_total=20, max_per_key=2) as pool:
@@ -170,8 +180,8 @@ def test_forgotten_keys_leave_nothing(crew: Crew) -> None:
                 with pool.lease(key, LONG) as resource:
                     assert resource.key == key
 
-        crew.together(4, use)
-        crew.finish()
+        runner.together(4, use)
+        runner.finish()
         stats = eventually(lambda: (s := pool.stats()) and s.open == len(s.keys) and s)
         manager = _core.manager(pool, "test")
         eventually(lambda: len(manager.cores) == len(pool.stats().keys))

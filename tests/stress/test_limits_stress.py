@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolDeadlock, PoolOverloaded, PoolTimeout, WeightedSemaphore, WorkerPool
-from support.helpers import LIMIT, QUICK, STRESS_OPS, Crew, stress_ops
+from support.helpers import LIMIT, QUICK, STRESS_OPS, ThreadRunner, stress_ops
 
 OPS = stress_ops(50_000)
 SEED = int(os.environ.get("FASTPOOL_STRESS_SEED", random.randrange(2**32)))
@@ -47,7 +47,7 @@ def span(dice: random.Random) -> float | None:
     return dice.choice([None, None, 0.0, 0.0001, 0.002])
 
 
-def test_semaphore(crew: Crew) -> None:
+def test_semaphore(runner: ThreadRunner) -> None:
     """Threads, and tasks of two loops that are cancelled at any time."""
     print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
     semaphore = WeightedSemaphore(SIZE)
@@ -104,8 +104,8 @@ def test_semaphore(crew: Crew) -> None:
     def loop(number: int) -> None:
         asyncio.run(tasks(random.Random(SEED - number)))
 
-    running = [crew.start(thread, number) for number in range(THREADS)]
-    running += [crew.start(loop, number) for number in range(LOOPS)]
+    running = [runner.start(thread, number) for number in range(THREADS)]
+    running += [runner.start(loop, number) for number in range(LOOPS)]
     for each in running:
         each.result(50 + OPS // 500)
     assert (semaphore.in_use, semaphore.waiting, held.now) == (0, 0, 0) and held.peak == SIZE
@@ -113,7 +113,7 @@ def test_semaphore(crew: Crew) -> None:
 
 
 @pytest.mark.parametrize("max_queue", [0, 3])
-def test_worker_pool(crew: Crew, max_queue: int) -> None:
+def test_worker_pool(runner: ThreadRunner, max_queue: int) -> None:
     """Submitters of all kinds, workers that end when idle, tasks that are cancelled or submit more:
     each future gets an outcome, and never are more tasks under way than may be."""
     print(f"FASTPOOL_STRESS_OPS={STRESS_OPS or OPS} FASTPOOL_STRESS_SEED={SEED}")
@@ -176,8 +176,8 @@ def test_worker_pool(crew: Crew, max_queue: int) -> None:
     def loop(number: int) -> None:
         asyncio.run(tasks(random.Random(SEED - number)))
 
-    running = [crew.start(thread, number) for number in range(THREADS)]
-    running.append(crew.start(loop, 0))
+    running = [runner.start(thread, number) for number in range(THREADS)]
+    running.append(runner.start(loop, 0))
     for each in running:
         each.result(50 + OPS // 500)
     pool.shutdown()

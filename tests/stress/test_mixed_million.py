@@ -23,10 +23,10 @@ from fastpool import PoolOverloaded, PoolTimeout
 from support.helpers import (
     QUICK,
     STRESS_OPS,
-    Crew,
     Flaky,
     Maker,
     Resource,
+    ThreadRunner,
     ailing,
     eventually,
     stress_ops,
@@ -249,7 +249,7 @@ def test_random_operations_of_threads_and_loops(
     fairness: str,
     factory: str,
     accounted: Any,
-    crew: Crew,
+    runner: ThreadRunner,
     fast_switching: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -306,7 +306,7 @@ def test_random_operations_of_threads_and_loops(
             actors[LOOPS * TASKS + index - LOOPS].run_thread()
 
     start = time.perf_counter()
-    for task in crew.together(LOOPS + threads, part):
+    for task in runner.together(LOOPS + threads, part):
         task.result(LIMIT)
     took = time.perf_counter() - start
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolError, PoolTimeout, SharedPool
-from support.helpers import LIMIT, Crew, Flaky, consistent, eventually, stress_ops
+from support.helpers import LIMIT, Flaky, ThreadRunner, consistent, eventually, stress_ops
 
 OPS = stress_ops(20_000)
 THREADS, LOOPS, TASKS = 4, 2, 6
@@ -28,8 +28,8 @@ def note(pool: Any, held: list[int]) -> None:
 
 
 @pytest.mark.parametrize("fairness", ["fair", "throughput"])
-def test_a_shared_pool_keeps_its_books(
-    crew: Crew, fast_switching: None, caplog: pytest.LogCaptureFixture, fairness: str
+def test_a_shared_pool_keeps_its_accounts(
+    runner: ThreadRunner, fast_switching: None, caplog: pytest.LogCaptureFixture, fairness: str
 ) -> None:
     """Leases, gets, discards, failures, cancels, drains, renewals and resizes at random."""
     caplog.set_level(logging.CRITICAL, "fastpool")
@@ -113,10 +113,10 @@ def test_a_shared_pool_keeps_its_books(
         await asyncio.gather(struck(1000 + number), *every)
 
     for number in range(THREADS):
-        crew.start(thread, number)
+        runner.start(thread, number)
     for number in range(LOOPS):
-        crew.start(lambda n=number: asyncio.run(tasks(n)))
-    crew.finish(within=LIMIT - 30)
+        runner.start(lambda n=number: asyncio.run(tasks(n)))
+    runner.finish(within=LIMIT - 30)
     eventually(lambda: pool.stats().waiting == 0)
     assert pool.stats().leases == 0 and pool.stats().draining == 0, pool.stats()
     assert counts and pool.close(timeout=10) is True
@@ -124,7 +124,9 @@ def test_a_shared_pool_keeps_its_books(
     assert consistent(pool.stats())
 
 
-def test_all_slots_are_there_after_a_storm_of_time_outs(crew: Crew, fast_switching: None) -> None:
+def test_all_slots_are_there_after_a_storm_of_time_outs(
+    runner: ThreadRunner, fast_switching: None
+) -> None:
     """Waiters that give up at the very moment when a slot comes back."""
     pool: Any = SharedPool(object, items=1, slots=2)
 
@@ -137,8 +139,8 @@ def test_all_slots_are_there_after_a_storm_of_time_outs(crew: Crew, fast_switchi
             except PoolTimeout:
                 pass
 
-    crew.together(8, thread)
-    crew.finish(within=LIMIT - 30)
+    runner.together(8, thread)
+    runner.finish(within=LIMIT - 30)
     leases = [pool.acquire(timeout=0) for _ in range(2)]
     with pytest.raises(PoolTimeout):
         pool.acquire(timeout=0)

@@ -35,7 +35,7 @@ def _hushed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "fastpool")  # each failing reset is a line
 
 
-def _judge(world: World, how: str) -> list[Event]:
+def _check(world: World, how: str) -> list[Event]:
     """Plays it; fails with its seed and the end of its history."""
     try:
         events = world.play()
@@ -70,7 +70,7 @@ def test_no_world_goes_wrong(shape: str, fair: bool) -> None:
     kinds: Counter[str] = Counter()
     for seed in range(SEED, SEED + WORLDS):
         world = World(seed, Plan.by_chance(seed, fair=fair, **SHAPES[shape]))
-        kinds.update(event.kind for event in _judge(world, f"{shape} fair={fair}"))
+        kinds.update(event.kind for event in _check(world, f"{shape} fair={fair}"))
     for kind in ("give", "join", "leave", "fail", "close", "quiet") * (not QUICK):
         assert kinds[kind] > WORLDS / 10, f"hardly a world had a {kind}: {kinds}"
 
@@ -84,7 +84,7 @@ def test_a_seed_repeats_itself(shape: str, fair: bool) -> None:
 
         def played(seed: int = seed) -> tuple[Event, ...]:
             plan = Plan.by_chance(seed, fair=fair, **SHAPES[shape])
-            return tuple(_judge(World(seed, plan), f"{shape} fair={fair}"))
+            return tuple(_check(World(seed, plan), f"{shape} fair={fair}"))
 
         history = played()
         assert played() == history, f"seed {seed} gave two histories"
@@ -154,5 +154,5 @@ def _struck(
         setattr(plan, name, value)
     world = World(seed, plan)
     world.victim, world.strike = act, (k, when)
-    _judge(world, f"{act.__name__} cancelled {when} at step {k}, {hooks}, fair={fair}")
+    _check(world, f"{act.__name__} cancelled {when} at step {k}, {hooks}, fair={fair}")
     return world.hit

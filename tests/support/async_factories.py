@@ -104,19 +104,19 @@ class AsyncMaker:
         return thing
 
     async def check(self, thing: Thing) -> Any:
-        self._at_home("check", thing)
+        self._on_own_loop("check", thing)
         self.checks.append(thing)
         return await self._act("check")
 
     async def reset(self, thing: Thing) -> None:
-        self._at_home("reset", thing)
+        self._on_own_loop("reset", thing)
         if thing.holder is not None:
             self.faults.append(f"{thing} reset while {thing.holder} holds it")
         self.resets.append(thing)
         await self._act("reset")
 
     async def close(self, thing: Thing) -> None:
-        self._at_home("close", thing)
+        self._on_own_loop("close", thing)
         if thing.holder is not None:
             self.faults.append(f"{thing} closed while {thing.holder} holds it")
         try:
@@ -128,7 +128,7 @@ class AsyncMaker:
                 thing.closed = True
                 self.closings.append(thing)
 
-    def _at_home(self, hook: str, thing: Thing) -> None:
+    def _on_own_loop(self, hook: str, thing: Thing) -> None:
         if asyncio.get_running_loop() is not thing.loop:
             self.faults.append(f"{hook} of {thing} on another loop")
 
@@ -170,7 +170,7 @@ class AsyncMaker:
                 self.faults.append(f"{thing} lent to a task of another loop")
         thing.holder = holder
 
-    def settle_accounts(self) -> None:
+    def check_accounts(self) -> None:
         """At the end: what was made is closed, or its loop is."""
         assert self.open == 0, [t for t in self.all if not t.closed and not t.loop.is_closed()]
         assert self.running == 0
@@ -274,7 +274,7 @@ def accounted(
         pool.close(timeout=0)
         eventually(lambda: pool.stats().open == 0)
         stats = pool.stats()
-        maker.settle_accounts()
+        maker.check_accounts()
         assert stats.closed_total == stats.created == maker.made, (stats, maker.made)
 
 
@@ -284,19 +284,23 @@ def quiet() -> Iterator[None]:
     anything is raised where nobody can catch it."""
     said: list[str] = []
 
-    class Ear(logging.Handler):
+    class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             said.append(self.format(record))
 
-    ear, log, before = Ear(logging.WARNING), logging.getLogger("asyncio"), sys.unraisablehook
-    log.addHandler(ear)
+    listener, log, before = (
+        Listener(logging.WARNING),
+        logging.getLogger("asyncio"),
+        sys.unraisablehook,
+    )
+    log.addHandler(listener)
     sys.unraisablehook = lambda unraisable: said.append(f"{unraisable.exc_value!r} ignored")
     try:
         yield
         gc.collect()
     finally:
         sys.unraisablehook = before
-        log.removeHandler(ear)
+        log.removeHandler(listener)
     assert not said, said
 
 

@@ -25,7 +25,7 @@ UNSET: Any = object()  # an argument that was not given: the default is the pool
 
 
 @dataclass(frozen=True)
-class Face:
+class CallerKind:
     """Who makes the calls of a test.  Its main thread is caller 0."""
 
     name: str
@@ -36,16 +36,16 @@ class Face:
         return self.name
 
 
-THREADS = Face("threads", None, lambda n: False)
+THREADS = CallerKind("threads", None, lambda n: False)
 TASKS = [
-    Face("tasks", "asyncio", lambda n: True),
-    Face("tasks-uvloop", "uvloop", lambda n: True),
+    CallerKind("tasks", "asyncio", lambda n: True),
+    CallerKind("tasks-uvloop", "uvloop", lambda n: True),
 ]
 #: Every second caller is a task, which makes a difference if there is more than one.
 MIXED = [
-    Face("mixed", "asyncio", lambda n: n % 2 == 1),
-    Face("mixed-turned", "asyncio", lambda n: n % 2 == 0),
-    Face("mixed-uvloop", "uvloop", lambda n: n % 2 == 1),
+    CallerKind("mixed", "asyncio", lambda n: n % 2 == 1),
+    CallerKind("mixed-swapped", "asyncio", lambda n: n % 2 == 0),
+    CallerKind("mixed-uvloop", "uvloop", lambda n: n % 2 == 1),
 ]
 
 
@@ -123,9 +123,9 @@ class Caller:
 class Stage:
     """The event loop of one test, with the callers that are tasks on it."""
 
-    def __init__(self, face: Face) -> None:
-        self.face = face
-        self.loop = new_loop(face.loop or "asyncio")
+    def __init__(self, caller_kind: CallerKind) -> None:
+        self.caller_kind = caller_kind
+        self.loop = new_loop(caller_kind.loop or "asyncio")
         self.loop.set_exception_handler(lambda _, context: self.faults.append(context))
         self.faults: list[dict[str, Any]] = []
         self.callers: list[Caller] = []
@@ -154,7 +154,7 @@ class Stage:
                 number = 0
             else:
                 number = self._count = self._count + 1
-            if not self.face.tasks(number):
+            if not self.caller_kind.tasks(number):
                 return None
             caller = Caller(self.loop)
             self.callers.append(caller)
@@ -194,10 +194,10 @@ class Stage:
 _stage: Stage | None = None
 
 
-def begin(face: Face) -> Stage | None:
+def begin(caller_kind: CallerKind) -> Stage | None:
     """From here on pools are used through this face; ``end`` the stage if there is one."""
     global _stage
-    _stage = None if face is THREADS else Stage(face)
+    _stage = None if caller_kind is THREADS else Stage(caller_kind)
     return _stage
 
 

@@ -63,7 +63,7 @@ def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
     return value
 
 
-def housekept() -> None:
+def wait_for_scheduler() -> None:
     """Wait until the housekeeper has done what it was told to before."""
     done = threading.Event()
     scheduler.call_soon(done.set)
@@ -97,7 +97,7 @@ def settled(pool: Any) -> None:
 
     def quiet() -> bool:
         before = all(each.wait_idle(0) for each in workers)
-        housekept()
+        wait_for_scheduler()
         return before and all(each.wait_idle(0) for each in workers)
 
     eventually(quiet)
@@ -162,7 +162,7 @@ class Task:
         return "".join(traceback.format_stack(frame)) if frame else "(ended)"
 
 
-class Crew:
+class ThreadRunner:
     """The threads of one test. What one of them raises and nobody looked at fails the test."""
 
     def __init__(self) -> None:
@@ -325,12 +325,12 @@ def consistent(stats: Any) -> bool:
     return parts == stats.open and (stats.maxsize == 0 or stats.open <= stats.maxsize)
 
 
-def works(pool: Any, places: int) -> None:
-    """Prove that nothing was lost: `places` leases at once are given, no more, all come back."""
-    leases = [pool.acquire(timeout=PATIENCE) for _ in range(places)]
-    assert len({id(lease.resource) for lease in leases}) == places
+def works(pool: Any, slots: int) -> None:
+    """Prove that nothing was lost: `slots` leases at once are given, no more, all come back."""
+    leases = [pool.acquire(timeout=PATIENCE) for _ in range(slots)]
+    assert len({id(lease.resource) for lease in leases}) == slots
     stats = pool.stats()
-    assert stats.leased == places and consistent(stats), stats
+    assert stats.leased == slots and consistent(stats), stats
     for lease in leases:
         lease.release()
     assert pool.stats().leased == 0

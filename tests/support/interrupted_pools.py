@@ -100,7 +100,7 @@ Act = Callable[[Any], Any]
 Scene = tuple[Make, Act]
 
 
-class Judge:
+class Checker:
     """The other thread."""
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ def endure(name: str, make: Make, act: Act) -> None:
 def attend(name: str, make: Make, act: Act, handler: Act) -> None:
     """A handler that raises nothing, at the moments of ``act(make())``: it gets through, and so
     does what it has interrupted."""
-    judge, point, wrong = Judge(), 1 + sum(map(ord, name)) % EVERY, list[str]()
+    checker, point, wrong = Checker(), 1 + sum(map(ord, name)) % EVERY, list[str]()
     handled = 0
     while len(wrong) < ENOUGH:
         world, failures = make(), list[BaseException]()
@@ -163,16 +163,16 @@ def attend(name: str, make: Make, act: Act, handler: Act) -> None:
 
         struck = strike(point, lambda world=world: act(world), handle)
         world.settle()
-        found = judge.ask(world.look)
+        found = checker.ask(world.look)
         if failures or found or (struck is not None and struck.raised):
             wrong.append(f"moment {point}, {struck}: {found or failures or 'the call has failed'}")
             if found:
-                judge = Judge()
+                checker = Checker()
         if struck is None:
             break
         handled += 1
         point += EVERY
-    judge.inbox.put(None)
+    checker.inbox.put(None)
     print(f"{name}: {handled} handlers")
     assert not wrong, "\n".join([f"{len(wrong)} of {handled} handlers:", *wrong])
 
@@ -198,17 +198,17 @@ def unlocked(make: Make, act: Act) -> None:
 
 def _strike_all(make: Make, act: Act, point: int) -> tuple[int, list[str]]:
     """How many strikes there were, from this moment on, and what was wrong after them."""
-    judge, strikes, wrong = Judge(), 0, list[str]()
+    checker, strikes, wrong = Checker(), 0, list[str]()
     while len(wrong) < ENOUGH:
         world = make()
         struck = strike(point, lambda world=world: act(world))
         world.settle()
-        if found := judge.ask(world.look):
+        if found := checker.ask(world.look):
             wrong.append(f"moment {point}, {struck and struck.where}: {found}")
-            judge = Judge()
+            checker = Checker()
         if struck is None:
             break
         strikes += 1
         point += EVERY
-    judge.inbox.put(None)
+    checker.inbox.put(None)
     return strikes, wrong

@@ -34,7 +34,7 @@ class KeyedMaker:
         self.total, self.per_key = total, per_key
         self.all: list[KeyedResource] = []
         self.closings: list[KeyedResource] = []
-        self.places: Counter[Any] = Counter()
+        self.capacity: Counter[Any] = Counter()
         self.gates: dict[Any, threading.Event] = {}
         self.broken: dict[Any, BaseException] = {}
         self.calls: list[Any] = []
@@ -44,17 +44,17 @@ class KeyedMaker:
     def __call__(self, key: Any) -> KeyedResource:
         with self._lock:
             self.calls.append(key)
-            self.places[key] += 1
-            if self.places[key] > self.per_key:
-                self.faults.append(f"{self.places[key]} of {key!r} exceed {self.per_key}")
-            if self.places.total() > self.total:
-                self.faults.append(f"{self.places.total()} exceed {self.total}")
+            self.capacity[key] += 1
+            if self.capacity[key] > self.per_key:
+                self.faults.append(f"{self.capacity[key]} of {key!r} exceed {self.per_key}")
+            if self.capacity.total() > self.total:
+                self.faults.append(f"{self.capacity.total()} exceed {self.total}")
         gate = self.gates.get(key)
         opened = gate is None or gate.wait(3 * PATIENCE)
         with self._lock:
             failure = self.broken.get(key)
             if failure is not None or not opened:
-                self.places[key] -= 1
+                self.capacity[key] -= 1
                 raise failure or AssertionError("nobody opened the gate of the factory")
             resource = KeyedResource(self, key, len(self.all))
             self.all.append(resource)
@@ -68,7 +68,7 @@ class KeyedMaker:
                 self.faults.append(f"{resource} closed while {resource.holder} holds it")
             resource.closed = True
             self.closings.append(resource)
-            self.places[resource.key] -= 1
+            self.capacity[resource.key] -= 1
 
     @property
     def made(self) -> int:

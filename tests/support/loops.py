@@ -60,7 +60,7 @@ async def queued(pool: Any, n: int, work: Awaitable[Any]) -> asyncio.Task[Any]:
     return task  # type: ignore[return-value]
 
 
-def lined_up(queue: Any) -> int:
+def queued_up(queue: Any) -> int:
     """How many getters and putters wait in the lines of a queue; it has no statistics."""
     core, _, _ = _core.asks(queue, None)
     return int(core.waiting)

@@ -192,12 +192,12 @@ def play(
 ) -> Balance:
     with GrpcServer() as server, sync_opener(server.target) as channel:
         run, settled = Run(server.target, operations, seed), threading.Event()
-        crew = [threading.Thread(target=run.thread, args=(channel, i)) for i in range(THREADS)]
+        runner = [threading.Thread(target=run.thread, args=(channel, i)) for i in range(THREADS)]
         loops = [
             threading.Thread(target=lambda i=i: asyncio.run(run.loop(aio_opener, i, settled)))
             for i in range(LOOPS)
         ]
-        for thread in crew + loops:
+        for thread in runner + loops:
             thread.daemon = True
             thread.start()
         limit = time.monotonic() + LONGEST
@@ -211,7 +211,7 @@ def play(
         running = quiet(lambda: server.counts().running)
         held = quiet(lambda: balance(server, channel))
         settled.set()
-        for thread in crew + loops:
+        for thread in runner + loops:
             thread.join(10)
         if run.errors:
             raise run.errors[0]
@@ -227,7 +227,7 @@ def quiet(count: Callable[[], int], patience: float = 5.0) -> int:
     return left
 
 
-def own_books(server: GrpcServer, channel: Any) -> int:
+def own_accounts(server: GrpcServer, channel: Any) -> int:
     """Slots that are counted though no call runs, or else those that no call can have any more."""
     now = counters(server.target)
     return now.in_use + now.waiting or unusable(server, channel)
@@ -252,7 +252,7 @@ def g8(effort: Effort) -> Iterator[Figure]:
         return play(
             lambda target: shared(target, **capped),
             lambda target: aio_shared(target, **capped),
-            own_books,
+            own_accounts,
             effort.operations,
             seed=1,
         )

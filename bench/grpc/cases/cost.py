@@ -118,10 +118,10 @@ def crowds(methods: Mapping[str, Method], rounds: int) -> Samples:
         for _ in range(CALLS):
             method(MESSAGE, timeout=PATIENCE)
 
-    with ThreadPoolExecutor(THREADS) as crew:
+    with ThreadPoolExecutor(THREADS) as runner:
         for name, counts in rounds_of(list(methods), rounds, 3):
             with Clock(THREADS * CALLS) as clock:
-                wait([crew.submit(work, methods[name]) for _ in range(THREADS)])
+                wait([runner.submit(work, methods[name]) for _ in range(THREADS)])
             if counts:
                 taken[name].append(clock.sample)
     return taken

@@ -152,10 +152,10 @@ def crowd(open_channel: Callable[[], Any], threads: int = 300, each: int = 7) ->
             with counting:
                 outcomes.update(mine)
 
-        crew = [threading.Thread(target=work) for _ in range(threads)]
-        for thread in crew:
+        runner = [threading.Thread(target=work) for _ in range(threads)]
+        for thread in runner:
             thread.start()
-        for thread in crew:
+        for thread in runner:
             thread.join()
     return Burst(0.0, 0.0, outcomes)
 

@@ -91,10 +91,10 @@ def under_load(rotated: Callable[[str, float], Any], seconds: float) -> Served:
                 pass
 
         calls = [short] * CALLERS + [long] * READERS
-        crew = [threading.Thread(target=work, args=(call,)) for call in calls]
-        for thread in crew:
+        runner = [threading.Thread(target=work, args=(call,)) for call in calls]
+        for thread in runner:
             thread.start()
-        for thread in crew:
+        for thread in runner:
             thread.join()
         return Served(len(failed), len(done), server.counts().peers)
 

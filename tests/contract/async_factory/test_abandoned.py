@@ -49,7 +49,7 @@ class TestLosses:
             eventually(lambda: len(maker.closings) == 1)
             other.call(lease.release)
             eventually(lambda: len(maker.closings) == 2)
-            maker.settle_accounts()
+            maker.check_accounts()
 
     def test_a_pool_collected_after_its_loop(self, collect: Any) -> None:
         """Nothing is open then: no warning."""
@@ -58,7 +58,7 @@ class TestLosses:
         run_in("asyncio", use(pool))
         del pool
         collect()
-        maker.settle_accounts()
+        maker.check_accounts()
 
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     @pytest.mark.parametrize("end", ["close", "drop", "loop"])

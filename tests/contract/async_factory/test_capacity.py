@@ -10,21 +10,21 @@ import pytest
 from fastpool import FastPool, PoolOverloaded, PoolTimeout, _core
 from fastpool.pool import _per_loop
 from support.async_factories import AsyncMaker, Hang, LoopThread, accounted, threads, use
-from support.helpers import PATIENCE, Crew, eventually, housekept, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, states, wait_for_scheduler
 from support.loops import KINDS
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 HOUR = 3600.0
 
 
-def lined_up(pool: Any, loop: LoopThread, *works: Any) -> list[Any]:
+def queued_up(pool: Any, loop: LoopThread, *works: Any) -> list[Any]:
     """Starts them one after the other; each waits."""
     waits = []
     for work in works:
         before = pool.stats().waiting
         waits.append(loop.start(work))
         eventually(lambda n=before: pool.stats().waiting == n + 1)
-        housekept()
+        wait_for_scheduler()
     return waits
 
 
@@ -37,7 +37,7 @@ class TestWhoOpens:
         with accounted(2) as (pool, maker), threads(kind, 2) as (one, other):
             lease = one.run(pool.aacquire())
             pool.suspend()
-            waits = lined_up(pool, one, use(pool)) + lined_up(pool, other, use(pool))
+            waits = queued_up(pool, one, use(pool)) + queued_up(pool, other, use(pool))
             assert maker.calls == 1  # none while suspended
             pool.resume()
             eventually(lambda: maker.made >= 2)
@@ -55,9 +55,9 @@ class TestWhoOpens:
             hangs = [Hang(), Hang()]
             maker.script["create"] += hangs
             waits = [
-                *lined_up(pool, one, use(pool)),
-                *lined_up(pool, other, use(pool)),
-                *lined_up(pool, one, use(pool)),
+                *queued_up(pool, one, use(pool)),
+                *queued_up(pool, other, use(pool)),
+                *queued_up(pool, one, use(pool)),
             ]
             pool.resume()
             for hang in hangs:
@@ -79,9 +79,9 @@ class TestWhoOpens:
         ):
             hang = Hang()
             maker.script["create"].append(hang)
-            waits = lined_up(pool, one, use(pool))
+            waits = queued_up(pool, one, use(pool))
             assert hang.begun.wait(PATIENCE)
-            waits += lined_up(pool, other, use(pool))
+            waits += queued_up(pool, other, use(pool))
             other.call(str)
             assert maker.calls == 1
             hang.let_go()
@@ -96,9 +96,9 @@ class TestWhoOpens:
             pool.suspend()
             with pytest.raises(PoolTimeout):
                 one.run(use(pool, timeout=0))
-            housekept()
+            wait_for_scheduler()
             pool.resume()
-            housekept()
+            wait_for_scheduler()
             one.call(str)
             assert maker.calls == 0
 
@@ -129,12 +129,12 @@ class TestWhatIsClosed:
             hangs = [Hang(), Hang()]
             maker.script["close"] += hangs
             pool.suspend()
-            waits = lined_up(pool, other, use(pool), use(pool))
+            waits = queued_up(pool, other, use(pool), use(pool))
             pool.resume()
             for hang in hangs:
                 assert hang.begun.wait(PATIENCE)
             pool.resume()  # anything that has it look
-            housekept()
+            wait_for_scheduler()
             assert states(pool) == {"closing": 2, "idle": 1}
             for hang in hangs:
                 hang.let_go()
@@ -149,7 +149,7 @@ class TestWhatIsClosed:
         hooks: Any = {"factory": maker.create, "close": maker.close}  # nothing to do on return
         with accounted(2, maker, **hooks) as (pool, _), threads(kind, 2) as (one, other):
             leases = [loop.run(pool.aacquire()) for loop in (one, other)]
-            [wait] = lined_up(pool, other, use(pool))
+            [wait] = queued_up(pool, other, use(pool))
             one.call(leases[0].release)
             assert wait.result(PATIENCE) is maker.all[2]
             assert maker.closings == [maker.all[0]]
@@ -164,7 +164,7 @@ class TestWhatIsClosed:
         monkeypatch.setattr(_per_loop, "SPARE_AFTER", after)
         with accounted(1) as (pool, maker), threads(kind, 2) as (one, other):
             lease = one.run(pool.aacquire())
-            waits = lined_up(pool, other, use(pool)) + lined_up(pool, one, use(pool))
+            waits = queued_up(pool, other, use(pool)) + queued_up(pool, one, use(pool))
             one.call(lease.release)
             for wait in waits:
                 wait.result(PATIENCE)
@@ -178,8 +178,8 @@ class TestWhatIsClosed:
         monkeypatch.setattr(_per_loop, "SPARE_AFTER", 0.0)
         with accounted(2) as (pool, maker), threads(kind, 2) as (one, other):
             leases = [loop.run(pool.aacquire()) for loop in (one, other)]
-            [first] = lined_up(pool, other, pool.aacquire())
-            [second] = lined_up(pool, one, pool.aacquire())
+            [first] = queued_up(pool, other, pool.aacquire())
+            [second] = queued_up(pool, one, pool.aacquire())
             one.call(leases[0].release)
             mine = second.result(PATIENCE)
             assert mine.resource is maker.all[0] and maker.made == 2
@@ -191,7 +191,7 @@ class TestWhatIsClosed:
 class TestRefusals:
     @kinds
     @pytest.mark.parametrize("hook", ["create", "close"])
-    def test_a_place_that_is_about_to_be_had_is_no_wait(self, kind: str, hook: str) -> None:
+    def test_a_slot_that_is_about_to_be_had_is_no_wait(self, kind: str, hook: str) -> None:
         """max_waiting=0: as many callers as there are places being opened, or coming free."""
         with accounted(2, max_waiting=0) as (pool, maker), threads(kind, 2) as (one, other):
             hangs = [Hang(), Hang()]
@@ -203,7 +203,7 @@ class TestRefusals:
                 loop.call(lease.discard)
             if hook == "close":
                 eventually(lambda: states(pool) == {"closing": 2})
-            waits = lined_up(pool, one, use(pool)) + lined_up(pool, other, use(pool))
+            waits = queued_up(pool, one, use(pool)) + queued_up(pool, other, use(pool))
             with pytest.raises(PoolOverloaded):
                 other.run(use(pool))
             for hang in hangs:
@@ -281,10 +281,10 @@ class TestResize:
 
 
 class TestEnds:
-    def test_close_waits_no_longer_for_what_a_closed_loop_held(self, crew: Crew) -> None:
+    def test_close_waits_no_longer_for_what_a_closed_loop_held(self, runner: ThreadRunner) -> None:
         with accounted(1) as (pool, _), threads("asyncio", 1) as [one]:
             one.run(pool.aget())
-            closing = crew.start(pool.close, None)
+            closing = runner.start(pool.close, None)
             eventually(lambda: pool.closed)
             closing.parked()
             one.end()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, PoolTimeout
-from support.helpers import PATIENCE, Crew, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 
 
 class Made:
@@ -44,12 +44,12 @@ class Pool:
         eventually(lambda: self.closed == self.made)
 
 
-def test_evicted_resource_of_a_loop_that_ends_is_closed(crew: Crew) -> None:
+def test_evicted_resource_of_a_loop_that_ends_is_closed(runner: ThreadRunner) -> None:
     """Its close was due on that loop, which never came to it."""
     its = Pool()
     loop = asyncio.new_event_loop()
     first = loop.run_until_complete(its.use())
-    other = crew.start(lambda: asyncio.run(its.use()))
+    other = runner.start(lambda: asyncio.run(its.use()))
     eventually(lambda: its.pool.stats().closing == 1)
     loop.close()
     assert other.result() is not first
@@ -57,7 +57,7 @@ def test_evicted_resource_of_a_loop_that_ends_is_closed(crew: Crew) -> None:
     its.end()
 
 
-def test_place_is_free_when_what_an_ended_loop_left_is_closed() -> None:
+def test_slot_is_free_when_what_an_ended_loop_left_is_closed() -> None:
     """And not before: the other side counts it until then."""
     its = Pool(gate := threading.Event())
     loop = asyncio.new_event_loop()

@@ -12,7 +12,7 @@ import pytest
 from fastpool import PoolTimeout, _core
 from fastpool.pool._per_loop import SPARE_AFTER
 from support.async_factories import AsyncMaker, Hang, accounted, borrowed, threads, use
-from support.helpers import PATIENCE, Crew, eventually, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, states
 from support.loops import KINDS, queued, run_in
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -22,7 +22,7 @@ class TestEviction:
     """What one loop has is closed there for another, when the cap is reached."""
 
     @kinds
-    def test_a_place_moves_between_loops(self, kind: str) -> None:
+    def test_a_slot_moves_between_loops(self, kind: str) -> None:
         """Cap 1 over two loops: to and fro, each time closed by the loop that made it."""
         with accounted(1) as (pool, maker), threads(kind, 2) as loops:
             for turn in range(6):
@@ -47,7 +47,7 @@ class TestEviction:
                 pool.put(thing)
 
     @kinds
-    def test_not_while_there_is_room(self, kind: str) -> None:
+    def test_not_while_there_is_capacity(self, kind: str) -> None:
         """Nor for a loop that has something idle itself."""
         with accounted(3) as (pool, _), threads(kind, 2) as (one, other):
             one.run(use(pool))
@@ -163,7 +163,7 @@ class TestEviction:
             assert {thing.loop for thing in maker.all} == {t.loop for t in (still, one, other)}
 
     @kinds
-    def test_a_place_of_a_stopped_loop_is_not_counted_on(self, kind: str) -> None:
+    def test_a_slot_of_a_stopped_loop_is_not_counted_on(self, kind: str) -> None:
         """A loop that was stopped with a resource keeps its place; others do not wait for it, but
         for what runs."""
         with accounted(2) as (pool, maker), threads(kind, 3) as (still, one, other):
@@ -240,7 +240,7 @@ class TestOrder:
         with accounted(1) as (pool, _):
             run_in(kind, main())
 
-    def test_no_lock_is_waited_for_with_that_of_another_pool(self, crew: Crew) -> None:
+    def test_no_lock_is_waited_for_with_that_of_another_pool(self, runner: ThreadRunner) -> None:
         """A new loop finds that an old one has been closed, which other pools have to know."""
         with accounted(2) as (a, _), accounted(2) as (b, _):
 
@@ -251,7 +251,7 @@ class TestOrder:
             run_in("asyncio", both())
             locks = [_core.manager(pool, "test").lock for pool in (a, b)]
             with locks[0].hold():
-                waits = crew.start(lambda: run_in("asyncio", use(b))).parked()
+                waits = runner.start(lambda: run_in("asyncio", use(b))).parked()
                 with locks[1].try_hold() as free:
                     assert free
             assert waits.result().number == 1

@@ -11,7 +11,7 @@ from fastpool import FastPool, PoolTimeout, _core
 from fastpool.pool import _policy
 from fastpool.testing import ManualClock
 from support.async_factories import AsyncMaker, Hang, accounted, threads, use
-from support.helpers import PATIENCE, eventually, housekept, states
+from support.helpers import PATIENCE, eventually, states, wait_for_scheduler
 from support.loops import KINDS, run_in
 from support.loops import eventually as aeventually
 
@@ -20,7 +20,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 def settled(pool: Any, clock: Any) -> int:
     """Nothing is on its way any more; how many were made."""
-    housekept()
+    wait_for_scheduler()
     clock.advance(0)
     eventually(lambda: not {"creating", "checking", "closing"} & {*states(pool)})
     return int(pool.stats().created)
@@ -76,7 +76,7 @@ class TestWhere:
                 assert pool.close(PATIENCE)
             del pool
             collect()
-            housekept()
+            wait_for_scheduler()
 
     @kinds
     def test_a_loop_that_stands_still_is_not_waited_for(self, kind: str, clock: Any) -> None:
@@ -123,7 +123,7 @@ class TestWhere:
             only.stop()
             before = maker.made
             pool.flush()
-            housekept()
+            wait_for_scheduler()
             assert maker.made == before and "idle" not in states(pool)
             only.go_on()
             eventually(lambda: states(pool) == {"idle": 2})
@@ -154,7 +154,7 @@ class TestHowMany:
             assert hang.begun.wait(PATIENCE)
             lease = other.run(pool.aacquire())
             for _ in range(2):
-                housekept()
+                wait_for_scheduler()
                 other.call(str)
             assert maker.calls == 2 and states(pool) == {"leased": 1, "creating": 1}
             hang.let_go()
@@ -189,7 +189,7 @@ class TestHowMany:
                 one.run(use(pool, timeout=0))
             eventually(lambda: pool.stats().create_failures == 1)
             for _ in range(3):
-                housekept()
+                wait_for_scheduler()
                 one.call(str)
             assert maker.calls == 1
             lease = one.run(pool.aacquire())  # who waits does not have to

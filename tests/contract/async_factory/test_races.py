@@ -13,7 +13,14 @@ from fastpool import PoolClosed, PoolError, PoolOverloaded, _core
 from fastpool.pool import _per_loop
 from fastpool.pool._per_loop import PerLoopManager
 from support.async_factories import PAUSE, AsyncMaker, Hang, Thing, accounted, threads, use, watched
-from support.helpers import PATIENCE, Crew, eventually, housekept, states, unattended
+from support.helpers import (
+    PATIENCE,
+    ThreadRunner,
+    eventually,
+    states,
+    unattended,
+    wait_for_scheduler,
+)
 from support.loops import KINDS
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -22,7 +29,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 class TestRaces:
     """The cap, the sums and the accounts hold in every snapshot."""
 
-    def test_max_waiting_is_exact(self, crew: Crew, fast_switching: None) -> None:
+    def test_max_waiting_is_exact(self, runner: ThreadRunner, fast_switching: None) -> None:
         """Callers of several loops that come at the same time: not one too many waits."""
         with accounted(1, max_waiting=2) as (pool, _), threads("asyncio", 4) as loops:
             lease = loops[0].run(pool.aacquire())
@@ -45,18 +52,18 @@ class TestRaces:
             loops[0].call(lease.release)
 
     @kinds
-    def test_a_place_that_comes_free_meanwhile_is_counted(
+    def test_a_slot_that_comes_free_meanwhile_is_counted(
         self, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By the one who closes what is idle for another loop: no loop asks for the lock to free a
         place."""
-        make_room = PerLoopManager._evict_for_waiting
+        evict = PerLoopManager._evict_for_waiting
 
         def too_late(shards: Any, hungry: list[Any]) -> None:
             if hungry and hang.begun.is_set():
                 hang.let_go()
                 eventually(lambda: states(pool) == {"idle": 1})
-            make_room(shards, hungry)
+            evict(shards, hungry)
 
         with accounted(2) as (pool, maker), threads(kind, 2) as (one, other):
             assert one.run(pool.awarm(2)) == 2
@@ -71,7 +78,7 @@ class TestRaces:
             assert pool.stats().closed == {"evicted": 1}
 
     @kinds
-    def test_nobody_gives_up_a_place_where_one_is_free(
+    def test_nobody_gives_up_a_slot_where_one_is_free(
         self, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Though the one who gives it to the other loop has not come by yet."""
@@ -80,7 +87,7 @@ class TestRaces:
             first, second = [one.run(pool.aacquire()) for _ in range(2)]
             wait = other.start(use(pool))
             eventually(lambda: pool.stats().waiting == 1)
-            housekept()  # from here on it is known that a place is wanted
+            wait_for_scheduler()  # from here on it is known that a place is wanted
             with unattended():
                 one.call(first.discard)
                 eventually(lambda: states(pool) == {"leased": 1})
@@ -91,7 +98,7 @@ class TestRaces:
             assert pool.stats().closed == {"discarded": 1}
 
     @kinds
-    def test_nobody_is_refused_while_a_place_comes_free(self, kind: str) -> None:
+    def test_nobody_is_refused_while_a_slot_comes_free(self, kind: str) -> None:
         """It is there, whether it is looked for before or after that moment."""
 
         class Core:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from fastpool import FastPool
 from support.helpers import PATIENCE, Maker, Resource, eventually, works
-from support.loops import lined_up, run_in
+from support.loops import queued_up, run_in
 
 
 class Scene:
@@ -110,7 +110,7 @@ class FailedCreate(Scene):
             raise AssertionError("it failed")
 
 
-class InLine(Scene):
+class Waiting(Scene):
     """A resource that somebody else gives back."""
 
     def before(self) -> None:
@@ -129,13 +129,13 @@ class InLine(Scene):
             lent.release()
 
 
-class InLineThroughput(InLine):
+class WaitingThroughput(Waiting):
     """The same, where waiters are notified and look for themselves."""
 
     options: ClassVar[dict[str, Any]] = {"fairness": "throughput"}
 
 
-class InLineDiscarded(InLine):
+class WaitingDiscarded(Waiting):
     """A place that becomes free in the line: the resource there was discarded."""
 
     def help(self) -> None:
@@ -144,7 +144,7 @@ class InLineDiscarded(InLine):
             lent.discard()
 
 
-class InLineGet(InLine):
+class WaitingGet(Waiting):
     """``aget`` and ``put``."""
 
     async def act(self, timeout: float) -> None:
@@ -155,7 +155,7 @@ class InLineGet(InLine):
             self.pool.put(resource)
 
 
-class InLineAcquire(InLine):
+class WaitingAcquire(Waiting):
     """``aacquire`` and ``release``."""
 
     async def act(self, timeout: float) -> None:
@@ -190,7 +190,7 @@ class FailedCheck(Check):
     options: ClassVar[dict[str, Any]] = {"check": _unhealthy, "check_after": 0}
 
 
-class CheckInLine(InLine):
+class CheckWaiting(Waiting):
     """A check of what came back while the task stood in line."""
 
     options: ClassVar[dict[str, Any]] = {"check": lambda resource: None, "check_after": 0}
@@ -242,7 +242,7 @@ class Warm(Scene):
         await self.pool.awarm(2, timeout)
 
 
-class Close(InLine):
+class Close(Waiting):
     """``aclose``, with a borrower to wait for."""
 
     keeps = False
@@ -278,7 +278,7 @@ class Queue(Scene):
         return True  # its first step, which has been made, brings it into the line
 
     def check(self, kind: str) -> None:
-        eventually(lambda: lined_up(self.pool) == 0)
+        eventually(lambda: queued_up(self.pool) == 0)
         left = [self.pool.get_nowait() for _ in range(self.pool.qsize())]
         assert sorted(left + self.got) == sorted(self.put)
         self.pool.put("next", timeout=1)
@@ -325,7 +325,8 @@ class QueuePut(Queue):
 
 
 POOLS = [
-    Hit, Create, FailedCreate, InLine, InLineThroughput, InLineDiscarded, InLineGet, InLineAcquire,
-    Check, FailedCheck, CheckInLine, Reset, FailedReset, Spoilt, Nested, Warm, Close, CloseBlock,
+    Hit, Create, FailedCreate, Waiting, WaitingThroughput, WaitingDiscarded, WaitingGet,
+    WaitingAcquire, Check, FailedCheck, CheckWaiting, Reset, FailedReset,
+    Spoilt, Nested, Warm, Close, CloseBlock,
 ]  # fmt: skip
 SCENES = [*POOLS, QueueGet, QueueGetFair, QueuePut]

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from contract.asyncio.scenes import SCENES, InLine, Scene
+from contract.asyncio.scenes import SCENES, Scene, Waiting
 from fastpool import PoolClosed, PoolTimeout
 from support.cancel_injection import Blow, Strike, after, before, every_suspension
 from support.helpers import PATIENCE
@@ -122,7 +122,7 @@ def test_its_loop_is_closed_at_every_suspension(kind: str, scene: type[Scene], k
         loop.close()
         if keep:
             stage.help()
-            if isinstance(stage, InLine) and stage.keeps and not task.done() and not stage.held:
+            if isinstance(stage, Waiting) and stage.keeps and not task.done() and not stage.held:
                 # The task waits for ever, in line or with a grant: others are served all the same.
                 stage.pool.put(stage.pool.get(timeout=PATIENCE))
         hit = strike.hit

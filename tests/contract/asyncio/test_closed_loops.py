@@ -12,8 +12,8 @@ import pytest
 
 from fastpool import FastPool
 from fastpool._aio import loop as aio_loop
-from support.helpers import PATIENCE, Crew, eventually, works
-from support.loops import KINDS, lined_up, new_loop, run_in
+from support.helpers import PATIENCE, ThreadRunner, eventually, works
+from support.loops import KINDS, new_loop, queued_up, run_in
 from support.loops import eventually as aeventually
 
 pytestmark = [
@@ -63,7 +63,7 @@ async def _hold(pool: Any, held: list[Any]) -> None:
 @pytest.mark.parametrize("fairness", ["fair", "throughput"])
 class TestClosedLoops:
     def test_waiters_of_a_closed_loop_are_passed_over(
-        self, ended: Ended, fairness: str, accounted: Any, crew: Crew
+        self, ended: Ended, fairness: str, accounted: Any, runner: ThreadRunner
     ) -> None:
         """A thread behind them gets what comes back after the loop was closed, soon."""
         pool, _ = accounted(1, fairness=fairness)
@@ -71,7 +71,7 @@ class TestClosedLoops:
         for _ in range(3):
             ended.start(_hold(pool, []))
         ended.run_until(lambda: pool.stats().waiting == 3)
-        thread = crew.start(pool.get, True, PATIENCE).parked()
+        thread = runner.start(pool.get, True, PATIENCE).parked()
         ended.close()
         first.release()
         pool.put(thread.result())  # else its own time would be over
@@ -79,7 +79,7 @@ class TestClosedLoops:
         assert pool.stats().waiting == 0
 
     def test_grants_of_a_closed_loop_are_passed_on(
-        self, ended: Ended, fairness: str, accounted: Any, crew: Crew
+        self, ended: Ended, fairness: str, accounted: Any, runner: ThreadRunner
     ) -> None:
         """Granted while the loop stood still, which is then closed: the thread behind gets it."""
         pool, _ = accounted(2, fairness=fairness)
@@ -87,7 +87,7 @@ class TestClosedLoops:
         for _ in range(2):
             ended.start(_hold(pool, []))
         ended.run_until(lambda: pool.stats().waiting == 2)
-        threads = [crew.start(pool.get, True, PATIENCE).parked() for _ in range(2)]
+        threads = [runner.start(pool.get, True, PATIENCE).parked() for _ in range(2)]
         first.release()
         second.release()
         ended.close()
@@ -96,7 +96,7 @@ class TestClosedLoops:
         works(pool, 2)
 
     def test_leases_of_a_closed_loop_come_back_with_their_tasks(
-        self, ended: Ended, fairness: str, accounted: Any, crew: Crew
+        self, ended: Ended, fairness: str, accounted: Any, runner: ThreadRunner
     ) -> None:
         """The tasks are collected: their blocks end, and the thread that waits is served."""
         pool, _ = accounted(2, fairness=fairness)
@@ -104,7 +104,7 @@ class TestClosedLoops:
         for _ in range(2):
             ended.start(_hold(pool, held))
         ended.run_until(lambda: len(held) == 2)
-        thread = crew.start(pool.get, True, PATIENCE).parked()
+        thread = runner.start(pool.get, True, PATIENCE).parked()
         ended.close()
         ended.loop = asyncio.SelectorEventLoop()  # let go of the other
         ended.tasks.clear()
@@ -113,20 +113,20 @@ class TestClosedLoops:
         works(pool, 2)
 
     def test_items_granted_to_a_closed_loop_stay_in_the_queue(
-        self, ended: Ended, fairness: str, crew: Crew
+        self, ended: Ended, fairness: str, runner: ThreadRunner
     ) -> None:
         """Queue use: the item goes to the thread behind; a putter's item leaves with its task."""
         q: Any = FastPool(1, order="fifo", fairness=fairness)
         ended.start(q.aget())
-        ended.run_until(lambda: lined_up(q) == 1)
-        thread = crew.start(q.get).parked()
+        ended.run_until(lambda: queued_up(q) == 1)
+        thread = runner.start(q.get).parked()
         q.put("item")
         ended.close()
         assert thread.result() == "item"
         assert q.empty()
 
     def test_putters_of_a_closed_loop_are_passed_over(
-        self, ended: Ended, fairness: str, crew: Crew
+        self, ended: Ended, fairness: str, runner: ThreadRunner
     ) -> None:
         """Their items do not come into the queue once the loop is known to be closed."""
         q: Any = FastPool(1, order="fifo", fairness=fairness)

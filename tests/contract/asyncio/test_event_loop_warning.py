@@ -21,7 +21,7 @@ from fastpool import (
     WeightedSemaphore,
 )
 from fastpool.queue import LifoQueue, Queue
-from support.helpers import PATIENCE, Crew, eventually, works
+from support.helpers import PATIENCE, ThreadRunner, eventually, works
 
 SOON = 0.02  # seconds; a timeout that is tested itself
 
@@ -144,7 +144,7 @@ def test_what_does_not_wait_says_nothing(make: Callable[[], Any]) -> None:
 
 
 @pytest.mark.filterwarnings("error::fastpool.EventLoopWarning")
-def test_a_thread_without_a_loop_says_nothing(crew: Crew) -> None:
+def test_a_thread_without_a_loop_says_nothing(runner: ThreadRunner) -> None:
     """Not even one that a task has sent there, with the task's context."""
     with FastPool(items=["one"]) as pool, pool.lease():
 
@@ -158,7 +158,7 @@ def test_a_thread_without_a_loop_says_nothing(crew: Crew) -> None:
 
         asyncio.run(main())
         with pytest.raises(PoolTimeout):
-            crew.start(pool.get, True, SOON).result()
+            runner.start(pool.get, True, SOON).result()
 
 
 def test_a_creation_and_a_check_are_waited_for_too(accounted: Any) -> None:

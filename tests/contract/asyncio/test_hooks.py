@@ -169,7 +169,7 @@ class TestHooks:
 
         run(main())
 
-    def test_a_reset_that_raises_what_is_no_exception_costs_no_place(
+    def test_a_reset_that_raises_what_is_no_exception_costs_no_slot(
         self, run: Run, accounted: Any
     ) -> None:
         """The task that gave back gets it; the resource is closed."""

@@ -20,14 +20,14 @@ from fastpool._aio import loop as aio_loop
 from fastpool._aio.timeouts import Timeouts
 from fastpool._runtime import scheduler
 from fastpool.queue import ShutDown
-from support.helpers import PATIENCE, Crew, housekept
+from support.helpers import PATIENCE, ThreadRunner, wait_for_scheduler
 from support.helpers import eventually as soon
-from support.loops import Run, eventually, lined_up, new_loop, queued, run_in
+from support.loops import Run, eventually, new_loop, queued, queued_up, run_in
 
 both = pytest.mark.parametrize("fairness", ["fair", "throughput"])
 
 
-class TestLine:
+class TestWaitQueue:
     @both
     def test_tasks_are_served_in_the_order_of_their_arrival(
         self, run: Run, accounted: Any, fairness: str
@@ -51,8 +51,8 @@ class TestLine:
         assert order == list(range(10))
 
     @both
-    def test_threads_and_tasks_stand_in_one_line(
-        self, run: Run, accounted: Any, crew: Crew, fairness: str
+    def test_threads_and_tasks_stand_in_one_queue(
+        self, run: Run, accounted: Any, runner: ThreadRunner, fairness: str
     ) -> None:
         """Alternately a thread and a task: served in the order of their arrival."""
         pool, _ = accounted(1, fairness=fairness)
@@ -71,13 +71,13 @@ class TestLine:
             tasks = []
             for n in range(0, 10, 2):
                 tasks.append(await queued(pool, n + 1, task(n)))
-                crew.start(thread, n + 1)
+                runner.start(thread, n + 1)
                 await eventually(lambda n=n: pool.stats().waiting == n + 2)
             first.release()
             await asyncio.gather(*tasks)
 
         run(main())
-        crew.finish()
+        runner.finish()
         assert order == list(range(10))
 
     def test_a_newcomer_does_not_overtake_in_fair_mode(self, run: Run, accounted: Any) -> None:
@@ -122,7 +122,9 @@ class TestLine:
 
 
 class TestLoops:
-    def test_several_loops_share_a_pool(self, loop_kind: str, accounted: Any, crew: Crew) -> None:
+    def test_several_loops_share_a_pool(
+        self, loop_kind: str, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """Three loops in three threads: each is served, one holder at a time."""
         pool, _ = accounted(2)
         turns = [0, 0, 0]
@@ -139,12 +141,12 @@ class TestLoops:
         async def main(index: int) -> None:
             await asyncio.gather(*(work(index) for _ in range(4)))
 
-        crew.together(3, lambda index: run_in(loop_kind, main(index)))
-        crew.finish()
+        runner.together(3, lambda index: run_in(loop_kind, main(index)))
+        runner.finish()
         assert turns == [120, 120, 120]
 
-    def test_several_loops_wait_in_one_line(
-        self, loop_kind: str, accounted: Any, crew: Crew
+    def test_several_loops_wait_in_one_queue(
+        self, loop_kind: str, accounted: Any, runner: ThreadRunner
     ) -> None:
         """Tasks of different loops are served in the order of their arrival."""
         pool, _ = accounted(1)
@@ -156,10 +158,10 @@ class TestLoops:
                 order.append(number)
 
         for number in range(5):
-            crew.start(run_in, loop_kind, main(number))
+            runner.start(run_in, loop_kind, main(number))
             soon(lambda number=number: pool.stats().waiting == number + 1)
         first.release()
-        crew.finish()
+        runner.finish()
         assert order == list(range(5))
 
     def test_one_run_after_the_other(self, run: Run, accounted: Any) -> None:
@@ -177,7 +179,7 @@ class TestLoops:
         assert maker.made == 1
 
     def test_a_loop_that_moves_to_another_thread(
-        self, loop_kind: str, accounted: Any, crew: Crew
+        self, loop_kind: str, accounted: Any, runner: ThreadRunner
     ) -> None:
         """The thread that first ran the loop gives back: the loop, asleep elsewhere, wakes up."""
         pool, _ = accounted(1)
@@ -190,7 +192,7 @@ class TestLoops:
 
         task = loop.create_task(work())
         loop.run_until_complete(eventually(lambda: pool.stats().waiting == 1))
-        elsewhere = crew.start(loop.run_until_complete, asyncio.wait([task])).parked()
+        elsewhere = runner.start(loop.run_until_complete, asyncio.wait([task])).parked()
         first.release()
         elsewhere.result()
         loop.close()
@@ -203,7 +205,7 @@ class TestLoops:
         tasks = [one.create_task(q.aget()), other.create_task(q.aget())]
         one.run_until_complete(asyncio.sleep(0.001))
         other.run_until_complete(asyncio.sleep(0.001))
-        assert lined_up(q) == 2
+        assert queued_up(q) == 2
         q.put(1)
         q.put(2)
         got = [
@@ -216,7 +218,9 @@ class TestLoops:
 
 
 @pytest.mark.parametrize("wakeup", ["eventfd", "socketpair"])
-def test_either_bell_is_heard(loop_kind: str, wakeup: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_either_wakeup_is_heard(
+    loop_kind: str, wakeup: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Threads wake tasks by an eventfd where there is one, else by a pair of sockets."""
     if wakeup == "socketpair":
         monkeypatch.delattr(os, "eventfd", raising=False)
@@ -227,14 +231,14 @@ def test_either_bell_is_heard(loop_kind: str, wakeup: str, monkeypatch: pytest.M
         pool: Any = FastPool()
         for item in range(50):
             task = asyncio.create_task(pool.aget())
-            await eventually(lambda: lined_up(pool) == 1)
+            await eventually(lambda: queued_up(pool) == 1)
             await asyncio.to_thread(pool.put, item)
             assert await task == item
 
     run_in(loop_kind, main())
 
 
-def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, crew: Crew) -> None:
+def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, runner: ThreadRunner) -> None:
     """The task's loop stands still beyond its timeout.  What comes back meanwhile goes to the
     thread behind it in line, and does not wait for the loop to find out."""
     pool, _ = accounted(1)
@@ -248,7 +252,7 @@ def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, crew: Crew)
 
     async def main() -> None:
         late = await queued(pool, 1, pool.aget(timeout=0.05))
-        thread = crew.start(behind).parked()
+        thread = runner.start(behind).parked()
         await asyncio.sleep(0)
         time.sleep(0.1)
         pool.put(held)
@@ -288,7 +292,7 @@ class TestNested:
                 asyncio.get_running_loop().call_soon(q.put, "inside")
             with suppress(queue.Empty):
                 return await task
-            assert when == "never" and lined_up(q) == 0
+            assert when == "never" and queued_up(q) == 0
             return "inside"
 
         async def outer() -> None:
@@ -299,7 +303,7 @@ class TestNested:
             assert self.nested(inner()) == "inside"
             other.put("outside")
             assert await waits == "outside"
-            assert lined_up(q) == lined_up(other) == 0
+            assert queued_up(q) == queued_up(other) == 0
 
         run(outer())
 
@@ -384,12 +388,12 @@ class TestWatching:
 
         loop.run_until_complete(main())
         loop.close()
-        soon(lambda: lined_up(q) == 0)
+        soon(lambda: queued_up(q) == 0)
         with pytest.raises(ShutDown):
             wait.send(None)
 
 
-def test_the_housekeeper_survives_whatever_is_raised_on_it(caplog: Any) -> None:
+def test_the_scheduler_survives_whatever_is_raised_on_it(caplog: Any) -> None:
     """Every pool of the process lives by it, and a signal handler or an exit may end anything."""
     for error in (ValueError, SystemExit, KeyboardInterrupt, GeneratorExit):
 
@@ -397,5 +401,5 @@ def test_the_housekeeper_survives_whatever_is_raised_on_it(caplog: Any) -> None:
             raise error
 
         scheduler.call_soon(fail)
-        housekept()
+        wait_for_scheduler()
     assert caplog.text.count("housekeeping failed") == 4

@@ -19,7 +19,15 @@ from fastpool._runtime import scheduler
 from simulation.scheduler import NEVER
 from support.async_factories import AsyncMaker, threads
 from support.async_factories import accounted as async_accounted
-from support.helpers import GIL, PATIENCE, Crew, Maker, eventually, housekept, settled
+from support.helpers import (
+    GIL,
+    PATIENCE,
+    Maker,
+    ThreadRunner,
+    eventually,
+    settled,
+    wait_for_scheduler,
+)
 from support.loops import KINDS, Run
 from support.loops import eventually as aeventually
 
@@ -71,7 +79,7 @@ async def outrun(accounted: Any, *spans: float) -> Outrun:
 
 
 class TestOutrun:
-    def test_it_opens_one_more_and_keeps_its_place(self, run: Run, accounted: Any) -> None:
+    def test_it_opens_one_more_and_keeps_its_position(self, run: Run, accounted: Any) -> None:
         """Who was told, and has one opened since it finds nothing, comes before those behind."""
 
         async def main() -> None:
@@ -125,13 +133,13 @@ def test_what_a_told_task_leaves_goes_to_another_loop(kind: str) -> None:
         held = [await pool.aget() for _ in range(2)]
         waits = other.start(elsewhere)
         eventually(lambda: pool.stats().waiting == 1)
-        housekept()  # from here on it is known that a place is wanted
+        wait_for_scheduler()  # from here on it is known that a place is wanted
         mine = asyncio.create_task(pool.aget())
         await asyncio.sleep(0)
         for thing in held:
             pool.put(thing)
         assert pool.stats().idle == 2
-        housekept()  # and that somebody here has a right to both
+        wait_for_scheduler()  # and that somebody here has a right to both
         assert not waits.done()
         thing = await mine
         pool.put(await asyncio.wait_for(asyncio.wrap_future(waits), PATIENCE))
@@ -149,7 +157,7 @@ def test_what_a_told_task_leaves_goes_to_another_loop(kind: str) -> None:
 
 
 @pytest.mark.skipif(not GIL, reason="without a GIL the head runs as soon as it is told to look")
-def test_a_thread_keeps_its_place_too(accounted: Any, crew: Crew) -> None:
+def test_a_thread_keeps_its_position_too(accounted: Any, runner: ThreadRunner) -> None:
     """The same in threads: the first is told, and this thread, which keeps the GIL, is faster."""
     pool, _ = accounted(2, fairness="throughput")
     manager = _core.manager(pool, "this test")
@@ -166,7 +174,7 @@ def test_a_thread_keeps_its_place_too(accounted: Any, crew: Crew) -> None:
 
     turns = []
     for number in range(2):
-        turns.append(crew.start(turn, number))
+        turns.append(runner.start(turn, number))
         eventually(lambda n=number: pool.stats().waiting == n + 1)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(30)
@@ -180,5 +188,5 @@ def test_a_thread_keeps_its_place_too(accounted: Any, crew: Crew) -> None:
     assert asked.wait(PATIENCE)
     turns[0].parked()
     go_on.set()
-    crew.finish()
+    runner.finish()
     assert order == [0, 1]

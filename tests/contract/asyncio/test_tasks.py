@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, PoolDeadlock, PoolError, PoolTimeout
-from support.helpers import PATIENCE, Crew, states, works
+from support.helpers import PATIENCE, ThreadRunner, states, works
 from support.helpers import eventually as soon
-from support.loops import Run, eventually, lined_up, queued, run_in
+from support.loops import Run, eventually, queued, queued_up, run_in
 
 
 class TestHits:
@@ -215,7 +215,7 @@ class TestIdentity:
         run(main())
 
 
-def test_nobody_waits_beside_room_that_a_newcomer_has_left(run: Run, accounted: Any) -> None:
+def test_nobody_waits_beside_capacity_that_a_newcomer_has_left(run: Run, accounted: Any) -> None:
     """Two wait, two are idle for them and one may be opened, so nothing is; a newcomer then takes
     one of the two.  Whoever comes too late has the third one opened."""
     pool, _ = accounted(3, fairness="throughput")
@@ -245,7 +245,7 @@ def test_nobody_waits_beside_room_that_a_newcomer_has_left(run: Run, accounted: 
     run(main())
 
 
-class TestAcrossFaces:
+class TestAcrossCallers:
     def test_what_a_thread_took_a_task_gives_back(self, run: Run, accounted: Any) -> None:
         """And the other way round, by every form."""
         pool, _ = accounted(1)
@@ -264,7 +264,7 @@ class TestAcrossFaces:
         assert states(pool) == {"idle": 1}
 
     def test_a_thread_waits_for_a_task_and_a_task_for_a_thread(
-        self, run: Run, accounted: Any, crew: Crew
+        self, run: Run, accounted: Any, runner: ThreadRunner
     ) -> None:
         """A hand-off in both directions."""
         pool, _ = accounted(1)
@@ -272,12 +272,12 @@ class TestAcrossFaces:
         async def main() -> None:
             for _ in range(20):
                 lease = await pool.aacquire()
-                thread = crew.start(pool.acquire)
+                thread = runner.start(pool.acquire)
                 await eventually(lambda: pool.stats().waiting == 1)
                 lease.release()
                 other = await asyncio.to_thread(thread.result)
                 task = await queued(pool, 1, pool.aacquire(timeout=PATIENCE))
-                crew.start(other.release)
+                runner.start(other.release)
                 (await task).release()
 
         run(main())
@@ -291,7 +291,7 @@ def test_an_item_of_a_cancelled_getter_stays(run: Run, order: str) -> None:
         for shut in (False, True):
             q: Any = FastPool(order=order)
             task = asyncio.create_task(q.aget())
-            await eventually(lambda q=q: lined_up(q) == 1)
+            await eventually(lambda q=q: queued_up(q) == 1)
             q.put("item")
             if shut:
                 q.shutdown()

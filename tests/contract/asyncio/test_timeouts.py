@@ -10,7 +10,7 @@ import pytest
 
 from fastpool import PoolTimeout
 from fastpool._aio.timeouts import AT_ONCE, Timeouts
-from support.helpers import PATIENCE, Crew
+from support.helpers import PATIENCE, ThreadRunner
 from support.loops import Run, queued
 
 
@@ -49,7 +49,7 @@ class TestManyAtOneInstant:
         run(main())
 
     def test_who_is_late_by_a_hair_is_passed_over(
-        self, run: Run, accounted: Any, crew: Crew
+        self, run: Run, accounted: Any, runner: ThreadRunner
     ) -> None:
         """The loop has not yet found out: a thread behind its task is served at once."""
         pool, _ = accounted(1)
@@ -64,7 +64,7 @@ class TestManyAtOneInstant:
                 held = await pool.aacquire()
                 task = await queued(pool, 1, pool.aacquire(timeout=span))
                 until = time.monotonic() + span  # at the latest
-                served = crew.start(thread)
+                served = runner.start(thread)
                 while pool.stats().waiting < 2 and time.monotonic() < until:
                     time.sleep(0)
                 in_time = time.monotonic() < until  # else its own timer may have been faster
@@ -97,8 +97,8 @@ def test_a_loop_whose_time_stands_still(accounted: Any) -> None:
         assert task.done()
         task.result().release()
 
-    with asyncio.Runner(loop_factory=Standing) as runner:
-        runner.run(main())
+    with asyncio.Runner(loop_factory=Standing) as asyncio_runner:
+        asyncio_runner.run(main())
 
 
 # ---- The timer by itself ----

@@ -20,7 +20,7 @@ import pytest
 from fastpool import ObjectCache, _core, cache
 from fastpool._runtime import launch, scheduler
 from fastpool._runtime.threads import ThreadGroup
-from support.helpers import GIL, Crew, eventually, housekept
+from support.helpers import GIL, ThreadRunner, eventually, wait_for_scheduler
 
 
 class Thing:
@@ -54,8 +54,8 @@ def by_hand() -> Iterator[None]:
 
 def in_thread(function: Callable[..., Any], *args: Any) -> Any:
     """What the function returns in a thread of its own, which has ended by then."""
-    crew = Crew()
-    return crew.start(function, *args).result()
+    runner = ThreadRunner()
+    return runner.start(function, *args).result()
 
 
 # ---- Get and Put --------------------------------------------------------------------------------
@@ -118,12 +118,12 @@ def test_a_thread_steals_from_others_the_oldest_first(new: Maker, by_hand: None)
 
     done = threading.Event()
     ready = threading.Event()
-    crew = Crew()
-    crew.start(lambda: (put_all(), ready.set(), done.wait()))
+    runner = ThreadRunner()
+    runner.start(lambda: (put_all(), ready.set(), done.wait()))
     assert ready.wait(10)
     assert [things.get() for _ in theirs] == theirs
     done.set()
-    crew.finish()
+    runner.finish()
     assert new.made == 0
 
 
@@ -132,12 +132,12 @@ def test_the_private_object_of_an_idle_thread_is_found(new: Maker, by_hand: None
     things = ObjectCache(new)
     thing = Thing()
     done, ready = threading.Event(), threading.Event()
-    crew = Crew()
-    crew.start(lambda: (things.put(thing), ready.set(), done.wait()))
+    runner = ThreadRunner()
+    runner.start(lambda: (things.put(thing), ready.set(), done.wait()))
     assert ready.wait(10)
     assert things.get() is thing
     done.set()
-    crew.finish()
+    runner.finish()
 
 
 def test_what_ended_threads_have_put_is_found(new: Maker, by_hand: None) -> None:
@@ -149,7 +149,9 @@ def test_what_ended_threads_have_put_is_found(new: Maker, by_hand: None) -> None
     assert new.made == 0
 
 
-def test_new_is_not_called_while_anything_is_kept(new: Maker, by_hand: None, crew: Crew) -> None:
+def test_new_is_not_called_while_anything_is_kept(
+    new: Maker, by_hand: None, runner: ThreadRunner
+) -> None:
     """One at a time, by many threads: one object is enough."""
     things = ObjectCache(new)
     turn = threading.Lock()
@@ -159,8 +161,8 @@ def test_new_is_not_called_while_anything_is_kept(new: Maker, by_hand: None, cre
             with turn:
                 things.put(things.get())
 
-    crew.together(8, borrow)
-    crew.finish()
+    runner.together(8, borrow)
+    runner.finish()
     assert new.made == 1
 
 
@@ -254,7 +256,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         now = time.monotonic() + seconds
         monkeypatch.setattr(cache, "time", SimpleNamespace(monotonic=lambda: now))
         scheduler.call_soon(cache.due)
-        housekept()
+        wait_for_scheduler()
 
     return look
 
@@ -285,7 +287,7 @@ def test_a_collection_puts_the_minute_off(
     assert alive(references) == 0
 
 
-def test_the_housekeeper_runs_no_finaliser(
+def test_the_scheduler_runs_no_finaliser(
     new: Maker, by_hand: None, at: Callable[[float], None]
 ) -> None:
     ended_by: list[str] = []
@@ -307,7 +309,7 @@ def test_without_a_thread_to_be_had_it_is_let_go_later(
     new: Maker, by_hand: None, at: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Finalisers are users' code, which the housekeeper does not run."""
-    housekept()
+    wait_for_scheduler()
 
     def refuse(*args: Any) -> None:
         raise RuntimeError("can't start new thread")
@@ -600,26 +602,26 @@ def no_epochs(by_hand: None) -> Iterator[None]:
     gc.callbacks.append(_core.collected)
 
 
-@pytest.mark.parametrize("place", ["last", "recent", "old", "other thread", "new", "reset"])
-def test_a_cache_in_a_cycle_is_collected(no_epochs: None, place: str) -> None:
+@pytest.mark.parametrize("where", ["last", "recent", "old", "other thread", "new", "reset"])
+def test_a_cache_in_a_cycle_is_collected(no_epochs: None, where: str) -> None:
     """A tuple cannot be cleared, so that the cache has to see it and to let go of it."""
 
     def cycle() -> weakref.ref[Any]:
-        if place in ("new", "reset"):
+        if where in ("new", "reset"):
             box: list[Any] = []
             hook = partial(print, box)
-            hooks: dict[str, Any] = {"new": Thing, "reset": None, place: hook}
+            hooks: dict[str, Any] = {"new": Thing, "reset": None, where: hook}
             box.append(ObjectCache(**hooks))
             return weakref.ref(box[0])
         things: ObjectCache[Any] = ObjectCache(Thing)
         held = (things,)
-        if place == "other thread":
+        if where == "other thread":
             in_thread(things.put, held)
         else:
             things.put(held)
-        if place in ("recent", "old"):
+        if where in ("recent", "old"):
             things.put(Thing())
-        if place == "old":
+        if where == "old":
             _core.advance_caches()
         return weakref.ref(things)
 
@@ -733,7 +735,7 @@ def borrow(things: ObjectCache[Owned], rounds: int) -> None:
             things.put(one)
 
 
-def test_no_object_is_with_two(crew: Crew, fast_switching: None) -> None:
+def test_no_object_is_with_two(runner: ThreadRunner, fast_switching: None) -> None:
     """TestPoolStress: threads that come and go, on several caches, while epochs end."""
     caches = [ObjectCache(Owned) for _ in range(3)]
     over = threading.Event()
@@ -748,15 +750,15 @@ def test_no_object_is_with_two(crew: Crew, fast_switching: None) -> None:
             ObjectCache(Owned).put(Owned())
             time.sleep(0.0005)
 
-    turner = crew.start(turn)
-    workers = crew.together(6, come_and_go)
+    turner = runner.start(turn)
+    workers = runner.together(6, come_and_go)
     for worker in workers:
         worker.result(30)
     over.set()
     turner.result()
 
 
-def test_tasks_share_with_threads(crew: Crew, by_hand: None) -> None:
+def test_tasks_share_with_threads(runner: ThreadRunner, by_hand: None) -> None:
     """It never waits, so that it needs no other face."""
     things = ObjectCache(Owned)
 
@@ -773,7 +775,7 @@ def test_tasks_share_with_threads(crew: Crew, by_hand: None) -> None:
 
         await asyncio.gather(*(task() for _ in range(20)))
 
-    crew.start(asyncio.run, main())
-    crew.start(asyncio.run, main())
-    crew.start(borrow, things, 500)
-    crew.finish()
+    runner.start(asyncio.run, main())
+    runner.start(asyncio.run, main())
+    runner.start(borrow, things, 500)
+    runner.finish()

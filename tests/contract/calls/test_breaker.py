@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fastpool import PoolClosed, PoolTimeout
 from fastpool.calls import CallPolicy, CircuitBreaker, CircuitOpen, DeadlineExceeded, Retry
 from fastpool.testing import ManualClock
-from support.helpers import PATIENCE, Crew
+from support.helpers import PATIENCE, ThreadRunner
 
 
 class Remote:
@@ -117,7 +117,7 @@ def test_a_probe_that_fails_opens_it_again(clock: ManualClock) -> None:
     assert breaker.stats().opened == 2
 
 
-def test_of_many_threads_one_is_the_probe(clock: ManualClock, crew: Crew) -> None:
+def test_of_many_threads_one_is_the_probe(clock: ManualClock, runner: ThreadRunner) -> None:
     """The report's peers let all sixteen through."""
     breaker, remote = made(clock)
     remote.fail(4)
@@ -139,8 +139,8 @@ def test_of_many_threads_one_is_the_probe(clock: ManualClock, crew: Crew) -> Non
             return "refused"
         return "through"
 
-    crew.together(16, run)
-    assert sorted(crew.finish()) == ["refused"] * 15 + ["through"]
+    runner.together(16, run)
+    assert sorted(runner.finish()) == ["refused"] * 15 + ["through"]
     assert len(begun) == 1 and breaker.state == "closed"
 
 
@@ -162,7 +162,7 @@ def test_of_many_tasks_one_is_the_probe(clock: ManualClock, run: Callable[..., A
     assert sum(isinstance(result, CircuitOpen) for result in results) == 15
 
 
-def test_it_is_not_locked_during_a_call(crew: Crew) -> None:
+def test_it_is_not_locked_during_a_call(runner: ThreadRunner) -> None:
     """Eight calls are under way at once; with a lock around the call the barrier would break."""
     barrier = threading.Barrier(8)
 
@@ -170,8 +170,8 @@ def test_it_is_not_locked_during_a_call(crew: Crew) -> None:
     def call(_: int) -> None:
         barrier.wait(PATIENCE)
 
-    crew.together(8, call)
-    crew.finish()
+    runner.together(8, call)
+    runner.finish()
 
 
 CANCELLED = [asyncio.CancelledError(), concurrent.futures.CancelledError(), KeyboardInterrupt()]
@@ -206,7 +206,7 @@ def test_which_exceptions_count(clock: ManualClock) -> None:
         pass
 
     cut_off = DeadlineExceeded("ask", "call", 1.0, 1.0)
-    in_line = DeadlineExceeded("ask", "limit", 1.0, 1.0)
+    in_queue = DeadlineExceeded("ask", "limit", 1.0, 1.0)
     pool_timeout = PoolTimeout("pool", "wait", 1.0, {})
     cases: list[tuple[Any, BaseException, bool]] = [
         ({}, ConnectionResetError(), True),
@@ -214,7 +214,7 @@ def test_which_exceptions_count(clock: ManualClock) -> None:
         ({}, EOFError(), True),
         ({}, FileNotFoundError(), False),
         ({}, cut_off, True),
-        ({}, in_line, False),
+        ({}, in_queue, False),
         ({}, pool_timeout, False),  # a TimeoutError, but of this side
         ({"failures": PoolTimeout}, pool_timeout, True),
         ({"failures": Gone}, Gone(), True),
@@ -246,7 +246,9 @@ def test_classes_that_never_count_are_refused(option: str, kind: type[BaseExcept
     made(**{option: BaseException})  # a base of what counts
 
 
-def test_what_was_begun_in_another_state_changes_nothing(clock: ManualClock, crew: Crew) -> None:
+def test_what_was_begun_in_another_state_changes_nothing(
+    clock: ManualClock, runner: ThreadRunner
+) -> None:
     breaker, remote = made(clock)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -255,7 +257,7 @@ def test_what_was_begun_in_another_state_changes_nothing(clock: ManualClock, cre
         assert go_on.wait(PATIENCE)
         raise ConnectionError
 
-    slow = crew.start(CallPolicy(breaker=breaker)(call))
+    slow = runner.start(CallPolicy(breaker=breaker)(call))
     assert inside.wait(PATIENCE)
     remote.fail(4)
     clock.advance(5)
@@ -267,7 +269,9 @@ def test_what_was_begun_in_another_state_changes_nothing(clock: ManualClock, cre
     assert breaker.stats().calls == 0
 
 
-def test_a_probe_that_does_not_come_back_is_replaced(clock: ManualClock, crew: Crew) -> None:
+def test_a_probe_that_does_not_come_back_is_replaced(
+    clock: ManualClock, runner: ThreadRunner
+) -> None:
     breaker, remote = made(clock, open_for=5.0)
     remote.fail(4)
     clock.advance(5)
@@ -278,7 +282,7 @@ def test_a_probe_that_does_not_come_back_is_replaced(clock: ManualClock, crew: C
         assert go_on.wait(PATIENCE)
         raise ConnectionError
 
-    hanging = crew.start(CallPolicy(breaker=breaker)(call))
+    hanging = runner.start(CallPolicy(breaker=breaker)(call))
     assert inside.wait(PATIENCE)
     clock.advance(4)
     assert remote.refuses().retry_after == 1.0
@@ -307,7 +311,7 @@ def test_changes_are_told_and_logged(clock: ManualClock, caplog: pytest.LogCaptu
     ]
 
 
-def test_callbacks_run_under_no_lock_and_in_order(clock: ManualClock, crew: Crew) -> None:
+def test_callbacks_run_under_no_lock_and_in_order(clock: ManualClock, runner: ThreadRunner) -> None:
     """While one hangs, calls and further changes go on; they are told when it is over."""
     told, inside, go_on = [], threading.Event(), threading.Event()
 
@@ -318,7 +322,7 @@ def test_callbacks_run_under_no_lock_and_in_order(clock: ManualClock, crew: Crew
             assert go_on.wait(PATIENCE)
 
     breaker, remote = made(clock, on_change=slow)
-    tripping = crew.start(breaker.trip)
+    tripping = runner.start(breaker.trip)
     assert inside.wait(PATIENCE)
 
     def others() -> None:
@@ -327,7 +331,7 @@ def test_callbacks_run_under_no_lock_and_in_order(clock: ManualClock, crew: Crew
         assert remote.ask() == "well"
         assert breaker.stats().state == "closed"
 
-    crew.start(others).result()
+    runner.start(others).result()
     assert told == [("closed", "open")]
     go_on.set()
     tripping.result()

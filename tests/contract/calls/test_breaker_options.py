@@ -11,7 +11,7 @@ import pytest
 
 from fastpool.calls import CallPolicy, CircuitBreaker, CircuitOpen, Retry
 from fastpool.testing import ManualClock
-from support.helpers import PATIENCE, Crew
+from support.helpers import PATIENCE, ThreadRunner
 
 KINDS = pytest.mark.parametrize("kind", ["thread", "task"])
 
@@ -116,7 +116,9 @@ def test_one_probe_that_fails_opens_it_again(kind: str, clock: ManualClock) -> N
     assert remote.breaker.state == "closed"
 
 
-def test_no_more_calls_than_probes_go_through_at_once(clock: ManualClock, crew: Crew) -> None:
+def test_no_more_calls_than_probes_go_through_at_once(
+    clock: ManualClock, runner: ThreadRunner
+) -> None:
     """Of many threads three; the others are refused."""
     breaker = CircuitBreaker(probes=3, clock=clock)
     breaker.trip()
@@ -139,12 +141,12 @@ def test_no_more_calls_than_probes_go_through_at_once(clock: ManualClock, crew: 
             return "refused"
         return "well"
 
-    ended = [task.result() for task in [crew.start(call) for _ in range(16)]]
+    ended = [task.result() for task in [runner.start(call) for _ in range(16)]]
     assert ended.count("well") == 3
     assert breaker.state == "closed"
 
 
-def test_cancelled_probe_makes_room_for_another(clock: ManualClock) -> None:
+def test_cancelled_probe_frees_capacity_for_another(clock: ManualClock) -> None:
     async def main() -> None:
         breaker = CircuitBreaker(probes=2, clock=clock)
         policy = CallPolicy(breaker=breaker)

@@ -14,7 +14,7 @@ from fastpool.calls import CallPolicy, DeadlineExceeded, Limit, Overloaded, Retr
 
 
 @KINDS
-def test_a_second_try_waits_in_line_only_for_what_is_left(
+def test_a_second_try_waits_in_queue_only_for_what_is_left(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the whole call's time, not of its own."""
@@ -44,7 +44,7 @@ def test_a_second_try_waits_in_line_only_for_what_is_left(
 
 
 @KINDS
-def test_a_place_that_is_not_free_when_the_time_ends_is_not_waited_for(
+def test_a_permit_that_is_not_free_when_the_time_ends_is_not_waited_for(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit, clock = Limit(1), Pausing()
@@ -63,9 +63,9 @@ def test_a_place_that_is_not_free_when_the_time_ends_is_not_waited_for(
         called(policy, kind, failing(lost))
     assert caught.value.phase == "limit" and caught.value.__cause__ is lost
     assert (limit.stats().in_use, limit.stats().waiting) == (0, 0)
-    place = take_nowait()
-    assert place is not None
-    place.release()
+    permit = take_nowait()
+    assert permit is not None
+    permit.release()
 
 
 def test_overloads_of_tasks_are_counted_too() -> None:

@@ -76,11 +76,11 @@ def test_what_a_fallback_raises_is_raised(kind: str) -> None:
 @KINDS
 def test_other_refusals_are_raised(kind: str) -> None:
     limit = Limit(1, max_waiting=0)
-    place = limit.take_nowait()
-    assert place is not None
+    permit = limit.take_nowait()
+    assert permit is not None
     with pytest.raises(Overloaded):
         put(kind, CallPolicy(limit=limit), down, stored)("key")
-    place.release()
+    permit.release()
 
 
 def test_function_with_a_fallback_keeps_its_name_and_signature() -> None:

@@ -22,7 +22,7 @@ from fastpool.calls import (
     remaining,
 )
 from fastpool.testing import ManualClock
-from support.helpers import PATIENCE, Crew, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 from support.signal_injection import interrupt
 
 
@@ -34,7 +34,7 @@ class LateClock(ManualClock):
 
 
 @pytest.mark.costly
-def test_an_interrupted_call_keeps_no_place() -> None:
+def test_an_interrupted_call_keeps_no_permit() -> None:
     """A signal handler may raise at any moment of a call, and the limit is as it was."""
     point, more = 0, True
     while more:
@@ -75,7 +75,7 @@ def test_an_interrupted_budget_is_over() -> None:
 
 
 @pytest.mark.costly
-def test_an_interrupted_wait_for_a_place_is_no_wait_any_more(crew: Crew) -> None:
+def test_an_interrupted_wait_for_a_permit_is_no_wait_any_more(runner: ThreadRunner) -> None:
     """Its place in line and in the statistics is gone."""
     point, more = 0, True
     while more:
@@ -88,7 +88,7 @@ def test_an_interrupted_wait_for_a_place_is_no_wait_any_more(crew: Crew) -> None
             inside.set()
             gate.wait(PATIENCE)
 
-        holder = crew.start(CallPolicy(limit=limit)(hold))
+        holder = runner.start(CallPolicy(limit=limit)(hold))
         assert inside.wait(PATIENCE)
 
         def late(policy: CallPolicy = policy) -> None:
@@ -104,23 +104,23 @@ def test_an_interrupted_wait_for_a_place_is_no_wait_any_more(crew: Crew) -> None
     assert point > 5
 
 
-def test_a_place_that_is_dropped_goes_back() -> None:
+def test_a_permit_that_is_dropped_goes_back() -> None:
     """And its line with its limit, without a word."""
     limit = Limit(1)
-    place = limit.take_nowait()
+    permit = limit.take_nowait()
     assert limit.stats().in_use == 1
-    del place
+    del permit
     gc.collect()
     assert limit.stats().in_use == 0
-    place = limit.take_nowait()
-    place.release()
+    permit = limit.take_nowait()
+    permit.release()
     with pytest.raises(PoolError, match="has been released"):
-        place.release()
+        permit.release()
     assert limit.stats().in_use == 0
-    place = limit.take_nowait()
+    permit = limit.take_nowait()
     del limit
     gc.collect()
-    place.release()
+    permit.release()
 
 
 @pytest.mark.parametrize("kind", ["thread", "task"])
@@ -185,7 +185,7 @@ def test_the_ratio_is_met_exactly(ratio: float, calls: int, failures: int) -> No
         assert breaker.state == state
 
 
-def test_one_probe_of_sixteen_threads(crew: Crew) -> None:
+def test_one_probe_of_sixteen_threads(runner: ThreadRunner) -> None:
     """Half-open, whoever comes at the same instant: one goes through, fifteen are refused, and
     those do not wait for the one."""
     for _ in range(20):
@@ -208,7 +208,7 @@ def test_one_probe_of_sixteen_threads(crew: Crew) -> None:
                 return False
             return True
 
-        tasks = crew.together(16, attempt)
+        tasks = runner.together(16, attempt)
         eventually(lambda tasks=tasks: sum(not task.running for task in tasks) == 15)
         assert inside == [1] and breaker.state == "half-open"
         gate.set()
@@ -233,7 +233,7 @@ def test_an_old_success_is_of_another_time() -> None:
     assert breaker.state == "closed" and breaker.stats().calls == 0
 
 
-def test_a_task_waits_in_line_no_longer_than_its_time() -> None:
+def test_a_task_waits_in_queue_no_longer_than_its_time() -> None:
     """What it calls is not begun; its place in line is gone."""
     limit = Limit(1)
     held = limit.take_nowait()
@@ -312,7 +312,7 @@ def test_an_open_breaker_has_no_window(clock: Any) -> None:
     assert (breaker.state, breaker.stats().retry_after) == ("open", 0.0)
 
 
-def test_many_refusals_are_each_counted_once(clock: Any, crew: Crew) -> None:
+def test_many_refusals_are_each_counted_once(clock: Any, runner: ThreadRunner) -> None:
     breaker = CircuitBreaker(clock=clock)
     policy = CallPolicy(breaker=breaker)
     breaker.trip()
@@ -324,6 +324,6 @@ def test_many_refusals_are_each_counted_once(clock: Any, crew: Crew) -> None:
             with pytest.raises(CallError):
                 policy(int)()
 
-    crew.together(4, ask)
-    crew.finish()
+    runner.together(4, ask)
+    runner.finish()
     assert breaker.stats().refused == policy.stats().refused == 200

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool.calls import CallPolicy, DeadlineExceeded, Limit, Overloaded, Retry
-from support.helpers import PATIENCE, Crew, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 
 
 class Hall:
@@ -38,35 +38,37 @@ class Hall:
             self.gate.release()
 
 
-def test_no_more_calls_at_once_than_its_size(crew: Crew) -> None:
+def test_no_more_calls_at_once_than_its_size(runner: ThreadRunner) -> None:
     limit = Limit(3)
     hall = Hall(CallPolicy(limit=limit))
-    crew.together(10, hall.call)
+    runner.together(10, hall.call)
     eventually(lambda: limit.stats().waiting == 7)
     stats = limit.stats()
     assert (stats.size, stats.in_use, stats.overloads) == (3, 3, 0)
     eventually(lambda: hall.inside == 3)
     hall.let_go(10)
-    crew.finish()
+    runner.finish()
     assert hall.peak == 3
     stats = limit.stats()
     assert (stats.in_use, stats.waiting) == (0, 0)
 
 
-def test_first_come_first_served(crew: Crew) -> None:
+def test_first_come_first_served(runner: ThreadRunner) -> None:
     limit = Limit(1)
     hall = Hall(CallPolicy(limit=limit))
-    crew.start(hall.call, 0)
+    runner.start(hall.call, 0)
     eventually(lambda: hall.inside == 1)
     for number in range(1, 6):
-        crew.start(hall.call, number)
+        runner.start(hall.call, number)
         eventually(lambda n=number: limit.stats().waiting == n)
     hall.let_go(6)
-    crew.finish()
+    runner.finish()
     assert hall.order == list(range(6))
 
 
-def test_threads_and_tasks_stand_in_one_line(crew: Crew, run: Callable[..., Any]) -> None:
+def test_threads_and_tasks_stand_in_one_queue(
+    runner: ThreadRunner, run: Callable[..., Any]
+) -> None:
     limit = Limit(1)
     policy = CallPolicy(limit=limit)
     hall = Hall(policy)
@@ -82,11 +84,11 @@ def test_threads_and_tasks_stand_in_one_line(crew: Crew, run: Callable[..., Any]
             await asyncio.sleep(0.001)
 
     async def main() -> None:
-        crew.start(hall.call, 0)
+        runner.start(hall.call, 0)
         await until(lambda: hall.inside == 1)
         task = asyncio.create_task(as_task(1))
         await until(lambda: limit.stats().waiting == 1)
-        crew.start(hall.call, 2)
+        runner.start(hall.call, 2)
         await until(lambda: limit.stats().waiting == 2)
         other = asyncio.create_task(as_task(3))
         await until(lambda: limit.stats().waiting == 3)
@@ -94,17 +96,17 @@ def test_threads_and_tasks_stand_in_one_line(crew: Crew, run: Callable[..., Any]
         assert await task == 1 and await other == 3
 
     run(main())
-    crew.finish()
+    runner.finish()
     assert order == [0, 1, 2, 3]
 
 
-def test_the_line_has_an_end(crew: Crew) -> None:
+def test_the_queue_has_an_end(runner: ThreadRunner) -> None:
     limit = Limit(1, max_waiting=1)
     policy = CallPolicy(limit=limit, name="line")
     hall = Hall(policy)
-    crew.start(hall.call)
+    runner.start(hall.call)
     eventually(lambda: hall.inside == 1)
-    crew.start(hall.call)
+    runner.start(hall.call)
     eventually(lambda: limit.stats().waiting == 1)
     with pytest.raises(Overloaded) as caught:
         hall.call()
@@ -112,25 +114,25 @@ def test_the_line_has_an_end(crew: Crew) -> None:
     assert "1 calls are under way and 1 wait in line" in str(caught.value)
     assert limit.stats().overloads == policy.stats().overloaded == 1
     hall.let_go(2)
-    crew.finish()
+    runner.finish()
 
 
-def test_max_waiting_0_means_nobody_waits(crew: Crew) -> None:
+def test_max_waiting_0_means_nobody_waits(runner: ThreadRunner) -> None:
     hall = Hall(CallPolicy(limit=Limit(1, max_waiting=0)))
-    crew.start(hall.call)
+    runner.start(hall.call)
     eventually(lambda: hall.inside == 1)
     with pytest.raises(Overloaded):
         hall.call()
     hall.let_go(1)
-    crew.finish()
+    runner.finish()
     hall.let_go(1)
     assert hall.call(5) == 5
 
 
-def test_the_wait_ends_with_the_budget(crew: Crew) -> None:
+def test_the_wait_ends_with_the_budget(runner: ThreadRunner) -> None:
     limit = Limit(1)
     hall = Hall(CallPolicy(limit=limit, timeout=None))
-    crew.start(hall.call)
+    runner.start(hall.call)
     eventually(lambda: hall.inside == 1)
     short = CallPolicy(limit=limit, timeout=0.01)
     with pytest.raises(DeadlineExceeded) as caught:
@@ -140,11 +142,11 @@ def test_the_wait_ends_with_the_budget(crew: Crew) -> None:
     assert limit.stats().waiting == 0 and hall.order == [0]  # never sent
     assert short.stats().expired == 1
     hall.let_go(1)
-    crew.finish()
+    runner.finish()
     assert limit.stats().in_use == 0
 
 
-def test_a_cancelled_task_leaves_the_line(run: Callable[..., Any]) -> None:
+def test_a_cancelled_task_leaves_the_queue(run: Callable[..., Any]) -> None:
     limit = Limit(1)
 
     async def main() -> None:
@@ -171,7 +173,7 @@ def test_a_cancelled_task_leaves_the_line(run: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt()], ids=repr)
-def test_a_call_that_fails_gives_its_place_back(error: BaseException) -> None:
+def test_a_call_that_fails_gives_its_permit_back(error: BaseException) -> None:
     limit = Limit(1)
 
     @CallPolicy(limit=limit)
@@ -185,7 +187,7 @@ def test_a_call_that_fails_gives_its_place_back(error: BaseException) -> None:
     assert limit.stats().in_use == 0
 
 
-def test_no_place_is_held_between_two_tries(clock: Any) -> None:
+def test_no_permit_is_held_between_two_tries(clock: Any) -> None:
     limit = Limit(1)
     seen = []
 

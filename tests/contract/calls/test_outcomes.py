@@ -62,12 +62,12 @@ def test_breaker_counts_the_failed_try_before_one_that_never_began(kind: str, wh
         assert (stats.overloaded, stats.expired) == (0, 1)
     if where == "start":
         assert caught.value.attempts == 1  # type: ignore[attr-defined]
-    for place in taken:
-        place.release()
+    for permit in taken:
+        permit.release()
 
 
 @KINDS
-def test_breaker_is_not_told_of_a_call_that_never_left_the_line(kind: str) -> None:
+def test_breaker_is_not_told_of_a_call_that_never_left_the_queue(kind: str) -> None:
     """Not as a success either: it says nothing of the other side."""
     limit, breaker = Limit(1), CircuitBreaker(min_calls=1)
     held = limit.take_nowait()
@@ -81,7 +81,7 @@ def test_breaker_is_not_told_of_a_call_that_never_left_the_line(kind: str) -> No
 
 
 @KINDS
-def test_a_probe_that_ran_out_of_time_in_line_makes_room_for_the_next(
+def test_a_probe_that_ran_out_of_time_in_queue_frees_capacity_for_the_next(
     clock: Any, kind: str
 ) -> None:
     limit, breaker = Limit(1), CircuitBreaker(clock=clock)
@@ -97,7 +97,7 @@ def test_a_probe_that_ran_out_of_time_in_line_makes_room_for_the_next(
 
 
 @KINDS
-def test_breaker_judges_a_call_by_its_last_try(kind: str) -> None:
+def test_breaker_goes_by_the_last_try_of_a_call(kind: str) -> None:
     """A connection was lost, and then the other side answered: it is there."""
     breaker = CircuitBreaker(min_calls=1)
     policy = CallPolicy(retry=Retry(3), breaker=breaker, clock=Pausing())
@@ -189,7 +189,7 @@ def test_what_a_nested_policy_refuses_is_a_failure_of_the_outer_call_only(error:
 
 
 @pytest.mark.parametrize("on", [Exception, (Exception,), lambda error: True])
-def test_what_was_not_sent_for_want_of_time_or_room_is_never_tried_again(on: Any) -> None:
+def test_what_was_not_sent_for_want_of_time_or_capacity_is_never_tried_again(on: Any) -> None:
     """The reason is on this side, and holds for the next try as well."""
     policy = CallPolicy(retry=Retry(3, on=on, refused=on), clock=Pausing())
     for error in (

@@ -25,7 +25,7 @@ from fastpool.calls import (
     remaining,
 )
 from fastpool.testing import ManualClock
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
 # ---- what it is put on --------------------------------------------------------------------------
 
@@ -293,14 +293,14 @@ def test_a_deadline_in_a_nested_coroutine_is_that_of_the_inner_call(
 
 
 def test_budgets_go_along_with_tasks_and_to_thread_but_not_with_threads(
-    run: Callable[..., Any], crew: Crew
+    run: Callable[..., Any], runner: ThreadRunner
 ) -> None:
     @CallPolicy(timeout=50)
     async def call() -> list[float | None]:
         async def task() -> float | None:
             return remaining()
 
-        bare = crew.start(remaining)
+        bare = runner.start(remaining)
         return [
             await asyncio.create_task(task()),
             await asyncio.to_thread(remaining),
@@ -368,7 +368,7 @@ def test_the_order_is_budget_breaker_retry_limit(clock: ManualClock) -> None:
     assert (stats.calls, stats.failed, stats.expired) == (3, 3, 1)
 
 
-def test_an_overload_says_nothing_about_the_other_side(crew: Crew) -> None:
+def test_an_overload_says_nothing_about_the_other_side(runner: ThreadRunner) -> None:
     limit, breaker = Limit(1, max_waiting=0), CircuitBreaker(min_calls=1)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -377,7 +377,7 @@ def test_an_overload_says_nothing_about_the_other_side(crew: Crew) -> None:
         inside.set()
         assert go_on.wait(10)
 
-    first = crew.start(call)
+    first = runner.start(call)
     assert inside.wait(10)
     with pytest.raises(Overloaded):
         call()
@@ -386,7 +386,9 @@ def test_an_overload_says_nothing_about_the_other_side(crew: Crew) -> None:
     assert (breaker.state, breaker.stats().calls) == ("closed", 1)
 
 
-def test_a_probe_that_never_was_sent_frees_its_place(clock: ManualClock, crew: Crew) -> None:
+def test_a_probe_that_never_was_sent_frees_its_permit(
+    clock: ManualClock, runner: ThreadRunner
+) -> None:
     limit, breaker = Limit(1, max_waiting=0), CircuitBreaker(clock=clock)
     policy = CallPolicy(limit=limit, breaker=breaker)
     inside, go_on = threading.Event(), threading.Event()
@@ -396,7 +398,7 @@ def test_a_probe_that_never_was_sent_frees_its_place(clock: ManualClock, crew: C
         inside.set()
         assert go_on.wait(10)
 
-    holding = crew.start(hold)
+    holding = runner.start(hold)
     assert inside.wait(10)
     breaker.trip()
     clock.advance(5)
@@ -426,7 +428,7 @@ def test_a_class_as_breaker_makes_one_for_each_function(clock: ManualClock) -> N
         CallPolicy(breaker=lambda name: 3)(name="f")(len)  # type: ignore[arg-type,return-value]
 
 
-def test_many_threads_are_counted_exactly(crew: Crew, fast_switching: None) -> None:
+def test_many_threads_are_counted_exactly(runner: ThreadRunner, fast_switching: None) -> None:
     policy = CallPolicy(timeout=60, breaker=CircuitBreaker(), limit=Limit(3), retry=Retry())
 
     @policy
@@ -442,8 +444,8 @@ def test_many_threads_are_counted_exactly(crew: Crew, fast_switching: None) -> N
             except ValueError:
                 pass
 
-    crew.together(8, many)
-    crew.finish()
+    runner.together(8, many)
+    runner.finish()
     stats = policy.stats()
     assert (stats.calls, stats.succeeded, stats.failed) == (2400, 1600, 800)
     assert [breaker.calls for breaker in stats.breakers.values()] == [2400]

@@ -214,7 +214,7 @@ def test_hook_that_fails_is_logged_and_the_call_goes_on(
 
 
 @KINDS
-def test_hook_holds_no_place_of_the_limit(kind: str) -> None:
+def test_hook_holds_no_permit_of_the_limit(kind: str) -> None:
     limit, seen = Limit(1), []
     retry = Retry(2, backoff=0, on_retry=lambda event: seen.append(limit.stats().in_use))
     assert put(kind, CallPolicy(retry=retry, limit=limit), Script(ConnectionError(), 5))() == 5

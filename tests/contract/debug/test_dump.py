@@ -20,7 +20,7 @@ from fastpool import (
     WorkerPool,
 )
 from fastpool.debug._views import look, process
-from support.helpers import Crew, eventually
+from support.helpers import ThreadRunner, eventually
 
 
 class Shy:
@@ -46,12 +46,12 @@ def section(name: str) -> list[str]:
     raise AssertionError(f"{name} is not in {text}")
 
 
-def test_sizes_waiters_and_holders_are_written(crew: Crew) -> None:
+def test_sizes_waiters_and_holders_are_written(runner: ThreadRunner) -> None:
     with FastPool(1, factory=Shy, name="small", leak_after=1000) as pool:
         with pytest.raises(PoolTimeout), pool.lease():
             pool.acquire(0)
         with pool.lease():
-            waiter = crew.start(lambda: pool.acquire().release())
+            waiter = runner.start(lambda: pool.acquire().release())
             eventually(lambda: pool.stats().waiting == 1)
             lines = section("small")
         waiter.result()

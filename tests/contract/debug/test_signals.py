@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastpool import FastPool, debug
-from support.helpers import Crew, eventually
+from support.helpers import ThreadRunner, eventually
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="this system has no SIGUSR2")
 
@@ -35,7 +35,7 @@ def test_all_pools_are_written_and_the_old_handler_is_called() -> None:
     assert calls == [signal.SIGUSR2]
 
 
-def test_a_main_thread_that_waits_is_seen_waiting(crew: Crew) -> None:
+def test_a_main_thread_that_waits_is_seen_waiting(runner: ThreadRunner) -> None:
     file = io.StringIO()
     debug.on_signal(signal.SIGUSR2, file)
     main = threading.get_ident()
@@ -48,7 +48,7 @@ def test_a_main_thread_that_waits_is_seen_waiting(crew: Crew) -> None:
             eventually(lambda: "1 of 1 leased, 0 idle, 1 waiting" in file.getvalue())
             lease.release()
 
-        sender = crew.start(send)
+        sender = runner.start(send)
         pool.acquire(60).release()
         sender.result()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastpool import KeyedPool, PoolTimeout
-from support.helpers import PATIENCE, Task, eventually, housekept
+from support.helpers import PATIENCE, Task, eventually, wait_for_scheduler
 from support.interrupted_pools import AT_LENGTH, Scene, World, endure, unlocked
 
 TOTAL, PER_KEY = 3, 2
@@ -33,7 +33,7 @@ class Keyed(World):
     def acquire_all(self) -> list[Any]:
         for lease in [self.pool.acquire(key, timeout=PATIENCE) for key in "ccd"]:
             lease.release()
-        housekept()
+        wait_for_scheduler()
         return [self.pool.acquire(key, timeout=PATIENCE) for key in "abc"]
 
 

@@ -16,8 +16,8 @@ import pytest
 from fastpool import FastPool, _core
 from support.async_factories import AsyncMaker, threads
 from support.async_factories import accounted as async_accounted
-from support.helpers import PATIENCE, Crew, Maker, eventually, works
-from support.loops import lined_up
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, works
+from support.loops import queued_up
 from support.signal_injection import interrupt
 
 
@@ -53,23 +53,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tracking": {"leak_after": 100},
 }
 options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-faces = pytest.mark.parametrize("face", ["get", "acquire", "lease"])
+methods = pytest.mark.parametrize("method", ["get", "acquire", "lease"])
 
 
-def _take(pool: Any, face: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+def _take(pool: Any, method: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     """How to take by this face, and how to give back what that returned."""
-    if face == "get":
+    if method == "get":
         return pool.get, pool.put
-    if face == "acquire":
+    if method == "acquire":
         return pool.acquire, lambda lease: lease.release()
     lease = pool.lease()
     return lease.__enter__, lambda _: lease.__exit__(None, None, None)
 
 
 @options
-@faces
+@methods
 @pytest.mark.parametrize("warm", [False, True], ids=["made", "idle"])
-def test_an_interrupted_take_takes_nothing(options: dict[str, Any], face: str, warm: bool) -> None:
+def test_an_interrupted_take_takes_nothing(
+    options: dict[str, Any], method: str, warm: bool
+) -> None:
     """Making, checking, tracking: whatever was under way, nobody is left holding a place."""
     point, more = 0, True
     while more:
@@ -78,7 +80,7 @@ def test_an_interrupted_take_takes_nothing(options: dict[str, Any], face: str, w
         pool: Any = FastPool(2, factory=maker, **options)
         if warm:
             pool.put(pool.get())
-        take, give = _take(pool, face)
+        take, give = _take(pool, method)
         taken: list[Any] = []
         more = interrupt(point, lambda take=take, taken=taken: taken.append(take()))
         if not more:
@@ -87,15 +89,15 @@ def test_an_interrupted_take_takes_nothing(options: dict[str, Any], face: str, w
 
 
 @options
-@faces
-def test_an_interrupted_return_can_be_repeated(options: dict[str, Any], face: str) -> None:
+@methods
+def test_an_interrupted_return_can_be_repeated(options: dict[str, Any], method: str) -> None:
     """Either the resource is back, or its borrower has it still and may give it back again."""
     point, more = 0, True
     while more:
         point += 1
         maker = Maker(cap=2)
         pool: Any = FastPool(2, factory=maker, **options)
-        take, give = _take(pool, face)
+        take, give = _take(pool, method)
         taken = take()
         more = interrupt(point, lambda give=give, taken=taken: give(taken))
         if more and pool.stats().leased:
@@ -119,7 +121,7 @@ def test_an_interrupted_discard_can_be_repeated() -> None:
 
 
 @pytest.mark.parametrize("use", ["aget", "aacquire", "lease", "queue get", "queue put"])
-def test_an_interrupted_wait_of_a_task_leaves_the_line(use: str) -> None:
+def test_an_interrupted_wait_of_a_task_leaves_the_queue(use: str) -> None:
     """On its way to the first suspension, wherever that is; though the error, and with it every
     frame of the call, is kept."""
 
@@ -142,7 +144,7 @@ def test_an_interrupted_wait_of_a_task_leaves_the_line(use: str) -> None:
         more = interrupt(point, lambda: suspended.append(wait.send(None)), kept)
         if suspended:
             wait.close()
-        assert lined_up(pool) == 0
+        assert queued_up(pool) == 0
         if held is not None:
             pool.put(held)
             assert pool.get_nowait() is held
@@ -224,7 +226,9 @@ def test_an_interrupted_close_on_a_loop_is_done_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("hook", ["its own", "a function"])
-def test_a_close_under_way_is_not_ended_twice(accounted: Any, crew: Crew, hook: str) -> None:
+def test_a_close_under_way_is_not_ended_twice(
+    accounted: Any, runner: ThreadRunner, hook: str
+) -> None:
     """Its caller was interrupted after a worker had begun, and asks for the rest: the place is free
     when the hook has returned, not before."""
     options: dict[str, Any] = {} if hook == "its own" else {"close": lambda thing: thing.close()}
@@ -232,13 +236,13 @@ def test_a_close_under_way_is_not_ended_twice(accounted: Any, crew: Crew, hook: 
     manager = _core.manager(pool, "this test")
     resource = pool.get()
     maker.close_gate.clear()
-    crew.start(pool.discard, resource).parked()  # in the hook: else a worker may be there first
+    runner.start(pool.discard, resource).parked()  # in the hook: else a worker may be there first
     assert pool.stats().closing == 1
     for _ in range(3):
         manager.rescue(0, "interrupted")
     assert manager.closers.wait_idle(PATIENCE)
     assert pool.stats().closing == pool.stats().open == 1
     maker.close_gate.set()
-    crew.finish()
+    runner.finish()
     assert pool.stats().open == 0 and maker.closed == 1
     works(pool, 1)

@@ -9,21 +9,29 @@ import pytest
 
 from fastpool import PoolOverloaded, PoolTimeout, _core
 from fastpool.keyed import _capacity
-from support.helpers import PATIENCE, Crew, Task, eventually, housekept, states, told
+from support.helpers import (
+    PATIENCE,
+    Task,
+    ThreadRunner,
+    eventually,
+    states,
+    told,
+    wait_for_scheduler,
+)
 
 
 def manager_of(pool: Any) -> Any:
     return _core.manager(pool, "test")
 
 
-def waiting(crew: Crew, pool: Any, *keys: Any) -> list[Task]:
+def waiting(runner: ThreadRunner, pool: Any, *keys: Any) -> list[Task]:
     """Callers in line for these keys, one after the other."""
     tasks = []
     for key in keys:
         before = pool.stats().waiting
-        tasks.append(crew.start(pool.acquire, key))
+        tasks.append(runner.start(pool.acquire, key))
         eventually(lambda n=before: pool.stats().waiting == n + 1)
-        housekept()
+        wait_for_scheduler()
     return tasks
 
 
@@ -31,7 +39,7 @@ def open_of(pool: Any) -> dict[Any, int]:
     return {key: one.open for key, one in pool.stats().keys.items()}
 
 
-class TestLine:
+class TestWaitQueue:
     def test_a_key_leaves_it_with_its_last_caller(self, keyed: Any) -> None:
         """Nothing is closed for one that has gone."""
         pool, maker = keyed(2, 2)
@@ -40,15 +48,15 @@ class TestLine:
             pool.acquire("a", timeout=0.01)
         eventually(lambda: not manager_of(pool).arbiter.underserved)
         leases.pop().release()
-        housekept()
+        wait_for_scheduler()
         assert maker.closed == 0 and states(pool) == {"leased": 1, "idle": 1}
         leases.pop().release()
 
-    def test_a_key_that_has_nothing_goes_first(self, keyed: Any, crew: Crew) -> None:
+    def test_a_key_that_has_nothing_goes_first(self, keyed: Any, runner: ThreadRunner) -> None:
         """However long another one that has something waits for more."""
         pool, maker = keyed(2, 2)
         leases = [pool.acquire(key) for key in "ab"]
-        some, none = waiting(crew, pool, "a", "c")
+        some, none = waiting(runner, pool, "a", "c")
         leases.pop().discard()
         lease = none.result()
         assert maker.calls == ["a", "b", "c"] and some.running
@@ -58,21 +66,23 @@ class TestLine:
 
     @pytest.mark.parametrize("keys", ["cd", "dc"])
     def test_keys_are_served_in_the_order_in_which_they_came(
-        self, keyed: Any, crew: Crew, keys: str
+        self, keyed: Any, runner: ThreadRunner, keys: str
     ) -> None:
         pool, maker = keyed(1, 1)
         lease = pool.acquire("a")
-        tasks = waiting(crew, pool, *keys)
+        tasks = waiting(runner, pool, *keys)
         lease.discard()
         tasks[0].result().discard()
         tasks[1].result().release()
         assert maker.calls == ["a", *keys]
 
-    def test_a_key_that_could_do_with_more_goes_to_the_end(self, keyed: Any, crew: Crew) -> None:
+    def test_a_key_that_could_do_with_more_goes_to_the_end(
+        self, keyed: Any, runner: ThreadRunner
+    ) -> None:
         """One place at a time: then it is the turn of the next key."""
         pool, maker = keyed(3, 3)
         leases = [pool.acquire("a") for _ in range(3)]
-        tasks = waiting(crew, pool, "b", "b", "c")
+        tasks = waiting(runner, pool, "b", "b", "c")
         taken = []
         for number in (0, 2, 1):
             leases.pop().discard()
@@ -82,21 +92,23 @@ class TestLine:
         for lease in taken:
             lease.release()
 
-    def test_no_place_is_given_out_while_suspended(self, keyed: Any, crew: Crew) -> None:
+    def test_no_slot_is_given_out_while_suspended(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, maker = keyed(1, 1)
         lease = pool.acquire("a")
-        [task] = waiting(crew, pool, "b")
+        [task] = waiting(runner, pool, "b")
         pool.suspend()
         lease.discard()
         eventually(lambda: maker.closed == 1)
-        housekept()
+        wait_for_scheduler()
         assert maker.calls == ["a"]
         pool.resume()
         task.result().release()
 
 
 class TestWhatIsClosed:
-    def test_one_for_each_key_in_line_and_no_more(self, keyed: Any, crew: Crew, clock: Any) -> None:
+    def test_one_for_each_key_in_queue_and_no_more(
+        self, keyed: Any, runner: ThreadRunner, clock: Any
+    ) -> None:
         """What is being closed for them is counted, however often the pool looks."""
         gate = threading.Event()
 
@@ -108,18 +120,18 @@ class TestWhatIsClosed:
         for key in "abcd":
             with pool.lease(key):
                 clock.advance(1)
-        tasks = waiting(crew, pool, "e", "f")
+        tasks = waiting(runner, pool, "e", "f")
         eventually(lambda: states(pool) == {"closing": 2, "idle": 2})
         with pool.lease("d"):  # which has the pool look once more when it comes back
             pass
-        housekept()
+        wait_for_scheduler()
         assert states(pool) == {"closing": 2, "idle": 2}
         gate.set()
         for task in tasks:
             task.result().release()
         eventually(lambda: open_of(pool) == dict.fromkeys("cdef", 1))
 
-    def test_a_promise_ends_with_its_place(self, keyed: Any, crew: Crew) -> None:
+    def test_a_promise_ends_with_its_slot(self, keyed: Any, runner: ThreadRunner) -> None:
         """What was closed for one key is not counted for the next: that has its own closed."""
         pool, maker = keyed(2, 2)
         for key in "abcdef":
@@ -128,7 +140,9 @@ class TestWhatIsClosed:
             eventually(lambda: not manager_of(pool).arbiter.promised)
         eventually(lambda: pool.stats().closed == {"evicted": 4})
 
-    def test_what_is_closed_as_surplus_is_promised_to_nobody(self, keyed: Any, crew: Crew) -> None:
+    def test_what_is_closed_as_surplus_is_promised_to_nobody(
+        self, keyed: Any, runner: ThreadRunner
+    ) -> None:
         gate = threading.Event()
 
         def close(resource: Any) -> None:
@@ -140,12 +154,12 @@ class TestWhatIsClosed:
         for lease in leases:
             lease.release()
         eventually(lambda: states(pool) == {"idle": 1, "closing": 1})
-        housekept()
+        wait_for_scheduler()
         assert manager_of(pool).arbiter.promised == {}
         gate.set()
 
     def test_hooks_that_hang_are_given_up_one_after_the_other(
-        self, keyed: Any, crew: Crew, clock: Any
+        self, keyed: Any, runner: ThreadRunner, clock: Any
     ) -> None:
         """After hook_timeout the next idle one is closed instead, and then the next."""
         gate = threading.Event()
@@ -164,10 +178,10 @@ class TestWhatIsClosed:
         gate.set()
 
     @pytest.mark.parametrize("after, calls", [(0.0, ["hot"] * 2 + ["cold"]), (1e6, ["hot"] * 2)])
-    def test_a_busy_key_gives_a_place_up_after_a_while(
+    def test_a_busy_key_gives_a_slot_up_after_a_while(
         self,
         keyed: Any,
-        crew: Crew,
+        runner: ThreadRunner,
         monkeypatch: pytest.MonkeyPatch,
         after: float,
         calls: list[str],
@@ -176,7 +190,7 @@ class TestWhatIsClosed:
         monkeypatch.setattr(_capacity, "SPARE_AFTER", after)
         pool, maker = keyed(2, None)
         leases = [pool.acquire("hot") for _ in range(2)]
-        cold, hot = waiting(crew, pool, "cold", "hot")
+        cold, hot = waiting(runner, pool, "cold", "hot")
         leases.pop().release()
         taken = (cold if not after else hot).result()
         assert maker.calls == calls
@@ -188,7 +202,7 @@ class TestWhatIsClosed:
             task.result().release()
 
     def test_a_busy_key_gives_up_no_more_than_is_waited_for(
-        self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+        self, keyed: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is being closed is counted: the next that comes back goes to its own callers."""
         monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)
@@ -200,10 +214,10 @@ class TestWhatIsClosed:
 
         pool, maker = keyed(3, None, close=close)
         leases = [pool.acquire("hot") for _ in range(3)]
-        cold, hot = waiting(crew, pool, "cold", "hot")
-        giving = crew.start(leases.pop().release)
+        cold, hot = waiting(runner, pool, "cold", "hot")
+        giving = runner.start(leases.pop().release)
         eventually(lambda: pool.stats().closing == 1)
-        giving_too = crew.start(leases.pop().release)
+        giving_too = runner.start(leases.pop().release)
         lease = hot.result()
         assert pool.stats().closing == 1 and cold.running
         gate.set()
@@ -214,11 +228,11 @@ class TestWhatIsClosed:
             one.release()
         assert maker.calls == ["hot", "hot", "hot", "cold"]
 
-    def test_a_key_without_callers_has_it_evicted(self, keyed: Any, crew: Crew) -> None:
+    def test_a_key_without_callers_has_it_evicted(self, keyed: Any, runner: ThreadRunner) -> None:
         """What comes back to it is idle, and closed as such."""
         pool, maker = keyed(2, 2)
         leases = [pool.acquire("a") for _ in range(2)]
-        [task] = waiting(crew, pool, "b")
+        [task] = waiting(runner, pool, "b")
         leases.pop().release()
         task.result().release()
         eventually(lambda: pool.stats().closed == {"evicted": 1})
@@ -254,7 +268,7 @@ class TestIdleLimits:
             leases = [pool.acquire(key) for key in "aab"]
             for lease in leases:
                 lease.release()
-        housekept()
+        wait_for_scheduler()
         assert maker.closed == 0 and states(pool) == {"idle": 3}
 
 
@@ -268,17 +282,19 @@ class TestRefusals:
         lease.release()
         assert "together" not in told(caught.value)
 
-    def test_max_waiting_counts_who_waits_for_a_place(self, keyed: Any, crew: Crew) -> None:
+    def test_max_waiting_counts_who_waits_for_a_slot(
+        self, keyed: Any, runner: ThreadRunner
+    ) -> None:
         """Over all keys, where that is what they wait for."""
         pool, _ = keyed(1, 1, max_waiting=1)
         lease = pool.acquire("a")
-        tasks = waiting(crew, pool, "b")
+        tasks = waiting(runner, pool, "b")
         with pytest.raises(PoolOverloaded):
             pool.acquire("b")
         lease.release()
         tasks[0].result().release()
 
-    def test_a_place_that_is_coming_is_no_wait(self, keyed: Any, crew: Crew) -> None:
+    def test_a_slot_that_is_coming_is_no_wait(self, keyed: Any, runner: ThreadRunner) -> None:
         """max_waiting=0: as many as there are idle ones, or such as are being closed for them."""
         gate = threading.Event()
 
@@ -290,7 +306,7 @@ class TestRefusals:
         leases = [pool.acquire(key) for key in "ab"]
         for lease in leases:
             lease.release()
-        tasks = waiting(crew, pool, "c", "d")
+        tasks = waiting(runner, pool, "c", "d")
         with pytest.raises(PoolOverloaded):
             pool.acquire("e")
         gate.set()

@@ -12,7 +12,7 @@ import pytest
 
 import fastpool
 from fastpool import KeyedPool, PoolDeadlock, PoolTimeout, _core
-from support.helpers import PATIENCE, Crew, eventually, housekept, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, states, wait_for_scheduler
 from support.keyed_factories import KeyedMaker
 
 
@@ -78,7 +78,7 @@ class TestCollected:
                 pass
 
             def is_gone() -> bool:
-                housekept()
+                wait_for_scheduler()
                 gc.collect()
                 return gone() is None
 
@@ -91,7 +91,7 @@ class TestCollected:
             pass
         pool.flush()
         eventually(lambda: maker.closed == 1)
-        housekept()
+        wait_for_scheduler()
         gone = weakref.ref(pool)
         del pool
         collect()
@@ -110,20 +110,20 @@ class TestCollected:
             pool.flush(key)
             gone = weakref.ref(key)
             del key
-            eventually(lambda: (housekept(), collect(), gone() is None)[-1])
+            eventually(lambda: (wait_for_scheduler(), collect(), gone() is None)[-1])
 
 
 class TestForgetting:
     """Step by step: who is on the way to a key, and who forgets it."""
 
-    def test_a_key_is_kept_for_one_on_the_way_to_its_line(self, keyed: Any) -> None:
+    def test_a_key_is_kept_for_one_on_the_way_to_its_queue(self, keyed: Any) -> None:
         pool, _ = keyed()
         manager = _core.manager(pool, "test")
         on_the_way = manager.pin("a")
         manager.left(on_the_way)  # as if the last resource had gone at that moment
         assert manager.everyone() == [on_the_way]
         on_the_way.unpin()
-        housekept()
+        wait_for_scheduler()
         assert not manager.cores and on_the_way.core.closed
 
     def test_who_has_found_it_just_before_comes_to_a_new_one(
@@ -134,7 +134,7 @@ class TestForgetting:
         manager = _core.manager(pool, "test")
         old = manager.pin("a")
         old.unpin()
-        housekept()
+        wait_for_scheduler()
         manager.cores["a"] = old.core  # what the caller has found
         pinned = manager._pinned
 
@@ -173,7 +173,7 @@ class TestForgetting:
 
 
 class TestTasks:
-    def test_a_cancelled_wait_for_a_place_takes_nothing(self, keyed: Any) -> None:
+    def test_a_cancelled_wait_for_a_slot_takes_nothing(self, keyed: Any) -> None:
         pool, _ = keyed(1, 1)
 
         async def main() -> None:
@@ -235,7 +235,9 @@ class TestTasks:
 
         asyncio.run(main())
 
-    def test_tasks_of_two_loops_and_threads_share_it(self, keyed: Any, crew: Crew) -> None:
+    def test_tasks_of_two_loops_and_threads_share_it(
+        self, keyed: Any, runner: ThreadRunner
+    ) -> None:
         pool, maker = keyed(2, 1)
 
         async def use(key: Any) -> None:
@@ -252,9 +254,9 @@ class TestTasks:
                     pass
 
         for _ in range(2):
-            crew.start(asyncio.run, main())
-            crew.start(threads)
-        crew.finish()
+            runner.start(asyncio.run, main())
+            runner.start(threads)
+        runner.finish()
         assert maker.made >= 4
 
     def test_close_of_a_task_is_awaited(self) -> None:
@@ -328,7 +330,7 @@ class TestFactory:
         with pool.lease("a", timeout=0):
             assert maker.made == 1 and maker.calls == ["a"]
 
-    def test_a_creation_past_its_deadline_keeps_its_place(self, keyed: Any) -> None:
+    def test_a_creation_past_its_deadline_keeps_its_slot(self, keyed: Any) -> None:
         """It cannot be killed: other keys get no more than the rest."""
         maker = KeyedMaker(2, 2)
         maker.gates["dead"] = threading.Event()
@@ -388,7 +390,7 @@ class TestOptions:
             leases = [pool.acquire(0) for _ in range(10)]
             with pytest.raises(PoolTimeout):
                 pool.acquire(0, timeout=0)
-            housekept()  # by then one more would be under way, if there could be one
+            wait_for_scheduler()  # by then one more would be under way, if there could be one
             assert pool.stats().open == 10 and pool.stats().maxsize == 100
             leases += [pool.acquire(n // 10) for n in range(10, 100)]
             for lease in leases:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastpool import KeyedPool, _core
-from support.helpers import PATIENCE, eventually, housekept
+from support.helpers import PATIENCE, eventually, wait_for_scheduler
 from support.keyed_factories import KeyedMaker
 from support.signal_injection import interrupt
 
@@ -51,7 +51,7 @@ def make(options: dict[str, Any]) -> tuple[Any, KeyedMaker]:
 
 def sound(pool: Any, maker: KeyedMaker) -> None:
     """Nothing is held, every place can be had by any key, and all is closed in the end."""
-    housekept()
+    wait_for_scheduler()
     eventually(lambda: pool.stats().leased == 0 and not pool.leases())
     manager = _core.manager(pool, "test")
     if pool.closed:

@@ -17,9 +17,9 @@ from fastpool import (
     _core,
 )
 from fastpool.keyed import _capacity
-from support.helpers import Crew, Task, eventually, housekept, states, told
+from support.helpers import Task, ThreadRunner, eventually, states, told, wait_for_scheduler
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 HOUR = 3600.0
 
@@ -48,13 +48,13 @@ def used(pool: Any, *keys: Any) -> None:
             pass
 
 
-def waiting(crew: Crew, pool: Any, take: Any, *args: Any) -> Task:
+def waiting(runner: ThreadRunner, pool: Any, take: Any, *args: Any) -> Task:
     """One more caller who waits in the line of its key, and its key for a place if there is none.
     The pool is asked, which is quicker than to look whether the thread sleeps."""
     before = pool.stats().waiting
-    task = crew.start(take, *args)
+    task = runner.start(take, *args)
     eventually(lambda: pool.stats().waiting == before + 1)
-    housekept()  # the key is lined up there
+    wait_for_scheduler()  # the key is lined up there
     return task
 
 
@@ -154,7 +154,7 @@ class TestLeases:
         odd.hash = later
         pool.flush()
         eventually(lambda: pool.stats().open == 0)
-        housekept()
+        wait_for_scheduler()
         odd.hash = 7
         used(pool, odd, odd)
         assert maker.made == 2
@@ -171,7 +171,7 @@ class TestLeases:
 
 
 class TestMaxConnsPerHost:
-    def test_excess_requests_queue(self, keyed: Any, crew: Crew) -> None:
+    def test_excess_requests_queue(self, keyed: Any, runner: ThreadRunner) -> None:
         """Dialling, active and idle ones count; who comes later waits and is first come, first
         served."""
         pool, _ = keyed(None, 2)
@@ -183,27 +183,29 @@ class TestMaxConnsPerHost:
                 order.append(n)
 
         for n in range(3):
-            waiting(crew, pool, use, n)
+            waiting(runner, pool, use, n)
         assert pool.stats().keys["a"].waiting == 3
         leases.pop().release()
-        crew.finish()
+        runner.finish()
         assert order == [0, 1, 2] and open_of(pool) == {"a": 2}
         release(leases)
 
-    def test_a_full_key_does_not_hold_up_another(self, keyed: Any, crew: Crew) -> None:
+    def test_a_full_key_does_not_hold_up_another(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, _ = keyed(None, 1)
         lease = pool.acquire("a")
-        waiter = waiting(crew, pool, pool.acquire, "a")
+        waiter = waiting(runner, pool, pool.acquire, "a")
         used(pool, "b", "c")
         assert waiter.running
         lease.release()
         waiter.result().release()
 
-    def test_a_server_that_does_not_answer_holds_up_no_other(self, keyed: Any, crew: Crew) -> None:
+    def test_a_server_that_does_not_answer_holds_up_no_other(
+        self, keyed: Any, runner: ThreadRunner
+    ) -> None:
         """The dials of one key hang; go-redis had one mutex for all of them."""
         pool, maker = keyed(None, 10)
         maker.gates["dead"] = threading.Event()
-        hanging = [crew.start(pool.acquire, "dead") for _ in range(6)]
+        hanging = [runner.start(pool.acquire, "dead") for _ in range(6)]
         eventually(lambda: maker.calls.count("dead") == 4)  # max_creating
         used(pool, *range(20))
         assert pool.stats().keys["dead"].creating == 4
@@ -222,7 +224,7 @@ class TestMaxConnsPerHost:
         eventually(lambda: open_of(pool) == {"b": 1})
         assert pool.stats().create_failures == 3
 
-    def test_a_panic_in_dial_leaks_no_place(self, keyed: Any) -> None:
+    def test_a_panic_in_dial_leaks_no_slot(self, keyed: Any) -> None:
         """redigo's trap: whatever a factory raises."""
         pool, maker = keyed(1, 1)
         maker.broken["a"] = SystemExit("of the factory")
@@ -230,14 +232,14 @@ class TestMaxConnsPerHost:
             pool.acquire("a")
         used(pool, "b")
 
-    def test_nobody_is_stuck_after_a_cancelled_wait(self, keyed: Any, crew: Crew) -> None:
+    def test_nobody_is_stuck_after_a_cancelled_wait(self, keyed: Any, runner: ThreadRunner) -> None:
         """golang/go#32336 and #65705: the place of one who went is the next one's."""
         pool, _ = keyed(1, 1)
         lease = pool.acquire("a")
         for key in ("a", "b"):
             with pytest.raises(PoolTimeout):
                 pool.acquire(key, timeout=0.01)
-        waiters = [waiting(crew, pool, pool.acquire, key) for key in ("a", "b")]
+        waiters = [waiting(runner, pool, pool.acquire, key) for key in ("a", "b")]
         lease.release()
         for waiter in waiters:
             waiter.result().release()
@@ -295,7 +297,7 @@ class TestMaxIdleConns:
         assert not manager.arbiter.notifying.on
         used(pool, "c")
         eventually(lambda: states(pool) == {"idle": 2})
-        housekept()
+        wait_for_scheduler()
         assert not manager.arbiter.notifying.on
 
 
@@ -314,10 +316,10 @@ class TestMaxIdleConnsPerHost:
         used(pool, "a", "a")
         eventually(lambda: maker.closed == 2)
 
-    def test_one_that_is_waited_for_is_no_surplus(self, keyed: Any, crew: Crew) -> None:
+    def test_one_that_is_waited_for_is_no_surplus(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, maker = keyed(None, 1, max_idle_per_key=0)
         lease = pool.acquire("a")
-        waiter = waiting(crew, pool, pool.acquire, "a")
+        waiter = waiting(runner, pool, pool.acquire, "a")
         lease.release()
         waiter.result().release()
         eventually(lambda: maker.closed == 1)
@@ -351,7 +353,7 @@ class TestIdleConnTimeout:
 
 
 class TestMaxTotal:
-    def test_idle_ones_of_other_keys_make_room(self, keyed: Any, clock: Any) -> None:
+    def test_idle_ones_of_other_keys_free_capacity(self, keyed: Any, clock: Any) -> None:
         """The one idle longest, whatever its key."""
         pool, _ = keyed(3, 2, clock=clock)
         for key in ("a", "b", "c", "a"):
@@ -361,25 +363,27 @@ class TestMaxTotal:
         assert open_of(pool) == {"a": 1, "c": 1, "d": 1}
         assert pool.stats().closed == {"evicted": 1}
 
-    def test_what_comes_back_idle_makes_room(self, keyed: Any, crew: Crew) -> None:
+    def test_what_comes_back_idle_frees_capacity(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, _ = keyed(2, 2)
         leases = taken(pool, "a", "b")
-        waiter = waiting(crew, pool, pool.acquire, "c")
+        waiter = waiting(runner, pool, pool.acquire, "c")
         leases.pop(0).release()
         waiter.result().release()
         assert open_of(pool) == {"b": 1, "c": 1}
         release(leases)
 
-    def test_also_for_a_key_that_has_some(self, keyed: Any, crew: Crew) -> None:
+    def test_also_for_a_key_that_has_some(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, _ = keyed(2, 2)
         leases = taken(pool, "a", "b")
-        waiter = waiting(crew, pool, pool.acquire, "a")
+        waiter = waiting(runner, pool, pool.acquire, "a")
         leases.pop().release()
         waiter.result().release()
         assert open_of(pool) == {"a": 2}
         release(leases)
 
-    def test_a_close_that_hangs_is_not_waited_for(self, keyed: Any, crew: Crew, clock: Any) -> None:
+    def test_a_close_that_hangs_is_not_waited_for(
+        self, keyed: Any, runner: ThreadRunner, clock: Any
+    ) -> None:
         """Its place is taken, but after hook_timeout another idle one is closed instead."""
         gate = threading.Event()
 
@@ -396,16 +400,18 @@ class TestMaxTotal:
             assert open_of(pool) == {"hangs": 1, "a": 1}
         gate.set()
 
-    def test_nothing_is_closed_for_a_key_at_its_own_limit(self, keyed: Any, crew: Crew) -> None:
+    def test_nothing_is_closed_for_a_key_at_its_own_limit(
+        self, keyed: Any, runner: ThreadRunner
+    ) -> None:
         """Its callers are looked at again when one was opened for them."""
         pool, maker = keyed(2, 1)
         used(pool, "b")
         maker.gates["a"] = threading.Event()
-        waiters = [waiting(crew, pool, pool.acquire, "a") for _ in range(2)]
+        waiters = [waiting(runner, pool, pool.acquire, "a") for _ in range(2)]
         maker.gates["a"].set()
         waiters.pop(0).result().release()
         waiters.pop().result().release()
-        housekept()
+        wait_for_scheduler()
         assert open_of(pool) == {"a": 1, "b": 1} and maker.closed == 0
 
     def test_a_timeout_says_what_is_full(self, keyed: Any) -> None:
@@ -417,7 +423,7 @@ class TestMaxTotal:
         assert caught.value.phase == "wait"
         release(leases)
 
-    def test_a_try_opens_one_in_the_background_if_there_is_room(self, keyed: Any) -> None:
+    def test_a_try_opens_one_in_the_background_if_there_is_capacity(self, keyed: Any) -> None:
         """And none if there is not: nothing is closed for a caller who has gone."""
         pool, maker = keyed(2, 2)
         with pytest.raises(PoolTimeout):
@@ -426,7 +432,7 @@ class TestMaxTotal:
         used(pool, "b")
         with pytest.raises(PoolTimeout):
             pool.acquire("c", timeout=0)
-        housekept()
+        wait_for_scheduler()
         assert maker.calls == ["a", "b"] and open_of(pool) == {"a": 1, "b": 1}
 
     def test_a_background_try_that_fails_is_not_repeated(self, keyed: Any) -> None:
@@ -449,7 +455,7 @@ class TestMaxTotal:
             pool.acquire("a")
         used(pool, "c")
 
-    def test_two_who_hold_all_of_it_are_not_told_so(self, keyed: Any, crew: Crew) -> None:
+    def test_two_who_hold_all_of_it_are_not_told_so(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, _ = keyed(2, 2)
         done = threading.Event()
         holds = threading.Event()
@@ -459,7 +465,7 @@ class TestMaxTotal:
                 holds.set()
                 done.wait(10)
 
-        holder = crew.start(hold)
+        holder = runner.start(hold)
         assert holds.wait(10)
         with pool.lease("a"):
             with pytest.raises(PoolTimeout):
@@ -475,7 +481,7 @@ class TestMaxTotal:
 
 
 class TestFairness:
-    def test_places_go_to_keys_in_turn(self, keyed: Any, crew: Crew) -> None:
+    def test_slots_go_to_keys_in_turn(self, keyed: Any, runner: ThreadRunner) -> None:
         """However many callers each has: the one of "c" is not behind all those of "b"."""
         pool, _ = keyed(2, None)
         leases = taken(pool, "a", "a")
@@ -487,7 +493,7 @@ class TestFairness:
                 order.append(key)
                 enough.wait(10)
 
-        waiters = [waiting(crew, pool, use, key) for key in ("b", "b", "b", "c")]
+        waiters = [waiting(runner, pool, use, key) for key in ("b", "b", "b", "c")]
         release(leases)
         eventually(lambda: len(order) == 2)
         assert sorted(order) == ["b", "c"]
@@ -495,15 +501,15 @@ class TestFairness:
         for waiter in waiters:
             waiter.result()
 
-    def test_a_busy_key_gives_up_a_place_to_one_that_has_none(
-        self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    def test_a_busy_key_gives_up_a_slot_to_one_that_has_none(
+        self, keyed: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its own callers wait, so nothing of it is ever idle."""
         monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)
         pool, maker = keyed(2, None)
         leases = taken(pool, "hot", "hot")
-        hot = [waiting(crew, pool, pool.acquire, "hot") for _ in range(3)]
-        cold = waiting(crew, pool, pool.acquire, "cold")
+        hot = [waiting(runner, pool, pool.acquire, "hot") for _ in range(3)]
+        cold = waiting(runner, pool, pool.acquire, "cold")
         leases.pop().release()
         mine = cold.result()
         assert maker.calls == ["hot", "hot", "cold"] and pool.stats().closed == {"evicted": 1}
@@ -514,14 +520,18 @@ class TestFairness:
 
     @pytest.mark.parametrize("most_idle", [None, 2])
     def test_a_busy_key_gives_up_one_after_the_other(
-        self, keyed: Any, crew: Crew, most_idle: int | None, monkeypatch: pytest.MonkeyPatch
+        self,
+        keyed: Any,
+        runner: ThreadRunner,
+        most_idle: int | None,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """The first place that is free ends nothing for the others that have none."""
         monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)
         pool, maker = keyed(2, 2, max_idle_per_key=most_idle)
         leases = taken(pool, "hot", "hot")
-        cold = [waiting(crew, pool, pool.acquire, key) for key in ("cold", "colder")]
-        hot = [waiting(crew, pool, pool.acquire, "hot") for _ in range(3)]
+        cold = [waiting(runner, pool, pool.acquire, key) for key in ("cold", "colder")]
+        hot = [waiting(runner, pool, pool.acquire, "hot") for _ in range(3)]
         leases.pop().release()
         mine = [cold[0].result()]
         leases.pop().release()
@@ -533,7 +543,7 @@ class TestFairness:
             one.result().release()
 
     def test_a_hot_key_leaves_turns_to_others(
-        self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+        self, keyed: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.002)
         pool, _ = keyed(4, None)
@@ -546,7 +556,7 @@ class TestFairness:
                     turns += 1
             return turns
 
-        hot = [crew.start(busy) for _ in range(8)]
+        hot = [runner.start(busy) for _ in range(8)]
         eventually(lambda: pool.stats().uses > 50)
         try:
             for n in range(3):
@@ -557,13 +567,13 @@ class TestFairness:
         assert sum(one.result() for one in hot) > 10
 
     def test_the_only_one_of_a_key_is_its_callers_who_came_first(
-        self, keyed: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+        self, keyed: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Or that of another key's, if they came before them."""
         monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)
         pool, maker = keyed(1, 1)
         lease = pool.acquire("a")
-        waiters = [waiting(crew, pool, pool.acquire, key) for key in ("a", "b", "a")]
+        waiters = [waiting(runner, pool, pool.acquire, key) for key in ("a", "b", "a")]
         lease.release()
         mine = waiters[0].result()
         assert maker.calls == ["a"]
@@ -574,7 +584,7 @@ class TestFairness:
         waiters[2].result().release()
         assert maker.calls == ["a", "b", "a"]
 
-    def test_more_keys_than_places(self, keyed: Any, crew: Crew) -> None:
+    def test_more_keys_than_slots(self, keyed: Any, runner: ThreadRunner) -> None:
         """Everybody is served, again and again."""
         pool, _ = keyed(3, 2)
 
@@ -583,23 +593,23 @@ class TestFairness:
                 with pool.lease(n % 10, timeout=20):
                     pass
 
-        crew.together(20, use)
-        crew.finish()
+        runner.together(20, use)
+        runner.finish()
 
 
 class TestOverload:
-    def test_callers_in_line_for_a_key(self, keyed: Any, crew: Crew) -> None:
+    def test_callers_in_queue_for_a_key(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, _ = keyed(None, 1, max_waiting=1)
         leases = taken(pool, "a", "b")
-        waiter = waiting(crew, pool, pool.acquire, "a")
+        waiter = waiting(runner, pool, pool.acquire, "a")
         with pytest.raises(PoolOverloaded):
             pool.acquire("a")
-        other = waiting(crew, pool, pool.acquire, "b")
+        other = waiting(runner, pool, pool.acquire, "b")
         release(leases)
         release([waiter.result(), other.result()])
         assert pool.stats().overloads == 1
 
-    def test_for_a_place_of_all_keys(self, keyed: Any) -> None:
+    def test_for_a_slot_of_all_keys(self, keyed: Any) -> None:
         """0: who could only wait for others is refused; what is idle may be closed for one."""
         pool, _ = keyed(1, 1, max_waiting=0)
         lease = pool.acquire("a")
@@ -620,11 +630,11 @@ class TestLifecycle:
         assert stats.uses == stats.created == 200 and stats.closed == {"evicted": 195}
         assert stats.wait_time.count >= 1
 
-    def test_close_refuses_wakes_and_closes(self, keyed: Any, crew: Crew) -> None:
+    def test_close_refuses_wakes_and_closes(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, maker = keyed(2, 1)
         lease = pool.acquire("a")
         used(pool, "b")
-        of_key = waiting(crew, pool, pool.acquire, "a")
+        of_key = waiting(runner, pool, pool.acquire, "a")
         assert not pool.close(timeout=0)
         with pytest.raises(PoolClosed):
             of_key.result()
@@ -636,16 +646,18 @@ class TestLifecycle:
         eventually(lambda: maker.open == 0)
         assert pool.close() and pool.closed and pool.stats().keys == {}
 
-    def test_close_wakes_who_waits_for_a_place(self, keyed: Any, crew: Crew) -> None:
+    def test_close_wakes_who_waits_for_a_slot(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, _ = keyed(1, 1)
         lease = pool.acquire("a")
-        waiter = waiting(crew, pool, pool.acquire, "b")
+        waiter = waiting(runner, pool, pool.acquire, "b")
         pool.close(timeout=0)
         with pytest.raises(PoolClosed):
             waiter.result()
         lease.release()
 
-    def test_close_waits_for_borrowers_but_not_for_itself(self, keyed: Any, crew: Crew) -> None:
+    def test_close_waits_for_borrowers_but_not_for_itself(
+        self, keyed: Any, runner: ThreadRunner
+    ) -> None:
         pool, maker = keyed()
         holds, done = threading.Event(), threading.Event()
 
@@ -654,9 +666,9 @@ class TestLifecycle:
                 holds.set()
                 done.wait(10)
 
-        holder = crew.start(hold)
+        holder = runner.start(hold)
         assert holds.wait(10)
-        closing = crew.start(pool.close, 10.0)
+        closing = runner.start(pool.close, 10.0)
         eventually(lambda: pool.closed)
         assert closing.running
         done.set()
@@ -685,11 +697,11 @@ class TestLifecycle:
         eventually(lambda: open_of(pool) == {})
         assert pool.stats().closed == {"flushed": 3}
 
-    def test_suspended_leases_wait(self, keyed: Any, crew: Crew) -> None:
+    def test_suspended_leases_wait(self, keyed: Any, runner: ThreadRunner) -> None:
         pool, _ = keyed()
         used(pool, "a")
         pool.suspend()
-        waiters = [waiting(crew, pool, pool.acquire, key) for key in ("a", "new")]
+        waiters = [waiting(runner, pool, pool.acquire, key) for key in ("a", "new")]
         pool.resume()
         release([waiter.result() for waiter in waiters])
 

@@ -12,17 +12,17 @@ import pytest
 import fastpool
 from fastpool import PoolClosed, PoolError, PoolOverloaded, PoolTimeout
 from support.callers import WeightedSemaphore
-from support.helpers import PATIENCE, Crew, Task, eventually
+from support.helpers import PATIENCE, Task, ThreadRunner, eventually
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
-def lined_up(semaphore: Any, crew: Crew, *requests: int) -> list[Task]:
+def queued_up(semaphore: Any, runner: ThreadRunner, *requests: int) -> list[Task]:
     """Callers who wait for so many units each, in this order."""
     begun = []
     for n in requests:
         before = semaphore.waiting
-        begun.append(crew.start(semaphore.acquire, n))
+        begun.append(runner.start(semaphore.acquire, n))
         eventually(lambda wanted=before + 1: semaphore.waiting == wanted)
     return begun
 
@@ -52,17 +52,19 @@ class TestAsInGo:
         semaphore.release(2)
         all_free(semaphore)
 
-    def test_try_acquire_fails_while_anyone_waits_even_with_units_free(self, crew: Crew) -> None:
+    def test_try_acquire_fails_while_anyone_waits_even_with_units_free(
+        self, runner: ThreadRunner
+    ) -> None:
         semaphore = WeightedSemaphore(3)
         semaphore.acquire(2)
-        lined_up(semaphore, crew, 3)
+        queued_up(semaphore, runner, 3)
         assert not semaphore.try_acquire(1) and semaphore.in_use == 2
         semaphore.release(2)
-        crew.finish()
+        runner.finish()
         semaphore.release(3)
         all_free(semaphore)
 
-    def test_waiters_are_served_first_come_first_served(self, crew: Crew) -> None:
+    def test_waiters_are_served_first_come_first_served(self, runner: ThreadRunner) -> None:
         semaphore = WeightedSemaphore(1)
         semaphore.acquire()
         order: list[int] = []
@@ -73,58 +75,60 @@ class TestAsInGo:
             semaphore.release()
 
         for number in range(5):
-            crew.start(wait, number)
+            runner.start(wait, number)
             eventually(lambda wanted=number + 1: semaphore.waiting == wanted)
         semaphore.release()
-        crew.finish()
+        runner.finish()
         assert order == [0, 1, 2, 3, 4]
 
-    def test_a_big_head_keeps_smaller_ones_waiting_and_is_not_starved(self, crew: Crew) -> None:
+    def test_a_big_head_keeps_smaller_ones_waiting_and_is_not_starved(
+        self, runner: ThreadRunner
+    ) -> None:
         """The trap: small requests that always fit would overtake the big one for ever."""
         semaphore = WeightedSemaphore(10)
         semaphore.acquire(6)
-        (big,) = lined_up(semaphore, crew, 5)
-        small = lined_up(semaphore, crew, 1, 1, 1)  # 4 are free, and they wait all the same
+        (big,) = queued_up(semaphore, runner, 5)
+        small = queued_up(semaphore, runner, 1, 1, 1)  # 4 are free, and they wait all the same
         assert semaphore.in_use == 6 and semaphore.waiting == 4
         semaphore.release(2)
         big.result()
         small[0].result()
         assert semaphore.in_use == 10 and semaphore.waiting == 2  # 4 + 5, and one more that fits
         semaphore.release(9)
-        crew.finish()
+        runner.finish()
         semaphore.release(semaphore.in_use)
         all_free(semaphore)
 
-    def test_one_release_wakes_as_many_as_fit(self, crew: Crew) -> None:
+    def test_one_release_wakes_as_many_as_fit(self, runner: ThreadRunner) -> None:
         semaphore = WeightedSemaphore(10)
         semaphore.acquire(10)
-        tasks = lined_up(semaphore, crew, 2, 3, 4, 5)
+        tasks = queued_up(semaphore, runner, 2, 3, 4, 5)
         semaphore.release(10)
         for task in tasks[:3]:
             task.result()
         assert semaphore.in_use == 9 and semaphore.waiting == 1
         semaphore.release(4)
-        crew.finish()
+        runner.finish()
         semaphore.release(10)
         all_free(semaphore)
 
-    def test_any_thread_or_task_may_release(self, crew: Crew) -> None:
+    def test_any_thread_or_task_may_release(self, runner: ThreadRunner) -> None:
         semaphore = WeightedSemaphore(4)
         semaphore.acquire(4)
-        crew.start(semaphore.release, 4).result()
+        runner.start(semaphore.release, 4).result()
         all_free(semaphore)
 
-    def test_nothing_asked_for_waits_its_turn(self, crew: Crew) -> None:
+    def test_nothing_asked_for_waits_its_turn(self, runner: ThreadRunner) -> None:
         """As in Go: 0 units are free at any time, but not past those who wait."""
         semaphore = WeightedSemaphore(2)
         semaphore.acquire(0)
         assert semaphore.try_acquire(0)
         semaphore.acquire(2)
         semaphore.acquire(0)
-        lined_up(semaphore, crew, 1, 0)
+        queued_up(semaphore, runner, 1, 0)
         assert not semaphore.try_acquire(0)
         semaphore.release(2)
-        crew.finish()
+        runner.finish()
         semaphore.release(0)
         semaphore.release(1)
         all_free(semaphore)
@@ -156,14 +160,14 @@ class TestCuredOfGo:
             semaphore.release()
         all_free(semaphore)
 
-    def test_a_head_that_gives_up_lets_those_behind_it_proceed(self, crew: Crew) -> None:
+    def test_a_head_that_gives_up_lets_those_behind_it_proceed(self, runner: ThreadRunner) -> None:
         """The trap: they fit already, and nobody would ever wake them."""
         semaphore = WeightedSemaphore(10)
         for span in (0.03, 0.3, 3.0):  # on a busy machine those behind may come too late
             semaphore.acquire(6)
-            head = crew.start(lambda span=span: semaphore.acquire(5, timeout=span))
+            head = runner.start(lambda span=span: semaphore.acquire(5, timeout=span))
             eventually(lambda head=head: semaphore.waiting == 1 or not head.running)
-            behind = [crew.start(semaphore.acquire, 2) for _ in range(2)]
+            behind = [runner.start(semaphore.acquire, 2) for _ in range(2)]
             eventually(lambda head=head: semaphore.waiting == 3 or not head.running)
             in_time = semaphore.waiting == 3
             with pytest.raises(PoolTimeout):
@@ -246,14 +250,14 @@ class TestHolds:
         semaphore.release()
         all_free(semaphore)
 
-    def test_two_who_wait_with_one_hold(self, crew: Crew) -> None:
+    def test_two_who_wait_with_one_hold(self, runner: ThreadRunner) -> None:
         """One gets it, the other an error, and nothing is lost."""
         semaphore = WeightedSemaphore(1)
         semaphore.acquire()
         hold = semaphore.hold()
         tasks = []
         for waiting in (1, 2):
-            tasks.append(crew.start(hold.__enter__))
+            tasks.append(runner.start(hold.__enter__))
             eventually(lambda wanted=waiting: semaphore.waiting == wanted)
         semaphore.release()
         tasks[0].result()
@@ -262,7 +266,7 @@ class TestHolds:
             tasks[1].result()
         all_free(semaphore)
 
-    def test_released_by_many_at_once(self, crew: Crew) -> None:
+    def test_released_by_many_at_once(self, runner: ThreadRunner) -> None:
         """A hold is given back once, whoever does it: the trap of the double release."""
         semaphore = WeightedSemaphore(8)
         semaphore.acquire(4)
@@ -279,7 +283,7 @@ class TestHolds:
                 else:
                     outcomes.append(True)
 
-            for task in crew.together(3, give):
+            for task in runner.together(3, give):
                 task.result()
             assert sorted(outcomes) == [False, False, True] and semaphore.in_use == 4
         semaphore.release(4)
@@ -287,22 +291,22 @@ class TestHolds:
 
 
 class TestLimits:
-    def test_max_waiting(self, crew: Crew) -> None:
+    def test_max_waiting(self, runner: ThreadRunner) -> None:
         semaphore = WeightedSemaphore(1, max_waiting=1)
         assert semaphore.max_waiting == 1 and WeightedSemaphore(1).max_waiting is None
         semaphore.acquire()
-        lined_up(semaphore, crew, 1)
+        queued_up(semaphore, runner, 1)
         with pytest.raises(PoolOverloaded, match="1 wait in line already, and max_waiting is 1"):
             semaphore.acquire()
         semaphore.release()
-        crew.finish()
+        runner.finish()
         semaphore.release()
         all_free(semaphore)
 
-    def test_close_wakes_all_who_wait(self, crew: Crew) -> None:
+    def test_close_wakes_all_who_wait(self, runner: ThreadRunner) -> None:
         semaphore = WeightedSemaphore(2)
         semaphore.acquire(2)
-        tasks = lined_up(semaphore, crew, 1, 2)
+        tasks = queued_up(semaphore, runner, 1, 2)
         semaphore.close()
         semaphore.close()
         for task in tasks:
@@ -432,7 +436,7 @@ class TestCollection:
         all_free(semaphore)
 
 
-def test_conservation_from_many_callers(crew: Crew) -> None:
+def test_conservation_from_many_callers(runner: ThreadRunner) -> None:
     """Never more than all of it, nobody is stuck, and all of it is there at the end."""
     semaphore = WeightedSemaphore(7)
     lock = threading.Lock()
@@ -452,7 +456,7 @@ def test_conservation_from_many_callers(crew: Crew) -> None:
             except PoolTimeout:
                 assert i % 3 == 0
 
-    crew.together(6, work)
-    crew.finish()
+    runner.together(6, work)
+    runner.finish()
     assert held == 0 and 0 < worst <= 7
     all_free(semaphore)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, PoolClosed, WeightedSemaphore, _core
-from support.helpers import PATIENCE, Crew, eventually
-from support.loops import KINDS, lined_up, new_loop, run_in
+from support.helpers import PATIENCE, ThreadRunner, eventually
+from support.loops import KINDS, new_loop, queued_up, run_in
 from support.loops import eventually as aeventually
 from support.signal_injection import interrupt
 
@@ -25,7 +25,7 @@ def all_free(semaphore: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestCancelled:
-    def test_in_line(self, kind: str) -> None:
+    def test_in_queue(self, kind: str) -> None:
         """The head is cancelled, and those behind it who fit proceed."""
         semaphore = WeightedSemaphore(10)
 
@@ -117,7 +117,7 @@ class TestCancelled:
 class TestClosedLoops:
     @pytest.mark.parametrize("granted", [False, True], ids=["waiting", "granted"])
     def test_tasks_of_a_closed_loop_are_passed_over(
-        self, kind: str, granted: bool, crew: Crew
+        self, kind: str, granted: bool, runner: ThreadRunner
     ) -> None:
         """Those in line, and one who was granted its units and never ran again."""
         semaphore = WeightedSemaphore(4)
@@ -126,7 +126,7 @@ class TestClosedLoops:
         loop.set_exception_handler(lambda loop, context: None)
         tasks: list[Any] = [loop.create_task(semaphore.aacquire(3)) for _ in range(2)]
         loop.run_until_complete(aeventually(lambda: semaphore.waiting == 2))
-        thread = crew.start(semaphore.acquire, 3, PATIENCE).parked()
+        thread = runner.start(semaphore.acquire, 3, PATIENCE).parked()
         if granted:
             semaphore.release(4)
             assert semaphore.in_use == 3 and semaphore.waiting == 2
@@ -154,7 +154,7 @@ class TestClosedLoops:
         run_in(kind, main())
 
 
-def test_threads_and_tasks_of_two_loops_in_one_line(crew: Crew) -> None:
+def test_threads_and_tasks_of_two_loops_in_one_queue(runner: ThreadRunner) -> None:
     semaphore = WeightedSemaphore(1)
     order: list[str] = []
 
@@ -171,10 +171,10 @@ def test_threads_and_tasks_of_two_loops_in_one_line(crew: Crew) -> None:
 
     semaphore.acquire()
     for number in range(6):
-        crew.start(in_loop if number % 3 else in_thread, str(number))
+        runner.start(in_loop if number % 3 else in_thread, str(number))
         eventually(lambda n=number: semaphore.waiting == n + 1)
     semaphore.release()
-    crew.finish()
+    runner.finish()
     assert order == list("012345")
     all_free(semaphore)
 
@@ -185,7 +185,7 @@ class TestInterrupted:
     """A signal handler that raises, at every point where one may run: no unit is lost.  A hold that
     was taken just before, and is nobody's, gives back when it is collected."""
 
-    def test_released_by_a_signal_handler_inside_an_acquire(self, crew: Crew) -> None:
+    def test_released_by_a_signal_handler_inside_an_acquire(self, runner: ThreadRunner) -> None:
         """The very thread that waits gives back what it waits for."""
         semaphore = WeightedSemaphore(1)
         semaphore.acquire()
@@ -196,7 +196,7 @@ class TestInterrupted:
 
         before = signal.signal(signal.SIGUSR1, lambda *_: semaphore.release())
         try:
-            thread = crew.start(strike)
+            thread = runner.start(strike)
             semaphore.acquire(timeout=PATIENCE)
             thread.result()
         finally:
@@ -235,7 +235,7 @@ class TestInterrupted:
             more = interrupt(point, lambda: suspended.append(coroutine.send(None)), kept)
             if suspended:
                 coroutine.close()
-            assert semaphore.waiting == lined_up(queue) == 0, point
+            assert semaphore.waiting == queued_up(queue) == 0, point
             return more
 
         point = 1

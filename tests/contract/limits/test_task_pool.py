@@ -108,7 +108,7 @@ def test_refused_timed_out_and_chosen_for_one_call(run: Any) -> None:
     run(main())
 
 
-def test_a_result_frees_the_place_before_it_is_there(run: Any) -> None:
+def test_a_result_frees_the_permit_before_it_is_there(run: Any) -> None:
     async def main() -> None:
         async def echo(**words: Any) -> Any:
             return words
@@ -136,7 +136,7 @@ def test_what_a_coroutine_raises_is_its_tasks(run: Any) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["queued", "running"])
-def test_a_cancelled_task_gives_its_place_back(run: Any, begun: bool) -> None:
+def test_a_cancelled_task_gives_its_permit_back(run: Any, begun: bool) -> None:
     """Queued, running, and before its first step: no place is lost."""
 
     async def main() -> None:
@@ -365,7 +365,7 @@ def test_map_begins_no_more_than_its_buffersize(run: Any, buffersize: int | None
     run(main())
 
 
-def test_map_waits_for_a_place_where_others_are_refused(run: Any) -> None:
+def test_map_waits_for_a_permit_where_others_are_refused(run: Any) -> None:
     async def main() -> None:
         hall = Hall()
         async with pool_of(1, when_full="refuse") as pool:
@@ -380,7 +380,7 @@ def test_map_waits_for_a_place_where_others_are_refused(run: Any) -> None:
     run(main())
 
 
-def test_map_keeps_no_place_that_it_has_no_item_for(run: Any) -> None:
+def test_map_keeps_no_permit_that_it_has_no_item_for(run: Any) -> None:
     """Others get it, though the results have not all been taken."""
 
     async def main() -> None:

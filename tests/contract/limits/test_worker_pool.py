@@ -15,16 +15,18 @@ import pytest
 from contract.limits.worker_pools import Hall, fill
 from fastpool import PoolOverloaded, PoolTimeout, WorkerPool
 from fastpool.limits import WorkerStats
-from support.helpers import PATIENCE, Crew, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 
 
 class TestTheBound:
-    def test_submit_waits_for_a_place(self, worker_pool: Any, hall: Hall, crew: Crew) -> None:
+    def test_submit_waits_for_a_permit(
+        self, worker_pool: Any, hall: Hall, runner: ThreadRunner
+    ) -> None:
         """As many tasks as workers, and as many again as the queue holds; then it waits."""
         pool = worker_pool(2, 3)
         futures = fill(pool, hall, 5)
         assert pool.stats() == WorkerStats(threads=2, running=2, queued=3, waiting=0)
-        late = crew.start(pool.submit, hall.task, 5)
+        late = runner.start(pool.submit, hall.task, 5)
         eventually(lambda: pool.stats().waiting == 1)
         hall.let_go(1)
         futures.append(late.result())
@@ -33,7 +35,7 @@ class TestTheBound:
         assert [future.result(PATIENCE) for future in futures] == [0, 1, 2, 3, 4, 5]
 
     def test_submitters_are_served_first_come_first_served(
-        self, worker_pool: Any, hall: Hall, crew: Crew
+        self, worker_pool: Any, hall: Hall, runner: ThreadRunner
     ) -> None:
         pool = worker_pool(1, 0)
         order: list[int] = []
@@ -43,10 +45,10 @@ class TestTheBound:
 
         fill(pool, hall, 1)
         for number in range(5):
-            crew.start(pool.submit, task, number)
+            runner.start(pool.submit, task, number)
             eventually(lambda wanted=number + 1: pool.stats().waiting == wanted)
         hall.let_go(1)
-        crew.finish()
+        runner.finish()
         pool.shutdown()
         assert order == [0, 1, 2, 3, 4]
 
@@ -61,7 +63,7 @@ class TestTheBound:
             pool.submit(int)
         hall.let_go(1)
 
-    def test_it_never_holds_more_than_it_may(self, worker_pool: Any, crew: Crew) -> None:
+    def test_it_never_holds_more_than_it_may(self, worker_pool: Any, runner: ThreadRunner) -> None:
         """The trap of ThreadPoolExecutor: its queue grows as long as producers are faster."""
         pool = worker_pool(2, 5)
         peak = 0
@@ -72,8 +74,8 @@ class TestTheBound:
                 pool.submit(int)
                 peak = max(peak, pool._group.tasks.qsize())
 
-        crew.together(4, produce)
-        crew.finish()
+        runner.together(4, produce)
+        runner.finish()
         assert 0 < peak <= 7
 
     def test_tasks_are_done_in_order(self, worker_pool: Any) -> None:
@@ -109,7 +111,7 @@ class TestWhenFull:
             asyncio.run(asyncio.wait_for(pool.asubmit(int), PATIENCE))
         hall.let_go(2)
 
-    def test_each_call_can_choose(self, worker_pool: Any, hall: Hall, crew: Crew) -> None:
+    def test_each_call_can_choose(self, worker_pool: Any, hall: Hall, runner: ThreadRunner) -> None:
         """Names that cannot clash with the keywords of the function."""
         pool = worker_pool(1, 0)
 
@@ -125,18 +127,18 @@ class TestWhenFull:
             pool.try_submit(echo)
         with pytest.raises(PoolTimeout):
             pool.submit_within(0.01, echo)
-        late = crew.start(pool.submit_within, None, echo)
+        late = runner.start(pool.submit_within, None, echo)
         eventually(lambda: pool.stats().waiting == 1)
         hall.let_go(1)
         assert late.result().result(PATIENCE) == {}
 
     def test_refused_even_where_the_others_wait(
-        self, worker_pool: Any, hall: Hall, crew: Crew
+        self, worker_pool: Any, hall: Hall, runner: ThreadRunner
     ) -> None:
         """``try_submit`` does not overtake those in line."""
         pool = worker_pool(1, 0)
         fill(pool, hall, 1)
-        late = crew.start(pool.submit, hall.task)
+        late = runner.start(pool.submit, hall.task)
         eventually(lambda: pool.stats().waiting == 1)
         with pytest.raises(PoolOverloaded):
             pool.try_submit(int)
@@ -190,7 +192,9 @@ class TestThreads:
         assert seen == [(1, "x")] * 2
         hall.let_go(2)
 
-    def test_an_initializer_that_fails(self, worker_pool: Any, hall: Hall, crew: Crew) -> None:
+    def test_an_initializer_that_fails(
+        self, worker_pool: Any, hall: Hall, runner: ThreadRunner
+    ) -> None:
         """What is queued fails, and so does whoever waits for a place: nobody hangs."""
         gate = threading.Event()
 
@@ -200,7 +204,7 @@ class TestThreads:
 
         pool = worker_pool(1, 1, initializer=initializer)
         futures = [pool.submit(int) for _ in range(2)]
-        waits = crew.start(pool.submit, int)
+        waits = runner.start(pool.submit, int)
         eventually(lambda: pool.stats().waiting == 1)
         gate.set()
         broken = concurrent.futures.BrokenExecutor
@@ -228,10 +232,12 @@ class TestThreads:
 
 
 class TestShutdown:
-    def test_who_waits_for_a_place_is_told(self, worker_pool: Any, hall: Hall, crew: Crew) -> None:
+    def test_who_waits_for_a_permit_is_told(
+        self, worker_pool: Any, hall: Hall, runner: ThreadRunner
+    ) -> None:
         pool = worker_pool(1, 0)
         (busy,) = fill(pool, hall, 1)
-        waits = crew.start(pool.submit, int)
+        waits = runner.start(pool.submit, int)
         eventually(lambda: pool.stats().waiting == 1)
         pool.shutdown(wait=False)
         with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
@@ -334,7 +340,9 @@ class TestMap:
         pool.shutdown()
         assert hall.inside == 1  # what had been submitted was cancelled
 
-    def test_items_that_are_made_by_the_same_pool(self, worker_pool: Any, crew: Crew) -> None:
+    def test_items_that_are_made_by_the_same_pool(
+        self, worker_pool: Any, runner: ThreadRunner
+    ) -> None:
         """No place is held while an item is made, or there might be none for that."""
         for workers, max_queue in ((1, 0), (1, 1), (2, 3)):
             pool = worker_pool(workers, max_queue)
@@ -342,7 +350,7 @@ class TestMap:
             def chain(pool: WorkerPool = pool) -> list[int]:
                 return list(pool.map(abs, pool.map(int, pool.map(abs, range(-9, 0)))))
 
-            assert crew.start(chain).result() == list(range(9, 0, -1))
+            assert runner.start(chain).result() == list(range(9, 0, -1))
 
     def test_time_is_over_while_it_waits_for_a_result(self, worker_pool: Any, hall: Hall) -> None:
         """The time is that of all results together; what is under way is cancelled."""
@@ -379,7 +387,7 @@ class TestMap:
         pool.shutdown()
         assert hall.inside <= 1  # the third may have begun before, the fourth has not
 
-    def test_time_is_over_while_it_waits_for_a_place(self, worker_pool: Any, hall: Hall) -> None:
+    def test_time_is_over_while_it_waits_for_a_permit(self, worker_pool: Any, hall: Hall) -> None:
         pool = worker_pool(1, 0)
         fill(pool, hall, 1)
         for timeout in (0, 0.01):

@@ -123,7 +123,7 @@ class TestWorkersThatSubmit:
         assert not pool._group.stuck
         hall.let_go(1)
 
-    def test_who_got_a_place_in_the_end_waits_no_more(self, worker_pool: Any) -> None:
+    def test_who_got_a_permit_in_the_end_waits_no_more(self, worker_pool: Any) -> None:
         """Not for the alarm, either: the next worker that waits is the only one."""
         pool = worker_pool(2, 0)
         for number in range(3):
@@ -134,14 +134,14 @@ class TestWorkersThatSubmit:
             gate.set()
             assert waits.result(PATIENCE).result(PATIENCE) == number and busy.result(PATIENCE)
 
-    def test_no_false_alarm_while_a_place_is_on_its_way(self, worker_pool: Any) -> None:
+    def test_no_false_alarm_while_a_permit_is_on_its_way(self, worker_pool: Any) -> None:
         """All workers wait, and somebody has a place who has not yet submitted."""
         pool = worker_pool(1, 1)
-        place = pool._group.permits.hold()
-        place.__enter__()
+        permit = pool._group.permits.hold()
+        permit.__enter__()
         waits = pool.submit(lambda: pool.submit(abs, -1))
         eventually(lambda: pool.stats().waiting == 1)
-        place.release()
+        permit.release()
         assert waits.result(PATIENCE).result(PATIENCE) == 1
 
     def test_many_who_submit_to_their_own_pool(self, worker_pool: Any) -> None:
@@ -165,7 +165,7 @@ class TestWorkersThatSubmit:
         assert done == sum(3**depth for depth in range(6))
 
 
-class TestLostPlaces:
+class TestLostPermits:
     """No place is lost where a call ends early."""
 
     def test_a_thread_cannot_be_started(
@@ -206,7 +206,7 @@ class TestLostPlaces:
             eventually(lambda: pool._group.permits.in_use == 0)
         assert point > 8
 
-    def test_a_cancelled_task_gives_its_place_back(self, worker_pool: Any, hall: Hall) -> None:
+    def test_a_cancelled_task_gives_its_permit_back(self, worker_pool: Any, hall: Hall) -> None:
         pool = worker_pool(1, 2)
         futures = fill(pool, hall, 3)
         assert futures[1].cancel() and futures[2].cancel()

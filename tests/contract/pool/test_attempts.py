@@ -12,7 +12,15 @@ import pytest
 from fastpool import PoolClosed, PoolTimeout
 from fastpool._runtime import threads
 from fastpool.pool import _health_checks, _manager
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept, states, works
+from support.helpers import (
+    PATIENCE,
+    Maker,
+    ThreadRunner,
+    eventually,
+    states,
+    wait_for_scheduler,
+    works,
+)
 
 
 class Turns(Maker):
@@ -47,28 +55,30 @@ def take(pool: Any) -> None:
     pool.put(pool.get())
 
 
-def test_one_caller_has_one_try_however_often_the_pool_looks(accounted: Any, crew: Crew) -> None:
+def test_one_caller_has_one_try_however_often_the_pool_looks(
+    accounted: Any, runner: ThreadRunner
+) -> None:
     """The creation under way is his: another place is not taken for him."""
     pool, maker = accounted(4)
     maker.gate.clear()
-    getter = crew.start(take, pool)
+    getter = runner.start(take, pool)
     eventually(lambda: maker.running == 1)
     for _ in range(3):
         pool.resume()
-        housekept()
+        wait_for_scheduler()
     assert states(pool) == {"creating": 1}
     maker.gate.set()
     getter.result()
     assert maker.calls == 1
 
 
-def test_tries_without_a_permit_take_no_place(accounted: Any, crew: Crew) -> None:
+def test_tries_without_a_permit_take_no_slot(accounted: Any, runner: ThreadRunner) -> None:
     """Who waits for one of ``max_creating`` is in line, and nothing is open for him yet."""
     pool, maker = accounted(8, max_creating=2)
     maker.gate.clear()
-    getters = [crew.start(pool.get) for _ in range(5)]
+    getters = [runner.start(pool.get) for _ in range(5)]
     eventually(lambda: pool.stats().waiting == 5 and maker.running == 2)
-    housekept()
+    wait_for_scheduler()
     assert states(pool) == {"creating": 2}
     maker.gate.set()
     for resource in [getter.result() for getter in getters]:
@@ -76,8 +86,8 @@ def test_tries_without_a_permit_take_no_place(accounted: Any, crew: Crew) -> Non
     assert maker.made == 5 and maker.peak == 2
 
 
-def test_try_that_nobody_wants_gives_its_permit_and_place_back(
-    accounted: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+def test_try_that_nobody_wants_gives_its_permit_and_slot_back(
+    accounted: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is skipped on its worker; the next one begins as if it had never been."""
     pool, maker = accounted(1)
@@ -93,7 +103,7 @@ def test_try_that_nobody_wants_gives_its_permit_and_place_back(
     monkeypatch.setattr(threads.ThreadGroup, "submit", hold_up)
     for timeout in (0.02, 0.2, 2, 20):  # until the try is begun within that time
         with pytest.raises(PoolTimeout):
-            crew.start(pool.get, True, timeout).result()
+            runner.start(pool.get, True, timeout).result()
         if held:
             break
     monkeypatch.undo()
@@ -105,7 +115,7 @@ def test_try_that_nobody_wants_gives_its_permit_and_place_back(
 
 
 def test_try_is_skipped_when_the_pool_is_closed(
-    accounted: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    accounted: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The factory is not called any more, neither for who waits nor for what was wished for."""
     pool, maker = accounted(2, min_idle=1)
@@ -116,10 +126,10 @@ def test_try_is_skipped_when_the_pool_is_closed(
     monkeypatch.setattr(
         threads.ThreadGroup, "submit", lambda workers, *job: held.append((workers, *job))
     )
-    getter = crew.start(pool.get)
+    getter = runner.start(pool.get)
     eventually(lambda: held)
     pool.resume()  # the pool looks for what is missing
-    housekept()
+    wait_for_scheduler()
     assert pool.close(timeout=0) is False
     with pytest.raises(PoolClosed):
         getter.result()
@@ -137,9 +147,9 @@ def test_refused_try_of_a_full_pool_leaves_no_wish(accounted: Any, clock: Any) -
     lease = pool.acquire()
     with pytest.raises(PoolTimeout):
         pool.get(timeout=0)
-    housekept()
+    wait_for_scheduler()
     lease.discard()
-    housekept()
+    wait_for_scheduler()
     clock.advance(0)
     assert maker.made == 1 and states(pool) == {}
 
@@ -150,25 +160,27 @@ def test_refused_try_of_a_suspended_pool_leaves_no_wish(accounted: Any, clock: A
     pool.suspend()
     with pytest.raises(PoolTimeout):
         pool.get(timeout=0)
-    housekept()
+    wait_for_scheduler()
     pool.resume()
-    housekept()
+    wait_for_scheduler()
     clock.advance(0)
     assert maker.calls == 0 and states(pool) == {}
 
 
-def test_borrower_who_waited_in_vain_leaves_no_wish(accounted: Any, crew: Crew, clock: Any) -> None:
+def test_borrower_who_waited_in_vain_leaves_no_wish(
+    accounted: Any, runner: ThreadRunner, clock: Any
+) -> None:
     """Only one who does not wait has a resource made for later."""
     pool, maker = accounted(3, max_creating=1, clock=clock)
     maker.gate.clear()
-    getter = crew.start(take, pool)
+    getter = runner.start(take, pool)
     eventually(lambda: maker.running == 1)
     with pytest.raises(PoolTimeout):
         pool.get(timeout=0.02)
-    housekept()
+    wait_for_scheduler()
     maker.gate.set()
     getter.result()
-    housekept()
+    wait_for_scheduler()
     clock.advance(0)
     assert maker.calls == 1
 
@@ -182,11 +194,11 @@ def test_min_idle_is_made_once_however_often_the_pool_looks(accounted: Any, cloc
     for _ in range(4):
         pool.resume()
         clock.advance(0, settle=0)
-        housekept()
+        wait_for_scheduler()
     maker.gate.set()
     eventually(lambda: states(pool) == {"idle": 2})
     for _ in range(2):
-        housekept()
+        wait_for_scheduler()
         clock.advance(0)
     assert maker.calls == 2
 
@@ -271,8 +283,8 @@ def test_check_of_a_try_that_does_not_wait_has_its_time(accounted: Any, clock: A
     assert len(seen) == 2
 
 
-def test_borrower_of_a_bad_resource_keeps_his_place_in_line(
-    accounted: Any, crew: Crew, clock: Any
+def test_borrower_of_a_bad_resource_keeps_his_position(
+    accounted: Any, runner: ThreadRunner, clock: Any
 ) -> None:
     """He was first, and is the first to have the one that takes its place."""
     begun, gate = threading.Event(), threading.Event()
@@ -291,27 +303,27 @@ def test_borrower_of_a_bad_resource_keeps_his_place_in_line(
         served.append(name)
         pool.put(resource)
 
-    crew.start(get, "first")
+    runner.start(get, "first")
     assert begun.wait(PATIENCE)
-    crew.start(get, "second")
+    runner.start(get, "second")
     eventually(lambda: pool.stats().waiting == 1)
     gate.set()
-    crew.finish()
+    runner.finish()
     assert served == ["first", "second"]
 
 
-def test_suspended_pool_creates_nothing(accounted: Any, crew: Crew, clock: Any) -> None:
+def test_suspended_pool_creates_nothing(accounted: Any, runner: ThreadRunner, clock: Any) -> None:
     """Neither for who waits, nor for ``min_idle``, nor for ``warm``."""
     pool, maker = accounted(3, min_idle=1, clock=clock)
     eventually(lambda: states(pool) == {"idle": 1})
     pool.suspend()
     pool.flush()
     eventually(lambda: states(pool) == {})
-    getter = crew.start(take, pool)
+    getter = runner.start(take, pool)
     eventually(lambda: pool.stats().waiting == 1)
     with pytest.raises(PoolTimeout):
         pool.warm(2, timeout=0.01)
-    housekept()
+    wait_for_scheduler()
     clock.advance(2)
     assert maker.calls == 1 and states(pool) == {}
     pool.resume()
@@ -319,10 +331,12 @@ def test_suspended_pool_creates_nothing(accounted: Any, crew: Crew, clock: Any) 
     eventually(lambda: pool.stats().idle >= 1)
 
 
-def test_hung_creation_holds_up_no_other(accounted: Any, crew: Crew, turns: Turns) -> None:
+def test_hung_creation_holds_up_no_other(
+    accounted: Any, runner: ThreadRunner, turns: Turns
+) -> None:
     """Past its deadline its permit is the next one's, and it comes back when it returns."""
     pool, _ = accounted(4, turns, max_creating=1, create_timeout=0.05, timeout=None)
-    getters = [crew.start(pool.get) for _ in range(2)]
+    getters = [runner.start(pool.get) for _ in range(2)]
     eventually(lambda: len(turns.turns) == 2)  # one after the other
     stats = pool.stats()
     assert stats.overdue >= 1 and stats.timeouts == stats.overdue

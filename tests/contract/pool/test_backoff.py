@@ -13,7 +13,7 @@ import pytest
 
 from fastpool._runtime import scheduler
 from fastpool.pool import _creation, _policy
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept, states
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states, wait_for_scheduler
 
 FIRST = (0.05, 0.1)
 """Seconds: the bounds of the first pause."""
@@ -41,7 +41,7 @@ class Pauses(list[float]):
     def end(self) -> None:
         """Let the oldest pause be over, and what follows be done."""
         scheduler.call_soon(self._pass)
-        housekept()
+        wait_for_scheduler()
 
     def _pass(self) -> None:
         at, call, args = self._due.pop(0)
@@ -105,7 +105,7 @@ def test_nothing_is_tried_in_the_background_during_a_pause(accounted: Any, pause
     pool, maker = accounted(2, maker=failing(1), min_idle=2, max_creating=1, create_timeout=None)
     eventually(lambda: len(pauses) == 1)
     pool.resume()  # it looks
-    housekept()
+    wait_for_scheduler()
     assert (maker.calls, states(pool)) == (1, {})
     pauses.end()
     eventually(lambda: states(pool) == {"idle": 2})
@@ -134,13 +134,13 @@ def test_failure_that_a_borrower_was_told_of_adds_no_pause(
 
 
 def test_failure_without_a_wish_asks_for_no_pause(
-    accounted: Any, pauses: Pauses, clock: Any, crew: Crew
+    accounted: Any, pauses: Pauses, clock: Any, runner: ThreadRunner
 ) -> None:
     """A pool that keeps nothing idle has nothing to try again in the background."""
     pool, maker = accounted(2, create_timeout=None, clock=clock)
     resource = pool.get()
     maker.gate.clear()
-    waiter = crew.start(pool.get)
+    waiter = runner.start(pool.get)
     eventually(lambda: maker.running == 1)
     pool.put(resource)  # so nobody waits for the one that is being made
     assert waiter.result() is resource
@@ -163,29 +163,29 @@ def test_try_that_failed_is_repeated_when_its_pause_is_over(
         with pytest.raises(Exception, match="pool"):
             pool.get(timeout=0)
     eventually(lambda: len(pauses) == 1)
-    housekept()
+    wait_for_scheduler()
     assert maker.calls == 1
     pauses.end()
     eventually(lambda: states(pool) == {"idle": 1})
 
 
 def test_the_pause_begins_with_the_permit_that_came_back(
-    accounted: Any, pauses: Pauses, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    accounted: Any, pauses: Pauses, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one step: the housekeeper that comes just then would try again at once."""
     back = _creation.Creator._return_permit
-    housekeepers = []
+    scheduler_threads = []
 
     def return_permit(creator: Any, attempt: Any) -> None:
         back(creator, attempt)
-        housekeepers.append(crew.start(creator.refill))
-        housekeepers[-1].thread.join(0.1)
+        scheduler_threads.append(runner.start(creator.refill))
+        scheduler_threads[-1].thread.join(0.1)
 
     monkeypatch.setattr(_creation.Creator, "_return_permit", return_permit)
     pauses.held = True
     _, maker = accounted(1, maker=failing(1), min_idle=1, create_timeout=None)
     eventually(lambda: len(pauses) == 1)
-    housekeepers[0].result()
+    scheduler_threads[0].result()
     assert maker.calls == 1
 
 

@@ -12,12 +12,12 @@ import pytest
 
 from fastpool import PoolClosed, PoolError, PoolTimeout
 from support.callers import FastPool
-from support.helpers import Crew, eventually, states, told, works
+from support.helpers import ThreadRunner, eventually, states, told, works
 
 NAME = "orders-pool"
 
 
-@pytest.mark.usefixtures("face")
+@pytest.mark.usefixtures("caller_kind")
 class TestCalls:
     @pytest.mark.parametrize("act", ["get", "acquire", "lease"])
     @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ class TestCalls:
         works(pool, 3)
 
 
-@pytest.mark.usefixtures("face")
+@pytest.mark.usefixtures("caller_kind")
 class TestReturns:
     @pytest.mark.parametrize("act", ["put", "put_nowait", "discard"])
     @pytest.mark.parametrize("what", [None, 3, "string", []], ids=repr)
@@ -120,7 +120,7 @@ class TestReturns:
         works(pool, 1)
 
 
-@pytest.mark.usefixtures("face")
+@pytest.mark.usefixtures("caller_kind")
 class TestFactories:
     def test_a_factory_that_returns_none_is_an_error(self, accounted: Any) -> None:
         """None cannot be told from nothing."""
@@ -155,7 +155,7 @@ class TestFactories:
         assert NAME in told(caught.value)
         assert states(pool) == {}
 
-    def test_a_raising_factory_loses_no_place(self, accounted: Any, crew: Crew) -> None:
+    def test_a_raising_factory_loses_no_slot(self, accounted: Any, runner: ThreadRunner) -> None:
         """Many failures in many threads, then all places work."""
         pool, maker = accounted(3, name=NAME)
         maker.broken = OSError
@@ -165,12 +165,12 @@ class TestFactories:
                 with pytest.raises(OSError):
                     pool.get()
 
-        for task in crew.together(6, fail):
+        for task in runner.together(6, fail):
             task.result()
         maker.broken = None
         works(pool, 3)
 
-    def test_a_hanging_factory_keeps_its_place_and_no_more(self, accounted: Any) -> None:
+    def test_a_hanging_factory_keeps_its_slot_and_no_more(self, accounted: Any) -> None:
         """The borrower is told in time; others use what there is."""
         pool, maker = accounted(2, name=NAME)
         pool.put(pool.get())
@@ -186,7 +186,7 @@ class TestFactories:
         works(pool, 2)
 
 
-@pytest.mark.usefixtures("face")
+@pytest.mark.usefixtures("caller_kind")
 class TestChecks:
     def test_a_raising_check_is_not_the_borrowers_problem(self, accounted: Any, clock: Any) -> None:
         """Its exception closes the resource and the borrower gets another one."""
@@ -201,7 +201,7 @@ class TestChecks:
         assert first.closed and second is not first
         pool.put(second)
 
-    def test_a_hanging_check_keeps_its_place_and_no_more(self, accounted: Any, clock: Any) -> None:
+    def test_a_hanging_check_keeps_its_slot_and_no_more(self, accounted: Any, clock: Any) -> None:
         """Another resource serves the next borrower; at the end the checked one is back."""
         gate = threading.Event()
         pool, _ = accounted(
@@ -224,7 +224,7 @@ class TestChecks:
         works(pool, 2)
 
 
-@pytest.mark.usefixtures("face")
+@pytest.mark.usefixtures("caller_kind")
 class TestAfterTheEnd:
     @pytest.mark.parametrize(
         "act",

@@ -13,7 +13,7 @@ import pytest
 from fastpool import FastPool, KeyedPool, SharedPool
 from support import loops
 from support.async_factories import AsyncMaker
-from support.helpers import PATIENCE, Crew, Maker, Resource, eventually, states
+from support.helpers import PATIENCE, Maker, Resource, ThreadRunner, eventually, states
 
 KEYS = range(4)
 
@@ -65,11 +65,13 @@ def maker() -> Maker:
 
 
 @KINDS
-def test_flush_lends_nothing_that_it_is_about_to_close(kind: Any, maker: Maker, crew: Crew) -> None:
+def test_flush_lends_nothing_that_it_is_about_to_close(
+    kind: Any, maker: Maker, runner: ThreadRunner
+) -> None:
     """One close hook takes long: what is to be closed after it is out of reach already."""
     close = SlowClose()
     made = kind(maker, close)
-    flushing = crew.start(made.pool.flush)
+    flushing = runner.start(made.pool.flush)
     assert close.begun.wait(PATIENCE)
     leases = [made.acquire(key) for key in KEYS]
     assert not made.resources & {lease.resource for lease in leases}
@@ -82,11 +84,13 @@ def test_flush_lends_nothing_that_it_is_about_to_close(kind: Any, maker: Maker, 
 
 
 @pytest.mark.parametrize("kind", [plain, shared])
-def test_resize_lends_nothing_that_is_surplus(kind: Any, maker: Maker, crew: Crew) -> None:
+def test_resize_lends_nothing_that_is_surplus(
+    kind: Any, maker: Maker, runner: ThreadRunner
+) -> None:
     """Those that are to go are chosen, and out of reach, before the first of them is closed."""
     close = SlowClose()
     made = kind(maker, close)
-    resizing = crew.start(made.shrink)
+    resizing = runner.start(made.shrink)
     assert close.begun.wait(PATIENCE)
     sizes = made.pool.stats()
     assert sizes.idle == 1 and sizes.checking + sizes.closing == 3
@@ -156,7 +160,9 @@ def test_on_a_loop_all_are_closed_too(act: str) -> None:
 
 
 @KINDS
-def test_close_waits_for_what_others_will_give_back(kind: Any, maker: Maker, crew: Crew) -> None:
+def test_close_waits_for_what_others_will_give_back(
+    kind: Any, maker: Maker, runner: ThreadRunner
+) -> None:
     """Also if the calling thread has taken it, other than in a block."""
     made = kind(maker, None)
     lease = made.acquire(0)
@@ -165,13 +171,13 @@ def test_close_waits_for_what_others_will_give_back(kind: Any, maker: Maker, cre
         eventually(lambda: made.pool.closed)
         lease.release()
 
-    giver = crew.start(give_back)
+    giver = runner.start(give_back)
     assert made.pool.close(timeout=PATIENCE) is True
     giver.result()
     assert maker.closed == 4
 
 
-def test_close_waits_for_what_was_taken_by_get(maker: Maker, crew: Crew) -> None:
+def test_close_waits_for_what_was_taken_by_get(maker: Maker, runner: ThreadRunner) -> None:
     pool: Any = FastPool(2, factory=maker)
     resource = pool.get()
 
@@ -179,12 +185,12 @@ def test_close_waits_for_what_was_taken_by_get(maker: Maker, crew: Crew) -> None
         eventually(lambda: pool.closed)
         pool.put(resource)
 
-    giver = crew.start(give_back)
+    giver = runner.start(give_back)
     assert pool.close(timeout=PATIENCE) is True
     giver.result()
 
 
-def test_aclose_waits_for_what_was_taken_by_aget(maker: Maker, crew: Crew) -> None:
+def test_aclose_waits_for_what_was_taken_by_aget(maker: Maker, runner: ThreadRunner) -> None:
     """The same for a task."""
 
     async def main() -> None:
@@ -195,7 +201,7 @@ def test_aclose_waits_for_what_was_taken_by_aget(maker: Maker, crew: Crew) -> No
             eventually(lambda: pool.closed)
             pool.put(resource)
 
-        giver = crew.start(give_back)
+        giver = runner.start(give_back)
         assert await pool.aclose(timeout=PATIENCE) is True
         giver.result()
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from fastpool import PoolClosed, PoolOverloaded
-from support.helpers import GIL, Crew, Maker, eventually, states
+from support.helpers import GIL, Maker, ThreadRunner, eventually, states
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ class TestGet:
         assert len(held) == 50 and maker.made == 50
         assert states(pool) == {"leased": 50}
 
-    def test_a_slow_dial_stalls_nobody(self, channel: Any, crew: Crew) -> None:
+    def test_a_slow_dial_stalls_nobody(self, channel: Any, runner: ThreadRunner) -> None:
         """silenceper calls the factory under the lock of the pool."""
         pool, maker = channel(2)
         kept = [pool.get(), pool.get()]
         maker.gate.clear()
-        dialling = crew.start(pool.get)
+        dialling = runner.start(pool.get)
         eventually(lambda: maker.running == 1)
         for resource in kept:  # one goes to the waiter, the other is kept
             pool.put(resource)
@@ -59,11 +59,11 @@ class TestGet:
         pool.put(another)
         maker.gate.set()
 
-    def test_dials_go_on_beside_each_other(self, channel: Any, crew: Crew) -> None:
+    def test_dials_go_on_beside_each_other(self, channel: Any, runner: ThreadRunner) -> None:
         """As many at once as there are callers: nothing is limited that is not asked for."""
         pool, maker = channel(2)
         maker.gate.clear()
-        tasks = [crew.start(pool.get) for _ in range(8)]
+        tasks = [runner.start(pool.get) for _ in range(8)]
         eventually(lambda: maker.running == 8)
         maker.gate.set()
         assert len({task.result() for task in tasks}) == 8
@@ -115,13 +115,13 @@ class TestPut:
         assert pool.stats().closed == {"surplus": 3}
 
     def test_no_more_are_kept_when_many_return_at_once(
-        self, channel: Any, crew: Crew, fast_switching: None
+        self, channel: Any, runner: ThreadRunner, fast_switching: None
     ) -> None:
         """A channel has so many places, whoever sends at the same moment."""
         for _ in range(5):
             pool, _ = channel(2)
             held = [pool.get() for _ in range(8)]
-            tasks = crew.together(8, lambda i: pool.put(held[i]))  # noqa: B023
+            tasks = runner.together(8, lambda i: pool.put(held[i]))  # noqa: B023
             for task in tasks:
                 task.result()
             assert pool.stats().idle <= 2
@@ -151,12 +151,14 @@ class TestPut:
             pool.put(stranger)
         other.put(stranger)
 
-    def test_what_is_made_for_nobody_is_surplus_too(self, channel: Any, crew: Crew) -> None:
+    def test_what_is_made_for_nobody_is_surplus_too(
+        self, channel: Any, runner: ThreadRunner
+    ) -> None:
         """Three who waited for a dial took what came back: of what is dialled, one is kept."""
         pool, maker = channel(1)
         held = [pool.get() for _ in range(3)]
         maker.gate.clear()
-        waiting = [crew.start(pool.get) for _ in held]
+        waiting = [runner.start(pool.get) for _ in held]
         eventually(lambda: maker.running == 3)
         for resource in held:
             pool.put(resource)

@@ -14,9 +14,9 @@ from fastpool import EventLoopWarning, PoolClosed
 from fastpool.testing import ManualClock
 from support import callers, loops
 from support.callers import FastPool
-from support.helpers import PATIENCE, Crew, Maker, eventually, settled, states, works
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, settled, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 def healthy(resource: Any) -> bool:
@@ -124,7 +124,7 @@ def test_no_more_than_max_creating_are_out_of_reach() -> None:
     pool.close()
 
 
-def test_one_that_waits_gets_what_was_checked(crew: Crew) -> None:
+def test_one_that_waits_gets_what_was_checked(runner: ThreadRunner) -> None:
     maker = Maker()
     gate, under_way = threading.Event(), threading.Event()
 
@@ -134,9 +134,9 @@ def test_one_that_waits_gets_what_was_checked(crew: Crew) -> None:
 
     pool = FastPool(1, factory=maker, check=check, check_after=None, hook_timeout=None)
     pool.warm(1)
-    checker = crew.start(pool.check_idle)
+    checker = runner.start(pool.check_idle)
     assert under_way.wait(PATIENCE)
-    waiter = crew.start(pool.get)
+    waiter = runner.start(pool.get)
     eventually(lambda: pool.stats().waiting == 1)
     gate.set()
     resource = waiter.result()

@@ -12,7 +12,7 @@ import pytest
 from fastpool import PoolClosed, PoolTimeout
 from support.async_factories import Hang, threads, use
 from support.async_factories import accounted as accounted_async
-from support.helpers import PATIENCE, Crew, Maker, eventually, states
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states
 
 
 class Gate:
@@ -192,12 +192,12 @@ ENDS: list[tuple[str, Callable[[Any], object]]] = [
 
 @pytest.mark.parametrize(("why", "end"), ENDS, ids=[why for why, _ in ENDS])
 def test_resource_that_is_no_good_when_it_is_made_is_closed_for_that(
-    accounted: Any, crew: Crew, why: str, end: Any
+    accounted: Any, runner: ThreadRunner, why: str, end: Any
 ) -> None:
     """It was told to go while the factory was still at it."""
     pool, maker = accounted(2)
     maker.gate.clear()
-    getters = [crew.start(lambda: pool.put(pool.get())) for _ in range(2)]
+    getters = [runner.start(lambda: pool.put(pool.get())) for _ in range(2)]
     eventually(lambda: maker.running == 2)
     end(pool)
     maker.gate.set()
@@ -273,7 +273,7 @@ def test_late_resource_that_nobody_wants_is_closed_as_overdue(accounted: Any, sl
     assert states(pool) == {"idle": 1} and pool.stats().overdue == 0
 
 
-def test_borrower_with_no_place_but_that_of_a_late_creation_waits_for_it(
+def test_borrower_with_no_slot_but_that_of_a_late_creation_waits_for_it(
     accounted: Any, slow: Slow
 ) -> None:
     """His time is over in that phase."""
@@ -310,12 +310,14 @@ def test_late_resource_is_kept_for_min_idle(accounted: Any, slow: Slow) -> None:
     assert pool.stats().idle == 2
 
 
-def test_late_resource_is_kept_for_who_waits(accounted: Any, slow: Slow, crew: Crew) -> None:
+def test_late_resource_is_kept_for_who_waits(
+    accounted: Any, slow: Slow, runner: ThreadRunner
+) -> None:
     """One who waits is not served by what is idle while the pool is suspended."""
     pool = late(accounted, slow)
     pool.put(pool.get(timeout=None))
     pool.suspend()
-    waiters = [crew.start(pool.get, True, None) for _ in range(2)]
+    waiters = [runner.start(pool.get, True, None) for _ in range(2)]
     eventually(lambda: pool.stats().waiting == 2)
     slow.opened.set()
     eventually(lambda: states(pool) == {"idle": 2})

@@ -15,7 +15,16 @@ from fastpool.pool._options import CHANGEABLE, OF_FASTPOOL, Options
 from fastpool.shared._options import SharedOptions
 from fastpool.testing import ManualClock
 from support import loops
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept, settled, states, works
+from support.helpers import (
+    PATIENCE,
+    Maker,
+    ThreadRunner,
+    eventually,
+    settled,
+    states,
+    wait_for_scheduler,
+    works,
+)
 
 
 def fast(maker: Maker, **options: Any) -> Any:
@@ -289,7 +298,7 @@ class TestLimitsOfKeys:
             lease.release()
         pool.configure(max_total=3)
         eventually(lambda: pool.stats().open == 4 and maker.closed == 2)
-        housekept()
+        wait_for_scheduler()
         for lease in leases[2:]:
             lease.release()
         eventually(lambda: pool.stats().open == 3)
@@ -297,21 +306,21 @@ class TestLimitsOfKeys:
         pool.close()
         eventually(lambda: maker.made == maker.closed)
 
-    def test_a_larger_total_serves_those_who_wait(self, crew: Crew) -> None:
+    def test_a_larger_total_serves_those_who_wait(self, runner: ThreadRunner) -> None:
         pool: Any = KeyedPool(lambda key: [key], max_total=1, max_per_key=1)
         lease = pool.acquire("a")
-        waiter = crew.start(pool.acquire, "b", PATIENCE)
+        waiter = runner.start(pool.acquire, "b", PATIENCE)
         eventually(lambda: pool.stats().waiting == 1)
         pool.configure(max_total=2)
         waiter.result().release()
         lease.release()
         pool.close()
 
-    def test_of_one_key(self, crew: Crew) -> None:
+    def test_of_one_key(self, runner: ThreadRunner) -> None:
         maker = Maker()
         pool: Any = KeyedPool(lambda key: maker(), max_total=9, max_per_key=1)
         lease = pool.acquire("a")
-        waiters = [crew.start(pool.acquire, "a", PATIENCE) for _ in range(2)]
+        waiters = [runner.start(pool.acquire, "a", PATIENCE) for _ in range(2)]
         eventually(lambda: pool.stats().waiting == 2)
         pool.configure(max_per_key=3)
         for one in [lease, *(waiter.result() for waiter in waiters)]:
@@ -370,7 +379,7 @@ def test_the_rule_itself_is_told_as_it_was_given() -> None:
     pool.close()
 
 
-def test_it_may_be_changed_while_others_use_the_pool(crew: Crew) -> None:
+def test_it_may_be_changed_while_others_use_the_pool(runner: ThreadRunner) -> None:
     maker = Maker()
     pool: Any = fast(maker)
     busy = [True]
@@ -379,13 +388,13 @@ def test_it_may_be_changed_while_others_use_the_pool(crew: Crew) -> None:
         while busy:
             pool.acquire(PATIENCE).release()
 
-    crew.together(3, use)
+    runner.together(3, use)
     for turn in range(200):
         pool.configure(
             max_idle=turn % 4 + 1, min_size=turn % 2, timeout=turn + 1, max_uses=turn + 1
         )
     busy.clear()
-    crew.finish()
+    runner.finish()
     pool.configure(min_size=0, max_idle=None, max_uses=None, timeout=30)
     settled(pool)
     works(pool, 4)
@@ -395,10 +404,10 @@ def test_it_may_be_changed_while_others_use_the_pool(crew: Crew) -> None:
 
 
 class TestSemaphore:
-    def test_growing_serves_those_who_wait(self, crew: Crew) -> None:
+    def test_growing_serves_those_who_wait(self, runner: ThreadRunner) -> None:
         semaphore = fastpool.WeightedSemaphore(2)
         semaphore.acquire(2)
-        waiter = crew.start(semaphore.acquire, 2, PATIENCE)
+        waiter = runner.start(semaphore.acquire, 2, PATIENCE)
         eventually(lambda: semaphore.waiting == 1)
         semaphore.resize(3)
         assert semaphore.waiting == 1
@@ -418,10 +427,10 @@ class TestSemaphore:
         with pytest.raises(ValueError, match="only 2 units in all"):
             semaphore.acquire(3)
 
-    def test_nobody_is_left_to_wait_for_more_than_there_is(self, crew: Crew) -> None:
+    def test_nobody_is_left_to_wait_for_more_than_there_is(self, runner: ThreadRunner) -> None:
         semaphore = fastpool.WeightedSemaphore(4, name="bytes")
         semaphore.acquire()
-        waiter = crew.start(semaphore.acquire, 4, PATIENCE)
+        waiter = runner.start(semaphore.acquire, 4, PATIENCE)
         eventually(lambda: semaphore.waiting == 1)
         with pytest.raises(ValueError, match=r"bytes: resize\(3\): somebody waits for 4 units"):
             semaphore.resize(3)

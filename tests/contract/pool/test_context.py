@@ -15,7 +15,7 @@ import pytest
 from fastpool import FastPool, KeyedPool, SharedPool, TaskPool, WorkerPool
 from fastpool.testing import ManualClock
 from support import loops
-from support.helpers import PATIENCE, Crew, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 
 request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="nobody")
 
@@ -198,7 +198,7 @@ def test_warming_and_refilling_is_for_nobody_in_particular() -> None:
         assert told.by("close") == ["two"]
 
 
-def test_a_worker_sees_who_submitted(crew: Crew) -> None:
+def test_a_worker_sees_who_submitted(runner: ThreadRunner) -> None:
     """Each job a copy of its own, at the moment of the call."""
     seen = []
 

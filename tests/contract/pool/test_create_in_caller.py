@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, KeyedPool, PoolClosed, PoolOverloaded, PoolTimeout, SharedPool
-from support.helpers import Crew, eventually, states, works
+from support.helpers import ThreadRunner, eventually, states, works
 
 HERE = {"create_in": "caller"}
 
@@ -84,7 +84,7 @@ class TestWhere:
 
 
 class TestPermits:
-    def test_timeout_zero_creates_while_there_is_room(self, accounted: Any) -> None:
+    def test_timeout_zero_creates_while_there_is_capacity(self, accounted: Any) -> None:
         pool, maker = accounted(2, **HERE)
         resources = [pool.get(timeout=0), pool.get_nowait()]
         assert maker.made == 2
@@ -94,10 +94,10 @@ class TestPermits:
             pool.put(resource)
         assert maker.made == 2
 
-    def test_no_more_than_max_creating_at_once(self, accounted: Any, crew: Crew) -> None:
+    def test_no_more_than_max_creating_at_once(self, accounted: Any, runner: ThreadRunner) -> None:
         pool, maker = accounted(8, max_creating=2, **HERE)
         maker.gate.clear()
-        tasks = [crew.start(pool.get) for _ in range(8)]
+        tasks = [runner.start(pool.get) for _ in range(8)]
         eventually(lambda: maker.running == 2 and pool.stats().waiting == 6)
         with pytest.raises(PoolTimeout):  # room, but no permit
             pool.get_nowait()
@@ -106,13 +106,13 @@ class TestPermits:
             pool.put(resource)
         assert maker.peak == 2 and maker.made == 8
 
-    def test_what_comes_back_first_is_taken(self, accounted: Any, crew: Crew) -> None:
+    def test_what_comes_back_first_is_taken(self, accounted: Any, runner: ThreadRunner) -> None:
         pool, maker = accounted(3, max_creating=1, **HERE)
         resource = pool.get()
         maker.gate.clear()
-        creator = crew.start(pool.get)
+        creator = runner.start(pool.get)
         eventually(lambda: maker.running == 1)
-        waiter = crew.start(pool.get).parked()
+        waiter = runner.start(pool.get).parked()
         pool.put(resource)
         assert waiter.result() is resource
         maker.gate.set()
@@ -120,13 +120,15 @@ class TestPermits:
         pool.put(resource)
         assert maker.made == 2
 
-    def test_the_head_of_the_line_has_the_next_permit(self, accounted: Any, crew: Crew) -> None:
+    def test_the_head_of_the_queue_has_the_next_permit(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """A newcomer does not create while others wait to do so."""
         pool, maker = accounted(0, max_creating=1, **HERE)
         maker.gate.clear()
         tasks = []
         for number in range(4):
-            tasks.append(crew.start(pool.get))
+            tasks.append(runner.start(pool.get))
             eventually(lambda n=number: maker.running == 1 and pool.stats().waiting == n)
         maker.gate.set()
         resources = [task.result() for task in tasks]
@@ -135,15 +137,15 @@ class TestPermits:
             pool.put(resource)
 
     def test_a_failure_is_the_borrowers_and_the_next_tries(
-        self, accounted: Any, crew: Crew
+        self, accounted: Any, runner: ThreadRunner
     ) -> None:
         pool, maker = accounted(1, max_creating=1, name="database", **HERE)
         failure = ConnectionRefusedError("no server")
         maker.script.append(failure)
         maker.gate.clear()
-        first = crew.start(pool.get)
+        first = runner.start(pool.get)
         eventually(lambda: maker.running == 1)
-        second = crew.start(pool.get).parked()
+        second = runner.start(pool.get).parked()
         maker.gate.set()
         with pytest.raises(ConnectionRefusedError) as caught:
             first.result()
@@ -152,15 +154,15 @@ class TestPermits:
         assert pool.stats().create_failures == 1
         works(pool, 1)
 
-    def test_who_times_out_in_line_leaves_no_permit_behind(
-        self, accounted: Any, crew: Crew
+    def test_who_times_out_in_queue_leaves_no_permit_behind(
+        self, accounted: Any, runner: ThreadRunner
     ) -> None:
         pool, maker = accounted(4, max_creating=1, **HERE)
         for _ in range(20):
             maker.gate.clear()
-            holder = crew.start(pool.get)
+            holder = runner.start(pool.get)
             eventually(lambda: maker.running == 1)
-            late = [crew.start(self._in_vain, pool) for _ in range(3)]
+            late = [runner.start(self._in_vain, pool) for _ in range(3)]
             maker.gate.set()
             for task in late:
                 task.result()
@@ -193,11 +195,11 @@ class TestPermits:
         asyncio.run(main())
         works(pool, 3)
 
-    def test_threads_and_tasks_in_one_line(self, accounted: Any, crew: Crew) -> None:
+    def test_threads_and_tasks_in_one_queue(self, accounted: Any, runner: ThreadRunner) -> None:
         """Each gets one, whoever is given the permit."""
         pool, maker = accounted(6, max_creating=1, **HERE)
         maker.gate.clear()
-        threads = [crew.start(pool.get) for _ in range(3)]
+        threads = [runner.start(pool.get) for _ in range(3)]
         eventually(lambda: maker.running == 1)
 
         async def main() -> None:
@@ -215,13 +217,13 @@ class TestPermits:
 
 
 class TestEnds:
-    def test_closed_while_the_factory_runs(self, accounted: Any, crew: Crew) -> None:
+    def test_closed_while_the_factory_runs(self, accounted: Any, runner: ThreadRunner) -> None:
         """What it makes is the borrower's all the same, and closed when it comes back."""
         pool, maker = accounted(1, max_creating=1, **HERE)
         maker.gate.clear()
-        creator = crew.start(pool.get)
+        creator = runner.start(pool.get)
         eventually(lambda: maker.running == 1)
-        waiter = crew.start(pool.get).parked()
+        waiter = runner.start(pool.get).parked()
         pool.close(timeout=0)
         with pytest.raises(PoolClosed):
             waiter.result()
@@ -231,20 +233,20 @@ class TestEnds:
         pool.put(resource)
         assert resource.closed
 
-    def test_max_waiting(self, accounted: Any, crew: Crew) -> None:
+    def test_max_waiting(self, accounted: Any, runner: ThreadRunner) -> None:
         pool, maker = accounted(1, max_waiting=1, **HERE)
         resource = pool.get()
-        waiter = crew.start(pool.get).parked()
+        waiter = runner.start(pool.get).parked()
         with pytest.raises(PoolOverloaded):
             pool.get()
         pool.put(resource)
         pool.put(waiter.result())
         assert maker.made == 1
 
-    def test_suspended(self, accounted: Any, crew: Crew) -> None:
+    def test_suspended(self, accounted: Any, runner: ThreadRunner) -> None:
         pool, maker = accounted(2, **HERE)
         pool.suspend()
-        waiter = crew.start(pool.get).parked()
+        waiter = runner.start(pool.get).parked()
         assert maker.calls == 0
         pool.resume()
         pool.put(waiter.result())

@@ -9,9 +9,9 @@ import pytest
 
 from fastpool import PoolTimeout
 from support.callers import FastPool
-from support.helpers import PATIENCE, Crew, eventually, states, works
+from support.helpers import PATIENCE, ThreadRunner, eventually, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 class TestCreation:
@@ -26,12 +26,12 @@ class TestCreation:
         assert any("database" in note for note in failure.__notes__)
         works(pool, 1)
 
-    def test_each_waiter_has_its_own_try(self, accounted: Any, crew: Crew) -> None:
+    def test_each_waiter_has_its_own_try(self, accounted: Any, runner: ThreadRunner) -> None:
         """One failure is one waiter's; the tries of the others follow and succeed."""
         pool, maker = accounted(3, max_creating=1)
         maker.gate.clear()
         maker.script.append(OSError("once"))
-        tasks = [crew.start(self._hold, pool).parked() for _ in range(3)]
+        tasks = [runner.start(self._hold, pool).parked() for _ in range(3)]
         eventually(lambda: maker.running == 1)
         maker.gate.set()
         outcomes = []
@@ -63,13 +63,15 @@ class TestCreation:
         pool.put(pool.get(timeout=0))
         assert maker.made == 1
 
-    def test_a_creation_whose_demand_has_gone_is_skipped(self, accounted: Any, crew: Crew) -> None:
+    def test_a_creation_whose_demand_has_gone_is_skipped(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """A try that waits its turn is not made when its borrower has given up."""
         pool, maker = accounted(5, max_creating=1)
         maker.gate.clear()
-        first = crew.start(pool.get)
+        first = runner.start(pool.get)
         eventually(lambda: maker.running == 1)
-        for task in [crew.start(self._give_up, pool) for _ in range(3)]:
+        for task in [runner.start(self._give_up, pool) for _ in range(3)]:
             task.result()
         maker.gate.set()
         pool.put(first.result())
@@ -82,13 +84,13 @@ class TestCreation:
             pool.get(timeout=0.05)
 
     def test_a_returned_resource_serves_who_waits_for_a_creation(
-        self, accounted: Any, crew: Crew
+        self, accounted: Any, runner: ThreadRunner
     ) -> None:
         """Whoever waits takes what comes first: the new one or one that is given back."""
         pool, maker = accounted(2)
         resource = pool.get()
         maker.gate.clear()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: maker.running == 1)
         pool.put(resource)
         assert waiter.result() is resource

@@ -27,7 +27,7 @@ from fastpool.queue import ShutDown
 from support.callers import FastPool
 from support.helpers import PATIENCE, eventually, unattended
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 ALL = [PoolError, PoolTimeout, PoolClosed, PoolOverloaded, PoolInterrupted, PoolDeadlock]
 SIZES = {"idle", "leased", "creating", "checking", "closing", "open", "maxsize", "waiting"}

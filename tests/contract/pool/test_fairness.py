@@ -13,20 +13,20 @@ import pytest
 
 from fastpool import PoolTimeout
 from support.callers import FastPool
-from support.helpers import GIL, PATIENCE, Crew, eventually
+from support.helpers import GIL, PATIENCE, ThreadRunner, eventually
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 option = pytest.mark.option
 
 
 @option("fairness")
-def test_fair_hands_over_to_the_waiter(accounted: Any, crew: Crew) -> None:
+def test_fair_hands_over_to_the_waiter(accounted: Any, runner: ThreadRunner) -> None:
     """A resource put while somebody waits is already his; a newcomer cannot take it."""
     pool, _ = accounted(1, fairness="fair")
     for _ in range(20):
         resource = pool.get()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         pool.put(resource)
         with pytest.raises(PoolTimeout):
@@ -34,7 +34,9 @@ def test_fair_hands_over_to_the_waiter(accounted: Any, crew: Crew) -> None:
         pool.put(waiter.result())
 
 
-def test_who_found_a_bad_resource_keeps_its_turn(accounted: Any, crew: Crew, clock: Any) -> None:
+def test_who_found_a_bad_resource_keeps_its_turn(
+    accounted: Any, runner: ThreadRunner, clock: Any
+) -> None:
     """Whoever came while it was checked stands behind: the new one goes to who came first."""
     gate = threading.Event()
 
@@ -44,9 +46,9 @@ def test_who_found_a_bad_resource_keeps_its_turn(accounted: Any, crew: Crew, clo
 
     pool, maker = accounted(1, check=check, check_after=0, clock=clock)
     pool.put(pool.get())
-    first = crew.start(pool.get)
+    first = runner.start(pool.get)
     eventually(lambda: pool.stats().checking == 1)
-    second = crew.start(pool.get)
+    second = runner.start(pool.get)
     eventually(lambda: pool.stats().waiting == 1)
     maker.gate.clear()  # so that both are in line when the new one is there
     gate.set()
@@ -58,7 +60,7 @@ def test_who_found_a_bad_resource_keeps_its_turn(accounted: Any, crew: Crew, clo
 
 @pytest.mark.threads_only("the loop decides whose turn it is before the pool does")
 @option("fairness")
-def test_throughput_lets_runs_grow_longer_than_fair_does(crew: Crew) -> None:
+def test_throughput_lets_runs_grow_longer_than_fair_does(runner: ThreadRunner) -> None:
     """With barging a thread that returns and takes again keeps the resource for many turns."""
 
     def mean_run(fairness: str) -> float:
@@ -72,7 +74,7 @@ def test_throughput_lets_runs_grow_longer_than_fair_does(crew: Crew) -> None:
                 pool.put(resource)
 
         resource = pool.get()
-        players = [crew.start(play, player) for player in range(2)]
+        players = [runner.start(play, player) for player in range(2)]
         eventually(lambda: pool.stats().waiting == 2)
         pool.put(resource)
         for player in players:
@@ -86,7 +88,7 @@ def test_throughput_lets_runs_grow_longer_than_fair_does(crew: Crew) -> None:
 
 
 @option("fairness")
-def test_throughput_starves_nobody(accounted: Any, crew: Crew) -> None:
+def test_throughput_starves_nobody(accounted: Any, runner: ThreadRunner) -> None:
     """The head of the line, parked for 1 ms, asks for hand-off and gets it."""
     pool, _ = accounted(1, fairness="throughput")
     stop: list[int] = []
@@ -95,20 +97,20 @@ def test_throughput_starves_nobody(accounted: Any, crew: Crew) -> None:
         while not stop:
             pool.put(pool.get())
 
-    crew.together(2, greedy)
+    runner.together(2, greedy)
     try:
         for _ in range(20):
             pool.put(pool.get(timeout=10))
     finally:
         stop.append(1)
-    crew.finish()
+    runner.finish()
 
 
 @pytest.mark.threads_only("about a thread that does not let go of the GIL")
 @option("fairness")
 @pytest.mark.skipif(not GIL, reason="without a GIL the head runs as soon as it is told to look")
 @pytest.mark.parametrize("use", ["queue", "pool"])
-def test_a_late_head_is_handed_over_even_if_it_cannot_run(crew: Crew, use: str) -> None:
+def test_a_late_head_is_handed_over_even_if_it_cannot_run(runner: ThreadRunner, use: str) -> None:
     """The head has had its notice and waits for the GIL, which this thread does not let go: after
     a millisecond and a tick of the coarse clock the next return serves the head all the same."""
     pool: Any = FastPool(1, factory=object, fairness="throughput") if use == "pool" else FastPool(1)
@@ -122,7 +124,7 @@ def test_a_late_head_is_handed_over_even_if_it_cannot_run(crew: Crew, use: str) 
         return pool.get()
 
     def barge() -> int:
-        waiter = crew.start(wait)
+        waiter = runner.start(wait)
         while not on_its_way:
             time.sleep(0)
         times, end = 0, time.monotonic() + 5

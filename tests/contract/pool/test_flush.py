@@ -12,9 +12,9 @@ import fastpool
 from fastpool import PoolInterrupted
 from support import callers, loops
 from support.callers import FastPool
-from support.helpers import PATIENCE, Crew, Maker, eventually, states, works
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 def fast(maker: Maker, size: int) -> Any:
@@ -68,11 +68,13 @@ def test_idle_only_leaves_alone_what_is_leased(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("act", ["flush", "suspend"])
-def test_fail_waiters_ends_the_waits_of_all_in_line(kind: Any, act: str, crew: Crew) -> None:
+def test_fail_waiters_ends_the_waits_of_all_in_queue(
+    kind: Any, act: str, runner: ThreadRunner
+) -> None:
     maker = Maker()
     pool = kind(maker, 1)
     lease = pool.acquire()
-    tasks = [crew.start(pool.acquire, PATIENCE) for _ in range(3)]
+    tasks = [runner.start(pool.acquire, PATIENCE) for _ in range(3)]
     eventually(lambda: pool.stats().waiting == 3)
     getattr(pool, act)(fail_waiters=True)
     for task in tasks:
@@ -87,11 +89,11 @@ def test_fail_waiters_ends_the_waits_of_all_in_line(kind: Any, act: str, crew: C
     eventually(lambda: maker.made == maker.closed)
 
 
-def test_without_it_they_wait_on(kind: Any, crew: Crew) -> None:
+def test_without_it_they_wait_on(kind: Any, runner: ThreadRunner) -> None:
     maker = Maker()
     pool = kind(maker, 1)
     lease = pool.acquire()
-    task = crew.start(pool.acquire, PATIENCE)
+    task = runner.start(pool.acquire, PATIENCE)
     eventually(lambda: pool.stats().waiting == 1)
     pool.flush()
     pool.suspend()
@@ -102,21 +104,21 @@ def test_without_it_they_wait_on(kind: Any, crew: Crew) -> None:
     pool.close()
 
 
-def test_who_comes_to_a_suspended_pool_waits_for_its_end(crew: Crew) -> None:
+def test_who_comes_to_a_suspended_pool_waits_for_its_end(runner: ThreadRunner) -> None:
     pool = fast(Maker(), 1)
     pool.suspend(fail_waiters=True)
-    task = crew.start(pool.acquire, PATIENCE)
+    task = runner.start(pool.acquire, PATIENCE)
     eventually(lambda: pool.stats().waiting == 1)
     pool.resume()
     task.result().release()
     pool.close()
 
 
-def test_what_is_made_for_one_whose_wait_was_ended_is_not_lost(crew: Crew) -> None:
+def test_what_is_made_for_one_whose_wait_was_ended_is_not_lost(runner: ThreadRunner) -> None:
     maker = Maker()
     pool = fast(maker, 2)
     maker.gate.clear()
-    task = crew.start(pool.acquire, PATIENCE)
+    task = runner.start(pool.acquire, PATIENCE)
     eventually(lambda: maker.running == 1 and pool.stats().waiting == 1)
     pool.suspend(fail_waiters=True)
     with pytest.raises(PoolInterrupted):
@@ -160,11 +162,11 @@ def test_of_an_async_factory(act: str) -> None:
 
 
 @pytest.mark.threads_only("of one key")
-def test_a_key_is_flushed_by_itself(crew: Crew) -> None:
+def test_a_key_is_flushed_by_itself(runner: ThreadRunner) -> None:
     maker = Maker()
     pool: Any = fastpool.KeyedPool(lambda key: maker(), max_per_key=1)
     leases = [pool.acquire(key) for key in "ab"]
-    waiters = {key: crew.start(pool.acquire, key) for key in "ab"}
+    waiters = {key: runner.start(pool.acquire, key) for key in "ab"}
     eventually(lambda: pool.stats().waiting == 2)
     pool.flush("a", fail_waiters=True)
     with pytest.raises(PoolInterrupted):

@@ -6,7 +6,7 @@ import pytest
 
 from fastpool import FastPool
 from fastpool.stats import Histogram, added, nothing
-from support.helpers import Crew, eventually
+from support.helpers import ThreadRunner, eventually
 
 
 def histogram(*buckets: tuple[int, int], longest: float, total: float = 0.0) -> Histogram:
@@ -61,11 +61,11 @@ def test_times_of_two_pools_add_up() -> None:
         assert both["creates"] == nothing()["creates"]
 
 
-def test_a_wait_and_a_creation_are_each_in_the_bucket_of_their_time(crew: Crew) -> None:
+def test_a_wait_and_a_creation_are_each_in_the_bucket_of_their_time(runner: ThreadRunner) -> None:
     """All that the histograms say of them agrees."""
     pool = FastPool(1, factory=object)
     resource = pool.get()
-    waits = crew.start(pool.get)
+    waits = runner.start(pool.get)
     eventually(lambda: pool.stats().waiting == 1)
     pool.put(resource)
     pool.put(waits.result())

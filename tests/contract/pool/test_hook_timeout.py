@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from fastpool import PoolTimeout
-from support.helpers import PATIENCE, Crew, eventually, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, states
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 option = pytest.mark.option
 
@@ -132,7 +132,7 @@ def test_a_hung_close_does_not_stop_creations(accounted: Any, gates: Any) -> Non
 @pytest.mark.parametrize("timeout", [LONG, None, SHORT])
 @pytest.mark.parametrize("hook", ["reset", "close", "close on a worker", "keepalive", "check"])
 def test_a_hook_is_overdue_from_its_deadline_until_it_returns(
-    clock: Any, accounted: Any, gates: Any, crew: Crew, hook: str, timeout: float | None
+    clock: Any, accounted: Any, gates: Any, runner: ThreadRunner, hook: str, timeout: float | None
 ) -> None:
     """Wherever it runs; before its deadline it does not count."""
     gate = gates()
@@ -146,14 +146,14 @@ def test_a_hook_is_overdue_from_its_deadline_until_it_returns(
     pool, maker = accounted(1, **options)
     resource = pool.get()
     if hook == "reset":
-        crew.start(pool.put, resource)
+        runner.start(pool.put, resource)
     elif hook == "close":
-        crew.start(pool.discard, resource)
+        runner.start(pool.discard, resource)
     else:
         pool.put(resource)
         clock.advance(55 if hook == "check" else 101, settle=0)
         if hook == "check":
-            crew.start(lambda: pool.put(pool.get())).seen = True
+            runner.start(lambda: pool.put(pool.get())).seen = True
     eventually(lambda: gate.inside == [resource])
     if timeout == SHORT:
         eventually(lambda: pool.stats().overdue == 1)
@@ -187,7 +187,7 @@ def test_a_check_left_by_its_borrower_counts_from_then_on(
 
 @option("hook_timeout")
 def test_a_check_that_has_no_worker_counts_when_it_is_given_up(
-    accounted: Any, gates: Any, crew: Crew, clock: Any
+    accounted: Any, gates: Any, runner: ThreadRunner, clock: Any
 ) -> None:
     """Its borrower is told all the same; then it is run by another, and its place is not free
     before."""
@@ -196,7 +196,7 @@ def test_a_check_that_has_no_worker_counts_when_it_is_given_up(
         2, check=gate, check_after=0, clock=clock, hook_timeout=LONG, max_creating=1
     )
     fill(pool, 2)
-    first = crew.start(lambda: pool.put(pool.get()))
+    first = runner.start(lambda: pool.put(pool.get()))
     eventually(lambda: len(gate.inside) == 1)
     with pytest.raises(PoolTimeout) as caught:
         pool.get(timeout=SHORT)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.helpers import PATIENCE, Crew, eventually, housekept, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, states, wait_for_scheduler
 
 
 @pytest.fixture
@@ -135,11 +135,13 @@ def test_keepalive_has_one_resource_away_at_a_time(clock: Any, kept: Any) -> Non
     assert set(inside) == set(maker.all)
 
 
-def test_keepalive_starts_nothing_while_somebody_waits(clock: Any, kept: Any, crew: Crew) -> None:
+def test_keepalive_starts_nothing_while_somebody_waits(
+    clock: Any, kept: Any, runner: ThreadRunner
+) -> None:
     """Of a suspended pool both can be: one who waits, and what is idle."""
     pool, _, seen = kept(1, idle_timeout=None)
     pool.suspend()
-    waiter = crew.start(pool.get)
+    waiter = runner.start(pool.get)
     eventually(lambda: pool.stats().waiting == 1)
     clock.advance(61)
     assert seen == [] and states(pool) == {"idle": 1}
@@ -163,7 +165,7 @@ def test_resource_away_for_its_check_is_not_made_up_for(clock: Any, kept: Any) -
     clock.advance(61, settle=0)
     assert inside.wait(PATIENCE)
     pool.resume()  # looks for what is missing
-    housekept()
+    wait_for_scheduler()
     assert states(pool) == {"checking": 1}
     gate.set()
     eventually(lambda: states(pool) == {"idle": 1})

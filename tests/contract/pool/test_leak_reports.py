@@ -12,7 +12,7 @@ import pytest
 
 from fastpool import PoolTimeout
 from fastpool.stats import Holder
-from support.helpers import PATIENCE, Crew, eventually, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, states
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def take_here(pool: Any) -> Any:
     return pool.acquire()
 
 
-def test_holder_without_tracking(accounted: Any, clock: Any, crew: Crew) -> None:
+def test_holder_without_tracking(accounted: Any, clock: Any, runner: ThreadRunner) -> None:
     """The thread's name, and how long it has been since: no stack."""
     pool, _ = accounted(2, clock=clock)
     mine = pool.acquire()
     clock.advance(5)
     inside, go_on = threading.Event(), threading.Event()
-    task = crew.start(hold, pool, inside, go_on)
+    task = runner.start(hold, pool, inside, go_on)
     assert inside.wait(PATIENCE)
     clock.advance(3)
     holders = {holder.resource: holder for holder in pool.leases()}
@@ -58,11 +58,11 @@ def test_holder_whose_thread_is_unknown_says_so() -> None:
     assert str(Holder(object(), 2.0, None, ())) == "an unknown thread for 2 s"
 
 
-def test_holder_with_tracking(accounted: Any, clock: Any, crew: Crew) -> None:
+def test_holder_with_tracking(accounted: Any, clock: Any, runner: ThreadRunner) -> None:
     """Also the stack that took it, innermost call first, and nothing of the pool itself in it; the
     thread is known even if it has ended."""
     pool, _ = accounted(1, clock=clock, leak_after=60)
-    task = crew.start(take_here, pool)
+    task = runner.start(take_here, pool)
     lease = task.result()
     clock.advance(4)
     (holder,) = pool.leases()

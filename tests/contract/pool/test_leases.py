@@ -11,9 +11,9 @@ import pytest
 
 from fastpool import Lease, PoolDeadlock, PoolError, PoolTimeout
 from support.callers import FastPool
-from support.helpers import Crew, Maker, eventually, states, works
+from support.helpers import Maker, ThreadRunner, eventually, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 class TestBlocks:
@@ -86,13 +86,13 @@ class TestBlocks:
         eventually(lambda: maker.closed == 3 and states(pool) == {})
 
     def test_the_end_of_a_block_leaves_the_next_borrower_alone(
-        self, accounted: Any, crew: Crew
+        self, accounted: Any, runner: ThreadRunner
     ) -> None:
         """A resource discarded in the block and replaced meanwhile belongs to somebody else."""
         pool, _ = accounted(1)
         with pool.lease() as resource:
             pool.discard(resource)
-            other = crew.start(pool.acquire).result()
+            other = runner.start(pool.acquire).result()
         assert states(pool) == {"leased": 1}
         other.release()
 
@@ -130,11 +130,11 @@ class TestAcquire:
         eventually(lambda: resource.closed and states(pool) == {})  # a task's: on a worker
         assert maker.closed == 1
 
-    def test_any_thread_may_release(self, accounted: Any, crew: Crew) -> None:
+    def test_any_thread_may_release(self, accounted: Any, runner: ThreadRunner) -> None:
         """A lease can be handed to another thread, which gives it back."""
         pool, _ = accounted(1)
         lease = pool.acquire()
-        crew.start(lease.release).result()
+        runner.start(lease.release).result()
         works(pool, 1)
 
     @pytest.mark.parametrize("act", ["release", "discard", "resource"])
@@ -216,11 +216,13 @@ class TestCollected:
             gc.collect()
             eventually(lambda: maker.closed == 1)
 
-    def test_a_forgotten_lease_makes_room_for_a_waiter(self, accounted: Any, crew: Crew) -> None:
+    def test_a_forgotten_lease_frees_capacity_for_a_waiter(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """The place of a lost lease is free again at once."""
         pool, maker = accounted(1)
         lease = pool.acquire()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         with pytest.warns(ResourceWarning):
             del lease
@@ -273,14 +275,16 @@ class TestDeadlock:
         with pool.lease(), pytest.raises(PoolTimeout):
             pool.get(timeout=0)
 
-    def test_what_get_and_acquire_took_does_not_count(self, accounted: Any, crew: Crew) -> None:
+    def test_what_get_and_acquire_took_does_not_count(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """Another thread may give it back, so waiting makes sense."""
         pool, _ = accounted(2)
         lease = pool.acquire()
         with pool.lease():
             with pytest.raises(PoolTimeout):
                 pool.get(timeout=0.02)
-            main = crew.start(self._release_when_waited_for, pool, lease)
+            main = runner.start(self._release_when_waited_for, pool, lease)
             pool.put(pool.get())
             main.result()
 
@@ -289,10 +293,12 @@ class TestDeadlock:
         eventually(lambda: pool.stats().waiting == 1)
         lease.release()
 
-    def test_another_thread_in_the_game_is_no_deadlock(self, accounted: Any, crew: Crew) -> None:
+    def test_another_thread_in_the_game_is_no_deadlock(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """As long as one resource is held elsewhere it may come back, so the thread waits."""
         pool, _ = accounted(2)
-        lease = crew.start(pool.acquire).result()
+        lease = runner.start(pool.acquire).result()
         with pool.lease(), pytest.raises(PoolTimeout):
             pool.get(timeout=0.02)
         lease.release()
@@ -307,12 +313,12 @@ class TestDeadlock:
         with other.lease():
             pool.put(pool.get())
 
-    def test_what_was_discarded_does_not_count(self, accounted: Any, crew: Crew) -> None:
+    def test_what_was_discarded_does_not_count(self, accounted: Any, runner: ThreadRunner) -> None:
         """The place of a resource discarded inside the block belongs to its next borrower."""
         pool, _ = accounted(1)
         with pool.lease() as resource:
             pool.discard(resource)
-            other = crew.start(pool.get).result()
+            other = runner.start(pool.get).result()
             with pytest.raises(PoolTimeout):
                 pool.get(timeout=0.02)
             pool.put(other)
@@ -325,7 +331,7 @@ class TestDeadlock:
     )
     @pytest.mark.parametrize("error", [None, ValueError, OSError], ids=str)
     def test_what_was_handed_on_does_not_count(
-        self, accounted: Any, crew: Crew, hook: Any, error: Any
+        self, accounted: Any, runner: ThreadRunner, hook: Any, error: Any
     ) -> None:
         """However a block was left, its resource is the waiter's, even before the waiter runs."""
         pool, _ = accounted(1, **hook)
@@ -337,7 +343,7 @@ class TestDeadlock:
         for _ in range(10):
             try:
                 with pool.lease():
-                    waiter = crew.start(wait)
+                    waiter = runner.start(wait)
                     eventually(lambda: pool.stats().waiting == 1)
                     if error is not None:
                         raise error
@@ -347,12 +353,14 @@ class TestDeadlock:
                 pool.get(timeout=0.005)
             pool.put(waiter.result())
 
-    def test_a_thread_that_left_its_blocks_may_wait_again(self, accounted: Any, crew: Crew) -> None:
+    def test_a_thread_that_left_its_blocks_may_wait_again(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """The guard looks at blocks that are open now, not at those of the past."""
         pool, _ = accounted(1)
         with pool.lease():
             pass
-        held = crew.start(pool.acquire).result()
+        held = runner.start(pool.acquire).result()
         with pytest.raises(PoolTimeout):
             pool.get(timeout=0.02)
         held.release()

@@ -12,9 +12,9 @@ import pytest
 from fastpool import PoolClosed, PoolTimeout, _core
 from fastpool.pool._manager import Manager
 from support.callers import FastPool
-from support.helpers import PATIENCE, Crew, consistent, eventually, states, works
+from support.helpers import PATIENCE, ThreadRunner, consistent, eventually, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 class TestClose:
@@ -29,22 +29,22 @@ class TestClose:
         assert pool.closed and pool.is_shutdown
 
     def test_close_may_be_called_again_and_from_any_thread(
-        self, accounted: Any, crew: Crew
+        self, accounted: Any, runner: ThreadRunner
     ) -> None:
         """Idempotent: each call says whether all is closed."""
         pool, maker = accounted(1)
         lease = pool.acquire()
         assert pool.close(timeout=0) is False
-        assert crew.start(pool.close, 0).result() is False
+        assert runner.start(pool.close, 0).result() is False
         lease.release()
-        assert [pool.close(), crew.start(pool.close).result()] == [True, True]
+        assert [pool.close(), runner.start(pool.close).result()] == [True, True]
         assert maker.closed == 1
 
-    def test_close_wakes_every_waiter(self, accounted: Any, crew: Crew) -> None:
+    def test_close_wakes_every_waiter(self, accounted: Any, runner: ThreadRunner) -> None:
         """Who waits leaves with PoolClosed at once; nobody stays behind."""
         pool, _ = accounted(1)
         lease = pool.acquire()
-        waiters = [crew.start(pool.get) for _ in range(4)]
+        waiters = [runner.start(pool.get) for _ in range(4)]
         eventually(lambda: pool.stats().waiting == 4)
         pool.close(timeout=0)
         for waiter in waiters:
@@ -52,31 +52,33 @@ class TestClose:
                 waiter.result()
         lease.release()
 
-    def test_close_waits_for_the_borrowers(self, accounted: Any, crew: Crew) -> None:
+    def test_close_waits_for_the_borrowers(self, accounted: Any, runner: ThreadRunner) -> None:
         """Borrowers have until the timeout to give back; then close returns True."""
         pool, maker = accounted(1)
         lease = pool.acquire()
-        closer = crew.start(pool.close, 30)
+        closer = runner.start(pool.close, 30)
         eventually(lambda: pool.closed)
         assert closer.running and not lease.resource.closed, "never closed in use"
         lease.release()
         assert closer.result() is True and maker.closed == 1
 
-    def test_close_closes_what_is_idle_before_it_waits(self, accounted: Any, crew: Crew) -> None:
+    def test_close_closes_what_is_idle_before_it_waits(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """Nobody else is to have it; and whoever closes the pool too is told when all is closed."""
         pool, maker = accounted(2)
         lease, idle = pool.acquire(), pool.get()
         pool.put(idle)
-        closers = [crew.start(pool.close, 30) for _ in range(2)]
+        closers = [runner.start(pool.close, 30) for _ in range(2)]
         eventually(lambda: idle.closed)
         assert all(closer.running for closer in closers)
         lease.release()
         assert [closer.result() for closer in closers] == [True, True]
 
-    def test_close_gives_up_after_its_timeout(self, accounted: Any, crew: Crew) -> None:
+    def test_close_gives_up_after_its_timeout(self, accounted: Any, runner: ThreadRunner) -> None:
         """Then it returns False; what is still lent is closed when it comes back."""
         pool, maker = accounted(1)
-        lease = crew.start(pool.acquire).result()
+        lease = runner.start(pool.acquire).result()
         start = time.monotonic()
         assert pool.close(timeout=0.02) is False
         assert time.monotonic() - start >= 0.019
@@ -95,11 +97,11 @@ class TestClose:
             assert not resource.closed
         eventually(lambda: resource.closed)
 
-    def test_close_ends_the_wait_for_a_creation(self, accounted: Any, crew: Crew) -> None:
+    def test_close_ends_the_wait_for_a_creation(self, accounted: Any, runner: ThreadRunner) -> None:
         """The borrower is told at once; the resource that comes late is closed."""
         pool, maker = accounted(1)
         maker.gate.clear()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: maker.running == 1)
         assert pool.close(timeout=0) is False
         with pytest.raises(PoolClosed):
@@ -111,12 +113,12 @@ class TestClose:
 
     @pytest.mark.parametrize(("error", "timeout"), [(None, 5.0), (ValueError, 0)])
     def test_leaving_a_with_block_by_an_exception_does_not_wait(
-        self, accounted: Any, crew: Crew, monkeypatch: Any, error: Any, timeout: float
+        self, accounted: Any, runner: ThreadRunner, monkeypatch: Any, error: Any, timeout: float
     ) -> None:
         """When an exception is passing, borrowers elsewhere do not hold it up; else they have the
         time that close() gives them."""
         pool, _ = accounted(1)
-        lease = crew.start(pool.acquire).result()
+        lease = runner.start(pool.acquire).result()
         given: list[Any] = []
         close = Manager.close
 
@@ -155,11 +157,11 @@ class TestPauses:
         pool.resume()
         works(pool, 2)
 
-    def test_resume_serves_who_has_waited(self, accounted: Any, crew: Crew) -> None:
+    def test_resume_serves_who_has_waited(self, accounted: Any, runner: ThreadRunner) -> None:
         """All whom the pool can serve go on at once."""
         pool, _ = accounted(2)
         pool.suspend()
-        waiters = [crew.start(pool.get) for _ in range(2)]
+        waiters = [runner.start(pool.get) for _ in range(2)]
         eventually(lambda: pool.stats().waiting == 2)
         pool.resume()
         for waiter in waiters:
@@ -167,7 +169,7 @@ class TestPauses:
 
     @pytest.mark.threads_only("the housekeeper is held up, whoever asks")
     def test_no_creation_is_started_once_it_is_suspended(
-        self, accounted: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+        self, accounted: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """One that is being started is started first: suspend() waits so long."""
         pool, maker = accounted(1)
@@ -180,21 +182,21 @@ class TestPauses:
             return goal(background_demand)
 
         monkeypatch.setattr(manager.creator, "goal", slowly)
-        caller = crew.start(pool.acquire)
+        caller = runner.start(pool.acquire)
         assert at_it.wait(PATIENCE)
-        suspending = crew.start(pool.suspend).parked()
+        suspending = runner.start(pool.suspend).parked()
         go_on.set()
         suspending.result()
         eventually(lambda: maker.made == 1)
         pool.resume()
         caller.result().release()
 
-    def test_returns_work_while_suspended(self, accounted: Any, crew: Crew) -> None:
+    def test_returns_work_while_suspended(self, accounted: Any, runner: ThreadRunner) -> None:
         """What comes back becomes idle and is not handed to a waiter before resume."""
         pool, _ = accounted(1)
         resource = pool.get()
         pool.suspend()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         pool.put(resource)
         assert states(pool) == {"idle": 1} and waiter.running
@@ -212,11 +214,11 @@ class TestPauses:
         pool.resume()
         works(pool, 1)
 
-    def test_a_suspended_pool_can_be_closed(self, accounted: Any, crew: Crew) -> None:
+    def test_a_suspended_pool_can_be_closed(self, accounted: Any, runner: ThreadRunner) -> None:
         """close wakes those who wait for resume."""
         pool, _ = accounted(1)
         pool.suspend()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         assert pool.close() is True
         with pytest.raises(PoolClosed):
@@ -239,7 +241,7 @@ class TestFlush:
         assert not fresh.closed
 
     def test_flush_leaves_alone_what_was_made_after_it(
-        self, accounted: Any, crew: Crew, clock: Any
+        self, accounted: Any, runner: ThreadRunner, clock: Any
     ) -> None:
         """A resource is flushed once: what takes its place is as good as any."""
         pool, maker = accounted(2, clock=clock)
@@ -262,12 +264,12 @@ class TestFlush:
 
 
 class TestResize:
-    def test_growing_serves_waiters_at_once(self, accounted: Any, crew: Crew) -> None:
+    def test_growing_serves_waiters_at_once(self, accounted: Any, runner: ThreadRunner) -> None:
         """New places go to those who wait."""
         pool, maker = accounted(1)
         maker.cap = 3
         first = pool.get()
-        waiters = [crew.start(pool.get) for _ in range(2)]
+        waiters = [runner.start(pool.get) for _ in range(2)]
         eventually(lambda: pool.stats().waiting == 2)
         pool.resize(3)
         assert pool.maxsize == 3
@@ -300,7 +302,7 @@ class TestResize:
         works(pool, 1)
 
     def test_shrinking_counts_what_is_being_closed_already(
-        self, accounted: Any, crew: Crew, clock: Any
+        self, accounted: Any, runner: ThreadRunner, clock: Any
     ) -> None:
         """Its place will be free without any more closing."""
         pool, maker = accounted(3, clock=clock, idle_timeout=100)

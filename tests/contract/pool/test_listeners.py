@@ -16,9 +16,9 @@ from fastpool import PoolTimeout
 from fastpool._runtime import scheduler
 from support import callers, loops
 from support.callers import FastPool
-from support.helpers import PATIENCE, Crew, Maker, eventually, settled, states, works
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, settled, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 EVENTS = ("created", "closed", "acquired_after_wait", "timed_out", "create_failed", "used")
 
@@ -109,12 +109,12 @@ class TestEvents:
         assert told.events == []
         pool.close()
 
-    def test_a_wait_in_line(self, kind: Any, crew: Crew) -> None:
+    def test_a_wait_in_queue(self, kind: Any, runner: ThreadRunner) -> None:
         pool = kind(Maker())
         leases = [pool.acquire() for _ in range(2)]
         settled(pool)
         told = listened(pool)
-        waiter = crew.start(pool.acquire, PATIENCE)
+        waiter = runner.start(pool.acquire, PATIENCE)
         eventually(lambda: pool.stats().waiting == 1)
         leases.pop().release()
         leases.append(waiter.result())

@@ -12,9 +12,17 @@ from fastpool import KeyedPool, SharedPool
 from fastpool.testing import ManualClock
 from support import loops
 from support.callers import FastPool
-from support.helpers import Crew, Maker, eventually, housekept, settled, states, works
+from support.helpers import (
+    Maker,
+    ThreadRunner,
+    eventually,
+    settled,
+    states,
+    wait_for_scheduler,
+    works,
+)
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 @pytest.mark.option("min_size")
@@ -97,18 +105,18 @@ def test_a_smaller_cap_is_refused_and_a_larger_one_changes_nothing() -> None:
     with pytest.raises(ValueError, match=r"kept: maxsize must be .* at least min_size \(3\)"):
         pool.resize(2)
     pool.resize(8)
-    housekept()
+    wait_for_scheduler()
     assert maker.made == 3
     pool.close()
 
 
-def test_callers_at_the_start_count_too(crew: Crew) -> None:
+def test_callers_at_the_start_count_too(runner: ThreadRunner) -> None:
     """The pool is not fuller than it has to be, and works."""
     maker = Maker()
     maker.gate.clear()
     pool = FastPool(10, factory=maker, min_size=2, max_creating=2)
     eventually(lambda: maker.running == 2)
-    tasks = [crew.start(pool.get) for _ in range(2)]
+    tasks = [runner.start(pool.get) for _ in range(2)]
     eventually(lambda: pool.stats().waiting == 2)
     maker.gate.set()
     for resource in [task.result() for task in tasks]:

@@ -61,7 +61,7 @@ def _lease(pool: Any, timeout: float = PATIENCE) -> Any:
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("kind", POOLS)
-def test_a_failure_that_takes_no_notes_frees_its_place(kind: str, failure: Any) -> None:
+def test_a_failure_that_takes_no_notes_frees_its_slot(kind: str, failure: Any) -> None:
     """Its borrower is told of it, and the next one is served."""
     maker = Maker(1)
     pool = POOLS[kind](maker)
@@ -118,7 +118,7 @@ def raising() -> Iterator[Raising]:
 
 @pytest.mark.parametrize("by_a_worker", [False, True], ids=["caller", "worker"])
 @pytest.mark.parametrize("kind", POOLS)
-def test_a_log_handler_that_raises_costs_no_place(
+def test_a_log_handler_that_raises_costs_no_slot(
     kind: str, by_a_worker: bool, raising: Raising
 ) -> None:
     """It hears of a close hook that failed, whoever has called that."""

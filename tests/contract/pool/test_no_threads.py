@@ -11,7 +11,15 @@ import pytest
 
 from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool
 from fastpool._runtime import launch
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept, states, works
+from support.helpers import (
+    PATIENCE,
+    Maker,
+    ThreadRunner,
+    eventually,
+    states,
+    wait_for_scheduler,
+    works,
+)
 
 
 class Shortage:
@@ -34,7 +42,7 @@ def shortage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shortage]:
         start(call, args)
 
     monkeypatch.setattr(launch, "start_new_thread", asked)
-    housekept()  # the housekeeper has its thread
+    wait_for_scheduler()  # the housekeeper has its thread
     yield found
     found.lasts = False
 
@@ -55,7 +63,9 @@ def shared(maker: Maker) -> tuple[Any, Callable[[float], Any]]:
 
 
 @pytest.mark.parametrize("kind", [plain, keyed, shared])
-def test_a_thread_is_asked_for_at_intervals(kind: Any, crew: Crew, shortage: Shortage) -> None:
+def test_a_thread_is_asked_for_at_intervals(
+    kind: Any, runner: ThreadRunner, shortage: Shortage
+) -> None:
     """Not as fast as the housekeeper can; whoever waits is served as soon as there is one."""
     pool, acquire = kind(Maker())
     shortage.lasts = True
@@ -64,7 +74,7 @@ def test_a_thread_is_asked_for_at_intervals(kind: Any, crew: Crew, shortage: Sho
         acquire(0.3)
     assert caught.value.phase == "create"
     assert shortage.asked <= 3 + (time.monotonic() - begun) / 0.05
-    waiters = [crew.start(acquire, PATIENCE) for _ in range(2)]
+    waiters = [runner.start(acquire, PATIENCE) for _ in range(2)]
     eventually(lambda: pool.stats().waiting == 2)
     shortage.lasts = False
     for waiter in waiters:
@@ -73,7 +83,7 @@ def test_a_thread_is_asked_for_at_intervals(kind: Any, crew: Crew, shortage: Sho
 
 
 def test_a_check_waits_for_a_thread(
-    accounted: Any, clock: Any, crew: Crew, shortage: Shortage
+    accounted: Any, clock: Any, runner: ThreadRunner, shortage: Shortage
 ) -> None:
     """Its borrower's time runs out meanwhile; the resource comes back when it has been checked."""
     pool, maker = accounted(1, check=lambda resource: None, check_after=10, clock=clock)

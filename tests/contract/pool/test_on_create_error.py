@@ -12,9 +12,9 @@ import fastpool
 from fastpool import PoolClosed, PoolTimeout
 from support import callers
 from support.callers import FastPool
-from support.helpers import PATIENCE, Crew, Maker, eventually, states, works
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 WAIT: dict[str, Any] = {"on_create_error": "wait"}
 
@@ -68,11 +68,11 @@ def cause(call: Callable[[], Any]) -> BaseException | None:
     return caught.value.__cause__
 
 
-def test_its_timeout_has_the_last_failure_as_its_cause(kind: Any, crew: Crew) -> None:
+def test_its_timeout_has_the_last_failure_as_its_cause(kind: Any, runner: ThreadRunner) -> None:
     maker = Maker()
     maker.broken = ConnectionRefusedError
     pool = kind(maker)
-    waiter = crew.start(pool.acquire, PATIENCE)
+    waiter = runner.start(pool.acquire, PATIENCE)
     eventually(lambda: pool.stats().waiting == 1)
     failure = eventually(lambda: cause(lambda: pool.acquire(0.01)))
     assert isinstance(failure, ConnectionRefusedError)
@@ -82,11 +82,11 @@ def test_its_timeout_has_the_last_failure_as_its_cause(kind: Any, crew: Crew) ->
     pool.close()
 
 
-def test_all_who_wait_are_served_once_it_goes_well(kind: Any, crew: Crew) -> None:
+def test_all_who_wait_are_served_once_it_goes_well(kind: Any, runner: ThreadRunner) -> None:
     maker = Maker()
     maker.broken = ConnectionRefusedError
     pool = kind(maker, max_creating=2)
-    tasks = [crew.start(lambda: pool.acquire(PATIENCE).release()) for _ in range(6)]
+    tasks = [runner.start(lambda: pool.acquire(PATIENCE).release()) for _ in range(6)]
     eventually(lambda: pool.stats().waiting == 6 and maker.calls >= 2)
     maker.broken = None
     for task in tasks:
@@ -96,13 +96,13 @@ def test_all_who_wait_are_served_once_it_goes_well(kind: Any, crew: Crew) -> Non
     eventually(lambda: maker.made == maker.closed)
 
 
-def test_what_comes_back_ends_the_wait_too(crew: Crew) -> None:
+def test_what_comes_back_ends_the_wait_too(runner: ThreadRunner) -> None:
     """The resource of another caller is as good as a new one."""
     maker = Maker()
     pool = fast(maker)
     lease = pool.acquire()
     maker.broken = ConnectionRefusedError
-    waiter = crew.start(pool.acquire, PATIENCE)
+    waiter = runner.start(pool.acquire, PATIENCE)
     eventually(lambda: pool.stats().waiting == 1 and maker.calls == 2)
     lease.release()
     waiter.result().release()
@@ -110,11 +110,11 @@ def test_what_comes_back_ends_the_wait_too(crew: Crew) -> None:
     pool.close()
 
 
-def test_a_factory_that_hangs_is_tried_again(kind: Any, crew: Crew) -> None:
+def test_a_factory_that_hangs_is_tried_again(kind: Any, runner: ThreadRunner) -> None:
     maker = Maker()
     maker.gate.clear()
     pool = kind(maker, create_timeout=0.02)
-    waiter = crew.start(pool.acquire, PATIENCE)
+    waiter = runner.start(pool.acquire, PATIENCE)
     eventually(lambda: maker.running == 2)  # the second in the stead of the first
     failure = eventually(lambda: cause(lambda: pool.acquire(0.01)))
     assert isinstance(failure, PoolTimeout) and failure.phase == "create"
@@ -135,11 +135,11 @@ def test_warm_waits_too() -> None:
     pool.close()
 
 
-def test_a_close_ends_the_wait(kind: Any, crew: Crew) -> None:
+def test_a_close_ends_the_wait(kind: Any, runner: ThreadRunner) -> None:
     maker = Maker()
     maker.broken = OSError
     pool = kind(maker)
-    waiter = crew.start(pool.acquire, PATIENCE)
+    waiter = runner.start(pool.acquire, PATIENCE)
     eventually(lambda: pool.stats().waiting == 1 and maker.calls)
     pool.close()
     with pytest.raises(PoolClosed):

@@ -15,9 +15,18 @@ import fastpool
 from fastpool import KeyedPool, PoolClosed, PoolTimeout
 from support import callers, loops
 from support.callers import FastPool
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept, settled, states, works
+from support.helpers import (
+    PATIENCE,
+    Maker,
+    ThreadRunner,
+    eventually,
+    settled,
+    states,
+    wait_for_scheduler,
+    works,
+)
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 def fast(maker: Maker, least: int) -> Any:
@@ -65,10 +74,10 @@ def test_the_first_use_opens_it(kind: Any) -> None:
     eventually(lambda: maker.made == maker.closed)
 
 
-def test_it_may_be_opened_by_many_and_many_times(kind: Any, crew: Crew) -> None:
+def test_it_may_be_opened_by_many_and_many_times(kind: Any, runner: ThreadRunner) -> None:
     maker = Maker()
     pool = kind(maker, 2)
-    for task in crew.together(8, lambda _: real(pool).open(wait=True, timeout=PATIENCE)):
+    for task in runner.together(8, lambda _: real(pool).open(wait=True, timeout=PATIENCE)):
         task.result()
     assert states(pool) == {"idle": 2}
     real(pool).open()
@@ -121,7 +130,7 @@ def test_an_open_pool_does_nothing(kind: Any) -> None:
     maker = Maker()
     pool = FastPool(2, factory=maker)
     real(pool).open(wait=True)
-    housekept()
+    wait_for_scheduler()
     assert maker.calls == 0
     pool.close()
 

@@ -11,9 +11,9 @@ import pytest
 
 from fastpool import PoolOverloaded, PoolTimeout
 from support.callers import FastPool
-from support.helpers import GIL, PATIENCE, Crew, Maker, eventually, states, works
+from support.helpers import GIL, PATIENCE, Maker, ThreadRunner, eventually, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 option = pytest.mark.option
 
@@ -114,11 +114,11 @@ def test_max_idle_zero_keeps_nothing(accounted: Any) -> None:
 
 
 @option("max_idle")
-def test_max_idle_zero_still_hands_over(accounted: Any, crew: Crew) -> None:
+def test_max_idle_zero_still_hands_over(accounted: Any, runner: ThreadRunner) -> None:
     """What a waiter takes was never surplus."""
     pool, maker = accounted(1, max_idle=0)
     resource = pool.get()
-    waiter = crew.start(pool.get)
+    waiter = runner.start(pool.get)
     eventually(lambda: pool.stats().waiting == 1)
     pool.put(resource)
     assert waiter.result() is resource and maker.closed == 0
@@ -152,42 +152,42 @@ def test_timeout_of_the_pool_bounds_every_call(accounted: Any) -> None:
 
 
 @option("timeout")
-def test_timeout_none_waits_for_ever(accounted: Any, crew: Crew) -> None:
+def test_timeout_none_waits_for_ever(accounted: Any, runner: ThreadRunner) -> None:
     """A call with timeout=None overrides the pool's and waits until it is served."""
     pool, _ = accounted(1, timeout=0.01)
     resource = pool.get(timeout=5)
-    waiter = crew.start(pool.get, True, None).parked()
+    waiter = runner.start(pool.get, True, None).parked()
     pool.put(resource)
     pool.put(waiter.result())
 
 
 @option("max_creating")
-def test_max_creating_bounds_the_dial_storm(accounted: Any, crew: Crew) -> None:
+def test_max_creating_bounds_the_dial_storm(accounted: Any, runner: ThreadRunner) -> None:
     """However many borrowers come at once, the factory runs so many times at a time."""
     pool, maker = accounted(8, max_creating=2)
     maker.gate.clear()
-    tasks = crew.together(8, lambda index: pool.get())
+    tasks = runner.together(8, lambda index: pool.get())
     eventually(lambda: maker.running == 2)
     for task in tasks:
         task.parked()
     assert maker.peak == 2
     maker.gate.set()
-    for resource in crew.finish():
+    for resource in runner.finish():
         pool.put(resource)
     assert maker.peak == 2 and maker.made == 8
 
 
 @option("max_creating")
-def test_max_creating_is_four_by_default(accounted: Any, crew: Crew) -> None:
+def test_max_creating_is_four_by_default(accounted: Any, runner: ThreadRunner) -> None:
     """A bounded pool opens four at a time."""
     pool, maker = accounted(8)
     maker.gate.clear()
-    tasks = crew.together(8, lambda index: pool.get())
+    tasks = runner.together(8, lambda index: pool.get())
     eventually(lambda: maker.running == 4)
     for task in tasks:
         task.parked()
     maker.gate.set()
-    for resource in crew.finish():
+    for resource in runner.finish():
         pool.put(resource)
     assert maker.peak == 4
 
@@ -246,11 +246,13 @@ def test_max_uses_closes_after_so_many_borrowings(accounted: Any) -> None:
 
 
 @option("max_waiting")
-def test_max_waiting_refuses_who_would_make_the_line_longer(accounted: Any, crew: Crew) -> None:
+def test_max_waiting_refuses_who_would_make_the_queue_longer(
+    accounted: Any, runner: ThreadRunner
+) -> None:
     """With so many in line the next caller gets PoolOverloaded at once."""
     pool, _ = accounted(1, max_waiting=2)
     resource = pool.get()
-    waiters = [crew.start(take_turn, pool) for _ in range(2)]
+    waiters = [runner.start(take_turn, pool) for _ in range(2)]
     eventually(lambda: pool.stats().waiting == 2)
     for take in (pool.get, pool.acquire, pool.lease().__enter__):
         with pytest.raises(PoolOverloaded):
@@ -266,7 +268,7 @@ def take_turn(pool: Any) -> None:
 
 
 @option("max_waiting")
-def test_max_waiting_zero_never_waits_in_line(accounted: Any) -> None:
+def test_max_waiting_zero_never_waits_in_queue(accounted: Any) -> None:
     """Go's Wait=false: a creation is waited for, a return is not."""
     pool, _ = accounted(2, max_waiting=0)
     first, second = pool.get(), pool.get()
@@ -309,10 +311,10 @@ def test_discard_on_says_which_errors_break(
 def test_a_discard_on_that_raises_closes(accounted: Any) -> None:
     """When nobody can say whether the resource is good it is closed; the first error goes on."""
 
-    def judge(error: BaseException, resource: Any) -> bool:
+    def rule(error: BaseException, resource: Any) -> bool:
         raise RuntimeError("no idea")
 
-    pool, maker = accounted(1, discard_on=judge)
+    pool, maker = accounted(1, discard_on=rule)
     with pytest.raises(ValueError, match="plain"), pool.lease():
         raise ValueError("plain")
     eventually(lambda: maker.closed == 1 and states(pool) == {})

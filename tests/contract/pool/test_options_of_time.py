@@ -11,9 +11,9 @@ import pytest
 
 from fastpool import PoolTimeout
 from support.callers import FastPool
-from support.helpers import PATIENCE, Crew, eventually, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, states
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 option = pytest.mark.option
 
@@ -37,13 +37,13 @@ def test_create_timeout_gives_up_on_a_hanging_factory(accounted: Any) -> None:
 
 
 @option("create_timeout")
-def test_a_late_resource_is_kept_for_who_wants_it(accounted: Any, crew: Crew) -> None:
+def test_a_late_resource_is_kept_for_who_wants_it(accounted: Any, runner: ThreadRunner) -> None:
     """A creation that ends after its deadline serves the one who waits by then."""
     pool, maker = accounted(1, create_timeout=0.02, timeout=None)
     maker.gate.clear()
     with pytest.raises(PoolTimeout):
         pool.get()
-    waiter = crew.start(pool.get).parked()
+    waiter = runner.start(pool.get).parked()
     maker.gate.set()
     resource = waiter.result()
     assert maker.made == 1
@@ -186,7 +186,7 @@ def test_check_after_is_half_a_second_by_default(clock: Any, accounted: Any) -> 
     assert len(seen) == 1
 
 
-def _tend_until(clock: Any, condition: Any) -> None:
+def _maintain_until(clock: Any, condition: Any) -> None:
     """Let the housekeeping run again, at the same time of the clock, until the condition holds."""
     eventually(lambda: [clock.advance(0), condition()][1])
 
@@ -208,11 +208,11 @@ def test_keepalive_checks_idle_resources_in_the_background(clock: Any, accounted
     clock.advance(50)
     assert seen == []
     clock.advance(15)
-    _tend_until(clock, lambda: set(seen) == set(taken))
+    _maintain_until(clock, lambda: set(seen) == set(taken))
     eventually(lambda: states(pool) == {"idle": 2})
     taken[0].healthy = False
     clock.advance(65)
-    _tend_until(clock, lambda: maker.closings == [taken[0]])
+    _maintain_until(clock, lambda: maker.closings == [taken[0]])
     eventually(lambda: states(pool) == {"idle": 1})
 
 
@@ -235,19 +235,19 @@ def test_keepalive_takes_one_at_a_time(clock: Any, accounted: Any) -> None:
     eventually(lambda: len(inside) == 1)
     assert states(pool) == {"checking": 1, "idle": 2}
     gate.set()
-    _tend_until(clock, lambda: len(inside) == 3)
+    _maintain_until(clock, lambda: len(inside) == 3)
     eventually(lambda: states(pool) == {"idle": 3})
 
 
 @option("keepalive")
 def test_keepalive_starts_nothing_while_anybody_waits(
-    clock: Any, accounted: Any, crew: Crew
+    clock: Any, accounted: Any, runner: ThreadRunner
 ) -> None:
     """A resource that a borrower could have is not taken away from him for a check."""
     seen: list[Any] = []
     pool, _ = accounted(1, check=seen.append, check_after=1000, keepalive=60, clock=clock)
     resource = pool.get()
-    waiter = crew.start(pool.get)
+    waiter = runner.start(pool.get)
     eventually(lambda: pool.stats().waiting == 1)
     clock.advance(65)
     pool.put(resource)

@@ -18,7 +18,7 @@ from fastpool import (
     WorkerPool,
     calls,
 )
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
 
 async def connect() -> object:
@@ -88,18 +88,18 @@ def test_what_is_a_part_of_something_else_is_not_listed() -> None:
     del limit
 
 
-def test_it_may_be_asked_while_pools_come_and_go(crew: Crew) -> None:
+def test_it_may_be_asked_while_pools_come_and_go(runner: ThreadRunner) -> None:
     stop = threading.Event()
 
     def churn(_: int) -> None:
         while not stop.is_set():
             WeightedSemaphore(1)
 
-    crew.together(2, churn)
+    runner.together(2, churn)
     kept: Any = WeightedSemaphore(1)
     try:
         for _ in range(300):
             assert kept in fastpool.pools()
     finally:
         stop.set()
-    crew.finish()
+    runner.finish()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, _core
-from support.helpers import PATIENCE, Crew, Maker, eventually, states, works
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states, works
 
 
 def manager(pool: Any) -> Any:
@@ -138,11 +138,11 @@ def test_a_pool_that_is_closed_meanwhile() -> None:
     assert maker.closed == 1 and states(pool) == {}
 
 
-def test_who_waits_gets_it(crew: Crew) -> None:
+def test_who_waits_gets_it(runner: ThreadRunner) -> None:
     seen: list[Any] = []
     pool: Any = FastPool(1, factory=Maker(), reset=seen.append)
     lease = pool.acquire()
-    waiters = [crew.start(lambda: pool.acquire(PATIENCE).release()) for _ in range(2)]
+    waiters = [runner.start(lambda: pool.acquire(PATIENCE).release()) for _ in range(2)]
     eventually(lambda: pool.stats().waiting == 2)
     lease.release()
     for waiter in waiters:
@@ -151,14 +151,14 @@ def test_who_waits_gets_it(crew: Crew) -> None:
     pool.close()
 
 
-def test_one_that_hangs_is_overdue(crew: Crew) -> None:
+def test_one_that_hangs_is_overdue(runner: ThreadRunner) -> None:
     gate = threading.Event()
 
     def reset(resource: Any) -> None:
         assert gate.wait(3 * PATIENCE)
 
     pool: Any = FastPool(1, factory=Maker(), reset=reset, hook_timeout=0.01)
-    task = crew.start(lambda: pool.acquire().release())
+    task = runner.start(lambda: pool.acquire().release())
     eventually(lambda: pool.stats().overdue == 1)
     assert states(pool) == {"checking": 1}
     gate.set()

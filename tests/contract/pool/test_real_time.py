@@ -12,7 +12,7 @@ import pytest
 
 from support.async_factories import accounted as accounted_async
 from support.async_factories import threads, use
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, wait_for_scheduler
 
 SHORT = 0.05
 """Seconds.  Without a deadline of its own, nothing here is due within a minute."""
@@ -75,7 +75,7 @@ def test_leak_after(made: Any, caplog: pytest.LogCaptureFixture) -> None:
         for reports in (1, 2):
             with pool.lease(*key):
                 eventually(lambda n=reports: len(caplog.records) == n)
-            housekept()
+            wait_for_scheduler()
 
 
 def test_keepalive_goes_from_one_to_the_next(accounted: Any) -> None:
@@ -122,12 +122,12 @@ def test_shrink_after(shared: Any) -> None:
     eventually(closed_for(pool, "surplus"))
 
 
-def test_max_idle(accounted: Any, crew: Crew) -> None:
+def test_max_idle(accounted: Any, runner: ThreadRunner) -> None:
     """What was made for one who was served otherwise is returned by nobody, and surplus."""
     pool, maker = accounted(2, max_idle=1)
     resource = pool.get()
     maker.gate.clear()
-    waiter = crew.start(lambda: pool.put(pool.get()))
+    waiter = runner.start(lambda: pool.put(pool.get()))
     eventually(lambda: maker.running == 1)
     pool.put(resource)
     waiter.result()
@@ -167,4 +167,4 @@ def test_thousands_are_opened_in_passing() -> None:
     most = 8000
     with FastPool(most, factory=Maker(most)) as pool:
         assert pool.warm(most, timeout=None) == most
-        housekept()
+        wait_for_scheduler()

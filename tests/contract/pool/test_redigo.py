@@ -13,9 +13,9 @@ import pytest
 
 from fastpool import PoolClosed, PoolError, PoolOverloaded, PoolTimeout, _core
 from support.callers import FastPool
-from support.helpers import PATIENCE, Crew, Maker, eventually, states, works
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 class TestMaxIdle:
@@ -34,11 +34,11 @@ class TestMaxIdle:
             pool.put(resource)
         eventually(lambda: maker.closed == 3 and states(pool) == {"idle": 2})
 
-    def test_below_the_need_it_is_no_churn(self, accounted: Any, crew: Crew) -> None:
+    def test_below_the_need_it_is_no_churn(self, accounted: Any, runner: ThreadRunner) -> None:
         """redigo closes and dials anew although somebody waits for just this connection."""
         pool, maker = accounted(1, max_idle=0)
         held = pool.get()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         pool.put(held)
         assert waiter.result() is held and maker.made == 1
@@ -120,7 +120,7 @@ class TestWait:
         one, other = pool.get(), pool.get()
         assert one is not other and maker.made == 2
 
-    def test_true_is_first_come_first_served(self, accounted: Any, crew: Crew) -> None:
+    def test_true_is_first_come_first_served(self, accounted: Any, runner: ThreadRunner) -> None:
         pool, _ = accounted(1)
         held = pool.get()
         served: list[int] = []
@@ -132,7 +132,7 @@ class TestWait:
 
         tasks = []
         for number in range(5):
-            tasks.append(crew.start(wait, number))
+            tasks.append(runner.start(wait, number))
             eventually(lambda: pool.stats().waiting == number + 1)  # noqa: B023
         pool.put(held)
         for task in tasks:
@@ -154,7 +154,7 @@ class TestWait:
         assert caught.value.phase == "create"
         maker.gate.set()
 
-    def test_a_deadline_that_is_over_takes_no_place_with_it(self, accounted: Any) -> None:
+    def test_a_deadline_that_is_over_takes_no_slot_with_it(self, accounted: Any) -> None:
         """A token that is granted as the context ends has to come back."""
         pool, _ = accounted(2)
         held = [pool.get(), pool.get()]
@@ -272,7 +272,9 @@ class TestTestOnBorrow:
         pool.put(pool.get())
         assert len(tested) == 1
 
-    def test_a_slow_one_keeps_nobody_else(self, accounted: Any, crew: Crew, clock: Any) -> None:
+    def test_a_slow_one_keeps_nobody_else(
+        self, accounted: Any, runner: ThreadRunner, clock: Any
+    ) -> None:
         """It runs outside any lock."""
         testing, go_on = threading.Event(), threading.Event()
 
@@ -282,7 +284,7 @@ class TestTestOnBorrow:
 
         pool, _ = accounted(2, check=ping, check_after=0, clock=clock)
         pool.put(pool.get())
-        slow = crew.start(pool.get)
+        slow = runner.start(pool.get)
         eventually(testing.is_set)
         pool.put(pool.get(timeout=10))  # a fresh one
         go_on.set()
@@ -313,10 +315,10 @@ class TestDial:
 
     @pytest.mark.parametrize("panic", [RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit])
     def test_a_panic_in_it_leaks_no_slot(
-        self, accounted: Any, face: Any, panic: type[BaseException]
+        self, accounted: Any, caller_kind: Any, panic: type[BaseException]
     ) -> None:
         """In redigo a panic skips the line that counts down, and MaxActive is one less for good."""
-        if face.name != "threads" and not issubclass(panic, Exception):
+        if caller_kind.name != "threads" and not issubclass(panic, Exception):
             pytest.skip("an event loop ends with what is no Exception")
         pool, maker = accounted(2)
         maker.broken = panic
@@ -337,11 +339,13 @@ class TestDial:
                 raise AssertionError("not reached")
         assert caught.value is failure
 
-    def test_one_that_fails_does_not_fail_the_others(self, accounted: Any, crew: Crew) -> None:
+    def test_one_that_fails_does_not_fail_the_others(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         pool, maker = accounted(4)
         maker.gate.clear()
         maker.script.append(OSError("this one"))
-        tasks = [crew.start(pool.get) for _ in range(4)]
+        tasks = [runner.start(pool.get) for _ in range(4)]
         eventually(lambda: maker.running == 4)
         maker.gate.set()
         outcomes = []
@@ -442,10 +446,10 @@ class TestPoolClose:
         pool.put(held)
         assert held.closed
 
-    def test_wakes_those_who_wait(self, accounted: Any, crew: Crew) -> None:
+    def test_wakes_those_who_wait(self, accounted: Any, runner: ThreadRunner) -> None:
         pool, _ = accounted(1)
         held = pool.get()
-        waiters = [crew.start(pool.get).parked() for _ in range(3)]
+        waiters = [runner.start(pool.get).parked() for _ in range(3)]
         pool.close(timeout=0)
         for waiter in waiters:
             with pytest.raises(PoolClosed):
@@ -462,11 +466,11 @@ class TestPoolClose:
 class TestStats:
     """stats"""
 
-    def test_counts_what_redigo_counts(self, accounted: Any, crew: Crew) -> None:
+    def test_counts_what_redigo_counts(self, accounted: Any, runner: ThreadRunner) -> None:
         """ActiveCount (idle included), IdleCount, WaitCount, WaitDuration: of one moment, exact."""
         pool, _ = accounted(2)
         one, other = pool.get(), pool.get()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         pool.put(one)
         waiter.result()
@@ -478,14 +482,14 @@ class TestStats:
 
 
 @pytest.mark.threads_only("what is under way is a worker's")
-def test_a_place_is_free_when_its_connection_is_really_closed() -> None:
+def test_a_slot_is_free_when_its_connection_is_really_closed() -> None:
     """MaxActive holds on the server's side too: a connection that is being closed counts."""
     maker = Maker(cap=1)
     pool = FastPool(1, factory=maker, max_waiting=0)
-    crew = Crew()
+    runner = ThreadRunner()
     held = pool.get()
     maker.close_gate.clear()
-    closing = crew.start(pool.discard, held)
+    closing = runner.start(pool.discard, held)
     eventually(lambda: states(pool) == {"closing": 1})
     with pytest.raises(PoolOverloaded):
         pool.get()

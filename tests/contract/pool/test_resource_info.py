@@ -16,7 +16,7 @@ from support import callers, loops
 from support.callers import FastPool
 from support.helpers import Maker, eventually, states, works
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 def fast(maker: Maker, **options: Any) -> Any:

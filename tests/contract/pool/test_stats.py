@@ -12,9 +12,9 @@ import pytest
 from fastpool import PoolClosed, PoolOverloaded, PoolTimeout
 from fastpool.pool import _creation
 from fastpool.stats import Histogram
-from support.helpers import Crew, Maker, consistent, eventually, states
+from support.helpers import Maker, ThreadRunner, consistent, eventually, states
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 class TestStats:
@@ -27,7 +27,7 @@ class TestStats:
         pool.put(pool.get())
         assert stats.idle == 0 and pool.stats().idle == 1
 
-    def test_each_state_is_counted(self, accounted: Any, crew: Crew, clock: Any) -> None:
+    def test_each_state_is_counted(self, accounted: Any, runner: ThreadRunner, clock: Any) -> None:
         """One resource in each state, each counted once, and their sum is `open`."""
         gate = threading.Event()
         pool, maker = accounted(
@@ -40,13 +40,13 @@ class TestStats:
         )
         a, b, c = (pool.get() for _ in range(3))
         pool.put(a)  # idle, then checking
-        checking = crew.start(pool.get)
+        checking = runner.start(pool.get)
         eventually(lambda: pool.stats().checking == 1)
         maker.gate.clear()
-        creating = crew.start(pool.get)
+        creating = runner.start(pool.get)
         eventually(lambda: pool.stats().creating == 1)
         maker.close_gate.clear()
-        closing = crew.start(pool.discard, b)
+        closing = runner.start(pool.discard, b)
         eventually(lambda: pool.stats().closing == 1)
         assert states(pool) == {"checking": 1, "creating": 1, "closing": 1, "leased": 1}
         stats = pool.stats()
@@ -75,7 +75,7 @@ class TestStats:
         assert stats.waiting == 0 and stats.overdue == 0
 
     def test_snapshots_hold_the_identity_under_load(
-        self, accounted: Any, crew: Crew, fast_switching: None
+        self, accounted: Any, runner: ThreadRunner, fast_switching: None
     ) -> None:
         """In every snapshot the states sum up to open <= maxsize, and no counter goes back."""
         pool, maker = accounted(3, max_idle=2)
@@ -89,7 +89,7 @@ class TestStats:
                     if number % 5 == 0:
                         pool.discard(resource)
 
-        tasks = crew.together(4, work)
+        tasks = runner.together(4, work)
         last = pool.stats()
         try:
             for _ in range(500):
@@ -103,14 +103,14 @@ class TestStats:
         for task in tasks:
             task.result(20)
 
-    def test_uses_are_counted_once(self, accounted: Any, crew: Crew) -> None:
+    def test_uses_are_counted_once(self, accounted: Any, runner: ThreadRunner) -> None:
         """Also while a new resource is being made in the place of one that was used."""
         pool, maker = accounted(1)
         for _ in range(5):
             pool.put(pool.get())
         pool.flush()
         maker.gate.clear()
-        getter = crew.start(pool.get)
+        getter = runner.start(pool.get)
         eventually(lambda: pool.stats().creating == 1)
         assert pool.stats().uses == 5
         maker.gate.set()
@@ -155,11 +155,13 @@ class TestStats:
         assert (stats.create_failures, stats.created, stats.create_time.count) == (3, 1, 1)
         assert (stats.closed, stats.closed_total) == ({}, 0)
 
-    def test_creation_under_way_is_not_created_yet(self, accounted: Any, crew: Crew) -> None:
+    def test_creation_under_way_is_not_created_yet(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """It is counted once, when it is there."""
         pool, maker = accounted(1)
         maker.gate.clear()
-        getter = crew.start(pool.get)
+        getter = runner.start(pool.get)
         eventually(lambda: maker.running == 1)
         stats = pool.stats()
         assert (stats.created, stats.creating, stats.create_time.count) == (0, 1, 0)
@@ -168,14 +170,14 @@ class TestStats:
         stats = pool.stats()
         assert (stats.created, stats.creating, stats.create_time.count) == (1, 0, 1)
 
-    def test_only_waits_are_in_the_wait_time(self, accounted: Any, crew: Crew) -> None:
+    def test_only_waits_are_in_the_wait_time(self, accounted: Any, runner: ThreadRunner) -> None:
         """An idle resource was not waited for; the return that came was, from the first moment."""
         pool, _ = accounted(1)
         pool.put(pool.get())
         before = pool.stats().wait_time
         resource = pool.get()
         assert pool.stats().wait_time == before
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         pool.put(resource)
         pool.put(waiter.result())
@@ -213,7 +215,7 @@ class TestStats:
         assert create_time.count == 3
         assert create_time.total == pytest.approx(3.251)
         assert create_time.longest == pytest.approx(3.0)
-        filled = {place: n for place, n in enumerate(create_time.counts) if n}
+        filled = {bucket: n for bucket, n in enumerate(create_time.counts) if n}
         assert filled == {10: 1, 18: 1, 22: 1}  # 2 ** 10 us is more than 1 ms, 2 ** 9 is less
 
 

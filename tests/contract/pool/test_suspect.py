@@ -155,7 +155,7 @@ def test_with_what_else_looks_at_every_return(accounted: Any, options: Any) -> N
     assert check.seen == [resource]
 
 
-def test_who_waits_for_it_has_it_checked(accounted: Any, crew: Any) -> None:
+def test_who_waits_for_it_has_it_checked(accounted: Any, runner: Any) -> None:
     check = Checks()
     pool, _ = accounted(1, check=check, check_after=None)
 
@@ -165,13 +165,13 @@ def test_who_waits_for_it_has_it_checked(accounted: Any, crew: Any) -> None:
 
     with pytest.raises(ValueError):
         with pool.lease() as resource:
-            task = crew.start(wait)
+            task = runner.start(wait)
             eventually(lambda: pool.stats().waiting == 1)
             raise ValueError
     assert task.result() is resource and check.seen == [resource]
 
 
-def test_one_given_up_before_its_check_stays_suspect(accounted: Any, crew: Any) -> None:
+def test_one_given_up_before_its_check_stays_suspect(accounted: Any, runner: Any) -> None:
     """keepalive may be the one that does it."""
     check = Checks()
     clock = ManualClock()

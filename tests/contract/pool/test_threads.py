@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool._runtime import scheduler, threads
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept, states
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states, wait_for_scheduler
 
 
 def threads_of(name: str) -> list[threading.Thread]:
@@ -51,14 +51,14 @@ def filled(pool: Any, n: int) -> list[Any]:
     return taken
 
 
-def test_idle_thread_is_counted_on_once(accounted: Any, crew: Crew) -> None:
+def test_idle_thread_is_counted_on_once(accounted: Any, runner: ThreadRunner) -> None:
     """Two creations at a time have two threads, though one of them is there already."""
     pool, maker = accounted(3, max_creating=2)
     pool.discard(pool.get())
     eventually(lambda: not maker.running)
     for _ in range(2):
         maker.gate.clear()
-        getters = [crew.start(pool.get) for _ in range(2)]
+        getters = [runner.start(pool.get) for _ in range(2)]
         eventually(lambda: maker.running == 2)
         maker.gate.set()
         for getter in getters:
@@ -66,16 +66,16 @@ def test_idle_thread_is_counted_on_once(accounted: Any, crew: Crew) -> None:
 
 
 def test_checks_run_as_many_at_a_time_as_creations_may(
-    accounted: Any, crew: Crew, checks: Checks, clock: Any
+    accounted: Any, runner: ThreadRunner, checks: Checks, clock: Any
 ) -> None:
     """The others are in line for a thread, and their resources away already."""
     pool, _ = accounted(
         5, check=checks, check_after=0, clock=clock, max_creating=2, hook_timeout=None
     )
     filled(pool, 5)
-    getters = [crew.start(pool.get) for _ in range(5)]
+    getters = [runner.start(pool.get) for _ in range(5)]
     eventually(lambda: len(checks.inside) == 2 and states(pool) == {"checking": 5})
-    housekept()
+    wait_for_scheduler()
     checks.opened.set()
     for resource in [getter.result() for getter in getters]:
         pool.put(resource)
@@ -83,7 +83,7 @@ def test_checks_run_as_many_at_a_time_as_creations_may(
 
 
 def test_checks_are_made_in_the_order_of_their_borrowers(
-    accounted: Any, crew: Crew, checks: Checks, clock: Any
+    accounted: Any, runner: ThreadRunner, checks: Checks, clock: Any
 ) -> None:
     """Nobody's is put off by those who come later."""
     pool, _ = accounted(
@@ -97,12 +97,12 @@ def test_checks_are_made_in_the_order_of_their_borrowers(
         got.append((number, resource))
 
     for number in range(4):
-        task = crew.start(get, number)
+        task = runner.start(get, number)
         eventually(lambda n=number: pool.stats().checking == n + 1)
         task.parked()  # it has asked for its check, and waits for the answer
-        housekept()
+        wait_for_scheduler()
     checks.opened.set()
-    crew.finish()
+    runner.finish()
     by_number = [resource for _, resource in sorted(got, key=lambda pair: pair[0])]
     assert checks.begun == by_number
     for resource in by_number:
@@ -110,7 +110,11 @@ def test_checks_are_made_in_the_order_of_their_borrowers(
 
 
 def test_thread_that_stood_in_for_a_stuck_one_goes_when_that_is_back(
-    accounted: Any, crew: Crew, checks: Checks, monkeypatch: pytest.MonkeyPatch, clock: Any
+    accounted: Any,
+    runner: ThreadRunner,
+    checks: Checks,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Any,
 ) -> None:
     """Then no more checks run at a time than before."""
     monkeypatch.setattr(threads, "LINGER", 1e6)
@@ -182,20 +186,20 @@ def test_threads_end_with_a_pool_that_has_nothing_open(
     monkeypatch.setattr(threads, "LINGER", 1e6)
     pool, _ = accounted(1)
     pool.discard(pool.get())
-    housekept()
+    wait_for_scheduler()
     assert pool.stats().open == 0 and len(threads_of(pool.name)) == 1
     assert pool.close() is True
     eventually(lambda: threads_of(pool.name) == [])
 
 
 def test_thread_at_work_ends_when_it_is_done(
-    accounted: Any, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    accounted: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was busy when its pool was closed."""
     monkeypatch.setattr(threads, "LINGER", 1e6)
     pool, maker = accounted(1)
     maker.gate.clear()
-    getter = crew.start(pool.get)
+    getter = runner.start(pool.get)
     getter.seen = True
     eventually(lambda: maker.running == 1)
     pool.close(timeout=0)
@@ -256,7 +260,7 @@ def test_collected_pool_is_closed_by_a_thread_for_such_pools(collect: Any) -> No
     eventually(lambda: names == ["fastpool-close"] * 2)
 
 
-class TestHousekeeper:
+class TestScheduler:
     def test_it_goes_on_after_a_fault(self, caplog: pytest.LogCaptureFixture) -> None:
         """All pools of the process live by it."""
         error = KeyboardInterrupt("a fault")
@@ -265,7 +269,7 @@ class TestHousekeeper:
             raise error
 
         scheduler.call_soon(fail)
-        housekept()
+        wait_for_scheduler()
         (record,) = [r for r in caplog.records if r.exc_info and r.exc_info[1] is error]
         assert record.name == "fastpool" and record.levelname == "ERROR"
 
@@ -299,6 +303,6 @@ class TestHousekeeper:
         owner = Owner()
         gone = weakref.ref(owner)
         scheduler.call_at(time.monotonic() + 1000, owner.due)
-        housekept()
+        wait_for_scheduler()
         del owner
         eventually(lambda: [collect(), gone() is None][1])

@@ -11,7 +11,7 @@ import pytest
 from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool
 from fastpool._runtime import scheduler
 from support.async_factories import AsyncMaker
-from support.helpers import PATIENCE, Maker, eventually, housekept
+from support.helpers import PATIENCE, Maker, eventually, wait_for_scheduler
 
 
 def phase(acquire: Any, *args: Any) -> str:
@@ -41,7 +41,7 @@ def test_with_nothing_lent_it_is_the_creation(maker: Maker) -> None:
         scheduler.call_soon(begun.wait, PATIENCE)  # no creation begins before
         assert phase(pool.acquire, *args) == "create"
         begun.set()
-        housekept()
+        wait_for_scheduler()
         assert phase(pool.acquire, *args) == "create"
     maker.gate.set()
     for pool, _ in pools:
@@ -55,13 +55,13 @@ def test_between_two_tries_it_is_the_creation(maker: Maker) -> None:
     pool: Any = FastPool(1, factory=maker)
     phase(pool.acquire)
     eventually(lambda: pool.stats().create_failures == 1)
-    housekept()
+    wait_for_scheduler()
     for _ in range(3):
         assert phase(pool.acquire) == "create"
     pool.close()
 
 
-def test_with_room_it_is_the_creation(maker: Maker) -> None:
+def test_with_capacity_it_is_the_creation(maker: Maker) -> None:
     """Something is lent, but one more could be opened."""
     maker.gate.set()
     pool: Any = FastPool(2, factory=maker)
@@ -73,7 +73,7 @@ def test_with_room_it_is_the_creation(maker: Maker) -> None:
     pool.close()
 
 
-def test_without_room_it_is_the_wait(maker: Maker) -> None:
+def test_without_capacity_it_is_the_wait(maker: Maker) -> None:
     """All places are taken, here or by other keys."""
     maker.gate.set()
     pools: list[tuple[Any, list[Any], list[Any]]] = [
@@ -83,7 +83,7 @@ def test_without_room_it_is_the_wait(maker: Maker) -> None:
     ]
     for pool, args, others in pools:
         lease = pool.acquire(*args)
-        housekept()  # the creation is over for the pool, too
+        wait_for_scheduler()  # the creation is over for the pool, too
         assert phase(pool.acquire, *others) == "wait"
         lease.release()
         pool.close()
@@ -101,7 +101,7 @@ def test_with_ready_resources_it_is_the_wait() -> None:
     """None is ever made, even if all were discarded."""
     pool: Any = FastPool(items=[object()])
     pool.discard(pool.get())
-    housekept()
+    wait_for_scheduler()
     assert phase(pool.acquire) == "wait"
     pool.close()
 

@@ -9,9 +9,18 @@ import pytest
 
 from fastpool import PoolClosed, PoolTimeout
 from support.callers import FastPool
-from support.helpers import GIL, Crew, Maker, Resource, consistent, eventually, states, works
+from support.helpers import (
+    GIL,
+    Maker,
+    Resource,
+    ThreadRunner,
+    consistent,
+    eventually,
+    states,
+    works,
+)
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 class TestGet:
@@ -42,7 +51,7 @@ class TestGet:
             pool.put(pool.get())
         assert maker.made == 1
 
-    def test_more_are_made_while_none_is_idle_and_there_is_room(self, accounted: Any) -> None:
+    def test_more_are_made_while_none_is_idle_and_there_is_capacity(self, accounted: Any) -> None:
         """Borrowers at the same time get different resources, up to maxsize."""
         pool, maker = accounted(3)
         resources = [pool.get() for _ in range(3)]
@@ -63,19 +72,19 @@ class TestGet:
         works(pool, 2)
 
     def test_a_waiting_get_receives_what_another_thread_returns(
-        self, accounted: Any, crew: Crew
+        self, accounted: Any, runner: ThreadRunner
     ) -> None:
         """put hands the resource to the thread that waits."""
         pool, _ = accounted(1)
         resource = pool.get()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         pool.put(resource)
         assert waiter.result() is resource
         pool.put(resource)
 
     def test_waiters_are_served_in_the_order_of_their_arrival(
-        self, accounted: Any, crew: Crew
+        self, accounted: Any, runner: ThreadRunner
     ) -> None:
         """The default of a resource pool is fair: first come, first served."""
         pool, _ = accounted(1)
@@ -88,10 +97,10 @@ class TestGet:
             pool.put(got)
 
         for number in range(5):
-            crew.start(wait, number)
+            runner.start(wait, number)
             eventually(lambda n=number: pool.stats().waiting == n + 1)
         pool.put(resource)
-        crew.finish()
+        runner.finish()
         assert served == [0, 1, 2, 3, 4]
 
     def test_lifo_lends_what_was_returned_last(self, accounted: Any) -> None:
@@ -166,7 +175,7 @@ class TestPut:
 
 
 class TestDiscard:
-    def test_discard_closes_and_frees_the_place(self, accounted: Any) -> None:
+    def test_discard_closes_and_frees_the_slot(self, accounted: Any) -> None:
         """A discarded resource is closed by its own close() and is replaced on demand."""
         pool, maker = accounted(1)
         first = pool.get()
@@ -176,11 +185,13 @@ class TestDiscard:
         assert second is not first and maker.made == 2
         pool.put(second)
 
-    def test_discard_lets_a_waiter_have_a_new_one(self, accounted: Any, crew: Crew) -> None:
+    def test_discard_lets_a_waiter_have_a_new_one(
+        self, accounted: Any, runner: ThreadRunner
+    ) -> None:
         """The place that a discard frees goes to the first in the line."""
         pool, maker = accounted(1)
         first = pool.get()
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         pool.discard(first)
         second = waiter.result()
@@ -188,13 +199,13 @@ class TestDiscard:
         pool.put(second)
 
     @pytest.mark.threads_only("a close hook that hangs in a discard by a task stops the loop")
-    def test_a_place_is_taken_until_the_resource_is_really_closed(
-        self, accounted: Any, crew: Crew
+    def test_a_slot_is_taken_until_the_resource_is_really_closed(
+        self, accounted: Any, runner: ThreadRunner
     ) -> None:
         """The cap counts what is being closed, so a server never sees more than maxsize."""
         pool, maker = accounted(1)
         maker.close_gate.clear()
-        closing = crew.start(pool.discard, pool.get())
+        closing = runner.start(pool.discard, pool.get())
         eventually(lambda: states(pool) == {"closing": 1})
         with pytest.raises(PoolTimeout):
             pool.get(timeout=0.02)
@@ -217,7 +228,7 @@ class TestDiscard:
         eventually(lambda: maker.closed == 1)
         assert seen == [resource]
 
-    def test_a_close_that_raises_frees_the_place_all_the_same(self) -> None:
+    def test_a_close_that_raises_frees_the_slot_all_the_same(self) -> None:
         """Whatever close() raises, the resource counts as closed and its place is free."""
 
         class Bad:
@@ -239,7 +250,7 @@ class TestDiscard:
 
 
 class TestItems:
-    def test_a_fixed_set_circulates(self, crew: Crew) -> None:
+    def test_a_fixed_set_circulates(self, runner: ThreadRunner) -> None:
         """items= are the resources: all are lent, none is made, all come back."""
         items = [object() for _ in range(3)]
         pool: Any = FastPool(items=items)
@@ -248,7 +259,7 @@ class TestItems:
         assert sorted(map(id, taken)) == sorted(map(id, items))
         with pytest.raises(PoolTimeout):
             pool.get(timeout=0.01)
-        waiter = crew.start(pool.get)
+        waiter = runner.start(pool.get)
         eventually(lambda: pool.stats().waiting == 1)
         pool.put(taken[1])
         assert waiter.result() is taken[1]
@@ -288,7 +299,9 @@ def test_discarded_item_is_kept_alive_by_nothing(collect: Any) -> None:
     pool.close()
 
 
-def test_the_pool_serves_many_threads(accounted: Any, crew: Crew, fast_switching: None) -> None:
+def test_the_pool_serves_many_threads(
+    accounted: Any, runner: ThreadRunner, fast_switching: None
+) -> None:
     """Eight threads share three resources; each resource has one holder at a time."""
     pool, maker = accounted(3)
 
@@ -302,7 +315,7 @@ def test_the_pool_serves_many_threads(accounted: Any, crew: Crew, fast_switching
             resource.holder = None
             pool.put(resource)
 
-    for task in crew.together(8, work):
+    for task in runner.together(8, work):
         task.result(30)
     assert maker.made <= 3 and states(pool) == {"idle": maker.made}
 

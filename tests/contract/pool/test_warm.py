@@ -11,9 +11,9 @@ from fastpool import PoolClosed, PoolTimeout
 from fastpool.pool import _policy
 from support.async_factories import Hang, threads
 from support.async_factories import accounted as accounted_async
-from support.helpers import PATIENCE, Crew, eventually, settled, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, settled, states
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 def test_warm_returns_how_many_are_open(accounted: Any) -> None:
@@ -39,13 +39,15 @@ def test_warm_counts_what_is_leased(accounted: Any) -> None:
     pool.put(resource)
 
 
-def test_warm_counts_what_is_made_for_callers(accounted: Any, crew: Crew, clock: Any) -> None:
+def test_warm_counts_what_is_made_for_callers(
+    accounted: Any, runner: ThreadRunner, clock: Any
+) -> None:
     """A creation under way for somebody who waits is not made twice."""
     pool, maker = accounted(4, clock=clock)
     maker.gate.clear()
-    getter = crew.start(pool.get)
+    getter = runner.start(pool.get)
     eventually(lambda: maker.running == 1)
-    warming = crew.start(pool.warm, 1).parked()
+    warming = runner.start(pool.warm, 1).parked()
     maker.gate.set()
     assert warming.result() == 1
     pool.put(getter.result())
@@ -126,7 +128,7 @@ def test_what_is_made_after_a_failure_does_not_hide_it(accounted: Any) -> None:
 
 
 def test_warm_that_timed_out_opens_no_more_than_what_was_begun(
-    accounted: Any, crew: Crew, clock: Any
+    accounted: Any, runner: ThreadRunner, clock: Any
 ) -> None:
     """The creation under way is kept, and is not told of the failure before it."""
     pool, maker = accounted(4, max_creating=1, clock=clock)
@@ -134,7 +136,7 @@ def test_warm_that_timed_out_opens_no_more_than_what_was_begun(
     with pytest.raises(OSError):
         pool.get()
     maker.gate.clear()
-    getter = crew.start(pool.get)  # so that a creation is under way for certain
+    getter = runner.start(pool.get)  # so that a creation is under way for certain
     eventually(lambda: maker.running == 1)
     with pytest.raises(PoolTimeout) as caught:
         pool.warm(4, timeout=0.02)
@@ -162,23 +164,23 @@ def test_warm_of_a_suspended_pool_is_out_of_time(
 
 
 def test_warm_waits_for_the_timeout_of_the_pool_unless_given_one(
-    accounted: Any, crew: Crew
+    accounted: Any, runner: ThreadRunner
 ) -> None:
     """None is for ever, as elsewhere."""
     pool, maker = accounted(2, timeout=0.02)
     maker.gate.clear()
     with pytest.raises(PoolTimeout):
         pool.warm(1)
-    warming = crew.start(lambda: pool.warm(1, timeout=None)).parked()
+    warming = runner.start(lambda: pool.warm(1, timeout=None)).parked()
     maker.gate.set()
     assert warming.result() == 1
 
 
-def test_closing_ends_warm(accounted: Any, crew: Crew) -> None:
+def test_closing_ends_warm(accounted: Any, runner: ThreadRunner) -> None:
     """It says why."""
     pool, maker = accounted(2)
     maker.gate.clear()
-    warming = crew.start(pool.warm, 1)
+    warming = runner.start(pool.warm, 1)
     eventually(lambda: maker.running == 1)
     pool.close(timeout=0)
     with pytest.raises(PoolClosed):
@@ -186,11 +188,11 @@ def test_closing_ends_warm(accounted: Any, crew: Crew) -> None:
     maker.gate.set()
 
 
-def test_warm_goes_on_when_there_is_room_again(accounted: Any, crew: Crew) -> None:
+def test_warm_goes_on_when_there_is_capacity_again(accounted: Any, runner: ThreadRunner) -> None:
     """What it lost meanwhile is made anew."""
     pool, maker = accounted(2, max_creating=1)
     maker.gate.clear()
-    warming = crew.start(pool.warm, 2)
+    warming = runner.start(pool.warm, 2)
     eventually(lambda: maker.running == 1)
     pool.flush()  # the one that is being made is no good when it comes
     maker.gate.set()

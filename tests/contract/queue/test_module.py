@@ -12,7 +12,7 @@ import pytest
 
 import fastpool
 import fastpool.queue
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
 
 def test_it_has_every_public_name_of_the_standard_module() -> None:
@@ -104,7 +104,7 @@ def test_the_logging_listener_runs_on_it() -> None:
     assert q.unfinished_tasks == 0
 
 
-def test_a_worker_loop_written_for_the_standard_module_runs_on_it(crew: Crew) -> None:
+def test_a_worker_loop_written_for_the_standard_module_runs_on_it(runner: ThreadRunner) -> None:
     """The example of the standard documentation: workers, task_done, join."""
     q: Any = fastpool.queue.Queue()
     done: list[Future[int]] = []
@@ -115,7 +115,7 @@ def test_a_worker_loop_written_for_the_standard_module_runs_on_it(crew: Crew) ->
             q.task_done()
         q.task_done()
 
-    workers = [crew.start(worker) for _ in range(3)]
+    workers = [runner.start(worker) for _ in range(3)]
     for _ in range(50):
         done.append(Future())
         q.put(done[-1])
@@ -123,4 +123,4 @@ def test_a_worker_loop_written_for_the_standard_module_runs_on_it(crew: Crew) ->
     assert sum(future.result(0) for future in done) == 50
     for _ in workers:
         q.put(None)
-    crew.finish()
+    runner.finish()

@@ -7,9 +7,9 @@ import pytest
 from contract.queue.kinds import CLOSABLE, EVERY, Kind
 from fastpool.queue import ShutDown
 from support.callers import FastPool
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 every = pytest.mark.parametrize("kind", EVERY, ids=repr)
 closable = pytest.mark.parametrize("kind", CLOSABLE, ids=repr)
@@ -45,17 +45,17 @@ class TestTasks:
         kind.make().join()
 
     @every
-    def test_join_waits_for_the_last_task_done(self, kind: Kind, crew: Crew) -> None:
+    def test_join_waits_for_the_last_task_done(self, kind: Kind, runner: ThreadRunner) -> None:
         """All joiners wait until the count is 0, and all of them wake."""
         q = kind.make()
         q.put(1)
         q.put(2)
-        joiners = [crew.start(q.join).parked() for _ in range(2)]
+        joiners = [runner.start(q.join).parked() for _ in range(2)]
         q.get(), q.get()
         q.task_done()
         assert all(joiner.parked().running for joiner in joiners)
         q.task_done()
-        crew.finish()
+        runner.finish()
 
 
 class TestShutdown:
@@ -100,10 +100,12 @@ class TestShutdown:
 
     @closable
     @pytest.mark.parametrize("immediate", [False, True])
-    def test_shutdown_wakes_getters(self, kind: Kind, immediate: bool, crew: Crew) -> None:
+    def test_shutdown_wakes_getters(
+        self, kind: Kind, immediate: bool, runner: ThreadRunner
+    ) -> None:
         """Every thread that waits in get leaves it with ShutDown."""
         q = kind.make()
-        getters = [crew.start(q.get).parked() for _ in range(3)]
+        getters = [runner.start(q.get).parked() for _ in range(3)]
         q.shutdown(immediate)
         for getter in getters:
             with pytest.raises(ShutDown):
@@ -111,11 +113,13 @@ class TestShutdown:
 
     @closable
     @pytest.mark.parametrize("immediate", [False, True])
-    def test_shutdown_wakes_putters(self, kind: Kind, immediate: bool, crew: Crew) -> None:
+    def test_shutdown_wakes_putters(
+        self, kind: Kind, immediate: bool, runner: ThreadRunner
+    ) -> None:
         """Every thread that waits in put leaves it with ShutDown, and its item is not kept."""
         q = kind.make(1)
         q.put("in")
-        putters = [crew.start(q.put, "out").parked() for _ in range(3)]
+        putters = [runner.start(q.put, "out").parked() for _ in range(3)]
         q.shutdown(immediate)
         for putter in putters:
             with pytest.raises(ShutDown):
@@ -123,11 +127,11 @@ class TestShutdown:
         assert list(q.queue) == ([] if immediate else ["in"])
 
     @closable
-    def test_immediate_shutdown_wakes_joiners(self, kind: Kind, crew: Crew) -> None:
+    def test_immediate_shutdown_wakes_joiners(self, kind: Kind, runner: ThreadRunner) -> None:
         """What was dropped needs no task_done, so join returns."""
         q = kind.make()
         q.put(1)
-        joiner = crew.start(q.join).parked()
+        joiner = runner.start(q.join).parked()
         q.shutdown(immediate=True)
         joiner.result()
 

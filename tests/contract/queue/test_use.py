@@ -12,9 +12,9 @@ import pytest
 import fastpool
 from contract.queue.kinds import CLOSABLE, EVERY, OURS, Kind
 from support.callers import FastPool
-from support.helpers import Crew, eventually
+from support.helpers import ThreadRunner, eventually
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 every = pytest.mark.parametrize("kind", EVERY, ids=repr)
 ours = pytest.mark.parametrize("kind", OURS, ids=repr)
@@ -278,7 +278,9 @@ def test_fastpool_can_be_subscripted() -> None:
 
 
 @pytest.mark.threads_only("threads race for the items; tasks of a loop take turns")
-def test_empty_is_never_said_while_an_item_is_there(crew: Crew, fast_switching: None) -> None:
+def test_empty_is_never_said_while_an_item_is_there(
+    runner: ThreadRunner, fast_switching: None
+) -> None:
     """Four threads with one item each at most never find four items gone."""
     for make in (FastPool, OURS[1].make):
         q = make()
@@ -289,7 +291,7 @@ def test_empty_is_never_said_while_an_item_is_there(crew: Crew, fast_switching: 
             for _ in range(5_000):
                 q.put_nowait(q.get_nowait())
 
-        for task in crew.together(4, turn):
+        for task in runner.together(4, turn):
             task.result(30)
         assert sorted(q.queue) == [0, 1, 2, 3]
         eventually(lambda q=q: q.qsize() == 4)

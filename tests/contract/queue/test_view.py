@@ -15,7 +15,7 @@ from contract.queue.kinds import EVERY, OURS, Kind
 from fastpool import _core
 from fastpool.queue import ShutDown
 from support import loops
-from support.helpers import PATIENCE, Crew, Maker, eventually
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually
 
 kinds = pytest.mark.parametrize("kind", EVERY, ids=repr)
 ours = pytest.mark.parametrize("kind", OURS, ids=repr)
@@ -203,25 +203,27 @@ class TestWaiting:
     """The standard library's would let them sleep on."""
 
     @ours
-    def test_who_waits_for_an_item_gets_it(self, kind: Kind, crew: Crew) -> None:
+    def test_who_waits_for_an_item_gets_it(self, kind: Kind, runner: ThreadRunner) -> None:
         q = kind.make()
-        getter = crew.start(q.get, True, PATIENCE).parked()
+        getter = runner.start(q.get, True, PATIENCE).parked()
         q.queue.append("a")
         assert getter.result() == "a" and q.empty()
 
     @ours
-    def test_who_waits_for_room_puts(self, kind: Kind, crew: Crew) -> None:
+    def test_who_waits_for_capacity_puts(self, kind: Kind, runner: ThreadRunner) -> None:
         q = filled(kind, "a", maxsize=1)
-        putter = crew.start(q.put, "b", True, PATIENCE).parked()
+        putter = runner.start(q.put, "b", True, PATIENCE).parked()
         assert q.queue.pop() == "a"
         putter.result()
         assert list(q.queue) == ["b"]
-        putter = crew.start(q.put, "c", True, PATIENCE).parked()
+        putter = runner.start(q.put, "c", True, PATIENCE).parked()
         q.queue.clear()
         putter.result()
 
     @ours
-    def test_a_shutdown_queue_that_is_emptied_refuses(self, kind: Kind, crew: Crew) -> None:
+    def test_a_shutdown_queue_that_is_emptied_refuses(
+        self, kind: Kind, runner: ThreadRunner
+    ) -> None:
         q = filled(kind, "a")
         q.shutdown()
         q.queue.clear()
@@ -233,14 +235,14 @@ class TestWaiting:
             q: Any = fastpool.FastPool()
             getter = asyncio.ensure_future(q.aget())
             await asyncio.sleep(0)
-            await loops.eventually(lambda: loops.lined_up(q) == 1)
+            await loops.eventually(lambda: loops.queued_up(q) == 1)
             q.queue.append("a")
             assert await getter == "a"
 
         asyncio.run(main())
 
     @ours
-    def test_many_at_once_lose_nothing(self, kind: Kind, crew: Crew) -> None:
+    def test_many_at_once_lose_nothing(self, kind: Kind, runner: ThreadRunner) -> None:
         q = kind.make()
         view, n = q.queue, 500
         got: list[list[int]] = [[], []]
@@ -256,7 +258,7 @@ class TestWaiting:
                 except (IndexError, queue.Empty):
                     eventually(lambda: len(view) or not any(t.running for t in adders))
 
-        adders = crew.together(2, add)
-        for task in crew.together(2, take):
+        adders = runner.together(2, add)
+        for task in runner.together(2, take):
             task.result()
         assert sorted(got[0] + got[1]) == list(range(2 * n)) and q.empty()

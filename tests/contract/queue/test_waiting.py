@@ -13,9 +13,9 @@ import pytest
 from contract.queue.kinds import EVERY, OURS, Kind
 from fastpool.queue import ShutDown
 from support.callers import FastPool
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 every = pytest.mark.parametrize("kind", EVERY, ids=repr)
 ours = pytest.mark.parametrize("kind", OURS, ids=repr)
@@ -24,60 +24,70 @@ orders = pytest.mark.parametrize("order", ["lifo", "fifo"])
 
 class TestGetters:
     @every
-    def test_a_waiting_getter_receives_the_next_item(self, kind: Kind, crew: Crew) -> None:
+    def test_a_waiting_getter_receives_the_next_item(
+        self, kind: Kind, runner: ThreadRunner
+    ) -> None:
         """get waits for ever by default and returns what another thread puts."""
         q = kind.make()
-        getter = crew.start(q.get).parked()
+        getter = runner.start(q.get).parked()
         q.put("item")
         assert getter.result() == "item"
         assert q.empty()
 
     @every
-    def test_a_getter_with_a_timeout_receives_an_item_in_time(self, kind: Kind, crew: Crew) -> None:
+    def test_a_getter_with_a_timeout_receives_an_item_in_time(
+        self, kind: Kind, runner: ThreadRunner
+    ) -> None:
         """An item that comes before the timeout is returned, not Empty."""
         q = kind.make()
-        getter = crew.start(q.get, True, 30).parked()
+        getter = runner.start(q.get, True, 30).parked()
         q.put("item")
         assert getter.result() == "item"
 
     @every
-    def test_as_many_getters_are_served_as_items_come(self, kind: Kind, crew: Crew) -> None:
+    def test_as_many_getters_are_served_as_items_come(
+        self, kind: Kind, runner: ThreadRunner
+    ) -> None:
         """Each item wakes one getter; all items and all getters find each other."""
         q = kind.make()
-        getters = [crew.start(q.get) for _ in range(5)]
+        getters = [runner.start(q.get) for _ in range(5)]
         for item in range(5):
             q.put(item)
         assert sorted(getter.result() for getter in getters) == [0, 1, 2, 3, 4]
 
     @orders
     def test_fair_getters_are_served_in_the_order_of_their_arrival(
-        self, order: Any, crew: Crew
+        self, order: Any, runner: ThreadRunner
     ) -> None:
         """With fairness="fair" the k-th waiting getter receives the k-th item."""
         q: Any = FastPool(order=order, fairness="fair")
-        getters = [crew.start(q.get).parked() for _ in range(4)]
+        getters = [runner.start(q.get).parked() for _ in range(4)]
         for item in range(4):
             q.put(item)
         assert [getter.result() for getter in getters] == [0, 1, 2, 3]
 
     @orders
-    def test_a_newcomer_does_not_overtake_in_fair_mode(self, order: Any, crew: Crew) -> None:
+    def test_a_newcomer_does_not_overtake_in_fair_mode(
+        self, order: Any, runner: ThreadRunner
+    ) -> None:
         """An item put while somebody waits is already his: the putter itself finds it empty."""
         q: Any = FastPool(order=order, fairness="fair")
         for item in range(10):
-            getter = crew.start(q.get).parked()
+            getter = runner.start(q.get).parked()
             q.put(item)
             with pytest.raises(queue.Empty):
                 q.get_nowait()
             assert getter.result() == item
 
     @ours
-    def test_a_getter_that_gave_up_takes_no_item_along(self, kind: Kind, crew: Crew) -> None:
+    def test_a_getter_that_gave_up_takes_no_item_along(
+        self, kind: Kind, runner: ThreadRunner
+    ) -> None:
         """A timeout that races with a put either returns the item or leaves it in the queue."""
         q = kind.make()
         got = 0
         for item in range(200):
-            getter = crew.start(self._get_or_none, q)
+            getter = runner.start(self._get_or_none, q)
             q.put(item)
             got += getter.result() is not None
         assert got + q.qsize() == 200
@@ -92,21 +102,23 @@ class TestGetters:
 
 class TestPutters:
     @every
-    def test_a_waiting_putter_goes_on_when_there_is_room(self, kind: Kind, crew: Crew) -> None:
+    def test_a_waiting_putter_goes_on_when_there_is_capacity(
+        self, kind: Kind, runner: ThreadRunner
+    ) -> None:
         """put on a full queue waits, and its item is in the queue when it returns."""
         q = kind.make(1)
         q.put(1)
-        putter = crew.start(q.put, 2).parked()
+        putter = runner.start(q.put, 2).parked()
         assert q.get() == 1
         putter.result()
         assert q.get() == 2
 
     @ours
-    def test_putters_wait_in_a_line(self, kind: Kind, crew: Crew) -> None:
+    def test_putters_wait_in_a_queue(self, kind: Kind, runner: ThreadRunner) -> None:
         """Items of waiting putters enter in the order in which their putters arrived."""
         q = kind.make(1)
         q.put(0)
-        putters = [crew.start(q.put, item).parked() for item in (1, 2, 3)]
+        putters = [runner.start(q.put, item).parked() for item in (1, 2, 3)]
         taken = []
         for putter in putters:
             taken.append(q.get())
@@ -115,22 +127,24 @@ class TestPutters:
         assert taken == [0, 1, 2, 3]
 
     @ours
-    def test_raising_maxsize_lets_waiting_putters_in(self, kind: Kind, crew: Crew) -> None:
+    def test_raising_maxsize_lets_waiting_putters_in(
+        self, kind: Kind, runner: ThreadRunner
+    ) -> None:
         """A waiting put does not sleep on beside free room."""
         q = kind.make(1)
         q.put(0)
-        putters = [crew.start(q.put, item).parked() for item in (1, 2)]
+        putters = [runner.start(q.put, item).parked() for item in (1, 2)]
         q.maxsize = 3
         for putter in putters:
             putter.result()
         assert list(q.queue) == [0, 1, 2]
 
     @ours
-    def test_a_maxsize_of_zero_frees_all_putters(self, kind: Kind, crew: Crew) -> None:
+    def test_a_maxsize_of_zero_frees_all_putters(self, kind: Kind, runner: ThreadRunner) -> None:
         """A queue that becomes unbounded has room for everybody who waits."""
         q = kind.make(1)
         q.put(0)
-        putters = [crew.start(q.put, item).parked() for item in (1, 2, 3)]
+        putters = [runner.start(q.put, item).parked() for item in (1, 2, 3)]
         q.maxsize = 0
         for putter in putters:
             putter.result()
@@ -146,11 +160,11 @@ class TestPutters:
         assert q.get() == "in" and q.empty()
 
     @every
-    def test_all_items_pass_a_small_queue(self, kind: Kind, crew: Crew) -> None:
+    def test_all_items_pass_a_small_queue(self, kind: Kind, runner: ThreadRunner) -> None:
         """Two producers and two consumers on two places: each item arrives exactly once."""
         q = kind.make(2)
-        producers = crew.together(2, lambda p: [q.put((p, i)) for i in range(500)])
-        consumers = crew.together(2, lambda c: [q.get() for _ in range(500)])
+        producers = runner.together(2, lambda p: [q.put((p, i)) for i in range(500)])
+        consumers = runner.together(2, lambda c: [q.get() for _ in range(500)])
         received = [item for consumer in consumers for item in consumer.result(30)]
         for producer in producers:
             producer.result()
@@ -180,7 +194,7 @@ class TestReentry:
     @ours
     @pytest.mark.parametrize("immediate", [False, True])
     def test_a_signal_handler_may_put_shut_down_and_raise(
-        self, kind: Kind, alarm: Any, crew: Crew, immediate: bool
+        self, kind: Kind, alarm: Any, runner: ThreadRunner, immediate: bool
     ) -> None:
         """What the handler raises ends the get. The item that was granted to it meanwhile goes
         back, or is dropped and counted as done with all others, if nothing is to be left."""
@@ -201,7 +215,7 @@ class TestReentry:
             q.task_done()
         with pytest.raises(ShutDown):
             q.get(timeout=0)
-        crew.start(q.join).result(30)
+        runner.start(q.join).result(30)
 
     @pytest.mark.threads_only("a signal handler runs in a wait of the main thread")
     @ours
@@ -225,7 +239,7 @@ class TestReentry:
     @pytest.mark.threads_only("a signal handler never raises inside a task")
     @ours
     def test_an_exception_of_a_handler_leaves_the_get(
-        self, kind: Kind, alarm: Any, crew: Crew
+        self, kind: Kind, alarm: Any, runner: ThreadRunner
     ) -> None:
         """A handler that raises ends the wait with its exception, and no later item is lost."""
 
@@ -240,7 +254,7 @@ class TestReentry:
         with pytest.raises(Stop):
             q.get(timeout=10)
         q.put("later")
-        assert crew.start(q.get_nowait).result() == "later"
+        assert runner.start(q.get_nowait).result() == "later"
 
     @ours
     def test_a_finaliser_may_put(self, kind: Kind) -> None:
@@ -300,12 +314,12 @@ class TestReentry:
         assert met == ["ShutDown"] * 3 and q.empty()
 
 
-def test_threads_that_wait_do_not_hold_up_the_collector(crew: Crew) -> None:
+def test_threads_that_wait_do_not_hold_up_the_collector(runner: ThreadRunner) -> None:
     """A waiting get is detached from the interpreter: gc and other threads run on."""
     q = FastPool()
-    getters = [crew.start(q.get).parked() for _ in range(3)]
+    getters = [runner.start(q.get).parked() for _ in range(3)]
     gc.collect()
     assert all(getter.running for getter in getters)
     for _ in getters:
         q.put(1)
-    crew.finish()
+    runner.finish()

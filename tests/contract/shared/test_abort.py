@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastpool import _core
-from support.helpers import PATIENCE, Crew, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 
 
 def manager_of(pool: Any) -> Any:
@@ -59,14 +59,14 @@ class TestWhen:
         lease.release()
 
     def test_one_that_is_being_closed_is_not_aborted(
-        self, draining: Any, aborted: list[Any], clock: Any, crew: Crew
+        self, draining: Any, aborted: list[Any], clock: Any, runner: ThreadRunner
     ) -> None:
         """Its last lease has come back: nobody uses it, however long its close takes."""
         pool, maker = draining
         maker.close_gate.clear()
         lease = pool.acquire()
         pool.drain(lease.resource)
-        ending = crew.start(lease.release)
+        ending = runner.start(lease.release)
         eventually(lambda: pool.stats().closing == 1)
         clock.advance(0)
         clock.advance(31)
@@ -75,19 +75,19 @@ class TestWhen:
         maker.close_gate.set()
         ending.result()
 
-    def test_each_use_of_a_place_has_its_own_time(
+    def test_each_use_of_a_slot_has_its_own_time(
         self, draining: Any, aborted: list[Any], clock: Any
     ) -> None:
         """What is opened where another one was drained has all of drain_timeout."""
         pool, maker = draining
         first = pool.acquire()
-        place = manager_of(pool).core.find(first.resource)
+        index = manager_of(pool).core.find(first.resource)
         pool.drain(first.resource)
         clock.advance(0)
         clock.advance(20)
         first.release()
         second = pool.acquire()
-        assert maker.made == 2 and manager_of(pool).core.find(second.resource) == place
+        assert maker.made == 2 and manager_of(pool).core.find(second.resource) == index
         pool.drain(second.resource)
         clock.advance(9)  # looked at from here on
         clock.advance(29)
@@ -96,7 +96,7 @@ class TestWhen:
         eventually(lambda: aborted == [second.resource])
         second.release()
 
-    def test_the_housekeeper_comes_for_the_first_of_several(
+    def test_the_scheduler_comes_for_the_first_of_several(
         self, draining: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It sleeps until the earliest time of all, and then until the next."""

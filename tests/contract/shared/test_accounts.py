@@ -10,7 +10,7 @@ import pytest
 
 from contract.shared.leases import release, taken
 from fastpool import PoolTimeout, _core
-from support.helpers import PATIENCE, Crew, eventually, housekept, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, states, wait_for_scheduler
 
 HOUR = 3600.0
 
@@ -39,11 +39,11 @@ class TestReasons:
         held.release()
         eventually(lambda: pool.stats().closed == {"discarded": 1})
 
-    def test_what_is_being_closed_gets_no_other(self, shared: Any, crew: Crew) -> None:
+    def test_what_is_being_closed_gets_no_other(self, shared: Any, runner: ThreadRunner) -> None:
         """A flush at that moment says nothing, neither of it nor of the next in its place."""
         pool, maker = shared((0, 1))
         maker.close_gate.clear()
-        ending = crew.start(pool.acquire().discard)
+        ending = runner.start(pool.acquire().discard)
         eventually(lambda: pool.stats().closing == 1)
         pool.flush()
         maker.close_gate.set()
@@ -146,7 +146,7 @@ class TestLate:
         eventually(lambda: pool.stats().overdue == 1)
         maker.gate.set()
         eventually(lambda: states(pool) == {"idle": 2})
-        housekept()
+        wait_for_scheduler()
         assert maker.made == 2 and pool.stats().closed == {}
 
     def test_what_it_was_to_replace_may_have_gone(self, shared: Any) -> None:
@@ -155,24 +155,24 @@ class TestLate:
         old = maker()
         assert pool.add(old)
         manager = manager_of(pool)
-        place, arrived = manager.core.find(old), manager.creator._arrived
+        index, arrived = manager.core.find(old), manager.creator._arrived
         next_one: list[Any] = []
 
         def late(attempt: Any) -> None:
             pool.drain(old)
             next_one.append(maker())
-            assert pool.add(next_one[0]) and manager.core.find(next_one[0]) == place
+            assert pool.add(next_one[0]) and manager.core.find(next_one[0]) == index
             arrived(attempt)
 
         manager.creator._arrived = late
         pool.replace(old)
         eventually(lambda: pool.stats().created == 3)
         eventually(lambda: states(pool) == {"idle": 2})
-        housekept()
+        wait_for_scheduler()
         assert maker.closings == [old]
 
     def test_one_that_failed_a_check_needs_no_replacement(
-        self, shared: Any, clock: Any, crew: Crew
+        self, shared: Any, clock: Any, runner: ThreadRunner
     ) -> None:
         """It has gone before the other one came: that takes its place, and is the only one."""
         pool, maker = shared(1, check=lambda r: r.healthy, check_after=1.0, clock=clock)
@@ -182,9 +182,9 @@ class TestLate:
         pool.replace()
         eventually(lambda: maker.running == 1)
         maker.all[0].healthy = False
-        taker = crew.start(pool.acquire, PATIENCE)
+        taker = runner.start(pool.acquire, PATIENCE)
         eventually(lambda: maker.closed == 1 and pool.stats().waiting == 1)
-        housekept()
+        wait_for_scheduler()
         assert maker.running == 1
         maker.gate.set()
         taker.result().release()
@@ -196,18 +196,20 @@ class TestLate:
         pool.suspend()
         with pytest.raises(PoolTimeout):
             pool.get(timeout=0)
-        housekept()
+        wait_for_scheduler()
         pool.resume()
-        housekept()
+        wait_for_scheduler()
         assert maker.calls == 0
 
-    def test_warm_opens_beside_what_a_caller_waits_for(self, shared: Any, crew: Crew) -> None:
+    def test_warm_opens_beside_what_a_caller_waits_for(
+        self, shared: Any, runner: ThreadRunner
+    ) -> None:
         """At once, not when that one has come."""
         pool, maker = shared((0, 4), slots=1)
         maker.gate.clear()
-        taker = crew.start(pool.acquire, PATIENCE)
+        taker = runner.start(pool.acquire, PATIENCE)
         eventually(lambda: maker.running == 1)
-        warming = crew.start(pool.warm, 3, PATIENCE)
+        warming = runner.start(pool.warm, 3, PATIENCE)
         eventually(lambda: maker.running == 3)
         maker.gate.set()
         assert warming.result() == 3
@@ -218,11 +220,11 @@ class TestLate:
 class TestAdded:
     """add(): as if the factory had made it."""
 
-    def test_it_ends_a_call_of_warm(self, shared: Any, crew: Crew) -> None:
+    def test_it_ends_a_call_of_warm(self, shared: Any, runner: ThreadRunner) -> None:
         pool, maker = shared((0, 2))
         spare = maker()
         maker.gate.clear()
-        warming = crew.start(pool.warm, 1, None)
+        warming = runner.start(pool.warm, 1, None)
         eventually(lambda: maker.running == 1)
         warming.parked()
         assert pool.add(spare)
@@ -258,7 +260,9 @@ class TestReplacing:
         eventually(lambda: maker.closed == 3 and states(pool) == {"idle": 3})
         assert order == [second, first, third] and maker.made == 6
 
-    def test_what_is_checked_is_replaced_as_well(self, shared: Any, clock: Any, crew: Crew) -> None:
+    def test_what_is_checked_is_replaced_as_well(
+        self, shared: Any, clock: Any, runner: ThreadRunner
+    ) -> None:
         seen, go_on = threading.Event(), threading.Event()
 
         def check(resource: Any) -> None:
@@ -268,7 +272,7 @@ class TestReplacing:
         pool, maker = shared(1, check=check, check_after=1.0, clock=clock)
         pool.warm(1)
         clock.advance(2)
-        taker = crew.start(pool.acquire, PATIENCE)
+        taker = runner.start(pool.acquire, PATIENCE)
         assert seen.wait(PATIENCE)
         pool.replace()
         eventually(lambda: maker.made == 2)

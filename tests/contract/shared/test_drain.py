@@ -10,7 +10,7 @@ import pytest
 from fastpool import PoolTimeout, SharedPool
 from support.helpers import Maker, eventually
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 class TestAdd:
@@ -26,7 +26,7 @@ class TestAdd:
         pool.drain(resource)
         eventually(lambda: maker.closed == 1)
 
-    def test_without_room_it_stays_the_callers(self, shared: Any) -> None:
+    def test_without_capacity_it_stays_the_callers(self, shared: Any) -> None:
         pool, maker = shared((0, 1), slots=2)
         one, other = maker(), maker()
         assert pool.add(one) is True
@@ -43,12 +43,12 @@ class TestAdd:
             pool.add(one)
         assert pool.stats().open == 1
 
-    def test_it_serves_those_who_wait(self, shared: Any, crew: Any) -> None:
+    def test_it_serves_those_who_wait(self, shared: Any, runner: Any) -> None:
         pool, maker = shared((0, 2), slots=1)
         spare = maker()
         held = pool.acquire()
         pool.suspend()  # so that the factory is not asked
-        waiting = crew.start(pool.acquire, 10)
+        waiting = runner.start(pool.acquire, 10)
         eventually(lambda: pool.stats().waiting == 1)
         assert pool.add(spare)
         pool.resume()
@@ -143,12 +143,14 @@ class TestAvoid:
                 lease.release()
         assert pool.stats().leases == 0 and maker.closed == 0
 
-    def test_those_who_wait_are_served_when_it_is_lent_again(self, shared: Any, crew: Any) -> None:
+    def test_those_who_wait_are_served_when_it_is_lent_again(
+        self, shared: Any, runner: Any
+    ) -> None:
         pool, maker = shared((0, 1), slots=4)
         one = maker()
         pool.add(one)
         pool.avoid(one)
-        waiting = crew.start(pool.acquire, 10)
+        waiting = runner.start(pool.acquire, 10)
         eventually(lambda: pool.stats().waiting == 1)
         pool.avoid(one, False)
         waiting.result().release()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, PoolError, PoolTimeout, SharedPool, _core
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, wait_for_scheduler
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -72,7 +72,7 @@ class TestReplacing:
         pool.drain(old)
         pool.replace(old)
         eventually(lambda: live(pool) == 2)
-        housekept()
+        wait_for_scheduler()
         assert pool.stats().creating == 0 and live(pool) == 2
         leases.append(pool.acquire(timeout=PATIENCE))
         with pytest.raises(PoolTimeout):  # that was the last slot, and there is no room
@@ -81,26 +81,26 @@ class TestReplacing:
         for lease in leases:
             lease.release()
 
-    def test_nor_is_what_is_being_closed(self, shared: Any, crew: Crew) -> None:
+    def test_nor_is_what_is_being_closed(self, shared: Any, runner: ThreadRunner) -> None:
         """The housekeeper, or a caller of replace(), has decided on it a moment before."""
         pool, maker = shared(1, slots=1)
         lease = pool.acquire()
         old = lease.resource
         maker.close_gate.clear()
-        crew.start(lease.discard)
+        runner.start(lease.discard)
         eventually(lambda: pool.stats().closing == 1)
         pool.replace(old)
         assert manager_of(pool).renewing == {}
         maker.close_gate.set()
-        crew.finish()
+        runner.finish()
 
 
 class TestCap:
-    def test_shrinking_while_more_are_being_made(self, shared: Any, crew: Crew) -> None:
+    def test_shrinking_while_more_are_being_made(self, shared: Any, runner: ThreadRunner) -> None:
         """What is being made is surplus too; those who wait for it share what there is."""
         pool, maker = shared((0, 4), slots=1, shrink_after=None)
         maker.gate.clear()
-        tasks = [crew.start(pool.acquire, PATIENCE) for _ in range(4)]
+        tasks = [runner.start(pool.acquire, PATIENCE) for _ in range(4)]
         eventually(lambda: maker.running == 4)
         pool.resize((0, 1))
         maker.gate.set()
@@ -113,7 +113,7 @@ class TestCap:
         eventually(lambda: pool.stats().open == 1)
         assert pool.stats().closed["surplus"] == 3
 
-    def test_a_refusal_counts_the_room_that_a_draining_one_leaves(self, shared: Any) -> None:
+    def test_a_refusal_counts_the_capacity_that_a_draining_one_leaves(self, shared: Any) -> None:
         """max_waiting=0: nobody waits in line, but one for whom a resource is opened does not."""
         pool, _ = shared(1, slots=2, max_waiting=0)
         manager = manager_of(pool)
@@ -142,7 +142,7 @@ class TestCap:
         long.release()
 
     def test_nobody_is_refused_because_of_a_check(
-        self, shared: Any, crew: Crew, clock: Any
+        self, shared: Any, runner: ThreadRunner, clock: Any
     ) -> None:
         """The slots of a resource that is being looked at are as good as free."""
         gate, seen = threading.Event(), threading.Event()
@@ -154,23 +154,23 @@ class TestCap:
         pool, _ = shared(1, slots=5, max_waiting=0, check=check, check_after=1.0, clock=clock)
         pool.warm(1)
         clock.advance(2)
-        tasks = [crew.start(pool.acquire, PATIENCE)]
+        tasks = [runner.start(pool.acquire, PATIENCE)]
         assert seen.wait(PATIENCE)
-        tasks += [crew.start(pool.acquire, PATIENCE) for _ in range(4)]
+        tasks += [runner.start(pool.acquire, PATIENCE) for _ in range(4)]
         eventually(lambda: pool.stats().waiting == 4 or not all(t.running for t in tasks))
         gate.set()
         for task in tasks:
             task.result().release()
 
     @pytest.mark.parametrize("fairness", ["fair", "throughput"])
-    def test_the_last_use_of_a_resource_makes_room(
-        self, shared: Any, crew: Crew, clock: Any, fairness: str
+    def test_the_last_use_of_a_resource_frees_capacity(
+        self, shared: Any, runner: ThreadRunner, clock: Any, fairness: str
     ) -> None:
         """Who waits in line when it is given to another does not wait for that one's end; nor for
         the housekeeper, which does not come by here."""
         pool, maker = shared((0, 1), slots=2, max_uses=3, fairness=fairness, clock=clock)
         leases = [pool.acquire(), pool.acquire()]
-        tasks = [crew.start(pool.acquire, PATIENCE).parked() for _ in range(2)]
+        tasks = [runner.start(pool.acquire, PATIENCE).parked() for _ in range(2)]
         leases[0].release()  # the first in line gets the third use and keeps it
         leases += [task.result() for task in tasks]
         assert maker.made == 2
@@ -208,7 +208,7 @@ class TestCap:
         held.release()
 
 
-class TestHousekeeping:
+class TestMaintenance:
     @pytest.mark.parametrize("why", ["idle", "surplus", "lifetime"])
     def test_it_runs_no_hooks(self, shared: Any, clock: Any, why: str) -> None:
         """A close that takes long is none of the other pools' business."""
@@ -299,7 +299,7 @@ class TestWhoHoldsWhat:
 
 class TestLeases:
     @pytest.mark.parametrize("kind", ["shared", "exclusive"])
-    def test_two_threads_wait_with_one_lease(self, crew: Crew, kind: str) -> None:
+    def test_two_threads_wait_with_one_lease(self, runner: ThreadRunner, kind: str) -> None:
         """A mistake of the caller's: one of them has it, the other is told, and no slot is lost."""
         pool: Any = (
             SharedPool(object, items=1, slots=1)
@@ -321,8 +321,8 @@ class TestLeases:
                 return False
             return True
 
-        tasks = [crew.start(use).parked(), crew.start(use).parked()]
-        other = crew.start(pool.acquire, PATIENCE).parked()
+        tasks = [runner.start(use).parked(), runner.start(use).parked()]
+        other = runner.start(pool.acquire, PATIENCE).parked()
         held.release()
         assert entered.wait(PATIENCE)
         leave.set()

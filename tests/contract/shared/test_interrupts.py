@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fastpool import SharedPool, _core
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, wait_for_scheduler
 from support.signal_injection import interrupt
 
 SLOTS = 2
@@ -35,13 +35,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tracking": {"leak_after": 100},
 }
 options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-faces = pytest.mark.parametrize("face", ["get", "acquire", "lease"])
+methods = pytest.mark.parametrize("method", ["get", "acquire", "lease"])
 
 
 def sound(pool: Any, maker: Maker) -> None:
     """Nothing is held, nobody is said to hold it, all slots of both resources can be had at once,
     and everything is closed in the end."""
-    housekept()
+    wait_for_scheduler()
     eventually(lambda: pool.stats().leases == 0 and not pool.leases())
     leases: list[Any] = []
     try:
@@ -55,11 +55,11 @@ def sound(pool: Any, maker: Maker) -> None:
     eventually(lambda: maker.made == maker.closed)
 
 
-def take_by(pool: Any, face: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+def take_by(pool: Any, method: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     """How to take by this face, and how to give back what that returned."""
-    if face == "get":
+    if method == "get":
         return pool.get, pool.put
-    if face == "acquire":
+    if method == "acquire":
         return pool.acquire, lambda lease: lease.release()
     lease = pool.lease()
     return lease.__enter__, lambda _: lease.__exit__(None, None, None)
@@ -71,9 +71,11 @@ def make(options: dict[str, Any]) -> tuple[Any, Maker]:
 
 
 @options
-@faces
+@methods
 @pytest.mark.parametrize("warm", [False, True], ids=["made", "idle"])
-def test_an_interrupted_take_takes_nothing(options: dict[str, Any], face: str, warm: bool) -> None:
+def test_an_interrupted_take_takes_nothing(
+    options: dict[str, Any], method: str, warm: bool
+) -> None:
     """Making, checking, tracking: whatever was under way, nobody is left holding a slot."""
     point, more = 0, True
     while more:
@@ -81,7 +83,7 @@ def test_an_interrupted_take_takes_nothing(options: dict[str, Any], face: str, w
         pool, maker = make(options)
         if warm:
             pool.put(pool.get())
-        take, give = take_by(pool, face)
+        take, give = take_by(pool, method)
         taken: list[Any] = []
         more = interrupt(point, lambda take=take, taken=taken: taken.append(take()))
         if not more:
@@ -90,20 +92,20 @@ def test_an_interrupted_take_takes_nothing(options: dict[str, Any], face: str, w
 
 
 @options
-@faces
+@methods
 @pytest.mark.parametrize("error", [None, OSError()], ids=["well", "broken"])
 def test_an_interrupted_return_can_be_repeated(
-    options: dict[str, Any], face: str, error: BaseException | None
+    options: dict[str, Any], method: str, error: BaseException | None
 ) -> None:
     """Either the slot is back, or its borrower has it still and may give it back again; whatever an
     exception says of the resource."""
-    if error is not None and face != "lease":
+    if error is not None and method != "lease":
         pytest.skip("no block that an exception could leave")
     point, more = 0, True
     while more:
         point += 1
         pool, maker = make(options)
-        take, give = take_by(pool, face)
+        take, give = take_by(pool, method)
         if error is not None:
             lease = pool.lease()
             take, give = (
@@ -170,7 +172,7 @@ def test_a_close_hook_that_is_interrupted() -> None:
     assert pool.close(timeout=PATIENCE) and maker.made == maker.closed == 2
 
 
-def test_a_close_under_way_is_not_ended_twice(crew: Crew) -> None:
+def test_a_close_under_way_is_not_ended_twice(runner: ThreadRunner) -> None:
     """Its caller was interrupted after a worker had begun, and asks for the rest; and somebody who
     does not know yet complains of the resource.  The place is free when the hook has returned."""
     maker = Maker(cap=2)
@@ -179,7 +181,7 @@ def test_a_close_under_way_is_not_ended_twice(crew: Crew) -> None:
     lease = pool.acquire()
     resource = lease.resource
     maker.close_gate.clear()
-    crew.start(lease.discard)
+    runner.start(lease.discard)
     eventually(lambda: pool.stats().closing == 1)
     pool.penalize(resource)
     for _ in range(3):
@@ -187,14 +189,14 @@ def test_a_close_under_way_is_not_ended_twice(crew: Crew) -> None:
     assert manager.closers.wait_idle(PATIENCE)
     assert pool.stats().closing == pool.stats().open == 1
     maker.close_gate.set()
-    crew.finish()
+    runner.finish()
     eventually(lambda: pool.stats().open == 0)
     assert maker.closed == 1 and not maker.faults
     pool.close()
 
 
-@pytest.mark.parametrize("face", ["aget", "aacquire", "lease"])
-def test_an_interrupted_wait_of_a_task_leaves_the_line(face: str) -> None:
+@pytest.mark.parametrize("method", ["aget", "aacquire", "lease"])
+def test_an_interrupted_wait_of_a_task_leaves_the_queue(method: str) -> None:
     """On its way to the first suspension, wherever that is; the slot goes to the next."""
 
     async def main(point: int) -> bool:
@@ -203,7 +205,7 @@ def test_an_interrupted_wait_of_a_task_leaves_the_line(face: str) -> None:
         wait = {
             "aget": pool.aget, "aacquire": pool.aacquire,
             "lease": lambda timeout: pool.lease(timeout).__aenter__(),
-        }[face](PATIENCE)  # fmt: skip
+        }[method](PATIENCE)  # fmt: skip
         suspended: list[Any] = []
         kept: list[BaseException] = []
         more = interrupt(point, lambda: suspended.append(wait.send(None)), kept)
@@ -212,7 +214,7 @@ def test_an_interrupted_wait_of_a_task_leaves_the_line(face: str) -> None:
         assert pool.stats().waiting == 0
         held.release()
         pool.acquire(timeout=0).release()
-        housekept()
+        wait_for_scheduler()
         assert pool.leases() == []
         pool.close()
         return more

@@ -9,9 +9,9 @@ import pytest
 
 from contract.shared.leases import loads, release, taken
 from fastpool import PoolError, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
-from support.helpers import Crew, eventually, states
+from support.helpers import ThreadRunner, eventually, states
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 HOUR = 3600.0
 
@@ -65,11 +65,13 @@ class TestSlots:
         with pytest.raises(ValueError, match="did not make"):
             pool.put(object())
 
-    def test_a_new_resource_is_opened_for_those_who_wait(self, shared: Any, crew: Crew) -> None:
+    def test_a_new_resource_is_opened_for_those_who_wait(
+        self, shared: Any, runner: ThreadRunner
+    ) -> None:
         """One for as many callers as it has slots, not one for each of them."""
         pool, maker = shared((0, 8), slots=10)
         maker.gate.clear()
-        tasks = [crew.start(pool.acquire, 10) for _ in range(10)]
+        tasks = [runner.start(pool.acquire, 10) for _ in range(10)]
         eventually(lambda: pool.stats().waiting == 10 and pool.stats().creating)
         assert pool.stats().creating == 1
         maker.gate.set()
@@ -236,7 +238,7 @@ class TestErrors:
 
 
 class TestWaiting:
-    def test_first_come_first_served(self, shared: Any, crew: Crew) -> None:
+    def test_first_come_first_served(self, shared: Any, runner: ThreadRunner) -> None:
         """Threads and tasks in one line; each slot that is given back goes to its head."""
         pool, _ = shared(1, slots=2)
         leases = taken(pool, 2)
@@ -247,17 +249,17 @@ class TestWaiting:
                 order.append(number)
 
         for number in range(6):
-            crew.start(wait, number)
+            runner.start(wait, number)
             eventually(lambda n=number: pool.stats().waiting == n + 1)
         leases.pop().release()  # one slot goes through the line
-        crew.finish()
+        runner.finish()
         assert order == [0, 1, 2, 3, 4, 5]
         release(leases)
 
-    def test_too_many_waiters(self, shared: Any, crew: Crew) -> None:
+    def test_too_many_waiters(self, shared: Any, runner: ThreadRunner) -> None:
         pool, _ = shared(1, slots=1, max_waiting=1)
         held = pool.acquire()
-        waiter = crew.start(pool.acquire, 10)
+        waiter = runner.start(pool.acquire, 10)
         eventually(lambda: pool.stats().waiting == 1)
         with pytest.raises(PoolOverloaded):
             pool.acquire(timeout=10)
@@ -265,7 +267,7 @@ class TestWaiting:
         waiter.result().release()
         assert pool.stats().overloads == 1
 
-    def test_throughput(self, shared: Any, crew: Crew) -> None:
+    def test_throughput(self, shared: Any, runner: ThreadRunner) -> None:
         """The other rule of fairness serves everybody too."""
         pool, _ = shared((1, 2), slots=2, fairness="throughput")
 
@@ -274,8 +276,8 @@ class TestWaiting:
                 with pool.lease(timeout=10):
                     pass
 
-        crew.together(8, turn)
-        crew.finish()
+        runner.together(8, turn)
+        runner.finish()
         assert pool.stats().leases == 0 and pool.stats().uses == 1600
 
 

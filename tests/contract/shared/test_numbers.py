@@ -9,7 +9,7 @@ import pytest
 
 from contract.shared.leases import release, taken
 from fastpool import PoolTimeout, _core
-from support.helpers import PATIENCE, Crew, Maker, eventually, housekept, states
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states, wait_for_scheduler
 
 
 def manager_of(pool: Any) -> Any:
@@ -23,7 +23,7 @@ def added(pool: Any, maker: Any, n: int, least: int = 0) -> list[Any]:
     assert all(pool.add(resource) for resource in resources)
     if least:
         pool.resize((least, pool.items[1]))
-        housekept()
+        wait_for_scheduler()
     return resources
 
 
@@ -69,7 +69,9 @@ class TestShrinking:
             clock.advance(60)
             eventually(lambda n=left: maker.closings == resources[:0:-1][: 3 - n])
 
-    def test_a_resource_in_use_drains_if_its_leases_had_room(self, shared: Any, clock: Any) -> None:
+    def test_a_resource_in_use_drains_if_its_leases_had_capacity(
+        self, shared: Any, clock: Any
+    ) -> None:
         """All that was lent fits into the others exactly; who uses it is not disturbed."""
         pool, maker = shared((0, 4), slots=2, shrink_after=60.0, clock=clock)
         first, last = added(pool, maker, 2, least=1)
@@ -83,7 +85,7 @@ class TestShrinking:
         eventually(lambda: pool.stats().closed == {"surplus": 1})
         assert maker.closings == [last]
 
-    def test_what_drains_has_no_room_for_others(self, shared: Any, clock: Any) -> None:
+    def test_what_drains_has_no_capacity_for_others(self, shared: Any, clock: Any) -> None:
         """It is none of those that could do with one fewer."""
         pool, maker = shared((0, 4), slots=3, shrink_after=60.0, clock=clock)
         first, last = added(pool, maker, 2, least=1)
@@ -148,7 +150,7 @@ class TestLeastNumber:
         eventually(lambda: states(pool) == {"idle": 3})
 
     def test_a_resource_that_is_checked_is_one_of_it(
-        self, shared: Any, clock: Any, crew: Crew
+        self, shared: Any, clock: Any, runner: ThreadRunner
     ) -> None:
         """Nothing is opened in its place."""
         seen, go_on = threading.Event(), threading.Event()
@@ -160,7 +162,7 @@ class TestLeastNumber:
         pool, maker = shared((1, 3), check=check, check_after=1.0, clock=clock)
         pool.warm(1)
         clock.advance(2)
-        taker = crew.start(pool.acquire, PATIENCE)
+        taker = runner.start(pool.acquire, PATIENCE)
         assert seen.wait(PATIENCE)
         clock.advance(0, settle=0)
         assert states(pool) == {"checking": 1}
@@ -168,11 +170,13 @@ class TestLeastNumber:
         taker.result().release()
         assert maker.made == 1
 
-    def test_one_that_drains_is_replaced_for_who_waits(self, shared: Any, crew: Crew) -> None:
+    def test_one_that_drains_is_replaced_for_who_waits(
+        self, shared: Any, runner: ThreadRunner
+    ) -> None:
         """Its place is free at once, also where the least number asks for nothing."""
         pool, maker = shared((0, 1), slots=1)
         held = pool.acquire()
-        waiter = crew.start(pool.acquire, PATIENCE)
+        waiter = runner.start(pool.acquire, PATIENCE)
         eventually(lambda: pool.stats().waiting == 1)
         pool.drain(held.resource)
         lease = waiter.result()
@@ -217,7 +221,7 @@ class TestLeastNumber:
         assert pool.stats().closed == {"idle": 3}
 
     def test_a_replacement_is_opened_beside_what_a_caller_waits_for(
-        self, shared: Any, crew: Crew
+        self, shared: Any, runner: ThreadRunner
     ) -> None:
         """Neither takes the creation of the other."""
         pool, maker = shared((0, 2), slots=1)
@@ -225,7 +229,7 @@ class TestLeastNumber:
         maker.gate.clear()
         pool.replace(held.resource)
         eventually(lambda: maker.running == 1)
-        waiter = crew.start(pool.acquire, PATIENCE)
+        waiter = runner.start(pool.acquire, PATIENCE)
         eventually(lambda: maker.running == 2)
         maker.gate.set()
         release([waiter.result(), held])
@@ -260,19 +264,19 @@ class TestResize:
 
     @pytest.mark.parametrize("load", [0, 1])
     def test_what_is_being_made_goes_before_what_is_open(
-        self, shared: Any, crew: Crew, load: int
+        self, shared: Any, runner: ThreadRunner, load: int
     ) -> None:
         """Even if its place is an earlier one, and what is open is not in use."""
         pool, maker = shared((0, 2), slots=1, shrink_after=None)
         gone, kept = added(pool, maker, 2)
-        place = manager_of(pool).core.find(gone)
+        index = manager_of(pool).core.find(gone)
         pool.drain(gone)
         eventually(lambda: states(pool) == {"idle": 1})
         pool.avoid(kept)
         maker.gate.clear()
-        waiter = crew.start(pool.acquire, PATIENCE)
+        waiter = runner.start(pool.acquire, PATIENCE)
         eventually(lambda: maker.running == 1)
-        assert manager_of(pool).core.slot(place)[1] == "creating"
+        assert manager_of(pool).core.slot(index)[1] == "creating"
         if load:
             pool.avoid(kept, False)
             held = waiter.result()
@@ -299,7 +303,7 @@ class TestResize:
 
     @pytest.mark.parametrize("why", ["flushed", "check"])
     def test_what_is_being_closed_is_no_surplus(
-        self, shared: Any, clock: Any, crew: Crew, why: str
+        self, shared: Any, clock: Any, runner: ThreadRunner, why: str
     ) -> None:
         pool, maker = shared(
             (0, 2), shrink_after=None, check=lambda r: r.healthy, keepalive=10.0, clock=clock
@@ -310,7 +314,7 @@ class TestResize:
             first.healthy = False
             clock.advance(10, settle=0)
         else:
-            crew.start(pool.drain, first)
+            runner.start(pool.drain, first)
         eventually(lambda: pool.stats().closing == 1)
         pool.resize((0, 1))
         maker.close_gate.set()
@@ -329,5 +333,5 @@ class TestResize:
         pool.resize(1)
         maker.gate.set()
         eventually(lambda: maker.closed == 1 and states(pool) == {"idle": 1})
-        housekept()
+        wait_for_scheduler()
         assert maker.made == 2 and pool.stats().closed == {"flushed": 1}

@@ -10,9 +10,9 @@ import pytest
 
 from contract.shared.leases import loads, release, taken
 from fastpool import PoolClosed, PoolTimeout, SharedPool
-from support.helpers import Crew, Maker, eventually
+from support.helpers import Maker, ThreadRunner, eventually
 
-pytestmark = pytest.mark.usefixtures("face")
+pytestmark = pytest.mark.usefixtures("caller_kind")
 
 
 class TestService:
@@ -123,12 +123,12 @@ class TestService:
         held.release()
         eventually(lambda: maker.closed == 2)
 
-    def test_resize(self, shared: Any, crew: Crew) -> None:
+    def test_resize(self, shared: Any, runner: ThreadRunner) -> None:
         """Growing serves who waits; shrinking drains what is surplus."""
         pool, maker = shared(1, slots=1)
         maker.cap = 8
         held = pool.acquire()
-        waiter = crew.start(pool.acquire, 10)
+        waiter = runner.start(pool.acquire, 10)
         eventually(lambda: pool.stats().waiting == 1)
         pool.resize((1, 3))
         assert pool.items == (1, 3)
@@ -140,11 +140,11 @@ class TestService:
             with pytest.raises((TypeError, ValueError), match="items must be"):
                 pool.resize(wrong)
 
-    def test_suspend_and_resume(self, shared: Any, crew: Crew) -> None:
+    def test_suspend_and_resume(self, shared: Any, runner: ThreadRunner) -> None:
         pool, _ = shared(1, slots=5)
         lease = pool.acquire()
         pool.suspend()
-        waiter = crew.start(pool.acquire, 10)
+        waiter = runner.start(pool.acquire, 10)
         eventually(lambda: pool.stats().waiting == 1)
         lease.release()
         assert pool.stats().leases == 0
@@ -153,7 +153,7 @@ class TestService:
 
 
 class TestTime:
-    def test_room_to_spare_closes_a_resource(self, shared: Any, clock: Any) -> None:
+    def test_capacity_to_spare_closes_a_resource(self, shared: Any, clock: Any) -> None:
         """After shrink_after in which all leases had had room in one fewer; one at a time."""
         pool, maker = shared((1, 3), slots=2, shrink_after=60.0, clock=clock)
         release(taken(pool, 6))
@@ -207,7 +207,9 @@ class TestTime:
         eventually(lambda: maker.closed == 1)
         eventually(lambda: pool.stats().closed == {"uses": 1})
 
-    def test_a_check_has_the_resource_alone(self, shared: Any, clock: Any, crew: Crew) -> None:
+    def test_a_check_has_the_resource_alone(
+        self, shared: Any, clock: Any, runner: ThreadRunner
+    ) -> None:
         """It runs when nobody has used the resource for check_after; others wait for its result."""
         gate = threading.Event()
         seen: list[int] = []
@@ -221,7 +223,7 @@ class TestTime:
         release(taken(pool, 2))
         assert not seen
         clock.advance(11)
-        tasks = [crew.start(pool.acquire, 10) for _ in range(3)]
+        tasks = [runner.start(pool.acquire, 10) for _ in range(3)]
         eventually(lambda: seen and pool.stats().waiting == 2)
         assert pool.stats().checking == 1 and pool.stats().creating == 0
         gate.set()
@@ -262,10 +264,10 @@ class TestClosing:
         with pytest.raises(PoolClosed):
             pool.acquire()
 
-    def test_closing_wakes_all_who_wait(self, shared: Any, crew: Crew) -> None:
+    def test_closing_wakes_all_who_wait(self, shared: Any, runner: ThreadRunner) -> None:
         pool, _ = shared(1, slots=1)
         held = pool.acquire()
-        tasks = [crew.start(pool.acquire, 10) for _ in range(3)]
+        tasks = [runner.start(pool.acquire, 10) for _ in range(3)]
         eventually(lambda: pool.stats().waiting == 3)
         pool.close(timeout=0)
         for task in tasks:
@@ -273,10 +275,10 @@ class TestClosing:
                 task.result()
         held.release()
 
-    def test_closing_waits_for_leases(self, shared: Any, crew: Crew) -> None:
+    def test_closing_waits_for_leases(self, shared: Any, runner: ThreadRunner) -> None:
         pool, maker = shared(1, slots=5)
         leases = taken(pool, 2)
-        closing = crew.start(pool.close, 10)
+        closing = runner.start(pool.close, 10)
         eventually(lambda: pool.closed)
         leases[0].release()
         assert closing.running

@@ -9,7 +9,7 @@ import pytest
 
 from contract.shared.leases import loads, release, taken
 from fastpool import PoolTimeout, SharedPool
-from support.helpers import PATIENCE, Crew, eventually, housekept, states
+from support.helpers import PATIENCE, ThreadRunner, eventually, states, wait_for_scheduler
 
 
 class TestAge:
@@ -78,17 +78,17 @@ class TestKeepalive:
 
 
 class TestReplacing:
-    def test_what_is_being_made_is_new(self, shared: Any, crew: Crew) -> None:
+    def test_what_is_being_made_is_new(self, shared: Any, runner: ThreadRunner) -> None:
         """replace() asks for nothing in its place."""
         pool, maker = shared((0, 2))
         maker.gate.clear()
-        taker = crew.start(pool.acquire, PATIENCE)
+        taker = runner.start(pool.acquire, PATIENCE)
         eventually(lambda: maker.running == 1)
         pool.replace()
-        housekept()
+        wait_for_scheduler()
         maker.gate.set()
         taker.result().release()
-        housekept()
+        wait_for_scheduler()
         assert maker.calls == 1 and states(pool) == {"idle": 1}
 
     def test_the_cap_is_as_before_when_it_is_over(self, shared: Any) -> None:
@@ -99,13 +99,13 @@ class TestReplacing:
         eventually(lambda: maker.closed == 1 and states(pool) == {"idle": 1})
         with pool.lease(), pytest.raises(PoolTimeout):
             pool.acquire(timeout=0.01)
-        housekept()
+        wait_for_scheduler()
         assert maker.calls == 2
 
 
 class TestAvoid:
     def test_who_waits_for_its_check_gets_another(
-        self, shared: Any, clock: Any, crew: Crew
+        self, shared: Any, clock: Any, runner: ThreadRunner
     ) -> None:
         """Nothing else was opened for them, since its slots were as good as free."""
         seen, go_on = threading.Event(), threading.Event()
@@ -117,11 +117,11 @@ class TestAvoid:
         pool, maker = shared((0, 2), slots=5, check=check, check_after=1.0, clock=clock)
         pool.warm(1)
         clock.advance(2)
-        checking = crew.start(pool.acquire, PATIENCE)
+        checking = runner.start(pool.acquire, PATIENCE)
         assert seen.wait(PATIENCE)
-        waiter = crew.start(pool.acquire, PATIENCE)
+        waiter = runner.start(pool.acquire, PATIENCE)
         eventually(lambda: pool.stats().waiting == 1)
-        housekept()
+        wait_for_scheduler()
         assert maker.calls == 1
         pool.avoid(maker.all[0])
         lease = waiter.result()

@@ -13,7 +13,7 @@ import pytest
 
 from fastpool import SharedPool
 from fastpool._core import CallConnection, ClosedFlag, UnaryCall
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
 
 class Closed(Exception):
@@ -97,7 +97,7 @@ def test_a_slot_is_held_during_the_call_and_no_longer(scenes: Any) -> None:
     assert seen == [1] and scene.leases == 0
 
 
-def test_calls_go_to_the_line_that_carries_least(scenes: Any) -> None:
+def test_calls_go_to_the_connection_that_carries_least(scenes: Any) -> None:
     inner: list[Any] = []
 
     def nest(depth: int) -> None:
@@ -143,7 +143,7 @@ def test_what_cannot_be_called_at_once_is_missed(scenes: Any) -> None:
     ]
 
 
-def test_a_shut_latch_refuses(scenes: Any) -> None:
+def test_a_shut_flag_refuses(scenes: Any) -> None:
     scene = scenes(Connection())
     scene.closed_flag.shut = True
     for use in (scene.call, scene.call.with_call, scene.call.future):
@@ -152,7 +152,7 @@ def test_a_shut_latch_refuses(scenes: Any) -> None:
     assert not scene.method.missed
 
 
-def test_the_resource_must_be_a_carrier() -> None:
+def test_the_resource_must_be_a_connection() -> None:
     pool: Any = SharedPool(object, items=1)
     call = UnaryCall(pool, ClosedFlag(), 0, Method(), None)
     pool.warm(1)
@@ -201,7 +201,7 @@ def test_references_do_not_grow(scenes: Any) -> None:
     assert sys.getrefcount(marker) <= before + 2
 
 
-def test_many_threads_lose_no_slot(scenes: Any, crew: Crew, fast_switching: None) -> None:
+def test_many_threads_lose_no_slot(scenes: Any, runner: ThreadRunner, fast_switching: None) -> None:
     """Half of the calls fail, and methods are looked up and forgotten meanwhile."""
     stop = threading.Event()
 
@@ -220,7 +220,7 @@ def test_many_threads_lose_no_slot(scenes: Any, crew: Crew, fast_switching: None
                 connection.set_call(number % 50 + 1, odd)
             number += 1
 
-    churner = crew.start(churn)
+    churner = runner.start(churn)
 
     def work(_: int) -> int:
         made = 0
@@ -231,7 +231,7 @@ def test_many_threads_lose_no_slot(scenes: Any, crew: Crew, fast_switching: None
                 made += 1
         return made
 
-    workers = crew.together(6, work)
+    workers = runner.together(6, work)
     assert [worker.result() for worker in workers] == [500] * 6
     stop.set()
     churner.result()

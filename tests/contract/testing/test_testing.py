@@ -15,7 +15,7 @@ import pytest
 import fastpool
 from fastpool import FastPool, PoolTimeout
 from fastpool.testing import OK, Call, Hang, ManualClock, Resource, ScriptedFactory, ScriptError
-from support.helpers import Crew, states, works
+from support.helpers import ThreadRunner, states, works
 
 HOME = Path(fastpool.__file__).resolve().parent.parent
 PLAIN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # pytest and the fixture: nobody else's plugins
@@ -86,11 +86,11 @@ class TestScript:
             works(pool, 1)
         factory.assert_all_closed()
 
-    def test_a_hang_may_end_badly(self, crew: Crew) -> None:
+    def test_a_hang_may_end_badly(self, runner: ThreadRunner) -> None:
         """`then` is what comes after, any outcome of that hook."""
         hang = Hang(then=ConnectionError("gone"))
         with FastPool(1, factory=ScriptedFactory(create=[hang])) as pool:
-            waiter = crew.start(pool.get)
+            waiter = runner.start(pool.get)
             hang.reached()
             hang.release()
             with pytest.raises(ConnectionError, match="gone"):
@@ -144,8 +144,10 @@ class TestScript:
             ScriptedFactory([OK])  # type: ignore[call-overload]
 
 
-class TestBooks:
-    def test_all_threads_are_in_the_books(self, crew: Crew, fast_switching: None) -> None:
+class TestAccounts:
+    def test_all_threads_are_in_the_accounts(
+        self, runner: ThreadRunner, fast_switching: None
+    ) -> None:
         """Made, closed and open at most, whatever the threads did."""
         factory = ScriptedFactory()
         with FastPool(3, factory=factory, max_uses=2) as pool:
@@ -155,8 +157,8 @@ class TestBooks:
                     with pool.lease():
                         pass
 
-            crew.together(8, borrow)
-            crew.finish()
+            runner.together(8, borrow)
+            runner.finish()
         factory.assert_all_closed()
         assert 1 <= factory.peak <= 3
         assert len(factory.made) == len(factory.closed) >= 8 * 50 / 2
@@ -185,7 +187,7 @@ class TestBooks:
             " closed but not made here: [<resource 9, closed>]"
         )
 
-    def test_a_closing_that_is_under_way_is_waited_for(self, crew: Crew) -> None:
+    def test_a_closing_that_is_under_way_is_waited_for(self, runner: ThreadRunner) -> None:
         """Pools close some resources in the background."""
         hang, clock = Hang(), ManualClock()
         factory = ScriptedFactory(close=[hang])
@@ -195,7 +197,7 @@ class TestBooks:
         clock.advance(11, settle=0)
         hang.reached()
         assert len(factory.open) == factory.peak == 1
-        waiter = crew.start(factory.assert_all_closed).parked()
+        waiter = runner.start(factory.assert_all_closed).parked()
         hang.release()
         waiter.result()
         pool.close()

@@ -23,7 +23,7 @@ from fastpool.calls import (  # noqa: E402
     budget,
 )
 from integration.calls.server import SERVICE, ScriptServer  # noqa: E402
-from support.helpers import PATIENCE, Crew, eventually  # noqa: E402
+from support.helpers import PATIENCE, ThreadRunner, eventually  # noqa: E402
 
 NOWHERE = "127.0.0.1:1"  # nobody listens there
 QUICK = {"backoff": 1e-6, "throttle": None}
@@ -395,7 +395,7 @@ def test_one_breaker_for_each_method(wrap: Callable[..., Any]) -> None:
 
 
 def test_the_limit_holds_for_calls_and_streams(
-    script: ScriptServer, wrap: Callable[..., Any], crew: Crew
+    script: ScriptServer, wrap: Callable[..., Any], runner: ThreadRunner
 ) -> None:
     limit = Limit(3, max_waiting=1)
     channel = wrap(limit=limit)
@@ -405,7 +405,7 @@ def test_the_limit_holds_for_calls_and_streams(
     other = count(channel)(b"hang")
     eventually(lambda: script.open == 3)
     assert limit.stats().in_use == 3
-    waiting = crew.start(say(channel), b"OK")
+    waiting = runner.start(say(channel), b"OK")
     eventually(lambda: limit.stats().waiting == 1)
     for send in (say(channel), say(channel).future, count(channel)):
         with pytest.raises(Overloaded) as caught:
@@ -432,7 +432,7 @@ def test_who_waits_too_long_is_never_sent(script: ScriptServer, wrap: Callable[.
 
 
 @pytest.mark.parametrize("how", ["deadline", "cancel", "abandon", "end", "fail", "close"])
-def test_a_stream_gives_its_place_back(
+def test_a_stream_gives_its_permit_back(
     script: ScriptServer, wrap: Callable[..., Any], how: str
 ) -> None:
     limit = Limit(1)
@@ -458,8 +458,8 @@ def test_a_stream_gives_its_place_back(
     eventually(lambda: limit.stats().in_use == 0)
 
 
-def test_many_threads_lose_no_place(
-    script: ScriptServer, wrap: Callable[..., Any], crew: Crew
+def test_many_threads_lose_no_permit(
+    script: ScriptServer, wrap: Callable[..., Any], runner: ThreadRunner
 ) -> None:
     limit = Limit(4)
     channel = wrap(limit=limit, retry=Retry(2, **QUICK), breaker=CircuitBreaker(), timeout=30)
@@ -487,8 +487,8 @@ def test_many_threads_lose_no_place(
             ends += 1
         return ends
 
-    crew.together(8, run)
-    assert sum(crew.finish()) == 96
+    runner.together(8, run)
+    assert sum(runner.finish()) == 96
     gc.collect()
     eventually(lambda: limit.stats().in_use == 0)
     eventually(lambda: channel.policy.stats().calls == 96)

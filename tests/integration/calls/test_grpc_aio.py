@@ -410,7 +410,7 @@ def test_the_limit_holds_for_calls_and_streams(
     assert using(main, limit=limit).stats().overloaded == 2
 
 
-def test_a_stream_that_is_left_gives_its_place_back(using: Callable[..., Any]) -> None:
+def test_a_stream_that_is_left_gives_its_permit_back(using: Callable[..., Any]) -> None:
     """grpc's own goes on when a loop over it is left, and the next call waits for ever."""
     limit = Limit(4)
 
@@ -437,7 +437,7 @@ def test_a_stream_can_be_taken_up_again_where_it_was_left(using: Callable[..., A
 
 
 @pytest.mark.parametrize("how", ["open", "waiting"])
-def test_a_loop_that_ends_takes_no_place_with_it(script: ScriptServer, how: str) -> None:
+def test_a_loop_that_ends_takes_no_permit_with_it(script: ScriptServer, how: str) -> None:
     limit = Limit(1)
     policy = CallPolicy(limit=limit)
     kept: list[Any] = []
@@ -458,7 +458,7 @@ def test_a_loop_that_ends_takes_no_place_with_it(script: ScriptServer, how: str)
     assert limit.stats().in_use == 0
 
 
-def test_a_storm_loses_no_place(script: ScriptServer, using: Callable[..., Any]) -> None:
+def test_a_storm_loses_no_permit(script: ScriptServer, using: Callable[..., Any]) -> None:
     limit = Limit(5)
 
     async def main(channel: Any) -> None:

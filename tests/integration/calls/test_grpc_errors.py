@@ -65,7 +65,7 @@ def test_a_stream_of_a_task_says_when_it_is_done_and_cancelled(script: ScriptSer
     in_loop(script, CallPolicy(), main)
 
 
-def test_time_remaining_is_known_while_a_call_waits_in_line(script: ScriptServer) -> None:
+def test_time_remaining_is_known_while_a_call_waits_in_queue(script: ScriptServer) -> None:
     limit = Limit(1)
     held = limit.take_nowait()
     assert held is not None

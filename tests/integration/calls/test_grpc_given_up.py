@@ -21,7 +21,7 @@ from fastpool.calls import (  # noqa: E402
 )
 from integration.calls.channels import Pauses, count, in_loop, until  # noqa: E402
 from integration.calls.server import SERVICE, ScriptServer  # noqa: E402
-from support.helpers import PATIENCE, Crew, eventually  # noqa: E402
+from support.helpers import PATIENCE, ThreadRunner, eventually  # noqa: E402
 
 CODE = grpc.StatusCode
 
@@ -140,7 +140,7 @@ def test_a_cancelled_stream_of_a_task_is_not_tried_again(script: ScriptServer, w
 
 
 @pytest.mark.parametrize("kind", ["thread", "task"])
-def test_a_stream_whose_second_try_finds_no_place_keeps_none(
+def test_a_stream_whose_second_try_finds_no_permit_keeps_none(
     script: ScriptServer, wrap: Callable[..., Any], kind: str
 ) -> None:
     """And its end is that of the call, with the first failure as its cause."""
@@ -174,7 +174,7 @@ def test_a_stream_whose_second_try_finds_no_place_keeps_none(
     assert (stats.calls, stats.failed, stats.overloaded, stats.cancelled) == (1, 1, 1, 0)
 
 
-def test_calls_that_cannot_be_sent_keep_no_place_and_end(wrap: Callable[..., Any]) -> None:
+def test_calls_that_cannot_be_sent_keep_no_permit_and_end(wrap: Callable[..., Any]) -> None:
     """A request that cannot be serialised, on each way to send one."""
     limit, breaker = Limit(1), CircuitBreaker(min_calls=10)
     policy = CallPolicy(limit=limit, breaker=breaker, retry=Retry(3))
@@ -210,7 +210,7 @@ def test_a_stream_that_cannot_be_sent_is_not_tried_again(wrap: Callable[..., Any
     assert (stats.calls, stats.failed, stats.retries) == (1, 1, 0)
 
 
-def test_a_stream_of_a_task_that_cannot_be_begun_keeps_no_place_and_ends_once(
+def test_a_stream_of_a_task_that_cannot_be_begun_keeps_no_permit_and_ends_once(
     script: ScriptServer,
 ) -> None:
     """Neither while its user keeps it, nor when it is dropped."""
@@ -234,7 +234,7 @@ def test_a_stream_of_a_task_that_cannot_be_begun_keeps_no_place_and_ends_once(
 
 
 def test_a_stream_that_is_dropped_in_another_thread_is_cancelled(
-    script: ScriptServer, crew: Crew
+    script: ScriptServer, runner: ThreadRunner
 ) -> None:
     """The loop of its channel is told."""
     limit = Limit(1)
@@ -243,7 +243,7 @@ def test_a_stream_that_is_dropped_in_another_thread_is_cancelled(
     async def main(channel: Any) -> None:
         streams = [count(channel)(b"first hang")]
         assert await streams[0].read() == b"first"
-        crew.start(lambda: (streams.clear(), gc.collect())).result()
+        runner.start(lambda: (streams.clear(), gc.collect())).result()
         await until(lambda: policy.stats().cancelled == 1)
         await until(lambda: script.open == 0)
         assert limit.stats().in_use == 0

@@ -72,7 +72,7 @@ def test_a_breaker_does_not_count_it(
     assert (breaker.state, breaker.stats().calls) == ("closed", 0)
 
 
-def test_it_is_tried_again_where_there_may_be_room_in_a_while(server: GrpcServer) -> None:
+def test_it_is_tried_again_where_there_may_be_capacity_in_a_while(server: GrpcServer) -> None:
     """Though nobody said that it does no harm to make the call twice: it was not made."""
     policy = CallPolicy(retry=Retry(3, backoff=0.01, throttle=None))
 

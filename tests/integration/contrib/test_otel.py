@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool, WeightedSemaphore
 from fastpool.contrib import otel
-from support.helpers import Crew, eventually
+from support.helpers import ThreadRunner, eventually
 
 PREFIX = "db.client.connection"
 
@@ -72,13 +72,13 @@ def test_names_and_units_are_those_of_the_conventions(sdk: Sdk) -> None:
     }
 
 
-def test_sizes_are_those_of_the_moment(sdk: Sdk, crew: Crew) -> None:
+def test_sizes_are_those_of_the_moment(sdk: Sdk, runner: ThreadRunner) -> None:
     with FastPool(1, factory=object, name="db", min_idle=1) as pool:
         otel.instrument(sdk.provider, pools=lambda: [pool])
         eventually(lambda: pool.stats().idle == 1)
         assert sdk.values("count") == {("db", "idle"): 1, ("db", "used"): 0}
         lease = pool.acquire()
-        waiter = crew.start(lambda: pool.acquire().release())
+        waiter = runner.start(lambda: pool.acquire().release())
         eventually(lambda: pool.stats().waiting == 1)
         assert sdk.values("count") == {("db", "idle"): 0, ("db", "used"): 1}
         assert sdk.values("pending_requests") == {("db",): 1}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from integration.drivers import killed_servers
-from support.helpers import PATIENCE, Crew
+from support.helpers import PATIENCE, ThreadRunner
 from support.loops import Run, eventually, run_in
 
 pytestmark = [pytest.mark.servers]
@@ -124,7 +124,7 @@ def test_a_full_pool_refuses_as_the_host_does(host: Any, on_loop: Run) -> None:
     on_loop(main())
 
 
-def test_a_raising_pool_never_refuses_while_there_is_room(host: Any, on_loop: Run) -> None:
+def test_a_raising_pool_never_refuses_while_there_is_capacity(host: Any, on_loop: Run) -> None:
     """As many tasks as connections."""
 
     async def main() -> None:
@@ -205,7 +205,7 @@ def test_no_dead_connection_is_lent_after_the_server_was_killed(
     on_loop(main())
 
 
-def test_one_pool_serves_a_second_loop_and_two_at_once(kind: Any, crew: Crew) -> None:
+def test_one_pool_serves_a_second_loop_and_two_at_once(kind: Any, runner: ThreadRunner) -> None:
     """The hosts' own raise RuntimeError there.  Each loop has connections of its own; the cap is
     that of all."""
     mine = kind.ours.from_url(kind.url, max_connections=4)
@@ -227,8 +227,8 @@ def test_one_pool_serves_a_second_loop_and_two_at_once(kind: Any, crew: Crew) ->
         await some()
 
     for _ in range(2):
-        crew.start(run_in, "asyncio", beside(), 3 * PATIENCE)
-    crew.finish()
+        runner.start(run_in, "asyncio", beside(), 3 * PATIENCE)
+    runner.finish()
     assert mine.fastpool.stats().leased == 0
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from integration.drivers import killed_servers
-from support.helpers import PATIENCE, Crew, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 
 pytestmark = [
     pytest.mark.servers,
@@ -95,7 +95,7 @@ def test_transactions_pipelines_and_messages(kind: Any, pool: Make) -> None:
         single.ping()
 
 
-def test_each_thread_has_its_turns(host: Any, crew: Crew) -> None:
+def test_each_thread_has_its_turns(host: Any, runner: ThreadRunner) -> None:
     """Eight threads on two connections: the host's own pool serves the newest first, for ever."""
     mine = host.pools.BlockingConnectionPool.from_url(host.url, max_connections=2, timeout=PATIENCE)
     client = host.client(connection_pool=mine)
@@ -107,10 +107,10 @@ def test_each_thread_has_its_turns(host: Any, crew: Crew) -> None:
             client.ping()
             turns[index] += 1
 
-    crew.together(8, work)
+    runner.together(8, work)
     eventually(lambda: min(turns) >= 20)
     enough.set()
-    crew.finish()
+    runner.finish()
     assert mine.fastpool.stats().open <= 2
     mine.disconnect()
 
@@ -134,7 +134,9 @@ def test_a_full_pool_refuses_as_the_host_does(host: Any) -> None:
     raising.disconnect()
 
 
-def test_a_raising_pool_never_refuses_while_there_is_room(host: Any, crew: Crew) -> None:
+def test_a_raising_pool_never_refuses_while_there_is_capacity(
+    host: Any, runner: ThreadRunner
+) -> None:
     """As many threads as connections, and one that takes all the idle ones again and again."""
     mine = host.pools.ConnectionPool.from_url(host.url, max_connections=4)
     over = threading.Event()
@@ -150,15 +152,15 @@ def test_a_raising_pool_never_refuses_while_there_is_room(host: Any, crew: Crew)
         while not over.is_set():
             mine.disconnect(inuse_connections=False)
 
-    crew.start(disturb)
-    crew.together(4, work)
-    crew.finish()
+    runner.start(disturb)
+    runner.together(4, work)
+    runner.finish()
     assert mine.fastpool.stats().open <= 4
     mine.disconnect()
 
 
 def test_no_dead_connection_is_lent_after_the_server_was_killed(
-    kind: Any, pool: Make, killed_redis: killed_servers.Server, crew: Crew
+    kind: Any, pool: Make, killed_redis: killed_servers.Server, runner: ThreadRunner
 ) -> None:
     """Under load and back: errors are the host's, each thread goes on, and what was dead was
     connected anew before it was lent again."""
@@ -177,14 +179,14 @@ def test_no_dead_connection_is_lent_after_the_server_was_killed(
             except (kind.package.ConnectionError, kind.package.TimeoutError):
                 continue
 
-    crew.together(4, work)
+    runner.together(4, work)
     for _ in range(2):
         eventually(lambda: min(turns) > 5)
         killed_redis.restart()
         turns[:] = [0] * 4
     eventually(lambda: min(turns) > 5)
     over.set()
-    crew.finish()
+    runner.finish()
     idle = mine._get_free_connections()
     killed_redis.restart()  # all that are idle are dead now, and nobody has noticed
     for _ in range(len(idle) + 1):

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of pyasn1, imported by ldap3
 ]
 
-TURNS = 30  # after the death; one that is lent again would fail all of them
+ROUND_TRIPS = 30  # after the death; one that is lent again would fail all of them
 EACH = [
     drivers.Psycopg, drivers.Psycopg2, drivers.Pg8000, drivers.PyMySQL, drivers.MySQLdb,
     drivers.MySQLConnector, drivers.MariaDBConnector, drivers.Redis, drivers.Valkey,
@@ -67,7 +67,7 @@ def driver(request: pytest.FixtureRequest, running: Any) -> Any:
 def failures(pool: Any, driver: Any, *key: str) -> list[BaseException]:
     """What turns raise, one after the other."""
     failed: list[BaseException] = []
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         try:
             with pool.lease(*key) as connection:
                 driver.use(connection)

@@ -17,7 +17,7 @@ from integration.drivers.killed_drivers import module
 
 pytestmark = [pytest.mark.servers, pytest.mark.once]
 
-TURNS = 30
+ROUND_TRIPS = 30
 
 
 class Asyncpg(drivers.Psycopg):
@@ -113,7 +113,7 @@ async def name_of(driver: Any, connection: Any) -> Any:
 
 async def failures(pool: Any, driver: Any) -> list[BaseException]:
     failed: list[BaseException] = []
-    for _ in range(TURNS):
+    for _ in range(ROUND_TRIPS):
         try:
             async with pool.lease() as connection:
                 await name_of(driver, connection)

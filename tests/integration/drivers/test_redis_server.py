@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support.helpers import Crew, eventually, states
+from support.helpers import ThreadRunner, eventually, states
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples/redigo_pool.py"
 
@@ -75,7 +75,9 @@ def pool(server: Server) -> Iterator[Any]:
     assert pool.stats().open == pool.stats().leased
 
 
-def test_the_server_never_sees_more_than_maxactive(server: Server, pool: Any, crew: Crew) -> None:
+def test_the_server_never_sees_more_than_maxactive(
+    server: Server, pool: Any, runner: ThreadRunner
+) -> None:
     """Whatever breaks: those that are being closed count until they are."""
     observer = server.connect()
     over = threading.Event()
@@ -95,8 +97,8 @@ def test_the_server_never_sees_more_than_maxactive(server: Server, pool: Any, cr
             except ConnectionResetError:
                 pass
 
-    watcher = crew.start(observe)
-    for task in crew.together(12, work):
+    watcher = runner.start(observe)
+    for task in runner.together(12, work):
         task.result()
     over.set()
     watcher.result()

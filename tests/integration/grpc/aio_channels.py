@@ -38,13 +38,13 @@ def in_use() -> int:
     return sum(each.in_use for each in fg.stats())
 
 
-def in_line() -> int:
+def in_queue() -> int:
     return sum(each.waiting for each in fg.stats())
 
 
 async def quiet() -> None:
     """No slot is held and nobody waits, without help of the garbage collector."""
-    await eventually(lambda: (in_use(), in_line()) == (0, 0))
+    await eventually(lambda: (in_use(), in_queue()) == (0, 0))
 
 
 @asynccontextmanager
@@ -64,7 +64,7 @@ async def occupied(channel: Any, wanted: bool = True) -> AsyncIterator[Callable[
 
 async def waiting(call: Any, n: int = 1) -> Any:
     """The call, once it is the n-th in line."""
-    await eventually(lambda: call.done() or in_line() == n)
+    await eventually(lambda: call.done() or in_queue() == n)
     assert not call.done()
     return call
 

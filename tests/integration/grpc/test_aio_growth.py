@@ -20,7 +20,7 @@ from fastpool.grpc._channel_key import Key  # noqa: E402
 from integration.grpc.aio_channels import (  # noqa: E402
     ONE_SLOT,
     count,
-    in_line,
+    in_queue,
     in_use,
     occupied,
     quiet,
@@ -127,7 +127,7 @@ def test_there_is_one_connection_for_bulk(server: GrpcServer) -> None:
             late = await waiting(count(channel)(b"ab"))
             assert not dispatcher.opening
             assert await say(channel)(b"x") == b"x"
-            assert (in_line(), dispatcher.most) == (1, 1)
+            assert (in_queue(), dispatcher.most) == (1, 1)
             stream.cancel()
             assert [message async for message in late] == [b"a", b"b"]
             await quiet()
@@ -193,7 +193,7 @@ def test_unavailable_alone_makes_a_connection_unattractive(
 # ---- who gets a slot ----------------------------------------------------------------------------
 
 
-def test_a_newcomer_does_not_overtake_the_line(server: GrpcServer) -> None:
+def test_a_newcomer_does_not_overtake_the_queue(server: GrpcServer) -> None:
     """Even one that comes at the very moment when a slot is free."""
     sent: list[str] = []
 
@@ -222,7 +222,7 @@ def test_a_newcomer_does_not_overtake_the_line(server: GrpcServer) -> None:
     assert sent == ["first", "second"]
 
 
-def test_after_a_line_calls_are_begun_at_once_again(server: GrpcServer) -> None:
+def test_after_a_queue_calls_are_begun_at_once_again(server: GrpcServer) -> None:
     async def main() -> None:
         async with fg.aio_shared(server.target, **ONE_SLOT) as channel:
             async with occupied(channel) as free:
@@ -231,7 +231,7 @@ def test_after_a_line_calls_are_begun_at_once_again(server: GrpcServer) -> None:
                 assert await call == b"x"
             await quiet()
             call = say(channel)(b"y")
-            assert (in_use(), in_line()) == (1, 0)
+            assert (in_use(), in_queue()) == (1, 0)
             assert isinstance(call, grpc.aio._call.UnaryUnaryCall)  # grpc's own, none of ours
             assert await call == b"y"
 

@@ -17,9 +17,9 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 import fastpool.grpc as fg  # noqa: E402
-from integration.grpc.aio_channels import ONE_SLOT, count, in_line, in_use, say, turns, waiting  # noqa: E402
+from integration.grpc.aio_channels import ONE_SLOT, count, in_queue, in_use, say, turns, waiting  # noqa: E402
 from integration.grpc.server import GrpcServer  # noqa: E402
-from support.helpers import Crew  # noqa: E402
+from support.helpers import ThreadRunner  # noqa: E402
 from support.loops import KINDS, eventually, run_in  # noqa: E402
 
 pytestmark = pytest.mark.process
@@ -72,7 +72,7 @@ def test_one_loop_after_the_other(server: GrpcServer) -> None:
 
 
 @pytest.mark.timeout(270)
-def test_loops_beside_each_other(server: GrpcServer, crew: Crew) -> None:
+def test_loops_beside_each_other(server: GrpcServer, runner: ThreadRunner) -> None:
     """Each has connections of its own, and slots of its own."""
     loops, all_hold, all_seen = 3, threading.Barrier(4), threading.Barrier(4)
     channel = fg.aio_shared(server.target, **ONE_SLOT)
@@ -93,7 +93,7 @@ def test_loops_beside_each_other(server: GrpcServer, crew: Crew) -> None:
             raise
 
     try:
-        running = crew.together(loops, lambda i: run_in(KINDS[i % 2], main(), LONG))
+        running = runner.together(loops, lambda i: run_in(KINDS[i % 2], main(), LONG))
         all_hold.wait(LONG)
         assert in_use() == loops
         all_seen.wait(LONG)
@@ -139,11 +139,11 @@ def test_calls_of_a_dead_loop_hold_nothing_up(server: GrpcServer) -> None:
         left.append(count(channel)(b"..."))
         await left[0].read()
         left.append(say(channel)(b"x"))
-        await eventually(lambda: in_line() == 1)
+        await eventually(lambda: in_queue() == 1)
 
     async def go_on() -> None:
         assert await say(channel)(b"y", timeout=10) == b"y"
-        assert (in_use(), in_line()) == (0, 0)
+        assert (in_use(), in_queue()) == (0, 0)
         await channel.close(grace=30)
 
     loop = asyncio.SelectorEventLoop()
@@ -188,7 +188,7 @@ def test_close_with_a_grace(server: GrpcServer, on_loop: Callable[..., Any]) -> 
         channel = fg.aio_shared(server.target, **ONE_SLOT)
         method = say(channel, "Wait")
         calls = [method(b"100") for _ in range(3)]  # one after the other
-        await eventually(lambda: server.counts().running == 1 and in_line() == 2)
+        await eventually(lambda: server.counts().running == 1 and in_queue() == 2)
         closing = asyncio.ensure_future(channel.close(grace=30))
         await asyncio.sleep(0)
         with pytest.raises(grpc.aio.UsageError):
@@ -258,11 +258,11 @@ def test_a_grace_lasts_as_long_as_it_was_given(server: GrpcServer) -> None:
         assert stream.cancelled()
         await closing
 
-    with asyncio.Runner(loop_factory=Jumping) as runner:
-        runner.run(main())
+    with asyncio.Runner(loop_factory=Jumping) as asyncio_runner:
+        asyncio_runner.run(main())
 
 
-def test_close_from_another_loop(server: GrpcServer, crew: Crew) -> None:
+def test_close_from_another_loop(server: GrpcServer, runner: ThreadRunner) -> None:
     channel = fg.aio_shared(server.target, **ONE_SLOT)
     running, closed = threading.Event(), threading.Event()
     ends: list[str] = []
@@ -281,9 +281,9 @@ def test_close_from_another_loop(server: GrpcServer, crew: Crew) -> None:
         ends.append("close")
         closed.set()
 
-    crew.start(run_in, "asyncio", work())
+    runner.start(run_in, "asyncio", work())
     run_in("asyncio", close_it())
-    crew.finish()
+    runner.finish()
     assert sorted(ends) == ["call", "call", "close"]
 
 

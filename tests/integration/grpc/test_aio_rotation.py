@@ -26,7 +26,7 @@ from integration.grpc.aio_channels import (  # noqa: E402
 )
 from integration.grpc.server import GrpcServer  # noqa: E402
 from support import helpers as in_thread  # noqa: E402
-from support.helpers import Crew  # noqa: E402
+from support.helpers import ThreadRunner  # noqa: E402
 from support.loops import KINDS, eventually, run_in  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
@@ -50,9 +50,9 @@ def test_rotation_by_age(on_loop: Callable[..., Any]) -> None:
 
         async with fg.aio_shared(server.target, max_age=0.2) as channel:
             pour = count(channel, "Pour")
-            crew = [work(lambda: say(channel, "Wait")(b"10")) for _ in range(4)]
-            crew += [work(lambda: all_of(pour(b"20 10 20"))) for _ in range(2)]
-            working = asyncio.gather(*crew)
+            runner = [work(lambda: say(channel, "Wait")(b"10")) for _ in range(4)]
+            runner += [work(lambda: all_of(pour(b"20 10 20"))) for _ in range(2)]
+            working = asyncio.gather(*runner)
             while server.counts().peers < 4:
                 await asyncio.sleep(0.02)
             over = True
@@ -182,7 +182,7 @@ EXPECTED = (grpc.RpcError, TimeoutError, asyncio.InvalidStateError)
 
 
 @pytest.mark.timeout(300)
-def test_no_slot_is_lost(crew: Crew) -> None:
+def test_no_slot_is_lost(runner: ThreadRunner) -> None:
     """Random calls from two loops while the server dies now and then: all comes back, and after it
     all slots can be used at once."""
     slots: Any = {"connections": (1, 3), "streams_per_connection": 4, "max_queue": 20}
@@ -225,7 +225,9 @@ def test_no_slot_is_lost(crew: Crew) -> None:
             raise
 
     with GrpcServer() as server:
-        working = [crew.start(run_in, KINDS[i], work(server.target, i), 2 * LONG) for i in range(2)]
+        working = [
+            runner.start(run_in, KINDS[i], work(server.target, i), 2 * LONG) for i in range(2)
+        ]
 
         def more_answers() -> None:
             """Of both loops, whatever became of the connections that they had."""
@@ -248,5 +250,5 @@ def test_no_slot_is_lost(crew: Crew) -> None:
             over.set()
         for _ in range(3):
             barrier.wait(LONG)
-        crew.finish(LONG)
+        runner.finish(LONG)
     assert fg.stats() == ()

@@ -17,7 +17,7 @@ from integration.grpc.aio_channels import (  # noqa: E402
     ONE_SLOT,
     chat,
     count,
-    in_line,
+    in_queue,
     in_use,
     join,
     occupied,
@@ -188,22 +188,22 @@ def test_a_done_callback_does_not_keep_a_stream_alive(using: Callable[..., Any])
     assert len(told) == 1 and told[0].cancelled()
 
 
-def test_streams_that_are_dropped_in_line(using: Callable[..., Any]) -> None:
+def test_streams_that_are_dropped_in_queue(using: Callable[..., Any]) -> None:
     async def main(channel: Any) -> None:
         async with occupied(channel):
             stream = await waiting(count(channel)(b"..."))
             del stream
-            await eventually(lambda: in_line() == 0)
+            await eventually(lambda: in_queue() == 0)
 
             async def look() -> None:
                 async for _ in count(channel)(b"..."):
                     pass
 
             task = asyncio.ensure_future(look())
-            await eventually(lambda: in_line() == 1)
+            await eventually(lambda: in_queue() == 1)
             task.cancel()
             await asyncio.wait([task])
-            await eventually(lambda: in_line() == 0)
+            await eventually(lambda: in_queue() == 0)
 
     using(main)
 

@@ -345,7 +345,7 @@ def test_compression_and_options(using: Callable[..., Any]) -> None:
     using(main, options=options, compression=grpc.Compression.Gzip)
 
 
-def test_bulk_has_a_lane_of_its_own(server: GrpcServer, on_loop: Callable[..., Any]) -> None:
+def test_bulk_has_connections_of_its_own(server: GrpcServer, on_loop: Callable[..., Any]) -> None:
     async def main(target: str) -> None:
         more: Any = {**ONE_SLOT, "bulk": [f"/{SERVICE}/Count"]}
         async with fg.aio_shared(target, **more) as channel:

@@ -20,7 +20,7 @@ from integration.grpc.aio_channels import (  # noqa: E402
     all_of,
     chat,
     count,
-    in_line,
+    in_queue,
     in_use,
     join,
     occupied,
@@ -68,7 +68,7 @@ def using(server: GrpcServer, on_loop: Callable[..., Any]) -> Callable[..., Any]
 # ---- how a wait ends ----------------------------------------------------------------------------
 
 
-def test_a_deadline_that_passes_in_line(using: Callable[..., Any], script: ScriptServer) -> None:
+def test_a_deadline_that_passes_in_queue(using: Callable[..., Any], script: ScriptServer) -> None:
     """The error is grpc's own kind, marked local, and the server never hears of the call."""
 
     async def main(channel: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_deadline_that_passes_in_line(using: Callable[..., Any], script: Scrip
         assert call.done() and not call.cancelled() and told == [call]
         copy = pickle.loads(pickle.dumps(error))
         assert (copy.code(), copy.details(), copy.local) == (error.code(), error.details(), True)
-        assert in_use() == 1 and in_line() == 0
+        assert in_use() == 1 and in_queue() == 0
         stream.cancel()
         assert await channel.unary_unary(f"/{SCRIPT}/Say")(b"OK OK") == b"OK 1"
         assert script.seen[b"OK"] == 0
@@ -137,14 +137,14 @@ def test_max_queue(using: Callable[..., Any]) -> None:
                     await (call if send in (say, join) else all_of(call))
                 error: Any = caught.value
                 assert error.local and error.code() is await call.code() is CODE.RESOURCE_EXHAUSTED
-            assert in_line() == 2
+            assert in_queue() == 2
             free()
             assert [await first, await second] == [b"1", b"2"]
 
     using(main, max_queue=2)
 
 
-def test_calls_for_whom_connections_are_opened_are_not_in_line(server: GrpcServer) -> None:
+def test_calls_for_whom_connections_are_opened_are_not_in_queue(server: GrpcServer) -> None:
     """As many as there will be slots for go through; more than that are too many."""
 
     async def main() -> None:
@@ -239,7 +239,7 @@ def test_a_cancelled_waiter_passes_its_slot_on(using: Callable[..., Any]) -> Non
     using(main)
 
 
-def test_a_waiter_cancelled_before_it_is_in_line(using: Callable[..., Any]) -> None:
+def test_a_waiter_cancelled_before_it_is_in_queue(using: Callable[..., Any]) -> None:
     async def main(channel: Any) -> None:
         async with occupied(channel):
             call = say(channel)(b"x")
@@ -247,7 +247,7 @@ def test_a_waiter_cancelled_before_it_is_in_line(using: Callable[..., Any]) -> N
             assert await call.code() is CODE.CANCELLED
             assert call.cancelled()
             await turns()
-            assert in_line() == 0
+            assert in_queue() == 0
 
     using(main)
 
@@ -306,7 +306,7 @@ def test_a_burst_opens_connections_up_to_the_most(on_loop: Callable[..., Any]) -
         async with fg.aio_shared(server.target, **options) as channel:
             streams = [count(channel)(b"...") for _ in range(40)]
             await eventually(lambda: in_use() == 12)
-            assert in_line() == 28
+            assert in_queue() == 28
             for stream in streams:
                 assert await stream.read() == b"first"
                 assert in_use() <= 12
@@ -321,7 +321,7 @@ def test_a_burst_opens_connections_up_to_the_most(on_loop: Callable[..., Any]) -
 
 
 @pytest.mark.parametrize(("waiting", "more"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
-def test_as_many_connections_are_opened_as_those_in_line_need(
+def test_as_many_connections_are_opened_as_those_in_queue_need(
     server: GrpcServer, waiting: int, more: int
 ) -> None:
     """One for every four that wait, where a connection carries four; not one for each of them."""
@@ -334,7 +334,7 @@ def test_as_many_connections_are_opened_as_those_in_line_need(
                 await stream.read()
             assert fg.stats()[0].connections == 1
             streams += [count(channel)(b"...") for _ in range(waiting)]
-            assert in_line() == waiting
+            assert in_queue() == waiting
             for stream in streams[4:]:
                 assert await stream.read() == b"first"
             assert fg.stats()[0].connections == 1 + more
@@ -345,10 +345,10 @@ def test_as_many_connections_are_opened_as_those_in_line_need(
     run_in("asyncio", main())
 
 
-def test_no_cap_no_line(using: Callable[..., Any]) -> None:
+def test_no_cap_no_queue(using: Callable[..., Any]) -> None:
     async def main(channel: Any) -> None:
         calls = [say(channel, "Wait")(b"1") for _ in range(200)]
-        assert in_use() == 200 and in_line() == 0  # none ends before the loop goes on
+        assert in_use() == 200 and in_queue() == 0  # none ends before the loop goes on
         await asyncio.gather(*calls)
 
     using(main, streams_per_connection=None)

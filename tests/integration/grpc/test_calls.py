@@ -14,7 +14,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 from fastpool.grpc import aio_shared, shared, stats  # noqa: E402
 from fastpool.grpc._sync.connection import Method  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
-from support.helpers import Crew, eventually  # noqa: E402
+from support.helpers import ThreadRunner, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
 
@@ -367,7 +367,7 @@ def test_serializers_that_cannot_be_hashed(echo: GrpcServer) -> None:
 
 
 def test_methods_come_and_go_among_threads(
-    echo: GrpcServer, crew: Crew, fast_switching: None
+    echo: GrpcServer, runner: ThreadRunner, fast_switching: None
 ) -> None:
     """A number that is free goes to another method; no call ever reaches the wrong one."""
     with shared(echo.target, connections=(1, 3), streams_per_connection=2) as channel:
@@ -379,6 +379,6 @@ def test_methods_come_and_go_among_threads(
                 assert stub(b"", timeout=30) == mark
             return index
 
-        workers = crew.together(6, work)
+        workers = runner.together(6, work)
         assert [each.result() for each in workers] == list(range(6))
         assert len(channel._live().methods.all) <= 12

@@ -19,7 +19,7 @@ from fastpool.grpc import (  # noqa: E402
     wait_ready,
 )
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
-from support.helpers import Crew, eventually  # noqa: E402
+from support.helpers import ThreadRunner, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
 
@@ -258,7 +258,7 @@ def test_subscribers_are_told_of_the_new_one(server: GrpcServer) -> None:
 
 
 def test_close_with_grace_waits_for_calls_and_refuses_new_ones(
-    server: GrpcServer, crew: Crew
+    server: GrpcServer, runner: ThreadRunner
 ) -> None:
     """And is over with them, long before the grace is."""
     channel, go_on = shared(server.target), threading.Event()
@@ -269,9 +269,9 @@ def test_close_with_grace_waits_for_calls_and_refuses_new_ones(
         yield b"b"
 
     join = channel.stream_unary(path("Join"))
-    future, other = join.future(requests(), timeout=60), crew.start(join, requests(), 60)
+    future, other = join.future(requests(), timeout=60), runner.start(join, requests(), 60)
     eventually(lambda: server.counts().running == 2)
-    closing = crew.start(channel.close, 3600)
+    closing = runner.start(channel.close, 3600)
     eventually(lambda: channel.closed)
     with pytest.raises(ValueError, match="closed channel"):
         join(iter([b"x"]))
@@ -293,11 +293,11 @@ def test_what_outlives_the_grace_is_cancelled(server: GrpcServer) -> None:
         assert caught.value.code() is grpc.StatusCode.CANCELLED
 
 
-def test_many_threads_close_one_handle_once(server: GrpcServer, crew: Crew) -> None:
+def test_many_threads_close_one_handle_once(server: GrpcServer, runner: ThreadRunner) -> None:
     channel = shared(server.target)
     held = streams(channel, 1)
-    crew.together(4, lambda _: channel.close(0.05))
-    crew.finish()
+    runner.together(4, lambda _: channel.close(0.05))
+    runner.finish()
     with pytest.raises(grpc.RpcError):
         next(held[0])
     assert stats() == ()

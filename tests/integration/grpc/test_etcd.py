@@ -16,7 +16,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 from bench.grpc.server import established  # noqa: E402
 from fastpool.grpc import ChannelStats, shared, stats  # noqa: E402
 from integration.grpc.etcd_server import Etcd, Stubs  # noqa: E402
-from support.helpers import Crew, eventually  # noqa: E402
+from support.helpers import ThreadRunner, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.servers, pytest.mark.once]
 
@@ -64,7 +64,7 @@ def changes(call: Any, number: int) -> list[tuple[int, bytes, bytes]]:
 
 
 def test_threads_put_get_and_delete_over_one_connection(
-    etcd: Etcd, etcd_stubs: Stubs, crew: Crew
+    etcd: Etcd, etcd_stubs: Stubs, runner: ThreadRunner
 ) -> None:
     pb = etcd_stubs.messages
 
@@ -77,8 +77,8 @@ def test_threads_put_get_and_delete_over_one_connection(
             assert (found.key, found.value, found.version) == (key, value, 1)
 
     with shared(etcd.target) as channel:
-        crew.together(16, use)
-        crew.finish()
+        runner.together(16, use)
+        runner.finish()
         kv = etcd_stubs.kv(channel)
         everything = {"key": b"key/", "range_end": b"key0"}
         count = pb.RangeRequest(**everything, count_only=True)
@@ -133,8 +133,8 @@ def test_a_watch_holds_its_slot_until_its_end(etcd: Etcd, etcd_stubs: Stubs) -> 
         eventually(lambda: seen(etcd.target).in_use == 0)
 
 
-def test_watches_fill_the_slots_and_the_next_call_waits_in_line(
-    etcd: Etcd, etcd_stubs: Stubs, crew: Crew
+def test_watches_fill_the_slots_and_the_next_call_waits_in_queue(
+    etcd: Etcd, etcd_stubs: Stubs, runner: ThreadRunner
 ) -> None:
     pb = etcd_stubs.messages
     with shared(etcd.target, connections=(1, 2), streams_per_connection=2) as channel:
@@ -146,7 +146,7 @@ def test_watches_fill_the_slots_and_the_next_call_waits_in_line(
             put(pb.PutRequest(key=b"w/x", value=b"never sent"), timeout=0.2)
         assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
-        later = crew.start(lambda: put(pb.PutRequest(key=b"w/y", value=b"y"), timeout=TIMEOUT))
+        later = runner.start(lambda: put(pb.PutRequest(key=b"w/y", value=b"y"), timeout=TIMEOUT))
         eventually(lambda: seen(etcd.target).waiting == 1)
         (requests, call), *others = watches
         call.cancel()
@@ -195,7 +195,7 @@ def test_a_lease_is_kept_alive_over_one_stream(etcd: Etcd, etcd_stubs: Stubs) ->
 
 
 def test_etcd_is_killed_and_comes_back_under_load(
-    etcd: Etcd, etcd_stubs: Stubs, crew: Crew
+    etcd: Etcd, etcd_stubs: Stubs, runner: ThreadRunner
 ) -> None:
     """No call that waits for the connection and begins after its return fails; what was answered
     is still there; a watch that was cut says so; and no slot is lost by any of it."""
@@ -224,7 +224,7 @@ def test_etcd_is_killed_and_comes_back_under_load(
             wanted = len(acknowledged) + more
             eventually(lambda: len(acknowledged) >= wanted)
 
-        crew.together(12, write)
+        runner.together(12, write)
         requests, call = watch(etcd_stubs, channel, b"elsewhere")
         written(100)
         etcd.kill()
@@ -236,7 +236,7 @@ def test_etcd_is_killed_and_comes_back_under_load(
         back = time.monotonic()
         written(100)
         stop.set()
-        crew.finish()
+        runner.finish()
 
         assert {code for _, _, code in failures} <= {grpc.StatusCode.UNAVAILABLE}
         assert [begun for _, begun, _ in failures if begun >= back] == []

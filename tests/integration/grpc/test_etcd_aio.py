@@ -108,7 +108,7 @@ def test_a_watch_holds_its_slot_until_its_end(etcd: Etcd, etcd_stubs: Stubs, usi
     using(main, connections=1, streams_per_connection=2)
 
 
-def test_watches_fill_the_slots_and_the_next_call_waits_in_line(
+def test_watches_fill_the_slots_and_the_next_call_waits_in_queue(
     etcd: Etcd, etcd_stubs: Stubs, using: Using
 ) -> None:
     pb = etcd_stubs.messages

@@ -53,7 +53,7 @@ def pool_of(channel: Any) -> Any:
 
 
 @pytest.mark.parametrize(("waiting", "more"), [(4, 1), (8, 2)])
-def test_as_many_are_opened_as_those_in_line_need(
+def test_as_many_are_opened_as_those_in_queue_need(
     server: GrpcServer, waiting: int, more: int
 ) -> None:
     """One for every four that wait, where a connection carries four; not one for each of them. Of

@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: E4
 from fastpool.grpc import aio_shared, shared, stats  # noqa: E402
 from fastpool.grpc._sync.generator_stream import Generated  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
-from support.helpers import Crew, eventually  # noqa: E402
+from support.helpers import ThreadRunner, eventually  # noqa: E402
 
 CODE = grpc.StatusCode
 
@@ -145,7 +145,7 @@ def test_a_generator_ends_as_it_first_did() -> None:
         assert not call.add_callback(lambda: None)  # too late
 
 
-def test_a_generator_that_another_thread_is_in_has_not_ended(crew: Crew) -> None:
+def test_a_generator_that_another_thread_is_in_has_not_ended(runner: ThreadRunner) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
     def messages() -> Iterator[bytes]:
@@ -155,7 +155,7 @@ def test_a_generator_that_another_thread_is_in_has_not_ended(crew: Crew) -> None
 
     call, heard = Generated(messages()), []
     call.add_callback(lambda: heard.append(1))
-    reader = crew.start(next, call)
+    reader = runner.start(next, call)
     assert entered.wait(10)
     with pytest.raises(ValueError):
         next(call)

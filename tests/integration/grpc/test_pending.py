@@ -15,7 +15,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 from fastpool.grpc import LocalError, shared, stats  # noqa: E402
 from fastpool.grpc._sync.pending_call import Pending  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
-from support.helpers import Crew, eventually  # noqa: E402
+from support.helpers import ThreadRunner, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
 
@@ -62,13 +62,13 @@ def scene(echo: GrpcServer) -> Iterator[Scene]:
     assert stats() == ()
 
 
-def in_line(n: int) -> None:
+def in_queue(n: int) -> None:
     eventually(lambda: stats()[0].waiting == n)
 
 
 def test_a_future_begins_at_once_and_ends_when_it_had_its_slot(scene: Scene) -> None:
     future = scene.say.future(b"x", timeout=30)
-    in_line(1)
+    in_queue(1)
     assert not future.done() and future.running() and future.is_active()
     assert not future.cancelled() and not scene.sent and "in line" in repr(future)
     for ask in (future.result, future.exception, future.traceback):
@@ -89,7 +89,7 @@ def test_a_future_begins_at_once_and_ends_when_it_had_its_slot(scene: Scene) -> 
 
 def test_a_stream_begins_at_once_too(scene: Scene) -> None:
     stream = scene.count(b"abc", timeout=30)
-    in_line(1)
+    in_queue(1)
     scene.free()
     assert list(stream) == [b"a", b"b", b"c"]
     assert stream.code() is grpc.StatusCode.OK and stream.details() == ""
@@ -97,20 +97,20 @@ def test_a_stream_begins_at_once_too(scene: Scene) -> None:
     scene.settled()
 
 
-def test_its_deadline_passes_in_line(scene: Scene) -> None:
+def test_its_deadline_passes_in_queue(scene: Scene) -> None:
     future = scene.say.future(b"x", timeout=0.05)
     error = future.exception(30)
     assert isinstance(error, LocalError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert future.done() and future.code() is error.code() and not scene.sent
 
 
-def test_cancelled_in_line_it_is_not_sent(scene: Scene) -> None:
+def test_cancelled_in_queue_it_is_not_sent(scene: Scene) -> None:
     told: list[Any] = []
     future, stream = scene.say.future(b"x", timeout=30), scene.count(b"abc", timeout=30)
     future.add_done_callback(lambda call: told.append(call.code()))
     future.add_done_callback(lambda call: 1 / 0)  # is logged, and hurts nobody
     future.add_callback(lambda: told.append("and another"))
-    in_line(2)
+    in_queue(2)
     assert future.cancel() and stream.cancel()
     assert future.cancelled() and future.done()
     assert told == [grpc.StatusCode.CANCELLED, "and another"]
@@ -151,13 +151,13 @@ def test_cancelled_while_it_is_being_made_it_is_cancelled_where_it_is() -> None:
     assert line[0].cancelled() and line[0].code() is grpc.StatusCode.CANCELLED
 
 
-def test_dropped_in_line_it_is_cancelled_unless_somebody_is_to_be_told(scene: Scene) -> None:
+def test_dropped_in_queue_it_is_cancelled_unless_somebody_is_to_be_told(scene: Scene) -> None:
     heard = threading.Event()
     scene.say.future(b"forgotten", timeout=30)
     scene.count(b"forgotten", timeout=30)
     scene.say.future(b"told", timeout=30).add_done_callback(lambda call: heard.set())
     gc.collect()
-    in_line(1)
+    in_queue(1)
     scene.free()
     assert heard.wait(30)
     scene.settled()
@@ -181,9 +181,9 @@ def test_dropped_after_that_it_calls_back_all_the_same(scene: Scene) -> None:
     assert heard == [b"x"] * 5
 
 
-def test_closed_in_line(scene: Scene) -> None:
+def test_closed_in_queue(scene: Scene) -> None:
     future = scene.say.future(b"x", timeout=30)
-    in_line(1)
+    in_queue(1)
     scene.channel.close()
     assert future.exception(30).code() is grpc.StatusCode.CANCELLED
     assert future.done() and not future.cancelled()  # nobody asked for that, as with grpc's own
@@ -215,7 +215,7 @@ def test_calls_that_begin_others_from_their_callbacks(scene: Scene) -> None:
 
 def test_what_cannot_be_begun_fails_by_itself(scene: Scene) -> None:
     future = scene.say.future(b"x", timeout=30, nonsense=1)
-    in_line(1)
+    in_queue(1)
     scene.free()
     error = future.exception(30)
     assert error.code() is grpc.StatusCode.UNKNOWN and "nonsense" in error.details()
@@ -226,7 +226,7 @@ def test_one_thread_waits_for_all(scene: Scene) -> None:
     before = threading.active_count()
     calls = [scene.say.future(b"x", timeout=60) for _ in range(100)]
     calls += [scene.count(b"", timeout=60) for _ in range(100)]
-    in_line(200)
+    in_queue(200)
     assert threading.active_count() <= before + 4
     scene.free()
     for call in calls:
@@ -234,24 +234,26 @@ def test_one_thread_waits_for_all(scene: Scene) -> None:
     scene.settled()
 
 
-def test_they_are_served_in_the_order_in_which_they_came(scene: Scene, crew: Crew) -> None:
+def test_they_are_served_in_the_order_in_which_they_came(
+    scene: Scene, runner: ThreadRunner
+) -> None:
     """Blocking calls and others."""
     calls = []
     for number in range(3):
         calls.append(scene.say.future(b"%d future" % number, timeout=60))
-        in_line(2 * number + 1)
-        crew.start(scene.say, b"%d blocking" % number, 60)
-        in_line(2 * number + 2)
+        in_queue(2 * number + 1)
+        runner.start(scene.say, b"%d blocking" % number, 60)
+        in_queue(2 * number + 2)
     scene.free()
-    crew.finish()
+    runner.finish()
     assert scene.sent == [
         b"%d %s" % (n, kind) for n in range(3) for kind in (b"future", b"blocking")
     ]
 
 
-def test_in_line_it_has_the_time_that_it_has(scene: Scene) -> None:
+def test_in_queue_it_has_the_time_that_it_has(scene: Scene) -> None:
     future, stream = scene.say.future(b"x", timeout=30), scene.count(b"x")
-    in_line(2)
+    in_queue(2)
     assert 0 < future.time_remaining() <= 30 and stream.time_remaining() is None
     future.cancel(), stream.cancel()
 
@@ -268,21 +270,21 @@ def test_context_variables_are_those_of_the_caller(scene: Scene) -> None:
     say = scene.channel.unary_unary(f"/{SERVICE}/Say", send)
     variable.set("first")
     first = say.future(b"x", timeout=30)
-    in_line(1)
+    in_queue(1)
     variable.set("second")
     second = say.future(b"x", timeout=30)
-    in_line(2)
+    in_queue(2)
     scene.free()
     assert first.result() == second.result() == b"x" and seen == ["first", "second"]
 
 
-def test_a_request_that_cannot_be_sent_is_what_it_is_out_of_line(scene: Scene) -> None:
+def test_a_request_that_cannot_be_sent_is_what_it_is_out_of_queue(scene: Scene) -> None:
     def send(request: bytes) -> bytes:
         raise ValueError("no request")
 
     say = scene.channel.unary_unary(f"/{SERVICE}/Say", send)
     in_it = say.future(b"x", timeout=30)
-    in_line(1)
+    in_queue(1)
     scene.free()
     scene.settled()
     with pytest.raises(grpc.RpcError) as caught:

@@ -13,7 +13,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 from bench.grpc.cases.accounting import CONNECTIONS, EXPECTED, STREAMS, SYNC  # noqa: E402
 from fastpool.grpc import shared, stats  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
-from support.helpers import Crew, eventually  # noqa: E402
+from support.helpers import ThreadRunner, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
 
@@ -29,7 +29,7 @@ def replace(channel: Any, rng: random.Random) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_operations_lose_nothing(
-    crew: Crew, seed: int, caplog: pytest.LogCaptureFixture
+    runner: ThreadRunner, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("CRITICAL", "grpc._channel")  # request iterators that fail are meant to
     limits: dict[str, Any] = {
@@ -52,7 +52,7 @@ def test_random_operations_lose_nothing(
                 made.append(index)
             return index
 
-        workers = crew.together(THREADS, work)
+        workers = runner.together(THREADS, work)
         for death in range(1, DEATHS + 1):
             due = death * OPERATIONS // (DEATHS + 1)
             eventually(lambda due=due: len(made) >= due, LONG)

@@ -22,7 +22,7 @@ import fastpool.grpc as fg  # noqa: E402
 from fastpool import PoolError  # noqa: E402
 from fastpool.grpc import NotReady, SharedChannel, aio_shared, shared, stats, wait_ready  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
-from support.helpers import Crew, eventually  # noqa: E402
+from support.helpers import ThreadRunner, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
 
@@ -79,7 +79,9 @@ def no_connection(server: GrpcServer) -> bool:
 # -- one channel for many ----------------------------------------------------------------------
 
 
-def test_many_handles_and_threads_share_one_connection(server: GrpcServer, crew: Crew) -> None:
+def test_many_handles_and_threads_share_one_connection(
+    server: GrpcServer, runner: ThreadRunner
+) -> None:
     def use(_: int) -> None:
         with shared(server.target) as channel:
             stub = say(channel)
@@ -87,8 +89,8 @@ def test_many_handles_and_threads_share_one_connection(server: GrpcServer, crew:
                 assert stub(b"%d" % number, timeout=10) == b"%d" % number
 
     with shared(server.target) as kept:
-        crew.together(16, use)
-        crew.finish()
+        runner.together(16, use)
+        runner.finish()
         assert say(kept)(b"", timeout=10) == b""
         assert server.counts().peers == 1
         assert references() == [1]
@@ -193,7 +195,7 @@ def test_generated_stubs_pass_their_private_argument(echo: GrpcServer) -> None:
             assert stub(b"x", timeout=10) == "X"
 
 
-def test_stubs_made_by_many_threads_at_once(echo: GrpcServer, crew: Crew) -> None:
+def test_stubs_made_by_many_threads_at_once(echo: GrpcServer, runner: ThreadRunner) -> None:
     """grpc's table of registered methods is not thread-safe by itself."""
     with shared(echo.target) as channel:
 
@@ -202,8 +204,8 @@ def test_stubs_made_by_many_threads_at_once(echo: GrpcServer, crew: Crew) -> Non
             stub = channel.unary_unary(path, _registered_method=True)
             return stub(b"x", timeout=10) if index % 2 else b"x"
 
-        crew.together(24, make)
-        assert crew.finish() == [b"x"] * 24
+        runner.together(24, make)
+        assert runner.finish() == [b"x"] * 24
 
 
 def test_interceptors_and_ready_futures_take_it(echo: GrpcServer) -> None:
@@ -316,13 +318,13 @@ def test_the_last_release_closes_the_connection(server: GrpcServer) -> None:
 
 
 def test_many_threads_that_close_one_handle_release_it_once(
-    echo: GrpcServer, crew: Crew, fast_switching: None
+    echo: GrpcServer, runner: ThreadRunner, fast_switching: None
 ) -> None:
     with shared(echo.target):
         for _ in range(50):
             handle = shared(echo.target)
-            crew.together(4, lambda _, handle=handle: handle.close())
-            crew.finish()
+            runner.together(4, lambda _, handle=handle: handle.close())
+            runner.finish()
             assert references() == [1]
 
 
@@ -369,7 +371,7 @@ def test_a_handle_collected_under_the_registrys_lock_is_counted_later(echo: Grpc
     assert stats() == ()
 
 
-def test_random_sharing_ends_with_nothing_open(server: GrpcServer, crew: Crew) -> None:
+def test_random_sharing_ends_with_nothing_open(server: GrpcServer, runner: ThreadRunner) -> None:
     options = [(), (("grpc.keepalive_time_ms", 60_000),)]
 
     def work(seed: int) -> int:
@@ -389,8 +391,8 @@ def test_random_sharing_ends_with_nothing_open(server: GrpcServer, crew: Crew) -
             handle.close()
         return calls
 
-    crew.together(8, work)
-    assert sum(crew.finish()) > 0
+    runner.together(8, work)
+    assert sum(runner.finish()) > 0
     gc.collect()
     assert stats() == ()
     eventually(lambda: no_connection(server))
@@ -422,22 +424,22 @@ def test_the_error_names_target_and_state(server: GrpcServer) -> None:
     assert (str(copy), copy.states, copy.waited) == (str(error), error.states, error.waited)
 
 
-def test_a_server_that_comes_later_is_waited_for(server: GrpcServer, crew: Crew) -> None:
+def test_a_server_that_comes_later_is_waited_for(server: GrpcServer, runner: ThreadRunner) -> None:
     server.kill()
     # Without this option grpc waits a second before it tries again.
     options = [("grpc.initial_reconnect_backoff_ms", 100)]
     with shared(server.target, options=options) as channel:
         with pytest.raises(NotReady):
             wait_ready(channel, 0.1)
-        waiting = crew.start(wait_ready, channel, 30)
+        waiting = runner.start(wait_ready, channel, 30)
         server.start()
         waiting.result(30)
         assert say(channel)(b"x", timeout=10) == b"x"
 
 
-def test_a_handle_closed_meanwhile_ends_the_wait(crew: Crew) -> None:
+def test_a_handle_closed_meanwhile_ends_the_wait(runner: ThreadRunner) -> None:
     with shared(NOWHERE), shared(NOWHERE) as closing:  # the first keeps the channel itself open
-        waiting = crew.start(wait_ready, closing)
+        waiting = runner.start(wait_ready, closing)
         waiting.parked()
         closing.close()
         with pytest.raises(ValueError, match=CLOSED):
@@ -529,7 +531,7 @@ def test_bad_waits_are_named() -> None:
         SharedChannel("host:1")
 
 
-def test_without_grpcio_one_line_says_what_to_install() -> None:
+def test_without_grpcio_one_queue_says_what_to_install() -> None:
     code = "import sys; sys.modules['grpc'] = None; import fastpool.grpc"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     last = done.stderr.splitlines()[-1]

@@ -16,7 +16,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 from fastpool.grpc import LocalError, shared, stats  # noqa: E402
 from fastpool.grpc._sync import methods  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
-from support.helpers import Crew, eventually  # noqa: E402
+from support.helpers import ThreadRunner, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
 
@@ -100,7 +100,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_deadline_covers_the_line_and_what_expires_is_not_sent(
+def test_a_deadline_covers_the_queue_and_what_expires_is_not_sent(
     echo: GrpcServer, kind: str
 ) -> None:
     with shared(echo.target, **ONE) as channel:
@@ -133,7 +133,7 @@ def test_what_gives_a_future_or_a_stream_gives_one_that_has_failed(echo: GrpcSer
         held.cancel()
 
 
-def test_the_rest_of_the_time_goes_to_the_call(echo: GrpcServer, crew: Crew) -> None:
+def test_the_rest_of_the_time_goes_to_the_call(echo: GrpcServer, runner: ThreadRunner) -> None:
     """It gets what the line has left of it."""
     seen: list[float] = []
 
@@ -153,7 +153,7 @@ def test_the_rest_of_the_time_goes_to_the_call(echo: GrpcServer, crew: Crew) -> 
     with channel:
         for call in (lambda stub: stub(b"x", HOUR), lambda stub: stub(b"x", timeout=HOUR)):
             held = hold(channel)
-            task = crew.start(call, say(channel))
+            task = runner.start(call, say(channel))
             eventually(waiting(1))
             time.sleep(0.05)
             held.cancel()
@@ -182,7 +182,7 @@ def test_a_slot_of_the_last_moment_is_given_back_and_nothing_is_sent(
             assert join(iter([b"x"]), timeout=10) == b"x"
 
 
-def test_those_who_wait_are_served_in_their_order(echo: GrpcServer, crew: Crew) -> None:
+def test_those_who_wait_are_served_in_their_order(echo: GrpcServer, runner: ThreadRunner) -> None:
     order: list[int] = []
     with shared(echo.target, **ONE) as channel:
         held = hold(channel)
@@ -192,7 +192,7 @@ def test_those_who_wait_are_served_in_their_order(echo: GrpcServer, crew: Crew) 
 
         tasks = []
         for number in range(5):
-            tasks.append(crew.start(call, number))
+            tasks.append(runner.start(call, number))
             eventually(waiting(number + 1))
         held.cancel()
         for task in tasks:
@@ -200,10 +200,10 @@ def test_those_who_wait_are_served_in_their_order(echo: GrpcServer, crew: Crew) 
         assert order == [0, 1, 2, 3, 4]
 
 
-def test_a_line_that_is_full_refuses(echo: GrpcServer, crew: Crew) -> None:
+def test_a_queue_that_is_full_refuses(echo: GrpcServer, runner: ThreadRunner) -> None:
     with shared(echo.target, **ONE, max_queue=1) as channel:
         held, sent = hold(channel), Sent()
-        task = crew.start(lambda: say(channel)(b"x", timeout=30))
+        task = runner.start(lambda: say(channel)(b"x", timeout=30))
         eventually(waiting(1))
         with pytest.raises(LocalError, match="line is full: max_queue is 1") as caught:
             say(channel, sent)(b"x", timeout=3600)
@@ -218,7 +218,7 @@ def test_a_line_that_is_full_refuses(echo: GrpcServer, crew: Crew) -> None:
         held.cancel()
 
 
-def test_queue_timeout_bounds_the_line_alone(echo: GrpcServer) -> None:
+def test_queue_timeout_bounds_the_queue_alone(echo: GrpcServer) -> None:
     """RESOURCE_EXHAUSTED, since the call's own deadline has not passed; if it has, that counts."""
     with shared(echo.target, **ONE, queue_timeout=0.05) as channel:
         held = hold(channel)
@@ -245,10 +245,10 @@ def test_timeouts_that_are_over_before_they_begin(echo: GrpcServer) -> None:
         held.cancel()
 
 
-def test_closing_refuses_those_who_wait(echo: GrpcServer, crew: Crew) -> None:
+def test_closing_refuses_those_who_wait(echo: GrpcServer, runner: ThreadRunner) -> None:
     channel = shared(echo.target, **ONE)
     held = hold(channel)
-    tasks = [crew.start(lambda: say(channel)(b"x", timeout=30)) for _ in range(3)]
+    tasks = [runner.start(lambda: say(channel)(b"x", timeout=30)) for _ in range(3)]
     eventually(waiting(3))
     channel.close()
     for task in tasks:
@@ -259,7 +259,7 @@ def test_closing_refuses_those_who_wait(echo: GrpcServer, crew: Crew) -> None:
 
 
 def test_no_caller_is_lost_whatever_becomes_of_the_others(
-    echo: GrpcServer, crew: Crew, fast_switching: None
+    echo: GrpcServer, runner: ThreadRunner, fast_switching: None
 ) -> None:
     """Deadlines that pass in line and in the call, at the same moment as slots come free."""
     with shared(echo.target, connections=(1, 2), streams_per_connection=2) as channel:
@@ -276,7 +276,7 @@ def test_no_caller_is_lost_whatever_becomes_of_the_others(
                     ends["late"] += 1
             return ends
 
-        results = [task.result() for task in crew.together(10, work)]
+        results = [task.result() for task in runner.together(10, work)]
         assert sum(each["ok"] + each["late"] for each in results) == 400
         assert sum(each["late"] for each in results) > 0
         eventually(lambda: (stats()[0].in_use, stats()[0].waiting) == (0, 0))

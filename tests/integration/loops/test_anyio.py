@@ -15,7 +15,7 @@ import pytest
 
 from fastpool import EventLoopWarning, FastPool, PoolClosed, PoolTimeout
 from fastpool.testing import ManualClock
-from support.helpers import PATIENCE, Crew, states, told, works
+from support.helpers import PATIENCE, ThreadRunner, states, told, works
 from support.helpers import eventually as soon
 
 anyio = pytest.importorskip("anyio", reason="anyio is not installed")
@@ -69,7 +69,7 @@ class TestLeases:
         assert pool.stats().uses == 20 and maker.made <= 2
         works(pool, 2)
 
-    def test_a_hit_is_served_in_place(
+    def test_a_hit_is_served_in_slot(
         self, run: Run, accounted: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is idle needs no other loop."""
@@ -140,7 +140,7 @@ class TestLeases:
 
         run(main)
 
-    def test_one_line_with_threads(self, run: Run, accounted: Any, crew: Crew) -> None:
+    def test_one_queue_with_threads(self, run: Run, accounted: Any, runner: ThreadRunner) -> None:
         """Thread, task, thread: first come, first served."""
         pool, _ = accounted(1)
         order: list[str] = []
@@ -157,16 +157,16 @@ class TestLeases:
 
         async def main() -> None:
             async with anyio.create_task_group() as group:
-                crew.start(thread, "first")
+                runner.start(thread, "first")
                 await eventually(lambda: pool.stats().waiting == 1)
                 group.start_soon(task)
                 await eventually(lambda: pool.stats().waiting == 2)
-                crew.start(thread, "last")
+                runner.start(thread, "last")
                 await eventually(lambda: pool.stats().waiting == 3)
                 held.release()
 
         run(main)
-        crew.finish()
+        runner.finish()
         assert order == ["first", "task", "last"]
 
     def test_the_loop_runs_while_hooks_do(self, run: Run, accounted: Any) -> None:
@@ -336,8 +336,8 @@ class TestCancellation:
         async def main() -> Any:
             return contrib._OffloadedCall(pool.aacquire, contrib._give_back)
 
-        errand = run(main)
-        errand.loop.call_soon_threadsafe(errand.begin)
+        offloaded = run(main)
+        offloaded.loop.call_soon_threadsafe(offloaded.begin)
         soon(lambda: maker.made and states(pool) == {"idle": 1})
         assert maker.closed == 0
 
@@ -351,20 +351,20 @@ class TestCancellation:
             undone.append(result)
 
         async def call() -> str:
-            asyncio.get_running_loop().call_soon(errand.give_up)
+            asyncio.get_running_loop().call_soon(offloaded.give_up)
             return "lease"
 
         async def main() -> Any:
             return contrib._OffloadedCall(call, undo)
 
-        errand = run(main)
-        errand.loop.call_soon_threadsafe(errand.begin)
+        offloaded = run(main)
+        offloaded.loop.call_soon_threadsafe(offloaded.begin)
         soon(lambda: undone)
         done = threading.Event()
-        errand.loop.call_soon_threadsafe(done.set)
+        offloaded.loop.call_soon_threadsafe(done.set)
         assert done.wait(PATIENCE) and undone == ["lease"]
 
-    def test_many(self, run: Run, accounted: Any, crew: Crew) -> None:
+    def test_many(self, run: Run, accounted: Any, runner: ThreadRunner) -> None:
         """Cancelled at random, beside threads: nothing is lost, doubled or stuck."""
         pool, maker = accounted(3)
         chance, over = random.Random(5), threading.Event()
@@ -392,10 +392,10 @@ class TestCancellation:
                 for _ in range(10):
                     group.start_soon(task)
 
-        crew.together(2, thread)
+        runner.together(2, thread)
         run(main)
         over.set()
-        crew.finish()
+        runner.finish()
         soon(lambda: pool.stats().waiting == 0 and not pool.stats().leased)
         works(pool, 3)
 

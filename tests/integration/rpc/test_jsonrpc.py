@@ -41,7 +41,7 @@ from integration.rpc.servers import (
     vanishing,
     warmed,
 )
-from support.helpers import Crew, eventually
+from support.helpers import ThreadRunner, eventually
 
 pytest.importorskip("urllib3", reason="urllib3 is not installed")
 pytest.importorskip("httpx", reason="httpx is not installed")
@@ -210,15 +210,17 @@ def test_errors_are_answers(make: Make, server: JsonServer) -> None:
     assert server.accepted == 1
 
 
-def test_many_callers_share_a_few_connections(make: Make, server: JsonServer, crew: Crew) -> None:
+def test_many_callers_share_a_few_connections(
+    make: Make, server: JsonServer, runner: ThreadRunner
+) -> None:
     client = make(server.url, size=4)
 
     def run(thread: int) -> None:
         for number in range(10):
             assert client.call("echo", [thread, number]) == [thread, number]
 
-    crew.together(THREADS, run)
-    crew.finish()
+    runner.together(THREADS, run)
+    runner.finish()
     assert server.answered == THREADS * 10
     created = client.pool.stats().created
     assert created <= 4
@@ -481,10 +483,12 @@ def test_a_server_that_closes_after_each_reply(make: Make) -> None:
 # ---- Sent again, or not -------------------------------------------------------------------------
 
 
-def test_a_server_that_drops_idle_connections(make: Make, server: JsonServer, crew: Crew) -> None:
+def test_a_server_that_drops_idle_connections(
+    make: Make, server: JsonServer, runner: ThreadRunner
+) -> None:
     client = make(server.url, size=4, retry=False)
     for turn in range(3):
-        tasks = crew.together(8, lambda _: client.call("echo", turn))  # noqa: B023
+        tasks = runner.together(8, lambda _: client.call("echo", turn))  # noqa: B023
         assert [task.result() for task in tasks] == [turn] * 8
         # One that is dropped while it is opened is a new one, and not tried again.
         eventually(lambda: client.pool.stats().creating == 0)
@@ -599,7 +603,7 @@ def test_the_deadline_holds_however_slowly_the_reply_drips(make: Make, how: str)
         client.close()
 
 
-def test_the_time_in_line_counts(make: Make, crew: Crew) -> None:
+def test_the_time_in_queue_counts(make: Make, runner: ThreadRunner) -> None:
     asked, go = threading.Event(), threading.Event()
 
     def say(number: int, body: bytes, write: Any) -> None:
@@ -609,7 +613,7 @@ def test_the_time_in_line_counts(make: Make, crew: Crew) -> None:
 
     with serving(ScriptedServer(say)) as server:
         client = make(server.url, size=1)
-        first = crew.start(lambda: client.call("f"))
+        first = runner.start(lambda: client.call("f"))
         assert asked.wait(10)
         with budget(0.05), pytest.raises(PoolTimeout, match="phase: wait"):
             client.call("f")
@@ -631,7 +635,7 @@ def test_a_closed_client_says_so(server: JsonServer) -> None:
 # ---- Of one kind only ---------------------------------------------------------------------------
 
 
-def test_several_addresses_under_one_limit(server: JsonServer, crew: Crew) -> None:
+def test_several_addresses_under_one_limit(server: JsonServer, runner: ThreadRunner) -> None:
     with serving(JsonServer()) as other:
         with jsonrpc(server.url + "/a/", size=2, max_total=3) as client:
             elsewhere, relative = client.at(other.url), client.at("b")
@@ -646,8 +650,8 @@ def test_several_addresses_under_one_limit(server: JsonServer, crew: Crew) -> No
                 for number in range(5):
                     assert (client, elsewhere)[thread % 2].call("echo", number) == number
 
-            crew.together(8, run)
-            crew.finish()
+            runner.together(8, run)
+            runner.finish()
             assert client.pool.stats().open <= 3
             assert max(server.most, other.most) <= 2
 
@@ -674,13 +678,13 @@ class OverUnix(JsonServer):
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
-def test_over_a_unix_socket(make: Make, tmp_path: Path, crew: Crew) -> None:
+def test_over_a_unix_socket(make: Make, tmp_path: Path, runner: ThreadRunner) -> None:
     """The address says what is asked for there; its host is sent, and not connected to."""
     path = tmp_path / "rpc.socket"
     with serving(OverUnix(path)) as server:
         client = make("http://daemon/rpc", uds=path, size=4)
-        crew.together(THREADS, lambda number: client.call("echo", number))
-        assert sorted(crew.finish()) == list(range(THREADS))
+        runner.together(THREADS, lambda number: client.call("echo", number))
+        assert sorted(runner.finish()) == list(range(THREADS))
         assert len(server.open) <= 4
         assert server.heads[0][0] == "/rpc"
         assert server.heads[0][1]["host"] == "daemon"
@@ -901,7 +905,7 @@ def test_one_client_for_several_event_loops(server: JsonServer) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # loops that have ended
 @pytest.mark.parametrize("size", [2, 4])
 def test_loops_that_come_and_go_never_have_more_connections(
-    server: JsonServer, crew: Crew, size: int
+    server: JsonServer, runner: ThreadRunner, size: int
 ) -> None:
     """At the server: those of loops that have ended, and those that were being closed as their loop
     ended, are gone before others are opened in their place."""
@@ -914,8 +918,8 @@ def test_loops_that_come_and_go_never_have_more_connections(
         for turn in range(30):
             asyncio.run(main((1, 2, 5)[(seed + turn) % 3]))
 
-    crew.together(4, come_and_go)
-    crew.finish()
+    runner.together(4, come_and_go)
+    runner.finish()
     assert server.answered == 4 * 10 * (1 + 2 + 5)
     assert server.most <= size
     asyncio.run(client.aclose())
@@ -931,7 +935,7 @@ def test_loops_that_come_and_go_never_have_more_connections(
         ("httpx", "aio_xmlrpc", "aio_jsonrpc and aio_xmlrpc need httpx"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(
+def test_what_is_missing_is_said_in_one_queue(
     monkeypatch: pytest.MonkeyPatch, module: str, name: str, said: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

@@ -17,7 +17,7 @@ import pytest
 from fastpool.calls import budget
 from fastpool.rpc import RpcError, xmlrpc
 from integration.rpc.servers import ScriptedServer, http, serving
-from support.helpers import Crew, eventually
+from support.helpers import ThreadRunner, eventually
 
 THREADS, CALLS = 16, 25
 EXPECTED = (OSError, HTTPException, Error, ExpatError, RpcError)
@@ -65,7 +65,7 @@ def json_reply(body: bytes) -> bytes:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", ["xmlrpc", "jsonrpc"])
-def test_threads(kind: str, seed: int, crew: Crew) -> None:
+def test_threads(kind: str, seed: int, runner: ThreadRunner) -> None:
     trouble = Trouble(seed, xml_reply if kind == "xmlrpc" else json_reply)
     with serving(ScriptedServer(trouble)) as server:
         if kind == "xmlrpc":
@@ -89,8 +89,8 @@ def test_threads(kind: str, seed: int, crew: Crew) -> None:
                     pass
             return answered
 
-        crew.together(THREADS, run)
-        assert sum(crew.finish()) > THREADS * CALLS / 4
+        runner.together(THREADS, run)
+        assert sum(runner.finish()) > THREADS * CALLS / 4
         trouble.over.set()
         assert server.most <= 4
         assert pool.stats().leased == 0

@@ -22,7 +22,7 @@ from fastpool.calls import budget
 from fastpool.rpc import Wire, _deadline, sockets
 from fastpool.rpc._deadline import Deadline
 from integration.rpc.servers import TcpServer, TlsServer, UnixServer, Upper, ask, port_of, serving
-from support.helpers import Crew, eventually
+from support.helpers import ThreadRunner, eventually
 
 UNIX = hasattr(socket, "AF_UNIX")
 
@@ -56,7 +56,7 @@ def of(server: Any, **options: Any) -> Any:
     return sockets(("127.0.0.1", port_of(server)), **options)
 
 
-def test_threads_share_a_few_connections(kind: Any, crew: Crew) -> None:
+def test_threads_share_a_few_connections(kind: Any, runner: ThreadRunner) -> None:
     server, address, how = kind
     with sockets(address, size=4, **how) as pool:
 
@@ -65,8 +65,8 @@ def test_threads_share_a_few_connections(kind: Any, crew: Crew) -> None:
                 with pool.lease() as connection:
                     assert ask(connection, f"line {number}") == f"LINE {number}"
 
-        crew.together(16, turns)
-        crew.finish()
+        runner.together(16, turns)
+        runner.finish()
         assert server.answered == 400
         created = pool.pool.stats().created
         assert created <= 4
@@ -260,7 +260,7 @@ def test_each_read_has_only_what_is_left(tcp: Any) -> None:
         assert left == sorted(left, reverse=True) and len({*left}) == 4
 
 
-def test_the_wait_in_line_is_part_of_the_time(mute: Any, crew: Crew) -> None:
+def test_the_wait_in_queue_is_part_of_the_time(mute: Any, runner: ThreadRunner) -> None:
     with of(mute, size=1, timeout=0.3) as pool:
         held = pool.pool.acquire()
         began = time.monotonic()
@@ -270,7 +270,7 @@ def test_the_wait_in_line_is_part_of_the_time(mute: Any, crew: Crew) -> None:
             time.sleep(0.1)
             held.release()
 
-        crew.start(let_go)
+        runner.start(let_go)
         with pytest.raises(TimeoutError):
             with pool.lease() as connection:
                 assert connection.gettimeout() < 0.25
@@ -392,7 +392,7 @@ def test_files_are_for_reading_bytes(tcp: Any) -> None:
 # ---- Connecting, closing ------------------------------------------------------------------------
 
 
-def test_connecting_fails_as_the_socket_does(crew: Crew) -> None:
+def test_connecting_fails_as_the_socket_does(runner: ThreadRunner) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with sockets(nobody.getsockname(), size=2) as pool:

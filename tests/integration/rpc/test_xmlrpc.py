@@ -45,7 +45,7 @@ from integration.rpc.servers import (
     port_of,
     serving,
 )
-from support.helpers import LIMIT, Crew, eventually
+from support.helpers import LIMIT, ThreadRunner, eventually
 
 THREADS = 32
 
@@ -68,7 +68,7 @@ class Impatient(Transport):
         return connection
 
 
-def failures(proxy: Any, crew: Crew, calls: int) -> int:
+def failures(proxy: Any, runner: ThreadRunner, calls: int) -> int:
     """How many of the calls of 32 threads fail or bring somebody else's answer."""
 
     def run(thread: int) -> int:
@@ -80,13 +80,13 @@ def failures(proxy: Any, crew: Crew, calls: int) -> int:
                 failed += 1
         return failed
 
-    tasks = crew.together(THREADS, run)
+    tasks = runner.together(THREADS, run)
     return sum(task.result(LIMIT / 2) for task in tasks)
 
 
-def test_32_threads_on_one_proxy_see_no_error(server: XmlServer, crew: Crew) -> None:
+def test_32_threads_on_one_proxy_see_no_error(server: XmlServer, runner: ThreadRunner) -> None:
     with xmlrpc(server.url, size=8) as proxy:
-        assert failures(proxy, crew, calls=30) == 0
+        assert failures(proxy, runner, calls=30) == 0
         assert server.answered == THREADS * 30
         created = pool_of(proxy).stats().created
         assert created <= 8
@@ -96,10 +96,10 @@ def test_32_threads_on_one_proxy_see_no_error(server: XmlServer, crew: Crew) -> 
 @pytest.mark.once
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # it loses sockets, too
 def test_32_threads_on_one_proxy_of_the_standard_library_see_mostly_errors(
-    server: XmlServer, crew: Crew
+    server: XmlServer, runner: ThreadRunner
 ) -> None:
     proxy = ServerProxy(server.url, Impatient())
-    failed = failures(proxy, crew, calls=6)
+    failed = failures(proxy, runner, calls=6)
     proxy("close")()
     del proxy
     gc.collect()
@@ -182,7 +182,7 @@ def test_verbose_prints_what_is_said(server: XmlServer, capsys: pytest.CaptureFi
     assert "POST /RPC2" in capsys.readouterr().out
 
 
-def test_over_tls(certificate: tuple[Path, Path], crew: Crew) -> None:
+def test_over_tls(certificate: tuple[Path, Path], runner: ThreadRunner) -> None:
     class Server(XmlServer):
         def get_request(self) -> Any:
             request, address = super().get_request()
@@ -196,7 +196,7 @@ def test_over_tls(certificate: tuple[Path, Path], crew: Crew) -> None:
         url = server.url.replace("http", "https").replace("127.0.0.1", "localhost")
         trust = ssl.create_default_context(cafile=str(certificate[1]))
         with xmlrpc(url, size=2, context=trust) as proxy:
-            assert failures(proxy, crew, calls=2) == 0
+            assert failures(proxy, runner, calls=2) == 0
             assert server.accepted <= 2
             server.drop()
             assert proxy.echo(1) == 1
@@ -204,7 +204,7 @@ def test_over_tls(certificate: tuple[Path, Path], crew: Crew) -> None:
             proxy.echo(1)
 
 
-def test_ones_own_transports(server: XmlServer, crew: Crew) -> None:
+def test_ones_own_transports(server: XmlServer, runner: ThreadRunner) -> None:
     made = []
 
     class Own(Transport):
@@ -215,7 +215,7 @@ def test_ones_own_transports(server: XmlServer, crew: Crew) -> None:
             made.append(self)
 
     with xmlrpc(server.url, size=3, transport=Own) as proxy:
-        assert failures(proxy, crew, calls=2) == 0
+        assert failures(proxy, runner, calls=2) == 0
         assert len(made) == server.accepted <= 3
 
 
@@ -278,14 +278,14 @@ def test_what_cannot_be_marshalled_takes_no_connection(server: XmlServer) -> Non
         assert pool_of(proxy).stats().created == 0
 
 
-def test_a_server_that_closes_after_each_reply(crew: Crew) -> None:
+def test_a_server_that_closes_after_each_reply(runner: ThreadRunner) -> None:
     """HTTP/1.0, the default of the standard library's server."""
 
     class Old(XmlHandler):
         protocol_version = "HTTP/1.0"
 
     with serving(XmlServer(handler=Old)) as server, xmlrpc(server.url, size=2) as proxy:
-        assert failures(proxy, crew, calls=3) == 0
+        assert failures(proxy, runner, calls=3) == 0
         assert server.accepted == server.answered == THREADS * 3
         assert pool_of(proxy).stats().open == 0
 
@@ -393,28 +393,28 @@ def test_ctrl_c_in_mid_reply_closes_the_connection() -> None:
 # ---- Sent again, or not -------------------------------------------------------------------------
 
 
-def test_a_server_that_drops_idle_connections(server: XmlServer, crew: Crew) -> None:
+def test_a_server_that_drops_idle_connections(server: XmlServer, runner: ThreadRunner) -> None:
     with xmlrpc(server.url, size=4, retry=False) as proxy:
         for _ in range(3):
-            assert failures(proxy, crew, calls=2) == 0
+            assert failures(proxy, runner, calls=2) == 0
             server.drop()
         assert server.most <= 4
 
 
-def test_a_server_that_is_restarted(crew: Crew) -> None:
+def test_a_server_that_is_restarted(runner: ThreadRunner) -> None:
     with serving(XmlServer()) as first:
         port = port_of(first)
         proxy = xmlrpc(first.url, size=4)
-        assert failures(proxy, crew, calls=2) == 0
+        assert failures(proxy, runner, calls=2) == 0
     with pytest.raises(ConnectionRefusedError):
         proxy.echo(1)
     with serving(XmlServer(port)) as second:
-        assert failures(proxy, crew, calls=2) == 0
+        assert failures(proxy, runner, calls=2) == 0
         assert second.most <= 4
         proxy("close")()
 
 
-def test_a_server_that_closes_after_each_reply_without_a_word(crew: Crew) -> None:
+def test_a_server_that_closes_after_each_reply_without_a_word(runner: ThreadRunner) -> None:
     """Who waits in line is handed connections that were opened, used and closed meanwhile.  That is
     found out before they are used, or, if they are being closed just then, by the call itself, and
     by the one that is sent in its place."""
@@ -434,8 +434,8 @@ def test_a_server_that_closes_after_each_reply_without_a_word(crew: Crew) -> Non
         return answered
 
     with serving(ScriptedServer(say)) as server, xmlrpc(server.url, size=1) as proxy:
-        crew.together(8, run)
-        assert sum(crew.finish()) > 20
+        runner.together(8, run)
+        assert sum(runner.finish()) > 20
         assert server.most == 1
 
 
@@ -504,7 +504,7 @@ def test_it_is_not_sent_again_if_that_is_not_wanted() -> None:
             assert (server.answered, proxy.echo()) == (2, 2)
 
 
-def test_it_is_not_sent_again_when_its_time_is_over(crew: Crew) -> None:
+def test_it_is_not_sent_again_when_its_time_is_over(runner: ThreadRunner) -> None:
     over = threading.Event()
 
     def say(number: int, body: bytes, write: Any) -> bool:
@@ -544,7 +544,7 @@ def test_the_deadline_holds_however_slowly_the_reply_drips() -> None:
         over.set()
 
 
-def test_the_time_in_line_counts(server: XmlServer) -> None:
+def test_the_time_in_queue_counts(server: XmlServer) -> None:
     with xmlrpc(server.url, size=1) as proxy:
         held = pool_of(proxy).acquire()
         with budget(0.05), pytest.raises(PoolTimeout, match="phase: wait"):
@@ -553,7 +553,7 @@ def test_the_time_in_line_counts(server: XmlServer) -> None:
         assert proxy.echo(1) == 1
 
 
-def test_the_cap_holds_on_the_servers_side(crew: Crew) -> None:
+def test_the_cap_holds_on_the_servers_side(runner: ThreadRunner) -> None:
     """While connections break all the time."""
 
     def say(number: int, body: bytes, write: Any) -> bool:
@@ -569,8 +569,8 @@ def test_the_cap_holds_on_the_servers_side(crew: Crew) -> None:
                 except (ProtocolError, ConnectionError):
                     pass
 
-        crew.together(16, run)
-        crew.finish()
+        runner.together(16, run)
+        runner.finish()
         assert server.accepted > 20
         assert server.most == 3
         assert pool_of(proxy).stats().open <= 3

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.helpers import PATIENCE, Crew
+from support.helpers import PATIENCE, ThreadRunner
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 pytest.importorskip("greenlet", reason="greenlet is not installed")
@@ -156,7 +156,7 @@ def test_one_loop_after_the_other() -> None:
         assert pool.checkedout() == 0
 
 
-def test_a_connection_is_lent_on_its_own_loop_alone(crew: Crew) -> None:
+def test_a_connection_is_lent_on_its_own_loop_alone(runner: ThreadRunner) -> None:
     """Three loops at once, under one limit."""
     driver = Driver()
     pool = AsyncFastQueuePool(driver.connect, pool_size=3, max_overflow=0, timeout=PATIENCE)
@@ -172,8 +172,8 @@ def test_a_connection_is_lent_on_its_own_loop_alone(crew: Crew) -> None:
         await asyncio.wait_for(asyncio.gather(*(borrow() for _ in range(4))), PATIENCE)
         await greenlet_spawn(pool.dispose)
 
-    crew.together(3, lambda index: asyncio.run(main()))
-    crew.finish()
+    runner.together(3, lambda index: asyncio.run(main()))
+    runner.finish()
     assert pool.checkedout() == 0
 
 

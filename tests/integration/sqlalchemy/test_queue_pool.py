@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support.helpers import PATIENCE, Crew, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 
@@ -120,7 +120,7 @@ def test_the_creator_and_events_run_in_the_callers_thread_and_context(kind: Any)
 
 
 @BOTH
-def test_a_hanging_connect_keeps_nobody_else_waiting(kind: Any, crew: Crew) -> None:
+def test_a_hanging_connect_keeps_nobody_else_waiting(kind: Any, runner: ThreadRunner) -> None:
     go_on, driver = threading.Event(), Driver()
 
     def creator() -> Any:
@@ -130,12 +130,12 @@ def test_a_hanging_connect_keeps_nobody_else_waiting(kind: Any, crew: Crew) -> N
 
     main = threading.get_ident()
     pool = kind(creator, pool_size=8, max_overflow=0)
-    hanging = [crew.start(lambda: pool.connect().close()) for _ in range(6)]
+    hanging = [runner.start(lambda: pool.connect().close()) for _ in range(6)]
     for each in hanging:
         each.parked()
     pool.connect().close()
     go_on.set()
-    crew.finish()
+    runner.finish()
 
 
 @BOTH
@@ -231,7 +231,7 @@ def test_dispose_leaves_what_is_lent_alone(kind: Any) -> None:
     engine.dispose()
 
 
-def test_eight_threads_on_four_connections_all_get_turns(crew: Crew) -> None:
+def test_eight_threads_on_four_connections_all_get_turns(runner: ThreadRunner) -> None:
     """QueuePool gives some of them one turn in a whole run."""
     driver, turns, over = Driver(), [0] * 8, threading.Event()
     pool = FastQueuePool(driver.connect, pool_size=4, max_overflow=0, timeout=PATIENCE)
@@ -245,13 +245,13 @@ def test_eight_threads_on_four_connections_all_get_turns(crew: Crew) -> None:
             if turns[index] == 150:
                 over.set()
 
-    crew.together(8, borrow)
-    crew.finish()
+    runner.together(8, borrow)
+    runner.finish()
     assert min(turns) >= 15, turns
     assert len(driver.made) == 4
 
 
-def test_many_threads_keep_to_the_limits(crew: Crew) -> None:
+def test_many_threads_keep_to_the_limits(runner: ThreadRunner) -> None:
     """Never more open than allowed, never more kept than pool_size, no connection for two."""
     driver = Driver()
     pool = FastQueuePool(driver.connect, pool_size=2, max_overflow=3, timeout=PATIENCE)
@@ -269,8 +269,8 @@ def test_many_threads_keep_to_the_limits(crew: Crew) -> None:
             del holders[number]
             connection.close()
 
-    crew.together(9, borrow)
-    crew.finish()
+    runner.together(9, borrow)
+    runner.finish()
     assert max(most) <= 5
     assert pool.checkedout() == 0 and pool.checkedin() <= 3  # two that came back at once
     pool.connect().close()

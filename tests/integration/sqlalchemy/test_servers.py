@@ -19,7 +19,7 @@ import pytest
 
 from bench.measure import NotRun
 from integration.drivers import killed_servers as servers
-from support.helpers import PATIENCE, Crew, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 
@@ -103,7 +103,7 @@ def aat(request: pytest.FixtureRequest, running: Any) -> At:
 # ---- Threads -------------------------------------------------------------------------------------
 
 
-def test_eight_threads_on_four_connections_all_get_turns(at: At, crew: Crew) -> None:
+def test_eight_threads_on_four_connections_all_get_turns(at: At, runner: ThreadRunner) -> None:
     """In each turn a transaction of its own, rolled back at its end."""
     engine, turns, over = at.engine(), [0] * 8, threading.Event()
     for connection in [engine.connect() for _ in range(4)]:  # who opens one has no turn meanwhile
@@ -117,8 +117,8 @@ def test_eight_threads_on_four_connections_all_get_turns(at: At, crew: Crew) -> 
             if turns[index] == 80:
                 over.set()
 
-    crew.together(8, borrow)
-    crew.finish()
+    runner.together(8, borrow)
+    runner.finish()
     assert min(turns) >= 8, turns
     assert engine.pool.fastpool.stats().created == engine.pool.checkedin() == 4
     engine.dispose()
@@ -140,7 +140,7 @@ def test_a_transaction_left_open_goes_to_nobody(at: At) -> None:
 
 
 @pytest.mark.parametrize("pre_ping", [False, True])
-def test_the_server_is_killed_and_back(at: At, crew: Crew, pre_ping: bool) -> None:
+def test_the_server_is_killed_and_back(at: At, runner: ThreadRunner, pre_ping: bool) -> None:
     """Under load: no connection that had failed is lent again, and all threads go on."""
     engine = at.engine(pool_pre_ping=pre_ping)
     failed: set[Any] = set()  # the numbers of connections that the server has cut
@@ -170,13 +170,13 @@ def test_the_server_is_killed_and_back(at: At, crew: Crew, pre_ping: bool) -> No
         record.info["made"] = len(made)
 
     event.listen(engine, "connect", connected)
-    crew.together(8, borrow)
+    runner.together(8, borrow)
     eventually(lambda: engine.pool.fastpool.stats().uses > 100)
     at.restart()
     back.set()
     eventually(lambda: min(done) >= 5, 3 * PATIENCE)
     over.set()
-    crew.finish()
+    runner.finish()
     assert not again, "a dead connection was lent twice"
     assert engine.pool.checkedout() == 0 and engine.pool.checkedin() <= 4
     engine.dispose()

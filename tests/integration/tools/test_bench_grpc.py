@@ -203,7 +203,7 @@ def test_what_is_still_held_is_noticed(
     monkeypatch.setattr(accounting, "counters", lambda target: adapter.Counters(1, 2, 4))
     with Server(streams=accounting.STREAMS) as server:
         with grpc.insecure_channel(server.target) as channel:
-            assert accounting.own_books(server, channel) == 3
+            assert accounting.own_accounts(server, channel) == 3
             channel.unary_unary(f"/{SERVICE}/Say")(b"", timeout=10)
             lost = accounting.unusable(server, channel)  # one connection of four
             assert lost == (accounting.CONNECTIONS - 1) * accounting.STREAMS

@@ -37,7 +37,7 @@ def ended(done: subprocess.CompletedProcess[str], code: int, *words: str) -> Non
 # ---- what is shown -----------------------------------------------------------------------------
 
 
-def test_one_table_names_the_line_that_leaks(program: Program, top: Top) -> None:
+def test_one_table_names_the_queue_that_leaks(program: Program, top: Top) -> None:
     program.tell("turn")
     done = top(program.address, "--once")
     assert (done.returncode, done.stderr) == (0, "")
@@ -56,7 +56,7 @@ def test_one_table_names_the_line_that_leaks(program: Program, top: Top) -> None
     assert lines[-1] == "The line that took a lease is known of pools with leak_after."
 
 
-def test_every_kind_of_pool_has_its_line(program: Program, top: Top) -> None:
+def test_every_kind_of_pool_has_its_queue(program: Program, top: Top) -> None:
     done = top(program.address, "--once")
     cells = {line.split()[0]: line.split()[1:5] for line in done.stdout.splitlines() if line}
     assert cells["servers"] == ["KeyedPool", "2/5", "0", "0"]
@@ -70,7 +70,7 @@ def test_without_a_terminal_it_is_one_table(program: Program, top: Top) -> None:
     assert done.returncode == 0 and done.stdout.count("POOL ") == 1
 
 
-def test_json_is_an_object_a_line(program: Program, top: Top) -> None:
+def test_json_is_an_object_a_queue(program: Program, top: Top) -> None:
     done = top(program.address, "--once", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     rows = {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
@@ -161,7 +161,7 @@ def test_a_wrong_address_is_explained(top: Top, address: str, code: int, words: 
 # ---- being let in ------------------------------------------------------------------------------
 
 
-def test_a_token_comes_from_the_environment_or_the_line(start: Start, top: Top) -> None:
+def test_a_token_comes_from_the_environment_or_the_queue(start: Start, top: Top) -> None:
     program = start("tcp:127.0.0.1:0", "sesame")
     assert top(program.address, FASTPOOL_DEBUG_TOKEN="sesame").returncode == 0
     assert top(program.address, "--token", "sesame").returncode == 0

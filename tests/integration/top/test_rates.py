@@ -11,7 +11,7 @@ from fastpool.cli.top import plain
 from fastpool.cli.top.figures import clean, decimal, shorten, span, sparkline, tail, whole
 from fastpool.cli.top.rates import Row, row_of
 from fastpool.cli.top.watch import WINDOW, Watch
-from support.helpers import Crew
+from support.helpers import ThreadRunner
 
 
 class Clock:
@@ -40,11 +40,11 @@ def row(watch: Watch, name: str) -> Row:
     return found
 
 
-def waited(crew: Crew, pool: Any, times: int) -> None:
+def waited(runner: ThreadRunner, pool: Any, times: int) -> None:
     """So many callers wait for the only resource."""
     for _ in range(times):
         with pool.lease():
-            task = crew.start(lambda: pool.acquire().release())
+            task = runner.start(lambda: pool.acquire().release())
             task.parked()
         task.result()
 
@@ -74,14 +74,16 @@ def test_rates_are_of_the_time_between_two_looks(watch: Watch, clock: Clock) -> 
     assert (seen.timeouts, seen.new_timeouts) == (1, 1)
 
 
-def test_waits_are_of_the_time_between_two_looks(watch: Watch, clock: Clock, crew: Crew) -> None:
+def test_waits_are_of_the_time_between_two_looks(
+    watch: Watch, clock: Clock, runner: ThreadRunner
+) -> None:
     with FastPool(1, factory=object, name="waits") as pool:
         with pool.lease():
             pass
         row(watch, "waits")
         clock.now += 1
         assert row(watch, "waits").wait_p50 is None  # the creation was before
-        waited(crew, pool, 3)
+        waited(runner, pool, 3)
         clock.now += 1
         seen = row(watch, "waits")
         longest = pool.stats().wait_time.longest

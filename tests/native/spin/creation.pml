@@ -1,7 +1,7 @@
 /* Resources opened on demand: callers on their way to the line, tries, and failures that are each
  * told to one of them. Whoever waits while a place is free must have a try under way.
  *
- * Each step is atomic here as it is under the lock in the source; hits and hand-off: line.pml.
+ * Each step is atomic here as it is under the lock in the source; hits and hand-off: waiters.pml.
  *
  * Mutants: NO_COMING   the demand leaves out callers who are on their way
  *          NO_RESTART  the end of a try does not start the next
