@@ -1,8 +1,8 @@
 """The debug socket: one thread that costs the process next to nothing, whoever connects.
 
-Whatever a client does, the thread looks at its sockets at most ``1 / PAUSE`` times a second, reads
-at most ``LONGEST`` bytes of a request, answers one request at a time, and closes who does not read
-or write within ``PATIENCE``.
+Whatever a client does, the thread looks at its sockets at most ``1 / PAUSE`` times a second, rests
+``REST`` times as long as it has computed, reads at most ``LONGEST`` bytes of a request, answers one
+request at a time, and closes who does not read or write within ``PATIENCE``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ __all__ = ["Server", "serve", "serve_by_environment"]
 MOST_CLIENTS = 8
 LONGEST = 4096  # bytes of a request
 PAUSE = 0.02  # seconds between two looks: a wrong client costs this often, and no oftener
+REST = 50  # times as long as it has computed: a fiftieth of a CPU is all that it takes
+LONGEST_REST = 2.0  # seconds: a client waits for some more
 PATIENCE = 10.0  # seconds for a request to end, or an answer to be read
 QUIET = 600.0  # seconds between two requests
 HANDSHAKE = 2.0  # seconds for the token
@@ -104,13 +106,15 @@ class Server:
                 ready = self._selector.select(self._left())
                 if self._over:
                     break
+                begun = time.thread_time()
                 for key, events in ready:
                     if key.fileobj is self._listener:
                         self._accept()
                     elif isinstance(key.data, Client):
                         self._attend(key.data, events)
                 self._dismiss()
-                time.sleep(PAUSE)
+                rest = REST * (time.thread_time() - begun)
+                time.sleep(max(PAUSE, min(rest, LONGEST_REST)))
         self._shut()
 
     def _left(self) -> float | None:

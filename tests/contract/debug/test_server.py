@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,27 @@ def test_who_does_not_read_is_not_waited_for(
         lazy.say(b"{}\n")
         eventually(lambda: len(server._clients) == 1)
         eventually(lambda: not server._clients)
+
+
+def test_it_rests_fifty_times_as_long_as_it_has_computed(
+    address: str, visit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that questions without end about many pools take a fiftieth of a CPU."""
+
+    def think(line: bytes, control: bool) -> bytes:
+        begun = time.thread_time()
+        while time.thread_time() - begun < 0.002:
+            pass
+        return b"{}\n"
+
+    monkeypatch.setattr(_server, "answer", think)
+    with debug.serve(address) as server:
+        visitor = visit(server)
+        visitor.ask(get="pools")
+        begun = time.perf_counter()
+        for _ in range(3):
+            visitor.ask(get="pools")
+        assert time.perf_counter() - begun >= 3 * _server.REST * 0.002 * 0.9
 
 
 def test_more_clients_than_there_may_be_are_turned_away(address: str, visit: Any) -> None:
