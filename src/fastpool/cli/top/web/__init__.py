@@ -87,24 +87,24 @@ class PageServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """One request."""
 
-    server: PageServer
     server_version = "fastpool"
     sys_version = ""
     timeout = 10
 
     def do_GET(self) -> None:
+        page: Any = self.server
         asked = urlsplit(self.path)
         key, _, name = asked.path.removeprefix("/").partition("/")
         host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
-        if host not in HOSTS or not hmac.compare_digest(key.encode(), self.server.key.encode()):
+        if host not in HOSTS or not hmac.compare_digest(key.encode(), page.key.encode()):
             self._reply(404, "text/plain", b"not found: use the address that was printed\n")
         elif name in FILES:
             file, kind = FILES[name]
             self._reply(200, kind, Path(__file__).with_name(file).read_bytes())
         elif name == "pools.json":
-            self._json(self.server.pools())
+            self._json(page.pools())
         elif name == "pool.json" and (number := re.fullmatch(r"id=(\d{1,20})", asked.query)):
-            self._json(self.server.pool(int(number[1])))
+            self._json(page.pool(int(number[1])))
         else:
             self._reply(404, "text/plain", b"not found\n")
 
