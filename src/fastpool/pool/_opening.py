@@ -30,7 +30,9 @@ def open_now(manager: Any, wait: bool, timeout: float | None) -> None:
     manager.options.check_timeout("open", timeout)
     if manager.core.closed:
         raise PoolClosed(manager.name, "open: the pool is closed")
-    if manager.unopened:
-        manager.maintenance.wake_up()
-    if wait and manager.to_keep():
-        manager.warm(manager.to_keep(), timeout, False)
+    try:
+        if wait and manager.to_keep():  # first, so that it hears of what fails
+            manager.warm(manager.to_keep(), timeout, False)
+    finally:
+        if manager.unopened:
+            manager.maintenance.wake_up()
