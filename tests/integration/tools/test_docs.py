@@ -76,7 +76,6 @@ PRINTS = {
     "docs/howto/trio.md": r"10 turns, True True\n10 turns, True True",
     "docs/howto/shared-pool.md": r"search: no slot within 0\.\d+ s .* 2 leases on 1 resources .*",
     "docs/howto/who-holds-it.md": r"fastpool [\s\S]*in report\n[\s\S]*unix:.*\ntcp:127.*",
-    "docs/reference/fastpool.md": r"(<FastPool 'pool-\d'.*>\n?){3}",
     "docs/howto/resource-pool.md": r"db: the caller holds all 1.*\nhalf of the waits were over.*",
 }
 
