@@ -184,8 +184,8 @@ def main() -> None:
                 browser.picture(svg.as_uri(), folder / f"{svg.stem}.png", size, "dark")
             with page(server.address) as url:
                 for shot in wanted:
-                    place = f"{url}#{id(shop['orders'])}" if shot.pool else url
-                    browser.picture(place, folder / f"{shot.name}.png", shot.size, shot.scheme)
+                    address = f"{url}#{id(shop['orders'])}" if shot.pool else url
+                    browser.picture(address, folder / f"{shot.name}.png", shot.size, shot.scheme)
         finally:
             browser.close()
     sys.stdout.flush()

@@ -174,7 +174,8 @@ class TestWhatIsClosed:
             with pool.lease(key):
                 clock.advance(1)
         with pool.lease("d", timeout=PATIENCE):
-            assert pool.stats().keys["a"].closing == pool.stats().keys["b"].closing == 1
+            # on a busy machine the hook may not have been called when its time is over
+            eventually(lambda: [pool.stats().keys[key].closing for key in "ab"] == [1, 1])
         gate.set()
 
     @pytest.mark.parametrize("after, calls", [(0.0, ["hot"] * 2 + ["cold"]), (1e6, ["hot"] * 2)])

@@ -24,10 +24,10 @@ def no_manager(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """From here on the manager of a pool is not to be asked when something comes back."""
 
     def forbid(pool: Any) -> None:
-        def settle(*args: object) -> None:
+        def give_back(*args: object) -> None:
             raise AssertionError("the manager was asked")
 
-        monkeypatch.setattr(manager(pool), "settle", settle)
+        monkeypatch.setattr(manager(pool), "give_back", give_back)
 
     return forbid
 
