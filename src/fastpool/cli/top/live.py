@@ -74,7 +74,7 @@ class TopApp(App[None]):
         """Ask in a thread, so that keys work meanwhile; not while an answer is awaited."""
         if not self._asking and not self.gone:
             self._asking = True
-            self.run_worker(self._look())
+            self.run_worker(self._look)  # no coroutine that is never awaited, at the end
 
     async def _look(self) -> None:
         try:
