@@ -47,7 +47,7 @@ class RecordPool(Pool):
         ``fairness``: "fair" serves who waits in turn, "throughput" lets newcomers in first for a
         millisecond.  ``max_waiting``: more callers than this are refused at once, with
         ``sqlalchemy.exc.TimeoutError``.  ``leak_after``: a connection held for longer, in seconds,
-        is logged once with the stack that took it, and time-outs name who holds what; each checkout
+        is logged once with the stack that took it, and timeouts name who holds what; each checkout
         costs more then.  ValueError or TypeError for an option that cannot be.
         """
         if pool_size and max_overflow < -1:
