@@ -3,7 +3,9 @@
 import json
 import os
 import tempfile
+import warnings
 
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 folder = tempfile.mkdtemp()
 os.environ["XDG_RUNTIME_DIR"] = folder
 os.environ["FASTPOOL_DEBUG_SOCKET"] = "1"

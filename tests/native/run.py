@@ -140,7 +140,7 @@ MUTANTS = [
     Mutant(
         "close: return not swept",
         "core/core.h",
-        "*notify = (gate & (FP_CLOSED | FP_NOTIFY | FP_ASK_PUT)) != 0;",
+        "*notify = (gate & (FP_CLOSED | FP_NOTIFY | FP_ASK_PUT | FP_USED)) != 0;",
         "*notify = 0;",
         ("close",),
     ),

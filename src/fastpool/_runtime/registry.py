@@ -7,7 +7,6 @@ other threads may do it at any moment.
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import count
 from weakref import ref
 
@@ -27,7 +26,7 @@ _entries: dict[int, Callable[[], Any]] = {}  # by age
 def enter(pool: Any) -> None:
     """List a pool from here on, until it is collected."""
     number = _number()
-    _entries[number] = ref(pool, partial(_entries.pop, number))
+    _entries[number] = ref(pool, lambda gone: _entries.pop(number, None))
 
 
 def pools() -> list[Any]:

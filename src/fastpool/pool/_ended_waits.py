@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from .. import _core
 from ..errors import PoolInterrupted
 
@@ -17,6 +15,10 @@ __all__ = ["end_waits"]
 
 def end_waits(act: str, managers: Iterable[Any]) -> None:
     """Raise PoolInterrupted in all who wait in these pools; ``act``: the call that wants it."""
+    text = f"{act}(fail_waiters=True) was called while the caller waited"
     for manager in managers:
-        text = f"{act}(fail_waiters=True) was called while the caller waited"
-        _core.fail_waiters(manager.core, partial(PoolInterrupted, manager.name, text))
+
+        def interrupted(name: str = manager.name) -> PoolInterrupted:
+            return PoolInterrupted(name, text)
+
+        _core.fail_waiters(manager.core, interrupted)

@@ -20,10 +20,8 @@ from ._broken import are_exceptions, evidence, matches_any
 from ._closing import Closing
 from ._configuration import change, configure_core, look_again, readable
 from ._creation import Creator
-from ._ended_waits import end_waits
 from ._health_checks import HealthChecks
 from ._hook_deadlines import HookDeadlines
-from ._idle_checks import check_all, checkable
 from ._lease_tracking import LeaseTracking
 from ._listeners import add, notify_listeners, remove
 from ._maintenance import Maintenance
@@ -513,18 +511,24 @@ class Manager:
 
     def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
         if fail_waiters:
+            from ._ended_waits import end_waits  # seldom wanted, as below
+
             end_waits("flush", [self])
         end = _core.end_unused if idle_only else _core.end_all
         end([(self.core, self.closing.here)], "flushed")
 
     def check_idle(self, on_worker: bool = False) -> int:
         """``on_worker``: for a task."""
+        from ._idle_checks import check_all, checkable
+
         checkable(self)
         return check_all(self, [self])
 
     def suspend(self, fail_waiters: bool = False) -> None:
         self.lock.run(self.core.suspend)  # under which creations are started: none is from here on
         if fail_waiters:
+            from ._ended_waits import end_waits
+
             end_waits("suspend", [self])
 
     def resume(self) -> None:
