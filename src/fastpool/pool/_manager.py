@@ -18,7 +18,6 @@ from .._runtime.threads import ThreadGroup, on_loop
 from ..errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
 from ._broken import are_exceptions, evidence, matches_any
 from ._closing import Closing
-from ._configuration import change, configure_core, look_again, readable
 from ._creation import Creator
 from ._health_checks import HealthChecks
 from ._hook_deadlines import HookDeadlines
@@ -539,12 +538,16 @@ class Manager:
         open_now(self, wait, timeout)
 
     def configure(self, changes: dict[str, Any]) -> None:
+        from ._configuration import change, configure_core, look_again
+
         change(self, changes)
         self.quick_reset = self.new_quick_reset()
         configure_core(self)
         look_again(self)
 
     def readable(self) -> dict[str, Any]:
+        from ._configuration import readable
+
         return readable(self)
 
     def add_listener(self, pool: Any, listener: Any) -> None:
