@@ -348,8 +348,14 @@ def test_a_check_that_cannot_be_looked_at_is_neither_held_nor_failed() -> None:
 def test_the_audit_shows_what_is_wrong_not_what_came_last(echo: Server) -> None:
     pace = Pace(threads=4, rounds=1, warm=0.01, measured=0.03)
     open_ = [Way("w", "w", lambda server: demo_clients.fast_pool(EchoClient, 2, server))]
-    good = compare("t", open_, echo, pace, Said())[0].runs[0].accounts
-    assert good is not None
+
+    def in_order() -> Any:
+        """Accounts that are right: on a busy machine the server may hear of an end too late."""
+        accounts = compare("t", open_, echo, pace, Said())[0].runs[0].accounts
+        assert accounts is not None
+        return accounts if all(check.held for check in audit([accounts])) else None
+
+    good = eventually(in_order)
     assert [check.held for check in audit([good, good])] == [True, True]
     bad = good._replace(idle_server=7, closed_server=1)
     first, second = audit([good, bad, good])
