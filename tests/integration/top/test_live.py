@@ -59,7 +59,7 @@ def screen_text(app: TopApp) -> str:
     return "\n".join(said)
 
 
-def line_of(app: TopApp, name: str) -> list[str]:
+def wait_queue_of(app: TopApp, name: str) -> list[str]:
     """The cells of one pool, or of one holder."""
     for line in screen_text(app).splitlines():
         if line.startswith(f"{name} | "):
@@ -69,12 +69,12 @@ def line_of(app: TopApp, name: str) -> list[str]:
 
 def test_the_screen_names_the_queue_that_leaks(drive: Drive, program: Program) -> None:
     async def play(app: TopApp, pilot: Any) -> None:
-        await until(pilot, lambda: line_of(app, "orders")[2:3] == ["1/3"])
+        await until(pilot, lambda: wait_queue_of(app, "orders")[2:3] == ["1/3"])
         assert isinstance(app.screen, PoolsScreen)
         assert f"process {program.pid}" in screen_text(app)
         assert LEAK in screen_text(app)  # of the pool under the cursor, which is the first
         program.tell("leak")
-        await until(pilot, lambda: line_of(app, "orders")[2:3] == ["2/3"])
+        await until(pilot, lambda: wait_queue_of(app, "orders")[2:3] == ["2/3"])
         await pilot.press("enter")
         await until(pilot, lambda: f"2 of 2 taken at {LEAK}" in shortened(app))
         assert isinstance(app.screen, PoolScreen)
@@ -95,7 +95,7 @@ def shortened(app: TopApp) -> str:
 
 def test_keys_move_enter_opens_and_escape_goes_back(drive: Drive) -> None:
     async def play(app: TopApp, pilot: Any) -> None:
-        await until(pilot, lambda: line_of(app, "memory"))
+        await until(pilot, lambda: wait_queue_of(app, "memory"))
         assert "checkout-7" in screen_text(app)
         await pilot.press("down")
         await until(pilot, lambda: "known of pools with leak_after" in screen_text(app))
@@ -116,11 +116,11 @@ def test_keys_move_enter_opens_and_escape_goes_back(drive: Drive) -> None:
 
 def test_the_last_looks_are_a_queue(drive: Drive, program: Program) -> None:
     async def play(app: TopApp, pilot: Any) -> None:
-        await until(pilot, lambda: line_of(app, "memory"))
+        await until(pilot, lambda: wait_queue_of(app, "memory"))
         program.tell("turn")
-        await until(pilot, lambda: line_of(app, "orders")[10] == "1")  # timeouts
-        await until(pilot, lambda: line_of(app, "orders")[2] == "2/3")
-        assert line_of(app, "orders")[3].endswith("▅")
+        await until(pilot, lambda: wait_queue_of(app, "orders")[10] == "1")  # timeouts
+        await until(pilot, lambda: wait_queue_of(app, "orders")[2] == "2/3")
+        assert wait_queue_of(app, "orders")[3].endswith("▅")
         await pilot.press("enter")
         await until(pilot, lambda: "1 timeouts" in screen_text(app))
         assert "▃" in screen_text(app)
@@ -130,7 +130,7 @@ def test_the_last_looks_are_a_queue(drive: Drive, program: Program) -> None:
 
 def test_the_end_of_the_process_leaves_what_was_seen(drive: Drive, program: Program) -> None:
     async def play(app: TopApp, pilot: Any) -> None:
-        await until(pilot, lambda: line_of(app, "orders"))
+        await until(pilot, lambda: wait_queue_of(app, "orders"))
         program.end()
         await until(pilot, lambda: "has closed the connection; this is" in screen_text(app))
         assert LEAK in screen_text(app)
@@ -147,7 +147,7 @@ def test_names_are_no_markup(process: debug.Connection) -> None:
     async def main(watch: Watch) -> None:
         app = TopApp(watch, interval=0.1)
         async with app.run_test(size=(160, 40)) as pilot:
-            await until(pilot, lambda: line_of(app, "[red]x[/nothing]"))
+            await until(pilot, lambda: wait_queue_of(app, "[red]x[/nothing]"))
             names = [line.split(" | ")[0] for line in screen_text(app).splitlines() if "|" in line]
             here = names.index("[red]x[/nothing]")  # other tests may have left pools
             app.screen.query_one(DataTable).move_cursor(row=here)
