@@ -38,7 +38,7 @@ async def main() -> None:
         answers = await asyncio.gather(*calls)
         (seen,) = stats()
         print(f"{len({*answers})} answers, at most 8 connections: {seen.connections <= 8}")
-        print(f"slots held now: {seen.in_use}, calls in line: {seen.waiting}")
+        print(f"slots held now: {seen.in_use}, calls in the queue: {seen.waiting}")
     await server.stop(None)
 
 

@@ -86,7 +86,7 @@ class Redis:
 def pool_of(path: str, **options: Any) -> FastPool[Redis]:
     """The fields of redigo's Pool, and what they are called here."""
     return FastPool(
-        maxsize=4,  # MaxActive; callers wait in line, as with Wait: true
+        maxsize=4,  # MaxActive; callers wait in the queue, as with Wait: true
         factory=lambda: Redis(path),  # Dial
         max_idle=3,  # MaxIdle
         idle_timeout=240,  # IdleTimeout

@@ -35,7 +35,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 def ask(pool: SocketPool, question: str) -> str:
-    # Five seconds for the wait in line, for connecting, and for every byte of the answer.
+    # Five seconds for the wait in the queue, for connecting, and for every byte of the answer.
     with pool.lease(timeout=5) as connection, connection.makefile("rb") as lines:
         connection.sendall(question.encode() + b"\n")
         return lines.readline().decode().rstrip()

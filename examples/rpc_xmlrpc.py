@@ -38,7 +38,7 @@ def main() -> None:
             except Fault as fault:
                 print(f"fault: {fault.faultString.rpartition(':')[2].strip()}")
 
-            # Two seconds for all that the block calls, waits in line included.
+            # Two seconds for all that the block calls, waits in the queue included.
             with budget(2):
                 calls = MultiCall(proxy)
                 calls.divmod(9, 2)

@@ -63,7 +63,7 @@ def main() -> None:
             futures.append(workers.submit(fetch, size))  # waits once 24 are under way
             now = workers.stats()
             longest = max(longest, now.running + now.queued)
-        for _ in range(100):  # this one is optional: only if there is room
+        for _ in range(100):  # this one is optional: only if there is free capacity
             try:
                 futures.append(workers.try_submit(fetch, 1000))
             except PoolOverloaded:

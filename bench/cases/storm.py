@@ -1,6 +1,6 @@
 """R1: very many waits that time out at one instant, and what is left of the pool's work meanwhile.
 
-Eight resources are held until the instant comes. In front of the line stand 20,000 tasks of one
+Eight resources are held until the instant comes. In front of the queue stand 20,000 tasks of one
 loop, or 1,000 threads, whose time is over then; behind them, on a loop of its own, the borrowers
 that are counted, over the two seconds that follow. What a late waiter still gets, it holds as long
 as they do, and that counts for nobody. R1c is the same storm beside the pool: tasks that time out

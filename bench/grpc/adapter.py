@@ -12,8 +12,8 @@ names.
 | `credentials`, `options`, `compression` | none | as grpcio's own |
 | `connections` | `(1, 8)` | fewest and most connections; an int = as many, always |
 | `streams_per_connection` | 50 | calls at once on one connection; None = no cap |
-| `queue_timeout` | None | seconds a call may wait in line; None = its own deadline |
-| `max_queue` | None | calls in line; one more fails at once |
+| `queue_timeout` | None | seconds a call may wait in the queue; None = its own deadline |
+| `max_queue` | None | calls in the queue; one more fails at once |
 | `bulk` | `()` | names of methods that have a connection to themselves |
 | `shrink_after` | 60.0 | seconds of room to spare after which a connection is given up |
 | `max_age` | None | seconds after which a connection is replaced, jittered |
@@ -21,7 +21,7 @@ names.
 | `close(grace=None)` | | of both channels: seconds that calls which run have |
 
 `fastpool.grpc.stats()` has an entry for each channel, with `target`, `in_use` (slots that calls
-hold), `waiting` (calls in line) and `connections`.
+hold), `waiting` (calls in the queue) and `connections`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Owner(Generic[_T]):
     """Who owns a block: all pools and queues.  Private."""
 
 class Store(Owner[_T]):
-    """What the queue faces of Queue, LifoQueue and FastPool have in common.  Private."""
+    """What the queue methods of Queue, LifoQueue and FastPool have in common.  Private."""
 
     def qsize(self) -> int:
         """Items in the queue, or idle resources in the pool, at some instant of the call."""
@@ -256,7 +256,7 @@ class FastPool(Store[_T]):
         max_lifetime: float | None = 1800,
         # Uses after which a resource is closed.
         max_uses: int | None = None,
-        # Most callers in line; one more is PoolOverloaded at once.  None: any number.
+        # Most callers in the queue; one more is PoolOverloaded at once.  None: any number.
         max_waiting: int | None = None,
         # "fair": first come, first served; "throughput": newcomers may barge for 1 ms.
         fairness: _Fairness = "fair",
@@ -511,7 +511,7 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
         keepalive: float | None = None,
         max_lifetime: float | None = 1800,
         max_uses: int | None = None,
-        # Most callers in the line of one key; one more is PoolOverloaded at once.
+        # Most callers in the queue of one key; one more is PoolOverloaded at once.
         max_waiting: int | None = None,
         leak_after: float | None = None,
         discard_on: _DiscardOn[_T] = ...,
@@ -688,7 +688,8 @@ class SharedPool(Owner[_T]):
         """``warm`` for a task."""
 
     def add(self, resource: _T) -> bool:
-        """Takes in a resource made elsewhere, as if the factory had made it; False: no room."""
+        """Takes in a resource made elsewhere, as if the factory had made it; False: no free
+        capacity."""
 
     def drain(self, resource: _T) -> None:
         """Takes a resource out of service: no more leases, and closed when the last one ends."""
@@ -878,7 +879,7 @@ class WeightedSemaphore:
     """``size`` units, of which callers take any number at a time: bytes in flight, database
     connections, seats.
 
-    First come, first served, for threads and the tasks of any event loops in one line.  A request
+    First come, first served, for threads and the tasks of any event loops in one queue.  A request
     that is too big for what is free keeps smaller ones behind it waiting, so it is never starved.
     Any thread or task may give back what another has taken.  In a forked child all of it is free.
     """
@@ -886,11 +887,12 @@ class WeightedSemaphore:
     def __init__(
         self, size: int, *, max_waiting: int | None = None, name: str | None = None
     ) -> None:
-        """``max_waiting``: one more in line than this is PoolOverloaded at once; None: any number.
+        """``max_waiting``: one more in the queue than this is PoolOverloaded at once; None: any
+        number.
         ``name``: in errors; "semaphore-N" if not given."""
 
     def acquire(self, n: int = 1, timeout: float | None = None) -> None:
-        """Takes ``n`` units, waiting for them in line.
+        """Takes ``n`` units, waiting for them in the queue.
 
         ``timeout``: seconds to wait; None: for ever, 0: not at all.  ValueError at once if ``n`` is
         more than there is; PoolTimeout, PoolClosed, PoolOverloaded.
@@ -904,7 +906,7 @@ class WeightedSemaphore:
         """Takes ``n`` units if they are free and nobody waits; says whether it did."""
 
     def release(self, n: int = 1) -> None:
-        """Gives ``n`` units back, which wakes as many at the head of the line as fit.  ValueError,
+        """Gives ``n`` units back, which wakes as many at the head of the queue as fit.  ValueError,
         and nothing is changed, if that is more than is taken.  Never waits; may be called by a
         finaliser or a signal handler."""
 
@@ -917,8 +919,8 @@ class WeightedSemaphore:
         taken stays taken.  ValueError while somebody waits for more units than that."""
 
     def close(self) -> None:
-        """Wakes everybody in line with PoolClosed, which later calls raise too.  What is taken may
-        still be given back.  Idempotent, from any thread."""
+        """Wakes everybody in the queue with PoolClosed, which later calls raise too.  What is taken
+        may still be given back.  Idempotent, from any thread."""
 
     @property
     def closed(self) -> bool:
@@ -934,11 +936,11 @@ class WeightedSemaphore:
 
     @property
     def waiting(self) -> int:
-        """Callers in line at this moment."""
+        """Callers in the queue at this moment."""
 
     @property
     def max_waiting(self) -> int | None:
-        """Most callers in line; None: any number."""
+        """Most callers in the queue; None: any number."""
 
     @property
     def name(self) -> str:
@@ -1107,7 +1109,7 @@ class SlotGuard:
     def ticket(self) -> int: ...
     @ticket.setter
     def ticket(self, number: int) -> None: ...
-    """What a borrower on the slow path has in hand: a slot, or a promise to come to the line."""
+    """Owns a slot, or an announced wait, while a caller is on the slow path; ``drop`` undoes it."""
 
     @property
     def index(self) -> int: ...
@@ -1142,7 +1144,7 @@ class Done:
     """An awaitable that is done."""
 
 class Wait(Awaitable[None]):
-    """One wait of a task in a line."""
+    """One wait of a task in a queue."""
 
     @property
     def outcome(self) -> _Taken | None: ...

@@ -31,13 +31,13 @@ cdef object configure = None  # these two are set by pool/__init__.py; makes the
 cdef object configure_shared = None  # by shared/__init__.py; likewise of a SharedPool
 cdef object configure_keyed = None   # by keyed/__init__.py; likewise of a KeyedPool
 cdef object enlist = None     # by _runtime/registry.py; has ``fastpool.pools()`` list what is made
-cdef object call_soon = None       # puts a call into the housekeeper's inbox; runs no Python code
+cdef object call_soon = None       # puts a call into the scheduler's inbox; runs no Python code
 cdef object is_finalizing = sys.is_finalizing
 cdef object generic_alias = type(list[int])
 
 
 def bind(configure_pool, put_into_inbox):
-    """Tells the core who builds managers and where the housekeeper's inbox is; called by
+    """Tells the core who builds managers and where the scheduler's inbox is; called by
     ``fastpool.pool``, in a forked child once more."""
     global configure, call_soon
     configure, call_soon = configure_pool, put_into_inbox
@@ -82,7 +82,7 @@ cdef object refuse_extra(object thing, str first, tuple given):
 # ---- Handles are made by pools alone -------------------------------------------------------------
 #
 # One that was not would point to no block.  So their types' own ``__new__`` refuses, also for a subclass
-# that leaves ``__init__`` out; what this module makes goes by another door.
+# that leaves ``__init__`` out; what this module makes goes by another way.
 
 cdef dict made_by = {}  # type: who makes it
 
@@ -201,7 +201,7 @@ cdef class Core:
     cdef object clock  # keeps a manual clock alive
     cdef size_t most_idle  # while more are open a return asks the manager; under the lock
     # of a key of a KeyedPool, under the lock of that
-    cdef public Py_ssize_t pins  # callers on their way to its line, in it, or just leaving it
+    cdef public Py_ssize_t pins  # callers on their way to its queue, in it, or just leaving it
     cdef public bint forgotten
 
     def __cinit__(self):
@@ -431,7 +431,7 @@ cdef class Core:
     # -- the life of a slot --
 
     def reserve(self):
-        """A place under the cap as CREATING, or -1 when all are taken."""
+        """A slot under the cap as CREATING, or -1 when all are taken."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
         fp_lock_take(&c.lock)
@@ -449,9 +449,9 @@ cdef class Core:
         return -1 if slot == NULL else <int64_t>number_of(slot)
 
     def reserve_in_caller(self, SlotGuard guard not None, creator, permit):
-        """Takes a place under the cap in hand, as CREATING, for a borrower who is going to call the
-        factory; False: all are taken, or so many are at it already.  ``permit``: the number of the one
-        that it has; None: who waits for one goes first.  Under the manager's lock."""
+        """Takes a slot under the cap, as CREATING, into the guard, for a borrower who is going to call
+        the factory; False: all are taken, or so many are at it already.  ``permit``: the number of the
+        one that it has; None: who waits for one goes first.  Under the manager's lock."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
         cdef set granted = creator.granted
@@ -478,9 +478,9 @@ cdef class Core:
         return slot != NULL
 
     def create_in_caller(self, SlotGuard guard not None, create, refuse, double lifetime):
-        """Calls the factory for the place in hand and lends what it returns, in one step: no signal
+        """Calls the factory for the guarded slot and lends what it returns, in one step: no signal
         handler comes between.  ``refuse(item)`` raises for what is no resource.  Raises what they
-        raise; the place is in hand still, and whoever drops the hand frees it."""
+        raise; the slot is guarded still, and whoever drops the guard frees it."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = guard.slot
         number = number_of(slot)
@@ -495,7 +495,7 @@ cdef class Core:
         fp_pool_begin(c, slot)
 
     def free_in_caller(self, SlotGuard guard not None):
-        """Gives back the place in hand, if the factory has put nothing there."""
+        """Gives back the guarded slot, if the factory has put nothing there."""
         cdef fp_slot *slot = guard.slot
         if slot == NULL or guard.forks != fp_forks or fp_slot_state(slot) != FP_CREATING:
             return
@@ -550,7 +550,7 @@ cdef class Core:
         return True
 
     def publish(self, uint64_t index, *, bint used=True, bint suspect=False):
-        """Makes a CHECKING slot idle and serves the line.  False: expired, to be retired, or the
+        """Makes a CHECKING slot idle and serves the queue.  False: expired, to be retired, or the
         pool is closed; the slot is the caller's still.  ``used``: counts as a return.  ``suspect``:
         its next borrower has it checked."""
         cdef fp_core *c = self.c
@@ -670,9 +670,9 @@ cdef class Core:
         return fp_slot_generation(slot_at(self, index))
 
     def free(self, uint64_t index, str why=None, generation=None):
-        """Gives a CREATING or CLOSING slot back: the place is free once more.  ``why`` its resource
-        was closed is counted.  The manager is told on the housekeeper.  ``generation``: nothing is
-        done, and False returned, if somebody else has freed it since."""
+        """Gives a CREATING or CLOSING slot back: the slot is free once more.  ``why`` its resource was
+        closed is counted.  The manager is notified on the scheduler's thread.  ``generation``: nothing
+        is done, and False returned, if somebody else has freed it since."""
         cdef fp_core *c = self.c
         cdef fp_slot *slot = slot_at(self, index)
         cdef void *item
@@ -812,7 +812,7 @@ cdef class Core:
 
     @property
     def callers(self):
-        """Those who wait, and those on their way to the line."""
+        """Those who wait, and those on their way to the queue."""
         fp_lock_take(&self.c.lock)
         cdef size_t n = self.c.getters.count + self.c.arriving
         fp_lock_drop(&self.c.lock)
@@ -828,15 +828,15 @@ cdef class Core:
         fp_lock_drop(&self.c.lock)
 
     def condemn(self, SlotGuard guard not None, str why):
-        """Has the slot in hand, CHECKING, closed by the pool's own threads."""
+        """Has the guarded slot, CHECKING, closed by the pool's own threads."""
         if guard.forks == fp_forks:
             rescue(self.c, guard.slot, why)
         guard.slot = NULL
 
     def ask(self, SlotGuard guard not None, Job job not None, call, tuple args, timeout):
-        """Has ``call(*args)`` made on the housekeeper, and the slot in hand with it; waits for the end
-        of the job that this begins.  True: the slot is in hand again.  False: it has not ended after
-        so many seconds, and whoever ends it has the slot; likewise if a signal handler raises."""
+        """Has ``call(*args)`` made on the scheduler's thread, and the guarded slot with it; waits for
+        the end of the job that this begins.  True: the slot is guarded again.  False: it has not ended
+        after so many seconds, and whoever ends it has the slot; likewise if a signal handler raises."""
         cdef fp_slot *slot = guard.slot
         cdef uint64_t generation = guard.generation
         cdef bint over
@@ -871,14 +871,13 @@ cdef class Core:
         return n
 
     def take(self, SlotGuard guard not None, timeout, *, bint in_front=False):
-        """Waits for a slot as LEASED, at most ``timeout`` seconds, and takes it in hand.
+        """Waits for a slot as LEASED, at most ``timeout`` seconds, and guards it.
 
         Returns "fresh"; "due": the manager has to look at it first; or why there is none: "timeout",
-        "closed", "overloaded", "deadlock" or "room": one more may be opened, so ``announce_waiter``, start a
-        creation and take once more; "room at head": likewise, and its place in line is kept; "stolen":
-        somebody has given it back wrongly meanwhile, so take once more.  Raises
-        the factory's own failure for the one waiter it was tried for, and whatever a signal handler
-        raises.
+        "closed", "overloaded", "deadlock" or "may open": one more may be opened, so ``announce_waiter``,
+        start a creation and take once more; "may open at head": likewise, and its position in the queue
+        is kept; "stolen": somebody has given it back wrongly meanwhile, so take once more.  Raises the
+        factory's own failure for the one waiter it was tried for, and whatever a signal handler raises.
         """
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
@@ -893,7 +892,7 @@ cdef class Core:
         return REASONS[state]
 
     def waits_since(self, size_t skip):
-        """When the waiter behind the first ``skip`` joined, in seconds; inf: the line is shorter."""
+        """When the waiter behind the first ``skip`` joined, in seconds; inf: the queue is shorter."""
         fp_lock_take(&self.c.lock)
         cdef int64_t since = fp_waits_since(self.c, skip)
         fp_lock_drop(&self.c.lock)
@@ -1053,7 +1052,7 @@ def _install():
         SharedLease: "leases are made by SharedPool.lease() and SharedPool.acquire()",
         SemaphoreHold: "holds are made by WeightedSemaphore.hold()",
         CallSlot: "holds are made by AioDispatcher.take()",
-        SlotGuard: "hands are made by hand()",
+        SlotGuard: "slot guards are made by slot_guard()",
         Guard: "guards are made by Lock.hold()",
         Taken: "made by the core alone",
         QueueView: "a view is what queue is, of a queue",

@@ -1,7 +1,7 @@
 """ObjectCache, configured: when it lets go of what nobody asks for.
 
 A generation ends with each full garbage collection, which the collector tells.  A process without
-any would keep things for ever, so that the housekeeper ends one after a minute without; it runs no
+any would keep things for ever, so that the scheduler ends one after a minute without; it runs no
 finalisers, which are for a worker.
 """
 
@@ -54,7 +54,7 @@ def in_use() -> None:
 
 
 def due() -> None:
-    """On the housekeeper's thread: ends a generation, unless the collector has done so lately."""
+    """On the scheduler's thread: ends a generation, unless the collector has done so lately."""
     now = time.monotonic()
     if (at := _core.caches_advanced() + EPOCH) <= now:
         dropped, used = _core.advance_caches()

@@ -1,4 +1,4 @@
-"""At interpreter exit what was submitted is done, whoever waits for a place is told, and nothing
+"""At interpreter exit what was submitted is done, whoever waits for a slot is told, and nothing
 hangs: pools in use, dropped, shut down without waiting, with idle threads, in daemon threads."""
 
 import atexit

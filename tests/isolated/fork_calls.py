@@ -1,4 +1,4 @@
-"""Forked while threads call through policies, a child has free locks, free places and a probe."""
+"""Forked while threads call through policies, a child has free locks, free slots and a probe."""
 
 import logging
 import os

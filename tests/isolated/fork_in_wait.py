@@ -1,4 +1,4 @@
-"""A wait that a fork has cut off from its line ends in the child, for good and without an item."""
+"""A wait that a fork has cut off from its queue ends in the child, for good and without an item."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""After fork a keyed pool knows no key in the child: places, lines, resources are the parent's."""
+"""After fork a keyed pool knows no key in the child: slots, lines, resources are the parent's."""
 
 import gc
 import os
@@ -36,7 +36,7 @@ if not child:
     try:
         stats = pool.stats()
         assert (stats.open, stats.waiting, stats.keys, pool.leases()) == (0, 0, {}, [])
-        mine = [pool.acquire(key, timeout=10) for key in ("a", "a", "c")]  # all places are there
+        mine = [pool.acquire(key, timeout=10) for key in ("a", "a", "c")]  # all slots are there
         assert {one.resource.made_in for one in mine} == {os.getpid()}
         for act in (lease.release, block.discard):  # the parent's hold has no effect here
             try:
@@ -49,7 +49,7 @@ if not child:
         assert pool.stats().leased == 3
         for one in mine:
             one.release()
-        with pool.lease("d", timeout=10):  # the housekeeper and the workers are back
+        with pool.lease("d", timeout=10):  # the scheduler and the workers are back
             pass
         eventually(lambda: pool.stats().idle == pool.stats().open == 2)
         assert pool.close(timeout=10) is True

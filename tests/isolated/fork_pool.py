@@ -51,7 +51,7 @@ if not child:
         for resource in mine:
             pool.put(resource)
         pool.flush()
-        eventually(lambda: states(pool).get("idle", 0) >= 1)  # the housekeeper is back
+        eventually(lambda: states(pool).get("idle", 0) >= 1)  # the scheduler is back
         del mine, resource, taken
         gc.collect()
         assert pool.close() is True

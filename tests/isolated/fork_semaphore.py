@@ -1,5 +1,5 @@
-"""After fork all of a semaphore is free in the child, its line is empty, and holds of the parent do
-nothing there."""
+"""After fork all of a semaphore is free in the child, its queue is empty, and holds of the parent
+do nothing there."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ with hold:
     if not child:
         try:
             assert semaphore.in_use == 0 and semaphore.waiting == 0
-            assert semaphore.try_acquire(5)  # nobody of the parent is in line
+            assert semaphore.try_acquire(5)  # nobody of the parent is in the queue
             mine = ThreadRunner()
             waiter = mine.start(semaphore.acquire, 4).parked()
             hold.__exit__(None, None, None)  # the parent's
@@ -53,7 +53,8 @@ with hold:
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
-# The parent goes on as if nothing had happened: what the hold gave back went to the first in line.
+# The parent goes on as if nothing had happened: what the hold gave back went to the first in the
+# queue.
 runner.tasks[0].result()
 semaphore.release(4)
 runner.finish()

@@ -58,7 +58,7 @@ if not child:
             pass
         for one in mine:
             one.release()
-        pool.replace()  # the housekeeper and the workers are back
+        pool.replace()  # the scheduler and the workers are back
         eventually(lambda: Resource.closed)
         assert pool.close(timeout=10) is True
     except BaseException as error:

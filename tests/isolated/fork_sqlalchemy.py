@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory() as folder:
     if not child:
         code = 1
         try:
-            with engine.connect() as one, engine.connect() as two:  # there are two places again
+            with engine.connect() as one, engine.connect() as two:  # there are two slots again
                 assert one.execute(text("select 1")).scalar() == 1
                 assert two.execute(text("select 2")).scalar() == 2
             assert len(made) == 4 and made[:2] == before

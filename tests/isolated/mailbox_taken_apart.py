@@ -9,7 +9,7 @@ seen = []
 
 
 class LastWord:
-    """Goes with the mailbox of a loop, and waits in a line of its own then."""
+    """Goes with the mailbox of a loop, and waits in a queue of its own then."""
 
     def __del__(self):
         wait = FastPool().aget(timeout=10)

@@ -1,7 +1,7 @@
 """A resource that is given back twice, while it is being lent to somebody else the second time.
 
-Who borrows gets another one instead: it was granted in line, or found idle and is being looked at,
-and is closed or lent anew before its borrower knows of it.
+Who borrows gets another one instead: it was granted in the queue, or found idle and is being looked
+at, and is closed or lent anew before its borrower knows of it.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def twice(pool, resource, act):
 
 
 def discard_put(pool):
-    """Closed, and its place is taken by another resource."""
+    """Closed, and its slot is taken by another resource."""
 
     def act(resource):
         pool.discard(resource)

@@ -97,5 +97,5 @@ del pool
 gc.collect()
 assert sys.getrefcount(resource) == alone, "the pool kept a reference"
 flat("discards", discards, 10_000)
-# The housekeeper forgets the deadlines of pools that are gone by and by: some hundreds stay.
+# The scheduler forgets the deadlines of pools that are gone by and by: some hundreds stay.
 flat("pools", pools, 10_000, most=4 << 20, strays=2500)

@@ -25,7 +25,7 @@ def strike(*_):
 if sys.version_info[:2] == (3, 14):
     # There a handler may run after the `__enter__` of a `with` statement and before its block
     # (CPython's gh-148874), so that `__exit__` is never called.  The lease says so when it is
-    # collected, and closes its resource: no place is lost, which is what is tested.
+    # collected, and closes its resource: no slot is lost, which is what is tested.
     warnings.filterwarnings("ignore", ".*a lease was collected unreleased", ResourceWarning)
 
 armed, strikes = False, 0

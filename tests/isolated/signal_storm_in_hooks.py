@@ -1,5 +1,5 @@
 """With a handler that raises every millisecond, the main thread borrows from pools with hooks, for
-which others wait: nobody hangs, and no place is lost."""
+which others wait: nobody hangs, and no slot is lost."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""A pool without threads of its own: what its housekeeper and its workers would do, the test does.
+"""A pool without threads of its own: what its scheduler and its workers would do, the test does.
 
 For tests of one thread that go step by step: nothing is waited for, so they take as long on a busy
 machine as the work itself.  What is handed over is put in a line, and done in that order

@@ -57,7 +57,7 @@ class SemaphoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.queue)
     @rule(data=st.data())
     def cancel(self, data: Any) -> None:
-        """Somebody in line gives up: perhaps the head, for whom the others may have waited."""
+        """Somebody in the queue gives up: perhaps the head, for whom the others may have waited."""
         who = data.draw(st.sampled_from([who for who, _ in self.model.queue]))
         self.tasks[who].cancel()
         self.cancelled.add(who)

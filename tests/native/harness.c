@@ -357,7 +357,7 @@ static void wait_and_return(worker *me) {
             return;
         }
         EQUAL(state, FP_GRANTED);
-        if (interrupted) { /* not used; on to the next in line */
+        if (interrupted) { /* not used; on to the next in the queue */
             give_back(slot);
             return;
         }
@@ -371,7 +371,7 @@ static void wait_a_while(worker *me) {
     for (int i = 0; i < 300 && me->refused == 0; i++) wait_and_return(me);
 }
 
-/* Short rounds: who is forgotten in the line is still there when the others have gone home. */
+/* Short rounds: who is forgotten in the queue is still there when the others have gone home. */
 static void wait_queue_of(int open, int threads, int for_ever, int interrupted) {
     may_wait_for_ever = for_ever;
     may_be_interrupted = interrupted;
@@ -565,7 +565,7 @@ static void lease_or_create(worker *me) {
                                      &interrupted);
             stepped(me);
             asked = 0;
-            in_front = state == FP_MAY_OPEN_AT_HEAD; /* it keeps its place in the line */
+            in_front = state == FP_MAY_OPEN_AT_HEAD; /* it keeps its position in the queue */
             if (state == FP_MAY_OPEN || in_front) {
                 come(1);
                 start_tries();

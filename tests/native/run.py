@@ -355,7 +355,7 @@ MUTANTS = [
         ("cache-exact",),
     ),
     Mutant(
-        "cache: a place used again hides what was left in it",
+        "cache: a slot used again hides what was left in it",
         "core/object_cache.h",
         "        if (FP_LIKELY(last == NULL)) {",
         "        if (FP_LIKELY(last == NULL || !mine->recent.count)) {",

@@ -55,7 +55,8 @@ static fp_slot *reserve_shared(void) {
     return slot;
 }
 
-/* One more resource, if there is room; the numbers of those that are gone are not used again. */
+/* One more resource, if there is free capacity; the numbers of those that are gone are not used
+ * again. */
 static int open_one(void) {
     fp_slot *slot = reserve_shared();
     if (slot == NULL) return 0;

@@ -33,7 +33,7 @@ ROWS: dict[str, set[str]] = {
     "_aio": {"_core", "_misuse", "_runtime"},
     "queue": {"errors", "_core"},
     "limits": {"errors", "_misuse", "_core", "_runtime"},
-    "calls": {"errors", "_core"},  # knows no pool; its line is the core's
+    "calls": {"errors", "_core"},  # knows no pool; its queue is the core's
     "pool": {"errors", "stats", "_reports", "_misuse", "_blocking", "_core", "_runtime", "_aio"},
     "shared": {"stats", "_reports", "_misuse", "_core", "_runtime", "pool"},
     "keyed": {

@@ -118,11 +118,11 @@ class _Book:
         self.fault_if(holder != event.who, f"given back, but {holder} holds it")
 
     def join(self, event: Event) -> None:
-        """At the end: behind all that are in the line.  In front: before all, if none of them has
+        """At the end: behind all that are in the queue.  In front: before all, if none of them has
         its grant already and does not know it; else nothing is said of their order."""
         end, waiting, which = event.state
         queue = self.queues.setdefault(which, {})
-        self.fault_if(event.who in queue, "stands in the line twice")
+        self.fault_if(event.who in queue, "stands in the queue twice")
         self.fault_if(waiting > len(queue) + 1, f"{waiting} wait, and {len(queue) + 1} have joined")
         if end == "end":
             queue[event.who] = set(queue)
@@ -134,7 +134,7 @@ class _Book:
 
     def leave(self, event: Event) -> None:
         """A grant is seen when its waiter runs, which may be late.  By then as many have got theirs
-        as have joined and not left, less those that still stand in the line; all that stood before
+        as have joined and not left, less those that still stand in the queue; all that stood before
         this one are among them."""
         why, waiting, which = event.state
         queue = self.queues.get(which, {})
@@ -143,7 +143,7 @@ class _Book:
             return
         settled, before = len(queue) - waiting, queue.pop(event.who)
         for others in queue.values():
-            others.discard(event.who)  # it may come back, to another place
+            others.discard(event.who)  # it may come back, to another slot
         self.fault_if(settled < 1, f"{waiting} wait still, of {len(queue)} that have joined")
         if self.fair and why in GRANTED:
             self.fault_if(
@@ -155,14 +155,16 @@ class _Book:
     def quiet(self, event: Event) -> None:
         waiting, idle, capacity = event.state
         self.fault_if(waiting and idle, f"{waiting} wait beside {idle} idle")
-        self.fault_if(waiting and capacity, f"{waiting} wait, and there is room to open {capacity}")
+        self.fault_if(
+            waiting and capacity, f"{waiting} wait, and there is free capacity to open {capacity}"
+        )
 
     def over(self) -> None:
         self.fault_if(self.open, f"at the end: never closed: {sorted(self.open)}")
         self.fault_if(self.dialing, f"at the end: {self.dialing} never made")
         self.fault_if(self.holders, f"at the end: still held: {self.holders}")
         queued = [who for queue in self.queues.values() for who in queue]
-        self.fault_if(queued, f"at the end: still in line: {queued}")
+        self.fault_if(queued, f"at the end: still in the queue: {queued}")
 
 
 # ---- Who joins a line, and who leaves it -------------------------------------------------------

@@ -1,7 +1,7 @@
 """An event loop that runs what is ready in an order of chance, in virtual time.
 
 Several of them, each in an actor of its own, share one ``Schedule``; beside them run the pool's
-workers and its housekeeper.  A task under test can be cancelled at its k-th step, before it or
+workers and its scheduler.  A task under test can be cancelled at its k-th step, before it or
 after it, for every k in turn.
 """
 

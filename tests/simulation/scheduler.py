@@ -1,11 +1,11 @@
 """One thread at a time, and chance decides which: a run that can be repeated from its seed.
 
 Inside ``with Schedule(seed) as schedule`` what fastpool's Python modules know as ``threading``,
-``time.monotonic`` and ``SimpleQueue`` is made here.  Workers, the housekeeper and the loops of
+``time.monotonic`` and ``SimpleQueue`` is made here.  Workers, the scheduler and the loops of
 ``loop.py`` are *actors*: real threads, of which only the one with the baton runs.  It hands
 the baton on where it would block, and now and then before it takes a lock.  Time is virtual: it
 jumps to the next deadline when no actor can go on, and sometimes a little sooner.  When none can go
-on and there is no deadline, or only the housekeeping of somebody who waits for ever, the run is
+on and there is no deadline, or only the maintenance of somebody who waits for ever, the run is
 stuck, and an error says who waits for what.
 
 What the schedule cannot see is the core's own locks: no actor may park there.  Tasks may wait; a
@@ -119,7 +119,7 @@ class Schedule:
         assert self.pause(condition, self.now + within), f"not within {within} s"
 
     def maybe(self) -> None:
-        """A place where another may come in between."""
+        """A slot where another may come in between."""
         if not self._ending and self.dice.random() < self.switch:
             self.pause(lambda: True)
 
@@ -218,7 +218,7 @@ class Schedule:
         assert _per_loop  # imported on first need, which would be too late
         eventually(
             lambda: not _core.is_watching()
-        )  # by the real housekeeper, for tests before this one
+        )  # by the real scheduler, for tests before this one
         outside = scheduler._inbox
         inbox = Queue(self, outside)
 
@@ -243,7 +243,7 @@ class Schedule:
                         self.put_in(module, attribute, fake)
         self.put_in(scheduler, "_inbox", inbox)
         self.put_in(scheduler, "_schedulers", {})
-        # No thread from outside starts a housekeeper in between: it would be a real one, on the
+        # No thread from outside starts a scheduler in between: it would be a real one, on the
         # inbox of the actors.  What it says goes to the real one.
         self.put_in(scheduler, "start", made(scheduler.start, lambda: None))
         now = made(lambda call, args: call(*args), launch.start_new_thread)
@@ -281,7 +281,7 @@ class Names:
 
 class Lock:
     """Others may come in before it is taken, never while it is given back.  When the schedule has
-    ended it is a real one, for finalisers and the housekeeper may come at the same time."""
+    ended it is a real one, for finalisers and the scheduler may come at the same time."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule

@@ -81,7 +81,7 @@ class World:
         waiting = sum(n["waiting"] for n in counts)
         under_way = sum(n["creating"] for n in counts)
         if sum(n["closing"] + n["checking"] for n in counts) + under_way == 0:
-            idle = sum(n["idle"] for n in counts)  # of another loop too: its place can be had
+            idle = sum(n["idle"] for n in counts)  # of another loop too: its slot can be had
         else:
             idle = sum(n["idle"] for n in counts if n["waiting"])
         space = plan.cap - sum(n["open"] for n in counts)

@@ -44,7 +44,7 @@ class Broken(Exception):
 KEYS = [f"host-{n}" for n in range(12)]
 SHAPES = [
     # total, per key, idle in all, idle of one
-    pytest.param(4, 2, None, None, id="few-places"),
+    pytest.param(4, 2, None, None, id="few-slots"),
     pytest.param(8, 8, None, None, id="one-key-may-have-all"),
     pytest.param(16, 3, 5, 1, id="few-idle"),
     pytest.param(8, 2, 0, None, id="none-idle"),
@@ -155,7 +155,7 @@ def test_nothing_is_lost_and_no_limit_exceeded(
         assert stats.idle <= idle, stats
     if idle_per_key is not None:
         assert all(one.idle <= idle_per_key for one in stats.keys.values()), stats
-    for key in KEYS:  # nobody's place was lost: each key can have all that it may
+    for key in KEYS:  # nobody's slot was lost: each key can have all that it may
         most = min(per_key, total or per_key)
         leases = [pool.acquire(key, PATIENCE) for _ in range(most)]
         assert len({id(lease.resource) for lease in leases}) == most

@@ -315,7 +315,7 @@ def test_random_operations_of_threads_and_loops(
         eventually(lambda: pool.stats().waiting == 0)
         eventually(lambda: pool.stats().leased == pool.stats().checking == 0)
         maker.over = True
-        works(pool, CAP)  # all places are there
+        works(pool, CAP)  # all slots are there
         stats = pool.stats()
         assert pool.close(timeout=10) is True
     ends = sum((actor.ends for actor in actors), Counter())

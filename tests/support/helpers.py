@@ -64,15 +64,15 @@ def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
 
 
 def wait_for_scheduler() -> None:
-    """Wait until the housekeeper has done what it was told to before."""
+    """Wait until the scheduler has done what it was told to before."""
     done = threading.Event()
     scheduler.call_soon(done.set)
-    assert done.wait(PATIENCE), "the housekeeper is stuck"
+    assert done.wait(PATIENCE), "the scheduler is stuck"
 
 
 @contextmanager
 def unattended() -> Iterator[None]:
-    """The housekeeper stands still: it hears of nothing until the block ends."""
+    """The scheduler stands still: it hears of nothing until the block ends."""
     held, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -80,7 +80,7 @@ def unattended() -> Iterator[None]:
         go_on.wait(3 * PATIENCE)
 
     scheduler.call_soon(hold)
-    assert held.wait(PATIENCE), "the housekeeper is stuck"
+    assert held.wait(PATIENCE), "the scheduler is stuck"
     try:
         yield
     finally:
@@ -88,9 +88,9 @@ def unattended() -> Iterator[None]:
 
 
 def settled(pool: Any) -> None:
-    """Wait until the pool's own threads, and the housekeeper, are through with what they began.
+    """Wait until the pool's own threads, and the scheduler, are through with what they began.
 
-    A worker has something left to do when a resource is lent or a place is free, and may look then
+    A worker has something left to do when a resource is lent or a slot is free, and may look then
     whether more is wanted."""
     manager = _core.manager(getattr(pool, "_real", pool), "a test")  # a face stands for a pool
     workers = [*manager.workers(), manager.offload_threads]
@@ -238,7 +238,7 @@ class Maker:
             self.calls += 1
             self.running += 1
             self.peak = max(self.peak, self.running)
-            # A place is taken from the moment when the factory is entered.
+            # A slot is taken from the moment when the factory is entered.
             if self.running + self.open > self.cap:
                 self.faults.append(f"{self.running} + {self.open} exceed the cap {self.cap}")
         opened = self.gate.wait(3 * PATIENCE)

@@ -78,7 +78,7 @@ class World:
         """Undoes what the call may have done for good."""
 
     def acquire_all(self) -> list[Any]:
-        """Leases of all places at once."""
+        """Leases of all slots at once."""
         return []
 
     def look(self) -> None:

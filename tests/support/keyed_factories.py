@@ -28,7 +28,7 @@ class KeyedResource:
 
 class KeyedMaker:
     """``maker(key)``; ``gates[key]``: an Event that its calls wait for; ``broken[key]``: what they
-    raise.  A place is taken from the moment when the factory is entered."""
+    raise.  A slot is taken from the moment when the factory is entered."""
 
     def __init__(self, total: float = float("inf"), per_key: float = float("inf")) -> None:
         self.total, self.per_key = total, per_key

@@ -1,6 +1,6 @@
 """G6: small calls beside three streams of 2 MiB messages.
 
-On one connection a small reply stands in line behind what the streams have already written.
+On one connection a small reply stands in the queue behind what the streams have already written.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def main(name: str, seconds: str, targets: str) -> None:
     several = targets.split(",")
     try:
         # What a process has once, however many targets, is there before: grpc's own threads from
-        # the first call on, fastpool's housekeeper from the first pool on.
+        # the first call on, fastpool's scheduler from the first pool on.
         with grpc.insecure_channel(several[0]) as first:
             unary(first)(b"", timeout=PATIENCE)
             for channel in creator(several[0]):

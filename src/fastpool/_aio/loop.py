@@ -1,6 +1,6 @@
-"""The asyncio face: what a task does where a thread would sleep, or run a hook.
+"""The async methods' slow paths: what a task does where a thread would sleep, or run a hook.
 
-Imported when the first task has to wait.  A task waits in the same line as threads do; its record
+Imported when the first task has to wait.  A task waits in the same queue as threads do; its record
 ends in the mailbox of its event loop, and the mailbox sets the future that the task awaits.  A wait
 that is cancelled, or whose task is never resumed, gives back what it was granted.
 """
@@ -57,7 +57,7 @@ class Loop(_core.Mailbox):
         self.expire = Timeouts(loop, clock, self.waits).add
 
     def __del__(self) -> None:
-        self.close()  # first nobody rings any more, then the bell goes
+        self.close()  # first nobody writes to it any more, then it is closed
         wakeup = _wakeups.pop(self.write_fd, None)
         if wakeup is not None:
             wakeup.close()
@@ -89,7 +89,7 @@ class Loop(_core.Mailbox):
 
 
 def _new_loop(loop: asyncio.AbstractEventLoop) -> Loop:
-    """A record with a bell that the loop listens to."""
+    """A record with a wakeup descriptor that the loop watches."""
     wakeup = WakeupFd()
     its = Loop(wakeup.write_fd, loop)
     _wakeups[wakeup.write_fd] = wakeup
@@ -140,7 +140,7 @@ def _forget_closed_loops() -> bool:
 
 
 def _look() -> None:
-    """On the housekeeper, as long as any task waits."""
+    """On the scheduler's thread, as long as any task waits."""
     _core.set_watching(False)
     if _forget_closed_loops():
         _look_later()
@@ -282,7 +282,7 @@ async def acquire_slow(
                 away.receive(guard)
                 offloaded.send(manager, manager.checking.examine, away, start, timeout)
                 if await offloaded.result():
-                    guard.receive(away)  # now the errand has nothing to undo any more
+                    guard.receive(away)  # now the offloaded call has nothing to undo any more
                     break
                 in_front = True
             elif reason in MAY_OPEN:
@@ -315,7 +315,7 @@ async def acquire_slow(
         return take(guard)
     except BaseException:
         if wait is not None:
-            wait.close()  # a signal handler may have raised between the line and the await
+            wait.close()  # a signal handler may have raised between the queue and the await
         if offloaded is not None:
             offloaded.retract()
         guard.drop()

@@ -1,4 +1,4 @@
-"""The one housekeeper thread for all pools: sleeps until the next deadline, runs no user code.
+"""The one scheduler thread for all pools: sleeps until the next deadline, runs no user code.
 
 Pools are known by weak references.  ``call_soon`` is safe anywhere, in finalisers and signal
 handlers too: it puts into a ``SimpleQueue``, which is re-entrant, and takes no lock.
@@ -29,7 +29,7 @@ _schedulers: dict[str, threading.Thread] = {}  # the one that is at it
 
 
 def call_soon(call: Callable[..., object], *args: Any) -> None:
-    """Has ``call(*args)`` run on the housekeeper thread, soon; it must not block or call hooks."""
+    """Has ``call(*args)`` run on the scheduler thread, soon; it must not block or call hooks."""
     _inbox.put((0.0, call, args))
     if not _schedulers:
         start()
@@ -59,7 +59,7 @@ def restart() -> None:
 
 def context_of_caller(own: Context | None) -> Context:
     """A copy of the caller's context variables, for what is done on the caller's behalf; of those
-    of the pool, ``own``, if the caller is the housekeeper, on whose behalf nothing is done."""
+    of the pool, ``own``, if the caller is the scheduler, on whose behalf nothing is done."""
     thread = _schedulers.get("scheduler")
     if own is not None and thread is not None and thread.ident == threading.get_ident():
         return own.copy()
@@ -116,6 +116,6 @@ def _run(
             try:
                 call(*args)
             except BaseException as error:  # all pools of the process live by this thread
-                text = "housekeeping failed; it goes on"
+                text = "maintenance failed; it goes on"
                 _reports.warn_and_go_on(text, error=error, level=_reports.ERROR)
-        del call, args  # nothing is kept alive by a sleeping housekeeper
+        del call, args  # nothing is kept alive by a sleeping scheduler

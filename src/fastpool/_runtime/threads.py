@@ -53,7 +53,7 @@ class ThreadGroup:
     when it is needed: a pool has four of these, and most never work.
 
     Work sees a copy of the context variables of whoever submits it; of ``context``, if that is the
-    housekeeper.
+    scheduler.
     """
 
     def __init__(self, name: str, limit: float, context: Context | None = None) -> None:
@@ -75,7 +75,7 @@ class ThreadGroup:
         self._submit(scheduler.context_of_caller(self.context).run, (call, *args))
 
     def hand_over(self, call: Callable[..., object], *args: Any) -> None:
-        """The same for a caller, who leaves it to the housekeeper: it may start a thread, which is
+        """The same for a caller, who leaves it to the scheduler: it may start a thread, which is
         not done where a signal handler may raise."""
         scheduler.call_soon(self._submit, copy_context().run, (call, *args))
 
@@ -122,14 +122,14 @@ class ThreadGroup:
                 self._jobs.appendleft(job)
 
     def _ask_again(self) -> None:
-        """On the housekeeper: there may be threads by now."""
+        """On the scheduler's thread: there may be threads by now."""
         with self._lock.hold():
             self.starved = False
             self._take_on()
 
     def work_off(self) -> None:
-        """On the housekeeper, when the interpreter ends and no thread is to be had any more: does
-        what waits."""
+        """On the scheduler's thread, when the interpreter ends and no thread is to be had any more:
+        does what waits."""
         while self._jobs:
             with self._lock.hold():
                 call, args = self._jobs.popleft()

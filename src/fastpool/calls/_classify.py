@@ -170,7 +170,7 @@ def code_of(error: BaseException) -> str | None:
 
 
 def local(error: BaseException) -> bool:
-    """Whether a shared gRPC channel refused the call, or let it expire in its line: the other side
+    """Whether a shared gRPC channel refused the call, or let it expire in its queue: the other side
     never heard of it."""
     return code_of(error) is not None and getattr(error, "local", False) is True
 
@@ -180,7 +180,7 @@ def never_sent(error: BaseException) -> bool:
     it had no room for it.  gRPC has no code of its own for that; its text is as old as its public
     releases."""
     if local(error) and code_of(error) == "RESOURCE_EXHAUSTED":
-        return True  # in a while there may be room
+        return True  # in a while there may be free capacity
     details = getattr(error, "details", None)
     if code_of(error) != "UNAVAILABLE" or not callable(details):
         return False

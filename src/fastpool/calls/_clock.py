@@ -11,7 +11,7 @@ class Clock(Protocol):
     """What ``clock=`` takes; ``fastpool.testing.ManualClock`` is one.
 
     ``now`` is in seconds and never goes back.  A pause between two tries does not wait: it moves
-    the clock by ``advance``.  What is under way, a call or a wait in line, stays in real time.
+    the clock by ``advance``.  What is under way, a call or a wait in the queue, stays in real time.
     """
 
     @property

@@ -25,11 +25,11 @@ class CallError(Exception):
 class DeadlineExceeded(CallError, TimeoutError):
     """The time for the call was over.
 
-    ``.phase`` is where it ended: "start" (it was over before this try was begun), "limit" (in line
-    for a place), or "call" (the call itself was cut off, or a wait inside it).  After the first
-    two nothing was sent by this try.  ``.timeout``: the seconds that the call was given in all;
-    ``.elapsed``: how many it took; ``.attempts``: tries begun.  ``__cause__``: the failure of the
-    last try before, if there was one.
+    ``.phase`` is where it ended: "start" (it was over before this try was begun), "limit" (in the
+    queue for a permit), or "call" (the call itself was cut off, or a wait inside it).  After the
+    first two nothing was sent by this try.  ``.timeout``: the seconds that the call was given in
+    all; ``.elapsed``: how many it took; ``.attempts``: tries begun.  ``__cause__``: the failure of
+    the last try before, if there was one.
     """
 
     __module__ = "fastpool.calls"
@@ -52,7 +52,8 @@ class DeadlineExceeded(CallError, TimeoutError):
             return f"not begun: no time was left (of {given})"
         if self.phase == "limit":
             return (
-                f"{given} were over after {self.elapsed:.3g} s in line for a place of its limit"
+                f"{given} were over after {self.elapsed:.3g} s in the queue for a "
+                "permit of its limit"
                 f" (try {self.attempts}); raise the limit, or send less at once"
             )
         return f"{given} were over after {self.elapsed:.3g} s (try {self.attempts})"
@@ -86,9 +87,9 @@ class CircuitOpen(CallError):
 
 
 class Overloaded(CallError):
-    """Refused without a try: as many callers wait for a place of the limit as may.
+    """Refused without a try: as many callers wait for a permit of the limit as may.
 
-    ``.size``: calls at once; ``.max_waiting``: callers in line.
+    ``.size``: calls at once; ``.max_waiting``: callers in the queue.
     """
 
     __module__ = "fastpool.calls"
@@ -103,6 +104,6 @@ class Overloaded(CallError):
     def text(self) -> str:  # type: ignore[override]
         """The message without the name of the call."""
         return (
-            f"not tried: {self.size} calls are under way and {self.max_waiting} wait in line,"
+            f"not tried: {self.size} calls are under way and {self.max_waiting} wait in the queue,"
             " which is all that its limit allows; try again later, or raise max_waiting"
         )

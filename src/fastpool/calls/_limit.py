@@ -1,7 +1,7 @@
 """A bound on calls at once: a WeightedSemaphore of which each call holds one unit.
 
 So waiting is fair, bounded, cancelled and woken as it is everywhere in fastpool, and a forked
-child, where the calls of the other threads do not go on, begins with all places free.
+child, where the calls of the other threads do not go on, begins with all permits free.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LimitStats:
-    """One limit at one moment: calls under way, callers in line; ``overloads``: refused so far."""
+    """One limit at one moment: calls under way, callers in the queue; ``overloads``: refused so
+    far."""
 
     size: int
     in_use: int
@@ -33,14 +34,14 @@ class LimitStats:
 
 
 class Limit:
-    """At most ``size`` calls at once; further callers wait in line, first come, first served.
+    """At most ``size`` calls at once; further callers wait in the queue, first come, first served.
 
-    They wait for as long as their call may take; a caller who gives up leaves the line.
-    ``max_waiting``: one more in line than this is Overloaded at once; None: any number.  While a
-    call pauses between two tries it holds no place; a gRPC stream holds one until it ends.
+    They wait for as long as their call may take; a caller who gives up leaves the queue.
+    ``max_waiting``: one more in the queue than this is Overloaded at once; None: any number.  While
+    a call pauses between two tries it holds no permit; a gRPC stream holds one until it ends.
 
-    One object may serve any number of policies, threads and event loops: they share its places and
-    its line.  A free place costs some 0.2 us.
+    One object may serve any number of policies, threads and event loops: they share its permits and
+    its queue.  A free permit costs some 0.2 us.
     """
 
     def __init__(self, size: int, *, max_waiting: int | None = None) -> None:
@@ -64,7 +65,7 @@ class Limit:
 
     @property
     def max_waiting(self) -> int | None:
-        """Most callers in line; None: any number."""
+        """Most callers in the queue; None: any number."""
         return self._units.max_waiting
 
     def stats(self) -> LimitStats:
@@ -73,15 +74,15 @@ class Limit:
         with self._lock.hold():
             return LimitStats(units.size, units.in_use, units.waiting, self._overloads)
 
-    # ---- a place: a hold of one unit, which goes back by itself when it is dropped -----------
+    # ---- a permit: a hold of one unit, which goes back by itself when it is dropped -----------
 
     def take_nowait(self) -> SemaphoreHold | None:
-        """A free place, if there is one and nobody waits."""
+        """A free permit, if there is one and nobody waits."""
         permit = units_quiet(self._units, 0)
         return permit if units_hit(permit) else None
 
     def take(self, timeout: float | None) -> SemaphoreHold:
-        """A place.  PoolTimeout after ``timeout`` seconds, LineFull at once."""
+        """A permit.  PoolTimeout after ``timeout`` seconds, LineFull at once."""
         permit = units_quiet(self._units, timeout)
         try:
             return permit.__enter__()

@@ -39,7 +39,7 @@ class CallPolicy:
     ``remaining()``, or be given the seconds by ``timeout_arg``.
     ``breaker``: a CircuitBreaker, which all that the policy is applied to shares; or a callable
     such as the class itself, which is called with a name and makes one for each function or method.
-    ``retry``: a Retry.  ``limit``: a Limit; each try takes a place of its own.
+    ``retry``: a Retry.  ``limit``: a Limit; each try takes a permit of its own.
 
     ``name`` is for ``stats()``; ``clock`` for tests.  TypeError or ValueError for parts that are
     not what they should be.  Immutable; safe in any number of threads and event loops at once.
@@ -160,9 +160,9 @@ class CallPolicy:
         CircuitOpen as UNAVAILABLE, Overloaded as RESOURCE_EXHAUSTED, DeadlineExceeded as its
         namesake.
 
-        A stream of answers holds its place until it ends, and is told to the breaker by its first
+        A stream of answers holds its permit until it ends, and is told to the breaker by its first
         message or its end; it is tried again only before its first message.  Calls that send a
-        stream are made once.  So are sync calls by ``.future()``, which also wait for their place
+        stream are made once.  So are sync calls by ``.future()``, which also wait for their permit
         before they return.  Closing the wrapped channel closes the one inside.
         """
         from ._grpc.wrap import wrapped

@@ -1,4 +1,4 @@
-"""Where a call waits, in a thread or a task: for a place, and between two tries."""
+"""Where a call waits, in a thread or a task: for a permit, and between two tries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def asleep(call: Call, pause: float) -> None:
 
 
 def take(limit: Limit, call: Call) -> SemaphoreHold:
-    """A place of the limit, or what this layer raises in place of one."""
+    """A permit of the limit, or what this layer raises in place of one."""
     permit = limit.take_nowait()
     if permit is not None:
         return permit

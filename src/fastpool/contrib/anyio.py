@@ -1,9 +1,9 @@
 """Pools for code that runs on anyio or trio: ``async with lease(pool) as resource``.
 
-On asyncio this is the pool's own face.  On trio an idle resource is taken and given back in place;
-whoever has to wait is in the pool's line through a task of an asyncio event loop, which one thread
-of this module runs for the whole process.  A cancelled wait leaves the line; what it was granted at
-that very moment goes back.
+On asyncio this is the pool's own async API.  On trio an idle resource is taken and given back in
+place; whoever has to wait is in the pool's queue through a task of an asyncio event loop, which one
+thread of this module runs for the whole process.  A cancelled wait leaves the queue; what it was
+granted at that very moment goes back.
 
 Not on trio: pools with an async factory, whose resources belong to loops of asyncio (TypeError);
 ``PoolDeadlock``, since nobody knows there what else the waiting task holds; guest mode.

@@ -1,4 +1,4 @@
-# The faces for tasks: hits are served here, the rest by ``_aio/loop.py``.
+# The async methods: hits are served here, the rest by ``_aio/loop.py``.
 
 cdef object MISS = type("Miss", (), {})()
 
@@ -29,7 +29,7 @@ cdef Done DONE = Done()
 
 
 def slot_guard(Core core not None):
-    """An empty hand, for a borrower."""
+    """An empty guard, for a caller."""
     return slot_guard_of(core.c, NULL)
 
 
@@ -44,7 +44,7 @@ def set_watching(bint on):
 
 
 def set_patience(int64_t ns):
-    """How long the head of a "throughput" line waits before it asks for hand-off, in all pools; for
+    """How long the head of a "throughput" queue waits before it asks for hand-off, in all pools; for
     tests, which may not depend on real time.  Returns what it was."""
     global fp_patience
     before = fp_patience
@@ -191,7 +191,7 @@ cpdef object lease_hit(Lease lease, bint block):
 
 
 def lease_asks(lease, SlotGuard guard not None):
-    """(manager, what the hand has, seconds to wait or None)"""
+    """(manager, what the guard has, seconds to wait or None)"""
     cdef int64_t timeout_ns = (
         (<SharedLease>lease).of.of.timeout_ns if type(lease) is SharedLease else (<Lease?>lease).of.timeout_ns
     )
@@ -199,7 +199,7 @@ def lease_asks(lease, SlotGuard guard not None):
 
 
 def lease_keep(lease, SlotGuard guard not None, bint block):
-    """Moves the slot from the hand to the lease."""
+    """Moves the slot from the guard to the lease."""
     if type(lease) is SharedLease:
         return share_keep(<SharedLease>lease, guard, block)
     return kept_by(<Lease?>lease, guard, block)

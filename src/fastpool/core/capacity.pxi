@@ -1,9 +1,9 @@
-# What callers do to the books of a KeyedPool: each step one call in C under the pool's lock, so that no
-# signal handler runs half-way.  All else is done by the housekeeper; see keyed/_manager.py and
+# What callers change in the state of a KeyedPool: each step one call in C under the pool's lock, so that
+# no signal handler runs half-way.  All else is done by the scheduler; see keyed/_manager.py and
 # keyed/_capacity.py.
 
 def pin(Core core, Core whole):
-    """The branch of a key, for a caller on its way to its line; ``unpin`` it.  None: the key was
+    """The pool of a key, for a caller on its way to its queue; ``unpin`` it.  None: the key was
     forgotten meanwhile.  ``whole``: the core of the pool, whose gate this one's follows."""
     if core.forgotten or core.c.manager == NULL:
         return None
@@ -53,7 +53,7 @@ def close_all(Core whole, dict cores):
 
 
 cdef size_t promised_slots(dict promised):
-    """How many places are about to be free for others; see ``CapacityArbiter.promised``."""
+    """How many slots are about to be free for others; see ``CapacityArbiter.promised``."""
     cdef size_t n = 0
     cdef double now
     if promised:
@@ -69,7 +69,7 @@ def promised_capacity(dict promised):
 
 
 def announce_for_capacity(arbiter, Core core, SlotGuard guard, uintptr_t me):
-    """A caller for whom nothing is idle is on its way to the line of its key; or why it may not wait.
+    """A caller for whom nothing is idle is on its way to the queue of its key; or why it may not wait.
     ``arbiter``: the CapacityArbiter of the pool; ``me``: the thread, or the task, that it is."""
     cdef size_t callers = 0, idle
     cdef double most = arbiter.max_waiting
@@ -94,7 +94,8 @@ cdef size_t fp_demand_of(Core core):
 
 
 def must_yield(arbiter, key_pool, index, double spare_after):
-    """Whether this key has to give up the place of what it gets back; see ``CapacityArbiter.must_yield``."""
+    """Whether this key has to give up the slot of what it gets back; see
+    ``CapacityArbiter.must_yield``."""
     cdef Core core = key_pool.core
     cdef dict starved = arbiter.starved, promised = arbiter.promised
     cdef double now, since, own

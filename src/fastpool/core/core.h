@@ -8,16 +8,16 @@
  *   fp_thread_token()                                            names the running thread; even
  *
  * How nobody sleeps beside a free resource (the order of steps is the whole proof):
- *   a waiter:    1 joins the line   2 sets its bit in the gate   3 looks for something free   4 sleeps
+ *   a waiter:    1 joins the queue   2 sets its bit in the gate   3 looks for something free   4 sleeps
  *   a returner:  1 publishes        2 reads the gate             3 if a bit is set: dispatch
  * 2 and 3 of the waiter, 1 and 2 of the returner are seq_cst, so at least one of the two sees the
- * other.  dispatch() runs under the lock and matches what is free with the head of the line, no
+ * other.  dispatch() runs under the lock and matches what is free with the head of the queue, no
  * matter who calls it.
  *
  * A grant is data in the waiter's record.  Whoever ends the wait, for whatever reason, claims the
  * grant or puts it back; a waiter that was only notified and leaves passes the notice on.
  *
- * Fairness.  "fair": what comes back goes to the head of the line, and newcomers queue (HANDOFF is
+ * Fairness.  "fair": what comes back goes to the head of the queue, and newcomers queue (HANDOFF is
  * set whenever somebody waits).  "throughput": the head is notified, and newcomers may be faster,
  * until the head has waited fp_patience; from then on it is handed over as well.  That is the rule
  * of Go's sync.Mutex and of CPython's PyMutex.  While a notice is under way GETTERS is clear, so a
@@ -32,20 +32,20 @@
 #include "storage/ring.h"
 #include "storage/semaphore_units.h"
 
-/* ns before the head of a "throughput" line asks for hand-off.  Set by tests alone, before the pool is
+/* ns before the head of a "throughput" queue asks for hand-off.  Set by tests alone, before the pool is
  * there: real time would keep a schedule from being the same twice. */
 static int64_t fp_patience = 1000000;
 
 /* ---- Waiters and lines ---- */
 
 enum fp_waiter_state {
-    FP_WAITING,  /* in the line; the owner runs or spins */
-    FP_PARKED,   /* in the line; the owner sleeps: a wake-up must follow the next change */
-    FP_NOTIFIED, /* in the line; told to look for itself */
-    FP_GRANTED,  /* out of the line; `grant` is the owner's */
-    FP_FAILED,   /* out of the line; `grant` is an exception */
-    FP_REFUSED,  /* out of the line; the pool or queue was closed */
-    FP_EXPIRED,  /* out of the line; its time was over before its owner could say so */
+    FP_WAITING,  /* in the queue; the owner runs or spins */
+    FP_PARKED,   /* in the queue; the owner sleeps: a wake-up must follow the next change */
+    FP_NOTIFIED, /* in the queue; notified: looks for itself */
+    FP_GRANTED,  /* out of the queue; `grant` is the owner's */
+    FP_FAILED,   /* out of the queue; `grant` is an exception */
+    FP_REFUSED,  /* out of the queue; the pool or queue was closed */
+    FP_EXPIRED,  /* out of the queue; its time was over before its owner could say so */
 };
 
 typedef struct fp_waiter {
@@ -113,12 +113,12 @@ enum {
     FP_SHUT = 2,       /* a queue takes no more items, but may still be emptied */
     FP_SUSPENDED = 4,  /* gets wait */
     FP_GETTERS = 8,    /* somebody waits to get and has no notice: a return must dispatch */
-    FP_HANDOFF = 16,   /* newcomers must queue behind the head of the line */
+    FP_HANDOFF = 16,   /* newcomers must queue behind the head of the queue */
     FP_PUTTERS = 32,   /* somebody waits to put: gets must dispatch, puts must queue */
     FP_ASK_GET = 64,   /* a get always asks the manager: leases are tracked */
     FP_ASK_PUT = 128,  /* a put always asks the manager: reset hook, idle limit, tracking */
     FP_NOTICE = 256,   /* the head has a notice; a return after `handoff_at` must dispatch */
-    FP_NOTIFY = 512,   /* what comes back may be wanted elsewhere: the manager is told */
+    FP_NOTIFY = 512,   /* what comes back may be wanted elsewhere: the manager is notified */
     FP_USED = 1024,    /* a measured use is to be told to listeners: see fp_pool_sampled */
     FP_WAITER_BITS = FP_GETTERS | FP_HANDOFF | FP_PUTTERS | FP_NOTICE,
     FP_GET_SLOW = FP_CLOSED | FP_SUSPENDED | FP_HANDOFF | FP_PUTTERS | FP_ASK_GET,
@@ -152,20 +152,20 @@ typedef struct fp_core {
     /* slow path: under the lock */
     _Alignas(FP_CACHE_LINE) fp_lock lock;
     fp_wait_queue getters, putters, joiners;
-    fp_wait_queue failures; /* of creations, for callers who are still on their way to the line */
+    fp_wait_queue failures; /* of creations, for callers who are still on their way to the queue */
     size_t open;         /* slots that are not FREE: what the cap counts */
     size_t creating;     /* slots in CREATING */
-    size_t creating_in_caller; /* of these: in the hands of borrowers, who call the factory themselves */
+    size_t creating_in_caller; /* of these: of callers who call the factory themselves */
     size_t renewing;     /* sharing: resources that will take no more leases once another is open */
     int spent;           /* sharing: a resource was lent for the last time; see fp_ask_for_more */
-    size_t arriving;     /* callers who have asked for a creation and are about to join the line */
+    size_t arriving;     /* callers who have asked for a creation and are about to join the queue */
     size_t unfinished;   /* queue: items put and not yet task_done() */
     size_t max_waiting;  /* SIZE_MAX: no limit */
     uint64_t tickets;
     uint64_t retired_uses; /* uses of resources that are gone */
     uint64_t closed_for[16]; /* resources closed, by the number of the reason */
     uint64_t counted[4];     /* what else has happened, by its number: see Core.count */
-    fp_times waits, held;  /* time in line, all; time in use, sampled */
+    fp_times waits, held;  /* time in the queue, all; time in use, sampled */
     fp_times creates;      /* of creations that went well */
     int64_t used;          /* ns of the measured use that is to be told; with FP_USED */
     fp_deque items;           /* queue use */
@@ -195,7 +195,7 @@ static int fp_impatient(fp_core *c, fp_waiter *head) {
     return c->fair || fp_clock_precise() - head->since >= fp_patience;
 }
 
-/* Sets the line bits to what the lines say.  Before the last look for something free, always. */
+/* Sets the waiter bits to what the queues say.  Before the last look for something free, always. */
 static void fp_gate_refresh(fp_core *c) {
     uint32_t bits = 0, was = atomic_load_explicit(&c->gate, memory_order_relaxed);
     fp_waiter *head = c->getters.first;
@@ -214,7 +214,7 @@ static void fp_gate_refresh(fp_core *c) {
     while (!atomic_compare_exchange_weak(&c->gate, &was, (was & ~(uint32_t)FP_WAITER_BITS) | bits)) {}
 }
 
-/* Ends the wait of `w`, which has left the line. */
+/* Ends the wait of `w`, which has left the queue. */
 static void fp_end_wait(fp_waiter *w, int state, void *grant) {
     w->grant = grant;
     /* the exchange publishes `grant`; only a sleeper needs, and must get, exactly one wake-up */
@@ -327,7 +327,7 @@ static void fp_match(fp_core *c, int *noticed) {
 }
 
 /* A notice is used up, and while it was under way others may have taken what the manager counted upon:
- * where nothing is idle any more but one may be opened, the next in line is to ask for it. */
+ * where nothing is idle any more but one may be opened, the next in the queue is to ask for it. */
 static void fp_pass_on(fp_core *c) {
     fp_waiter *next = c->getters.first;
     if (c->use == FP_QUEUE || next == NULL || !fp_has_capacity(c)) return;
@@ -336,8 +336,8 @@ static void fp_pass_on(fp_core *c) {
     if (atomic_exchange(&next->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(next);
 }
 
-/* A resource was lent for the last time.  That makes room for another one, and the manager does not
- * know: the head of the line, if somebody waits, is to ask for it. */
+/* A resource was lent for the last time.  That frees capacity for another one, and the manager does not
+ * know: the head of the queue, if somebody waits, is to ask for it. */
 static FP_COLD void fp_ask_for_more(fp_core *c) {
     fp_waiter *head = c->getters.first;
     c->spent = 0;
@@ -378,7 +378,7 @@ static void fp_join(fp_core *c, fp_wait_queue *queue, fp_waiter *w, int in_front
     fp_dispatch(c);
 }
 
-/* The owner was notified: take what is free and leave the line, or go on waiting. */
+/* The owner was notified: take what is free and leave the queue, or go on waiting. */
 static void fp_notified(fp_core *c, fp_waiter *w) {
     if (atomic_load(&w->state) == FP_NOTIFIED) {
         void *free = fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) ? NULL : fp_take_any(c);
@@ -407,7 +407,7 @@ static int fp_leave(fp_core *c, fp_wait_queue *queue, fp_waiter *w) {
 }
 
 /* The waiter for whom the next creation is: the first without a try; 0: a caller on its way to the
- * line, if there is one; else the head once more. */
+ * queue, if there is one; else the head once more. */
 static uint64_t fp_assign(fp_core *c) {
     for (fp_waiter *w = c->getters.first; w != NULL; w = w->next)
         if (!w->tried) {
@@ -417,7 +417,7 @@ static uint64_t fp_assign(fp_core *c) {
     return c->arriving == 0 && c->getters.first != NULL ? c->getters.first->ticket : 0;
 }
 
-/* Since when the waiter behind the first `skip` has waited; FP_NEVER: the line is shorter. */
+/* Since when the waiter behind the first `skip` has waited; FP_NEVER: the queue is shorter. */
 static int64_t fp_waits_since(fp_core *c, size_t skip) {
     fp_waiter *w = c->getters.first;
     while (w != NULL && skip-- != 0) w = w->next;
@@ -455,7 +455,7 @@ static size_t fp_sharing_demand(fp_core *c, size_t callers) {
     return callers <= free ? 0 : (callers - free + c->loads.slots - 1) / c->loads.slots;
 }
 
-/* Callers for whom nothing is idle: those in the line and those on their way, less the idle resources
+/* Callers for whom nothing is idle: those in the queue and those on their way, less the idle resources
  * that they will find, or have been notified of, and less those who will be told of a failure. */
 static size_t fp_demand(fp_core *c) {
     size_t callers = c->getters.count + c->arriving - c->failures.count, idle = 0;
@@ -599,12 +599,12 @@ static inline int fp_pool_begin(fp_core *c, fp_slot *slot) {
 #if !FP_ATOMIC
     c->last = slot;
 #endif
-    /* The housekeeper takes expired ones away as they expire; only the freshness window of a check
+    /* The scheduler takes expired ones away as they expire; only the freshness window of a check
      * has to be looked at here. */
     return c->has_check && fp_now(c) >= fp_load(&slot->stale_at, relaxed);
 }
 
-/* Whether the slot may go back to the idle ones without a question; books the return.
+/* Whether the slot may go back to the idle ones without a question; records the return.
  * Only the holder calls this, before it publishes the slot. */
 static inline int fp_pool_end(fp_core *c, fp_slot *slot) {
     if (FP_LIKELY(fp_load(&c->timed, relaxed))) {

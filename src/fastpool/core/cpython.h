@@ -64,7 +64,7 @@ static void fp_unpark(fp_waiter *w) {
 static Py_ssize_t fp_spin_ns = 5000; /* before a thread sleeps; 0 on a machine with one processor */
 
 /* ---- Waiter records: on the heap, since a daemon thread that dies at interpreter exit leaves its
- * C stack behind while its record is still in a line.  Kept for reuse with their locks. ---- */
+ * C stack behind while its record is still in a queue.  Kept for reuse with their locks. ---- */
 static fp_lock fp_spare_lock;
 static fp_waiter *fp_spare;
 static int fp_spares;
@@ -192,7 +192,7 @@ static void fp_consume(fp_waiter *w) {
 enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_MAY_OPEN, FP_MAY_OPEN_AT_HEAD, FP_MEMORY, FP_STOLEN };
 
 /* A waiter that was notified looks for itself.  1: somebody was faster, but the manager may open one
- * more for it: it has left the line. */
+ * more for it: it has left the queue. */
 static int fp_look(fp_core *c, fp_wait_queue *queue, fp_waiter *w) {
     fp_lock_take(&c->lock);
     fp_notified(c, w);
@@ -209,8 +209,8 @@ static int (*fp_before_wait)(fp_core *);
 static int fp_gevent; /* it was imported */
 #define fp_may_run_loop() (PyThreadState_Get()->context != NULL || fp_gevent)
 
-/* Waits in the line that `w` has joined.  The state it was settled in; FP_WAITING: the deadline
- * passed, and `w` has left the line.  *interrupted: a signal handler raised; whatever was granted
+/* Waits in the queue that `w` has joined.  The state it was settled in; FP_WAITING: the deadline
+ * passed, and `w` has left the queue.  *interrupted: a signal handler raised; whatever was granted
  * meanwhile is the caller's to give back. */
 static int fp_wait(fp_core *c, fp_wait_queue *queue, fp_waiter *w, int64_t deadline, int *interrupted) {
     *interrupted = 0;
@@ -239,7 +239,7 @@ static int fp_wait(fp_core *c, fp_wait_queue *queue, fp_waiter *w, int64_t deadl
         }
         if (FP_UNLIKELY(fp_forks != forks)) break;
     }
-    if (FP_UNLIKELY(fp_forks != forks)) return FP_REFUSED; /* by a handler; its line is the parent's */
+    if (FP_UNLIKELY(fp_forks != forks)) return FP_REFUSED; /* by a handler; its queue is the parent's */
     fp_lock_take(&c->lock);
     int ended = fp_leave(c, queue, w);
     fp_lock_drop(&c->lock);
@@ -259,7 +259,7 @@ static int64_t fp_set_deadline(fp_waiter *w, int64_t timeout_ns) {
 /* ---- Blocking queue operations ---- */
 
 /* An item that was granted to one who does not want it any more, back to the end it came from; 0:
- * there is no place to keep it. */
+ * there is nowhere to keep it. */
 static int fp_queue_put_back(fp_core *c, void *item) {
     fp_lock_take(&c->lock);
     int kept = c->items.cells != NULL && fp_deque_push(&c->items, item) == 0;
@@ -274,8 +274,8 @@ static int fp_queue_put_back(fp_core *c, void *item) {
     return kept;
 }
 
-/* The first half of a get, for threads and tasks: an item, or a place in the line for `w` (NULL: only
- * try).  FP_WAITING: `w` has joined. */
+/* The first half of a get, for threads and tasks: an item, or a position in the queue for `w` (NULL:
+ * only try).  FP_WAITING: `w` has joined. */
 static int fp_queue_get_join(fp_core *c, fp_waiter *w, void **item) {
     int state = FP_WAITING;
     fp_lock_take(&c->lock);
@@ -359,8 +359,8 @@ static int fp_queue_join(fp_core *c, int *interrupted) {
 
 /* ---- Waiting for a part of a semaphore ---- */
 
-/* The first half, for threads and tasks: `n` of it, or a place in the line for `w` (NULL: only try).
- * FP_WAITING: `w` has joined. */
+/* The first half, for threads and tasks: `n` of it, or a position in the queue for `w` (NULL: only
+ * try). FP_WAITING: `w` has joined. */
 static int fp_weighted_join(fp_core *c, fp_waiter *w, uint64_t n) {
     int state = FP_WAITING;
     fp_defer_begin();
@@ -429,7 +429,7 @@ static size_t fp_capacity_pending(fp_core *c) {
     return resources * c->loads.slots + looked_at;
 }
 
-/* The first half of a wait, for threads and tasks: an idle slot, or a place in the line for `w`
+/* The first half of a wait, for threads and tasks: an idle slot, or a position in the queue for `w`
  * (NULL: only try).  `asked`: the manager was asked for one more, and the caller is one of `arriving`.
  * `in_front`: a waiter whose grant was no good.  FP_MAY_OPEN: ask the manager, one more may be opened;
  * FP_WAITING: `w` has joined.  *spare: a failure nobody is to see any more, for fp_drop_failure. */
@@ -462,7 +462,8 @@ static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int i
         state = FP_DEADLOCK;
     else if (w != NULL) {
         fp_join(c, &c->getters, w, in_front);
-        /* a hit that saw nobody in line may have been the last of a resource: see fp_ask_for_more */
+        /* a hit that saw nobody in the queue may have been the last of a resource: see
+         * fp_ask_for_more */
         if (!asked && c->use == FP_SHARING && fp_has_capacity(c) && !fp_leave(c, &c->getters, w))
             state = FP_MAY_OPEN;
     }
@@ -479,7 +480,7 @@ static void fp_drop_failure(fp_waiter *failure) {
     fp_waiter_free(failure);
 }
 
-/* The second half: notes how long the wait in line was. */
+/* The second half: notes how long the wait in the queue was. */
 static void fp_waited(fp_core *c, fp_waiter *w) {
     int64_t waited = fp_clock_precise() - w->since;
     fp_lock_take(&c->lock);

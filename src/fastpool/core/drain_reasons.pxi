@@ -1,6 +1,6 @@
-# Why resources of a shared pool go: what callers write into the manager's books, each step one call in C
-# under its lock, so that no signal handler runs half-way.  ``reasons``: by slot, why it is being drained;
-# ``renewing``: by slot, why it is to be replaced, which the core is told the number of.
+# Why resources of a shared pool go: what callers write into the manager's records, each step one call in
+# C under its lock, so that no signal handler runs half-way.  ``reasons``: by slot, why it is being
+# drained; ``renewing``: by slot, why it is to be replaced, which the core is told the number of.
 
 cdef int is_gone(Core core, uint64_t index) except -1:
     cdef unsigned state = fp_slot_state(slot_at(core, index))

@@ -53,8 +53,8 @@ static PyObject *fp_manager(fp_core *c, uint64_t id) {
     return manager;
 }
 
-/* One hit each; NULL or 0: slow path.  Everything cold is in a call at the very end of a door, so the
- * hit itself needs no stack. */
+/* One hit each; NULL or 0: slow path.  Everything cold is in a call at the very end of a fast method,
+ * so the hit itself needs no stack. */
 static FP_APART PyObject *fp_hit_get_pool(fp_core *c) {
     fp_slot *due = NULL, *slot = fp_pool_hit(c, &due);
     if (FP_LIKELY(slot != NULL)) return fp_resource(slot);
@@ -164,7 +164,7 @@ static int fp_install_fast_method(PyTypeObject *type, const char *name, int flag
             m->ml_meth = (PyCFunction)fast;
             return 0;
         }
-    PyErr_Format(PyExc_SystemError, "fastpool: no method %s to put a door in front of", name);
+    PyErr_Format(PyExc_SystemError, "fastpool: no method %s to put a fast one in front of", name);
     return -1;
 }
 

@@ -1,6 +1,6 @@
 /* A look at the slots of many cores: what the limits over all keys of a KeyedPool ask.
  *
- * Plain C11.  Each look takes the core's lock, for its line; a slot may change at any moment, so what
+ * Plain C11.  Each look takes the core's lock, for its queue; a slot may change at any moment, so what
  * is found has to be claimed.
  */
 #ifndef FASTPOOL_KEYED_POOL_H
@@ -16,7 +16,7 @@ typedef struct {
 } fp_old;
 
 /* Adds the idle slots of a core to the `n` oldest so far, sorted, `most` at most; how many it has.
- * Where callers wait, or are on their way to the line, it is theirs, and idle but for a moment. */
+ * Where callers wait, or are on their way to the queue, it is theirs, and idle but for a moment. */
 static size_t fp_oldest_add(fp_core *c, fp_old *oldest, size_t *n, size_t most) {
     size_t idle = 0;
     fp_lock_take(&c->lock);

@@ -194,7 +194,7 @@ cdef class KeyedLease(Lease):
 
     @cython.always_allow_keywords(False)
     def _guard_for(self, Core core not None, SlotGuard guard):
-        """The hand to go on with, for this core."""
+        """The guard to go on with, for this core."""
         return slot_guard_of(core.c, NULL) if guard is None else guard
 
     @cython.always_allow_keywords(False)
@@ -286,7 +286,7 @@ def keyed_lease_hit(KeyedLease lease not None, bint block):
 
 
 def add_keyed_async_methods(dict pool_methods, dict lease_methods):
-    """The faces for tasks."""
+    """The async methods."""
     fp_add_methods(<PyTypeObject *>KeyedPool, pool_methods)
     fp_add_methods(<PyTypeObject *>KeyedLease, lease_methods)
 

@@ -1,4 +1,4 @@
-/* What a borrower has in hand to enter, to use and to end: a lease, of a pool or of a shared one.
+/* What a caller has to enter, to use and to end: a lease, of a pool or of a shared one.
  *
  * Plain C11.  Two threads may do any of that with one lease at once.  So how far it has come is one
  * word, and each of its changes is one compare-and-swap, which decides:

@@ -20,7 +20,7 @@
 #include "storage/ring.h"
 
 typedef struct {
-    /* NULL or the object put last.  Put in by the thread whose place this is and by nobody else; taken
+    /* NULL or the object put last.  Put in by the thread whose shard this is and by nobody else; taken
      * out by anyone, by exchange. */
     _Alignas(FP_CACHE_LINE) FP_SHARED(void *) last;
     FP_SHARED(size_t) recents, olds; /* counts below; written under the lock, read by anyone as a guess */
@@ -63,7 +63,7 @@ static inline void *fp_shard_take_last(fp_shard *s) {
     return fp_exchange(&s->last, NULL, acquire);
 }
 
-/* Makes sure of a place for one more. */
+/* Makes sure that one more fits. */
 static int fp_deque_reserve(fp_deque *d) {
     if (d->cells == NULL) return fp_deque_init(d);
     return d->count > d->mask ? fp_deque_resize(d, 2 * (d->mask + 1)) : 0;
@@ -126,7 +126,7 @@ static void *fp_shard_push(fp_shard *s, void *item) {
 /* The shard of the running thread; NULL: none yet. */
 static inline fp_shard *fp_cache_own_shard(fp_cache *c) {
     fp_thread_index index = fp_own_index;
-    /* acquire: pairs with the release in fp_cache_strip, after which its places are all zero */
+    /* acquire: pairs with the release in fp_cache_strip, after which its shards are all zero */
     fp_shard *strip = fp_load(&c->strips[index.strip], acquire);
     return FP_LIKELY(strip != NULL) ? strip + index.offset : NULL;
 }
@@ -162,7 +162,7 @@ static FP_APART void *fp_cache_search(fp_cache *c, fp_shard *mine) {
     fp_shard *with_old = mine != NULL && fp_load(&mine->olds, relaxed) != 0 ? mine : NULL;
     fp_shard *with_last = NULL;
     fp_thread_index at = fp_own_index;
-    while (looks-- != 0) { /* from the own place on, and round */
+    while (looks-- != 0) { /* from the own shard on, and round */
         fp_shard *strip;
         at.offset++;
         while ((strip = fp_load(&c->strips[at.strip], acquire)) == NULL ||
@@ -198,7 +198,7 @@ static FP_APART void *fp_cache_put_more(fp_cache *c, fp_shard *mine, void *item,
         int numbered = fp_own_index.strip != 0 || fp_thread_index_claim();
         fp_shard *strip = fp_cache_strip(c, numbered ? fp_own_index.strip : 1, watch);
         if (strip == NULL) return item;
-        if (!numbered) return fp_shard_push(strip, item); /* beside whoever has the first place */
+        if (!numbered) return fp_shard_push(strip, item); /* beside whoever has the first shard */
         mine = strip + fp_own_index.offset;
     }
     void *before = fp_exchange(&mine->last, item, acq_rel); /* as in take_last and in put */
@@ -230,7 +230,7 @@ static void fp_cache_begin(fp_cache *c) { /* all zero */
     fp_lock_drop(&fp_caches_lock);
 }
 
-/* One object out of it, from whichever place; NULL: there is none left. */
+/* One object out of it, from whichever shard; NULL: there is none left. */
 static void *fp_cache_drain(fp_cache *c) {
     FP_EACH_SHARD(c, s) {
         void *item = fp_shard_take_last(s);

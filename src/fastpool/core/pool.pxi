@@ -259,7 +259,7 @@ cdef class FastPool(Store):
             Store._resize(self, value)
 
     def discard(self, resource):
-        """Closes a resource that is lent out, in place of ``put``; its place is free again once it
+        """Closes a resource that is lent out, in place of ``put``; its slot is free again once it
         is really closed."""
         manager_of(self.c, "discard")
         cdef fp_core *c = holder(self.c, resource)
@@ -439,12 +439,12 @@ cdef object notify_manager_how(fp_core *c, bint later):
 
 
 cdef object lend_due(fp_core *c, fp_slot *due):
-    """For the door of ``get``: it has taken a slot that the manager has to look at."""
+    """For the fast method of ``get``: it has taken a slot that the manager has to look at."""
     return fp_resource(pool_lend(c, fp_id_of(c), fp_span(c), due))
 
 
 cdef object lease_ended(fp_core *c, fp_slot *slot, uint64_t generation, int given):
-    """For the door of ``__exit__``."""
+    """For the fast method of ``__exit__``."""
     if given > 0:
         notify_manager(c)
     elif given == 0:

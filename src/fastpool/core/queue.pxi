@@ -120,7 +120,7 @@ cdef object size_write(Owner self, object size):
 
 
 cdef class Store(Owner):
-    """What the queue faces of Queue, LifoQueue and FastPool have in common; all of it cold."""
+    """What the queue methods of Queue, LifoQueue and FastPool have in common; all of it cold."""
 
     def __cinit__(self, *args, **options):
         for name in UNSHARED:

@@ -1,4 +1,4 @@
-/* Taking and giving back parts of a weighted semaphore; the gate and the line are those of every pool
+/* Taking and giving back parts of a weighted semaphore; the gate and the queue are those of every pool
  * (core.h), the count is in storage/semaphore_units.h.  The rules are those of Go's semaphore.Weighted: first
  * come, first served, and a big request at the head keeps smaller ones behind it waiting.
  */

@@ -2,7 +2,7 @@
 
 cdef extern from *:
     """
-    /* The most units that one of those in line waits for.  Under the lock. */
+    /* The most units that one of those in the queue waits for.  Under the lock. */
     static uint64_t fp_most_wanted(fp_core *c) {
         uint64_t most = 0;
         for (fp_waiter *w = c->getters.first; w != NULL; w = w->next)
@@ -23,11 +23,11 @@ cdef class WeightedSemaphore(Owner):
     ``size`` units, of which callers take any number at a time: bytes in flight, database
     connections, seats.
 
-    First come, first served, for threads and the tasks of any event loops in one line.  A request
+    First come, first served, for threads and the tasks of any event loops in one queue.  A request
     that is too big for what is free keeps smaller ones behind it waiting, so it is never starved.
     Any thread or task may give back what another has taken.
 
-    ``max_waiting``: one more in line than this is PoolOverloaded at once; None: any number.
+    ``max_waiting``: one more in the queue than this is PoolOverloaded at once; None: any number.
     ``name``: in errors; "semaphore-N" if not given.  In a forked child all of it is free.
     """
 
@@ -41,7 +41,7 @@ cdef class WeightedSemaphore(Owner):
             enlist(self)
 
     def acquire(self, n=1, timeout=None):
-        """Takes ``n`` units, waiting for them in line.  Some 15 ns if they are free.
+        """Takes ``n`` units, waiting for them in the queue.  Some 15 ns if they are free.
 
         ``timeout``: seconds to wait; None: for ever, 0: not at all.  ValueError at once if ``n`` is
         more than there is; PoolTimeout, PoolClosed, PoolOverloaded.
@@ -62,7 +62,7 @@ cdef class WeightedSemaphore(Owner):
         return fp_weighted_join(self.c, NULL, units) == FP_GRANTED
 
     def release(self, n=1):
-        """Gives ``n`` units back, which wakes as many at the head of the line as fit.  ValueError,
+        """Gives ``n`` units back, which wakes as many at the head of the queue as fit.  ValueError,
         and nothing is changed, if that is more than is taken.  Never waits; may be called by a
         finaliser or a signal handler."""
         cdef uint64_t units = units_of(self, n)
@@ -98,7 +98,7 @@ cdef class WeightedSemaphore(Owner):
             )
 
     def close(self):
-        """Wakes everybody in line with PoolClosed, which later calls raise too, but for
+        """Wakes everybody in the queue with PoolClosed, which later calls raise too, but for
         ``try_acquire``, which says no.  What is taken may still be given back.  Idempotent, from any
         thread."""
         self.core.close()
@@ -120,12 +120,12 @@ cdef class WeightedSemaphore(Owner):
 
     @property
     def waiting(self):
-        """Callers in line at this moment."""
+        """Callers in the queue at this moment."""
         return locked_size(self.c, &self.c.getters.count)
 
     @property
     def max_waiting(self):
-        """Most callers in line; None: any number."""
+        """Most callers in the queue; None: any number."""
         return None if self.c.max_waiting == <size_t>-1 else self.c.max_waiting
 
     @property
@@ -239,7 +239,7 @@ cdef object raise_weighted(WeightedSemaphore self, int state, uint64_t units, in
         raise PoolClosed(self.label, "this semaphore is closed")
     if state == FP_OVERLOADED:
         raise PoolOverloaded(
-            self.label, f"{self.waiting} wait in line already, and max_waiting is {self.max_waiting}"
+            self.label, f"{self.waiting} wait in the queue already, and max_waiting is {self.max_waiting}"
         )
     if state == FP_MEMORY:
         raise MemoryError

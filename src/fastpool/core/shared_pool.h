@@ -1,4 +1,4 @@
-/* Leases of a shared pool: many of one resource, counted when it is picked; the gate and the line are
+/* Leases of a shared pool: many of one resource, counted when it is picked; the gate and the queue are
  * those of every pool (core.h), the counts are in storage/lease_counts.h.
  */
 #ifndef FASTPOOL_SHARED_POOL_H
@@ -76,9 +76,9 @@ static inline int fp_begin(fp_core *c, fp_slot *slot) {
     return c->use == FP_SHARING ? fp_sharing_due(slot) : fp_pool_begin(c, slot);
 }
 
-/* Lends a CHECKING resource, or one taken alone, with so many leases of it taken already, and serves the
- * line.  Under the lock.  0: it is to be closed, or the pool is; with no lease of it it is the caller's
- * still, else that of whoever gives the last one back. */
+/* Lends a CHECKING resource, or one taken alone, with so many leases of it taken already, and serves
+ * the queue.  Under the lock.  0: it is to be closed, or the pool is; with no lease of it it is the
+ * caller's still, else that of whoever gives the last one back. */
 static int fp_sharing_lend(fp_core *c, fp_slot *slot, unsigned from, uint32_t leases) {
     uint64_t word = fp_load(&slot->word, relaxed);
     int good = !(word & FP_RETIRE) && !(fp_gate(c) & FP_CLOSED);
@@ -140,8 +140,8 @@ static inline void fp_sharing_penalize(fp_core *c, fp_slot *slot, int64_t span) 
     fp_sharing_penalized_until(c, until);
 }
 
-/* No leases of it from here on, or again.  Under the lock; who joins the line does so under it too, and
- * so either finds it lent again or is served by this dispatch. */
+/* No leases of it from here on, or again.  Under the lock; who joins the queue does so under it too,
+ * and so either finds it lent again or is served by this dispatch. */
 static void fp_sharing_avoid(fp_core *c, fp_slot *slot, int on) {
     if (fp_sharing_is_gone(slot)) return;
     fp_store(&slot->penalized_until, on ? FP_NEVER : 0, relaxed);

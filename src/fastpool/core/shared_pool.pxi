@@ -81,7 +81,7 @@ cdef class SharedPool(Owner):
 
     Each resource carries up to ``slots`` leases.  A lease is counted when it is given and goes to the
     resource that carries least; when all are full one more is opened, up to the second number of
-    ``items``, and then callers wait in line.  All options: docs/reference/shared.md.
+    ``items``, and then callers wait in the queue.  All options: docs/reference/shared.md.
     """
 
     def __init__(self, factory=None, *others, **options):
@@ -147,8 +147,8 @@ cdef class SharedPool(Owner):
 
     def add(self, resource):
         """Takes in a resource that was made elsewhere, by an event loop for instance, as if the factory
-        had made it.  False: there is no room for it, or the pool is closed, and it stays the caller's.
-        Does not wait."""
+        had made it.  False: there is no free capacity for it, or the pool is closed, and it stays the
+        caller's.  Does not wait."""
         return manager_of(self.c, "add").add(resource)
 
     def drain(self, resource):
@@ -462,7 +462,7 @@ cdef bint share_close(SharedLease self, object error, int state) except -1:
 
 
 cdef object share_keep(SharedLease lease, SlotGuard guard, bint block):
-    """Moves the slot from the hand to the lease."""
+    """Moves the slot from the guard to the lease."""
     cdef fp_slot *slot
     cdef uint64_t ticket = guard.ticket
     if not fp_lease_is_fresh(&lease.of.of):  # entered twice, at once, by two tasks

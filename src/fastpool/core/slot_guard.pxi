@@ -1,4 +1,4 @@
-# A slot between the pool and its borrower: who has it in hand, and who gets it when a call ends early.
+# A slot between the pool and its borrower: who owns it, and who gets it when a call ends early.
 #
 # Where Python code has run since a slot was taken, it may be somebody else's: others may have given its
 # resource back, wrongly, or a child of this process goes on with the call, whose table is a new one.
@@ -22,7 +22,7 @@ cdef fp_slot *slot_at(Core core, uint64_t number) except NULL:
 
 
 cdef class SlotGuard:
-    """What a borrower on the slow path has in hand: a slot, or a promise to come to the line.
+    """Owns a slot, or an announced wait, while a caller is on the slow path; ``drop`` undoes it.
 
     Changed in C together with what it stands for, so that a signal handler that raises anywhere in
     the manager's Python code cannot make a slot nobody's; see ``slot_guard_drop``.
@@ -46,7 +46,7 @@ cdef class SlotGuard:
         return -1 if self.slot == NULL else <int64_t>(self.forks << 32 | self.slot.index)
 
     def claim(self):
-        """LEASED -> CHECKING; False: somebody has given it back wrongly, and it is in hand no more."""
+        """LEASED -> CHECKING; False: somebody has given it back wrongly, and it is guarded no more."""
         if slot_guard_leased(self) and fp_slot_move_own(
             self.slot, self.generation, FP_LEASED, FP_CHECKING
         ):
@@ -63,7 +63,7 @@ cdef class SlotGuard:
         slot_guard_drop(self)
 
     def move(self):
-        """A new hand with the slot; this one is empty."""
+        """A new guard with the slot; this one is empty."""
         cdef SlotGuard other = slot_guard_of(self.c, NULL)
         slot_guard_move(self, other)
         return other
@@ -120,12 +120,12 @@ cdef bint slot_guard_leased(SlotGuard self) noexcept:
 
 
 cdef bint slot_guard_announced(SlotGuard self) noexcept:
-    """Whether it is counted among those who come to the line; in a forked child none is."""
+    """Whether it is counted among those who come to the queue; in a forked child none is."""
     return self.announced and self.forks == fp_forks
 
 
 cdef str slot_guard_begin(SlotGuard self):
-    """A grant is in hand: as ``Core.take``."""
+    """A grant is guarded: as ``Core.take``."""
     if not slot_guard_leased(self):
         self.slot = NULL
         return "stolen"
@@ -203,7 +203,7 @@ cdef object slot_drop(fp_core *c, fp_slot *slot, uint64_t generation):
 
 
 cdef object notify_manager_soon(fp_core *c):
-    """On the housekeeper: what came back may be wanted elsewhere."""
+    """On the scheduler's thread: what came back may be wanted elsewhere."""
     manager = fp_manager(c, 0)
     if manager is not None:
         call_soon((0.0, manager.on_return, (True,)))

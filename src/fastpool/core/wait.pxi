@@ -27,7 +27,7 @@ cdef class Mailbox:
         self.has_thread = hasattr(loop, "_thread_id")
 
     def open(self):
-        """The bell was heard: sets the future of every wait that has ended."""
+        """The wakeup descriptor was readable: sets the future of every wait that has ended."""
         fp_mailbox_opened(&self.box)
         try:
             self.empty()
@@ -54,14 +54,14 @@ cdef class Mailbox:
                     raise
 
     def forked(self):
-        """In a forked child: the lock may be held by a thread that is not there, and the bell is the
-        parent's."""
+        """In a forked child: the lock may be held by a thread that is not there, and the descriptor is
+        the parent's."""
         fp_mailbox_init(&self.box, -1)
         self.box.owner = <void *>self
 
     def close(self):
-        """The loop is gone: nothing is written to the bell any more, and no thread takes this for the
-        mailbox of its loop, while what hangs on it is taken apart."""
+        """The loop is gone: nothing is written to the descriptor any more, and no thread takes this for
+        the mailbox of its loop, while what hangs on it is taken apart."""
         fp_mailbox_is_gone()
         fp_mailbox_close(&self.box)
 
@@ -113,7 +113,7 @@ cdef void deliver_deferred(fp_mailbox *box) noexcept:
 
 @cython.no_gc_clear
 cdef class Wait:
-    """One wait of a task in a line, in the thread of its loop.  Pool use: ``join_pool``, and if that
+    """One wait of a task in a queue, in the thread of its loop.  Pool use: ``join_pool``, and if that
     says so ``await`` it: what ``outcome`` says then is what ``join_pool`` would have said.  Queue use,
     and semaphores: ``await`` it.  A coroutine that is cancelled or closed meanwhile, as that of a task
     that is never resumed, gives back what it was granted."""
@@ -121,10 +121,10 @@ cdef class Wait:
     cdef Mailbox mailbox
     cdef SlotGuard guard    # pool use: gets the slot
     cdef SemaphoreHold hold  # of a semaphore: gets the units
-    cdef fp_waiter *w  # while in a line, or settled and not looked at
+    cdef fp_waiter *w  # while in a queue, or settled and not looked at
     cdef fp_wait_queue *queue
     cdef object future
-    cdef bint begun    # it has joined the line, or tried to
+    cdef bint begun    # it has joined the queue, or tried to
     cdef bint late     # its time is over
     cdef readonly object outcome
     cdef object item   # queue use: what the put brings, and what the get has brought
@@ -138,8 +138,8 @@ cdef class Wait:
         self.forks = fp_forks
 
     def join_pool(self, SlotGuard guard not None, task, timeout, *, bint in_front):
-        """As ``Core.take``; None: it has joined the line.  ``task``: an int that names it; ``timeout_ns``:
-        seconds to wait, None for ever, 0 to try."""
+        """As ``Core.take``; None: it has joined the queue.  ``task``: an int that names it;
+        ``timeout_ns``: seconds to wait, None for ever, 0 to try."""
         cdef fp_core *c = self.core.c
         cdef fp_slot *slot = NULL
         cdef void *error = NULL
@@ -171,7 +171,7 @@ cdef class Wait:
 
     cdef object join_get(self):
         """Queue use, likewise, in the first step: a signal handler that raises on the way there
-        leaves nobody in line.  The item is ``item``."""
+        leaves nobody in the queue.  The item is ``item``."""
         cdef fp_core *c = self.core.c
         cdef int64_t timeout_ns = self.timeout_ns
         cdef void *item = NULL
@@ -279,7 +279,7 @@ cdef class Wait:
 
     cdef bint moved(self) except -1:
         """Asyncio has refused the future, since it is that of another loop, the one around the running
-        one: it is in line still, and goes on with the mailbox of its own."""
+        one: it is in the queue still, and goes on with the mailbox of its own."""
         cdef Mailbox wrong = self.mailbox
         loop = running_loop()
         if self.w == NULL or self.forks != fp_forks or loop is None or loop is wrong.loop:
@@ -344,7 +344,7 @@ cdef class Wait:
     cdef object look(self):
         """Notes the outcome, if there is one."""
         cdef int state
-        if self.w == NULL or self.forks != fp_forks:  # its loop is closed, or its line the parent's
+        if self.w == NULL or self.forks != fp_forks:  # its loop is closed, or its queue the parent's
             self.outcome = "closed"
             if self.hold is not None:
                 raise_weighted(self.hold.semaphore, FP_REFUSED, 0, 0)
@@ -399,7 +399,7 @@ cdef class Wait:
         fp_lock_drop(&c.lock)
         if w == NULL:
             return
-        if self.forks != fp_forks:  # the line is the parent's
+        if self.forks != fp_forks:  # the queue is the parent's
             return
         cdef int state = self.leave_queue(w)
         cdef void *grant = w.grant
@@ -420,7 +420,7 @@ cdef class Wait:
                 queue_return(c, grant)
 
     cdef int leave_queue(self, fp_waiter *w) noexcept:
-        """Leaves the line; the state."""
+        """Leaves the queue; the state."""
         cdef fp_core *c = self.core.c
         fp_defer_begin()
         fp_lock_take(&c.lock)

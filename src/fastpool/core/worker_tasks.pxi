@@ -1,5 +1,5 @@
-# What submitters do to the books of a WorkerPool: one call in C under its lock, so that no signal handler
-# runs half-way.  See limits/_threads.py.
+# What submitters change in the state of a WorkerPool: one call in C under its lock, so that no signal
+# handler runs half-way.  See limits/_threads.py.
 
 cdef object start_new_thread = _thread.start_new_thread
 

@@ -2,8 +2,8 @@
 
 `shared(target)` gives each caller a handle of the same channel, counts the handles, and closes the
 channel when the last one is released. A call takes a slot of the least loaded connection; more
-connections are opened when all slots are taken, and then calls wait in line, each up to its own
-deadline. `aio_shared(target)` is the same for tasks, of any number of event loops. `wait_ready`
+connections are opened when all slots are taken, and then calls wait in the queue, each up to its
+own deadline. `aio_shared(target)` is the same for tasks, of any number of event loops. `wait_ready`
 waits until channels are connected; `stats` says who shares what.
 
 This module needs grpcio; `import fastpool` does not import it.

@@ -60,7 +60,7 @@ class ChannelStats(NamedTuple):
     in_use: int
     """Slots that calls hold."""
     waiting: int
-    """Calls in line for a slot."""
+    """Calls in the queue for a slot."""
     streams: int
     """Of the slots in use, those that streams hold."""
     long_streams: int

@@ -1,15 +1,15 @@
 """Capacity: the right to have one resource open, shared by the keys of a KeyedPool.
 
-A place is taken under ``lock``, when the core of a key reserves a slot (``BranchOpener.reserve``),
-and is free again when the housekeeper hears that the slot is (``slot_freed``): the count is never
+A slot is taken under ``lock``, when the core of a key reserves a slot (``KeyCreator.reserve``),
+and is free again when the scheduler hears that the slot is (``slot_freed``): the count is never
 below what is open.  Callers wait in the lines of their keys, never here, so none holds up another
-key's, and whoever gives up takes nothing along.  What waits here, when no place is free, is the
+key's, and whoever gives up takes nothing along.  What waits here, when no slot is free, is the
 keys, each once:
 
 - ``starved``: keys that have nothing open, first;
 - ``underserved``: keys that have something and could do with more.
 
-A place that becomes free goes to the first of them, which then goes to the end.  If something is
+A slot that becomes free goes to the first of them, which then goes to the end.  If something is
 idle for which nobody waits, the one idle longest is closed for them.  If nothing is, a key with
 callers of its own gives up what comes back to it for a key that is bare; see ``must_yield``.
 """
@@ -53,17 +53,17 @@ class CapacityArbiter:
         self.max_total = options.max_total
         self.max_idle_total = options.max_idle_total
         self.max_waiting = options.max_waiting
-        self.opened = 0  # places taken
+        self.opened = 0  # slots taken
         self.starved: dict[KeyPool, None] = {}
         self.underserved: dict[KeyPool, None] = {}
         self.hook_timeout = options.hook_timeout
         # Slots that are being closed for others, and until when that is counted upon.
         self.promised: dict[KeyPool, dict[int, float]] = {}
-        self.watching = False  # the housekeeper will look for promises that were not kept
+        self.watching = False  # the scheduler will look for promises that were not kept
         self.credit = _core.Credit()  # returns that cannot make too many idle, at least
-        self.look = WeakMethod(self._look)  # for the core to have the housekeeper call
+        self.look = WeakMethod(self._look)  # for the core to have the scheduler call
         self.ages = IdleAges()
-        # Whether returns are asked for their place, for a bare key; whether they are told of.
+        # Whether returns are asked for their slot, for a bare key; whether they are told of.
         self.asking = LazyFlag(lambda key_pool, on: key_pool.ask(on))
         self.notifying = LazyFlag(lambda key_pool, on: key_pool.core.notify_returns(on))
 
@@ -100,13 +100,13 @@ class CapacityArbiter:
         self.promised.pop(key_pool, None)
 
     def close(self) -> None:
-        """On the housekeeper: nobody waits any more."""
+        """On the scheduler's thread: nobody waits any more."""
         with self.lock.hold():
             self.starved.clear()
             self.underserved.clear()
 
     def is_queued(self, key_pool: KeyPool) -> bool:
-        """Whether this key waits for a place."""
+        """Whether this key waits for a slot."""
         return key_pool in self.starved or key_pool in self.underserved
 
     def has_capacity(self) -> bool:
@@ -122,7 +122,7 @@ class CapacityArbiter:
         return self.opened > self.max_idle_total
 
     def count_opened(self, key_pool: KeyPool) -> None:
-        """This key has taken a place."""
+        """This key has taken a slot."""
         if not key_pool.entered:
             self.enter(key_pool)
         self.opened += 1
@@ -140,7 +140,7 @@ class CapacityArbiter:
                 self._enqueue(key_pool)
             else:
                 creator.background_demand = (
-                    0  # of nobody in particular: not worth a place that others have
+                    0  # of nobody in particular: not worth a slot that others have
                 )
                 self.leave_queue(key_pool)
             self.feed()
@@ -158,8 +158,8 @@ class CapacityArbiter:
         self.underserved.pop(key_pool, None)
 
     def feed(self) -> None:
-        """On a thread of the pool: gives places to those in line, as long as there are any; then
-        sees to more."""
+        """On a thread of the pool: gives slots to those in the queue, as long as there are any;
+        then sees to more."""
         with self.lock.hold():
             while (
                 self.has_capacity()
@@ -187,7 +187,7 @@ class CapacityArbiter:
             self.notifying.switch_off()
 
     def _evict_for_waiting(self) -> None:
-        """Closes what has been idle longest, one for each key in line."""
+        """Closes what has been idle longest, one for each key in the queue."""
         for key_pool in [*self.starved, *self.underserved]:
             if len(self.starved) + len(self.underserved) <= self._pending_capacity():
                 return
@@ -208,7 +208,7 @@ class CapacityArbiter:
                 return True
 
     def _look(self) -> None:
-        """On the housekeeper: a close hook that hangs is not waited for, if anything else is
+        """On the scheduler's thread: a close hook that hangs is not waited for, if anything else is
         idle."""
         with self.lock.hold():
             self.watching = False
@@ -221,11 +221,11 @@ class CapacityArbiter:
                 self.feed()
 
     def _pending_capacity(self) -> int:
-        """How many places are about to be free for others."""
+        """How many slots are about to be free for others."""
         return _core.promised_capacity(self.promised)
 
     def slot_freed(self, key_pool: KeyPool) -> None:
-        """On the housekeeper: one slot of it is free."""
+        """On the scheduler's thread: one slot of it is free."""
         with self.lock.hold():
             self.opened -= 1
             promised = self.promised.get(key_pool)
@@ -237,7 +237,7 @@ class CapacityArbiter:
             self.feed()
 
     def must_yield(self, key_pool: KeyPool, index: int) -> bool:
-        """Whether this key has to give up the place of what it gets back: to a key that is bare,
+        """Whether this key has to give up the slot of what it gets back: to a key that is bare,
         and would wait for as long as others are busy.  Not at once; and its only one not while
         callers of its own have waited longer."""
         if not self.starved:
@@ -246,7 +246,7 @@ class CapacityArbiter:
         return owing
 
     def on_idle(self, key_pool: KeyPool) -> None:
-        """Something is idle, or lent, that was not: perhaps wanted as a place, or one too many."""
+        """Something is idle, or lent, that was not: perhaps wanted as a slot, or one too many."""
         if self.is_crowded() and not self.credit.spend():
             self._trim()
         if (
@@ -255,7 +255,7 @@ class CapacityArbiter:
             and self.notifying.is_synced(key_pool)
         ):
             return
-        if not key_pool.notice_pending:  # else the housekeeper has not come to it yet
+        if not key_pool.notice_pending:  # else the scheduler has not come to it yet
             try:
                 key_pool.notice_pending = True
                 scheduler.call_soon(self._on_idle, key_pool)
@@ -264,7 +264,7 @@ class CapacityArbiter:
                 raise
 
     def _on_idle(self, key_pool: KeyPool) -> None:
-        """On the housekeeper."""
+        """On the scheduler's thread."""
         key_pool.notice_pending = False  # first: what comes from here on may be missed
         with self.lock.hold():
             if key_pool.core.closed:

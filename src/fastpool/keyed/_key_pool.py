@@ -1,8 +1,8 @@
-"""What a KeyedPool keeps for one key: a manager whose places are given out over all keys.
+"""What a KeyedPool keeps for one key: a manager whose slots are given out over all keys.
 
-The resources, the line and the idle store of that key.  Its core knows the key's own limit; who may
-open one more where the limit over all keys is reached is for ``_manager.py`` to say.  Threads, lock
-and options are those of the whole pool.
+The resources, the queue and the idle store of that key.  Its core knows the key's own limit; who
+may open one more where the limit over all keys is reached is for ``_manager.py`` to say.  Threads,
+lock and options are those of the whole pool.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class KeyCreator(Creator):
         self.keyed.arbiter.serve(self.manager)
 
     def wanted(self) -> int:
-        """How many more tries this key could do with, if there were places for all keys."""
+        """How many more tries this key could do with, if there were slots for all keys."""
         goal = 0 if self.is_paused() else self.goal(self.background_demand)
         if goal <= self.in_flight:
             return 0
@@ -76,7 +76,7 @@ class KeyCreator(Creator):
 
 
 class KeyPool(Manager):
-    """See the module.  ``Core.pins``: callers on their way to its line, in it, or just leaving it;
+    """See the module.  ``Core.pins``: callers on their way to its queue, in it, or just leaving it;
     while there are any, it is not forgotten.  A signal handler that raises between a pin and its
     end leaves one: that costs the memory of the key, and nothing else."""
 
@@ -85,7 +85,7 @@ class KeyPool(Manager):
     def __init__(self, keyed: KeyedManager, key: Any) -> None:
         self.keyed = keyed
         self.key = key
-        self.entered = False  # places know of it
+        self.entered = False  # slots know of it
         self.notice_pending = False  # they are about to hear of a return
         self.asking = self.idle_bound = False
         super().__init__(_core.Core(), keyed.options)
@@ -93,10 +93,10 @@ class KeyPool(Manager):
         self.set_core(self.maxsize or INF, self.options.max_waiting)
 
     def new_quick_reset(self) -> None:
-        return None  # the place may be owed to another key
+        return None  # the slot may be owed to another key
 
     def most_idle(self) -> float:
-        return INF  # or a place that is free takes back what ``ask`` has asked
+        return INF  # or a slot that is free takes back what ``ask`` has asked
 
     def reconfigure(self) -> None:
         """The options have changed, perhaps the limits of the key too."""

@@ -1,7 +1,7 @@
-"""The manager behind a KeyedPool: a branch for each key, and what they share.
+"""The manager behind a KeyedPool: a pool for each key, and what they share.
 
-Each key has a core of its own: idle store, line and fast path.  What the keys share is the right to
-open, which is for ``_capacity.py`` to give out, and the threads.  A key is known from its first
+Each key has a core of its own: idle store, queue and fast path.  What the keys share is the right
+to open, which is for ``_capacity.py`` to give out, and the threads.  A key is known from its first
 lease on, and forgotten when nothing is open, nobody waits and nobody is on the way: whoever comes
 by the slow path pins it.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["KeyedManager"]
 
 INF = float("inf")
-MOST_CREATING = 256  # calls of the factory at once, over all keys; a place each
+MOST_CREATING = 256  # calls of the factory at once, over all keys; a slot each
 CLOSERS = 8  # threads that close what expires or is evicted, of all keys
 
 
@@ -49,7 +49,7 @@ class KeyedManager:
         self.name = options.name
         self.max_total = options.max_total
         self.unopened = False  # there is nothing that could be opened before the first lease
-        # By key; also read by the core, without the lock.  The manager of each is its branch.
+        # By key; also read by the core, without the lock.  The manager of each is its pool.
         self.cores: dict[Any, _core.Core] = {}
         self.bind_to_process()
         core.set_pool(
@@ -93,7 +93,7 @@ class KeyedManager:
             if self.core.closed:
                 raise PoolClosed(self.name, "the pool is closed")
             fresh = KeyPool(self, key).core
-            core = self.cores.setdefault(key, fresh)  # one step; places hear of it with the first
+            core = self.cores.setdefault(key, fresh)  # one step; slots hear of it with the first
             if core is not fresh and core.forgotten:
                 self.lock.run(_core.replace_core, self.cores, key, core, fresh)
                 core = self.cores.get(key)
@@ -102,20 +102,20 @@ class KeyedManager:
         return key_pool
 
     def _pinned(self, core: _core.Core | None) -> KeyPool | None:
-        """Its branch, unless it was forgotten meanwhile."""
+        """Its pool, unless it was forgotten meanwhile."""
         key_pool: KeyPool | None = None
         if core is not None:
             key_pool = self.lock.run(_core.pin, core, self.core)
         return key_pool
 
     def key_pool(self, key: Any) -> KeyPool | None:
-        """The branch of a key, if there is one."""
+        """The pool of a key, if there is one."""
         core = self.cores.get(key)
         return None if core is None else core.manager
 
     def left(self, key_pool: KeyPool) -> None:
-        """On the housekeeper: a caller has left, or a resource, and the key may be of no interest
-        any more."""
+        """On the scheduler's thread: a caller has left, or a resource, and the key may be of no
+        interest any more."""
         with self.lock.hold():
             if self.arbiter.is_queued(key_pool):
                 self.arbiter.serve(key_pool)

@@ -33,7 +33,7 @@ NOT_KEYED = {
     "open": "it opens nothing before the first lease",
     "items": "the factory makes what a key wants",
     "create_in": "it is the pool that decides for which key the next one is opened",
-    "fairness": "the line of each key is first come, first served",
+    "fairness": "the queue of each key is first come, first served",
 }
 
 IDLE_TIMEOUT = 90.0  # seconds, as in Go: servers close what was idle for a minute or two

@@ -28,7 +28,7 @@ class TaskPool:
     """At most ``workers`` coroutines at once, and at most ``max_queue`` tasks that wait for them.
 
     ``async with TaskPool(10, 100) as pool: task = await pool.submit(fetch, url)``.  A task that was
-    submitted holds a place until it has ended; with all places taken ``submit`` waits, as
+    submitted holds a permit until it has ended; with all permits taken ``submit`` waits, as
     ``when_full`` and ``submit_timeout`` say (see WorkerPool).  What a coroutine raises is its
     task's; leaving the block waits for all tasks, and cancels them if an exception passes.
 
@@ -82,7 +82,7 @@ class TaskPool:
 
     @property
     def waiting(self) -> int:
-        """Submitters in line for a place."""
+        """Submitters that wait for a permit."""
         return self._permits.waiting
 
     # ---- submitting ------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class TaskPool:
     ) -> asyncio.Task[T]:
         """A task that awaits ``fn(*args, **kwargs)`` when its turn comes, first come, first served.
 
-        Waits for a place, or not, as ``when_full`` and ``submit_timeout`` say: PoolTimeout,
+        Waits for a permit, or not, as ``when_full`` and ``submit_timeout`` say: PoolTimeout,
         PoolOverloaded; RuntimeError after ``shutdown``.  Cancelled, it has submitted nothing.
         """
         return self._begin(await self._permit(self._timeout), fn, args, kwargs)
@@ -115,8 +115,8 @@ class TaskPool:
         """The results of ``fn`` for the items of the iterables, in their order.
 
         At most ``buffersize`` tasks are under way or done and not yet taken, by default as many as
-        there are places: so the iterables may be endless.  Waits for places, whatever ``when_full``
-        says.  What is under way when the iteration ends early is cancelled.
+        there are permits: so the iterables may be endless.  Waits for permits, whatever
+        ``when_full`` says.  What is under way when the iteration ends early is cancelled.
         """
         most = look_ahead(buffersize, self._permits.size)
         items, tasks = zip(*iterables), deque[asyncio.Task[T]]()
@@ -204,7 +204,7 @@ class TaskPool:
     async def _run_one(
         self, permit: SemaphoreHold, fn: Callable[..., Any], args: Any, kwargs: Any
     ) -> Any:
-        """What a task does.  Its place is free before its result is there."""
+        """What a task does.  Its permit is free before its result is there."""
         try:
             async with self._runners.hold():
                 return await fn(*args, **kwargs)
@@ -214,7 +214,7 @@ class TaskPool:
     # ---- the end ---------------------------------------------------------------------------------
 
     async def shutdown(self, *, cancel: bool = False) -> None:
-        """Refuses new tasks, wakes those who wait for a place with RuntimeError, and waits for the
+        """Refuses new tasks, wakes those who wait for a permit with RuntimeError, and waits for the
         tasks that there are; ``cancel``: cancels them first.  Idempotent."""
         self._permits.close()
         me = asyncio.current_task()

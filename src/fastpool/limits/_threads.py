@@ -1,7 +1,7 @@
 """The threads of a WorkerPool: started when they are needed, ended when they are not.
 
-A thread knows its crew and not the pool, which may be collected while it works.  Interpreter exit
-and fork, which concern all crews, are seen to here.
+A thread knows its group and not the pool, which may be collected while it works.  Interpreter exit
+and fork, which concern all groups, are seen to here.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ __all__ = ["Task", "WorkerThreads"]
 
 log = logging.getLogger("concurrent.futures")
 
-#: A future, its submitter's context variables, the function with its arguments, and the place that
+#: A future, its submitter's context variables, the function with its arguments, and the permit that
 #: it holds until it has ended.
 Task = tuple[
     "Future[Any]", Context, Callable[..., Any], tuple[Any, ...], dict[str, Any], SemaphoreHold
 ]
 
 STUCK = (
-    "all {} workers would wait for a place in their own full pool, and none would be left to make "
+    "all {} workers would wait for a permit in their own full pool, and none would be left to make "
     "room: use try_submit(), a longer queue, or submit from outside"
 )
 BROKEN = "A thread initializer failed, the thread pool is not usable anymore"
@@ -57,7 +57,7 @@ _exiting = False
 
 
 class Worker:
-    """One thread: its crew, and the place of its task while that holds it."""
+    """One thread: its group, and the permit of its task while that holds it."""
 
     __slots__ = ("group", "permit")
 
@@ -89,7 +89,7 @@ class WorkerThreads:
         self.tasks: Queue[Task] = Queue()
         self.threads: set[threading.Thread] = set()
         self.numbers = itertools.count()
-        self.stuck: list[Worker] = []  # of its own, those that wait for a place
+        self.stuck: list[Worker] = []  # of its own, those that wait for a permit
         self.over = self.broken = False
         self.lock = Lock()  # a signal handler or a finaliser may submit, too
         _groups.add(self)
@@ -157,7 +157,7 @@ class WorkerThreads:
         self, permit: Callable[[float | None], SemaphoreHold], timeout: float | None
     ) -> SemaphoreHold:
         """What ``permit(timeout)`` returns, entered.  PoolDeadlock in the last of its own workers
-        that would wait for it: a place would never be free."""
+        that would wait for it: a permit would never be free."""
         me: Worker | None = getattr(_running, "worker", None)
         if me is None or me.group is not self:
             return permit(timeout).__enter__()
@@ -182,7 +182,7 @@ class WorkerThreads:
                 self.stuck.remove(me)
 
     def is_stuck(self) -> bool:
-        """Whether every worker waits, and no place is on its way to anybody: all are held by their
+        """Whether every worker waits, and no permit is on its way to anybody: all are held by their
         tasks and by what is queued behind them."""
         if len(self.stuck) < self.workers:
             return False
@@ -262,7 +262,7 @@ def do(
     kwargs: dict[str, Any],
     permit: SemaphoreHold,
 ) -> None:
-    """One task.  Its place is free before the result is there: whoever has that finds it so."""
+    """One task.  Its permit is free before the result is there: whoever has that finds it so."""
     if not future.set_running_or_notify_cancel():
         permit.__exit__(None, None, None)
         return

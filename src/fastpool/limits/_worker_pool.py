@@ -1,9 +1,9 @@
 """WorkerPool: threads behind a bounded queue, as an Executor of the standard library.
 
-A task holds a place from its submission until its function has ended; there are ``workers +
-max_queue`` places, units of a WeightedSemaphore.  So submitters, threads and tasks alike, wait in
-one fair line, and the queue behind it, which never fills up, needs no second one.  A place is a
-hold: wherever a call ends early, by a signal handler too, it goes back by itself.
+A task holds a permit from its submission until its function has ended; there are ``workers +
+max_queue`` permits, units of a WeightedSemaphore.  So submitters, threads and tasks alike, wait in
+one fair wait queue, and the task queue behind it, which never fills up, needs no second one.  A
+permit is a hold: wherever a call ends early, by a signal handler too, it goes back by itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _number = itertools.count().__next__
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
     """A WorkerPool at one moment: threads that are there, tasks that they do, tasks in the queue,
-    submitters in line for a place."""
+    submitters that wait for a permit."""
 
     threads: int
     running: int
@@ -52,10 +52,10 @@ class WorkerPool(Executor):
     """Up to ``workers`` threads, and a queue in which at most ``max_queue`` tasks wait for them.
 
     An Executor like ThreadPoolExecutor, whose queue has no bound: there a producer that is faster
-    than the workers fills the memory.  Here ``submit`` waits for a place once ``workers +
+    than the workers fills the memory.  Here ``submit`` waits for a permit once ``workers +
     max_queue`` tasks are under way.  ``max_queue=0``: until a worker is free.
 
-    ``when_full``: what ``submit`` does then. "wait": waits in line, first come, first served, for
+    ``when_full``: what ``submit`` does then. "wait": waits, first come, first served, for
     ``submit_timeout`` seconds at most (PoolTimeout; None: for ever).  "refuse": PoolOverloaded at
     once.  ``try_submit``, ``submit_within`` and ``asubmit`` choose for one call.
     ``idle_timeout``: a thread that had nothing to do for so many seconds ends; None: never.
@@ -115,7 +115,7 @@ class WorkerPool(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Has ``fn(*args, **kwargs)`` called by a worker; its Future.
 
-        Waits for a place, or not, as ``when_full`` and ``submit_timeout`` say.  A worker of this
+        Waits for a permit, or not, as ``when_full`` and ``submit_timeout`` say.  A worker of this
         pool that would wait when all of them do gets PoolDeadlock; a thread that runs an event loop
         is not kept waiting, but gets PoolOverloaded: it has ``asubmit``.  RuntimeError after
         ``shutdown``.
@@ -135,8 +135,8 @@ class WorkerPool(Executor):
     async def asubmit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> asyncio.Future[T]:
-        """``submit`` for a task, in the same line; does not block the event loop.  Await what it
-        returns for the result.  Cancelled, it has submitted nothing."""
+        """``submit`` for a task, in the same wait queue; does not block the event loop.  Await what
+        it returns for the result.  Cancelled, it has submitted nothing."""
         from asyncio import wrap_future
 
         permit = units_quiet(self._group.permits, self._timeout)
@@ -163,7 +163,7 @@ class WorkerPool(Executor):
 
         Begins at once.  At most ``buffersize`` tasks are submitted and not yet taken from the
         iterator, by default ``workers + max_queue``: so the iterables may be endless.  It waits for
-        places, whatever ``when_full`` says.  ``timeout``: seconds from this call to the last
+        permits, whatever ``when_full`` says.  ``timeout``: seconds from this call to the last
         result, TimeoutError.  ``chunksize`` is that of other executors and does nothing.
         """
         most = look_ahead(buffersize, self._group.permits.size)
@@ -174,7 +174,7 @@ class WorkerPool(Executor):
         return ahead.results()
 
     def _permit(self, timeout: float | None) -> SemaphoreHold:
-        """A place, entered."""
+        """A permit, entered."""
         permit = units_quiet(self._group.permits, timeout)
         if units_hit(permit):
             return permit
@@ -216,7 +216,7 @@ class WorkerPool(Executor):
     # ---- the rest --------------------------------------------------------------------------------
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Refuses new tasks, and wakes those who wait for a place with RuntimeError.  What is
+        """Refuses new tasks, and wakes those who wait for a permit with RuntimeError.  What is
         queued is done first, or with ``cancel_futures`` cancelled.  ``wait``: until the threads
         have ended, but for a calling one.  Idempotent, from any thread."""
         group = self._group
@@ -269,8 +269,8 @@ class Ahead:
         return None if self.end is None else max(0.0, self.end - time.monotonic())
 
     def fill(self) -> None:
-        """As many as there are places for; waits for the first if none is under way.  Holds no
-        place while it takes an item: another map of the same pool may have to make that."""
+        """As many as there are permits for; waits for the first if none is under way.  Holds no
+        permit while it takes an item: another map of the same pool may have to make that."""
         pool, futures = self.pool, self.futures
         permit: SemaphoreHold | None = None
         try:

@@ -1,4 +1,4 @@
-"""Closing resources: the hook, once and no more, and then the place is free.
+"""Closing resources: the hook, once and no more, and then the slot is free.
 
 In the thread that gives a resource up, or on the pool's ``closers`` for what nobody gives up in
 person: what expired, was lost, or belongs to a pool that was collected.
@@ -35,7 +35,7 @@ class Closing:
 
     def here(self, index: int, why: str, workers: ThreadGroup | None = None) -> None:
         """Closes a CHECKING slot's resource in this thread, or on a worker if that is an event
-        loop's; its place is free when that is done.  ``workers``: whose thread this is, None for a
+        loop's; its slot is free when that is done.  ``workers``: whose thread this is, None for a
         caller's."""
         if workers is None and on_loop():
             self.soon(index, why)
@@ -46,7 +46,7 @@ class Closing:
         self, index: int, why: str, workers: ThreadGroup | None = None, use: int | None = None
     ) -> None:
         """A CLOSING slot: the hook, unless an interrupted call has got to it already; then the
-        place.  ``use``: of the slot, when this was decided."""
+        slot.  ``use``: of the slot, when this was decided."""
         core, hook = self.core, self.hook
         if use is None:
             use = core.generation(index)
@@ -63,7 +63,7 @@ class Closing:
         except Exception as error:
             failure = error
         finally:
-            self.deadlines.end(index)  # before the place is free: then the number is another's
+            self.deadlines.end(index)  # before the slot is free: then the number is another's
         freed = core.free(index, why, use)
         if failure is not None:
             self.manager.log("close failed", failure)
@@ -71,7 +71,7 @@ class Closing:
             notify_listeners(self.manager, "closed", why)
 
     def on(self, workers: ThreadGroup, index: int, why: str) -> None:
-        """In a thread of the pool: whatever the hook raises, the place is free in the end."""
+        """In a thread of the pool: whatever the hook raises, the slot is free in the end."""
         try:
             self.here(index, why, workers)
         except BaseException as failure:  # from the hook; where a borrower closes, it is theirs
@@ -93,7 +93,8 @@ class Closing:
             closers.submit(*job)
 
     def rescue(self, index: int, why: str) -> None:
-        """On the housekeeper: a slot whose owner did not get to the end of what it was doing."""
+        """On the scheduler's thread: a slot whose owner did not get to the end of what it was
+        doing."""
         closers = self.manager.closers
         use = self.core.generation(index)
         state = self.core.slot(index)[1]

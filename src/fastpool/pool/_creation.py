@@ -1,6 +1,6 @@
 """Opening resources: the pool's own task, apart from any borrower.
 
-A try is one creation under way on a worker, with a place reserved under the cap.  Tries are started
+A try is one creation under way on a worker, with a slot reserved under the cap.  Tries are started
 for callers who wait (at most one for each) and for wishes (``min_idle``, ``min_size``, ``warm``, a
 refused ``timeout=0``), at most ``max_creating`` at once.  A try outlives the borrower it was meant
 for, and is skipped if nobody wants it by the time that a worker gets to it.
@@ -35,7 +35,7 @@ class Attempt:
         self.index = index
         self.ticket = 0
         self.started = 0.0
-        self.given_up = False  # past its deadline: the permit is free, the place still counted
+        self.given_up = False  # past its deadline: the permit is free, the slot still counted
         self.task: Any = None  # where hooks are coroutine functions: it can be cancelled
 
 
@@ -93,7 +93,7 @@ class Creator:
         return max(0, o.min_idle - idle, o.min_size - idle - leased)
 
     def refill(self, more: int = 0) -> None:
-        """On the housekeeper: opens what is wanted and fits; ``more``: also wished for."""
+        """On the scheduler's thread: opens what is wanted and fits; ``more``: also wished for."""
         with self.manager.lock.hold():
             self.background_demand = max(self.background_demand, more, self.missing())
             self.start()
@@ -136,7 +136,7 @@ class Creator:
         raise manager.refusal("timeout", start, timeout, "create")
 
     def _fill_up(self, wanted: list[int], call: Warming) -> None:
-        """On the housekeeper: wishes for what is lacking by now, if it is wanted still."""
+        """On the scheduler's thread: wishes for what is lacking by now, if it is wanted still."""
         with self.manager.lock.hold():
             if call.failure is not None:  # its caller is about to hear of it
                 return
@@ -198,7 +198,7 @@ class Creator:
         return True
 
     def reserve(self) -> int:
-        """A place under the cap, or -1."""
+        """A slot under the cap, or -1."""
         return self.manager.core.reserve()
 
     def _wanted(self) -> bool:
@@ -351,7 +351,7 @@ class Creator:
             manager.closing.on(self.workers, attempt.index, why)
 
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
-        """The place is free, and the one waiter for whom it was tried gets the exception."""
+        """The slot is free, and the one waiter for whom it was tried gets the exception."""
         manager, core = self.manager, self.manager.core
         core.free(attempt.index)
         try:
@@ -400,8 +400,8 @@ class Creator:
         return core.waiting > 0 or bool(few)
 
     def _watch(self) -> None:
-        """On the housekeeper: gives up tries that are past their deadline, and comes back for the
-        next.  One deadline a pool, however many resources it opens."""
+        """On the scheduler's thread: gives up tries that are past their deadline, and comes back
+        for the next.  One deadline a pool, however many resources it opens."""
         now, most = time.monotonic(), self.manager.options.create_timeout
         with self.manager.lock.hold():
             late = [attempt for attempt in self.running if attempt.started + most <= now]
@@ -417,7 +417,7 @@ class Creator:
             self.start()
 
     def _give_up(self, attempt: Attempt) -> None:
-        """The hook has had its time.  It cannot be killed: its place stays counted, its permit is
+        """The hook has had its time.  It cannot be killed: its slot stays counted, its permit is
         free."""
         del self.running[attempt]
         attempt.given_up = True

@@ -1,10 +1,10 @@
 """Opening resources in the threads of borrowers: ``create_in="caller"``.
 
 A borrower for whom nothing is idle calls the factory itself, in its own thread and context, if a
-permit is free (``max_creating``) and nobody is before it in the line.  Else it waits in line, and
-gets what comes first: a resource that came back, or a permit.  A permit is delivered as a failure
-is, to the head of the line or to a caller on its way there.  A task, whose loop the factory would
-stop, has a worker use it.  What nobody waits for is opened on workers, as ever.
+permit is free (``max_creating``) and nobody is before it in the queue.  Else it waits in the queue,
+and gets what comes first: a resource that came back, or a permit.  A permit is delivered as a
+failure is, to the head of the queue or to a caller on its way there.  A task, whose loop the
+factory would stop, has a worker use it.  What nobody waits for is opened on workers, as ever.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class CallerCreator(Creator):
         self._number = 0
 
     def create_in_caller(self, guard: _core.SlotGuard, permit: Any = None) -> bool:
-        """Open a resource in this thread, as the borrower's; False: no permit is free, or no place.
+        """Open a resource in this thread, as the borrower's; False: no permit is free, or no slot.
 
-        ``permit``: a Token; None: it has not been in line, and others who have go first.  Raises
-        what the factory raises.  A signal handler that raises loses nothing: what is in hand goes
-        back when the hand is dropped.
+        ``permit``: a Token; None: it has not been in the queue, and others who have go first.
+        Raises what the factory raises.  A signal handler that raises loses nothing: what is guarded
+        goes back when the guard is dropped.
         """
         number = None if permit is None else permit.number
         manager = self.manager
@@ -64,7 +64,7 @@ class CallerCreator(Creator):
         return True
 
     def _create(self, guard: _core.SlotGuard) -> None:
-        """The place is in hand."""
+        """The slot is guarded."""
         manager, core = self.manager, self.manager.core
         start = time.monotonic()
         error: BaseException | None = None
@@ -75,7 +75,7 @@ class CallerCreator(Creator):
             core.count_created(took)
         except BaseException as failure:
             error = failure
-            core.free_in_caller(guard)  # before others are looked for: they may have the place
+            core.free_in_caller(guard)  # before others are looked for: they may have the slot
             core.count("create_failures")
             raise
         finally:
@@ -89,18 +89,18 @@ class CallerCreator(Creator):
         notify_listeners(manager, "created", took)
 
     def _over(self, error: BaseException | None) -> None:
-        """On the housekeeper: a borrower has called the factory, and its permit is free."""
+        """On the scheduler's thread: a borrower has called the factory, and its permit is free."""
         self.note(error)
         self.refill()
 
     def take_back(self, number: int) -> None:
-        """On the housekeeper: a permit was not used."""
+        """On the scheduler's thread: a permit was not used."""
         with self.manager.lock.hold():
             self.granted.discard(number)
             self.start()
 
     def create_for_task(self, permit: Token) -> None:
-        """On the housekeeper: a worker uses the permit of a task."""
+        """On the scheduler's thread: a worker uses the permit of a task."""
         with self.manager.lock.hold():
             self.granted.discard(permit.number)
             if self._free() > 0:

@@ -59,7 +59,7 @@ class HealthChecks:
         return None, due
 
     def verdict(self, guard: _core.SlotGuard, why: str | None) -> bool:
-        """Lends what is in hand, or has it closed."""
+        """Lends what is guarded, or has it closed."""
         if why is not None:
             self.core.condemn(guard, why)
             return False
@@ -83,7 +83,7 @@ class HealthChecks:
         return "check" if self._failed(job) else None
 
     def _send(self, run: Any, job: _core.Job, call: HookCall, index: int) -> None:
-        """On the housekeeper: the check counts from here on, though a worker may be wanting.
+        """On the scheduler's thread: the check counts from here on, though a worker may be wanting.
         ``run``: of the borrower's context."""
         self.deadlines.enter(index, call)
         self.manager.checkers.submit(run, self._answer, job, call, index)

@@ -1,9 +1,9 @@
 """Hooks under way, and what becomes of those that do not return in time.
 
 A sync hook cannot be killed.  Past its deadline it counts as overdue until it returns; and if it
-runs on a worker of the pool, that worker's permit is free, so that what is behind it in line goes
-on with another.  Creations have their own such books, in ``_creation.py``: they have no resource
-yet.
+runs on a worker of the pool, that worker's permit is free, so that what is behind it in the queue
+goes on with another.  Creations have such records of their own, in ``_creation.py``: they have no
+resource yet.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class HookDeadlines:
         self.options = manager.options
         self.ends: dict[int, float] = {}  # deadlines in callers' own threads
         self.calls: dict[int, HookCall] = {}
-        self.watches: list[float] = []  # when the housekeeper comes by, the next one last
+        self.watches: list[float] = []  # when the scheduler comes by, the next one last
 
     def begin(self, index: int, workers: ThreadGroup | None = None) -> None:
         """A hook is about to be called for a slot, and may take ``hook_timeout``.  ``workers``:
@@ -78,15 +78,15 @@ class HookDeadlines:
         return len(late) + sum(end <= now for end in self.ends.copy().values())
 
     def _watch_until(self, at: float) -> None:
-        """Has the housekeeper come by at that time, unless it comes before anyway: then it sees to
+        """Has the scheduler come by at that time, unless it comes before anyway: then it sees to
         the rest itself."""
         if at < (self.watches[-1] if self.watches else INF):
             self.watches.append(at)
             scheduler.call_at(at, self._watch, at)
 
     def _watch(self, at: float) -> None:
-        """On the housekeeper: frees the permits of workers that are stuck, and comes back for the
-        next."""
+        """On the scheduler's thread: frees the permits of workers that are stuck, and comes back
+        for the next."""
         with self.lock.hold():
             now = max(time.monotonic(), at)
             while self.watches and self.watches[-1] <= now:

@@ -34,7 +34,7 @@ class LeaseTracking:
         self.taken: dict[int, list[Any]] = {}  # by slot: time, thread, stack, whether reported
 
     def note(self, guard: _core.SlotGuard) -> None:
-        """What is in hand is lent."""
+        """What is guarded is lent."""
         self.taken[guard.index] = self.entry()
         self.manager.maintenance.within(self.leak_after)
 
@@ -90,7 +90,7 @@ class LeaseTracking:
         return next_at
 
     def _report(self, age: float, thread: str, stack: list[str]) -> None:
-        """On a worker: a handler of the log may borrow, for which the housekeeper is needed."""
+        """On a worker: a handler of the log may borrow, for which the scheduler is needed."""
         text = "%s: a lease is held for %.3g s by %s, taken at\n  %s"
         about = (self.manager.name, age, thread, "\n  ".join(stack))
         self.manager.offload_threads.submit(_reports.warn, text, *about)

@@ -1,8 +1,8 @@
 """What a pool with an async factory keeps for one event loop: a manager whose hooks are awaited.
 
-The resources, the line and the idle store of that loop.  Hooks run as tasks of the loop that belong
-to the pool, so a borrower who is cancelled takes no hook with it; they can be cancelled themselves,
-and are when their time is over.  How many may be open is for ``_per_loop.py`` to say.
+The resources, the queue and the idle store of that loop.  Hooks run as tasks of the loop that
+belong to the pool, so a borrower who is cancelled takes no hook with it; they can be cancelled
+themselves, and are when their time is over.  How many may be open is for ``_per_loop.py`` to say.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class LoopHealthChecks(HealthChecks):
 
 
 class LoopClosing(Closing):
-    """Closing is a task; where the loop is closed, nothing can be awaited and the place is free at
+    """Closing is a task; where the loop is closed, nothing can be awaited and the slot is free at
     once."""
 
     manager: LoopPool
@@ -226,7 +226,7 @@ class LoopClosing(Closing):
         """A CLOSING slot of a loop that is closed."""
         resource = self.core.item(index)
         if self.core.begin_close(index, use):
-            self.manager.shards.part_with([resource])  # before its place looks free
+            self.manager.shards.part_with([resource])  # before its slot looks free
             self.core.free(index, "loop")
             notify_in_worker(self.manager, "closed", "loop")
 
@@ -240,7 +240,7 @@ class LoopClosing(Closing):
             self.submit(index, why, use)
 
     async def end(self, index: int, why: str, use: int) -> None:
-        """A CLOSING slot: its hook, and then the place."""
+        """A CLOSING slot: its hook, and then the slot."""
         if not self.core.begin_close(index, use):
             return
         self.deadlines.begin(index)
@@ -281,7 +281,7 @@ class LoopMaintenance(Maintenance):
 
 class LoopPool(Manager):
     """The manager of one loop's share of a pool.  Its core's limit says only when callers ask for
-    a place; places are given out under the lock of ``PerLoopManager``, which all of them share."""
+    a slot; slots are given out under the lock of ``PerLoopManager``, which all of them share."""
 
     awaits = True
     creator: LoopCreator
@@ -429,7 +429,7 @@ class LoopPool(Manager):
         self.shards.on_idle()
 
     def on_return(self, later: bool = False) -> None:
-        """Also while another loop waits for a place."""
+        """Also while another loop waits for a slot."""
         if self.core.closed:
             self.sweep(later)
         else:

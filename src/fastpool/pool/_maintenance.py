@@ -1,6 +1,6 @@
 """What a pool does with time: evicts, keeps alive, refills, reports leaks, and sets the next date.
 
-All of it on the housekeeper's thread, or on that of a test that moves a manual clock.  What takes
+All of it on the scheduler's thread, or on that of a test that moves a manual clock.  What takes
 long is handed to the pool's workers.
 """
 
@@ -29,7 +29,7 @@ class Maintenance:
         self.options = manager.options
         self.kept_alive: dict[int, float] = {}  # when a slot's resource was last checked for it
         self.away: dict[int, float] = {}  # slots under such a check: until when they are waited for
-        self.next_at = INF  # of the real time, when the housekeeper comes by
+        self.next_at = INF  # of the real time, when the scheduler comes by
         self.maintaining = _core.Lock()
         self._asked = False  # for a visit that has not begun
         # the next loan is told of, for nothing is in use, or nothing open yet
@@ -139,7 +139,7 @@ class Maintenance:
                 self.manager.closing.later(index, "surplus")
 
     def _schedule_visit(self, now: float, next_at: float) -> None:
-        """The housekeeper's next visit, ``next_at`` of the pool's clock."""
+        """The scheduler's next visit, ``next_at`` of the pool's clock."""
         if self.options.clock is None and next_at != INF:
             delay = max(next_at - now, 0.01)
             at = time.monotonic() + delay

@@ -149,9 +149,9 @@ class Manager:
         waited: float,
         permit: object = None,
     ) -> None:
-        """The slow path of a get: returns with a slot in hand as LEASED, or raises.  ``reason``:
+        """The slow path of a get: returns with a guarded slot as LEASED, or raises.  ``reason``:
         what the core said, as ``Core.take``; None: not asked yet.  ``permit``: to open a resource,
-        which has ended the wait so far.  What is in hand when a signal handler raises is given back
+        which has ended the wait so far.  What is guarded when a signal handler raises is given back
         by the caller."""
         core = self.core
         start = time.monotonic() - waited
@@ -163,7 +163,7 @@ class Manager:
             if reason == "due":
                 if self.checking.examine(guard, start, timeout):
                     break
-                in_front = True  # a grant that was no good: the place in line is kept
+                in_front = True  # a grant that was no good: the position in the queue is kept
             elif reason in MAY_OPEN:
                 missed = True
                 if self.creator.create_in_caller(guard, permit):
@@ -195,8 +195,9 @@ class Manager:
     def announce_waiter(
         self, guard: _core.SlotGuard, start: float, timeout: float | None, me: int
     ) -> None:
-        """Nothing is idle and there is room: has one more opened for a caller on its way to the
-        line.  ``me`` names the caller, where other cores are looked at too: a thread or a task."""
+        """Nothing is idle and there is free capacity: has one more opened for a caller on its way
+        to the queue.  ``me`` names the caller, where other cores are looked at too: a thread or a
+        task."""
         self.core.announce_waiter(guard)
         scheduler.call_soon(self.creator.refill)
 
@@ -416,8 +417,8 @@ class Manager:
     # ---- closing -------------------------------------------------------------------------------
 
     def slot_freed(self, left: int) -> None:
-        """On the housekeeper: a place under the cap is free.  Others may want it; a closed pool may
-        be empty now."""
+        """On the scheduler's thread: a slot under the cap is free.  Others may want it; a closed
+        pool may be empty now."""
         core = self.core
         if not core.closed:
             self.creator.refill()

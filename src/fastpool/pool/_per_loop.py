@@ -1,9 +1,9 @@
 """The manager of a pool whose factory is asynchronous: one shard per event loop, under one cap.
 
-Resources belong to the loop that made them, so each loop has a core of its own: idle store, line
+Resources belong to the loop that made them, so each loop has a core of its own: idle store, queue
 and fast path.  What they share is the right to open: every creation of every shard is started here,
 under ``lock``, for the caller who has waited longest, wherever it is.  When the cap is reached, the
-resource that has been idle longest is closed in favour of a loop that waits for a place.
+resource that has been idle longest is closed in favour of a loop that waits for a slot.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["PerLoopManager"]
 
 INF = float("inf")
-# Seconds after which a loop that has nothing gets the place of what others give back.  With less,
-# where loops are more than places, each turn would open and close.
+# Seconds after which a loop that has nothing gets the slot of what others give back.  With less,
+# where loops are more than slots, each turn would open and close.
 SPARE_AFTER = 0.05
 GAUGES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting", "overdue")
 
@@ -85,9 +85,9 @@ class PerLoopManager:
             )  # for that would run what stands in their ``finally`` blocks
         self.shards = {}
         self.past = nothing()  # the tally of shards whose loop was closed
-        # What they left is being closed, and keeps its place for so long: until when at most.
+        # What they left is being closed, and keeps its slot for so long: until when at most.
         self.parting: list[float] = []
-        self.hungry: list[LoopPool] = []  # loops that wait for a place
+        self.hungry: list[LoopPool] = []  # loops that wait for a slot
 
     # ---- which shard ---------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class PerLoopManager:
         )
 
     def forget_closed(self) -> None:
-        """Those whose loop is closed: what they held is gone, and their places are free."""
+        """Those whose loop is closed: what they held is gone, and their slots are free."""
         for shard in self.everyone():
             if shard.loop.is_closed():
                 self._forget(shard)
@@ -171,7 +171,7 @@ class PerLoopManager:
             self.closers.submit(self._part_with, resources, until)
 
     def _part_with(self, resources: list[Any], until: float) -> None:
-        """On a worker: what can be closed without a loop.  Only then is its place free."""
+        """On a worker: what can be closed without a loop.  Only then is its slot free."""
         try:
             while resources:
                 self._close_at_last(resources.pop())
@@ -193,13 +193,13 @@ class PerLoopManager:
                 pass
 
     def _limit(self) -> None:
-        """A loop that is alone with the pool has its whole cap, and its callers line up without
+        """A loop that is alone with the pool has its whole cap, and its callers queue without
         asking.  Where there are several, all ask, since something may be idle elsewhere."""
         alone = len(self.shards) == 1
         for shard in self.shards.values():
             shard.core.set_limit(self.maxsize if alone and self.maxsize else INF)
 
-    # ---- places --------------------------------------------------------------------------------
+    # ---- slots --------------------------------------------------------------------------------
 
     def has_capacity(self) -> bool:
         """Whether one more may be opened now."""
@@ -227,7 +227,7 @@ class PerLoopManager:
             return "deadlock"
         if self.options.max_waiting == INF:
             return None
-        callers = open_ = available = 0  # places: that come free, or are to be had
+        callers = open_ = available = 0  # slots: that come free, or are to be had
         for shard in everyone:
             counts, demand = shard.core.counts(), shard.core.demand  # at once: any may be freed now
             callers += demand
@@ -263,7 +263,7 @@ class PerLoopManager:
             self._evict_for_waiting([shard for shard in wanting if shard.core.demand])
 
     def _wanting(self) -> list[LoopPool]:
-        """Who could start a creation, if there were a place.  A loop that does not run stands in
+        """Who could start a creation, if there were a slot.  A loop that does not run stands in
         nobody's way."""
         everyone = self.everyone()
         in_flight = sum(shard.creator.in_flight for shard in everyone if shard.loop.is_running())
@@ -272,7 +272,7 @@ class PerLoopManager:
         return [s for s in everyone if s.creator.wanted() and not s.loop.is_closed()]
 
     def _evict_for_waiting(self, hungry: list[LoopPool]) -> None:
-        """Closes what is idle elsewhere for loops whose callers wait for a place.  First the bits,
+        """Closes what is idle elsewhere for loops whose callers wait for a slot.  First the bits,
         then the look: what comes back later is told of, so nothing is idle unseen."""
         self.hungry = hungry
         destitute = [shard for shard in hungry if not shard.core.open]
@@ -296,14 +296,14 @@ class PerLoopManager:
                 pending += 1
 
     def _pending_capacity(self) -> float:
-        """How many places are free or about to be; not those of a loop that does not run.  One that
+        """How many slots are free or about to be; not those of a loop that does not run.  One that
         is freed meanwhile may count twice, but not be missed: whoever hears of it looks again."""
         running = [shard for shard in self.everyone() if shard.loop.is_running()]
         closing = sum(slot[1] == "closing" for shard in running for slot in shard.core.slots())
         return closing + self._free()
 
     def must_yield(self, shard: LoopPool) -> bool:
-        """Whether this loop has to give up the place of what it gets back: to a loop that has
+        """Whether this loop has to give up the slot of what it gets back: to a loop that has
         nothing at all, and would wait for as long as others are busy.  Not at once, and not while
         callers of its own have waited longer."""
         if not self.hungry:
@@ -320,7 +320,7 @@ class PerLoopManager:
             return older > self._pending_capacity()
 
     def on_idle(self) -> None:
-        """Something is idle, perhaps wanted as a place."""
+        """Something is idle, perhaps wanted as a slot."""
         if self.hungry:
             scheduler.call_soon(self.start)
 

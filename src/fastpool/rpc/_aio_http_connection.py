@@ -1,8 +1,8 @@
 """Keep-alive connections of HTTP/1.1 for tasks: httpx's engine without its pool.
 
-`httpx.Limits` can cap connections, but a client of httpx belongs to one event loop, its line is its
-own, and it does not tell whether a connection had been used before it broke, nor whether a byte of
-the reply had come.  So its connections are the resources of a FastPool instead.
+`httpx.Limits` can cap connections, but a client of httpx belongs to one event loop, its queue is
+its own, and it does not tell whether a connection had been used before it broke, nor whether a byte
+of the reply had come.  So its connections are the resources of a FastPool instead.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def jsonrpc(
     """A JSON-RPC 2.0 client for any number of threads, over HTTP.
 
     ``size``: most connections open at once to one host and port.  ``timeout``: seconds for a whole
-    call: its wait in line, the connecting, sending and receiving; None: no end.
+    call: its wait in the queue, the connecting, sending and receiving; None: no end.
     ``connect_timeout``: seconds for connecting, the TLS handshake included.  ``retry``: a call
     whose connection had been used before and ended without a byte of the reply, and before 64 KiB
     of the call had gone, is sent once more; False: never.  ``max_reply``: bytes of a reply,

@@ -38,7 +38,7 @@ def sockets(
     """A pool of connections to one address.
 
     ``address``: ``(host, port)``, or the path of a Unix socket.  ``size``: most connections open at
-    once.  ``timeout``: seconds for a whole ``with pool.lease()`` block: its wait in line, the
+    once.  ``timeout``: seconds for a whole ``with pool.lease()`` block: its wait in the queue, the
     connecting, and all sending and receiving; None: no end.  ``connect_timeout``: seconds for
     connecting, the TLS handshake included.  ``tls``: True for the system's certificates, or a
     context; ``server_hostname`` is the name to be verified if it is not ``host``.  ``setup`` is

@@ -46,7 +46,7 @@ def xmlrpc(
     """``xmlrpc.client.ServerProxy(url)`` for any number of threads.
 
     ``size``: most connections open at once.  ``timeout``: seconds for a whole call: its wait in
-    line, the connecting, sending and receiving; None: no end.  ``connect_timeout``: seconds for
+    queue, the connecting, sending and receiving; None: no end.  ``connect_timeout``: seconds for
     connecting, the TLS handshake included.  ``retry``: a call whose connection had been used before
     and ended without a byte of the reply, and before 64 KiB of the call had gone, is sent once
     more; False: never.  ``max_reply``: bytes of a reply, decompressed; a longer one is a BadReply.

@@ -47,7 +47,7 @@ class SharedCreator(Creator):
         return core.has_capacity() and not core.suspended
 
     def added(self) -> None:
-        """On the housekeeper: something was taken in that was made elsewhere."""
+        """On the scheduler's thread: something was taken in that was made elsewhere."""
         with self.manager.lock.hold():
             self.background_demand = max(0, self.background_demand - 1)
 
@@ -154,7 +154,8 @@ class SharedManager(Manager):
         return super().sizes() | {"slots": self.slots, "leases": int(self.counts()["leases"])}
 
     def add(self, resource: object) -> bool:
-        """As if the factory had made it; False: there is no room, and it is the caller's still."""
+        """As if the factory had made it; False: there is no free capacity, and it is the caller's
+        still."""
         creator = self.creator
         try:
             if not self.core.adopt(resource, creator.lifetime()):
@@ -248,7 +249,8 @@ class SharedManager(Manager):
         self.tracking.loosen(ticket)
 
     def forget(self, ticket: int) -> None:
-        """For the core, on the housekeeper: a caller did not get through with what this names."""
+        """For the core, on the scheduler's thread: a caller did not get through with what this
+        names."""
         self.tracking.taken.pop(ticket, None)
 
     def raise_misuse(self, act: str, resource: object) -> Any:
@@ -270,7 +272,7 @@ class SharedManager(Manager):
             return
         if not core.end_idle(index, self.closing.later if later else self.closing.here, why):
             self._renewed(index)  # that was asked for in between
-            scheduler.call_soon(self.creator.refill)  # its place is free already
+            scheduler.call_soon(self.creator.refill)  # its slot is free already
             self.maintenance.maintain_soon()  # it has a time to drain
 
     def drain_all(self, slots: list[Any], why: str) -> None:

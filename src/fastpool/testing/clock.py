@@ -30,7 +30,7 @@ class ManualClock:
         return self.ticks.seconds
 
     def advance(self, seconds: float, settle: float = 5.0) -> None:
-        """Moves the clock, lets the housekeeping of its pools run, and waits up to ``settle``
+        """Moves the clock, lets the maintenance of its pools run, and waits up to ``settle``
         seconds of real time until what that started is over."""
         if not seconds >= 0:
             raise ValueError(f"a clock never goes back: seconds must be >= 0, not {seconds!r}")

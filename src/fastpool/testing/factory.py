@@ -195,7 +195,8 @@ class ScriptedFactory(Generic[T]):
                 self._now -= self._closings[id(call.resource)] == 1
             self._state_changed.notify_all()
 
-    # ---- The books: what the test asks ---------------------------------------------------------
+    # ---- The accounts: what the test asks
+    # ---------------------------------------------------------
 
     @property
     def calls(self) -> list[Call]:

@@ -173,7 +173,7 @@ class TestTheEndOfALoop:
     @pytest.mark.parametrize("seed", range(12))
     @pytest.mark.parametrize("cancelled", [True, False])
     def test_in_the_middle_of_everything(self, kind: str, seed: int, cancelled: bool) -> None:
-        """Leases, creations, checks, resets and closes under way; the next loop has all places."""
+        """Leases, creations, checks, resets and closes under way; the next loop has all slots."""
         chance = random.Random(seed)
         users: list[Any] = []
 
@@ -215,7 +215,7 @@ class TestTheEndOfALoop:
 
     @kinds
     def test_everybody_is_cancelled_and_the_loop_goes_on(self, kind: str) -> None:
-        """Tasks of the pool that had not begun are begun anew: no place is lost."""
+        """Tasks of the pool that had not begun are begun anew: no slot is lost."""
 
         async def main(pool: Any, maker: AsyncMaker) -> None:
             me = asyncio.current_task()

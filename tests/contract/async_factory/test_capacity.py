@@ -1,4 +1,4 @@
-"""A pool of coroutines on several event loops, step by step: who gets the place that there is."""
+"""A pool of coroutines on several event loops, step by step: who gets the slot that there is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def queued_up(pool: Any, loop: LoopThread, *works: Any) -> list[Any]:
 
 
 class TestWhoOpens:
-    """Where several loops could open, and there are fewer places."""
+    """Where several loops could open, and there are fewer slots."""
 
     @kinds
     def test_a_loop_that_has_nothing_goes_first(self, kind: str) -> None:
@@ -192,7 +192,7 @@ class TestRefusals:
     @kinds
     @pytest.mark.parametrize("hook", ["create", "close"])
     def test_a_slot_that_is_about_to_be_had_is_no_wait(self, kind: str, hook: str) -> None:
-        """max_waiting=0: as many callers as there are places being opened, or coming free."""
+        """max_waiting=0: as many callers as there are slots being opened, or coming free."""
         with accounted(2, max_waiting=0) as (pool, maker), threads(kind, 2) as (one, other):
             hangs = [Hang(), Hang()]
             leases = []

@@ -1,4 +1,4 @@
-"""A pool over event loops that end: what they leave is closed, and only then its place is free."""
+"""A pool over event loops that end: what they leave is closed, and only then its slot is free."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Made:
 
 
 class Pool:
-    """One place; a factory that keeps accounts, and a plain close hook."""
+    """One slot; a factory that keeps accounts, and a plain close hook."""
 
     def __init__(self, gate: threading.Event | None = None) -> None:
         self.made: list[Made] = []

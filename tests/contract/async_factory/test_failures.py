@@ -61,7 +61,7 @@ class TestCreationFails:
 
     @kinds
     def test_create_timeout(self, kind: str) -> None:
-        """The borrower gets PoolTimeout of phase "create", the hook is cancelled, and its place is
+        """The borrower gets PoolTimeout of phase "create", the hook is cancelled, and its slot is
         free for the next."""
 
         async def main(pool: Any, maker: AsyncMaker) -> None:
@@ -105,7 +105,7 @@ class TestCreationFails:
     @kinds
     @pytest.mark.parametrize("wanted", [True, False])
     def test_a_hook_that_swallows_its_cancellation(self, kind: str, wanted: bool) -> None:
-        """It is overdue and keeps its place; its resource is kept if it is wanted by then, else
+        """It is overdue and keeps its slot; its resource is kept if it is wanted by then, else
         closed."""
 
         async def main(pool: Any, maker: AsyncMaker) -> None:
@@ -249,7 +249,7 @@ class TestHooksFail:
     def test_a_close_that_fails_or_hangs(
         self, kind: str, outcome: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It is logged, and the place is free."""
+        """It is logged, and the slot is free."""
 
         async def main(pool: Any, maker: AsyncMaker) -> None:
             maker.script["close"].append(outcome)
@@ -264,7 +264,7 @@ class TestHooksFail:
 
     @kinds
     def test_an_overdue_hook_is_counted(self, kind: str) -> None:
-        """A close that swallows its cancellation keeps its place until it returns."""
+        """A close that swallows its cancellation keeps its slot until it returns."""
 
         async def main(pool: Any, maker: AsyncMaker) -> None:
             hang = Hang(stubborn=True)

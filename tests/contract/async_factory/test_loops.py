@@ -1,4 +1,4 @@
-"""One pool of coroutines over several event loops: whose place it is, and who gives up which."""
+"""One pool of coroutines over several event loops: whose slot it is, and who gives up which."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class TestEviction:
             ):
                 waits.append(loop.start(taking(name)))
                 eventually(lambda n=number: pool.stats().waiting == n + 1)
-            time.sleep(1.2 * SPARE_AFTER)  # for loops with nothing to be entitled to a place
+            time.sleep(1.2 * SPARE_AFTER)  # for loops with nothing to be entitled to a slot
             one.call(lease.release)
             for wait in waits:
                 wait.result(PATIENCE)
@@ -149,22 +149,22 @@ class TestEviction:
             still.run(use(pool))
             lease = one.run(pool.aacquire())
             go_on = still.pause()
-            for timeout in (0.05, 0.5, 5):  # until its place is asked for within that time
+            for timeout in (0.05, 0.5, 5):  # until its slot is asked for within that time
                 with pytest.raises(PoolTimeout):
                     other.run(use(pool, timeout=timeout))
                 if states(pool) == {"leased": 1, "closing": 1}:
                     break
             else:
-                raise AssertionError("nobody asked for its place")
+                raise AssertionError("nobody asked for its slot")
             go_on()
-            assert other.run(use(pool)).loop is other.loop  # it went on: its place came free
+            assert other.run(use(pool)).loop is other.loop  # it went on: its slot came free
             still.stop()
             one.call(lease.release)
             assert {thing.loop for thing in maker.all} == {t.loop for t in (still, one, other)}
 
     @kinds
     def test_a_slot_of_a_stopped_loop_is_not_counted_on(self, kind: str) -> None:
-        """A loop that was stopped with a resource keeps its place; others do not wait for it, but
+        """A loop that was stopped with a resource keeps its slot; others do not wait for it, but
         for what runs."""
         with accounted(2) as (pool, maker), threads(kind, 3) as (still, one, other):
             still.run(use(pool))
@@ -192,7 +192,7 @@ class TestEviction:
 
     @kinds
     def test_a_closed_loop(self, kind: str) -> None:
-        """Its places are free at once, for who waits too; nothing is awaited."""
+        """Its slots are free at once, for who waits too; nothing is awaited."""
         with accounted(2) as (pool, maker), threads(kind, 2) as (one, other):
             held, _ = one.run(pool.aget()), one.run(pool.aget())
             one.call(pool.put, maker.all[1])

@@ -61,7 +61,7 @@ class TestWhere:
             assert maker.all[-1].loop is loops[last].loop
 
     def test_what_is_being_made_is_no_use(self, collect: Any) -> None:
-        """Its place may be that of another pool before, and tell the time of that one."""
+        """Its slot may be that of another pool before, and tell the time of that one."""
         later = ManualClock()
         later.advance(1000)
         for clock in (later, later, later, ManualClock()):
@@ -93,7 +93,7 @@ class TestWhere:
             pool.flush()  # what the other one has is closed there; the rest has to wait
 
             def refilled() -> bool:
-                clock.advance(0)  # the housekeeper comes by
+                clock.advance(0)  # the scheduler comes by
                 return states(pool).get("idle") == 1 and maker.made > before
 
             eventually(refilled)
@@ -172,7 +172,7 @@ class TestHowMany:
             maker.script["create"] += hangs
             for hang in hangs:
                 leases.append(one.run(pool.aacquire()))
-                _core.manager(pool, "test").latest().creator.refill()  # as the housekeeper would
+                _core.manager(pool, "test").latest().creator.refill()  # as the scheduler would
                 assert hang.begun.wait(PATIENCE)
             for hang in hangs:
                 hang.let_go()

@@ -76,7 +76,7 @@ class TestOptions:
 
     @kinds
     def test_max_waiting_0(self, kind: str) -> None:
-        """Nobody waits; but one for whom a creation starts, or a place comes free, is no waiter."""
+        """Nobody waits; but one for whom a creation starts, or a slot comes free, is no waiter."""
         with accounted(2, max_waiting=0) as (pool, maker), threads(kind, 2) as (one, other):
             first = one.run(pool.aacquire())
             hang = Hang()
@@ -231,7 +231,7 @@ class TestOptions:
     def test_time_goes_on_after_a_loop(
         self, kind: str, clock: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """What a closed loop has left is no business of the housekeeper, and it says nothing."""
+        """What a closed loop has left is no business of the scheduler, and it says nothing."""
         with accounted(2, clock=clock, keepalive=10) as (pool, maker):
             run_in(kind, use(pool))
             clock.advance(11)

@@ -56,7 +56,7 @@ class TestRaces:
         self, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By the one who closes what is idle for another loop: no loop asks for the lock to free a
-        place."""
+        slot."""
         evict = PerLoopManager._evict_for_waiting
 
         def too_late(shards: Any, hungry: list[Any]) -> None:
@@ -87,7 +87,7 @@ class TestRaces:
             first, second = [one.run(pool.aacquire()) for _ in range(2)]
             wait = other.start(use(pool))
             eventually(lambda: pool.stats().waiting == 1)
-            wait_for_scheduler()  # from here on it is known that a place is wanted
+            wait_for_scheduler()  # from here on it is known that a slot is wanted
             with unattended():
                 one.call(first.discard)
                 eventually(lambda: states(pool) == {"leased": 1})

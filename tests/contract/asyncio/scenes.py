@@ -44,7 +44,7 @@ class Scene:
         return False
 
     def help(self) -> None:
-        """By another task, as soon as the one under test waits in line, or is over."""
+        """By another task, as soon as the one under test waits in the queue, or is over."""
 
     def _all_is_back(self) -> bool:
         # without the GIL one pass may spare what another thread has in hand at that moment
@@ -53,7 +53,8 @@ class Scene:
         return bool(stats.leased == stats.checking == 0)
 
     def check(self, kind: str) -> None:
-        """Nothing is lost: what is lent comes back, nobody is in line, the next one is served."""
+        """Nothing is lost: what is lent comes back, nobody is in the queue, the next one is
+        served."""
         pool, maker = self.pool, self.maker
         eventually(lambda: pool.stats().waiting == 0)
         eventually(self._all_is_back)
@@ -136,7 +137,7 @@ class WaitingThroughput(Waiting):
 
 
 class WaitingDiscarded(Waiting):
-    """A place that becomes free in the line: the resource there was discarded."""
+    """A slot that becomes free in the queue: the resource there was discarded."""
 
     def help(self) -> None:
         lent, self.lent = self.lent, None
@@ -191,7 +192,7 @@ class FailedCheck(Check):
 
 
 class CheckWaiting(Waiting):
-    """A check of what came back while the task stood in line."""
+    """A check of what came back while the task stood in the queue."""
 
     options: ClassVar[dict[str, Any]] = {"check": lambda resource: None, "check_after": 0}
 
@@ -275,7 +276,7 @@ class Queue(Scene):
         self.before()
 
     def waits(self) -> bool:
-        return True  # its first step, which has been made, brings it into the line
+        return True  # its first step, which has been made, brings it into the queue
 
     def check(self, kind: str) -> None:
         eventually(lambda: queued_up(self.pool) == 0)
@@ -287,7 +288,7 @@ class Queue(Scene):
 
 
 class QueueGet(Queue):
-    """An item that is put while the task stands in line."""
+    """An item that is put while the task stands in the queue."""
 
     async def act(self, timeout: float) -> None:
         self.got.append(await self.pool.aget(timeout))
@@ -303,7 +304,8 @@ class QueueGetFair(QueueGet):
 
 
 class QueuePut(Queue):
-    """Room that comes while the task stands in line.  Struck after the item went in, it is in."""
+    """Room that comes while the task stands in the queue.  Struck after the item went in, it is
+    in."""
 
     def before(self) -> None:
         self.pool.put(1)

@@ -123,7 +123,8 @@ def test_its_loop_is_closed_at_every_suspension(kind: str, scene: type[Scene], k
         if keep:
             stage.help()
             if isinstance(stage, Waiting) and stage.keeps and not task.done() and not stage.held:
-                # The task waits for ever, in line or with a grant: others are served all the same.
+                # The task waits for ever, in the queue or with a grant: others are served all the
+                # same.
                 stage.pool.put(stage.pool.get(timeout=PATIENCE))
         hit = strike.hit
         del task, loop, strike, end

@@ -1,4 +1,5 @@
-"""Loops that are closed with tasks of theirs in line: others are served as if they had not come."""
+"""Loops that are closed with tasks of theirs in the queue: others are served as if they had not
+come."""
 
 from __future__ import annotations
 
@@ -132,7 +133,7 @@ class TestClosedLoops:
         q: Any = FastPool(1, order="fifo", fairness=fairness)
         q.put(0)
         ended.start(q.aput("never"))
-        ended.loop.run_until_complete(asyncio.sleep(0.001))  # one step brings it into the line
+        ended.loop.run_until_complete(asyncio.sleep(0.001))  # one step brings it into the queue
         ended.close()
         eventually(lambda: not any(its.loop is ended.loop for its in list(aio_loop._loops)))
         assert q.get() == 0 and q.empty()
@@ -153,7 +154,7 @@ class TestClosedLoops:
         assert maker.made == maker.closed == 1
 
     def test_a_second_loop_takes_over(self, ended: Ended, fairness: str, accounted: Any) -> None:
-        """A new loop often follows one that was closed: it need not wait for the housekeeper."""
+        """A new loop often follows one that was closed: it need not wait for the scheduler."""
         pool, _ = accounted(1, fairness=fairness)
         first = pool.acquire()
         ended.start(_hold(pool, []))
@@ -171,7 +172,7 @@ class TestClosedLoops:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_loops_that_close_with_waiters_again_and_again(kind: str, accounted: Any) -> None:
-    """Collected here and found by the housekeeper at the same time: each wait ends once."""
+    """Collected here and found by the scheduler at the same time: each wait ends once."""
     pool, _ = accounted(1)
     for _ in range(30):
         first = pool.acquire(timeout=PATIENCE)

@@ -37,7 +37,7 @@ def on_loop(call: Callable[[], Any]) -> Any:
 
 def heard(call: Callable[[], Any]) -> list[warnings.WarningMessage]:
     """The warnings of a call in a task, which may raise PoolTimeout, Empty or Full; one for each
-    place, as with the default filter: a call that is let out of the line and back waits twice."""
+    place, as with the default filter: a call that is let out of the queue and back waits twice."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -71,7 +71,7 @@ def nothing_is_held() -> Iterator[None]:
 
 
 def _taken(pool: Any, *args: Any) -> Any:
-    """The pool, with its only place taken."""
+    """The pool, with its only slot taken."""
     _held.append((pool, pool.acquire(*args)))
     return pool
 

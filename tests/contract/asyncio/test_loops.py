@@ -32,7 +32,7 @@ class TestWaitQueue:
     def test_tasks_are_served_in_the_order_of_their_arrival(
         self, run: Run, accounted: Any, fairness: str
     ) -> None:
-        """Many tasks of one loop in line for one resource: first come, first served."""
+        """Many tasks of one loop in the queue for one resource: first come, first served."""
         pool, _ = accounted(1, fairness=fairness)
         order: list[int] = []
 
@@ -100,7 +100,7 @@ class TestWaitQueue:
     def test_a_throughput_head_is_handed_over_when_it_has_waited(
         self, run: Run, accounted: Any
     ) -> None:
-        """A loop that takes and gives back all the time does not starve a task in line."""
+        """A loop that takes and gives back all the time does not starve a task in the queue."""
         pool, _ = accounted(1, fairness="throughput")
 
         async def main() -> None:
@@ -240,7 +240,7 @@ def test_either_wakeup_is_heard(
 
 def test_who_is_out_of_time_is_passed_over(run: Run, accounted: Any, runner: ThreadRunner) -> None:
     """The task's loop stands still beyond its timeout.  What comes back meanwhile goes to the
-    thread behind it in line, and does not wait for the loop to find out."""
+    thread behind it in the queue, and does not wait for the loop to find out."""
     pool, _ = accounted(1)
     held = pool.get()
     served = threading.Event()
@@ -333,12 +333,12 @@ class TestNested:
 
 
 class TestWatching:
-    """The housekeeper comes by for as long as anybody waits on a loop that might be closed."""
+    """The scheduler comes by for as long as anybody waits on a loop that might be closed."""
 
     def test_a_wait_is_watched_whenever_the_last_look_was(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It comes by, and finds nobody, when a task has joined the line and does not wait yet."""
+        """It comes by, and finds nobody, when a task has joined the queue and does not wait yet."""
         dates: list[Any] = []
         add = Timeouts.add
 
@@ -402,4 +402,4 @@ def test_the_scheduler_survives_whatever_is_raised_on_it(caplog: Any) -> None:
 
         scheduler.call_soon(fail)
         wait_for_scheduler()
-    assert caplog.text.count("housekeeping failed") == 4
+    assert caplog.text.count("maintenance failed") == 4

@@ -1,5 +1,5 @@
-"""A notice that comes to nothing: "throughput" tells the head of the line to look for itself, and
-newcomers may be faster.  Whatever becomes of the head then, nobody waits beside a free place.
+"""A notice that comes to nothing: "throughput" tells the head of the queue to look for itself, and
+newcomers may be faster.  Whatever becomes of the head then, nobody waits beside a free slot.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def no_hand_off() -> Iterator[None]:
 
 @dataclass
 class Outrun:
-    """Tasks in line, the first of which was told of what is taken by others now.  One place is
+    """Tasks in the queue, the first of which was told of what is taken by others now.  One slot is
     free, and nobody was told of that."""
 
     pool: Any
@@ -55,7 +55,7 @@ class Outrun:
 
 
 async def outrun(accounted: Any, *spans: float) -> Outrun:
-    """``spans``: the timeouts of those in line.  The loop has not run since the notice."""
+    """``spans``: the timeouts of those in the queue.  The loop has not run since the notice."""
     n = len(spans)
     for _ in range(50):
         pool, maker = accounted(n + 1, fairness="throughput")
@@ -68,7 +68,7 @@ async def outrun(accounted: Any, *spans: float) -> Outrun:
         if pool.stats().idle == n == pool.stats().waiting:
             pool.discard(held[0])
             eventually(lambda pool=pool: pool.stats().open == n)
-            settled(pool)  # the place was seen, and that enough is idle for those in line
+            settled(pool)  # the slot was seen, and that enough is idle for those in the queue
             taken = [pool.get_nowait() for _ in range(n)]
             assert pool.stats().waiting == n and not any(task.done() for task in line)
             return Outrun(pool, maker, line, taken)
@@ -96,7 +96,7 @@ class TestOutrun:
         run(main())
 
     def test_out_of_time_it_passes_the_notice_on(self, run: Run, accounted: Any) -> None:
-        """Its time is over before it has looked: who stands behind it has the place filled."""
+        """Its time is over before it has looked: who stands behind it has the slot filled."""
 
         async def main() -> None:
             scene = await outrun(accounted, SPAN, PATIENCE)
@@ -109,7 +109,7 @@ class TestOutrun:
 
     def test_the_notice_of_who_was_passed_over_is_passed_on(self, run: Run, accounted: Any) -> None:
         """Its time is over and its loop stands still.  What a thread gives back goes to the next,
-        and the one behind that has the place filled."""
+        and the one behind that has the slot filled."""
 
         async def main() -> None:
             _core.set_patience(int(5 * SPAN * 1e9))  # where it is over before, it is tried again
@@ -126,14 +126,14 @@ class TestOutrun:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_told_task_leaves_goes_to_another_loop(kind: str) -> None:
-    """Told of two resources, it takes one; the other's place is wanted on another loop, whose task
-    could not have it while somebody stood in line here."""
+    """Told of two resources, it takes one; the other's slot is wanted on another loop, whose task
+    could not have it while somebody stood in the queue here."""
 
     async def main(pool: Any, elsewhere: Coroutine[Any, Any, Any], other: Any) -> None:
         held = [await pool.aget() for _ in range(2)]
         waits = other.start(elsewhere)
         eventually(lambda: pool.stats().waiting == 1)
-        wait_for_scheduler()  # from here on it is known that a place is wanted
+        wait_for_scheduler()  # from here on it is known that a slot is wanted
         mine = asyncio.create_task(pool.aget())
         await asyncio.sleep(0)
         for thing in held:
@@ -183,7 +183,7 @@ def test_a_thread_keeps_its_position_too(accounted: Any, runner: ThreadRunner) -
         assert pool.stats().idle == 1 and pool.get_nowait() is held[0]
     finally:
         sys.setswitchinterval(interval)
-    scheduler.call_soon(go_on.wait, PATIENCE)  # else it might see the place before
+    scheduler.call_soon(go_on.wait, PATIENCE)  # else it might see the slot before
     pool.discard(held[1])
     assert asked.wait(PATIENCE)
     turns[0].parked()

@@ -116,7 +116,7 @@ class TestTimeouts:
         assert maker.made == 1
 
     def test_asyncio_timeout_around_it(self, run: Run, accounted: Any) -> None:
-        """asyncio's own timeouts work by cancelling: the place in line is left."""
+        """asyncio's own timeouts work by cancelling: the position in the queue is left."""
         pool, _ = accounted(1)
 
         async def main() -> None:
@@ -227,7 +227,7 @@ def test_nobody_waits_beside_capacity_that_a_newcomer_has_left(run: Run, account
         pool.put(held[0])
         pool.put(held[1])
         pool.discard(held[2])
-        time.sleep(0.0002)  # the housekeeper looks
+        time.sleep(0.0002)  # the scheduler looks
         try:
             taken = pool.get_nowait()
         except PoolTimeout:  # the head has waited for more than its 1 ms

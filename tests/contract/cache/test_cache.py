@@ -249,7 +249,7 @@ def test_every_collection_of_a_free_threaded_build_is_an_epoch(new: Maker, by_ha
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Has the housekeeper look after the caches, so many seconds from now."""
+    """Has the scheduler look after the caches, so many seconds from now."""
     monkeypatch.setattr(cache, "scheduler", SimpleNamespace(call_at=lambda at, call: None))
 
     def look(seconds: float) -> None:
@@ -308,7 +308,7 @@ def test_the_scheduler_runs_no_finaliser(
 def test_without_a_thread_to_be_had_it_is_let_go_later(
     new: Maker, by_hand: None, at: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Finalisers are users' code, which the housekeeper does not run."""
+    """Finalisers are users' code, which the scheduler does not run."""
     wait_for_scheduler()
 
     def refuse(*args: Any) -> None:

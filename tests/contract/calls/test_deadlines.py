@@ -1,4 +1,5 @@
-"""When the time of a call ends: in line for a place, in a coroutine, and not after the call."""
+"""When the time of a call ends: in the queue for a permit, in a coroutine, and not after the
+call."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import pytest
 from contract.calls.scripted_calls import KINDS, Pausing, called, failing
 from fastpool.calls import CallPolicy, DeadlineExceeded, Limit, Overloaded, Retry
 
-# ---- who waits in line for a place --------------------------------------------------------------
+# ---- who waits in the queue for a permit
+# --------------------------------------------------------------
 
 
 @KINDS

@@ -76,7 +76,7 @@ def test_an_interrupted_budget_is_over() -> None:
 
 @pytest.mark.costly
 def test_an_interrupted_wait_for_a_permit_is_no_wait_any_more(runner: ThreadRunner) -> None:
-    """Its place in line and in the statistics is gone."""
+    """Its position in the queue and in the statistics is gone."""
     point, more = 0, True
     while more:
         point += 1
@@ -105,7 +105,7 @@ def test_an_interrupted_wait_for_a_permit_is_no_wait_any_more(runner: ThreadRunn
 
 
 def test_a_permit_that_is_dropped_goes_back() -> None:
-    """And its line with its limit, without a word."""
+    """And its queue with its limit, without a word."""
     limit = Limit(1)
     permit = limit.take_nowait()
     assert limit.stats().in_use == 1
@@ -234,7 +234,7 @@ def test_an_old_success_is_of_another_time() -> None:
 
 
 def test_a_task_waits_in_queue_no_longer_than_its_time() -> None:
-    """What it calls is not begun; its place in line is gone."""
+    """What it calls is not begun; its position in the queue is gone."""
     limit = Limit(1)
     held = limit.take_nowait()
 

@@ -1,4 +1,4 @@
-"""`Limit`: calls at once, and one fair line for threads and tasks."""
+"""`Limit`: calls at once, and one fair queue for threads and tasks."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_queue_has_an_end(runner: ThreadRunner) -> None:
     with pytest.raises(Overloaded) as caught:
         hall.call()
     assert (caught.value.size, caught.value.max_waiting) == (1, 1)
-    assert "1 calls are under way and 1 wait in line" in str(caught.value)
+    assert "1 calls are under way and 1 wait in the queue" in str(caught.value)
     assert limit.stats().overloads == policy.stats().overloaded == 1
     hall.let_go(2)
     runner.finish()
@@ -138,7 +138,7 @@ def test_the_wait_ends_with_the_budget(runner: ThreadRunner) -> None:
     with pytest.raises(DeadlineExceeded) as caught:
         short(hall._call)(1)
     assert caught.value.phase == "limit" and caught.value.timeout == pytest.approx(0.01)
-    assert "in line for a place" in str(caught.value)
+    assert "in the queue for a permit" in str(caught.value)
     assert limit.stats().waiting == 0 and hall.order == [0]  # never sent
     assert short.stats().expired == 1
     hall.let_go(1)
@@ -164,7 +164,7 @@ def test_a_cancelled_task_leaves_the_queue(run: Callable[..., Any]) -> None:
         with pytest.raises(asyncio.CancelledError):
             await second
         assert limit.stats().waiting == 1
-        first.cancel()  # under way: its place goes to the third
+        first.cancel()  # under way: its permit goes to the third
         release.set()
         assert await third == "done"
         assert limit.stats().in_use == 0

@@ -27,8 +27,9 @@ from support.helpers import PATIENCE
 @KINDS
 @pytest.mark.parametrize("where", ["start", "limit", "overload"])
 def test_breaker_counts_the_failed_try_before_one_that_never_began(kind: str, where: str) -> None:
-    """The first try failed; the second ran out of time, in its pause or in line, or was refused a
-    place.  The failure is the breaker's, the cause of what is raised, and the only try counted."""
+    """The first try failed; the second ran out of time, in its pause or in the queue, or was
+    refused a permit.  The failure is the breaker's, the cause of what is raised, and the only try
+    counted."""
     limit = Limit(1, max_waiting=0 if where == "overload" else None)
     taken = []
 

@@ -143,7 +143,7 @@ def test_requests_that_come_together_are_answered_one_by_one(address: str, visit
 
 
 def refuses(pool: Any) -> bool:
-    """Whether it lends nothing, though there is room."""
+    """Whether it lends nothing, though there is free capacity."""
     try:
         pool.acquire(0).release()
     except PoolTimeout:

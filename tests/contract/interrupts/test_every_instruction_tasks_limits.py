@@ -2,7 +2,7 @@
 TaskPool: see ``test_every_instruction_tasks.py``.
 
 Pools whose factory is a coroutine function are not here yet: their creations and closes are tasks
-of the pool's own on the caller's loop, and one that is struck half-way keeps its place.
+of the pool's own on the caller's loop, and one that is struck half-way keeps its slot.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Tasks(OnLoop):
             others = asyncio.all_tasks() - {asyncio.current_task()}
             await asyncio.gather(*others, return_exceptions=True)
             gc.collect()  # a hold that the struck task had not been given yet
-            for _ in range(2):  # as many as there are places
+            for _ in range(2):  # as many as there are slots
                 await (await self.tasks.submit(asyncio.sleep, 0))
             assert self.tasks.running == self.tasks.queued == 0
 

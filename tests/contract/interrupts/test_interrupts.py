@@ -1,4 +1,4 @@
-"""A signal handler may raise at any moment of a call. Wherever it does, no place is lost.
+"""A signal handler may raise at any moment of a call. Wherever it does, no slot is lost.
 
 See ``support/signal_injection.py`` for the moments.
 """
@@ -31,7 +31,7 @@ def swept() -> Iterator[None]:
 
 
 def sound(pool: Any, maker: Maker) -> None:
-    """Both places of the pool can be had at once, and everything is closed in the end."""
+    """Both slots of the pool can be had at once, and everything is closed in the end."""
     leases: list[Any] = []
     try:
         for _ in range(2):
@@ -72,7 +72,7 @@ def _take(pool: Any, method: str) -> tuple[Callable[[], Any], Callable[[Any], An
 def test_an_interrupted_take_takes_nothing(
     options: dict[str, Any], method: str, warm: bool
 ) -> None:
-    """Making, checking, tracking: whatever was under way, nobody is left holding a place."""
+    """Making, checking, tracking: whatever was under way, nobody is left holding a slot."""
     point, more = 0, True
     while more:
         point += 1
@@ -167,7 +167,7 @@ ENDINGS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS.keys())
 def test_an_interrupted_end_of_what_is_idle_can_be_repeated(end: Callable[[Any], Any]) -> None:
-    """A resource is idle still, or closed in the end; its place is free when it is."""
+    """A resource is idle still, or closed in the end; its slot is free when it is."""
     point, more = 0, True
     while more:
         point += 1
@@ -229,7 +229,7 @@ def test_an_interrupted_close_on_a_loop_is_done_all_the_same() -> None:
 def test_a_close_under_way_is_not_ended_twice(
     accounted: Any, runner: ThreadRunner, hook: str
 ) -> None:
-    """Its caller was interrupted after a worker had begun, and asks for the rest: the place is free
+    """Its caller was interrupted after a worker had begun, and asks for the rest: the slot is free
     when the hook has returned, not before."""
     options: dict[str, Any] = {} if hook == "its own" else {"close": lambda thing: thing.close()}
     pool, maker = accounted(1, **options)

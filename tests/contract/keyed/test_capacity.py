@@ -1,4 +1,5 @@
-"""KeyedPool, step by step: keys in line for a place, idle limits, and what is closed for whom."""
+"""KeyedPool, step by step: keys in the queue for a slot, idle limits, and what is closed for
+whom."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def manager_of(pool: Any) -> Any:
 
 
 def waiting(runner: ThreadRunner, pool: Any, *keys: Any) -> list[Task]:
-    """Callers in line for these keys, one after the other."""
+    """Callers in the queue for these keys, one after the other."""
     tasks = []
     for key in keys:
         before = pool.stats().waiting
@@ -79,7 +80,7 @@ class TestWaitQueue:
     def test_a_key_that_could_do_with_more_goes_to_the_end(
         self, keyed: Any, runner: ThreadRunner
     ) -> None:
-        """One place at a time: then it is the turn of the next key."""
+        """One slot at a time: then it is the turn of the next key."""
         pool, maker = keyed(3, 3)
         leases = [pool.acquire("a") for _ in range(3)]
         tasks = waiting(runner, pool, "b", "b", "c")
@@ -275,7 +276,7 @@ class TestIdleLimits:
 
 class TestRefusals:
     def test_its_own_limit_is_no_matter_of_the_others(self, keyed: Any) -> None:
-        """The note on all keys is for who waits for a place."""
+        """The note on all keys is for who waits for a slot."""
         pool, _ = keyed(2, 1)
         lease = pool.acquire("a")
         with pytest.raises(PoolTimeout) as caught:

@@ -98,7 +98,7 @@ class TestCollected:
         assert gone() is None and not recwarn.list
 
     def test_a_key_without_resources_is_kept_by_nothing(self, collect: Any) -> None:
-        """Where no other key has waited for a place."""
+        """Where no other key has waited for a slot."""
 
         class Key:
             pass

@@ -1,4 +1,4 @@
-"""A signal handler raises in the middle of a call of a keyed pool: no resource, no place is lost.
+"""A signal handler raises in the middle of a call of a keyed pool: no resource, no slot is lost.
 
 See ``support/signal_injection.py`` for the moments.  What may be left is the record of a key.
 """
@@ -50,7 +50,7 @@ def make(options: dict[str, Any]) -> tuple[Any, KeyedMaker]:
 
 
 def sound(pool: Any, maker: KeyedMaker) -> None:
-    """Nothing is held, every place can be had by any key, and all is closed in the end."""
+    """Nothing is held, every slot can be had by any key, and all is closed in the end."""
     wait_for_scheduler()
     eventually(lambda: pool.stats().leased == 0 and not pool.leases())
     manager = _core.manager(pool, "test")

@@ -49,7 +49,7 @@ def used(pool: Any, *keys: Any) -> None:
 
 
 def waiting(runner: ThreadRunner, pool: Any, take: Any, *args: Any) -> Task:
-    """One more caller who waits in the line of its key, and its key for a place if there is none.
+    """One more caller who waits in the queue of its key, and its key for a slot if there is none.
     The pool is asked, which is quicker than to look whether the thread sleeps."""
     before = pool.stats().waiting
     task = runner.start(take, *args)
@@ -213,7 +213,7 @@ class TestMaxConnsPerHost:
         release([waiter.result() for waiter in hanging])
 
     def test_a_failed_dial_is_no_connection(self, keyed: Any) -> None:
-        """The exception is the caller's, its place is free, and the key is forgotten."""
+        """The exception is the caller's, its slot is free, and the key is forgotten."""
         pool, maker = keyed(1, 1)
         maker.broken["a"] = ConnectionRefusedError("a")
         for _ in range(3):
@@ -384,7 +384,7 @@ class TestMaxTotal:
     def test_a_close_that_hangs_is_not_waited_for(
         self, keyed: Any, runner: ThreadRunner, clock: Any
     ) -> None:
-        """Its place is taken, but after hook_timeout another idle one is closed instead."""
+        """Its slot is taken, but after hook_timeout another idle one is closed instead."""
         gate = threading.Event()
 
         def close(resource: Any) -> None:
@@ -526,7 +526,7 @@ class TestFairness:
         most_idle: int | None,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """The first place that is free ends nothing for the others that have none."""
+        """The first slot that is free ends nothing for the others that have none."""
         monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)
         pool, maker = keyed(2, 2, max_idle_per_key=most_idle)
         leases = taken(pool, "hot", "hot")

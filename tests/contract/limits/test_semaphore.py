@@ -296,7 +296,9 @@ class TestLimits:
         assert semaphore.max_waiting == 1 and WeightedSemaphore(1).max_waiting is None
         semaphore.acquire()
         queued_up(semaphore, runner, 1)
-        with pytest.raises(PoolOverloaded, match="1 wait in line already, and max_waiting is 1"):
+        with pytest.raises(
+            PoolOverloaded, match="1 wait in the queue already, and max_waiting is 1"
+        ):
             semaphore.acquire()
         semaphore.release()
         runner.finish()

@@ -119,7 +119,7 @@ class TestClosedLoops:
     def test_tasks_of_a_closed_loop_are_passed_over(
         self, kind: str, granted: bool, runner: ThreadRunner
     ) -> None:
-        """Those in line, and one who was granted its units and never ran again."""
+        """Those in the queue, and one who was granted its units and never ran again."""
         semaphore = WeightedSemaphore(4)
         semaphore.acquire(4)
         loop = new_loop(kind)
@@ -219,8 +219,8 @@ class TestInterrupted:
 
     @pytest.mark.parametrize("use", ["semaphore", "queue"])
     def test_on_the_way_to_the_first_wait(self, use: str) -> None:
-        """Where the task is the first that waits, and has the housekeeper watch the loops: it
-        leaves the line, and closed loops are found out about as before."""
+        """Where the task is the first that waits, and has the scheduler watch the loops: it
+        leaves the queue, and closed loops are found out about as before."""
 
         async def main(point: int) -> bool:
             semaphore, queue = WeightedSemaphore(1), FastPool(1)

@@ -137,7 +137,7 @@ def test_what_a_coroutine_raises_is_its_tasks(run: Any) -> None:
 
 @pytest.mark.parametrize("begun", [False, True], ids=["queued", "running"])
 def test_a_cancelled_task_gives_its_permit_back(run: Any, begun: bool) -> None:
-    """Queued, running, and before its first step: no place is lost."""
+    """Queued, running, and before its first step: no permit is lost."""
 
     async def main() -> None:
         hall = Hall()
@@ -301,7 +301,7 @@ def test_with_a_task_group(run: Any) -> None:
 
 
 def test_map(run: Any) -> None:
-    """Endless iterables too: only as much is taken as there are places for."""
+    """Endless iterables too: only as much is taken as there are permits for."""
 
     async def main() -> None:
         taken = 0
@@ -348,7 +348,7 @@ def test_map_of_an_iterable_that_fails(run: Any) -> None:
 
 @pytest.mark.parametrize("buffersize", [1, 2, None])
 def test_map_begins_no_more_than_its_buffersize(run: Any, buffersize: int | None) -> None:
-    """By default as many as there are places."""
+    """By default as many as there are permits."""
 
     async def main() -> None:
         hall, most = Hall(), buffersize or 5

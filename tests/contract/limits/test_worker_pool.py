@@ -135,7 +135,7 @@ class TestWhenFull:
     def test_refused_even_where_the_others_wait(
         self, worker_pool: Any, hall: Hall, runner: ThreadRunner
     ) -> None:
-        """``try_submit`` does not overtake those in line."""
+        """``try_submit`` does not overtake those in the queue."""
         pool = worker_pool(1, 0)
         fill(pool, hall, 1)
         late = runner.start(pool.submit, hall.task)
@@ -195,7 +195,7 @@ class TestThreads:
     def test_an_initializer_that_fails(
         self, worker_pool: Any, hall: Hall, runner: ThreadRunner
     ) -> None:
-        """What is queued fails, and so does whoever waits for a place: nobody hangs."""
+        """What is queued fails, and so does whoever waits for a permit: nobody hangs."""
         gate = threading.Event()
 
         def initializer() -> None:
@@ -293,7 +293,7 @@ class TestShutdown:
 
 class TestMap:
     def test_an_endless_iterable(self, worker_pool: Any) -> None:
-        """No more is taken from it than there are places: results do not fill the memory."""
+        """No more is taken from it than there are permits: results do not fill the memory."""
         pool = worker_pool(2, 3)
         taken = 0
 
@@ -343,7 +343,7 @@ class TestMap:
     def test_items_that_are_made_by_the_same_pool(
         self, worker_pool: Any, runner: ThreadRunner
     ) -> None:
-        """No place is held while an item is made, or there might be none for that."""
+        """No permit is held while an item is made, or there might be none for that."""
         for workers, max_queue in ((1, 0), (1, 1), (2, 3)):
             pool = worker_pool(workers, max_queue)
 

@@ -1,4 +1,5 @@
-"""WorkerPool: workers that submit to their own pool, and calls that end early: no place is lost."""
+"""WorkerPool: workers that submit to their own pool, and calls that end early: no permit is
+lost."""
 
 from __future__ import annotations
 
@@ -18,19 +19,19 @@ from support.signal_injection import interrupt
 
 class TestWorkersThatSubmit:
     def test_a_worker_that_waits_for_its_own_full_pool(self, worker_pool: Any) -> None:
-        """The trap: it waits for a place that only it could free.  An error, and the pool works
+        """The trap: it waits for a permit that only it could free.  An error, and the pool works
         on."""
         pool = worker_pool(1, 0)
 
         def submit_more() -> Any:
             return pool.submit(int)
 
-        with pytest.raises(PoolDeadlock, match="all 1 workers would wait for a place"):
+        with pytest.raises(PoolDeadlock, match="all 1 workers would wait for a permit"):
             pool.submit(submit_more).result(PATIENCE)
         assert pool.submit(abs, -1).result(PATIENCE) == 1
 
     def test_all_workers_wait_for_it(self, worker_pool: Any) -> None:
-        """The last one gets the error, which frees its place, and the others go on."""
+        """The last one gets the error, which frees its permit, and the others go on."""
         pool = worker_pool(3, 2)
         ready = threading.Barrier(4)
 
@@ -48,7 +49,7 @@ class TestWorkersThatSubmit:
                 assert future.result().result(PATIENCE) == 1
 
     def test_from_a_callback(self, worker_pool: Any) -> None:
-        """A callback runs in a worker whose task has given its place back."""
+        """A callback runs in a worker whose task has given its permit back."""
         pool = worker_pool(1, 0)
         found: list[Any] = []
         filled = threading.Event()
@@ -67,7 +68,7 @@ class TestWorkersThatSubmit:
         first.add_done_callback(call_back)
         gate.set()
         assert begun.wait(PATIENCE)
-        second = pool.submit(int)  # the place is free, and its worker is not
+        second = pool.submit(int)  # the permit is free, and its worker is not
         filled.set()
         assert second.result(PATIENCE) == 0 and len(found) == 1
 
@@ -135,7 +136,7 @@ class TestWorkersThatSubmit:
             assert waits.result(PATIENCE).result(PATIENCE) == number and busy.result(PATIENCE)
 
     def test_no_false_alarm_while_a_permit_is_on_its_way(self, worker_pool: Any) -> None:
-        """All workers wait, and somebody has a place who has not yet submitted."""
+        """All workers wait, and somebody has a permit who has not yet submitted."""
         pool = worker_pool(1, 1)
         permit = pool._group.permits.hold()
         permit.__enter__()
@@ -166,7 +167,7 @@ class TestWorkersThatSubmit:
 
 
 class TestLostPermits:
-    """No place is lost where a call ends early."""
+    """No permit is lost where a call ends early."""
 
     def test_a_thread_cannot_be_started(
         self, worker_pool: Any, monkeypatch: pytest.MonkeyPatch
@@ -217,7 +218,7 @@ class TestLostPermits:
 
     @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit])
     def test_a_task_that_raises(self, worker_pool: Any, error: type[BaseException]) -> None:
-        """Whatever it raises is its future's, and costs neither the place nor the thread."""
+        """Whatever it raises is its future's, and costs neither the permit nor the thread."""
         pool = worker_pool(1, 0)
 
         def task() -> None:

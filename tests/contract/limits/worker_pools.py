@@ -37,7 +37,7 @@ def fill(pool: WorkerPool, hall: Hall, n: int) -> list[concurrent.futures.Future
 
 @contextmanager
 def accounted() -> Iterator[Callable[..., WorkerPool]]:
-    """Makes pools; at the end every place is free and no thread is left."""
+    """Makes pools; at the end every permit is free and no thread is left."""
     pools: list[WorkerPool] = []
 
     def pool(*args: Any, **options: Any) -> WorkerPool:

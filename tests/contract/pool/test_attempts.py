@@ -1,4 +1,4 @@
-"""Tries: how many creations are under way, for whom, and what becomes of places and permits."""
+"""Tries: how many creations are under way, for whom, and what becomes of slots and permits."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def take(pool: Any) -> None:
 def test_one_caller_has_one_try_however_often_the_pool_looks(
     accounted: Any, runner: ThreadRunner
 ) -> None:
-    """The creation under way is his: another place is not taken for him."""
+    """The creation under way is his: another slot is not taken for him."""
     pool, maker = accounted(4)
     maker.gate.clear()
     getter = runner.start(take, pool)
@@ -73,7 +73,7 @@ def test_one_caller_has_one_try_however_often_the_pool_looks(
 
 
 def test_tries_without_a_permit_take_no_slot(accounted: Any, runner: ThreadRunner) -> None:
-    """Who waits for one of ``max_creating`` is in line, and nothing is open for him yet."""
+    """Who waits for one of ``max_creating`` is in the queue, and nothing is open for him yet."""
     pool, maker = accounted(8, max_creating=2)
     maker.gate.clear()
     getters = [runner.start(pool.get) for _ in range(5)]
@@ -142,7 +142,7 @@ def test_try_is_skipped_when_the_pool_is_closed(
 
 
 def test_refused_try_of_a_full_pool_leaves_no_wish(accounted: Any, clock: Any) -> None:
-    """``timeout=0`` asks for a creation where there is room, and not for later."""
+    """``timeout=0`` asks for a creation where there is free capacity, and not for later."""
     pool, maker = accounted(1, clock=clock)
     lease = pool.acquire()
     with pytest.raises(PoolTimeout):

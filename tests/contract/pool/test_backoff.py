@@ -20,7 +20,7 @@ FIRST = (0.05, 0.1)
 
 
 class Pauses(list[float]):
-    """The pauses asked for, in seconds.  Each is over as soon as the housekeeper gets to it, unless
+    """The pauses asked for, in seconds.  Each is over as soon as the scheduler gets to it, unless
     they are ``held``: then when the test calls ``end()``."""
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ def test_try_that_failed_is_repeated_when_its_pause_is_over(
 def test_the_pause_begins_with_the_permit_that_came_back(
     accounted: Any, pauses: Pauses, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one step: the housekeeper that comes just then would try again at once."""
+    """In one step: the scheduler that comes just then would try again at once."""
     back = _creation.Creator._return_permit
     scheduler_threads = []
 

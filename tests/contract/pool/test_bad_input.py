@@ -156,7 +156,7 @@ class TestFactories:
         assert states(pool) == {}
 
     def test_a_raising_factory_loses_no_slot(self, accounted: Any, runner: ThreadRunner) -> None:
-        """Many failures in many threads, then all places work."""
+        """Many failures in many threads, then all slots work."""
         pool, maker = accounted(3, name=NAME)
         maker.broken = OSError
 

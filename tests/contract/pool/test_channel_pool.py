@@ -117,7 +117,7 @@ class TestPut:
     def test_no_more_are_kept_when_many_return_at_once(
         self, channel: Any, runner: ThreadRunner, fast_switching: None
     ) -> None:
-        """A channel has so many places, whoever sends at the same moment."""
+        """A channel has so many slots, whoever sends at the same moment."""
         for _ in range(5):
             pool, _ = channel(2)
             held = [pool.get() for _ in range(8)]

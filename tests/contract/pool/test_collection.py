@@ -82,7 +82,7 @@ class TestCollected:
     def test_background_work_does_not_keep_a_pool_alive(
         self, background: dict[str, Any], collect: Any
     ) -> None:
-        """Neither the housekeeper nor the workers hold the pool."""
+        """Neither the scheduler nor the workers hold the pool."""
         maker = Maker()
         pool: Any = FastPool(2, factory=maker, **background)
         pool.put(pool.get())

@@ -109,7 +109,7 @@ class TestCreation:
         maker.gate.set()
 
     def test_a_failing_factory_is_tried_again_when_asked_again(self, accounted: Any) -> None:
-        """Failures leave no trace: the place is free and the next get tries anew."""
+        """Failures leave no trace: the slot is free and the next get tries anew."""
         pool, maker = accounted(1)
         for number in range(3):
             maker.script.append(ValueError(number))

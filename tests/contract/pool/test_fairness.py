@@ -50,7 +50,7 @@ def test_who_found_a_bad_resource_keeps_its_turn(
     eventually(lambda: pool.stats().checking == 1)
     second = runner.start(pool.get)
     eventually(lambda: pool.stats().waiting == 1)
-    maker.gate.clear()  # so that both are in line when the new one is there
+    maker.gate.clear()  # so that both are in the queue when the new one is there
     gate.set()
     eventually(lambda: pool.stats().creating == 1 and pool.stats().waiting == 2)
     maker.gate.set()
@@ -89,7 +89,7 @@ def test_throughput_lets_runs_grow_longer_than_fair_does(runner: ThreadRunner) -
 
 @option("fairness")
 def test_throughput_starves_nobody(accounted: Any, runner: ThreadRunner) -> None:
-    """The head of the line, parked for 1 ms, asks for hand-off and gets it."""
+    """The head of the queue, parked for 1 ms, asks for hand-off and gets it."""
     pool, _ = accounted(1, fairness="throughput")
     stop: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Hooks of a pool that raise: what is logged, once each, and no place and no thread is lost."""
+"""Hooks of a pool that raise: what is logged, once each, and no slot and no thread is lost."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_failed_close_is_logged(accounted: Any, log: Any) -> None:
 def test_failed_close_on_a_worker_is_logged(
     accounted: Any, clock: Any, log: Any, kind: Any
 ) -> None:
-    """Whatever it raises: the place is free and the worker goes on."""
+    """Whatever it raises: the slot is free and the worker goes on."""
     error = kind()
     pool, maker = accounted(1, name="shop", close=closing(error), idle_timeout=100, clock=clock)
     pool.put(pool.get())

@@ -1,6 +1,6 @@
 """Hooks that hang: what their deadline does, although nobody can stop them.
 
-Past ``hook_timeout`` a hook costs its place and nothing else: whatever waits for a worker goes on,
+Past ``hook_timeout`` a hook costs its slot and nothing else: whatever waits for a worker goes on,
 and ``stats().overdue`` counts the hook until it returns.
 """
 
@@ -100,7 +100,7 @@ def test_a_hung_keepalive_check_does_not_stop_other_checks(
     eventually(lambda: len(gate.inside) == 1)
     eventually(lambda: pool.stats().overdue == 1)
 
-    def goes_on() -> bool:  # once the housekeeper has seen that, and lets another worker in
+    def goes_on() -> bool:  # once the scheduler has seen that, and lets another worker in
         clock.advance(65, settle=0)
         return len(gate.inside) >= 2
 
@@ -189,7 +189,7 @@ def test_a_check_left_by_its_borrower_counts_from_then_on(
 def test_a_check_that_has_no_worker_counts_when_it_is_given_up(
     accounted: Any, gates: Any, runner: ThreadRunner, clock: Any
 ) -> None:
-    """Its borrower is told all the same; then it is run by another, and its place is not free
+    """Its borrower is told all the same; then it is run by another, and its slot is not free
     before."""
     gate = gates()
     pool, _ = accounted(

@@ -107,7 +107,7 @@ def test_only_what_is_leased_has_a_holder(accounted: Any, clock: Any) -> None:
 
 @pytest.mark.parametrize("tracked", [True, False])
 def test_timeout_names_the_holders_if_it_can_tell_the_place(accounted: Any, tracked: bool) -> None:
-    """Each on a line of its own; without tracking there is nothing to tell."""
+    """Each on a queue of its own; without tracking there is nothing to tell."""
     pool, _ = accounted(2, leak_after=60 if tracked else None)
     leases = [take_here(pool), take_here(pool)]
     with pytest.raises(PoolTimeout) as caught:

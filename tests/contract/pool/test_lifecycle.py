@@ -167,7 +167,7 @@ class TestPauses:
         for waiter in waiters:
             pool.put(waiter.result())
 
-    @pytest.mark.threads_only("the housekeeper is held up, whoever asks")
+    @pytest.mark.threads_only("the scheduler is held up, whoever asks")
     def test_no_creation_is_started_once_it_is_suspended(
         self, accounted: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -265,7 +265,7 @@ class TestFlush:
 
 class TestResize:
     def test_growing_serves_waiters_at_once(self, accounted: Any, runner: ThreadRunner) -> None:
-        """New places go to those who wait."""
+        """New slots go to those who wait."""
         pool, maker = accounted(1)
         maker.cap = 3
         first = pool.get()
@@ -304,7 +304,7 @@ class TestResize:
     def test_shrinking_counts_what_is_being_closed_already(
         self, accounted: Any, runner: ThreadRunner, clock: Any
     ) -> None:
-        """Its place will be free without any more closing."""
+        """Its slot will be free without any more closing."""
         pool, maker = accounted(3, clock=clock, idle_timeout=100)
         taken = [pool.get() for _ in range(3)]
         maker.close_gate.clear()

@@ -1,7 +1,7 @@
 """What is optional costs nothing that is necessary.
 
 Notes on exceptions, log lines and the names of objects run users' code.  Whatever that raises,
-places are freed, callers are told, and workers go on.
+slots are freed, callers are told, and workers go on.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def test_a_repr_that_raises_hides_no_error() -> None:
 
 
 def test_a_log_handler_may_borrow_when_it_hears_of_a_leak() -> None:
-    """For which the housekeeper is needed: the report is no work of its own."""
+    """For which the scheduler is needed: the report is no work of its own."""
     pool: Any = FastPool(2, factory=object, leak_after=0.01)
     taken: list[Any] = []
 

@@ -42,7 +42,7 @@ def shortage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shortage]:
         start(call, args)
 
     monkeypatch.setattr(launch, "start_new_thread", asked)
-    wait_for_scheduler()  # the housekeeper has its thread
+    wait_for_scheduler()  # the scheduler has its thread
     yield found
     found.lasts = False
 
@@ -66,7 +66,7 @@ def shared(maker: Maker) -> tuple[Any, Callable[[float], Any]]:
 def test_a_thread_is_asked_for_at_intervals(
     kind: Any, runner: ThreadRunner, shortage: Shortage
 ) -> None:
-    """Not as fast as the housekeeper can; whoever waits is served as soon as there is one."""
+    """Not as fast as the scheduler can; whoever waits is served as soon as there is one."""
     pool, acquire = kind(Maker())
     shortage.lasts = True
     begun = time.monotonic()

@@ -62,7 +62,7 @@ def test_min_idle_is_made_without_being_asked_for(accounted: Any, clock: Any) ->
     pool, maker = accounted(4, min_idle=2, clock=clock)
     eventually(lambda: states(pool) == {"idle": 2})
     first = pool.get()
-    clock.advance(1)  # the housekeeper looks now and then: see test_real_time.py
+    clock.advance(1)  # the scheduler looks now and then: see test_real_time.py
     eventually(lambda: states(pool) == {"idle": 2, "leased": 1})
     taken = [first, pool.get(), pool.get()]
     clock.advance(1)
@@ -249,7 +249,7 @@ def test_max_uses_closes_after_so_many_borrowings(accounted: Any) -> None:
 def test_max_waiting_refuses_who_would_make_the_queue_longer(
     accounted: Any, runner: ThreadRunner
 ) -> None:
-    """With so many in line the next caller gets PoolOverloaded at once."""
+    """With so many in the queue the next caller gets PoolOverloaded at once."""
     pool, _ = accounted(1, max_waiting=2)
     resource = pool.get()
     waiters = [runner.start(take_turn, pool) for _ in range(2)]

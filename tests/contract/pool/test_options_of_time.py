@@ -20,7 +20,7 @@ option = pytest.mark.option
 
 @option("create_timeout")
 def test_create_timeout_gives_up_on_a_hanging_factory(accounted: Any) -> None:
-    """The borrower is told at the deadline; the place stays counted, the worker is free again."""
+    """The borrower is told at the deadline; the slot stays counted, the worker is free again."""
     pool, maker = accounted(2, create_timeout=0.02, max_creating=1, timeout=None)
     maker.gate.clear()
     with pytest.raises(PoolTimeout) as caught:
@@ -53,7 +53,7 @@ def test_a_late_resource_is_kept_for_who_wants_it(accounted: Any, runner: Thread
 @option("hook_timeout")
 @pytest.mark.parametrize("timeout", [None, 30])
 def test_hook_timeout_gives_up_on_a_hanging_check(accounted: Any, timeout: Any, clock: Any) -> None:
-    """The borrower gets PoolTimeout in phase "check"; the place stays counted until it returns."""
+    """The borrower gets PoolTimeout in phase "check"; the slot stays counted until it returns."""
     gate = threading.Event()
     pool, maker = accounted(
         1,
@@ -187,7 +187,7 @@ def test_check_after_is_half_a_second_by_default(clock: Any, accounted: Any) -> 
 
 
 def _maintain_until(clock: Any, condition: Any) -> None:
-    """Let the housekeeping run again, at the same time of the clock, until the condition holds."""
+    """Let the maintenance run again, at the same time of the clock, until the condition holds."""
     eventually(lambda: [clock.advance(0), condition()][1])
 
 
@@ -278,7 +278,7 @@ def test_idle_timeout_closes_what_nobody_used(clock: Any, accounted: Any) -> Non
 @option("idle_timeout")
 @pytest.mark.parametrize("why", ["idle", "lifetime"])
 def test_check_looks_at_the_age_before_it_lends(clock: Any, accounted: Any, why: str) -> None:
-    """A borrower who comes before the housekeeper gets nothing that has expired, and no check is
+    """A borrower who comes before the scheduler gets nothing that has expired, and no check is
     made of it."""
     seen: list[Any] = []
     ages = {"idle_timeout": 100, "max_lifetime": None, "check_after": 1000}

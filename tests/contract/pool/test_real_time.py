@@ -69,7 +69,7 @@ def test_keepalive(made: Any) -> None:
 
 
 def test_leak_after(made: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Of what was made for it, and of what had been idle when the housekeeper last came by."""
+    """Of what was made for it, and of what had been idle when the scheduler last came by."""
     pool, _, key = made(leak_after=SHORT)
     with caplog.at_level(logging.WARNING, logger="fastpool"):
         for reports in (1, 2):
@@ -140,7 +140,7 @@ def test_min_idle(accounted: Any) -> None:
     eventually(lambda: pool.stats().idle == 1)
     pool.discard(pool.get())
     eventually(lambda: pool.stats().idle == 1)
-    with pool.lease():  # what is taken is noticed when the housekeeper comes by
+    with pool.lease():  # what is taken is noticed when the scheduler comes by
         eventually(lambda: pool.stats().idle == 1)
 
 
@@ -160,7 +160,7 @@ def test_a_loop_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_thousands_are_opened_in_passing() -> None:
-    """The housekeeper looks at all there are now and then, not once for each that is opened: a
+    """The scheduler looks at all there are now and then, not once for each that is opened: a
     minute of its time for as many as this."""
     from fastpool import FastPool
 

@@ -68,7 +68,7 @@ def test_idle_thread_is_counted_on_once(accounted: Any, runner: ThreadRunner) ->
 def test_checks_run_as_many_at_a_time_as_creations_may(
     accounted: Any, runner: ThreadRunner, checks: Checks, clock: Any
 ) -> None:
-    """The others are in line for a thread, and their resources away already."""
+    """The others are in the queue for a thread, and their resources away already."""
     pool, _ = accounted(
         5, check=checks, check_after=0, clock=clock, max_creating=2, hook_timeout=None
     )
@@ -244,7 +244,7 @@ def test_idle_thread_keeps_nothing_alive(collect: Any) -> None:
 
 
 def test_collected_pool_is_closed_by_a_thread_for_such_pools(collect: Any) -> None:
-    """A close hook may take long: it is not the housekeeper's to wait for it."""
+    """A close hook may take long: it is not the scheduler's to wait for it."""
     from fastpool import FastPool
 
     names: list[str] = []

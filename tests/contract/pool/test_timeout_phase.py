@@ -1,4 +1,4 @@
-"""What a PoolTimeout says its caller has waited for: a place, or a creation."""
+"""What a PoolTimeout says its caller has waited for: a slot, or a creation."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_with_capacity_it_is_the_creation(maker: Maker) -> None:
 
 
 def test_without_capacity_it_is_the_wait(maker: Maker) -> None:
-    """All places are taken, here or by other keys."""
+    """All slots are taken, here or by other keys."""
     maker.gate.set()
     pools: list[tuple[Any, list[Any], list[Any]]] = [
         (FastPool(1, factory=maker), [], []),

@@ -188,7 +188,7 @@ class TestDiscard:
     def test_discard_lets_a_waiter_have_a_new_one(
         self, accounted: Any, runner: ThreadRunner
     ) -> None:
-        """The place that a discard frees goes to the first in the line."""
+        """The slot that a discard frees goes to the first in the queue."""
         pool, maker = accounted(1)
         first = pool.get()
         waiter = runner.start(pool.get)
@@ -229,7 +229,7 @@ class TestDiscard:
         assert seen == [resource]
 
     def test_a_close_that_raises_frees_the_slot_all_the_same(self) -> None:
-        """Whatever close() raises, the resource counts as closed and its place is free."""
+        """Whatever close() raises, the resource counts as closed and its slot is free."""
 
         class Bad:
             def close(self) -> None:

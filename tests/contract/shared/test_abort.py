@@ -144,7 +144,7 @@ class TestWhere:
     def test_it_comes_in_real_time_however_a_resource_is_drained(
         self, shared: Any, how: str
     ) -> None:
-        """The housekeeper comes back for it by itself."""
+        """The scheduler comes back for it by itself."""
         called = threading.Event()
         ages = {"max_lifetime": 0.02} if how == "lifetime" else {}
         pool, _ = shared(

@@ -232,7 +232,7 @@ class TestAdded:
         assert maker.running == 1
 
     def test_it_grows_old_like_others(self, shared: Any) -> None:
-        """In real time: the housekeeper hears of it."""
+        """In real time: the scheduler hears of it."""
         pool, maker = shared((0, 2), idle_timeout=0.01, shrink_after=None)
         assert pool.add(maker())
         eventually(lambda: pool.stats().closed == {"idle": 1})

@@ -64,7 +64,7 @@ class TestReplacing:
         assert manager.drain_at == [2]
 
     def test_what_drains_is_not_replaced_a_second_time(self, shared: Any) -> None:
-        """Its place is free already: another one beside that would be beyond the cap."""
+        """Its slot is free already: another one beside that would be beyond the cap."""
         pool, _ = shared(2, slots=1)
         pool.warm(2)
         leases = [pool.acquire(), pool.acquire()]
@@ -82,7 +82,7 @@ class TestReplacing:
             lease.release()
 
     def test_nor_is_what_is_being_closed(self, shared: Any, runner: ThreadRunner) -> None:
-        """The housekeeper, or a caller of replace(), has decided on it a moment before."""
+        """The scheduler, or a caller of replace(), has decided on it a moment before."""
         pool, maker = shared(1, slots=1)
         lease = pool.acquire()
         old = lease.resource
@@ -114,7 +114,8 @@ class TestCap:
         assert pool.stats().closed["surplus"] == 3
 
     def test_a_refusal_counts_the_capacity_that_a_draining_one_leaves(self, shared: Any) -> None:
-        """max_waiting=0: nobody waits in line, but one for whom a resource is opened does not."""
+        """max_waiting=0: nobody waits in the queue, but one for whom a resource is opened does
+        not."""
         pool, _ = shared(1, slots=2, max_waiting=0)
         manager = manager_of(pool)
         refill, manager.creator.refill = manager.creator.refill, lambda *more: None
@@ -166,12 +167,12 @@ class TestCap:
     def test_the_last_use_of_a_resource_frees_capacity(
         self, shared: Any, runner: ThreadRunner, clock: Any, fairness: str
     ) -> None:
-        """Who waits in line when it is given to another does not wait for that one's end; nor for
-        the housekeeper, which does not come by here."""
+        """Who waits in the queue when it is given to another does not wait for that one's end; nor
+        for the scheduler, which does not come by here."""
         pool, maker = shared((0, 1), slots=2, max_uses=3, fairness=fairness, clock=clock)
         leases = [pool.acquire(), pool.acquire()]
         tasks = [runner.start(pool.acquire, PATIENCE).parked() for _ in range(2)]
-        leases[0].release()  # the first in line gets the third use and keeps it
+        leases[0].release()  # the first in the queue gets the third use and keeps it
         leases += [task.result() for task in tasks]
         assert maker.made == 2
         for lease in leases[1:]:

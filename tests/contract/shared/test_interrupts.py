@@ -1,4 +1,4 @@
-"""A signal handler raises in the middle of a call of a shared pool: no slot and no place is lost.
+"""A signal handler raises in the middle of a call of a shared pool: no slot is lost.
 
 See ``support/signal_injection.py`` for the moments.
 """
@@ -131,7 +131,7 @@ ENDINGS: dict[str, Callable[[Any, Any], Any]] = {
 @pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS.keys())
 @pytest.mark.parametrize("used", [False, True], ids=["idle", "in use"])
 def test_an_interrupted_end_is_no_half_measure(end: Callable[[Any, Any], Any], used: bool) -> None:
-    """A resource is in service still, or closed in the end; its place is free when it is."""
+    """A resource is in service still, or closed in the end; its slot is free when it is."""
     point, more = 0, True
     while more:
         point += 1
@@ -153,7 +153,7 @@ def test_an_interrupted_end_is_no_half_measure(end: Callable[[Any, Any], Any], u
 
 
 def test_a_close_hook_that_is_interrupted() -> None:
-    """The resource counts as closed, and its place is free."""
+    """The resource counts as closed, and its slot is free."""
     maker = Maker(cap=2)
     hurt = [KeyboardInterrupt]
 
@@ -174,7 +174,7 @@ def test_a_close_hook_that_is_interrupted() -> None:
 
 def test_a_close_under_way_is_not_ended_twice(runner: ThreadRunner) -> None:
     """Its caller was interrupted after a worker had begun, and asks for the rest; and somebody who
-    does not know yet complains of the resource.  The place is free when the hook has returned."""
+    does not know yet complains of the resource.  The slot is free when the hook has returned."""
     maker = Maker(cap=2)
     pool = SharedPool(maker, items=(0, 1), slots=SLOTS)
     manager = _core.manager(pool, "this test")

@@ -118,7 +118,7 @@ class TestShrinking:
         eventually(lambda: maker.closed == 2)
 
     def test_it_happens_in_real_time(self, shared: Any) -> None:
-        """The housekeeper comes back by itself."""
+        """The scheduler comes back by itself."""
         pool, maker = shared((0, 3), slots=2, shrink_after=0.01)
         added(pool, maker, 2, least=1)
         eventually(lambda: set(pool.stats().closed) == {"surplus"})
@@ -173,7 +173,7 @@ class TestLeastNumber:
     def test_one_that_drains_is_replaced_for_who_waits(
         self, shared: Any, runner: ThreadRunner
     ) -> None:
-        """Its place is free at once, also where the least number asks for nothing."""
+        """Its slot is free at once, also where the least number asks for nothing."""
         pool, maker = shared((0, 1), slots=1)
         held = pool.acquire()
         waiter = runner.start(pool.acquire, PATIENCE)
@@ -266,7 +266,7 @@ class TestResize:
     def test_what_is_being_made_goes_before_what_is_open(
         self, shared: Any, runner: ThreadRunner, load: int
     ) -> None:
-        """Even if its place is an earlier one, and what is open is not in use."""
+        """Even if its slot is an earlier one, and what is open is not in use."""
         pool, maker = shared((0, 2), slots=1, shrink_after=None)
         gone, kept = added(pool, maker, 2)
         index = manager_of(pool).core.find(gone)

@@ -40,7 +40,7 @@ class TestAge:
         eventually(lambda: states(pool) == {"idle": 1})
 
     def test_a_new_one_that_nobody_needs_is_closed_in_real_time(self, shared: Any) -> None:
-        """What the factory has made; the housekeeper hears of it."""
+        """What the factory has made; the scheduler hears of it."""
         pool, maker = shared((0, 3), shrink_after=0.01)
         pool.get(timeout=PATIENCE)
         pool.put(maker.all[0])

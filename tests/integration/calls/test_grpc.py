@@ -55,7 +55,7 @@ def wrap(script: ScriptServer) -> Iterator[Callable[..., Any]]:
     for channel in channels:
         channel.close()
     gc.collect()
-    for channel in channels:  # no place was lost, however the calls ended
+    for channel in channels:  # no permit was lost, however the calls ended
         limit = channel.policy._limit
         if limit is not None:
             eventually(lambda limit=limit: limit.stats().in_use == 0)

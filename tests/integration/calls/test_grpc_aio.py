@@ -38,7 +38,7 @@ def script() -> Iterator[ScriptServer]:
 
 @pytest.fixture
 def using(script: ScriptServer) -> Callable[..., Any]:
-    """``using(main, **parts)``: runs ``main(channel)`` on a loop; afterwards no place is lost."""
+    """``using(main, **parts)``: runs ``main(channel)`` on a loop; afterwards no permit is lost."""
     script.seen.clear()
     script.deadlines.clear()
 

@@ -63,7 +63,7 @@ async def occupied(channel: Any, wanted: bool = True) -> AsyncIterator[Callable[
 
 
 async def waiting(call: Any, n: int = 1) -> Any:
-    """The call, once it is the n-th in line."""
+    """The call, once it is the n-th in the queue."""
     await eventually(lambda: call.done() or in_queue() == n)
     assert not call.done()
     return call

@@ -1,4 +1,5 @@
-"""`aio_shared`: call objects behave as grpc.aio's own, begun at once or after a wait in line."""
+"""`aio_shared`: call objects behave as grpc.aio's own, begun at once or after a wait in the
+queue."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ CODE = grpc.StatusCode
 pytestmark = [
     pytest.mark.process,
     pytest.mark.light,
-    pytest.mark.parametrize("waits", [False, True], ids=["at once", "in line"]),
+    pytest.mark.parametrize("waits", [False, True], ids=["at once", "in the queue"]),
 ]
 
 
@@ -69,7 +70,7 @@ def test_unary_unary(using: Callable[..., Any], waits: bool) -> None:
             if waits:
                 await waiting(call)
                 assert type(call).__module__.startswith("fastpool.")
-                assert "in line" in repr(call)
+                assert "in the queue" in repr(call)
             else:  # nothing is wrapped where nobody waits
                 assert type(call).__module__ == "grpc.aio._call"
             assert isinstance(call, grpc.aio.UnaryUnaryCall)
@@ -295,7 +296,8 @@ def test_a_request_that_cannot_be_sent_gives_its_slot_back(
     options: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """grpc's own call has no status then, ever; those in line look for such calls now and then."""
+    """grpc's own call has no status then, ever; those in the queue look for such calls now and
+    then."""
     monkeypatch.setattr(wait_queue, "LOOK", wait_queue.LOOK / 10)
 
     async def main(channel: Any) -> None:

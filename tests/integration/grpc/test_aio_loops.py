@@ -182,7 +182,7 @@ def test_close_cancels_and_refuses(server: GrpcServer, on_loop: Callable[..., An
 
 
 def test_close_with_a_grace(server: GrpcServer, on_loop: Callable[..., Any]) -> None:
-    """Refuses what is new, waits for what runs and for what is in line, and no longer."""
+    """Refuses what is new, waits for what runs and for what is in the queue, and no longer."""
 
     async def main() -> None:
         channel = fg.aio_shared(server.target, **ONE_SLOT)

@@ -80,14 +80,14 @@ def test_a_stream_holds_its_slot_until_its_status(using: Callable[..., Any]) -> 
     using(main)
 
 
-@pytest.mark.parametrize("first", ["at once", "in line"])
+@pytest.mark.parametrize("first", ["at once", "in the queue"])
 @pytest.mark.parametrize("end", ["read", "cancelled", "dropped", "deadline"])
 def test_a_stream_is_counted_until_its_end(using: Callable[..., Any], first: str, end: str) -> None:
-    """However it ends, and whether or not it has stood in line."""
+    """However it ends, and whether or not it has stood in the queue."""
 
     async def main(channel: Any) -> None:
-        async with occupied(channel, first == "in line") as free:
-            before = int(first == "in line")
+        async with occupied(channel, first == "in the queue") as free:
+            before = int(first == "in the queue")
             assert fg.stats()[0].streams == before
             stream = count(channel)(
                 b"ab" if end == "read" else b"...", timeout=0.3 if end == "deadline" else None

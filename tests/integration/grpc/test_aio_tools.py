@@ -92,7 +92,7 @@ class Talk(grpc.aio.StreamStreamClientInterceptor):  # type: ignore[misc]
         return await go_on(details, requests)
 
 
-@pytest.mark.parametrize("waits", [False, True], ids=["at once", "in line"])
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "in the queue"])
 @pytest.mark.parametrize("order", ["pass", "answer", "twice", "raise", "refuse"])
 def test_interceptors(using: Callable[..., Any], waits: bool, order: str) -> None:
     """However they end a call, it holds its slot as long as it is under way and no longer."""
@@ -140,7 +140,7 @@ def test_interceptors_that_raise_where_grpc_tells_nobody(
     using(main, interceptors=[mine])
 
 
-@pytest.mark.parametrize("waits", [False, True], ids=["at once", "in line"])
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "in the queue"])
 def test_interceptors_of_streams(using: Callable[..., Any], waits: bool) -> None:
     mine = Replies()
 

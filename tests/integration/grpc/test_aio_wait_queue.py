@@ -1,4 +1,5 @@
-"""`aio_shared`: calls in line for a slot: deadlines, limits, cancelled waiters, exact release."""
+"""`aio_shared`: calls in the queue for a slot: deadlines, limits, cancelled waiters, exact
+release."""
 
 from __future__ import annotations
 
@@ -81,7 +82,7 @@ def test_a_deadline_that_passes_in_queue(using: Callable[..., Any], script: Scri
             await call
         error: Any = caught.value
         assert error.local and error.code() is await call.code() is CODE.DEADLINE_EXCEEDED
-        assert "in line" in error.details() == await call.details()
+        assert "in the queue" in error.details() == await call.details()
         assert list(await call.trailing_metadata()) == list(error.trailing_metadata()) == []
         assert call.done() and not call.cancelled() and told == [call]
         copy = pickle.loads(pickle.dumps(error))
@@ -157,7 +158,7 @@ def test_calls_for_whom_connections_are_opened_are_not_in_queue(server: GrpcServ
 
 
 def test_a_done_callback_that_raises_stops_no_close(server: GrpcServer) -> None:
-    """All calls in line are cancelled, and none is sent."""
+    """All calls in the queue are cancelled, and none is sent."""
     sent: list[bytes] = []
 
     def send(request: bytes) -> bytes:
@@ -284,7 +285,7 @@ def test_contexts_are_those_of_the_caller(using: Callable[..., Any]) -> None:
         async with occupied(channel) as free:
             calls = []
             for n in (1, 2, 3):
-                name.set(f"in line {n}")
+                name.set(f"in the queue {n}")
                 calls.append(await waiting(method("x"), n))
             name.set("later")
             free()
@@ -294,7 +295,7 @@ def test_contexts_are_those_of_the_caller(using: Callable[..., Any]) -> None:
         await method("x")
 
     using(main)
-    assert seen == ["in line 1", "in line 2", "in line 3", "at once"]
+    assert seen == ["in the queue 1", "in the queue 2", "in the queue 3", "at once"]
 
 
 # ---- more of everything -------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def test_a_collected_handle_lets_go_of_bulk_too(server: GrpcServer) -> None:
     eventually(lambda: server.counts().open == 0)
 
 
-@pytest.mark.parametrize("kind", ["with_call", "future", "in line", "stream_unary", "stream"])
+@pytest.mark.parametrize("kind", ["with_call", "future", "in the queue", "stream_unary", "stream"])
 def test_however_a_call_fails_fast_it_does_not_attract_others(
     server: GrpcServer, kind: str
 ) -> None:
@@ -202,7 +202,7 @@ def test_however_a_call_fails_fast_it_does_not_attract_others(
         call = {
             "with_call": lambda: method.with_call(b"x", timeout=10),
             "future": lambda: method.future(b"x", timeout=10).result(),
-            "in line": lambda: method.method.miss((b"x",), {"timeout": 10}),
+            "in the queue": lambda: method.method.miss((b"x",), {"timeout": 10}),
             "stream_unary": lambda: method(iter([b"x"]), timeout=10),
             "stream": lambda: next(method(b"x", timeout=10)),
         }[kind]

@@ -1,4 +1,4 @@
-"""Futures and streams that stand in line: begun at once, ended like any other."""
+"""Futures and streams that stand in the queue: begun at once, ended like any other."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_future_begins_at_once_and_ends_when_it_had_its_slot(scene: Scene) -> 
     future = scene.say.future(b"x", timeout=30)
     in_queue(1)
     assert not future.done() and future.running() and future.is_active()
-    assert not future.cancelled() and not scene.sent and "in line" in repr(future)
+    assert not future.cancelled() and not scene.sent and "in the queue" in repr(future)
     for ask in (future.result, future.exception, future.traceback):
         with pytest.raises(grpc.FutureTimeoutError):
             ask(timeout=0.01)

@@ -1,4 +1,4 @@
-"""Calls that wait in line for a slot: deadlines, limits, and what was never sent."""
+"""Calls that wait in the queue for a slot: deadlines, limits, and what was never sent."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_a_queue_that_is_full_refuses(echo: GrpcServer, runner: ThreadRunner) ->
         held, sent = hold(channel), Sent()
         task = runner.start(lambda: say(channel)(b"x", timeout=30))
         eventually(waiting(1))
-        with pytest.raises(LocalError, match="line is full: max_queue is 1") as caught:
+        with pytest.raises(LocalError, match="queue is full: max_queue is 1") as caught:
             say(channel, sent)(b"x", timeout=3600)
         assert caught.value.code() is EXHAUSTED and sent.calls == 0
         held.cancel()
@@ -261,7 +261,7 @@ def test_closing_refuses_those_who_wait(echo: GrpcServer, runner: ThreadRunner) 
 def test_no_caller_is_lost_whatever_becomes_of_the_others(
     echo: GrpcServer, runner: ThreadRunner, fast_switching: None
 ) -> None:
-    """Deadlines that pass in line and in the call, at the same moment as slots come free."""
+    """Deadlines that pass in the queue and in the call, at the same moment as slots come free."""
     with shared(echo.target, connections=(1, 2), streams_per_connection=2) as channel:
         wait = channel.unary_unary(path("Wait"))
 
@@ -285,15 +285,15 @@ def test_no_caller_is_lost_whatever_becomes_of_the_others(
 
 
 def test_the_error_is_a_call_that_has_ended() -> None:
-    error = LocalError(EXHAUSTED, "the line is full")
+    error = LocalError(EXHAUSTED, "the queue is full")
     assert isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call)
     assert error.done() and not error.running() and not error.cancel() and not error.is_active()
-    assert error.details() == "the line is full" and error.exception() is error
-    assert "RESOURCE_EXHAUSTED" in str(error) and "the line is full" in str(error)
+    assert error.details() == "the queue is full" and error.exception() is error
+    assert "RESOURCE_EXHAUSTED" in str(error) and "the queue is full" in str(error)
     with pytest.raises(LocalError):
         error.result()
     told: list[Any] = []
     error.add_done_callback(told.append)
     assert told == [error]
     copy = pickle.loads(pickle.dumps(error))
-    assert (copy.code(), copy.details()) == (EXHAUSTED, "the line is full")
+    assert (copy.code(), copy.details()) == (EXHAUSTED, "the queue is full")

@@ -222,7 +222,7 @@ def test_a_plain_call_that_waits_on_trio_is_told() -> None:
 
 class TestCancellation:
     def test_a_wait(self, run: Run, accounted: Any) -> None:
-        """It leaves the line, and what comes free goes to the next."""
+        """It leaves the queue, and what comes free goes to the next."""
         pool, _ = accounted(1)
         served = threading.Event()
 

@@ -415,9 +415,9 @@ def test_a_server_that_is_restarted(runner: ThreadRunner) -> None:
 
 
 def test_a_server_that_closes_after_each_reply_without_a_word(runner: ThreadRunner) -> None:
-    """Who waits in line is handed connections that were opened, used and closed meanwhile.  That is
-    found out before they are used, or, if they are being closed just then, by the call itself, and
-    by the one that is sent in its place."""
+    """Who waits in the queue is handed connections that were opened, used and closed meanwhile.
+    That is found out before they are used, or, if they are being closed just then, by the call
+    itself, and by the one that is sent in its place."""
 
     def say(number: int, body: bytes, write: Any) -> bool:
         write(answer(number))

@@ -66,7 +66,7 @@ EXAMPLES = {
     r"done or refused: 100 of 100\nsum of the tasks: 999000\n",
     "grpc_shared": r"10 handles of one insecure channel\nchannels left: 0\n",
     "grpc_tasks": r"1000 answers, at most 8 connections: True\n"
-    r"slots held now: 0, calls in line: 0\n",
+    r"slots held now: 0, calls in the queue: 0\n",
     "grpc_workers": r"workers that were answered: 4 of 4\n"
     r"hello parent, on the connection from before\n",
 }

@@ -1,5 +1,5 @@
-/* Resources opened on demand: callers on their way to the line, tries, and failures that are each
- * told to one of them. Whoever waits while a place is free must have a try under way.
+/* Resources opened on demand: callers on their way to the queue, tries, and failures that are each
+ * told to one of them. Whoever waits while a slot is free must have a try under way.
  *
  * Each step is atomic here as it is under the lock in the source; hits and hand-off: waiters.pml.
  *
@@ -41,7 +41,7 @@ inline dispatch() {
   od
 }
 
-inline start() { /* Opener.start */
+inline start() { /* Creator.start */
   atomic {
     do
     :: demand_of > tries && open < LIMIT -> open++; tries++; jobs++

@@ -3,7 +3,7 @@
  *
  * -DFAIR: the head is impatient from the start. Without: it may become so at any time, or never.
  *
- * Mutants: NO_LOOK      nobody looks for something idle after joining the line
+ * Mutants: NO_LOOK      nobody looks for something idle after joining the queue
  *          EARLY_GATE   a return reads the gate before it publishes
  *          LATE_BITS    dispatch sets the bits of the gate after its last look
  *          DROP         a grant that comes together with the timeout is dropped

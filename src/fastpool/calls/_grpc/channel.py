@@ -242,7 +242,7 @@ def _error_of(inner: Any) -> BaseException:
 
 
 class _CallPermit:
-    """One try under way: it gives its place back and tells the call when it is over.
+    """One try under way: it gives its permit back and tells the call when it is over.
 
     grpc says so in a thread of its own.  It is asked by `add_callback`, and what it calls holds no
     reference to grpc's object: otherwise the two would keep each other alive, and a stream that the

@@ -177,7 +177,7 @@ def outcome_of(results: Sequence[Burst], stats: ChannelStats) -> Outcome:
     ours = results[-1]
     left = "?" if ours.left is None else ours.left
     return Outcome(
-        f"slots held {stats.in_use}, in line {stats.waiting}, connections {stats.connections}",
+        f"slots held {stats.in_use}, in the queue {stats.waiting}, connections {stats.connections}",
         [
             f"{each.contestant.name}: {each.outcome}; {count(each.opened, 'connection')}"
             for each in reversed(results)
@@ -189,7 +189,7 @@ def outcome_of(results: Sequence[Burst], stats: ChannelStats) -> Outcome:
                 1 <= ours.opened <= MOST,
             ),
             Check(
-                f"every slot free again: {stats.in_use} held, {stats.waiting} in line",
+                f"every slot free again: {stats.in_use} held, {stats.waiting} in the queue",
                 stats.in_use == stats.waiting == 0,
             ),
             Check(

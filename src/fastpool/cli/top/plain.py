@@ -38,7 +38,7 @@ def table(view: View) -> str:
     seconds = max((row.seconds or 0 for row in view.rows), default=0)
     text += [
         "",
-        "WAIT: callers in line. P50/P99: how long they waited, NEW/S: what was opened, in",
+        "WAIT: callers waiting. P50/P99: how long they waited, NEW/S: what was opened, in",
         f"the last {span(seconds)}. T/O: timeouts so far. OLDEST: who holds longest.",
     ]
     if any(row.oldest and row.oldest.place is None for row in view.rows):

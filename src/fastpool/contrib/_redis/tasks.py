@@ -2,7 +2,7 @@
 theirs among the bases.
 
 Connections belong to the event loop in which they were made.  One pool serves any number of loops
-under its one cap: a loop that is gone gives up its places, and of one that runs what is idle is
+under its one cap: a loop that is gone gives up its slots, and of one that runs what is idle is
 closed when another loop waits.  What is said of all connections (``disconnect``, ``aclose``) is
 done to those of the calling loop.
 """

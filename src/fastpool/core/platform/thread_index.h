@@ -1,5 +1,5 @@
 /* A small number for each thread that asks, used again once the thread has ended: the lowest free one,
- * so that numbers stay dense and may lead to a place in a table.
+ * so that numbers stay dense and may lead to an entry in a table.
  *
  * Plain C11.  Atomic on builds with the GIL too: a thread ends, and gives its number back, without it.
  */
@@ -18,8 +18,8 @@
 #include <pthread.h>
 #endif
 
-/* Tables that numbers lead into grow by strips: 1 has the places of 0 to 3, 2 those of 4 to 7, 3
- * those of 8 to 15, and so on.  Nobody has a place in strip 0. */
+/* Tables that numbers lead into grow by strips: 1 has the entries of 0 to 3, 2 those of 4 to 7, 3
+ * those of 8 to 15, and so on.  Nobody has an entry in strip 0. */
 #define FP_STRIPS 12
 #define FP_MOST_THREADS 4096
 #define fp_strip_size(k) ((k) == 1 ? 4u : 1u << (k))

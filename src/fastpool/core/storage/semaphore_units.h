@@ -1,7 +1,7 @@
 /* How much of a weighted semaphore is taken: one word, each change of it one compare-and-swap.
  *
- * Plain C11.  Whoever waits for more of it waits in the line of core.h, at whose head the proof
- * stands: a taker in the line looks here after it has set its bit, and a release comes here before it
+ * Plain C11.  Whoever waits for more of it waits in the queue of core.h, at whose head the proof
+ * stands: a taker in the queue looks here after it has set its bit, and a release comes here before it
  * reads the gate.
  */
 #ifndef FASTPOOL_SEMAPHORE_UNITS_H

@@ -1,6 +1,6 @@
-/* How a waiting task is told that its wait is over: one mailbox per event loop.
+/* How a waiting task learns that its wait is over: one mailbox per event loop.
  *
- * Whoever ends the wait puts the waiter's record into the mailbox of its loop and rings the bell, a
+ * Whoever ends the wait puts the waiter's record into the mailbox of its loop and writes to the wakeup
  * descriptor that the loop watches, unless it has been rung already: one system call per batch.  That
  * is plain C, so it may be done under the core's lock, in a finaliser, in any thread.  The loop then
  * empties the box and sets the futures.
@@ -22,7 +22,7 @@
 typedef struct fp_mailbox {
     fp_lock lock; /* guards the rest; the innermost of all locks */
     fp_waiter *first, *last;
-    int woken;      /* the loop has been told of what lies here */
+    int woken;      /* the loop has been notified of what lies here */
     intptr_t wakeup_fd; /* what to write to; -1: the loop is gone */
     FP_SHARED(uintptr_t) thread; /* the loop ran there last, as far as known; writer: the loop */
     void *owner;      /* the Mailbox */
@@ -68,7 +68,7 @@ static void fp_mailbox_wake(fp_mailbox *box) {
 #ifdef _WIN32
     (void)send((SOCKET)box->wakeup_fd, (const char *)&one, sizeof one, 0);
 #else
-    /* a full bell is a rung one, so the result does not matter */
+    /* a full descriptor wakes as well, so the result does not matter */
     if (write((int)box->wakeup_fd, &one, sizeof one) < 0) return;
 #endif
 }
@@ -83,7 +83,7 @@ static void fp_mailbox_post(fp_mailbox *box, fp_waiter *w) {
         box->last = w;
     }
     if (fp_defer_depth != 0 && fp_load(&box->thread, relaxed) == fp_thread_token() &&
-        (fp_deferred_box == NULL || fp_deferred_box == box)) { /* of a second loop: by its bell */
+        (fp_deferred_box == NULL || fp_deferred_box == box)) { /* of a second loop: by its descriptor */
         fp_deferred_box = box;
     } else if (!box->woken) {
         box->woken = 1;
@@ -143,9 +143,9 @@ static inline void fp_defer_end(void) {
 
 static void fp_mailbox_is_gone(void) { atomic_fetch_add(&fp_mailboxes_gone, 1); }
 
-/* Whether the housekeeper is to find out about closed loops already.
+/* Whether the scheduler is to find out about closed loops already.
  * seq_cst: one half of a store-load pair.  A task is in the list of those who wait before it looks
- * here; the housekeeper says that it watches no more before it goes through that list. */
+ * here; the scheduler says that it watches no more before it goes through that list. */
 static FP_SHARED(int) fp_watched;
 
 static inline int fp_is_watched(void) { return fp_load(&fp_watched, seq_cst); }

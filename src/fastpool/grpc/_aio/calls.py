@@ -1,5 +1,5 @@
 """The call objects of a shared channel of tasks, where grpc's own will not do: calls that wait in
-line, and streams, which are to be cancelled when nobody wants them any more.
+queue, and streams, which are to be cancelled when nobody wants them any more.
 
 Each is two objects: what the caller holds, and a course that goes on by itself. The course never
 refers to what the caller holds, so that a stream is collected that its caller has left; grpc's own
@@ -108,7 +108,7 @@ class _Call:
 
     def __repr__(self) -> str:
         call = self._course.call
-        return f"<{type(self).__name__} in line>" if call is None else repr(call)
+        return f"<{type(self).__name__} in the queue>" if call is None else repr(call)
 
     def __getattr__(self, name: str) -> Any:
         """What is grpcio's own beyond the interfaces, once there is a call of it."""
@@ -210,7 +210,7 @@ class _Written(_Guard):
 
 
 class UnaryUnaryCall(_Replied, grpc.aio.UnaryUnaryCall):  # type: ignore[misc] # no types
-    """One that waits, or has waited, in line. Dropped, it goes on, as grpc's own do."""
+    """One that waits, or has waited, in the queue. Dropped, it goes on, as grpc's own do."""
 
 
 class UnaryStreamCall(_Read, grpc.aio.UnaryStreamCall):  # type: ignore[misc]

@@ -87,8 +87,8 @@ class AioSharedChannel(Handle[AioConnections], grpc.aio.Channel):  # type: ignor
     It is a grpc.aio.Channel: generated stubs take it, and its calls are those of `grpc.aio`. What
     is particular to it:
 
-    - A call that finds no slot waits in line, at most until its deadline; it fails then with
-      DEADLINE_EXCEEDED, and with RESOURCE_EXHAUSTED where the line is too long. Such errors have
+    - A call that finds no slot waits in the queue, at most until its deadline; it fails then with
+      DEADLINE_EXCEEDED, and with RESOURCE_EXHAUSTED where the queue is too long. Such errors have
       `local` set, since the server knows nothing of the call.
     - A stream holds its slot until it has its status. One that is dropped before, as by a `break`
       out of an `async for`, is cancelled.
@@ -116,9 +116,9 @@ class AioSharedChannel(Handle[AioConnections], grpc.aio.Channel):  # type: ignor
     async def close(self, grace: float | None = None) -> None:
         """Release this handle's reference; the last release closes the channel. Idempotent.
 
-        When it is the last one, calls that still run, or wait in line, have `grace` seconds to end,
-        and are cancelled then, as grpc does; None is at once. That goes for the calls of all loops,
-        whichever this is called in.
+        When it is the last one, calls that still run, or wait in the queue, have `grace` seconds to
+        end, and are cancelled then, as grpc does; None is at once. That goes for the calls of all
+        loops, whichever this is called in.
         """
         entry = self._give_up()
         if entry is not None:

@@ -119,7 +119,7 @@ class AioConnection(CallConnection):
 
 def _unburdened(channel: Any) -> Any:
     """grpc's channel keeps a list of its calls, for its close, in Python: most of what a call here
-    would cost more. The lane has such a list, so there need not be another."""
+    would cost more. The dispatcher has such a list, so there need not be another."""
     if hasattr(channel, "_register_call") and not getattr(channel, "_active_calls", True):
         channel._register_call = _register_nothing
     return channel

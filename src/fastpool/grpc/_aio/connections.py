@@ -1,4 +1,4 @@
-"""The connections of one shared channel, for tasks: lanes of their own for every event loop."""
+"""The connections of one shared channel, for tasks: a dispatcher for every event loop."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ class AioConnections:
             dispatcher.end()
 
     async def aclose(self, grace: float | None) -> None:
-        """No new calls; those that run or wait in line have so many seconds, whatever their loop,
-        and are cancelled then."""
+        """No new calls; those that run or wait in the queue have so many seconds, whatever their
+        loop, and are cancelled then."""
         dispatchers = self._shut()
         try:
             if grace:

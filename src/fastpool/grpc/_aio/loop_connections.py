@@ -1,4 +1,4 @@
-"""The connections that one event loop uses for some methods, and the line of calls before them."""
+"""The connections that one event loop uses for some methods, and the queue of calls before them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from .._sync.connection import Methods
 
 MOST_STREAMS = 2**30  # of a connection without a cap
-CONNECT_TIMEOUT = 5.0  # seconds that one more connection has; whoever waits for it stays in line
+CONNECT_TIMEOUT = (
+    5.0  # seconds that one more connection has; whoever waits for it stays in the queue
+)
 LOOK = 0.1  # seconds after which one who waits for it looks whether it is wanted still
 UNAVAILABLE, EXPIRED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED
 # What says that the connection or its backend is ill.

@@ -1,7 +1,7 @@
-"""The line of calls for a slot of one loop's connections, first come, first served.
+"""The queue of calls for a slot of one loop's connections, first come, first served.
 
-What ends frees a slot, and the loop then serves as many of those in line as there are slots. There
-is no task for a call that waits: thousands may.
+What ends frees a slot, and the loop then serves as many of those in the queue as there are slots.
+There is no task for a call that waits: thousands may.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SWEEPS = 20  # so many looks between two for calls that will never end
 
 
 class Waiting:
-    """One call in line, and what it is to be begun with."""
+    """One call in the queue, and what it is to be begun with."""
 
     __slots__ = ("context", "method", "mine", "options", "request", "since", "timer")
 

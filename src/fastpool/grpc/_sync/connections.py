@@ -188,7 +188,7 @@ class Connections:
     # -- slots -------------------------------------------------------------------------------------
 
     def enter(self, pool: SharedPool[Connection], timeout: float | None) -> SharedLease[Connection]:
-        """A slot for a call with this timeout, waiting in line at most so long."""
+        """A slot for a call with this timeout, waiting in the queue at most so long."""
         deadline, own = self._patience(pool, timeout)
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -220,7 +220,7 @@ class Connections:
     def _patience(
         self, pool: SharedPool[Connection], timeout: float | None
     ) -> tuple[float | None, bool]:
-        """Until when a call may wait in line, and whether that is its own deadline."""
+        """Until when a call may wait in the queue, and whether that is its own deadline."""
         limit = self.key.parameters.queue_timeout
         own = timeout is not None and (limit is None or timeout <= limit)
         most = timeout if own else limit
@@ -322,7 +322,7 @@ class Connections:
     # -- the whole ---------------------------------------------------------------------------------
 
     def connected(self) -> list[Connection]:
-        """Those of the main lane that are open."""
+        """Those of the main pool that are open."""
         with self._lock.hold():
             return [each for each in self.live if not each.bulk]
 

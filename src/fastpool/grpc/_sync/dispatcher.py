@@ -1,6 +1,6 @@
-"""The thread that waits in line for futures and streams: one, for all channels of the process.
+"""The thread that waits in the queue for futures and streams: one, for all channels of the process.
 
-It runs an event loop, in which each of them is a task that waits for its slot, in the same line as
+It runs an event loop, in which each of them is a task that waits for its slot, in the same queue as
 threads that make blocking calls. It is started for the first one, and is a daemon.
 """
 
@@ -43,7 +43,7 @@ class Dispatcher:
         with self._lock.hold():
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                launch("fastpool-grpc-line", self._serve, loop)
+                launch("fastpool-grpc-queue", self._serve, loop)
                 self._loop = loop
             return self._loop
 

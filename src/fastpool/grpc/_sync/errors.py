@@ -1,8 +1,8 @@
 """Errors of calls that fastpool ended itself: they never reached the server.
 
-A call that waits in line for a slot can end there, and then it is grpc's own kind of error with
-`local` set: DEADLINE_EXCEEDED when its deadline has passed, RESOURCE_EXHAUSTED when the line is too
-long or `queue_timeout` is over.
+A call that waits in the queue for a slot can end there, and then it is grpc's own kind of error
+with `local` set: DEADLINE_EXCEEDED when its deadline has passed, RESOURCE_EXHAUSTED when the queue
+is too long or `queue_timeout` is over.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class LocalError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc] #
 
 
 class LocalCancel(LocalError):
-    """The end of a call that its caller cancelled in line."""
+    """The end of a call that its caller cancelled in the queue."""
 
     def __init__(self) -> None:
         LocalError.__init__(self, grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
@@ -120,9 +120,11 @@ def refusal(
     """The code and details for a call that did not get a slot. `own`: its own deadline passed, not
     `queue_timeout`; `most`: as many may wait."""
     if isinstance(error, PoolOverloaded):
-        text = f"to {target}: the line is full: max_queue is {most}, and so many calls wait already"
+        text = (
+            f"to {target}: the queue is full: max_queue is {most}, and so many calls wait already"
+        )
         return grpc.StatusCode.RESOURCE_EXHAUSTED, text
     waited = f"to {target}: no slot was free for {error.waited:.3f} s, so it was not sent"
     if own:
-        return grpc.StatusCode.DEADLINE_EXCEEDED, f"Deadline Exceeded in line {waited}"
+        return grpc.StatusCode.DEADLINE_EXCEEDED, f"Deadline Exceeded in the queue {waited}"
     return grpc.StatusCode.RESOURCE_EXHAUSTED, f"queue_timeout {waited}"

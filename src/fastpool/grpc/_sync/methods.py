@@ -96,8 +96,8 @@ class Bound:
     def enter(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[SharedLease[Connection], tuple[Any, ...], dict[str, Any]]:
-        """A slot, and the arguments with what is left of the call's time. Waits in line if there is
-        none. ValueError, LocalError, or what the factory of connections raised."""
+        """A slot, and the arguments with what is left of the call's time. Waits in the queue if
+        there is none. ValueError, LocalError, or what the factory of connections raised."""
         timeout = timeout_of(args, kwargs)
         if timeout is None:
             return self.connections.enter(self.pool, None), args, kwargs
@@ -150,8 +150,8 @@ class Bound:
             lease.release()
 
     def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall:
-        """A call that goes on, begun at once or in line: the caller never waits. One that gets no
-        slot is a call that fails, as grpc's own are."""
+        """A call that goes on, begun at once or in the queue: the caller never waits. One that gets
+        no slot is a call that fails, as grpc's own are."""
         kind = OpenCall if name == "future" else Stream
         try:
             lease = self.pool.acquire(0)
@@ -234,7 +234,7 @@ def timeout_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
 def too_late(target: str) -> tuple[grpc.StatusCode, str]:
     return (
         grpc.StatusCode.DEADLINE_EXCEEDED,
-        f"Deadline Exceeded in line to {target}: the call was not sent",
+        f"Deadline Exceeded in the queue to {target}: the call was not sent",
     )
 
 

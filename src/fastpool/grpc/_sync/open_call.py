@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OpenCall(grpc.Call, grpc.Future):  # type: ignore[misc] # grpcio has no types
-    """grpc's own call, or one that stands in line; its slot is given back by what began it.
+    """grpc's own call, or one that stands in the queue; its slot is given back by what began it.
 
     Passes on what it is asked. Dropped, it is grpc's to end, which cancels what has no callback to
     make.

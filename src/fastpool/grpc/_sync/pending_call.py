@@ -1,4 +1,4 @@
-"""A future or a stream that stands in line for its slot: who begins it is not kept waiting."""
+"""A future or a stream that stands in the queue for its slot: who begins it is not kept waiting."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Pending:
                 self._call = LocalCancel()
         if first:
             if self._task is not None:
-                self._task.cancel()  # it leaves the line
+                self._task.cancel()  # it leaves the queue
             self._run_callbacks()
             return True
         return bool(self._call.cancel())
@@ -135,7 +135,7 @@ class Pending:
         return getattr(self._call, name)(fn)
 
     def __repr__(self) -> str:
-        return repr(self._call) if self._begun.is_set() else "<a call in line for a slot>"
+        return repr(self._call) if self._begun.is_set() else "<a call in the queue for a slot>"
 
     # -- what waits --------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ Callback = Callable[[grpc.ChannelConnectivity], Any]
 
 
 class Subscription:
-    """One callback of one handle, which its latch stands for."""
+    """One callback of one handle, which its closed flag stands for."""
 
     __slots__ = ("callback", "connect", "connection", "owner")
 
