@@ -81,21 +81,21 @@ MUTANTS = [
     ),
     Mutant(
         "slots: entry popped, INRING kept",
-        "core/storage/ring.h",
+        "core/storage/slot.h",
         "uint64_t next = popped ? word & ~FP_INRING : word;",
         "uint64_t next = word;",
         ("slots", "waiters-fair"),
     ),
     Mutant(
         "slots: entry pushed twice",
-        "core/storage/ring.h",
+        "core/storage/slot.h",
         "return (word & FP_INRING) == 0;",
         "return 1;",
         ("slots", "waiters-fair"),
     ),
     Mutant(
         "slots: late return accepted",
-        "core/core.h",
+        "core/pool.h",
         "if (FP_UNLIKELY(generation && fp_generation(word) != generation)) return -1;",
         "",
         ("slots",),
@@ -109,7 +109,7 @@ MUTANTS = [
     ),
     Mutant(
         "line: gate read before publishing",
-        "core/core.h",
+        "core/pool.h",
         """    if (FP_UNLIKELY(!fp_pool_publish(c, slot, FP_LEASED, word))) return 0;
     uint32_t gate = fp_gate(c);""",
         """    uint32_t gate = fp_gate(c);
@@ -139,7 +139,7 @@ MUTANTS = [
     ),
     Mutant(
         "close: return not swept",
-        "core/core.h",
+        "core/pool.h",
         "*notify = (gate & (FP_CLOSED | FP_NOTIFY | FP_ASK_PUT | FP_USED)) != 0;",
         "*notify = 0;",
         ("close",),
@@ -160,7 +160,7 @@ MUTANTS = [
     ),
     Mutant(
         "queue: put forgets the getters",
-        "core/core.h",
+        "core/queue.h",
         "(gate & FP_PUT_SLOW || fp_head_is_late(c, gate));",
         "(gate & FP_PUT_SLOW & ~FP_GETTERS || fp_head_is_late(c, gate));",
         ("queue-fifo", "queue-lifo"),
@@ -183,7 +183,7 @@ MUTANTS = [
     ),
     Mutant(
         "queue: put without the lock",
-        "core/core.h",
+        "core/queue.h",
         """    fp_lock_take(&c->lock);
 #endif
     uint32_t gate = fp_gate(c);
@@ -283,7 +283,7 @@ MUTANTS = [
     ),
     Mutant(
         "semaphore: an interrupted waiter keeps its grant",
-        "core/cpython.h",
+        "core/waiting/blocking.h",
         """    if (*interrupted && state == FP_GRANTED) /* while the handler ran: on to the next */
         (void)fp_weighted_give(c, n);
 """,
@@ -308,7 +308,7 @@ MUTANTS = [
     ),
     Mutant(
         "ordering: slot taken without acquire",
-        "core/storage/ring.h",
+        "core/storage/slot.h",
         "if (fp_cas(&slot->word, &word, next, acq_rel)) return idle;",
         "if (fp_cas(&slot->word, &word, next, relaxed)) return idle;",
         ("slots", "waiters-fair"),

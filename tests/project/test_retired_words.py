@@ -96,7 +96,7 @@ ALLOWED = [
     ("put_in_place", "tools/*", "in plain English"),
     ("line", "src/fastpool/debug/*", "a line of text: one request, one answer"),
     ("take_line", "src/fastpool/debug/*", "likewise"),
-    ("home", "src/fastpool/core/storage/ring.h", "where a hash says that an entry belongs"),
+    ("home", "src/fastpool/core/storage/slot_table.h", "where a hash says that an entry belongs"),
     ("settle", "src/fastpool/testing/clock.py", "public: an argument of ManualClock.advance"),
 ]
 

@@ -17,7 +17,7 @@
 
 #include "platform/clock.h"
 #include "platform/thread_index.h"
-#include "storage/ring.h"
+#include "storage/deque.h"
 
 typedef struct {
     /* NULL or the object put last.  Put in by the thread whose shard this is and by nobody else; taken

@@ -2,7 +2,7 @@
 
 cdef extern from *:
     """
-    /* What the garbage collector has to know, as of Core in cpython.h. */
+    /* What the garbage collector has to know, as of Core in gc.h. */
     static traverseproc fp_cache_base_traverse;
     static inquiry fp_cache_base_clear;
     static size_t fp_cache_offset; /* of the fp_cache within the object */

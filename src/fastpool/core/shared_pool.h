@@ -4,7 +4,7 @@
 #ifndef FASTPOOL_SHARED_POOL_H
 #define FASTPOOL_SHARED_POOL_H
 
-#include "core.h"
+#include "pool.h"
 
 /* The same outside the lock: somebody waits, and a caller who was faster has had the last lease of a
  * resource. */

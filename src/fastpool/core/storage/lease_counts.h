@@ -21,7 +21,7 @@
 #define FASTPOOL_LEASE_COUNTS_H
 
 #include "../platform/clock.h"
-#include "ring.h"
+#include "slot_table.h"
 
 #define FP_OPEN ((uint64_t)1 << 31)
 #define FP_LOAD (FP_OPEN - 1)

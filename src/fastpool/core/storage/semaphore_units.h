@@ -7,7 +7,7 @@
 #ifndef FASTPOOL_SEMAPHORE_UNITS_H
 #define FASTPOOL_SEMAPHORE_UNITS_H
 
-#include "ring.h"
+#include "../platform/atomics.h"
 
 typedef struct {
     FP_SHARED(uint64_t) size;   /* of it all; writer: under the lock; readers: anyone */
