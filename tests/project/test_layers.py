@@ -65,7 +65,7 @@ ROWS: dict[str, set[str]] = {
     "grpc": {"errors", "_core", "_runtime", "_aio", "calls", "fastpool"},
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
     "rpc": {"errors", "stats", "calls", "fastpool"},
-    "contrib": {"errors", "stats", "queue", "fastpool"},
+    "contrib": {"errors", "stats", "queue", "debug", "fastpool"},
     "cli": {"errors", "stats", "queue", "debug", "fastpool", "grpc", "rpc"},
     "__main__": {"cli"},
 }

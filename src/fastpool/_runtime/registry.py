@@ -10,23 +10,44 @@ from __future__ import annotations
 from itertools import count
 from weakref import ref
 
-from .. import _core
+from .. import _core, _reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["enter", "pools"]
+__all__ = ["enter", "follow", "pools"]
 
 _number = count().__next__
 _entries: dict[int, Callable[[], Any]] = {}  # by age
+_followers: dict[int, Callable[[Any], object]] = {}
 
 
 def enter(pool: Any) -> None:
     """List a pool from here on, until it is collected."""
     number = _number()
     _entries[number] = ref(pool, lambda gone: _entries.pop(number, None))
+    for call in list(_followers.values()):
+        try:
+            call(pool)
+        except Exception as error:  # the pool is good, and its maker's
+            _reports.warn("%s: a follower of pools raised", pool.name, error=error)
+
+
+def follow(call: Callable[[Any], object]) -> Callable[[], None]:
+    """Have ``call(pool)`` made with every pool, semaphore and worker pool that is made from now on,
+    by the thread that makes it; returns what ends that.
+
+    What it raises is logged.  Thread-safe; it is kept, and what it refers to, until it is ended.
+    """
+    number = _number()
+    _followers[number] = call
+
+    def end() -> None:
+        _followers.pop(number, None)
+
+    return end
 
 
 def pools() -> list[Any]:

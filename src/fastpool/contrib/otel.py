@@ -9,9 +9,9 @@ Spans are not ours.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 try:
@@ -28,6 +28,7 @@ except ImportError as error:
     ) from error
 
 import fastpool
+from fastpool import debug
 from fastpool.stats import PoolStats
 
 __all__ = ["Instrumentation", "instrument"]
@@ -41,27 +42,29 @@ BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 def instrument(
     meter_provider: MeterProvider | None = None,
     prefix: str = "db.client.connection",
-    pools: Callable[[], Iterable[Any]] | None = None,
+    pools: Callable[[], Iterable[Any]] | None | None = None,
 ) -> Instrumentation:
     """Record what all pools do, those made later included; a handle with ``uninstrument()``.
 
     ``meter_provider``: None: the global one.  ``prefix``: of the instruments' names; say "fastpool"
     for what is no database.  ``pools``: a callable that returns the pools to be shown; None: all
-    that are alive.  Of a pool made later times are recorded from the next collection on.
+    that are alive.  With ``pools`` times are recorded from the next collection on of what it has
+    not returned before.
     """
     if pools is not None and not callable(pools):
         raise TypeError(f"pools must be a callable that returns pools, not {pools!r:.60}")
     provider = get_meter_provider() if meter_provider is None else meter_provider
     meter = provider.get_meter("fastpool", fastpool.__version__)
-    return Instrumentation(meter, prefix, fastpool.pools if pools is None else pools)
+    return Instrumentation(meter, prefix, pools)
 
 
 class Instrumentation:
     """What ``instrument`` has begun.  Thread-safe."""
 
-    def __init__(self, meter: Meter, prefix: str, pools: Callable[[], Iterable[Any]]) -> None:
-        self._pools = pools
-        self._lock = threading.Lock()
+    def __init__(
+        self, meter: Meter, prefix: str, pools: Callable[[], Iterable[Any]] | None
+    ) -> None:
+        self._pools = fastpool.pools if pools is None else pools
         self._listened: weakref.WeakSet[Any] = weakref.WeakSet()
         self._over = False
         self._times = Times(meter, prefix)
@@ -75,16 +78,17 @@ class Instrumentation:
             unit="{timeout}",
             description="Callers whose time ran out.",
         )
-        self._listen()
+        self._end = debug.follow(self._look) if pools is None else None
+        for pool in self._pools():  # after that: none is missed
+            self._look(pool)
 
     def uninstrument(self) -> None:
         """Record nothing any more.  Idempotent; the instruments of the SDK stay, empty."""
-        with self._lock:
-            self._over = True
-            listened = list(self._listened)
-            self._listened.clear()
-        for pool in listened:
-            pool.remove_listener(self._times)
+        self._over = True
+        if self._end is not None:
+            self._end()
+        for pool in list(self._listened):
+            self._leave(pool)
 
     def _callback(self, observe: Observe) -> Callable[[CallbackOptions], Iterable[Observation]]:
         return lambda options: self._observe(observe)
@@ -93,8 +97,10 @@ class Instrumentation:
         if self._over:
             return []
         sums: dict[tuple[str, str], float] = {}
-        for pool in self._listen():
-            stats = pool.stats()
+        for pool in self._pools():
+            stats = self._look(pool)
+            if stats is None:
+                continue
             for state, value in observe(pool, stats):
                 sums[stats.name, state] = sums.get((stats.name, state), 0) + value
         return [
@@ -102,15 +108,23 @@ class Instrumentation:
             for (name, state), value in sums.items()
         ]
 
-    def _listen(self) -> list[Any]:
-        """The pools that have stats; to new ones a listener is added."""
-        found = [pool for pool in self._pools() if _has_stats(pool)]
-        with self._lock:
-            new = [] if self._over else [pool for pool in found if pool not in self._listened]
-            self._listened.update(new)
-        for pool in new:
-            pool.add_listener(self._times)
-        return found
+    def _look(self, pool: Any) -> PoolStats | None:
+        """The stats of a pool, to which a listener is added; None: it is no pool of resources.
+
+        Takes no lock: it runs wherever a pool is made, in a finaliser or a signal handler too.
+        """
+        stats = _stats(pool)
+        if stats is not None and not self._over and pool not in self._listened:
+            self._listened.add(pool)
+            pool.add_listener(self._times)  # a second time changes nothing
+            if self._over:  # by another thread, meanwhile
+                self._leave(pool)
+        return stats
+
+    def _leave(self, pool: Any) -> None:
+        self._listened.discard(pool)
+        with suppress(ValueError):  # another thread was quicker
+            pool.remove_listener(self._times)
 
 
 class Times:
@@ -181,9 +195,10 @@ GAUGES: tuple[tuple[str, str, str, Observe], ...] = (
 )
 
 
-def _has_stats(pool: Any) -> bool:
-    """Whether it is a pool of resources; one in queue use has none."""
+def _stats(pool: Any) -> PoolStats | None:
+    """None: it is no pool of resources, but a queue or a semaphore, say."""
     try:
-        return isinstance(pool.stats(), PoolStats)
+        stats = pool.stats()
     except (AttributeError, TypeError):
-        return False
+        return None
+    return stats if isinstance(stats, PoolStats) else None

@@ -6,6 +6,7 @@ way of a borrower, calls a user's ``repr``, or holds a lock while it writes.
 
 from __future__ import annotations
 
+from .._runtime.registry import follow
 from ._client import Connection, connect, sockets
 from ._dump import dump
 from ._server import Server, serve, serve_by_environment
@@ -16,11 +17,12 @@ __all__ = [
     "Server",
     "connect",
     "dump",
+    "follow",
     "on_signal",
     "serve",
     "serve_by_environment",
     "sockets",
 ]
 
-for _each in (Connection, Server, connect, dump, on_signal, serve, sockets):
+for _each in (Connection, Server, connect, dump, follow, on_signal, serve, sockets):
     _each.__module__ = __name__

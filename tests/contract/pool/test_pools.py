@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from fastpool import (
     WeightedSemaphore,
     WorkerPool,
     calls,
+    debug,
 )
 from support.helpers import ThreadRunner
 
@@ -103,3 +104,42 @@ def test_it_may_be_asked_while_pools_come_and_go(runner: ThreadRunner) -> None:
     finally:
         stop.set()
     runner.finish()
+
+
+# ---- following ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def followed() -> Iterator[list[Any]]:
+    """The pools made since, as they were told."""
+    found: list[Any] = []
+    end = debug.follow(found.append)
+    yield found
+    end()
+    end()  # may be done twice
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pool_is_followed_when_it_is_ready(kind: str, followed: list[Any]) -> None:
+    pool = KINDS[kind]()
+    assert followed == [pool] and repr(followed[0])
+
+
+def test_what_a_follower_raises_is_logged_and_the_pool_is_made(
+    caplog: pytest.LogCaptureFixture, followed: list[Any]
+) -> None:
+    def fail(pool: Any) -> None:
+        raise RuntimeError("not mine")
+
+    end = debug.follow(fail)
+    with FastPool(1, factory=object, name="made") as pool, pool.lease():
+        assert followed == [pool]
+    end()
+    assert "made: a follower of pools raised" in caplog.text and "not mine" in caplog.text
+
+
+def test_after_the_end_nothing_is_followed(followed: list[Any]) -> None:
+    more: list[Any] = []
+    debug.follow(more.append)()
+    pool = FastPool(factory=object)
+    assert followed == [pool] and more == []

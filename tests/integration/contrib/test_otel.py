@@ -91,30 +91,33 @@ def test_sizes_are_those_of_the_moment(sdk: Sdk, runner: ThreadRunner) -> None:
         assert sdk.values("wait_time")["db",] >= 1
 
 
-def test_times_of_pools_made_later_are_recorded(sdk: Sdk) -> None:
-    otel.instrument(sdk.provider)
+def test_all_times_of_pools_made_later_are_recorded(sdk: Sdk) -> None:
+    """Those before the first collection, too."""
+    handle = otel.instrument(sdk.provider)
     pools: list[Any] = [
         FastPool(2, factory=object, name="later"),
         KeyedPool(lambda key: object(), name="later keys"),
-        SharedPool(object, name="later shares"),
+        SharedPool(object, items=(0, 8), name="later shares"),
     ]
-    sdk.collect()
     for pool in pools:
         key = ["a"] if isinstance(pool, KeyedPool) else []
         pool.acquire(*key).release()
-    eventually(lambda: len({key for key in sdk.values("create_time") if "later" in key[0]}) == 3)
+    for name in ("create_time", "wait_time"):
+        eventually(lambda name=name: len({k for k in sdk.values(name) if "later" in k[0]}) == 3)
+    handle.uninstrument()
     for pool in pools:
         pool.close()
 
 
 def test_pools_are_let_go(sdk: Sdk) -> None:
-    otel.instrument(sdk.provider)
+    handle = otel.instrument(sdk.provider)
     pool = FastPool(2, factory=object, name="dropped", warn_unclosed=False)
     pool.acquire().release()
     assert ("dropped", "idle") in sdk.values("count")
     del pool
     gc.collect()
     eventually(lambda: ("dropped", "idle") not in sdk.values("count"))
+    handle.uninstrument()
 
 
 def test_what_is_no_pool_of_resources_is_left_out(sdk: Sdk) -> None:
