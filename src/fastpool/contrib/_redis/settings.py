@@ -8,7 +8,7 @@ from typing import Any
 
 from fastpool import FastPool
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "WaitingSentinel"]
 
 
 class Settings:
@@ -89,6 +89,17 @@ class Settings:
             if former.close(0):
                 self._former.remove(former)
         return given
+
+
+class WaitingSentinel:
+    """Before a pool of a Sentinel that waits, which the hosts do not have: its ``timeout``."""
+
+    def __init__(
+        self, *given: Any, max_connections: int = 50, timeout: float | None = 20, **options: Any
+    ) -> None:
+        self.timeout = timeout
+        options["max_connections"] = max_connections
+        super().__init__(*given, **options)
 
 
 def _cap(connections: int) -> int:

@@ -13,8 +13,6 @@ Safe for threads and after a fork.  For asyncio: ``fastpool.contrib.redis.asynci
 
 from __future__ import annotations
 
-from typing import Any
-
 try:
     import redis
     import redis.sentinel
@@ -23,6 +21,7 @@ except ImportError as error:
         "fastpool.contrib.redis needs redis-py 5.2 or newer: pip install 'fastpool[redis]'"
     ) from error
 
+from .._redis.settings import WaitingSentinel
 from ._threads import BlockingRedisConnections, RedisConnections
 
 __all__ = [
@@ -54,14 +53,10 @@ class SentinelConnectionPool(RedisConnections, redis.sentinel.SentinelConnection
         self.proxy.reset()
 
 
-class SentinelBlockingConnectionPool(BlockingRedisConnections, SentinelConnectionPool):
+class SentinelBlockingConnectionPool(
+    WaitingSentinel, BlockingRedisConnections, SentinelConnectionPool
+):
     """The same, but waits ``timeout`` seconds, as BlockingConnectionPool does; redis-py has none.
 
     ``max_connections``: 50.
     """
-
-    def __init__(
-        self, *given: Any, max_connections: int = 50, timeout: float | None = 20, **options: Any
-    ) -> None:
-        self.timeout = timeout
-        super().__init__(*given, max_connections=max_connections, **options)

@@ -9,11 +9,10 @@ so each loop ends its own, and the pool goes on serving the others and those to 
 
 from __future__ import annotations
 
-from typing import Any
-
 import redis.asyncio
 import redis.asyncio.sentinel
 
+from .._redis.settings import WaitingSentinel
 from ._tasks import AsyncRedisConnections, BlockingAsyncRedisConnections
 
 __all__ = [
@@ -38,14 +37,10 @@ class SentinelConnectionPool(AsyncRedisConnections, redis.asyncio.sentinel.Senti
     once, as ConnectionPool does."""
 
 
-class SentinelBlockingConnectionPool(BlockingAsyncRedisConnections, SentinelConnectionPool):
+class SentinelBlockingConnectionPool(
+    WaitingSentinel, BlockingAsyncRedisConnections, SentinelConnectionPool
+):
     """The same, but waits ``timeout`` seconds, as BlockingConnectionPool does; redis-py has none.
 
     ``max_connections``: 50.
     """
-
-    def __init__(
-        self, *given: Any, max_connections: int = 50, timeout: float | None = 20, **options: Any
-    ) -> None:
-        self.timeout = timeout
-        super().__init__(*given, max_connections=max_connections, **options)

@@ -18,6 +18,7 @@ except ImportError as error:
         "fastpool.contrib.valkey needs valkey-py 6 or newer: pip install 'fastpool[valkey]'"
     ) from error
 
+from .._redis.settings import WaitingSentinel
 from .._redis.threads import BlockingConnections, Connections
 
 __all__ = [
@@ -73,14 +74,10 @@ class SentinelConnectionPool(_ValkeyConnections, valkey.sentinel.SentinelConnect
         self.proxy.reset()
 
 
-class SentinelBlockingConnectionPool(_BlockingValkeyConnections, SentinelConnectionPool):
+class SentinelBlockingConnectionPool(
+    WaitingSentinel, _BlockingValkeyConnections, SentinelConnectionPool
+):
     """The same, but waits ``timeout`` seconds, as BlockingConnectionPool does.
 
     ``max_connections``: 50.
     """
-
-    def __init__(
-        self, *given: Any, max_connections: int = 50, timeout: float | None = 20, **options: Any
-    ) -> None:
-        self.timeout = timeout
-        super().__init__(*given, max_connections=max_connections, **options)

@@ -8,6 +8,7 @@ import valkey.asyncio
 import valkey.asyncio.sentinel
 from valkey.exceptions import ConnectionError
 
+from .._redis.settings import WaitingSentinel
 from .._redis.tasks import AsyncConnections, BlockingAsyncConnections
 
 __all__ = [
@@ -42,14 +43,10 @@ class SentinelConnectionPool(_ValkeyConnections, valkey.asyncio.sentinel.Sentine
     once, as ConnectionPool does."""
 
 
-class SentinelBlockingConnectionPool(_BlockingValkeyConnections, SentinelConnectionPool):
+class SentinelBlockingConnectionPool(
+    WaitingSentinel, _BlockingValkeyConnections, SentinelConnectionPool
+):
     """The same, but waits ``timeout`` seconds, as BlockingConnectionPool does.
 
     ``max_connections``: 50.
     """
-
-    def __init__(
-        self, *given: Any, max_connections: int = 50, timeout: float | None = 20, **options: Any
-    ) -> None:
-        self.timeout = timeout
-        super().__init__(*given, max_connections=max_connections, **options)
