@@ -1,46 +1,24 @@
 """`python -m bench.hosts.sqlalchemy`: SQLAlchemy's pools and ours under its engines.
 
 Threads by psycopg, tasks by asyncpg, on a PostgreSQL of our own: each turn is a connection, `select
-1` and the way back with its rollback; 1, 4, 8 and 16 callers on 4 connections.  Contestants take
-turns inside a round, beginning with another one each round; figures are medians over the rounds,
-ratios those of the same round.  Then the CPU of `pool.connect().close()` alone, in one thread.
+1` and the way back with its rollback; 1, 4, 8 and 16 callers on 4 connections.  Then what a second
+event loop gets, and the CPU of `pool.connect().close()` alone, in one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench import machine, servers
+from bench.hosts.turns import CONNECTIONS, Turns, by_threads, compare, head, of_run
 from bench.measure import Case, NotRun, pair_times
-
-CALLERS = (1, 4, 8, 16)
-CONNECTIONS = 4
-
-
-@dataclass(frozen=True)
-class Turns:
-    """What the callers of one run came to."""
-
-    rate: float  # turns a second, of all callers
-    least: int  # turns of the caller that got fewest
-    most: int
-    worst: float  # longest wait for a connection, in seconds
-    cpu: float  # microseconds of this process for each turn
-
-
-def of_run(turns: Sequence[int], waits: Sequence[float], seconds: float, cpu: float) -> Turns:
-    total = sum(turns)
-    return Turns(total / seconds, min(turns), max(turns), max(waits), cpu / max(total, 1) * 1e6)
-
 
 # ---- Threads -------------------------------------------------------------------------------------
 
@@ -54,14 +32,14 @@ def thread_pools() -> dict[str, dict[str, Any]]:
     return {
         "QueuePool": {"poolclass": QueuePool},
         "FastQueuePool": {"poolclass": FastQueuePool},
-        'FastQueuePool, fairness="throughput"': {
+        "FastQueuePool, throughput": {
             "poolclass": FastQueuePool,
             "fairness": "throughput",
         },
     }
 
 
-def by_threads(port: int, options: dict[str, Any], callers: int, seconds: float) -> Turns:
+def with_threads(port: int, options: dict[str, Any], callers: int, seconds: float) -> Turns:
     from sqlalchemy import create_engine, text
 
     url = f"postgresql+psycopg://bench@127.0.0.1:{port}/postgres"
@@ -70,30 +48,15 @@ def by_threads(port: int, options: dict[str, Any], callers: int, seconds: float)
     for connection in [engine.connect() for _ in range(CONNECTIONS)]:
         connection.execute(statement)
         connection.close()
-    turns, waits = [0] * callers, [0.0] * callers
-    start, over = threading.Barrier(callers + 1), threading.Event()
 
-    def run(caller: int) -> None:
-        start.wait()
-        while not over.is_set():
-            asked = time.perf_counter()
-            with engine.connect() as connection:
-                waits[caller] = max(waits[caller], time.perf_counter() - asked)
-                connection.execute(statement)
-            turns[caller] += 1
+    def turn() -> None:
+        with engine.connect() as connection:
+            connection.execute(statement)
 
-    threads = [threading.Thread(target=run, args=(caller,)) for caller in range(callers)]
-    for thread in threads:
-        thread.start()
-    start.wait()
-    began, cpu = time.perf_counter(), time.process_time()
-    time.sleep(seconds)
-    over.set()
-    took, cpu = time.perf_counter() - began, time.process_time() - cpu
-    for thread in threads:
-        thread.join()
-    engine.dispose()
-    return of_run(turns, waits, took, cpu)
+    try:
+        return by_threads(turn, callers, seconds)
+    finally:
+        engine.dispose()
 
 
 # ---- Tasks ---------------------------------------------------------------------------------------
@@ -117,7 +80,7 @@ def task_engine(port: int, options: dict[str, Any]) -> Any:
     return create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0, **options)
 
 
-def by_tasks(port: int, options: dict[str, Any], callers: int, seconds: float) -> Turns:
+def with_tasks(port: int, options: dict[str, Any], callers: int, seconds: float) -> Turns:
     from sqlalchemy import text
 
     statement = text("select 1")
@@ -127,20 +90,20 @@ def by_tasks(port: int, options: dict[str, Any], callers: int, seconds: float) -
         for connection in [await engine.connect() for _ in range(CONNECTIONS)]:
             await connection.execute(statement)
             await connection.close()
-        turns, waits = [0] * callers, [0.0] * callers
+        turns, worst = [0] * callers, [0.0] * callers
         began, cpu = time.perf_counter(), time.process_time()
 
         async def run(caller: int) -> None:
             while (asked := time.perf_counter()) < began + seconds:
                 async with engine.connect() as connection:
-                    waits[caller] = max(waits[caller], time.perf_counter() - asked)
                     await connection.execute(statement)
+                worst[caller] = max(worst[caller], time.perf_counter() - asked)
                 turns[caller] += 1
 
         await asyncio.gather(*(run(caller) for caller in range(callers)))
         took, cpu = time.perf_counter() - began, time.process_time() - cpu
         await engine.dispose()
-        return of_run(turns, waits, took, cpu)
+        return of_run(turns, worst, took, cpu)
 
     return asyncio.run(main())
 
@@ -188,43 +151,13 @@ def checkouts(port: int, rounds: int) -> dict[str, float]:
 
 # ---- The report ----------------------------------------------------------------------------------
 
-Contestants = dict[str, dict[str, Any]]
 By = Callable[[int, dict[str, Any], int, float], Turns]
 
 
-def compare(port: int, pools: Contestants, by: By, rounds: int, seconds: float) -> list[str]:
-    """Rows of a table: one for each number of callers and contestant; the first one is the host's
-    own, which the others are divided by."""
-    rows = []
-    names = list(pools)
-    for callers in CALLERS:
-        found: dict[str, list[Turns]] = {name: [] for name in names}
-        for round_ in range(rounds):
-            first = round_ % len(names)
-            for name in names[first:] + names[:first]:
-                found[name].append(by(port, pools[name], callers, seconds))
-        own = found[names[0]]
-        for name in names:
-            mine = found[name]
-            median = {
-                field: statistics.median(getattr(turns, field) for turns in mine)
-                for field in ("rate", "least", "most", "worst", "cpu")
-            }
-            ratio = statistics.median(a.rate / b.rate for a, b in zip(mine, own))
-            rows.append(
-                f"| {callers} | {name} | {median['rate']:.0f} | {ratio:.2f} | "
-                f"{median['least']:.0f} / {median['most']:.0f} | {median['worst'] * 1e3:.1f} | "
-                f"{median['cpu']:.0f} |"
-            )
-            print(rows[-1], flush=True)
-    return rows
-
-
-COLUMNS = (
-    "callers", "pool", "turns a second", "of the host's", "least / most turns", "worst wait, ms",
-    "CPU of a turn, us",
-)  # fmt: skip
-HEAD = f"\n| {' | '.join(COLUMNS)} |\n|--:|---|--:|--:|--:|--:|--:|"
+def table(port: int, pools: dict[str, dict[str, Any]], by: By, rounds: int, seconds: float) -> None:
+    print(head(), flush=True)
+    contestants = {name: partial(by, port, options) for name, options in pools.items()}
+    compare(contestants, rounds, seconds)
 
 
 def main() -> int:
@@ -241,18 +174,18 @@ def main() -> int:
     try:
         with nullcontext(asked.port) if asked.port else servers.postgresql() as port:
             servers_ready(port)
-            print(f"\nThreads, {CONNECTIONS} connections\n{HEAD}", flush=True)
-            compare(port, thread_pools(), by_threads, rounds, seconds)
-            print(f"\nTasks, {CONNECTIONS} connections\n{HEAD}", flush=True)
-            compare(port, task_pools(), by_tasks, rounds, seconds)
-            print("\n| pool | eight tasks on a second event loop |\n|---|---|")
+            print(f"\nA select by threads, {CONNECTIONS} connections; worst turn in ms")
+            table(port, thread_pools(), with_threads, rounds, seconds)
+            print(f"\nA select by tasks, {CONNECTIONS} connections")
+            table(port, task_pools(), with_tasks, rounds, seconds)
+            print("\nEight tasks on a second event loop")
             for name, options in task_pools().items():
-                print(f"| {name} | {second_loop(port, options)} |", flush=True)
-            print("\n| pool | CPU of `pool.connect().close()`, us | the host's / this |")
-            print("|---|--:|--:|")
+                print(f"        {name:<24}{second_loop(port, options)}", flush=True)
+            print("\nCPU of pool.connect().close(), one thread")
             times = checkouts(port, rounds)
             for name, cpu in times.items():
-                print(f"| {name} | {cpu:.2f} | {times['QueuePool'] / cpu:.2f} |", flush=True)
+                ratio = times["QueuePool"] / cpu
+                print(f"        {name:<38}{cpu:>8.2f} us {ratio:>6.2f}", flush=True)
     except (NotRun, ImportError) as reason:
         print(f"NOT RUN: {reason}")
     return 0
