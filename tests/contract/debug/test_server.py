@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 import threading
 import time
 from pathlib import Path
@@ -192,6 +193,24 @@ def test_without_it_nothing_is_said(visit: Any, line: bytes) -> None:
         assert visitor.hear() is None
         visitor = visit(server)
         assert visitor.ask(token="sesame") == {"welcome": True}
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="the system tells no peer's user")
+def test_only_this_user_and_root_may_come() -> None:
+    """What the system says of the other end decides, whoever got past the folder's mode."""
+
+    class Peer:
+        family = socket.AF_UNIX
+
+        def __init__(self, user: int) -> None:
+            self.user = user
+
+        def getsockopt(self, *asked: int) -> bytes:
+            assert asked[:2] == (socket.SOL_SOCKET, socket.SO_PEERCRED)
+            return struct.pack("3i", 1, self.user, 1)
+
+    me = os.getuid()
+    assert [_server._is_allowed(Peer(user)) for user in (me, 0, me + 1)] == [True, True, False]
 
 
 # ---- hostile clients ---------------------------------------------------------------------------
