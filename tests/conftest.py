@@ -38,6 +38,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def keep_the_collector_quick() -> Iterator[None]:
+    """pytest keeps some 20 objects for each test that has run."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_sessionfinish() -> None:
     gc.unfreeze()  # what plugins import at the end may ask the collector who refers to what
 

@@ -703,7 +703,7 @@ def test_references_are_balanced(by_hand: None) -> None:
             things.put(marks[index])
 
     before = counts()
-    for _ in range(100):
+    for _ in range(20):
         put_all()
         gc.collect()
         assert [things.get() for _ in marks] == marks[::-1]

@@ -160,7 +160,7 @@ SCENES |= {
     "suspend": (idle(2), lambda w: w.pool.suspend()),
     "resume": (idle(2), lambda w: w.pool.resume()),
     "close": (idle(2), lambda w: w.pool.close()),
-    "close-lent": (lent(2), lambda w: w.pool.close()),
+    "close-lent": (lent(2), lambda w: w.pool.close(timeout=0.05)),
     "stats": (idle(2), lambda w: w.pool.stats()),
     "leases": (lent(2, leak_after=100), lambda w: w.pool.leases()),
     "repr": (lent(2), lambda w: repr(w.pool)),

@@ -108,7 +108,7 @@ SCENES |= {
     "suspend": (of("aab"), lambda w: w.pool.suspend()),
     "resume": (of("aab"), lambda w: w.pool.resume()),
     "close": (of("aab"), lambda w: w.pool.close()),
-    "close-lent": (of("a", "b"), lambda w: w.pool.close()),
+    "close-lent": (of("a", "b"), lambda w: w.pool.close(timeout=0.05)),
     "stats": (of("aa", "b"), lambda w: w.pool.stats()),
     "leases": (of("aa", "b", leak_after=100), lambda w: w.pool.leases()),
     "repr": (of("aab"), lambda w: repr(w.pool)),
