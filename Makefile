@@ -14,7 +14,7 @@ READY   = @$(PYTHON) tools/venvs.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-rest build slow debug stress tsan bench bench-grpc bench-rpc \
-  hosts lint wheel verify clean python
+  hosts docs lint wheel verify clean python
 
 help:
 	@echo "make demo     real servers under load, pooled and not, in one table"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench-grpc  what sharing gRPC channels must reach, beside bare grpcio"
 	@echo "make bench-rpc  pooled XML-RPC and JSON-RPC beside what people use today"
 	@echo "make hosts    tests of redis-py and SQLAlchemy, with our pools in place of theirs"
+	@echo "make docs     the documentation as a site, in build/site; links are checked"
 	@echo "make lint     style and types"
 	@echo "make wheel    sdist and wheel, in dist/"
 	@echo "make verify   all of that, all tests, every interpreter known: the long run"
@@ -80,6 +81,12 @@ bench-rpc: python
 hosts: python
 	$(READY) test peers drivers
 	@$(VENV)/python tools/hosts.py $(ARGS)
+
+docs: python
+	$(READY) docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --quiet $(ARGS)
+	@$(VENV)/python tools/site/check.py build/site
+	@echo "to read it: $(PYTHON) -m http.server --directory build/site"
 
 lint: python
 	$(READY) lint
