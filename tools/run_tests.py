@@ -59,7 +59,12 @@ def extras_for(interpreter: Interpreter) -> list[str]:
     if interpreter.free_threaded:
         return ["anyio", "rpc-test"]
     main = interpreter.path == default().path
-    once = ["lint", "drivers", "drivers-compiled"]  # for tests that run on the first one only
+    once = [
+        "lint",
+        "docs",
+        "drivers",
+        "drivers-compiled",
+    ]  # for tests that run on the first one only
     return ["demo", "grpc-test", "rpc-test", "peers", "loops"] + once * main
 
 

@@ -333,6 +333,20 @@ def test_an_option_is_in_the_reference_with_its_defaults(name: str) -> None:
     assert re.search(rf"^\|.*`{name}`.*\|.*\|.*\|$", effects, re.MULTILINE)
 
 
+@each("name", [*NAMES, "maxsize"])
+def test_an_option_has_its_default_in_the_guide(name: str) -> None:
+    """In pool use.  The guide says when to change it."""
+    guide = (REFERENCE.parent / "howto/options.md").read_text(encoding="utf-8")
+    [(told, advice)] = re.findall(rf"^\| `{name}` \| (\S+) \| (.+) \|$", guide, re.MULTILINE)
+    assert advice
+    if told == "none":
+        assert name in ("factory", "items")
+    elif name == "name":
+        assert told == '`"pool-N"`'
+    else:
+        assert as_given(parsed("factory"), name) == ast.literal_eval(told.strip("`"))
+
+
 @each("name", sorted(set(NAMES) - set(STUB_OPTIONS[""]) - {"factory", "items"}))
 def test_a_queue_refuses_what_is_not_for_it(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} means nothing without a factory"):

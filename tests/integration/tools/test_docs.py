@@ -27,6 +27,8 @@ DOCUMENTS = sorted(
 #: Document: modules it needs.
 NEEDS = {
     "docs/howto/calls-grpc.md": ["grpc"],
+    "docs/howto/celery.md": ["celery"],
+    "docs/howto/fastapi.md": ["fastapi", "uvicorn"],
     "docs/howto/gevent.md": ["gevent"],
     "docs/howto/grpc-aio.md": ["grpc"],
     "docs/howto/grpc-channel.md": ["grpc"],

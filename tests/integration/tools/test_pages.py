@@ -1,0 +1,139 @@
+"""What pages of the documentation claim beyond their own code: under real servers, in a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench import servers
+from support.helpers import eventually
+
+ROOT = Path(__file__).resolve().parents[3]
+HOWTO = ROOT / "docs/howto"
+pytestmark = [pytest.mark.process, pytest.mark.once]
+
+
+def blocks(page: str) -> list[str]:
+    """The Python blocks of a page."""
+    text = (HOWTO / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+
+
+# ---- How big should my pool be? ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (200, 10, 6, 0.25, 4, 800, 0.020),
+        (100, 3, 10, 1, 8, 50, 0.5),
+        (5000, 0, 1, 0, 1, 0, 0),
+        (500, 7, 3, 0.34, 5, 12345, 0.0123),
+    ],
+)
+def test_the_calculator_says_what_the_formula_says(given: tuple[float, ...]) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    formula: dict[str, object] = {}
+    exec(next(block for block in blocks("pool-size.md") if "def pool_size" in block), formula)
+    python = formula["pool_size"]
+    assert callable(python)
+    script = (ROOT / "docs/pool-size.js").read_text(encoding="utf-8")
+    program = f"{script}\nconsole.log(JSON.stringify(poolSize(...{json.dumps(given)})))"
+    done = subprocess.run([node, "-e", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert tuple(json.loads(done.stdout)[:2]) == python(*given)
+
+
+def test_the_calculator_shows_itself(tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    page = tmp_path / "page.html"
+    script = (ROOT / "docs/pool-size.js").as_uri()
+    page.write_text(f'<div id="pool-size-calculator"></div><script src="{script}"></script>')
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    done = subprocess.run(
+        [chromium, *flags, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60
+    )
+    assert "maxsize=3; each of 32 processes may have up to 5." in done.stdout, done.stderr
+
+
+# ---- Gunicorn, uvicorn and fork ------------------------------------------------------------------
+
+
+@pytest.fixture
+def application(tmp_path: Path) -> Path:
+    """The program of the page, as far as it stands in an application; it also names its process."""
+    parts = [one for one in blocks("processes.md") if "assert " not in one]
+    parts.insert(0, blocks("processes.md")[0].partition("if hasattr(os")[0])
+    source = "\n".join(parts).replace("str(answer())", "str((os.getpid(), answer(), made()))")
+    made = "\n\ndef made():\n    return pool.stats().created\n"
+    (tmp_path / "app.py").write_text(source + made)
+    return tmp_path
+
+
+@contextmanager
+def running(command: list[str], folder: Path) -> Iterator[None]:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{folder}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM)
+
+
+def ask(port: int) -> str | None:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            body = answer.read()
+            assert isinstance(body, bytes)
+            return body.decode()
+    except OSError:
+        return None
+
+
+@pytest.mark.parametrize("preload", [True, False])
+def test_each_worker_of_gunicorn_has_connections_of_its_own(
+    application: Path, preload: bool
+) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn is not installed")
+    port = servers.free_port()
+    where = ["--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "8"]
+    command = ["gunicorn", *where, *["--preload"] * preload, "app:app"]
+    answers: set[str] = set()
+
+    def both_have_answered() -> bool:
+        answers.update(filter(None, [ask(port)]))
+        return len({answer.partition(",")[0] for answer in answers}) == 2
+
+    with running(command, application):
+        eventually(both_have_answered)
+    assert {answer.partition(",")[2] for answer in answers} == {" 42, 1)"}
+
+
+def test_uvicorn_serves_the_page(application: Path) -> None:
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    port = servers.free_port()
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+    with running(["uvicorn", *where, "app:asgi_app"], application):
+        eventually(lambda: ask(port) == "42")
