@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from bench.measure import NotRun
@@ -99,8 +99,9 @@ def postgresql_programs() -> Path:
 
 
 @contextmanager
-def postgresql() -> Iterator[int]:
-    """A fresh cluster that trusts loopback. The server refuses root, so root lends it a user."""
+def postgresql_cluster() -> Iterator[Callable[[int], AbstractContextManager[int]]]:
+    """A fresh cluster that trusts loopback: ``with start(signal) as port`` runs its server, always
+    at the same port; the signal ends it.  It refuses root, so root lends it a user."""
     programs = postgresql_programs()
     user = None
     with tempfile.TemporaryDirectory() as folder:
@@ -118,5 +119,11 @@ def postgresql() -> Iterator[int]:
         port = free_port()
         options = ["-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
         command = [str(programs / "postgres"), "-D", data, *options]
-        with serving(command, port, user, stop=signal.SIGINT):  # at once, clients or not
-            yield port
+        yield lambda stop: serving(command, port, user, stop)
+
+
+@contextmanager
+def postgresql() -> Iterator[int]:
+    """The server of a fresh cluster, stopped at once, clients or not."""
+    with postgresql_cluster() as start, start(signal.SIGINT) as port:
+        yield port

@@ -137,3 +137,29 @@ def test_uvicorn_serves_the_page(application: Path) -> None:
     where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
     with running(["uvicorn", *where, "app:asgi_app"], application):
         eventually(lambda: ask(port) == "42")
+
+
+# ---- When the server restarts --------------------------------------------------------------------
+
+
+@pytest.mark.servers
+def test_failover_second_by_second_is_measured() -> None:
+    """The program that the page's figures come from; here for a moment only."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    short = ["--before", "1", "--down", "1", "--after", "4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.failover", *short],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    if "NOT RUN" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if re.match(r"\| \d", line)]
+    before = [row for row in rows if row[1] == "up"]
+    assert sum(int(row[2]) for row in before) > 0
+    assert {row[6].rstrip(" |") for row in before[:1]} == {"-"}
+    assert any(row[1] == "up again" and int(row[2]) for row in rows), done.stdout
