@@ -59,7 +59,6 @@ SERVERS = {
     "docs/howto/grpc-streams.md": ("localhost:50051", "greeter"),
     "docs/howto/grpc-tls.md": ("localhost:50051", "greeter_over_tls"),
     "docs/howto/grpc-workers.md": ("localhost:50051", "greeter"),
-    "docs/tutorial/first-grpc-channel.md": ("localhost:50051", "greeter"),
     "docs/howto/replace-a-queue.md": ("8000", "web_server"),
     "docs/howto/coming-from-redigo.md": ("6379", "redis_server"),
     "docs/howto/redis.md": ("6379", "redis_server"),

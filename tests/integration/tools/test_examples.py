@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,5 +93,19 @@ def test_the_example_runs(name: str) -> None:
     assert re.fullmatch(EXAMPLES[name], done.stdout), done.stdout
 
 
+def test_the_server_of_the_pages_on_grpc_serves_until_it_is_interrupted() -> None:
+    grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
+    command = [sys.executable, str(ROOT / "examples/grpc_greeter.py"), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        target = process.stdout.readline().removeprefix("example.Greeter on ").strip()
+        with grpc.insecure_channel(target) as channel:
+            greet = channel.unary_unary("/example.Greeter/Greet")
+            assert greet(b"you", wait_for_ready=True, timeout=40) == b"hello you"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(40) == 0
+
+
 def test_every_example_is_run() -> None:
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+    programs = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert programs == {*EXAMPLES, "grpc_greeter"}
