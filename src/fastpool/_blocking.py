@@ -77,14 +77,17 @@ def before_wait(name: str | None, instead: str) -> None:
         return
     import warnings
 
-    from .errors import EventLoopWarning
+    from .errors import WARNINGS_PAGE, EventLoopWarning, with_page
 
     _warning.add(me)
     try:
         warnings.warn(
-            f"{name or _NAMELESS[instead]}: a plain call waits here, and the event loop of "
-            f"{kind} that runs in this thread stands still meanwhile: use "
-            f"{_INSTEAD.get(kind, f'{instead}, or asyncio.to_thread(call)')}",
+            with_page(
+                f"{name or _NAMELESS[instead]}: a plain call waits here, and the event loop of "
+                f"{kind} that runs in this thread stands still meanwhile: use "
+                f"{_INSTEAD.get(kind, f'{instead}, or asyncio.to_thread(call)')}",
+                WARNINGS_PAGE,
+            ),
             EventLoopWarning,
             stacklevel=_depth(sys._getframe()),
         )

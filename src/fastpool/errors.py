@@ -37,10 +37,26 @@ class EventLoopWarning(RuntimeWarning):
     __module__ = "fastpool"
 
 
+WARNINGS_PAGE = "docs/errors/warnings.md"
+
+
+def with_page(text: str, page: str) -> str:
+    """A message, ended by the page that explains it; on a line of its own where there are several.
+
+    Called when a message is shown, not when an exception is made.
+    """
+    return f"{text}\n  see {page}" if "\n" in text else f"{text}; see {page}"
+
+
 class PoolError(Exception):
-    """Base of all errors of a pool; ``.pool`` is its name."""
+    """Base of all errors of a pool; ``.pool`` is its name.
+
+    ``.page`` is the file of the documentation that explains it; its text ends with that.
+    """
 
     __module__ = "fastpool"
+
+    page = "docs/errors/pool-error.md"
 
     def __init__(self, pool: str, text: str) -> None:
         super().__init__(pool, text)
@@ -48,7 +64,7 @@ class PoolError(Exception):
         self.text = text
 
     def __str__(self) -> str:
-        return f"{self.pool}: {self.text}"
+        return with_page(f"{self.pool}: {self.text}", self.page)
 
 
 class PoolTimeout(PoolError, TimeoutError, queue.Empty):
@@ -81,6 +97,11 @@ class PoolTimeout(PoolError, TimeoutError, queue.Empty):
     def __reduce__(self) -> tuple[Any, ...]:
         args = (self.pool, self.phase, self.waited, self.sizes, self.holders)
         return type(self), args, self.__dict__
+
+    @property
+    def page(self) -> str:  # type: ignore[override]
+        """The file of the documentation that explains it: one for each phase."""
+        return f"docs/errors/pool-timeout-{self.phase}.md"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -121,11 +142,15 @@ class PoolClosed(PoolError, ShutDown):
 
     __module__ = "fastpool"
 
+    page = "docs/errors/pool-closed.md"
+
 
 class PoolOverloaded(PoolError):
     """More than ``max_waiting`` callers would wait."""
 
     __module__ = "fastpool"
+
+    page = "docs/errors/pool-overloaded.md"
 
 
 class PoolInterrupted(PoolError):
@@ -133,8 +158,12 @@ class PoolInterrupted(PoolError):
 
     __module__ = "fastpool"
 
+    page = "docs/errors/pool-interrupted.md"
+
 
 class PoolDeadlock(PoolError):
     """The caller would wait while its own ``with`` blocks hold every resource of the pool."""
 
     __module__ = "fastpool"
+
+    page = "docs/errors/pool-deadlock.md"

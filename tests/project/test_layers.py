@@ -35,7 +35,7 @@ ROWS: dict[str, set[str]] = {
     "limits": {"errors", "_misuse", "_core", "_runtime"},
     "calls": {"errors", "_core"},  # knows no pool; its queue is the core's
     "pool": {"errors", "stats", "_reports", "_misuse", "_blocking", "_core", "_runtime", "_aio"},
-    "shared": {"stats", "_reports", "_misuse", "_core", "_runtime", "pool"},
+    "shared": {"errors", "stats", "_reports", "_misuse", "_core", "_runtime", "pool"},
     "keyed": {
         "errors",
         "stats",

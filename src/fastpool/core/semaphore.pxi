@@ -347,8 +347,12 @@ cdef object raise_units(SemaphoreHold self, str text):
 
 cdef object units_lost(str label, uint64_t units):
     import warnings
+    from fastpool.errors import WARNINGS_PAGE, with_page
     warnings.warn(
-        f"{label}: a hold of {units} was collected unreleased; its units went back",
+        with_page(
+            f"{label}: a hold of {units} was collected unreleased; its units went back",
+            WARNINGS_PAGE,
+        ),
         ResourceWarning,
     )
 

@@ -23,6 +23,8 @@ class NotReady(PoolError, TimeoutError):
     `waited` is the time waited, in seconds. Pickles.
     """
 
+    page = "docs/errors/not-ready.md"
+
     def __init__(self, states: dict[str, str], waited: float) -> None:
         Exception.__init__(self, states, waited)  # these two are what a pickle needs
         self.pool = "fastpool.grpc"

@@ -15,7 +15,15 @@ from _contextvars import copy_context
 from .. import _blocking, _core, _reports
 from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup, on_loop
-from ..errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTimeout
+from ..errors import (
+    WARNINGS_PAGE,
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolOverloaded,
+    PoolTimeout,
+    with_page,
+)
 from ._broken import are_exceptions, evidence, matches_any
 from ._closing import Closing
 from ._creation import Creator
@@ -407,8 +415,11 @@ class Manager:
 
         where = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
         warnings.warn(
-            f"fastpool {self.name!r}: a lease was collected unreleased; its resource is closed"
-            f"{where}",
+            with_page(
+                f"fastpool {self.name!r}: a lease was collected unreleased; its resource is closed"
+                f"{where}",
+                WARNINGS_PAGE,
+            ),
             ResourceWarning,
             stacklevel=2,
             source=None,
@@ -612,7 +623,10 @@ def warn_unclosed(options: Options, open_: int) -> None:
     import warnings
 
     warnings.warn(
-        f"unclosed fastpool {options.name!r} with {open_} open; use `with` or close()",
+        with_page(
+            f"unclosed fastpool {options.name!r} with {open_} open; use `with` or close()",
+            WARNINGS_PAGE,
+        ),
         ResourceWarning,
         stacklevel=3,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .. import _core, _reports
 from .._runtime import scheduler
+from ..errors import WARNINGS_PAGE, with_page
 from ..pool._broken import evidence
 from ..pool._closing import Closing
 from ..pool._creation import Attempt, Creator
@@ -232,8 +233,11 @@ class SharedManager(Manager):
         self.tracking.taken.pop(ticket, None)
         where = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
         warnings.warn(
-            f"fastpool {self.name!r}: a lease was collected unreleased; its slot is free again"
-            f"{where}",
+            with_page(
+                f"fastpool {self.name!r}: a lease was collected unreleased; its slot is free again"
+                f"{where}",
+                WARNINGS_PAGE,
+            ),
             ResourceWarning,
             stacklevel=2,
             source=None,
