@@ -118,7 +118,7 @@ ORDER: dict[str, str] = {
         sqlalchemy._async_queue_pool sqlalchemy._plugin sqlalchemy
     """,
     "cli": """
-        tables bench.competitors bench.timing bench
+        tables machine bench.competitors bench.timing bench.plot bench
         demo.server_process demo.servers demo.accounting demo.load demo.clients demo.comparison
         demo.verdicts demo.outage demo.burst demo
         top.figures top.rates top.watch top.attach top.targets top.plain top.live_pool top.live

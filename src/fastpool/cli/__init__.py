@@ -37,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="fastpool", description="A pool for what services share: connections, clients, work."
     )
     parser.add_argument("--version", action="version", version=f"fastpool {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(run=_help, show=parser.print_help, interrupted="")
+    commands = parser.add_subparsers(metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
         help="real servers on loopback under load, pooled and not, in one table",
@@ -71,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_number(float, 1, 3600),
         default=10.0,
         help="how long it all takes, about (default: 10)",
+    )
+    bench.add_argument(
+        "--plot",
+        type=_svg,
+        metavar="FILE.svg",
+        help="also draw what was found: one picture, with nothing outside it",
     )
     bench.set_defaults(run=_bench, interrupted="interrupted")
     _add_top(commands)
@@ -118,6 +125,12 @@ def _add_top(commands: Any) -> None:
     top.set_defaults(run=_top, interrupted="", refuse=top.error)
 
 
+def _help(options: argparse.Namespace) -> int:
+    """Without a command: what there is."""
+    options.show()
+    return 0
+
+
 def _demo(options: argparse.Namespace) -> int:
     from .demo import run
     from .demo.servers import ServerFailed
@@ -132,12 +145,16 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     from .bench import Progress, run
+    from .bench.plot import svg
 
     progress = Progress()
     try:
-        run(options.seconds, progress.say, progress.update)
+        picture = run(options.seconds, progress.say, progress.update)
     finally:
         progress.clear()
+    if options.plot is not None:
+        with open(options.plot, "w", encoding="utf-8") as file:
+            file.write(svg(*picture))
     return 0
 
 
@@ -158,6 +175,16 @@ def _top(options: argparse.Namespace) -> int:
     except NoTarget as error:
         print(f"fastpool top: {error}", file=sys.stderr)
         return error.code
+
+
+def _svg(path: str) -> str:
+    """The path of a picture that can be written; asked before anything is measured."""
+    if not path.endswith(".svg"):
+        raise argparse.ArgumentTypeError(f"must end with .svg, the only kind drawn, not {path!r}")
+    folder = os.path.dirname(path) or "."
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"there is no folder {folder!r} that can be written to")
+    return path
 
 
 def _number(kind: Callable[[str], T], least: T, most: T) -> Callable[[str], T]:

@@ -11,14 +11,25 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from fastpool.cli import bench, main
+from fastpool.cli import bench, machine, main
 from fastpool.cli.bench import timing
 from fastpool.cli.bench.competitors import COMPETITORS, Competitor, NotRun, warm
-from fastpool.cli.bench.timing import Borrower, Crowd, Statement, Times, run_crowd, time_statements
+from fastpool.cli.bench.plot import Bar, Chart, svg
+from fastpool.cli.bench.timing import (
+    Borrower,
+    Crowd,
+    Statement,
+    Times,
+    paired,
+    run_crowd,
+    time_statements,
+)
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
 
@@ -72,6 +83,11 @@ def test_every_crowd_has_its_figures(whole: subprocess.CompletedProcess[str]) ->
     assert re.search(r"^no pool, only threads +- +- +- +- +[\d.]+$", crowd, re.M)
 
 
+def test_the_waits_say_how_long_a_round_is(whole: subprocess.CompletedProcess[str]) -> None:
+    """A thread that starves waits for a whole one."""
+    assert re.search(r"^wait: the longest of any thread in a round of \d+ ms;", whole.stdout, re.M)
+
+
 def test_it_is_readable_at_80_columns_and_says_what_it_means(
     whole: subprocess.CompletedProcess[str],
 ) -> None:
@@ -116,6 +132,42 @@ def test_bad_arguments_are_named(
     assert says in capsys.readouterr().err
 
 
+def test_the_command_alone_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr()
+    assert {"demo", "bench", "top"} <= set(shown.out.split()) and shown.err == ""
+
+
+def test_a_plot_is_one_picture_with_all_comparisons(tmp_path: Path) -> None:
+    """Well-formed, nothing fetched from anywhere, and what it shows also stands there as text."""
+    picture = tmp_path / "out.svg"
+    done = subprocess.run(
+        [*COMMAND, "--seconds", "1", "--plot", str(picture)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    root = ElementTree.fromstring(picture.read_text(encoding="utf-8"))
+    shown = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    for name in ["LifoQueue", *(name for name, here in HERE.items() if here)]:
+        assert any(name in (text or "") for text in shown), name
+    assert not re.search(r"href|url\(|@import|<script|<image", picture.read_text(encoding="utf-8"))
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}desc")) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [("out.png", "must end with .svg"), ("no/such/folder/out.svg", "there is no folder")],
+)
+def test_a_plot_that_cannot_be_written_is_refused_at_once(
+    path: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--plot", path])
+    assert ended.value.code == 2 and says in capsys.readouterr().err
+
+
 # -- its parts ---------------------------------------------------------------------------------
 
 
@@ -158,6 +210,56 @@ def test_a_ratio_is_the_median_of_rounds() -> None:
     """A round that was slow for both sides changes nothing; noise is not called a ratio."""
     assert Times([20.0, 200.0, 21.0]).over(Times([10.0, 100.0, 10.0])) == 2.0
     assert math.isnan(Times([1.0, -1.0]).over(Times([-1.0, 1.0])))
+
+
+def test_a_busy_second_does_not_change_what_is_said() -> None:
+    """One round of seven in which all were slow, and ours most: the pairs leave it out."""
+    ours = [Crowd([100, 100], 0.001, 1.0)] * 6 + [Crowd([1, 1], 0.5, 1.0)]
+    theirs = [Crowd([50, 50], 0.002, 1.0)] * 6 + [Crowd([40, 40], 0.5, 1.0)]
+    assert paired(ours, theirs, lambda run: run.rate) == 2.0
+    assert paired(theirs, ours, lambda run: run.worst) == 2.0
+    assert math.isnan(paired([Crowd([0], 0.0, 1.0)], [Crowd([1], 0.0, 1.0)], lambda run: run.rate))
+
+
+def test_crowds_take_turns_in_seven_rounds_however_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round begins with another one, so that nobody always runs after the same."""
+    order: list[Borrower] = []
+
+    def note(borrower: Borrower, threads: int, hold: float, seconds: float) -> Crowd:
+        order.append(borrower)
+        assert seconds >= 0.02
+        return Crowd([1], 0.0, seconds)
+
+    monkeypatch.setattr(timing, "run_crowd", note)
+    two = {"one": Borrower(int, id), "other": Borrower(float, id)}
+    timing.run_crowds(two, 2, 0.0, 0.01, id)
+    assert len(order) == 14 and order[0] == order[3] == two["one"]
+
+
+@pytest.mark.parametrize(
+    ("others", "says"),
+    [(0.0, ""), (0.3, ""), (1.0, "other programs took 25% of its CPU time")],
+)
+def test_a_busy_machine_is_told(others: float, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two seconds on two CPUs we use one; then others use so much."""
+    times = iter([machine._Used(100.0, 10.0, 50.0), machine._Used(101.0 + others, 11.0, 52.0)])
+    monkeypatch.setattr(machine, "_used", lambda: next(times))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    sentence = machine.Elsewhere().sentence()
+    assert says in sentence and bool(says) == bool(sentence)
+
+
+def test_where_nobody_knows_how_busy_it_was_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "_used", lambda: None)
+    assert machine.Elsewhere().sentence() == ""
+
+
+def test_a_bar_that_noise_has_drowned_is_still_in_the_picture() -> None:
+    drawn = svg("a & b", [Chart("<turns>", [Bar("won", 2.0), Bar("noise", math.nan)])], ["note"])
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert "too noisy" in drawn and "2.00x" in drawn and "a &amp; b" in drawn
 
 
 def test_a_rival_that_cannot_take_part_says_why() -> None:

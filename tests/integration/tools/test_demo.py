@@ -242,7 +242,6 @@ def test_a_reader_who_has_seen_enough_is_no_error_to_trace() -> None:
         (["demo", "--seconds", "nan"], "must be 2 to 3600, not nan"),
         (["demo", "--threads", "0"], "must be 1 to 1000, not 0"),
         (["demo", "--threads", "many"], "'many'"),
-        ([], "COMMAND"),
     ],
 )
 def test_bad_arguments_are_named(
@@ -366,17 +365,20 @@ def test_the_audit_shows_what_is_wrong_not_what_came_last(echo: Server) -> None:
 # -- its sentences -----------------------------------------------------------------------------
 
 
-def result(name: str, rate: float, opened: int, evenness: float = 1.0) -> Result:
+def result(
+    name: str, rate: float, opened: int, evenness: float = 1.0, p50: float = 0.001
+) -> Result:
     class Fixed(Result):
         rate = property(lambda self: FIGURES[self.way.name][0])  # type: ignore[assignment]
         opened = property(lambda self: FIGURES[self.way.name][1])  # type: ignore[assignment]
         evenness = property(lambda self: FIGURES[self.way.name][2])  # type: ignore[assignment]
+        p50 = property(lambda self: FIGURES[self.way.name][3])  # type: ignore[assignment]
 
-    FIGURES[name] = (rate, opened, evenness)
+    FIGURES[name] = (rate, opened, evenness, p50)
     return Fixed(Way(name, name, per_call), [])
 
 
-FIGURES: dict[str, tuple[float, int, float]] = {}
+FIGURES: dict[str, tuple[float, int, float, float]] = {}
 
 
 @pytest.mark.parametrize(
@@ -397,6 +399,25 @@ FIGURES: dict[str, tuple[float, int, float]] = {}
 )
 def test_verdicts_say_who_was_faster(ours: Any, rival: Any, says: str) -> None:
     assert verdicts.verdict(result("ours", *ours), result("rival", *rival)) == says
+
+
+@pytest.mark.parametrize(
+    ("ours", "rival", "is_told"),
+    [
+        ((1000, 8, 0.9, 0.010), (1000, 8, 0.0, 0.002), True),
+        ((1000, 8, 0.9, 0.010), (1000, 8, 0.8, 0.002), False),  # it starves nobody
+        ((1000, 8, 0.9, 0.010), (1000, 8, 0.0, 0.010), False),  # its p50 is no better
+        ((1000, 8, 0.9, 0.010), (1500, 8, 0.0, 0.002), False),  # it is faster, and so is its p50
+    ],
+)
+def test_a_better_median_of_a_queue_that_starves_is_explained(
+    ours: Any, rival: Any, is_told: bool
+) -> None:
+    told = verdicts.better_median(result("ours", *ours), result("rival", *rival))
+    assert bool(told) == is_told
+    if is_told:
+        assert "The p50 of rival is lower (2.00 ms, not 10.00) because it starves threads" in told
+        assert told.endswith("least/most: 0.00, not 0.90")
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,26 @@ import queue
 import statistics
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from ... import __version__
+from ..machine import Elsewhere
 from ..tables import WIDTH
 from .competitors import COMPETITORS, NotRun, filled, pool_use, queue_use, warm
-from .timing import CLOCK, Borrower, Crowd, Statement, Times, Update, run_crowds, time_statements
+from .plot import Bar, Chart
+from .timing import (
+    CLOCK,
+    Borrower,
+    Crowd,
+    Statement,
+    Times,
+    Update,
+    paired,
+    run_crowds,
+    time_statements,
+)
 
 SIZE = 10  # of every pool in the first table
 THREADS, RESOURCES, HOLD = 8, 2, 0.001  # of the second, which is run with HOLD and with 0
@@ -45,20 +57,36 @@ class Comparison(NamedTuple):
     missing: str = ""
 
 
-def run(seconds: float, say: Callable[[str], None], update: Update) -> None:
+class Picture(NamedTuple):
+    """What `plot.svg` draws of a run."""
+
+    title: str
+    charts: Sequence[Chart]
+    notes: Sequence[str]
+
+
+def run(seconds: float, say: Callable[[str], None], update: Update) -> Picture:
     """Both tables, in about `seconds`: `say` gets the lines, `update` the progress."""
+    elsewhere = Elsewhere()
     say(_conditions())
     with ExitStack() as stack:
         say("")
-        lost = _one_thread(0.45 * seconds, stack, say, update)
+        lost, alone = _one_thread(0.45 * seconds, stack, say, update)
     with ExitStack() as stack:
         say("")
-        lost += _crowds(0.5 * seconds, stack, say, update)
+        more, crowded = _crowds(0.5 * seconds, stack, say, update)
+        lost += more
     say("")
+    busy = elsewhere.sentence()
+    if busy:
+        say(textwrap.fill(busy, WIDTH, subsequent_indent="  "))
     text = "; ".join(lost) if lost else "nothing in this run"
     say(textwrap.fill(f"We lose: {text}.", WIDTH, subsequent_indent="  "))
     say("theirs/ours: above 1 fastpool is faster, below 1 slower; medians of many rounds.")
     say("All over dummies: of a real query, 100,000 ns or more, a pool is a small part.")
+    notes = [_conditions(), "Above 1 fastpool is better. Medians of many rounds, over dummies."]
+    notes += textwrap.wrap(busy, 110)
+    return Picture("fastpool beside other pools", [alone, *crowded], notes)
 
 
 def _conditions() -> str:
@@ -75,8 +103,8 @@ def _conditions() -> str:
 
 def _one_thread(
     seconds: float, stack: ExitStack, say: Callable[[str], None], update: Update
-) -> list[str]:
-    """The first table; the comparisons in it that we lose, in words."""
+) -> tuple[list[str], Chart]:
+    """The first table; the comparisons in it that we lose, in words; its chart."""
     pool = stack.enter_context(pool_use(SIZE))
     statements = {
         "lifo": Statement(PAIR, queue_use(SIZE, "lifo")),
@@ -119,11 +147,18 @@ def _one_thread(
         for comparison in comparisons
         if not comparison.missing
     ]
-    return [
-        f"one thread, {comparison.theirs} / {comparison.ours} {_ratio(ratio)}"
-        for comparison in compared
-        if (ratio := times[comparison.theirs].over(times[comparison.ours])) < _EVEN
+    ratios = [
+        (one, times[one.theirs].over(times[one.ours]))  # theirs above, ours below
+        for one in compared
     ]
+    lost = [
+        f"one thread, {one.theirs} / {one.ours} {_ratio(ratio)}"
+        for one, ratio in ratios
+        if ratio < _EVEN
+    ]
+    kinds = {"lifo": "queue use", "fifo": "queue use", "pool": "with a factory", "lease": "a lease"}
+    bars = [Bar(f"{one.theirs} / {kinds[one.ours]}", ratio) for one, ratio in ratios]
+    return lost, Chart(f"One thread: {CLOCK} of a turn, theirs over ours", bars)
 
 
 def _compared(comparison: Comparison, times: dict[str, Times]) -> str:
@@ -159,8 +194,8 @@ def _ratio(value: float) -> str:
 
 def _crowds(
     seconds: float, stack: ExitStack, say: Callable[[str], None], update: Update
-) -> list[str]:
-    """The second table; where our default loses, in words."""
+) -> tuple[list[str], list[Chart]]:
+    """The second table; where our default loses, in words; its charts."""
     fair = stack.enter_context(pool_use(RESOURCES))
     barging = stack.enter_context(pool_use(RESOURCES, "throughput"))
     borrowers = {
@@ -185,19 +220,32 @@ def _crowds(
     say(f"{'':<29}{'turns/s':>9}{'wait ms':>9}{'least/most':>12}{'turns/s':>12}{'wait ms':>9}")
     for name in alone:
         say(f"{name:<29}{_held(held.get(name))}{_at_once(at_once[name], name)}")
-    say("wait: the longest of any thread; without a pool, for the interpreter or a CPU.")
+    window = statistics.median(run.seconds for run in held[_OURS]) * 1000
+    say(f"wait: the longest of any thread in a round of {window:.0f} ms; no pool: for a CPU.")
     say("least/most: turns of the thread that had the fewest over those of the luckiest.")
     competitors = [
         name for name in borrowers if name in QUEUES or name in {r.name for r in COMPETITORS}
     ]
-    return [*_lost(hold, held, competitors), *_lost("given back at once", at_once, competitors)]
+    lost = [*_lost(hold, held, competitors), *_lost("given back at once", at_once, competitors)]
+    crowd = f"{THREADS} threads on {RESOURCES} resources, {hold}"
+    measured = _measured(held, competitors)
+    charts = {"turns/s": "turns, ours over theirs", "wait": "longest wait, theirs over ours"}
+    return lost, [
+        Chart(f"{crowd}: {what}", [Bar(*each) for each in measured[name].items()])
+        for name, what in charts.items()
+    ]
+
+
+def _measured(runs: dict[str, list[Crowd]], competitors: list[str]) -> dict[str, dict[str, float]]:
+    """Of turns and of waits, how many times better ours is, in the median round."""
+    ours = runs[_OURS]
+    rates = {name: paired(ours, runs[name], lambda run: run.rate) for name in competitors}
+    waits = {name: paired(runs[name], ours, lambda run: run.worst) for name in competitors}
+    return {"turns/s": rates, "wait": waits}
 
 
 def _lost(title: str, runs: dict[str, list[Crowd]], competitors: list[str]) -> list[str]:
-    ours = runs[_OURS]
-    rates = {name: _rate(ours) / _rate(runs[name]) for name in competitors}
-    waits = {name: _wait(runs[name]) / _wait(ours) for name in competitors}
-    measured = {"turns/s": rates, "wait": waits}
+    measured = _measured(runs, competitors)
     lost = {
         what: [f"{name} {_ratio(ratio)}" for name, ratio in ratios.items() if ratio < _EVEN]
         for what, ratios in measured.items()

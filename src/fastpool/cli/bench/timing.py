@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 _UNROLLED = 8
 _SAMPLE = 1_000_000  # nanoseconds
 _FEWEST = 5  # rounds, however short the time
+_ROUNDS = 7  # of crowds, likewise: a busy second is one round of each, and the median leaves it out
 _WINDOW = 0.5  # seconds that a crowd runs at most, so that Ctrl-C is heard
+_SHORTEST = 0.02  # and at least, so that every thread gets a turn of the interpreter
 
 # The thread's own CPU time, where its clock is fine enough: waiting for a CPU does not count.
 _fine = time.get_clock_info("thread_time").resolution <= 1e-6
@@ -134,12 +136,23 @@ class Crowd(NamedTuple):
         )
 
 
+def paired(
+    above: Sequence[Crowd], below: Sequence[Crowd], value: Callable[[Crowd], float]
+) -> float:
+    """The median of the ratios inside the rounds: a busy second weighs on both sides alike.  NaN if
+    most rounds have none."""
+    pairs = [(value(a), value(b)) for a, b in zip(above, below, strict=True)]
+    ratios = [a / b for a, b in pairs if a > 0 and b > 0]
+    return statistics.median(ratios) if len(ratios) > len(pairs) / 2 else float("nan")
+
+
 def run_crowds(
     borrowers: Mapping[str, Borrower], threads: int, hold: float, seconds: float, update: Update
 ) -> dict[str, list[Crowd]]:
-    """All contestants in turns, in three rounds or more, for about so long."""
-    rounds = max(3, round(seconds / _WINDOW / len(borrowers)))
-    window = min(seconds / rounds / len(borrowers), _WINDOW)
+    """All contestants in turns, in seven rounds or more, for about so long; a round begins with
+    another one each time.  The runs of each are in the order of the rounds."""
+    rounds = max(_ROUNDS, round(seconds / _WINDOW / len(borrowers)))
+    window = max(min(seconds / rounds / len(borrowers), _WINDOW), _SHORTEST)
     found: dict[str, list[Crowd]] = {name: [] for name in borrowers}
     order = list(borrowers)
     for done in range(rounds):
@@ -156,14 +169,19 @@ def run_crowd(borrower: Borrower, threads: int, hold: float, seconds: float) -> 
     round_trips, worst = [0] * threads, [0.0] * threads
     errors: list[BaseException] = []
     clock, sleep = time.perf_counter, time.sleep
-    together = threading.Barrier(threads + 1)
-    end = [0.0]
+    span = [0.0, 0.0]  # from when to when; it begins when the last thread is there
+
+    def begin() -> None:
+        span[0] = clock()
+        span[1] = span[0] + seconds
+
+    together = threading.Barrier(threads + 1, begin)
 
     def work(i: int) -> None:
         count, longest = 0, 0.0
         try:
             together.wait()
-            while (asked := clock()) < end[0]:
+            while (asked := clock()) < span[1]:
                 item = take()
                 longest = max(longest, clock() - asked)
                 if hold:
@@ -178,17 +196,15 @@ def run_crowd(borrower: Borrower, threads: int, hold: float, seconds: float) -> 
     for worker in workers:
         worker.start()
     try:
-        begun = clock()
-        end[0] = begun + seconds
         together.wait()
         for worker in workers:
             worker.join()
     except BaseException:
-        end[0] = 0.0
+        span[1] = 0.0
         together.abort()
         for worker in workers:
             worker.join(1.0)
         raise
     if errors:
         raise errors[0]
-    return Crowd(round_trips, max(worst), clock() - begun)
+    return Crowd(round_trips, max(worst), clock() - span[0])

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
+from ..machine import Elsewhere
 from ..tables import WIDTH, PlainView, count
 from . import burst, clients, verdicts
 from .accounting import Check
@@ -98,6 +99,7 @@ def run(seconds: float, threads: int, view: PlainView) -> bool:
         "made the fewest, over those of the one that made the most."
     )
     checks: list[Check] = []
+    elsewhere = Elsewhere()
     with ExitStack() as stack:
         kinds = [chapter.kind for chapter in selected] + ["burst"] * flooded
         servers = {kind: stack.enter_context(Server(kind)) for kind in kinds}
@@ -111,6 +113,8 @@ def run(seconds: float, threads: int, view: PlainView) -> bool:
             _show(view, "stats(): " + ours.runs[-1].stats)
             for other in others:
                 _show(view, verdicts.verdict(ours, other))
+                if why := verdicts.better_median(ours, other):
+                    _show(view, why)
             checks += _announce(view, chapter.checks(ours, others[0], POOL_SIZE))
         result = outage(
             "TCP echo through one FastPool, the server killed and restarted under load",
@@ -129,6 +133,9 @@ def run(seconds: float, threads: int, view: PlainView) -> bool:
             for verdict in flood.verdicts:
                 _show(view, verdict)
             checks += _announce(view, flood.checks)
+    if busy := elsewhere.sentence():
+        view.say()
+        view.say(textwrap.fill(busy, WIDTH))
     return _conclude(view, checks)
 
 

@@ -60,6 +60,10 @@ class Result(NamedTuple):
         return self._median(lambda run: run.figures.evenness)
 
     @property
+    def p50(self) -> float:
+        return self._median(lambda run: run.figures.p50)
+
+    @property
     def opened(self) -> int:
         return round(self._median(lambda run: run.opened))
 
@@ -74,7 +78,7 @@ class Result(NamedTuple):
         return Row(
             self.way.label,
             self.rate,
-            self._median(lambda run: run.figures.p50),
+            self.p50,
             self._median(lambda run: run.figures.p99),
             self.opened,
             self.errors.total(),

@@ -24,6 +24,19 @@ def verdict(ours: Result, other: Result) -> str:
     return "; ".join(parts)
 
 
+def better_median(ours: Result, other: Result) -> str:
+    """Why a queue that starves some threads shows the lower p50; nothing, where none does."""
+    starves = other.evenness < ours.evenness / 2
+    if not starves or other.p50 >= ours.p50 / _NOTICEABLE or other.rate > ours.rate * _NOTICEABLE:
+        return ""
+    return (
+        f"The p50 of {other.way.name} is lower ({other.p50 * 1000:.2f} ms, not "
+        f"{ours.p50 * 1000:.2f}) because it starves threads: nearly all calls are of lucky ones, "
+        "which wait little. The others wait long and so make few calls, too few to show in p50 or "
+        f"p99. They show in least/most: {other.evenness:.2f}, not {ours.evenness:.2f}"
+    )
+
+
 def _speed(ours: float, other: float, whom: str) -> str:
     if not ours or not other:
         return f"{ours:,.0f} calls/s, {whom} {other:,.0f}"
