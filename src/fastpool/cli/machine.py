@@ -41,8 +41,8 @@ class Elsewhere:
         if share is None or share < BUSY:
             return ""
         return (
-            f"The machine was busy: other programs took {share:.0%} of its CPU time. Ratios hold, "
-            "since all take turns in rounds; absolute figures and waits do not."
+            f"The machine was busy: other programs took {share:.0%} of its CPU time. Waits and "
+            "absolute figures say little then; ratios are of rounds in which all take turns."
         )
 
 
