@@ -6,6 +6,7 @@ Each is asked of the driver's own `except` clauses: what a user catches is what 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import threading
@@ -19,7 +20,11 @@ from fastpool.contrib.dbapi import Pool
 from integration.drivers import killed_servers as servers
 from support.helpers import PATIENCE, ThreadRunner, eventually
 
-pytestmark = [pytest.mark.servers, pytest.mark.once]
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore:.*unclosed <socket"),  # left by pg8000, when it was cut
+]
 
 POSTGRESQL, MARIADB = servers.PostgreSQL, servers.MariaDB
 #: Driver: its server, and the user there.
@@ -83,8 +88,9 @@ class At:
 
 
 @pytest.fixture(params=DRIVERS)
-def at(request: pytest.FixtureRequest, running: Any) -> At:
-    return At(running, request.param)
+def at(request: pytest.FixtureRequest, running: Any) -> Iterator[At]:
+    yield At(running, request.param)
+    gc.collect()  # what a driver has left is not for a later test to hear of
 
 
 def ask(connection: Any, statement: str) -> Any:
@@ -186,7 +192,6 @@ def test_eight_threads_on_four_connections_all_get_turns(at: At, runner: ThreadR
     assert pool.close()
 
 
-@pytest.mark.filterwarnings("ignore:.*unclosed <socket")  # which pg8000 leaves to the collector
 @pytest.mark.parametrize("leave", ["block", "close"])
 @pytest.mark.parametrize("check", [None, True])
 def test_the_server_is_killed_and_back(
@@ -241,14 +246,14 @@ def test_a_check_finds_one_that_was_killed_idle(at: At) -> None:
     with pool.connect() as first, pool.connect() as other:
         name = ask(first, at.me)
         victim = first.dbapi_connection
-        keeper = other.dbapi_connection
+        survivor = other.dbapi_connection
     killer = at.driver.connect(**at.options)
     run(killer, at.kill.format(name))
     killer.close()
     with pool.connect() as one, pool.connect() as two:
         found = {id(one.dbapi_connection), id(two.dbapi_connection)}
         assert ask(one, "select 1") == ask(two, "select 1") == 1
-    assert id(keeper) in found and id(victim) not in found
+    assert id(survivor) in found and id(victim) not in found
     assert pool.fastpool.stats().closed["check"] == 1
     assert pool.close()
 
@@ -278,3 +283,66 @@ def test_a_forked_child_leaves_the_parents_alone(at: At) -> None:
     with pool.connect() as one, pool.connect() as two:
         assert {ask(one, at.me), ask(two, at.me)} == {before, other}
     assert pool.close()
+
+
+# ---- PooledDB ------------------------------------------------------------------------------------
+
+
+def pooled_db(at: At) -> Any:
+    pytest.importorskip("dbutils", reason="DBUtils is not installed")
+    from fastpool.contrib.dbapi import PooledDB
+
+    # mysqlclient warns of how DBUtils calls ping(), mysql.connector of a row that it does not fetch
+    ping: Any = 1 if at.driver.__name__ == "mysql.connector" else "select 1"
+    return PooledDB(at.driver, 0, 0, 0, 4, True, ping=ping, **at.options)
+
+
+def test_pooled_db_sees_the_server_killed_and_back(at: At, runner: ThreadRunner) -> None:
+    """Its steady connections are DBUtils', which reconnects those that fail."""
+    pool, done = pooled_db(at), [0] * 8
+    back, over = threading.Event(), threading.Event()
+
+    def borrow(index: int) -> None:
+        while not over.is_set():
+            try:
+                with pool.connection() as connection:
+                    ask(connection, "select 1")
+                if back.is_set():
+                    done[index] += 1
+            except at.errors:
+                pass
+
+    runner.together(8, borrow)
+    eventually(lambda: pool.fastpool.stats().uses > 100)
+    at.restart()
+    back.set()
+    eventually(lambda: min(done) >= 5, 3 * PATIENCE)
+    over.set()
+    runner.finish()
+    assert pool.fastpool.stats().leased == 0 and pool.fastpool.stats().open <= 4
+    pool.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_leaves_the_connections_of_pooled_db_alone(at: At) -> None:
+    pool = pooled_db(at)
+    lent, idle = pool.connection(), pool.connection()
+    before, other = ask(lent, at.me), ask(idle, at.me)
+    idle.close()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            own = pool.connection()
+            assert ask(own, at.me) not in (before, other)
+            lent.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    again = pool.connection()
+    assert (ask(lent, at.me), ask(again, at.me)) == (before, other)
+    lent.close()
+    again.close()
+    pool.close()

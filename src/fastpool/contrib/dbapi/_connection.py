@@ -203,7 +203,7 @@ class Connection:
                 self._close_cursors()
             if reset is not None:
                 reset(connection)
-            sound = not driver.tells_health or connection.is_healthy()
+            sound = not driver.knows_health or connection.is_healthy()
         except Exception:
             lease.discard()
         except BaseException:

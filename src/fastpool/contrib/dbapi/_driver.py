@@ -21,7 +21,7 @@ class Driver:
 
     __slots__ = (
         "_args", "_connect", "_kwargs", "_setup", "after_commit", "at_return", "check", "errors",
-        "tells_health",
+        "knows_health",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +51,7 @@ class Driver:
         self.check = _check_of(check)
         self.at_return = _reset_of(reset)
         self.after_commit = None if self.at_return is _rollback else self.at_return
-        self.tells_health = False  # whether is_healthy() says, without I/O, that it is gone
+        self.knows_health = False  # whether is_healthy() says, without I/O, that it is gone
 
     def create(self) -> Any:
         """A new connection, made ready."""
@@ -67,7 +67,7 @@ class Driver:
                 self.errors = errors_of(connection) or errors_of(type(connection))
                 if self.errors is not None:
                     _refuse_unsafe(self.errors)
-            self.tells_health = hasattr(connection, "is_healthy")  # of oracledb
+            self.knows_health = hasattr(connection, "is_healthy")  # of oracledb
             if self._setup is not None:
                 self._setup(connection)
                 connection.commit()  # or the first rollback would undo it
