@@ -28,7 +28,7 @@ help:
 	@echo "make bench    all measurements, with what each must reach"
 	@echo "make bench-grpc  what sharing gRPC channels must reach, beside bare grpcio"
 	@echo "make bench-rpc  pooled XML-RPC and JSON-RPC beside what people use today"
-	@echo "make hosts    tests of redis-py and SQLAlchemy, with our pools in place of theirs"
+	@echo "make hosts    tests of the libraries whose pools ours replace, with ours in place"
 	@echo "make docs     the documentation as a site, in build/site; links are checked"
 	@echo "make lint     style and types"
 	@echo "make wheel    sdist and wheel, in dist/"

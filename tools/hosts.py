@@ -15,6 +15,7 @@ from pathlib import Path
 
 #: Host: the script that runs its tests.
 HOSTS = {
+    "dbutils": "hosts_dbutils.py",
     "redis": "hosts_redis.py",
     "sqlalchemy": "hosts_sqlalchemy.py",
 }
