@@ -114,7 +114,7 @@ ORDER: dict[str, str] = {
         _redis.tasks
         redis._versions redis._metrics redis._threads redis redis._tasks redis.asyncio
         valkey valkey.asyncio
-        dbapi._driver dbapi._connection dbapi._pool dbapi._pooled_db dbapi
+        dbapi._driver dbapi._loan dbapi._connection dbapi._pool dbapi._pooled_db dbapi
         sqlalchemy._await sqlalchemy._records sqlalchemy._queue_pool
         sqlalchemy._async_queue_pool sqlalchemy._plugin sqlalchemy
     """,

@@ -161,7 +161,7 @@ def test_cursors_that_are_gone_cost_nothing(driver: Driver) -> None:
         kept = connection.cursor()
         for _ in range(10_000):
             connection.cursor()
-        assert len(connection._cursors or ()) < 100
+        assert len(connection._loan.cursors or ()) < 100
     assert kept.closed == 1
 
 

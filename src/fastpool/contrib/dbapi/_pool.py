@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastpool import FastPool
 
 from ...errors import PoolClosed, PoolError
-from ._connection import Connection, Returned
+from ._connection import Connection
 from ._driver import Driver
+from ._loan import Loan, Returned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Pool:
             if theirs is None:
                 raise
             raise theirs(str(error)) from error
-        return Connection(self, lease)
+        return Connection(Loan(self, lease, self._driver, self._returned))
 
     def close(self, timeout: float | None = 5.0) -> bool:
         """Closes what is idle, and what is lent when it comes back, for which it waits at most
