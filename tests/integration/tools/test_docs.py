@@ -29,6 +29,7 @@ NEEDS = {
     "docs/howto/calls-grpc.md": ["grpc"],
     "docs/howto/celery.md": ["celery"],
     "docs/howto/fastapi.md": ["fastapi", "uvicorn"],
+    "docs/howto/dbapi.md": ["dbutils"],
     "docs/howto/gevent.md": ["gevent"],
     "docs/howto/grpc-aio.md": ["grpc"],
     "docs/howto/grpc-channel.md": ["grpc"],
@@ -69,6 +70,7 @@ PRINTS = {
     r"stock: not tried: circuit breaker 'stock' is open .* probe in 30 s\n"
     r"circuit breaker breaker-1: closed -> open, tripped by hand",
     "docs/howto/asyncio.md": r"190\n42\n\['a', 'from', 'thread'\]\n7\n7\n2 \{'loop': 2\}",
+    "docs/howto/dbapi.md": r"pool-1: cursor: .* given back .*\nCannot operate on a closed cursor.*",
     "docs/howto/gevent.md": r"190",
     "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",
     "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
