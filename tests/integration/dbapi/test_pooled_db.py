@@ -102,7 +102,7 @@ def test_shared_ones_are_dbutils_own(kind: Any) -> None:
     assert len(driver.made) == 1 and type(one) is pooled_db.PooledSharedDBConnection
     one.close()
     other.close()
-    assert pool.connection(False).dbapi_connection is driver.made[0]
+    assert pool.connection(False)._con._con is driver.made[0]
     assert getattr(pool, "fastpool", None) is None
 
 
@@ -157,7 +157,7 @@ def test_eight_threads_on_two_connections_all_get_turns(runner: ThreadRunner) ->
     def borrow(index: int) -> None:
         while not over.is_set():
             with pool.connection() as connection:
-                number = connection.dbapi_connection.number
+                number = connection._con._con.number
                 assert holders.setdefault(number, index) == index, "lent to two"
                 time.sleep(0.0005)
                 del holders[number]
