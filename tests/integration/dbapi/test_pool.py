@@ -368,6 +368,7 @@ def test_the_errors_of_a_function_are_those_of_its_connections() -> None:
         pool = Pool(connect, maxsize=1, timeout=0)
         with pool.connect(), pytest.raises(sqlite3.OperationalError):
             pool.connect()
+        assert pool.close()
 
 
 # ---- Opening -------------------------------------------------------------------------------------
