@@ -117,6 +117,8 @@ ORDER: dict[str, str] = {
         dbapi._driver dbapi._loan dbapi._connection dbapi._pool dbapi._pooled_db dbapi
         sqlalchemy._await sqlalchemy._records sqlalchemy._queue_pool
         sqlalchemy._async_queue_pool sqlalchemy._plugin sqlalchemy
+        psycopg._settings psycopg._tries psycopg._connections psycopg._threads psycopg._tasks
+        psycopg
     """,
     "cli": """
         tables machine bench.competitors bench.timing bench.plot bench

@@ -10,11 +10,25 @@ from bench.measure import NotRun
 from integration.drivers import killed_servers
 
 
-@pytest.fixture(scope="module")
-def killed_redis() -> Iterator[killed_servers.Server]:
-    """A redis-server of the module's own, to be killed and started again."""
+def killed(kind: type[killed_servers.Server]) -> Iterator[killed_servers.Server]:
+    """A server of the module's own, to be killed and started again."""
     try:
-        with killed_servers.running(killed_servers.Redis) as server:
+        with killed_servers.running(kind) as server:
             yield server
     except NotRun as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def killed_redis() -> Iterator[killed_servers.Server]:
+    yield from killed(killed_servers.Redis)
+
+
+@pytest.fixture(scope="module")
+def killed_postgresql() -> Iterator[killed_servers.Server]:
+    yield from killed(killed_servers.PostgreSQL)
+
+
+@pytest.fixture(scope="module")
+def killed_mariadb() -> Iterator[killed_servers.Server]:
+    yield from killed(killed_servers.MariaDB)
