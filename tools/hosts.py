@@ -3,8 +3,8 @@
     python3 tools/hosts.py [HOST ...] [arguments of the host's script]
 
 Each script of the table fetches its host's tests, in the version that is installed, from the source
-distribution, runs them, and names each failure with its reason.  A failure without a reason makes
-the run fail, and so does a reason whose test passes.
+distribution or the repository, runs them, and names each failure with its reason.  A failure that
+has none makes the run fail, and so does a reason whose test passes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 #: Host: the script that runs its tests.
 HOSTS = {
     "dbutils": "hosts_dbutils.py",
+    "psycopg": "hosts_psycopg.py",
     "redis": "hosts_redis.py",
     "sqlalchemy": "hosts_sqlalchemy.py",
 }
