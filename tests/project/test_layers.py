@@ -119,6 +119,8 @@ ORDER: dict[str, str] = {
         sqlalchemy._async_queue_pool sqlalchemy._plugin sqlalchemy
         psycopg._settings psycopg._tries psycopg._connections psycopg._threads psycopg._tasks
         psycopg
+        django django.postgresql django.postgresql.base
+        django.mysql django.mysql._pools django.mysql.base
     """,
     "cli": """
         tables machine bench.competitors bench.timing bench.plot bench

@@ -55,7 +55,7 @@ class ConnectionsPool(BasePool):
         """Makes the FastPool; the host's part has been made."""
         self._failing_since: float | None = None  # the first failure to connect since a success
         self._repeats = 0  # connections that were taken only for their check to fail
-        self._told: dict[str, int] = {}  # what pop_stats() has told
+        self._reported: dict[str, int] = {}  # the counters of the last pop_stats()
         #: The FastPool of connections, for ``stats()``, ``leases()`` and metrics.  Nothing is to be
         #: taken from it by other ways than this pool's.
         self.fastpool = FastPool(
@@ -196,9 +196,9 @@ class ConnectionsPool(BasePool):
     def pop_stats(self) -> dict[str, int]:
         """As ``get_stats()``, and all counters begin anew."""
         counters = self._counters()
-        told = self._statistics(counters)
-        self._told = counters
-        return told
+        since = self._statistics(counters)
+        self._reported = counters
+        return since
 
     def _counters(self) -> dict[str, int]:
         stats, counted = self.fastpool.stats(), self._stats
@@ -216,9 +216,9 @@ class ConnectionsPool(BasePool):
         }
 
     def _statistics(self, counters: dict[str, int]) -> dict[str, int]:
-        told = self._told
+        before = self._reported
         return self._get_measures() | {
-            key: max(0, count - told.get(key, 0)) for key, count in counters.items()
+            key: max(0, count - before.get(key, 0)) for key, count in counters.items()
         }
 
     def _get_measures(self) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""``"ENGINE": "fastpool.contrib.django.postgresql"``; it is in ``base``, as Django has it."""
