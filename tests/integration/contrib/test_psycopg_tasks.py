@@ -155,6 +155,22 @@ def test_opened_by_the_constructor(either: Any, conninfo: str, on_loop: Run) -> 
     on_loop(main())
 
 
+def test_what_is_made_while_the_pool_opens_is_kept(conninfo: str, on_loop: Run) -> None:
+    """Connections that are there before ``open`` has returned."""
+
+    async def main() -> None:
+        mine = AsyncConnectionPool(conninfo, min_size=2, open=False)
+        await mine.fastpool.aopen()  # as if `open` were held up at its next step
+        await eventually(lambda: mine.fastpool.stats().idle == 2)
+        await mine.open(wait=True)
+        for _ in range(2):
+            async with mine.connection() as connection:
+                assert await answer(connection) == 1
+        await mine.close()
+
+    on_loop(main())
+
+
 def test_check_drain_and_resize(either: Any, conninfo: str, on_loop: Run) -> None:
     async def main() -> None:
         async with either(conninfo, min_size=2) as mine:

@@ -155,7 +155,7 @@ class AsyncConnectionPool(ConnectionsPool, psycopg_pool.AsyncConnectionPool[ACT]
             raise
         finally:
             self._making.discard(task)
-        if self._closed:
+        if self.fastpool.closed:
             await connection.close()  # here, as there may be no later for this event loop
         return connection
 
