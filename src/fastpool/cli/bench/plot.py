@@ -41,14 +41,14 @@ def svg(title: str, charts: Sequence[Chart], notes: Sequence[str]) -> str:
         lines += _text(MARGIN, y, note, 12, PALE)
         y += 18
     height = y + 6
-    told = "; ".join(f"{bar.label} {_shown(bar.ratio)}" for one in charts for bar in one.bars)
+    described = "; ".join(f"{bar.label} {_shown(bar.ratio)}" for one in charts for bar in one.bars)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
             f'width="{WIDTH}" height="{height}" role="img" aria-label={quoteattr(title)} '
             'font-family="system-ui, sans-serif">',
             f"<title>{escape(title)}</title>",
-            f"<desc>{escape(told)}</desc>",
+            f"<desc>{escape(described)}</desc>",
             f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
             *lines,
             "</svg>\n",
