@@ -15,6 +15,7 @@ import pytest
 
 import fastpool
 from fastpool import FastPool, PoolError, PoolTimeout, SharedPool, WeightedSemaphore
+from fastpool.calls import CallError, CircuitOpen, DeadlineExceeded, Overloaded
 from fastpool.errors import WARNINGS_PAGE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,28 @@ def test_every_exception_ends_with_a_page_that_is_there(subtests: pytest.Subtest
 def test_no_exception_makes_its_text_by_itself() -> None:
     """Or one of them would end without its page."""
     assert [kind.__name__ for kind in kinds() if "__str__" in vars(kind)] == ["PoolError"]
+
+
+CALLS = [
+    CallError("stock", "a text"),
+    DeadlineExceeded("stock", "call", 1.0, 1.0),
+    CircuitOpen("stock", "stock", 1.0),
+    Overloaded("stock", 1, 0),
+]
+
+
+@pytest.mark.parametrize("error", CALLS, ids=lambda error: type(error).__name__)
+def test_every_error_of_a_call_ends_with_its_section(error: CallError) -> None:
+    """Those that are RpcErrors as well derive from these."""
+    assert str(error) == f"{error.call}: {error.text}; see {error.page}"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    page, _, section = error.page.partition("#")
+    headings = re.findall(r"^## (\w+)", (ROOT / page).read_text(encoding="utf-8"), re.M)
+    assert section in [*map(str.lower, headings), ""]
+
+
+def test_there_is_no_other_error_of_a_call() -> None:
+    assert {type(error) for error in CALLS} == {CallError, *CallError.__subclasses__()}
 
 
 def test_every_kind_has_a_page_of_its_own() -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from ..errors import with_page
+
 __all__ = ["CallError", "CircuitOpen", "DeadlineExceeded", "Overloaded"]
 
 
 class CallError(Exception):
     """Base of the errors that a policy raises by itself; ``.call`` is the name of what was called.
 
-    What the called function raises is passed on as it is.
+    What the called function raises is passed on as it is.  ``.page`` is the place in the
+    documentation that explains it; its text ends with that.
     """
 
     __module__ = "fastpool.calls"
+
+    page = "docs/errors/calls.md"
 
     def __init__(self, call: str, text: str) -> None:
         super().__init__(call, text)
@@ -19,7 +24,7 @@ class CallError(Exception):
         self.text = text
 
     def __str__(self) -> str:
-        return f"{self.call}: {self.text}"
+        return with_page(f"{self.call}: {self.text}", self.page)
 
 
 class DeadlineExceeded(CallError, TimeoutError):
@@ -33,6 +38,8 @@ class DeadlineExceeded(CallError, TimeoutError):
     """
 
     __module__ = "fastpool.calls"
+
+    page = "docs/errors/calls.md#deadlineexceeded"
 
     def __init__(
         self, call: str, phase: str, timeout: float, elapsed: float, attempts: int = 1
@@ -69,6 +76,8 @@ class CircuitOpen(CallError):
 
     __module__ = "fastpool.calls"
 
+    page = "docs/errors/calls.md#circuitopen"
+
     def __init__(self, call: str, breaker: str, retry_after: float, why: str = "") -> None:
         Exception.__init__(self, call, breaker, retry_after, why)
         self.call = call
@@ -93,6 +102,8 @@ class Overloaded(CallError):
     """
 
     __module__ = "fastpool.calls"
+
+    page = "docs/errors/calls.md#overloaded"
 
     def __init__(self, call: str, size: int, max_waiting: int) -> None:
         Exception.__init__(self, call, size, max_waiting)

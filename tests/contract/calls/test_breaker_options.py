@@ -332,7 +332,7 @@ def test_forced_open_refuses_until_it_is_reset(kind: str, clock: ManualClock) ->
     assert error.retry_after == float("inf")
     assert str(error) == (
         f"{error.call}: not tried: circuit breaker 'db' is open (forced open by hand);"
-        " no probe before its reset()"
+        " no probe before its reset(); see docs/errors/calls.md#circuitopen"
     )
     stats = remote.breaker.stats()
     assert (stats.state, stats.retry_after, stats.refused) == ("forced-open", float("inf"), 1)

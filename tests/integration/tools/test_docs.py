@@ -67,7 +67,7 @@ SERVERS = {
 #: Document: what it prints, as a regular expression; nothing for the others.
 PRINTS = {
     "docs/howto/calls.md": r"circuit breaker stock: closed -> open, 4 of 4 calls failed\n"
-    r"stock: not tried: circuit breaker 'stock' is open .* probe in 30 s\n"
+    r"stock: not tried: circuit breaker 'stock' is open .* probe in 30 s; see .*\n"
     r"circuit breaker breaker-1: closed -> open, tripped by hand",
     "docs/howto/asyncio.md": r"190\n42\n\['a', 'from', 'thread'\]\n7\n7\n2 \{'loop': 2\}",
     "docs/howto/dbapi.md": r"pool-1: cursor: .* given back .*\nCannot operate on a closed cursor.*",
