@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import fastpool
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = ROOT / "tools/site/check.py"
@@ -69,6 +72,11 @@ def test_the_site_builds_and_no_link_is_broken(clone: Path) -> None:
         "examples/tcp_pool.html": "import",
     }.items():
         assert text in (clone / "build/site" / page).read_text(encoding="utf-8"), page
+
+    # The API reference has every public name, by a heading of its own.
+    pages = [clone / f"build/site/api/{name}.html" for name in ("fastpool", "fastpool.errors")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    assert set(fastpool.__all__) <= set(re.findall(r"<h2[^>]*>(\w+)", text))
 
 
 @built

@@ -12,43 +12,41 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STUB = ROOT / "src/fastpool/_core.pyi"
-
-#: Module: its public names, in the order of the page; None: those that it lists itself.
-MODULES: dict[str, tuple[str, ...] | None] = {
-    "fastpool": None,
-    "fastpool.errors": None,
-    "fastpool.stats": None,
-    "fastpool.queue": ("Queue", "LifoQueue"),
-    "fastpool.calls": None,
-    "fastpool.debug": None,
-    "fastpool.testing": None,
-    "fastpool.grpc": None,
-    "fastpool.rpc": None,
-}
-#: Of these all that lie in the folder.
-CONTRIB = "fastpool.contrib"
-#: On the page of `fastpool.errors`.
+PACKAGE = ROOT / "src/fastpool"
+STUB = PACKAGE / "_core.pyi"
+#: Their public names are names of `fastpool` itself, or they have none.
+WITHIN = {"pool", "shared", "keyed", "limits", "cache", "cli", "core", "contrib"}
+#: Module: the names that its page has, where that is not all that it lists.
+NAMES = {"fastpool.queue": ("Queue", "LifoQueue")}  # the others are the standard library's
+#: These are on the page of `fastpool.errors`.
 ERRORS = re.compile(r"Pool[A-Z]\w+|\w+Warning")
-
 FIRST = ("FastPool", "Lease")
 
 
 def pages() -> Iterator[tuple[str, str]]:
     """(module, text of its page)"""
-    modules = dict(MODULES)
-    for path in sorted((ROOT / "src/fastpool/contrib").iterdir()):
-        if not path.name.startswith("_") and (path.suffix == ".py" or path.is_dir()):
-            modules[f"{CONTRIB}.{path.stem}"] = None
     options = tables()
-    for module, names in modules.items():
-        listed = public_names(module) if names is None else names
+    for module in modules():
+        listed = NAMES.get(module) or public_names(module)
         if module == "fastpool":
             own = [name for name in listed if not ERRORS.fullmatch(name)]
             listed = tuple(sorted(own, key=lambda name: name not in FIRST))
         if listed:
             parts = [part for name in listed for part in described(module, name, options)]
             yield module, "\n\n".join([f"# {module}", *parts]) + "\n"
+
+
+def modules() -> Iterator[str]:
+    """All that users import: a new one has a page without an entry here."""
+    yield "fastpool"
+    for folder, prefix, without in (
+        (PACKAGE, "fastpool", WITHIN),
+        (PACKAGE / "contrib", "fastpool.contrib", set()),
+    ):
+        for path in sorted(folder.iterdir()):
+            is_module = path.suffix == ".py" or (path / "__init__.py").exists()
+            if is_module and not path.name.startswith("_") and path.stem not in without:
+                yield f"{prefix}.{path.stem}"
 
 
 def public_names(module: str) -> tuple[str, ...]:
