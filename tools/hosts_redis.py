@@ -11,13 +11,9 @@ the tests of pipelines, messages, Sentinel and forks.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -27,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import servers
 from bench.measure import NotRun
+from suites import Outcome, all_failed, installed, run, source, told
 
-ROOT = Path(__file__).resolve().parent.parent
 FILES = [
     "tests/test_connection_pool.py",
     "tests/test_max_connections_error.py",
@@ -60,28 +56,6 @@ ELSEWHERE = [
     "test_himport_prepare_set_survives_reconnect",
 ]  # fmt: skip
 
-Failures = dict[str, str]  # test: the first line of what it raised
-
-
-def pip(*words: str) -> None:
-    quiet = ["--quiet", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", *words[:1], *quiet, *words[1:]]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise NotRun(f"pip {' '.join(words)}: {done.stderr.strip()[-200:]}")
-
-
-def source(folder: Path) -> Path:
-    """The unpacked source distribution, without the package itself: the installed one is tested."""
-    wanted = f"redis=={metadata.version('redis')}"
-    pip("download", "--no-deps", "--no-binary", ":all:", "--dest", str(folder), wanted)
-    (archive,) = folder.glob("*.tar.gz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    (unpacked,) = (each for each in folder.iterdir() if each.is_dir())
-    shutil.rmtree(unpacked / "redis")
-    return unpacked
-
 
 @contextmanager
 def server() -> Iterator[int]:
@@ -94,38 +68,14 @@ def server() -> Iterator[int]:
             yield port
 
 
-def run(tests: Path, needs: Path, files: list[str], stock: bool) -> tuple[int, int, Failures]:
-    """pytest over these files, in a process of its own: passed, skipped, failures."""
-    report = tests / "report.xml"
-    path = [ROOT / "src", ROOT / "tools", needs, os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, map(str, path)))}
+def tested(tests: Path, needs: Path, files: list[str], stock: bool) -> Outcome:
+    """These files, before a server of their own."""
     with server() as port:
-        command = [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line",
-            "--timeout=120", "-o", "addopts=", f"--junitxml={report}",
-            f"--redis-url=redis://127.0.0.1:{port}/0",
-            "-k", f"not ({' or '.join(ELSEWHERE)})",
-            *([] if stock else ["-p", "hosts_redis_plugin"]), *files,
-        ]  # fmt: skip
-        done = subprocess.run(command, cwd=tests, env=environment, capture_output=True, text=True)
-    if not report.exists():
-        raise NotRun(f"pytest wrote no report: {(done.stderr or done.stdout).strip()[-300:]}")
-    passed = skipped = 0
-    failures: Failures = {}
-    for case in ElementTree.parse(report).iter("testcase"):
-        bad = next((each for each in case if each.tag in ("failure", "error")), None)
-        if bad is not None:
-            name = f"{case.get('classname')}.{case.get('name')}"
-            failures[name] = (bad.get("message") or "").strip().partition("\n")[0][:160]
-        elif case.find("skipped") is not None:
-            skipped += 1
-        else:
-            passed += 1
-    return passed, skipped, failures
-
-
-def function_of(test: str) -> str:
-    return test.partition("[")[0].rpartition(".")[2]
+        return run(
+            tests, files, "--timeout=120", "-o", "addopts=",
+            f"--redis-url=redis://127.0.0.1:{port}/0", "-k", f"not ({' or '.join(ELSEWHERE)})",
+            *([] if stock else ["-p", "hosts_redis_plugin"]), path=[needs],
+        )  # fmt: skip
 
 
 def main() -> int:
@@ -135,30 +85,19 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="fastpool-hosts-") as name:
-            needs = Path(name, "needs")
-            pip("install", "--no-deps", "--target", str(needs), NEEDS)
             (folder := Path(name, "source")).mkdir()
-            tests = source(folder)
-            files = FILES + (MORE if asked.all else [])
-            passed, skipped, failures = run(tests, needs, files, asked.stock)
-    except (NotRun, metadata.PackageNotFoundError) as reason:
-        print(f"NOT RUN: {reason}")
+            tests = source("redis", folder)
+            shutil.rmtree(tests / "redis")  # the installed one is tested
+            needs = installed(NEEDS)
+            outcome = tested(tests, needs, FILES + (MORE if asked.all else []), asked.stock)
+    except NotRun as reason:
+        print(f"redis-py: NOT RUN: {reason}")
         return 0
     which = "its own pools" if asked.stock else "our pools"
-    print(
-        f"redis-py {metadata.version('redis')}, {which}: {passed} passed, {len(failures)} failed, "
-        f"{skipped} skipped"
-    )
-    for test, error in failures.items():
-        reason = "" if asked.stock else EXPECTED.get(function_of(test), "")
-        print(f"    {test}\n        {reason or 'UNEXPECTED: ' + error}")
-    if asked.stock:
-        return 0
-    seen = set(map(function_of, failures))
-    passes = [test for test in EXPECTED if test not in seen]
-    for test in passes:
-        print(f"    {test}\n        PASSES, and was expected to fail")
-    return 1 if passes or seen - EXPECTED.keys() else 0
+    expected = {} if asked.stock else EXPECTED
+    good = told(f"redis-py {metadata.version('redis')}, {which}", outcome, expected)
+    good &= all_failed([outcome], expected)
+    return 0 if good or asked.stock else 1
 
 
 if __name__ == "__main__":

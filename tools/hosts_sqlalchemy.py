@@ -11,15 +11,11 @@ that it names and that passes.  --stock: with SQLAlchemy's own pools, as a contr
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
-import tarfile
 import tempfile
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -27,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import servers
 from bench.measure import NotRun
+from suites import all_failed, run, source, told
 
-ROOT = Path(__file__).resolve().parent.parent
 ENGINE = [
     f"test/engine/test_{name}.py"
     for name in ("pool", "reconnect", "logging", "parseconnect", "transaction", "execute")
@@ -50,38 +46,6 @@ EXPECTED = {
 }
 
 
-@dataclass
-class Outcome:
-    """What one run of the suite came to."""
-
-    passed: int = 0
-    skipped: int = 0
-    failed: dict[str, str] = field(default_factory=dict)  # test: the last line of what it raised
-
-    def unexpected(self) -> list[str]:
-        return [test for test in self.failed if function_of(test) not in EXPECTED]
-
-
-def function_of(test: str) -> str:
-    return test.partition("[")[0].rpartition(".")[2]
-
-
-def source(folder: Path) -> Path:
-    """The unpacked source distribution of the installed version."""
-    version = metadata.version("sqlalchemy")
-    wanted = f"sqlalchemy=={version}"
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    done = subprocess.run(
-        [*pip, "--no-build-isolation", "--dest", folder, wanted], capture_output=True, text=True
-    )
-    found = sorted(folder.glob("*.tar.gz"))
-    if done.returncode or not found:
-        raise NotRun(f"pip cannot download {wanted}: {done.stderr.strip()[-200:]}")
-    with tarfile.open(found[0]) as archive:
-        archive.extractall(folder, filter="data")
-    return next(path for path in folder.iterdir() if path.is_dir())
-
-
 @contextmanager
 def database(driver: str) -> Iterator[str]:
     """The URL of a database as SQLAlchemy's tests want one."""
@@ -97,55 +61,17 @@ def database(driver: str) -> Iterator[str]:
         yield f"postgresql+{driver}://bench@127.0.0.1:{port}/test"
 
 
-def run(tests: Path, files: list[str], url: str | None, stock: bool) -> Outcome:
-    """pytest over these files, in a process of its own."""
-    report = tests / "report.xml"
-    # -s: the installed package is tested, not the one beside the tests
-    command = [sys.executable, "-s", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line"]
-    command += ["--maxfail=1000", f"--junitxml={report}", *(["--dburi", url] if url else [])]
-    command += [] if stock else ["-p", "hosts_sqlalchemy_plugin"]
-    path = [str(ROOT / "src"), str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
-    done = subprocess.run(
-        [*command, *files], cwd=tests, env=environment, capture_output=True, text=True
-    )
-    if not report.exists():
-        raise NotRun(f"pytest wrote no report: {(done.stderr or done.stdout).strip()[-300:]}")
-    outcome = Outcome()
-    for case in ElementTree.parse(report).iter("testcase"):
-        name = f"{case.get('classname')}.{case.get('name')}"
-        bad = next((each for each in case if each.tag in ("failure", "error")), None)
-        if bad is not None:
-            outcome.failed[name] = (bad.get("message") or "").strip().partition("\n")[0][:160]
-        elif case.find("skipped") is not None:
-            outcome.skipped += 1
-        else:
-            outcome.passed += 1
-    report.unlink()
-    return outcome
-
-
-def told(name: str, outcome: Outcome, stock: bool) -> bool:
-    """Prints one run; whether it is as expected."""
-    print(
-        f"{name}: {outcome.passed} passed, {len(outcome.failed)} failed, {outcome.skipped} skipped"
-    )
-    for test, error in outcome.failed.items():
-        reason = "" if stock else EXPECTED.get(function_of(test), "")
-        print(f"    {test}\n        {reason or 'UNEXPECTED: ' + error}")
-    sys.stdout.flush()
-    return not (outcome.failed if stock else outcome.unexpected())
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stock", action="store_true", help="SQLAlchemy's own pools")
     parser.add_argument("--only", choices=RUNS, action="append", help="this run only")
     asked = parser.parse_args()
-    good, failed = True, set()
+    good, outcomes = True, []
+    expected = {} if asked.stock else EXPECTED
+    options = ["--maxfail=1000"] + ([] if asked.stock else ["-p", "hosts_sqlalchemy_plugin"])
     with tempfile.TemporaryDirectory(prefix="fastpool-hosts-") as name:
         try:
-            tests = source(Path(name))
+            tests = source("sqlalchemy", Path(name), "--no-build-isolation")
         except NotRun as reason:
             print(f"SQLAlchemy: NOT RUN: {reason}")
             return 0
@@ -155,19 +81,18 @@ def main() -> int:
             driver, files = RUNS[each]
             try:
                 if driver is None:
-                    outcome = run(tests, files, None, asked.stock)
+                    outcome = run(tests, files, *options)
                 else:
                     metadata.version(driver)
                     with database(driver) as url:
-                        outcome = run(tests, files, url, asked.stock)
+                        outcome = run(tests, files, *options, "--dburi", url)
             except (NotRun, metadata.PackageNotFoundError) as reason:
                 print(f"{each}: NOT RUN: {reason}")
                 continue
-            good &= told(each, outcome, asked.stock)
-            failed |= {function_of(test) for test in outcome.failed}
-    if not asked.only and not asked.stock and (over := EXPECTED.keys() - failed):
-        print(f"these are expected to fail, and have not: {', '.join(sorted(over))}")
-        good = False
+            good &= told(each, outcome, expected)
+            outcomes.append(outcome)
+    if not asked.only:
+        good &= all_failed(outcomes, expected)
     return 0 if good else 1
 
 
