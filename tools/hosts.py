@@ -16,6 +16,7 @@ from pathlib import Path
 #: Host: the script that runs its tests.
 HOSTS = {
     "dbutils": "hosts_dbutils.py",
+    "django": "hosts_django.py",
     "psycopg": "hosts_psycopg.py",
     "redis": "hosts_redis.py",
     "sqlalchemy": "hosts_sqlalchemy.py",

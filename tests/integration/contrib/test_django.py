@@ -169,6 +169,25 @@ def test_what_a_request_leaves_open_goes_to_nobody(database: Database) -> None:
     assert stats(site).created == 1
 
 
+def test_a_session_is_set_up_once(database: Database) -> None:
+    """With MySQL, and again where another isolation level is wanted."""
+    if database.kind != "mysql":
+        pytest.skip("psycopg_pool's `configure` does it")
+    site = database.site({"min_size": 1, "max_size": 1})
+    connection = site["default"]
+    connection.force_debug_cursor = True
+    connection.ensure_connection()
+    first = len(connection.queries_log)
+    assert first > 0
+    request_ends(site)
+    connection.ensure_connection()
+    assert len(connection.queries_log) == first
+    request_ends(site)
+    connection.settings_dict["OPTIONS"]["isolation_level"] = "serializable"
+    assert ask(connection, "select @@tx_isolation") == "SERIALIZABLE"
+    assert stats(site).created == 1
+
+
 def test_closed_in_an_atomic_block(database: Database) -> None:
     """The connection goes back at once, and the block cannot be gone on with."""
     site = database.site({"min_size": 1, "max_size": 1})

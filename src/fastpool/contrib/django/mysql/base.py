@@ -26,6 +26,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     _connection_pools: ClassVar[dict[str, tuple[dict[str, Any], FastPool[Any]]]] = {}
     connection: Any
     _lease: Any = None  # of the connection; dropped with this wrapper, it closes that
+    _ready = False  # a connection was lent whose session has what Django sets
 
     @property
     def pool(self) -> FastPool[Any] | None:
@@ -75,15 +76,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._lease = pool.acquire()
         except PoolError as error:
             raise self.Database.OperationalError(str(error)) from error
-        return self._lease.resource
+        connection = self._lease.resource
+        self._ready = getattr(connection, "fastpool_level", "") == self.isolation_level
+        return connection
 
     def init_connection_state(self) -> None:
-        """Once for each connection of a pool: the session keeps what it sets."""
-        if self._lease is None:
-            super().init_connection_state()
-        elif not getattr(self.connection, "fastpool_ready", False):
-            super().init_connection_state()
-            self.connection.fastpool_ready = True
+        """Once for each connection of a pool, or when asked: the session keeps what it sets."""
+        if self._ready:
+            self._ready = False
+            return
+        super().init_connection_state()
+        if self._lease is not None:
+            self.connection.fastpool_level = self.isolation_level
+
+    def is_usable(self) -> bool:
+        """False too when it was given back."""
+        return self.connection is not None and bool(super().is_usable())
 
     def _close(self) -> Any:
         if self._lease is None:
