@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -43,6 +44,8 @@ NEEDS = {
     "docs/howto/grpc-tls.md": ["grpc"],
     "docs/howto/grpc-workers.md": ["grpc"],
     "docs/howto/metrics.md": ["prometheus_client", "opentelemetry.sdk"],
+    "docs/howto/django.md": ["django", "psycopg_pool"],
+    "docs/howto/psycopg.md": ["psycopg_pool"],
     "docs/howto/redis.md": ["redis"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
     "docs/howto/rpc.md": ["urllib3", "httpx"],
@@ -63,6 +66,8 @@ SERVERS = {
     "docs/howto/replace-a-queue.md": ("8000", "web_server"),
     "docs/howto/coming-from-redigo.md": ("6379", "redis_server"),
     "docs/howto/redis.md": ("6379", "redis_server"),
+    "docs/howto/django.md": ("5432", "postgresql_server"),
+    "docs/howto/psycopg.md": ("5432", "postgresql_server"),
 }
 #: Document: what it prints, as a regular expression; nothing for the others.
 PRINTS = {
@@ -71,9 +76,11 @@ PRINTS = {
     r"circuit breaker breaker-1: closed -> open, tripped by hand",
     "docs/howto/asyncio.md": r"190\n42\n\['a', 'from', 'thread'\]\n7\n7\n2 \{'loop': 2\}",
     "docs/howto/dbapi.md": r"pool-1: cursor: .* given back .*\nCannot operate on a closed cursor.*",
+    "docs/howto/django.md": r"True True 0",
     "docs/howto/gevent.md": r"190",
     "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",
     "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
+    "docs/howto/psycopg.md": r"1\ncouldn't get .* 1 leased, .*\n  held by MainThread for .*",
     "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",
     "docs/howto/sqlalchemy.md": r"1 0 0 0",
     "docs/howto/trio.md": r"10 turns, True True\n10 turns, True True",
@@ -179,6 +186,25 @@ def greeter_over_tls(certificate: tuple[Path, Path], tmp_path: Path) -> Iterator
     shutil.copy(certificate[1], tmp_path / "ca.pem")
     with GreeterServer(certificate) as server:
         yield server.target
+
+
+@pytest.fixture
+def postgresql_server() -> Iterator[str]:
+    """The port of a PostgreSQL that has a database `app` of a user `app`."""
+    from bench import servers
+    from bench.hosts.sqlalchemy import servers_ready
+    from bench.measure import NotRun
+
+    with ExitStack() as stack:
+        try:
+            port = stack.enter_context(servers.postgresql())
+            servers_ready(port)
+        except NotRun as reason:
+            pytest.skip(str(reason))
+        psql = [servers.postgresql_programs() / "psql", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        for made in ("create role app login", "create database app owner app"):
+            subprocess.run([*psql, "-U", "bench", "-c", made, "postgres"], check=True)
+        yield str(port)
 
 
 class Page(BaseHTTPRequestHandler):
