@@ -81,11 +81,11 @@ def run(tests: Path, files: list[str], *options: str, path: Sequence[Path] = ())
     report = tests / "report.xml"
     # -s: the installed package is tested, not the one beside the tests
     command = [sys.executable, "-s", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line"]
-    places = [ROOT / "src", ROOT / "tools", *path, os.environ.get("PYTHONPATH", "")]
+    folders = [ROOT / "src", ROOT / "tools", *path, os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [*command, f"--junitxml={report}", *options, *files],
         cwd=tests,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, map(str, places)))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, map(str, folders)))},
         capture_output=True,
         text=True,
     )

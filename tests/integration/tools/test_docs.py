@@ -80,7 +80,7 @@ PRINTS = {
     "docs/howto/gevent.md": r"190",
     "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",
     "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
-    "docs/howto/psycopg.md": r"1\ncouldn't get .* 1 leased, .*\n  held by MainThread for .*",
+    "docs/howto/psycopg.md": r"1\ncouldn't get .* 1 leased, .*\n  held by MainThread for .*\n  see docs.*",
     "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",
     "docs/howto/sqlalchemy.md": r"1 0 0 0",
     "docs/howto/trio.md": r"10 turns, True True\n10 turns, True True",
