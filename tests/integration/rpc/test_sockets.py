@@ -22,7 +22,7 @@ from fastpool.calls import budget
 from fastpool.rpc import Wire, _deadline, sockets
 from fastpool.rpc._deadline import Deadline
 from integration.rpc.servers import TcpServer, TlsServer, UnixServer, Upper, ask, port_of, serving
-from support.helpers import ThreadRunner, eventually
+from support.helpers import PATIENCE, ThreadRunner, eventually
 
 UNIX = hasattr(socket, "AF_UNIX")
 
@@ -522,13 +522,12 @@ def test_a_hook_that_hears_nothing_ends(mute: Any) -> None:
             over.set()
 
     with of(mute, size=1, check=ping, check_after=0, hook_timeout=0.1, timeout=None) as pool:
-        with pool.lease():
-            pass
-        with contextlib.suppress(PoolTimeout), pool.lease():  # or another one is opened by then
-            pass
-        assert over.wait(10)  # and its thread is free again
+        for _ in range(2):  # a slow machine has the first one checked, too: it is not so new then
+            with contextlib.suppress(PoolTimeout), pool.lease():  # or another one is opened by then
+                pass
+        assert over.wait(PATIENCE)  # and its thread is free again
         eventually(lambda: pool.pool.stats().closed_total)
-        assert pool.pool.stats().closed == {"check": 1}, pool.pool.stats()
+        assert pool.pool.stats().closed.keys() == {"check"}, pool.pool.stats()
 
 
 def test_setup_leaves_no_file_open(tcp: Any) -> None:
