@@ -139,7 +139,8 @@ def shown(frame: FrameType) -> str:
 class Frames:
     """Which frames a strike may hit.  "outer": the test; "inner": what it has called of ours, and
     what that has called; "hook": the tests' again, and what they call; "loop": an event loop that
-    the test runs, until that calls the test or us.  Futures of the standard library count as hooks:
+    the test runs, until that calls the test or us, and where C code relies on it: a future that has
+    it call who awaits, the heap of its timers.  Futures of the standard library count as hooks:
     whoever is struck in the middle of one has left it locked."""
 
     FUTURES = str(Path("concurrent", "futures", "_base.py"))
@@ -164,6 +165,13 @@ class Frames:
                 kind = "loop" if name.startswith(self.LOOPS) else "inner"
             elif kind == "loop" and name.startswith(HOME):
                 kind = "inner"
+            elif (
+                kind == "inner"
+                and name.startswith(self.LOOPS)
+                and frame.f_code.co_name in ("call_soon", "__lt__")
+                and frame.f_code.co_name not in frame.f_back.f_code.co_names
+            ):
+                kind = "loop"
             self.kinds[frame] = kind
         return kind
 

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 from asyncio import _get_running_loop
 
+from .. import _core
 from .._runtime import scheduler
 
 TYPE_CHECKING = False
@@ -35,53 +36,41 @@ def within(seconds: float) -> asyncio.Timeout:
 
 class HookTasks:
     """In the place of ``ThreadGroup``: runs coroutine functions as tasks of one loop, which belong
-    to the pool.  They see the context variables that ``ThreadGroup`` would show them."""
+    to the pool.  They see the context variables that ``ThreadGroup`` would show them.  What becomes
+    of one that a signal handler ends: see ``_core.HookTask``."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self.loop = loop
         self._context = context
-        self._under_way: set[asyncio.Task[Any]] = set()  # a loop keeps no task alive
+        self.under_way: set[asyncio.Task[Any]] = set()
 
-    def submit(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+    def submit(
+        self,
+        work: Callable[..., Coroutine[Any, Any, Any]],
+        args: tuple[Any, ...],
+        unfinished: Callable[..., object] | None = None,
+        after: Callable[..., object] | None = None,
+    ) -> None:
         """Never runs it at once: the caller may hold the manager's lock.  RuntimeError: the loop is
         closed."""
+        task = _core.HookTask(self, work, args, unfinished, after)
         context = scheduler.context_of_caller(self._context)
-        if _get_running_loop() is self.loop:
-            self.loop.call_soon(self.ensure_runs, call, *args, context=context)
-        else:
-            self.loop.call_soon_threadsafe(self.ensure_runs, call, *args, context=context)
+        here = _get_running_loop() is self.loop
+        try:
+            begin = self.loop.call_soon if here else self.loop.call_soon_threadsafe
+            begin(task, context=context)
+        except BaseException:  # whoever hears of it sees to the rest
+            task.withdraw()
+            raise
 
-    def offer(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> bool:
-        """As ``submit``: a task always begins soon."""
-        self.submit(call, *args)
-        return True
-
-    def begin(self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> asyncio.Task[Any]:
-        """In the loop's own thread: begun, and to be awaited by who wants to."""
-        task = self.loop.create_task(call(*args))
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # may end with its loop
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return task
-
-    def ensure_runs(
-        self, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+    def begin(
+        self,
+        work: Callable[..., Coroutine[Any, Any, Any]],
+        args: tuple[Any, ...],
+        unfinished: Callable[..., object] | None = None,
     ) -> asyncio.Task[Any]:
-        """As ``begin``.  Whoever cancels all tasks of the loop may hit one that has not begun, and
-        then nothing of it runs, not even what it would do to clean up: it is begun anew."""
-        begun = False
-
-        async def work() -> None:
-            nonlocal begun
-            begun = True
-            await call(*args)
-
-        def ended(_: object) -> None:
-            if not begun and not self.loop.is_closed():
-                self.ensure_runs(call, *args)
-
-        task = self.begin(work)
-        task.add_done_callback(ended)
+        """In the loop's own thread: begun, and to be awaited by who wants to."""
+        task: asyncio.Task[Any] = _core.HookTask(self, work, args, unfinished)()
         return task
 
     def replace_stuck(self, tasks: int = 1) -> None:
@@ -90,22 +79,15 @@ class HookTasks:
     def stop(self) -> None:
         """Nothing: what is under way ends by itself."""
 
-    def forget(self) -> None:
-        """The loop is closed.  What had not begun never will, and must not complain about it."""
-        for task in list(self._under_way):
-            work: Any = task.get_coro()
-            if work.cr_frame is not None and not (work.cr_suspended or work.cr_running):
-                work.close()
-
     def wait_idle(self, timeout: float) -> bool:
         """Waits, in another thread than the loop's, until nothing is under way."""
         if _get_running_loop() is self.loop or not self.loop.is_running():
-            return not self._under_way
+            return not self.under_way
 
         async def ended() -> None:
             await asyncio.sleep(0)  # what was submitted before begins before this goes on
-            while self._under_way:
-                await asyncio.wait(list(self._under_way))
+            while self.under_way:
+                await asyncio.wait(list(self.under_way))
 
         bounded = asyncio.wait_for(ended(), timeout)
         try:

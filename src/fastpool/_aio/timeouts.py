@@ -10,13 +10,13 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from itertools import count
 
+from .. import _core
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from typing import Any
-
-    from .. import _core
 
 __all__ = ["Timeouts"]
 
@@ -35,6 +35,7 @@ class Timeouts:
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = INF
+        self._on_time = _core.LoopCallback(loop, self._expire_some)
 
     def add(self, wait: _core.Wait, timeout: float) -> None:
         """Has the wait end after ``timeout`` seconds."""
@@ -47,20 +48,24 @@ class Timeouts:
             self._set_timer(at)
 
     def _set_timer(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.loop.call_later(max(0.0, at - self.clock()), self._expire_some)
+        """First the new one, then away with the old: a signal handler that raises in between leaves
+        one too many, which finds nothing to do."""
+        timer = self.loop.call_later(max(0.0, at - self.clock()), self._on_time)
+        before, self._timer = self._timer, timer
         self._timer_at = at
+        if before is not None:
+            before.cancel()
 
     def _expire_some(self) -> None:
         self._timer, self._timer_at = None, INF
         entries, now, left = self._entries, self.clock(), AT_ONCE
         try:
             while entries and left and (entries[0][0] <= now or not entries[0][2].pending):
-                wait = heappop(entries)[2]
+                wait = entries[0][2]
                 if wait.pending:
                     left -= 1
                     wait.expire()
-        finally:  # a signal handler may raise above
+                heappop(entries)  # only now: it may be told twice, but not be missed
+        finally:
             if entries:
                 self._set_timer(entries[0][0])

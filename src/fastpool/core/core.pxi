@@ -151,9 +151,9 @@ cdef class Core:
     def suspended(self):
         return (fp_gate(self.c) & FP_SUSPENDED) != 0
 
-    def close(self, *, bint wake=True):
+    def close(self, *, bint wake=True, then=None):
         """Sets the gate and refuses every waiter, or lets them sleep.  True for the call that did
-        it."""
+        it: then the scheduler calls ``then()``."""
         cdef fp_core *c = self.c
         fp_lock_take(&c.lock)
         cdef bint first = (fp_gate(c) & FP_CLOSED) == 0
@@ -162,6 +162,8 @@ cdef class Core:
             fp_refuse_all(&c.getters)
         fp_gate_refresh(c)
         fp_lock_drop(&c.lock)
+        if first and then is not None:
+            call_soon((0.0, then, ()))
         return first
 
     def suspend(self):
@@ -476,6 +478,19 @@ cdef class Core:
             finally:
                 fp_slot_set_hook(slot_at(self, index), FP_HOOK_OVER)
         return self.is_ending(index, use)
+
+    def close_has_begun(self, uint64_t index, use):
+        """Whether the close hook was called in this use of the slot, or that use is over."""
+        cdef fp_slot *slot = slot_at(self, index)
+        cdef uint64_t generation = use
+        fp_lock_take(&self.c.lock)
+        cdef bint begun = (
+            fp_slot_generation(slot) != generation
+            or fp_slot_state(slot) != FP_CLOSING
+            or fp_slot_hook(slot) < 0
+        )
+        fp_lock_drop(&self.c.lock)
+        return begun
 
     def is_ending(self, uint64_t index, use):
         """Whether this use of the slot is to be ended by the caller: no close hook is under way."""

@@ -426,16 +426,20 @@ cdef object notify_manager_how(fp_core *c, bint later):
     manager = fp_manager(c, 0)
     if manager is None:
         return
-    if fp_gate(c) & FP_USED:
-        used = fp_used_take(c)
-        if used >= 0:
-            manager.was_used(used * 1e-9)
-        if c.use == FP_POOL and not fp_gate(c) & (FP_CLOSED | FP_NOTIFY | FP_ASK_PUT):
-            return
-    if later:
-        manager.on_return(True)
-    else:
-        manager.on_return()
+    try:
+        if fp_gate(c) & FP_USED:
+            used = fp_used_take(c)
+            if used >= 0:
+                manager.was_used(used * 1e-9)
+            if c.use == FP_POOL and not fp_gate(c) & (FP_CLOSED | FP_NOTIFY | FP_ASK_PUT):
+                return
+        if later:
+            manager.on_return(True)
+        else:
+            manager.on_return()
+    except BaseException:  # a signal handler's: others may wait for what this was about
+        notify_manager_soon(c)
+        raise
 
 
 cdef object lend_due(fp_core *c, fp_slot *due):

@@ -54,6 +54,19 @@ cdef class SlotGuard:
         self.slot = NULL
         return False
 
+    def claim_idle(self, Core core not None, uint64_t index):
+        """Takes this slot out of IDLE as CHECKING; False: it is not idle."""
+        cdef fp_slot *slot = slot_at(core, index)
+        if not fp_end_idle(core.c, slot):
+            return False
+        slot_guard_set(self, slot, fp_slot_generation(slot))
+        return True
+
+    @property
+    def use(self):
+        """As ``Core.generation`` of the slot that it has."""
+        return self.generation
+
     def leave(self):
         """What it has is somebody else's from here on."""
         self.slot = NULL
@@ -214,7 +227,7 @@ cdef object rescue(fp_core *c, fp_slot *slot, str why):
     cannot be interrupted half way."""
     manager = fp_manager(c, 0)
     if manager is not None:
-        call_soon((0.0, manager.rescue, (number_of(slot), why)))
+        call_soon((0.0, manager.rescue, (number_of(slot), why, fp_slot_generation(slot))))
 
 
 cdef object leave(fp_core *c, uint64_t id, fp_slot *slot, uint64_t generation, str why):

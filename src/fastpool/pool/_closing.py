@@ -92,11 +92,13 @@ class Closing:
         else:
             closers.submit(*job)
 
-    def rescue(self, index: int, why: str) -> None:
+    def rescue(self, index: int, why: str, of: int | None = None) -> None:
         """On the scheduler's thread: a slot whose owner did not get to the end of what it was
-        doing."""
+        doing.  ``of``: in this use of the slot."""
         closers = self.manager.closers
         use = self.core.generation(index)
+        if of is not None and of != use:  # it has been seen to
+            return
         state = self.core.slot(index)[1]
         if state == "checking":
             self.manager.tracking.forget(index)

@@ -29,14 +29,16 @@ __all__ = ["Creator"]
 class Attempt:
     """One creation: who it is for, and what became of it."""
 
-    __slots__ = ("given_up", "index", "started", "task", "ticket")
+    __slots__ = ("failure", "given_up", "index", "started", "task", "ticket")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.ticket = 0
         self.started = 0.0
         self.given_up = False  # past its deadline: the permit is free, the slot still counted
-        self.task: Any = None  # where hooks are coroutine functions: it can be cancelled
+        # where hooks are coroutine functions: it can be cancelled, and how it has failed
+        self.task: Any = None
+        self.failure: BaseException | None = None
 
 
 class Warming:
@@ -52,6 +54,7 @@ class Creator:
     """Shares the manager's lock; fields are read and written under it unless they say otherwise."""
 
     in_caller = False  # borrowers call the factory themselves
+    notify = staticmethod(notify_listeners)
 
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
@@ -190,12 +193,16 @@ class Creator:
         try:
             # what is opened may change borrowers: it belongs to none of their contexts
             pool = self.manager.options.context.copy()
-            pool.run(self.workers.submit, self._run, Attempt(index))
+            pool.run(self.submit, Attempt(index))
         except RuntimeError:
             self.in_flight -= 1
             core.free(index)
             return False
         return True
+
+    def submit(self, attempt: Attempt) -> None:
+        """Has it begun soon."""
+        self.workers.submit(self._run, attempt)
 
     def reserve(self) -> int:
         """A slot under the cap, or -1."""
@@ -248,12 +255,16 @@ class Creator:
                 self.in_flight -= 1
                 core.free(attempt.index)
                 return False
-            attempt.ticket = core.assign()
-            attempt.started = time.monotonic()
-            self.running[attempt] = None
-            if len(self.running) == 1 and manager.options.create_timeout != float("inf"):
-                scheduler.call_soon(self._watch)
+            self._assign(attempt)
         return True
+
+    def _assign(self, attempt: Attempt) -> None:
+        """It begins.  Under the lock."""
+        attempt.ticket = self.manager.core.assign()
+        attempt.started = time.monotonic()
+        self.running[attempt] = None
+        if len(self.running) == 1 and self.manager.options.create_timeout != float("inf"):
+            scheduler.call_soon(self._watch)
 
     def _take_in(self, attempt: Attempt, resource: Any) -> None:
         """Puts what the factory returned into its slot, or says what is wrong with it."""
@@ -299,11 +310,8 @@ class Creator:
         took = time.monotonic() - attempt.started
         with self.manager.lock.hold():
             self.running.pop(attempt, None)
-        if error is None:
-            self.manager.core.count_created(took)
-        else:
-            self.manager.core.count("create_failures")
-        self.note(error)
+        self._count(error, took)
+        self.note(error, attempt.failure)
         try:
             if error is None:
                 self._deliver(attempt)
@@ -312,14 +320,21 @@ class Creator:
         finally:
             self.start()
         if error is None:
-            notify_listeners(self.manager, "created", took)
+            self.notify(self.manager, "created", took)
         else:
-            notify_listeners(self.manager, "create_failed", error)
+            self.notify(self.manager, "create_failed", error)
 
-    def note(self, error: BaseException | None) -> None:
+    def _count(self, error: BaseException | None, took: float) -> None:
+        if error is None:
+            self.manager.core.count_created(took)
+        else:
+            self.manager.core.count("create_failures")
+
+    def note(self, error: BaseException | None, failure: BaseException | None = None) -> None:
         """Keep how a call of the factory ended.  In threads of the pool's own."""
         # a copy: the error itself gets the frames of the caller in whom it is raised
-        failure = None if error is None else _reports.without_frames(error)
+        if error is not None and failure is None:
+            failure = _reports.without_frames(error)
         with self.manager.lock.hold():
             before = self.last_failure  # dropped after the lock
             self.last_failure = failure
@@ -355,7 +370,7 @@ class Creator:
         manager, core = self.manager, self.manager.core
         core.free(attempt.index)
         try:
-            _reports.note(error, f"raised by the factory of fastpool {manager.name!r}")
+            self._explain(error)
         finally:
             delivered = self._deliver_error(attempt, error) if not attempt.given_up else False
             # one step: with a permit and no pause yet, the next one would start
@@ -367,6 +382,9 @@ class Creator:
                 if self.warming and not self.insists:
                     self.background_demand = 0
                     manager.state_changed.notify_all()
+
+    def _explain(self, error: BaseException) -> None:
+        _reports.note(error, f"raised by the factory of fastpool {self.manager.name!r}")
 
     def _deliver_error(self, attempt: Attempt, error: BaseException) -> bool:
         """Raise the exception in the waiter for whom it was tried; False: nobody is to hear it."""

@@ -96,6 +96,10 @@ class HealthChecks:
         if not self.core.answer(job):
             self._after(job, index)
 
+    def offer(self, index: int) -> bool:
+        """Has a slot checked that nobody has asked for, if a worker is free."""
+        return bool(self.manager.checkers.offer(self.keep_alive, index))
+
     def keep_alive(self, index: int) -> None:
         """On a worker: the check of a slot that nobody has asked for."""
         job = _core.Job()

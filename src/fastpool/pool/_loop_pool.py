@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import _get_running_loop
-from functools import partial
 
-from .. import _core
+from .. import _core, _reports
 from .._aio.hook_tasks import HookTasks, called, within
 from .._runtime import scheduler
 from ..errors import PoolError
@@ -38,7 +37,11 @@ INF = float("inf")
 
 
 class LoopCreator(Creator):
-    """Creations are tasks; who may start one is decided over all loops."""
+    """Creations are tasks; who may start one is decided over all loops.  What comes of them is
+    seen to on the scheduler's thread."""
+
+    manager: LoopPool
+    notify = staticmethod(notify_in_worker)
 
     def __init__(self, manager: LoopPool) -> None:
         super().__init__(manager)
@@ -67,22 +70,55 @@ class LoopCreator(Creator):
         background_demand = self.background_demand if time.monotonic() >= self.paused_until else 0
         return _policy.attempts_wanted(self.goal(background_demand), self.in_flight, INF)
 
-    async def _run(self, attempt: Attempt) -> None:
+    def submit(self, attempt: Attempt) -> None:
+        self.manager.tasks.submit(_core.create_on_loop, (self, attempt), _never_begun)
+
+    def begin(self, attempt: Attempt) -> bool:
+        """As ``_begin``, in the task; what nobody wants is for ``ended`` to give back."""
         attempt.task = asyncio.current_task()
-        if not self._begin(attempt):
-            return
-        resource: Any = None
-        error: BaseException | None = None
-        try:
-            resource = await called(self.manager.hooks.create)
-            self._take_in(attempt, resource)
-        except asyncio.CancelledError as cancelled:  # which would look like the waiter's own
+        with self.manager.lock.hold():
+            wanted = self._wanted()
+            if wanted:
+                self._assign(attempt)
+        return wanted
+
+    def explained(self, error: BaseException) -> tuple[BaseException, BaseException]:
+        """What the factory has raised, with a note, and a copy to be kept: users' code, which the
+        scheduler does not run."""
+        if isinstance(error, asyncio.CancelledError):  # which would look like the waiter's own
+            cancelled = error
             error = PoolError(self.manager.name, "the creation was cancelled")
             error.__cause__ = cancelled
-        except BaseException as failure:
-            error = failure
-        del resource
+        failure = _reports.without_frames(error)
+        super()._explain(error)
+        return error, failure
+
+    def _explain(self, error: BaseException) -> None:
+        """It has been done, on the loop."""
+
+    def _count(self, error: BaseException | None, took: float) -> None:
+        """It has been done, on the loop."""
+
+    def ended(
+        self,
+        attempt: Attempt,
+        wanted: bool,
+        error: BaseException | None,
+        failure: BaseException | None,
+    ) -> None:
+        """On the scheduler's thread: a creation is over."""
+        core = self.manager.core
+        with self.manager.lock.hold():
+            if not wanted:
+                self.in_flight -= 1
+                core.free(attempt.index)
+                return
+            if error is None:
+                self.background_demand = max(0, self.background_demand - 1)
+        attempt.failure = failure
         self._finish(attempt, error)
+        if self.running:  # a signal handler may have kept the first one from asking for it
+            self._watch()
 
     def _fail_late(self, attempt: Attempt) -> None:
         super()._fail_late(attempt)
@@ -91,6 +127,10 @@ class LoopCreator(Creator):
             attempt.task.get_loop().call_soon_threadsafe(attempt.task.cancel)
         except RuntimeError:  # the loop is closed
             pass
+
+
+def _never_begun(creator: LoopCreator, attempt: Attempt) -> None:
+    creator.ended(attempt, False, None, None)
 
 
 class LoopHealthChecks(HealthChecks):
@@ -114,24 +154,20 @@ class LoopHealthChecks(HealthChecks):
         left = self.options.hook_timeout
         if timeout:
             left = min(left, max(0.0, start + timeout - time.monotonic()))
-        task = manager.tasks.begin(self._check, index)
-        away = guard.move()  # a borrower who goes away leaves the slot to the task
+        task = manager.tasks.begin(self._check, (index, guard.use))
+        check: Any = task.get_coro()
         try:
             await asyncio.wait({task}, timeout=None if left == INF else left)
-        finally:
-            if task.done():
-                guard.receive(away)
-            else:
-                task.add_done_callback(partial(self._checked, index))
-                away.leave()
-        answer = self._answer_of(task) if task.done() else "late"
+        finally:  # a borrower who goes away leaves the slot to the task
+            check.take_over(guard, self._checked)
+        answer = self._answer_of(task) if check.is_over else "late"
         if answer == "late":  # by its own timeout or by ours, whichever the loop saw first
-            if task.done():
+            if check.is_over:
                 self.core.condemn(guard, "check")
             raise manager.refusal("timeout", start, timeout, "check")
         return answer
 
-    async def _check(self, index: int) -> str | None:
+    async def _check(self, index: int, use: int) -> str | None:
         """None for a good one; "check" also if the hook raised or was cancelled, but "late" if that
         was for its timeout."""
         self.deadlines.begin(index)
@@ -151,12 +187,17 @@ class LoopHealthChecks(HealthChecks):
             return "check"
         return task.result()
 
-    def _checked(self, index: int, task: asyncio.Task[str | None]) -> None:
-        """A check without a borrower is over."""
-        self.core.freshen(index)
-        good = self._answer_of(task) is None
-        manager = self.manager
-        if good and self.core.publish(index, used=False):
+    def _checked(
+        self, index: int, use: int, answer: str | None, error: BaseException | None
+    ) -> None:
+        """On the scheduler's thread: a check without a borrower is over."""
+        core, manager = self.core, self.manager
+        if core.generation(index) != use or core.slot(index)[1] != "checking":
+            return  # its loop was closed
+        self.deadlines.end(index)
+        core.freshen(index)
+        good = answer is None and error is None
+        if good and core.publish(index, used=False):
             manager.on_idle()
             manager.notify_changed()
         else:
@@ -164,33 +205,41 @@ class LoopHealthChecks(HealthChecks):
 
     def begin(self, index: int, checks: CheckRound) -> None:
         try:
-            self.manager.tasks.submit(self._acheck_idle, index, checks)
+            self.manager.tasks.submit(self._acheck_idle, (index, checks), self._unfinished)
         except RuntimeError:  # the loop is closed
             checks.ended(False)
 
-    async def _acheck_idle(self, index: int, checks: CheckRound) -> None:
-        closed = False
-        try:
-            if not self.core.closed and self.core.claim(index):
-                closed = await self._acheck_claimed(index)
-        finally:
-            checks.ended(closed)
+    def _unfinished(self, index: int, checks: CheckRound) -> None:
+        checks.ended(False)
 
-    async def _acheck_claimed(self, index: int) -> bool:
+    async def _acheck_idle(self, index: int, checks: CheckRound) -> None:
+        guard = _core.slot_guard(self.core)
+        closed = False
+        if not self.core.closed and guard.claim_idle(self.core, index):
+            closed = await self._acheck_claimed(guard)
+        checks.ended(closed)
+
+    async def _acheck_claimed(self, guard: _core.SlotGuard) -> bool:
         """As ``_check_claimed``; whoever cancels it leaves the rest to the check's own task."""
-        why, _ = self.look(index)
+        why, _ = self.look(guard.index)
         if why is not None:
-            self.manager.closing.later(index, why)
+            self.core.condemn(guard, why)
             return True
-        task = self.manager.tasks.begin(self._check, index)
-        task.add_done_callback(partial(self._checked, index))
-        await asyncio.wait({task})
+        task = self.manager.tasks.begin(self._check, (guard.index, guard.use))
+        check: Any = task.get_coro()
+        if check.take_over(guard, self._checked):
+            await asyncio.wait({task})
         return self._answer_of(task) is not None
 
-    async def keep_alive(self, index: int) -> None:  # type: ignore[override]
-        task = self.manager.tasks.begin(self._check, index)
-        task.add_done_callback(partial(self._checked, index))  # whoever cancels this one
-        await asyncio.wait({task})
+    def offer(self, index: int) -> bool:
+        use = self.core.generation(index)
+        self.manager.tasks.submit(self._check, (index, use), after=self._kept_alive)
+        return True
+
+    def _kept_alive(
+        self, index: int, use: int, answer: str | None, error: BaseException | None
+    ) -> None:
+        self._checked(index, use, answer, error)
         self.manager.maintenance.was_kept_alive(index)
 
 
@@ -207,20 +256,30 @@ class LoopClosing(Closing):
         self.later(index, why)
 
     def later(self, index: int, why: str) -> None:
+        use = None
         try:
             use = self.core.generation(index)
             if self.core.retire(index):
                 self.submit(index, why, use)
         except BaseException:  # a signal handler's, anywhere in between
-            scheduler.call_soon(self.rescue, index, why)
+            scheduler.call_soon(self.rescue, index, why, use)
             raise
 
     def submit(self, index: int, why: str, use: int) -> None:
         """A CLOSING slot's end, on its loop; done twice, it ends once."""
         try:
-            self.manager.tasks.submit(self.end, index, why, use)
+            args = (self, index, why, use)
+            self.manager.tasks.submit(_core.close_on_loop, args, LoopClosing.unfinished)
         except RuntimeError:
             self.drop(index, use)
+
+    def unfinished(self, index: int, why: str, use: int) -> None:
+        """On the scheduler's thread: its close did not come to its end."""
+        if not self.core.close_has_begun(index, use):
+            self.submit(index, why, use)
+        elif self.core.generation(index) == use and self.core.slot(index)[1] == "closing":
+            self.deadlines.end(index)
+            self.core.free(index, why, use)
 
     def drop(self, index: int, use: int) -> None:
         """A CLOSING slot of a loop that is closed."""
@@ -230,8 +289,10 @@ class LoopClosing(Closing):
             self.core.free(index, "loop")
             notify_in_worker(self.manager, "closed", "loop")
 
-    def rescue(self, index: int, why: str) -> None:
+    def rescue(self, index: int, why: str, of: int | None = None) -> None:
         use = self.core.generation(index)
+        if of is not None and of != use:
+            return
         state = self.core.slot(index)[1]
         if state == "checking":
             self.manager.tracking.forget(index)
@@ -239,34 +300,19 @@ class LoopClosing(Closing):
         elif state == "closing":
             self.submit(index, why, use)
 
-    async def end(self, index: int, why: str, use: int) -> None:
-        """A CLOSING slot: its hook, and then the slot."""
-        if not self.core.begin_close(index, use):
-            return
-        self.deadlines.begin(index)
-        failure: BaseException | None = None
-        try:
-            async with within(self.manager.options.hook_timeout):
-                await self._close(self.core.item(index))
-        except (Exception, asyncio.CancelledError) as error:
-            failure = error
-        finally:
-            self.deadlines.end(index)
-            self.core.free(index, why)
+    def limit(self) -> asyncio.Timeout:
+        """Of the hook's time."""
+        return within(self.manager.options.hook_timeout)
+
+    def closed(self, why: str, failure: BaseException | None) -> None:
+        """The slot is free."""
         if isinstance(failure, asyncio.CancelledError):
             self.manager.log("a close was cancelled, most likely with its event loop", None)
-        elif failure is not None:
+        elif isinstance(failure, Exception):
             self.manager.log("close failed", failure)
+        elif failure is not None:
+            raise failure
         notify_listeners(self.manager, "closed", why)
-
-    async def _close(self, resource: Any) -> None:
-        hook = self.hook
-        if hook is not None:
-            await called(hook, resource)
-        elif hasattr(resource, "aclose"):
-            await called(resource.aclose)
-        elif hasattr(resource, "close"):
-            await called(resource.close)
 
 
 class LoopMaintenance(Maintenance):
@@ -292,6 +338,7 @@ class LoopPool(Manager):
         self.shards = shards
         self.loop = loop  # kept alive: the core tells loops apart by their addresses
         self.tasks = HookTasks(loop, shards.options.context)
+        self.ready = False  # the others know of it
         self.used_at = 0.0  # as far as is known: what is closed takes its own time along
         super().__init__(_core.Core(), shards.options)
         self.maxsize = shards.maxsize
@@ -349,33 +396,48 @@ class LoopPool(Manager):
 
     def give_back(self, index: int, error: BaseException | None, discard: bool) -> None:
         """For who cannot await it, in any thread: the loop does it soon."""
+        use = self.core.generation(index)
         try:
-            self.tasks.submit(self.agive_back, index, error, discard)
+            args = (self, index, use, error, discard)
+            self.tasks.submit(_core.give_back_on_loop, args, LoopPool.ungiven)
         except RuntimeError:  # the loop is closed
             if self.core.retire(index):
                 self.closing.drop(index, self.core.generation(index))
 
-    async def agive_back(self, index: int, error: BaseException | None, discard: bool) -> None:
-        """As ``Manager.give_back``."""
+    async def agive_back(
+        self, index: int, use: int, error: BaseException | None, discard: bool
+    ) -> tuple[str | None, float | None]:
+        """As ``Manager.give_back``; why it is to be closed, and how long it was used."""
         core = self.core
+        if core.generation(index) != use:  # an interrupted caller's, whose slot was seen to
+            return None, None
         self.used_at = core.now()
-        used = None
-        try:
-            if self.tracking.on:
-                used = self.tracking.forget(index)
-            why = "discarded" if discard else self.broken(index, error)
-            why = why or await self._areset(index) or self.recycle(index, error)
-        except BaseException:
-            self.rescue(index, "interrupted")
-            raise
+        used = self.tracking.forget(index) if self.tracking.on else None
+        why = "discarded" if discard else self.broken(index, error)
+        why = why or await self._areset(index) or self.recycle(index, error)
         if why is None:
             self.on_idle()
-        elif core.retire(index):
-            await self.closing.end(index, why, core.generation(index))
-        if core.closed:
+        return why, used
+
+    def given_back(self, used: float | None) -> None:
+        """It is idle or closed."""
+        if self.core.closed:
             self.sweep()
         if used is not None:
             self.was_used(used)
+
+    def ungiven(self, index: int, use: int, error: BaseException | None, discard: bool) -> None:
+        """On the scheduler's thread: its return did not come to its end."""
+        core = self.core
+        if core.generation(index) == use:
+            if core.slot(index)[1] == "checking":
+                self.deadlines.end(index)
+                self.rescue(index, "interrupted", use)
+            else:
+                self.closing.unfinished(index, "interrupted", use)
+        self.on_idle()
+        if core.closed:
+            self.sweep(True)
 
     async def _areset(self, index: int) -> str | None:
         if self.hooks.reset is None:
@@ -402,7 +464,8 @@ class LoopPool(Manager):
         if _get_running_loop() is not self.loop:
             self.give_back(index, error, discard)
             return None
-        return asyncio.shield(self.tasks.ensure_runs(self.agive_back, index, error, discard))
+        args = (self, index, self.core.generation(index), error, discard)
+        return asyncio.shield(self.tasks.begin(_core.give_back_on_loop, args, LoopPool.ungiven))
 
     @property
     def listeners(self) -> Any:
@@ -449,7 +512,6 @@ class LoopPool(Manager):
         close hook has begun stays with the task of that hook, which is never resumed."""
         core = self.core
         core.close()
-        self.tasks.forget()
         gone = []
         for index, state, *_ in core.slots():
             if state in ("idle", "leased") and not core.claim(index, state):

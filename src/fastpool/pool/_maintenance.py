@@ -158,7 +158,7 @@ class Maintenance:
             return now + min(o.keepalive, o.hook_timeout)
         if not core.waiting and core.claim(index):
             self.away[index] = real_now + o.hook_timeout
-            if manager.checkers.offer(manager.checking.keep_alive, index):
+            if manager.checking.offer(index):
                 self.kept_alive[index] = now
             else:
                 self._let_be(index)

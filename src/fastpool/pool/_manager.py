@@ -305,9 +305,10 @@ class Manager:
         else:
             self.maintenance.ask()
 
-    def rescue(self, index: int, why: str) -> None:
-        """For the core: a slot whose owner did not get to the end of what it was doing."""
-        self.closing.rescue(index, why)
+    def rescue(self, index: int, why: str, use: int | None = None) -> None:
+        """For the core: a slot whose owner did not get to the end of what it was doing.  ``use``:
+        of the slot, when that was found out."""
+        self.closing.rescue(index, why, use)
 
     def validate(self, index: int, error: BaseException | None) -> str | None:
         """Runs the reset hook in the caller's thread; why the resource may not be kept, or None."""

@@ -106,11 +106,13 @@ class PerLoopManager:
                 its.pools.add(self)
                 self.forget_closed()
                 shard = self.shards[loop] = LoopPool(self, loop)
+            if not shard.ready:  # new, or a signal handler has raised before this was done
                 self._limit()
                 if self.core.suspended:
                     shard.core.suspend()
                 if self.options.least_idle:
                     scheduler.call_soon(shard.creator.refill)
+                shard.ready = True
         return shard.core
 
     def holder(self, resource: object) -> _core.Core:
@@ -446,7 +448,7 @@ class PerLoopManager:
         """As ``Manager.close``.  In the thread of a running loop it waits for nothing: the loop
         could not go on meanwhile."""
         self.options.check_timeout("close", timeout)
-        self.core.close()
+        self.core.close(then=self.sweep)  # whatever becomes of this call
         self.sweep()
         self.state_changed.notify_all()  # for warm(), which waits for them
         if _get_running_loop() is None:

@@ -214,8 +214,8 @@ class SharedManager(Manager):
             return "closed"
         return "uses" if self.core.slot(index)[4] >= self.options.max_uses else "flushed"
 
-    def rescue(self, index: int, why: str) -> None:
-        super().rescue(index, self.reasons.get(index) or why)
+    def rescue(self, index: int, why: str, use: int | None = None) -> None:
+        super().rescue(index, self.reasons.get(index) or why, use)
 
     def on_return(self, later: bool = False) -> None:
         """For the core: a lease of a closed pool came back, or of a resource that takes no more."""

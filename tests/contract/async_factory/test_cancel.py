@@ -249,7 +249,7 @@ class TestTheEndOfALoop:
             advance = asyncio.ensure_future(asyncio.to_thread(clock.advance, 11))
             await aeventually(hang.begun.is_set)
             [shard] = _core.manager(pool, "test").everyone()
-            for task in list(shard.tasks._under_way):
+            for task in list(shard.tasks.under_way):
                 task.cancel()
             await advance
             await aeventually(lambda: states(pool) == {})

@@ -1,9 +1,5 @@
 """A signal handler raises at any instruction of a task's call of a SharedPool, a semaphore or a
-TaskPool: see ``test_every_instruction_tasks.py``.
-
-Pools whose factory is a coroutine function are not here yet: their creations and closes are tasks
-of the pool's own on the caller's loop, and one that is struck half-way keeps its slot.
-"""
+TaskPool: see ``test_every_instruction_tasks.py``."""
 
 from __future__ import annotations
 

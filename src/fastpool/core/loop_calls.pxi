@@ -1,0 +1,220 @@
+# What an event loop runs for a pool, and what becomes of it when a signal handler raises there.
+#
+# A loop in the main thread runs the pool's own tasks where any instruction may be the last one.  So
+# what ends such a task early, whatever it is, is handed in one call to the scheduler, on whose thread no
+# handler runs.
+
+cdef enum:
+    LOOP_NEW, LOOP_BEGUN, LOOP_OVER
+
+
+cdef class HookTask:
+    """One coroutine of a pool's own, for a task of its loop; submitted by ``HookTasks``.
+
+    As a callback it begins the task, as a coroutine it is what the task runs: ``work(*args)``.  When
+    that has ended the scheduler calls ``after(*args, result, error)``; without ``after``, and if it
+    has ended by an exception or never began, ``unfinished(*args)``.  Whoever cancels it before it has
+    begun cancels nothing: it would not even clean up."""
+    cdef object tasks, work, unfinished, after, coro
+    cdef tuple args
+    cdef int state
+    cdef fp_lock lock
+
+    def __cinit__(self, tasks, work, tuple args, unfinished=None, after=None):
+        fp_lock_init(&self.lock)
+        self.tasks, self.work, self.args = tasks, work, args
+        self.unfinished, self.after = unfinished, after
+
+    @property
+    def __qualname__(self):
+        return getattr(self.work, "__qualname__", "fastpool")
+
+    @property
+    def is_over(self):
+        return self.state == LOOP_OVER
+
+    cdef bint move(self, int from_, int to) noexcept:
+        fp_lock_take(&self.lock)
+        cdef bint moved = self.state == from_
+        if moved:
+            self.state = to
+        fp_lock_drop(&self.lock)
+        return moved
+
+    def __call__(self):
+        """Begins it, in the thread of its loop: the task; None if it was withdrawn."""
+        tasks = self.tasks
+        if self.state != LOOP_NEW:
+            return None
+        try:
+            task = tasks.loop.create_task(self)
+            task._log_destroy_pending = False  # it may end with its loop
+            tasks.under_way.add(task)  # a loop keeps no task alive
+            task.add_done_callback(tasks.under_way.discard)
+            return task
+        except BaseException as error:
+            if self.move(LOOP_NEW, LOOP_OVER):
+                self.ended(None, error)
+            raise
+
+    def withdraw(self):
+        """It does not begin any more, and its caller sees to the rest; False: it has begun."""
+        return self.move(LOOP_NEW, LOOP_OVER)
+
+    def take_over(self, SlotGuard guard not None, after):
+        """The slot that the caller guards is the coroutine's until its end, and then ``after`` sees to
+        it; False: it has ended, and the slot is the caller's still.  In the thread of the loop."""
+        if self.state == LOOP_OVER:
+            return False
+        self.after = after
+        guard.slot = NULL
+        return True
+
+    cdef object ended(self, result, error):
+        after, unfinished, args = self.after, self.unfinished, self.args
+        self.after = self.unfinished = self.work = self.args = self.coro = None
+        if after is not None:
+            call_soon((0.0, after, (*args, result, error)))
+        elif error is not None and unfinished is not None:
+            call_soon((0.0, unfinished, args))
+
+    # -- as a coroutine --
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        if self.coro is None and not self.move(LOOP_NEW, LOOP_BEGUN):
+            raise StopIteration
+        try:
+            if self.coro is None:
+                self.coro = self.work(*self.args)
+            return self.coro.send(value)
+        except BaseException as error:
+            self.stopped(error)
+            raise
+
+    def throw(self, kind, error=None, trace=None):
+        if self.state == LOOP_NEW:
+            return self.send(None)
+        error = error or (kind() if isinstance(kind, type) else kind)
+        if self.coro is None:
+            raise error
+        try:
+            return self.coro.throw(error)
+        except BaseException as failure:
+            self.stopped(failure)
+            raise
+
+    cdef object stopped(self, error):
+        if self.move(LOOP_BEGUN, LOOP_OVER):
+            if isinstance(error, StopIteration):
+                self.ended(error.value, None)
+            else:
+                self.ended(None, error)
+
+    def close(self):
+        """Its loop is closed, or its task was given up: it goes no further."""
+        if self.move(LOOP_NEW, LOOP_OVER) or self.coro is None:
+            return
+        try:
+            self.coro.close()
+        finally:
+            self.stopped(GeneratorExit())
+
+    def __del__(self):
+        if self.state == LOOP_BEGUN and not is_finalizing():
+            self.close()
+
+
+async def create_on_loop(creator, attempt):
+    """Calls the factory and puts what it returns into its slot: no signal handler comes between.  How
+    it has ended is for ``creator.ended`` to see to, on the scheduler's thread."""
+    cdef Core core = creator.manager.core
+    error = failure = item = None
+    wanted = True
+    try:
+        wanted = creator.begin(attempt)
+        if wanted:
+            lifetime = creator.lifetime()
+            item = creator.manager.hooks.create()
+            if hasattr(type(item), "__await__"):
+                item = await item
+            if (
+                item is None or hasattr(type(item), "cr_await")
+                or not core.fill(attempt.index, item, lifetime)
+            ):
+                creator.refuse(item)
+            core.count_created(monotonic() - attempt.started)  # here: the loop may be closed next
+    except BaseException as raised:
+        error = raised
+    item = None
+    try:
+        if error is not None:
+            core.count("create_failures")
+            error, failure = creator.explained(error)
+    except BaseException as raised:
+        error = error or raised
+    call_soon((0.0, creator.ended, (attempt, wanted, error, failure)))
+
+
+async def close_on_loop(closing, uint64_t index, str why, use):
+    """A CLOSING slot: its hook, once and no more, and then the slot.  Done twice, it ends once."""
+    cdef Core core = closing.core
+    failure = None
+    if core.close_has_begun(index, use):
+        return
+    try:
+        closing.deadlines.begin(index)
+        async with closing.limit():
+            if not core.begin_close(index, use):
+                return
+            item, hook = core.item(index), closing.hook
+            if hook is None:
+                hook = getattr(item, "aclose", None) or getattr(item, "close", None)
+                ended = None if hook is None else hook()
+            else:
+                ended = hook(item)
+            item = hook = None
+            if hasattr(type(ended), "__await__"):
+                await ended
+    except BaseException as error:
+        failure = error
+    if not core.close_has_begun(index, use):
+        call_soon((0.0, closing.unfinished, (index, why, use)))
+        raise failure
+    try:
+        closing.deadlines.end(index)  # before the slot is free: then the number is another's
+    finally:
+        core.free(index, why, use)
+    closing.closed(why, failure)
+
+
+async def give_back_on_loop(pool, uint64_t index, use, error, bint discard):
+    """A CHECKING slot that comes back: reset, and idle or closed."""
+    cdef Core core = pool.core
+    why, used = await pool.agive_back(index, use, error, discard)
+    if why is not None and core.retire(index):
+        await close_on_loop(pool.closing, index, why, use)
+    pool.given_back(used)
+
+
+cdef class LoopCallback:
+    """``call()``, for a loop to call; once more if a signal handler raises in it."""
+    cdef object loop, call
+
+    def __cinit__(self, loop, call):
+        self.loop, self.call = loop, call
+
+    def __call__(self):
+        try:
+            self.call()
+        except BaseException:
+            self.loop.call_soon(self)
+            raise
