@@ -140,10 +140,10 @@ class Frames:
     """Which frames a strike may hit.  "outer": the test; "inner": what it has called of ours, and
     what that has called; "hook": the tests' again, and what they call; "loop": an event loop that
     the test runs, until that calls the test or us, and where C code relies on it: a future that has
-    it call who awaits, the heap of its timers.  Futures of the standard library count as hooks:
-    whoever is struck in the middle of one has left it locked."""
+    it call who awaits, the heap of its timers.  Futures and loggers of the standard library count
+    as hooks: whoever is struck in the middle of one has left it locked."""
 
-    FUTURES = str(Path("concurrent", "futures", "_base.py"))
+    LOCKED = (str(Path("concurrent", "futures", "_base.py")), str(Path("logging", "__init__.py")))
     LOOPS = str(Path(asyncio.__file__).parent)
 
     def __init__(self, root: FrameType) -> None:
@@ -159,7 +159,7 @@ class Frames:
             assert frame.f_back is not None
             kind = self._kind(frame.f_back)
             name = frame.f_code.co_filename
-            if name.startswith(self.home) or (kind == "inner" and name.endswith(self.FUTURES)):
+            if name.startswith(self.home) or (kind == "inner" and name.endswith(self.LOCKED)):
                 kind = "outer" if kind in ("outer", "loop") else "hook"
             elif kind == "outer":
                 kind = "loop" if name.startswith(self.LOOPS) else "inner"
