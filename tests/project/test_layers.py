@@ -80,8 +80,8 @@ ORDER: dict[str, str] = {
     "calls": """
         _errors _fallback _clock _deadline _timeout _classify _limit _window _breaker _retry
         _retry_after _attempts _waiting _functions
-        _grpc _grpc.errors _grpc.stream_end _grpc.channel _grpc.aio_calls _grpc.aio_channel
-        _grpc.wrap _policy __init__
+        _grpc _grpc.errors _grpc.stream_end _grpc.calls _grpc.channel _grpc.aio_course
+        _grpc.aio_calls _grpc.aio_channel _grpc.wrap _policy __init__
     """,
     "pool": """
         _driver_errors _broken _options _policy _listeners _hook_deadlines _lease_tracking _closing

@@ -177,6 +177,11 @@ class Call:
             return ends if self.ends is None or ends < self.ends else self.ends
         return self.ends
 
+    def try_left(self) -> float | None:
+        """Seconds for the try that begins now; None: no bound.  0 or less: none are left."""
+        ends = self.try_ends()
+        return None if ends is None else ends - self.rules.now()
+
     def expired(self, phase: str) -> DeadlineExceeded:
         """The error of a call whose time is over."""
         now = self.rules.now()

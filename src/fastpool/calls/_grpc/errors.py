@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
@@ -84,3 +84,10 @@ def as_rpc_error(error: CallError, *, aio: bool = False) -> CallError:
     if notes := getattr(error, "__notes__", None):
         new.__notes__ = notes
     return new
+
+
+def raise_rpc_error(error: BaseException) -> NoReturn:
+    """Raise the error as threads see it: those of this side as an RpcError, others as they are."""
+    if isinstance(error, CallError):
+        raise as_rpc_error(error) from error.__cause__
+    raise error
