@@ -94,6 +94,7 @@ def test_the_import_brings_only_what_it_needs(interpreter: list[str]) -> None:
         "fastpool.cli",
         "fastpool.calls",
         "fastpool._aio.loop",
+        "fastpool._aio.slow_paths",
     )
     assert not {name for name in loaded if name.startswith(optional)}
 

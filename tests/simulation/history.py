@@ -171,8 +171,8 @@ class _Book:
 
 
 def watched(history: History) -> Any:
-    """A stand-in for the module ``fastpool._core`` as ``_aio/loop.py`` sees it, whose waits
-    tell."""
+    """A stand-in for the module ``fastpool._core`` as ``_aio/slow_paths.py`` sees it, whose
+    waits tell."""
 
     queues: dict[int, str] = {}
 

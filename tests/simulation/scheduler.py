@@ -33,7 +33,7 @@ from functools import partial
 from typing import Any
 
 from fastpool import _core, pool
-from fastpool._aio import loop
+from fastpool._aio import loop, slow_paths
 from fastpool._runtime import launch, scheduler
 from fastpool.pool import _per_loop, _policy
 from support.helpers import eventually
@@ -215,7 +215,7 @@ class Schedule:
     # ---- what fastpool finds in place of the standard library's --------------------------------
 
     def _install(self) -> None:
-        assert _per_loop  # imported on first need, which would be too late
+        assert _per_loop and slow_paths  # imported on first need, which would be too late
         eventually(
             lambda: not _core.is_watching()
         )  # by the real scheduler, for tests before this one

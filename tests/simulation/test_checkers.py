@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 
 from fastpool import FastPool, PoolTimeout, _core
-from fastpool._aio import loop
+from fastpool._aio import loop, slow_paths
 from simulation.history import Event, faults
 from simulation.plans import Plan
 from simulation.scheduler import Schedule, Stuck
@@ -361,12 +361,12 @@ def test_what_it_puts_in_is_taken_out_again() -> None:
     """After a world, fastpool has its own threads and its own time once more."""
     from fastpool._runtime import scheduler, threads
 
-    before = [vars(module).copy() for module in (threads, scheduler, loop)]
+    before = [vars(module).copy() for module in (threads, scheduler, loop, slow_paths)]
     World(1, Plan()).play()
-    after = [vars(module) for module in (threads, scheduler, loop)]
+    after = [vars(module) for module in (threads, scheduler, loop, slow_paths)]
     for was, now in zip(before, after):
         assert {name for name in was if was[name] is not now[name]} <= {"_schedulers"}
-    assert loop._core is _core
+    assert slow_paths._core is _core
     with FastPool(1, factory=object) as pool, pool.lease() as resource:
         assert resource is not None
 

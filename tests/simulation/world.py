@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from fastpool import FastPool, PoolClosed, _core
-from fastpool._aio import loop as aio_loop
+from fastpool._aio import slow_paths
 from fastpool.testing import ManualClock
 from simulation.history import Event, History, faults, watched
 from simulation.loop import ShufflingLoop
@@ -284,7 +284,7 @@ class World:
     def play(self) -> list[Event]:
         plan, schedule = self.plan, self.schedule
         with schedule:
-            schedule.put_in(aio_loop, "_core", watched(self.history))
+            schedule.put_in(slow_paths, "_core", watched(self.history))
             self.pool = self.make_pool(self)
             if isinstance(self.pool, FastPool):
                 self.manager = _core.manager(self.pool, "look")  # which may be gone at the end

@@ -35,7 +35,7 @@ _aio: Any = None  # the module, once it is needed: finding it in a call costs a 
 
 def _load() -> Any:
     global _aio
-    from . import loop as module
+    from . import slow_paths as module
 
     _aio = module
     return module

@@ -1,4 +1,4 @@
-# The async methods: hits are served here, the rest by ``_aio/loop.py``.
+# The async methods: hits are served here, the rest by ``_aio/slow_paths.py``.
 
 cdef object MISS = type("Miss", (), {})()
 

@@ -115,7 +115,9 @@ class TestHooks:
 
         async def main() -> None:
             pool.put(await pool.aget())
-            monkeypatch.setattr("fastpool._aio.loop.time", ahead)  # the loop has its own by now
+            monkeypatch.setattr(
+                "fastpool._aio.slow_paths.time", ahead
+            )  # the loop has its own by now
             maker.gate.clear()  # of the new one
             with pytest.raises(PoolTimeout):
                 await pool.aget(timeout=300)

@@ -375,7 +375,7 @@ class TestWatching:
             asyncio.run(main())
         finally:
             monkeypatch.undo()
-            aio_loop._look_later()
+            aio_loop.look_later()
 
     def test_a_get_whose_loop_was_closed_says_so(self) -> None:
         """Queue use: a coroutine that is resumed all the same has no item to return."""
