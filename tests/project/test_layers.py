@@ -115,6 +115,7 @@ ORDER: dict[str, str] = {
         redis._versions redis._metrics redis._threads redis redis._tasks redis.asyncio
         valkey valkey.asyncio
         dbapi._driver dbapi._loan dbapi._connection dbapi._pool dbapi._pooled_db dbapi
+        urllib3._lent urllib3._connections urllib3 urllib3.socks requests
         sqlalchemy._await sqlalchemy._records sqlalchemy._queue_pool
         sqlalchemy._async_queue_pool sqlalchemy._plugin sqlalchemy
         psycopg._settings psycopg._tries psycopg._connections psycopg._threads psycopg._tasks
