@@ -15,8 +15,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,10 @@ NEEDS = {
     "docs/howto/django.md": ["django", "psycopg_pool"],
     "docs/howto/psycopg.md": ["psycopg_pool"],
     "docs/howto/redis.md": ["redis"],
+    "docs/howto/recipes/asyncpg.md": ["asyncpg"],
+    "docs/howto/recipes/clients.md": ["httpx"],
+    "docs/howto/recipes/ldap.md": ["ldap3"],
+    "docs/howto/recipes/ssh.md": ["paramiko"],
     "docs/howto/replace-a-queue.md": ["redis", "urllib3"],
     "docs/howto/rpc.md": ["urllib3", "httpx"],
     "docs/howto/sqlalchemy.md": ["sqlalchemy"],
@@ -67,11 +73,17 @@ SERVERS = {
     "docs/tutorial/first-grpc-channel.md": ("localhost:50051", "greeter"),
     "docs/howto/http.md": ("8000", "web_server"),
     "docs/howto/replace-a-queue.md": ("8000", "web_server"),
+    "docs/howto/recipes/asyncpg.md": ("5432", "postgresql"),
+    "docs/howto/recipes/clients.md": ("8000", "web_server"),
+    "docs/howto/recipes/ldap.md": ("3389", "ldap"),
+    "docs/howto/recipes/ssh.md": ("2222", "ssh"),
     "docs/howto/coming-from-redigo.md": ("6379", "redis_server"),
     "docs/howto/redis.md": ("6379", "redis_server"),
     "docs/howto/django.md": ("5432", "postgresql_server"),
     "docs/howto/psycopg.md": ("5432", "postgresql_server"),
 }
+#: Document: a warning of what it uses that is none of ours.
+IGNORED = {"docs/howto/recipes/ldap.md": "ignore::DeprecationWarning:ldap3.utils.asn1"}
 #: Document: what it prints, as a regular expression; nothing for the others.
 PRINTS = {
     "docs/howto/calls.md": r"circuit breaker stock: closed -> open, 4 of 4 calls failed\n"
@@ -125,7 +137,8 @@ def test_its_code_runs(document: str, request: pytest.FixtureRequest, tmp_path: 
     if document in SERVERS:
         written, fixture = SERVERS[document]
         program = program.replace(written, request.getfixturevalue(fixture))
-    environment = {**os.environ, "PYTHONWARNINGS": "error", "GRPC_VERBOSITY": "NONE"}
+    warnings = ",".join(filter(None, ["error", IGNORED.get(document)]))
+    environment = {**os.environ, "PYTHONWARNINGS": warnings, "GRPC_VERBOSITY": "NONE"}
     if paths := environment.get("PYTHONPATH"):  # the program runs in another folder
         absolute = (str(Path(path).resolve()) for path in paths.split(os.pathsep) if path)
         environment["PYTHONPATH"] = os.pathsep.join(absolute)
@@ -208,6 +221,24 @@ def postgresql_server() -> Iterator[str]:
         for made in ("create role app login", "create database app owner app"):
             subprocess.run([*psql, "-U", "bench", "-c", made, "postgres"], check=True)
         yield str(port)
+@contextmanager
+def server_of(kind: str) -> Iterator[Any]:
+    from integration.drivers import killed_servers
+            server = stack.enter_context(killed_servers.running(getattr(killed_servers, kind)))
+        yield server
+def postgresql() -> Iterator[str]:
+    """The port of a server that trusts loopback."""
+    with server_of("PostgreSQL") as server:
+        yield str(server.port)
+def ldap() -> Iterator[str]:
+    """The port of an empty directory."""
+    with server_of("LDAP") as server:
+        yield str(server.port)
+def ssh(tmp_path: Path) -> Iterator[str]:
+    """The port of an SSH server, and `key` where the program runs."""
+    with server_of("SSH") as server:
+        shutil.copy(server.key, tmp_path / "key")
+        yield str(server.port)
 
 
 class Page(BaseHTTPRequestHandler):
