@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from ._protocols import AsyncFactory, Factory, KeyedFactory
+from .fleet import Budget
 from .stats import Holder, KeyedStats, PoolStats, ResourceInfo, SharedStats
 from .testing import ManualClock
 
@@ -205,6 +206,7 @@ class FastPool(Store[_T]):
         on_create_error: Literal["raise", "wait"] = "raise",
         open: bool = True,
         warn_unclosed: bool = True,
+        budget: Budget | None = None,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
     ) -> None: ...
@@ -270,6 +272,8 @@ class FastPool(Store[_T]):
         open: bool = True,
         # Whether a ResourceWarning tells of a pool that is collected before it was closed.
         warn_unclosed: bool = True,
+        # Permits that several pools and processes share: see fastpool.fleet.  None: maxsize alone.
+        budget: Budget | None = None,
         # In errors and logs; None: "pool-N".
         name: str | None = None,
         # Rules ages and intervals in place of real time; for tests.
@@ -517,6 +521,7 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
         discard_on: _DiscardOn[_T] = ...,
         on_create_error: Literal["raise", "wait"] = "raise",
         warn_unclosed: bool = True,
+        budget: Budget | None = None,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
     ) -> None: ...
@@ -659,6 +664,7 @@ class SharedPool(Owner[_T]):
         on_create_error: Literal["raise", "wait"] = "raise",
         open: bool = True,
         warn_unclosed: bool = True,
+        budget: Budget | None = None,
         name: str | None = None,
         clock: ManualClock | Ticks | None = None,
     ) -> None: ...
@@ -1296,6 +1302,10 @@ class Core:
         ask_put: bool,
     ) -> None: ...
     def set_limit(self, limit: float) -> None: ...
+    def set_allowance(self, n: float) -> int: ...
+    def listen_for_demand(self) -> None: ...
+    @property
+    def at_allowance(self) -> bool: ...
     def resize(self, manager: Any, values: dict[str, int], limit: float) -> None: ...
     def reserve(self) -> int: ...
     def reserve_in_caller(self, guard: SlotGuard, creator: Any, permit: int | None) -> bool: ...

@@ -70,7 +70,8 @@ class PoolError(Exception):
 class PoolTimeout(PoolError, TimeoutError, queue.Empty):
     """No resource within the time allowed.
 
-    ``.phase`` is "wait" (all were lent), "create" (one was being made, or could be) or "check";
+    ``.phase`` is "wait" (all were lent), "create" (one was being made, or could be), "check", or
+    "budget" (one could have been made, had its budget had a permit: ``.budget`` says who has them);
     ``.waited`` seconds; ``.sizes`` maps idle, leased, creating, checking, closing, open, maxsize
     and waiting to their numbers when time ran out (of a semaphore: wanted, size, in_use and
     waiting), or, in a pool with more than 1,000 open, when they are first looked at;
@@ -91,6 +92,7 @@ class PoolTimeout(PoolError, TimeoutError, queue.Empty):
         self.pool = pool
         self.phase = phase
         self.waited = waited
+        self.budget: object = None  # a BudgetStats, with the phase of that name
         self._sizes = sizes  # a callable: to be counted on first look, which takes its time
         self.holders = holders
 
@@ -120,14 +122,16 @@ class PoolTimeout(PoolError, TimeoutError, queue.Empty):
                 f"in use, {n['waiting']} waiting"
             )
         cap = n.get("maxsize") or "unbounded"
+        beside = [] if self.budget is None else [str(self.budget)]
+        beside += [f"held by {holder}" for holder in self.holders]
         if "slots" in n:
-            return "\n  ".join([self._shared(n, cap), *(f"held by {one}" for one in self.holders)])
+            return "\n  ".join([self._shared(n, cap), *beside])
         text = (
             f"no resource within {self.waited:.3g} s (phase: {self.phase}); "
             f"{n.get('idle', 0)} idle, {n.get('leased', 0)} leased, "
             f"{n.get('creating', 0)} creating of maxsize {cap}, {n.get('waiting', 0)} waiting"
         )
-        return "\n  ".join([text, *(f"held by {holder}" for holder in self.holders)])
+        return "\n  ".join([text, *beside])
 
     def _shared(self, n: dict[str, int], cap: object) -> str:
         return (

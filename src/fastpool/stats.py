@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .pool._manager import Manager
 
 __all__ = [
+    "BudgetStats",
     "Histogram",
     "Holder",
     "KeySizes",
@@ -59,13 +60,40 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetStats:
+    """What is known of a budget, and of the part that one pool has of it: as old as the budget's
+    last look, which is made whenever anybody is short of permits.
+
+    ``limit``: permits in all; ``in_force``: those that members have; ``members``: pools that share
+    it, in all processes; ``allowance``: permits of this pool; ``wanted``: how many resources it
+    has a use for; ``share``: what it may keep while others are short of permits.
+    """
+
+    name: str
+    limit: int
+    in_force: int
+    members: int
+    allowance: int
+    wanted: int
+    share: int
+
+    def __str__(self) -> str:
+        return (
+            f"budget {self.name!r}: {self.in_force} of {self.limit} permits in force, "
+            f"{self.members} members; this one has {self.allowance} and wants {self.wanted}, "
+            f"its share is {self.share}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStats:
     """One consistent look: ``idle + leased + creating + checking + closing == open``, and
     ``open <= maxsize`` unless the pool has just been shrunk.  Counters never go back.
 
     ``uses``: leases so far; ``closed``: resources closed, by reason; ``overdue``: hooks that are
     past their deadline and have not returned; ``wait_time``: of those who waited; ``create_time``:
-    of creations that went well; ``use_time``: one use in 128, all of them with ``leak_after`` on.
+    of creations that went well; ``use_time``: one use in 128, all of them with ``leak_after`` on;
+    ``budget``: of a pool that has one.
     """
 
     name: str
@@ -87,6 +115,7 @@ class PoolStats:
     wait_time: Histogram
     create_time: Histogram
     use_time: Histogram
+    budget: BudgetStats | None = field(default=None, kw_only=True)
 
     @property
     def closed_total(self) -> int:
@@ -182,9 +211,13 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def snapshot(
-    name: str, maxsize: int, counted: dict[str, Any], kind: type[PoolStats] = PoolStats
+    name: str,
+    maxsize: int,
+    counted: dict[str, Any],
+    kind: type[PoolStats] = PoolStats,
+    budget: Any = None,
 ) -> PoolStats:
-    """The stats of a pool from its tally, and what else this kind wants."""
+    """The stats of a pool from its tally, and what else this kind wants; ``budget``: its share."""
     waits, creates, held = (Histogram(*counted.pop(times)) for times in TIMES)
     return kind(
         name=name,
@@ -193,6 +226,7 @@ def snapshot(
         wait_time=waits,
         create_time=creates,
         use_time=held,
+        budget=None if budget is None else budget.stats(),
     )
 
 

@@ -48,6 +48,8 @@ ROWS: dict[str, set[str]] = {
         "pool",
     },
     "cache": {"_core", "_runtime", "pool"},
+    # Pools are handed in as shares, and budgets to pools as options: neither imports the other.
+    "fleet": {"stats"},
     "debug": {"stats", "_runtime"},  # pools are known to it by what they say of themselves
     "fastpool": {
         "errors",
@@ -84,12 +86,14 @@ ORDER: dict[str, str] = {
         _grpc.aio_calls _grpc.aio_channel _grpc.wrap _policy __init__
     """,
     "pool": """
-        _driver_errors _broken _options _policy _listeners _hook_deadlines _lease_tracking _closing
+        _driver_errors _broken _options _policy _budget _listeners _hook_deadlines _lease_tracking
+        _closing
         _configuration _ended_waits _idle_checks _health_checks _creation _creation_in_caller
         _opening _maintenance _manager _loop_pool _per_loop __init__
     """,
-    "shared": "_options _lease_tracking _maintenance _manager __init__",
-    "keyed": "_options _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
+    "fleet": "_member __init__",
+    "shared": "_options _budget _lease_tracking _maintenance _manager __init__",
+    "keyed": "_options _budget _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
     "testing": "script factory clock _leaks fixtures __init__",
     "debug": "_views _dump _signals _address _protocol _server _client __init__",
     "grpc": """

@@ -24,6 +24,7 @@ from fastpool.keyed import _options
 from fastpool.pool._options import NAMES, Options, parse
 from fastpool.shared import _options as shared_options
 from fastpool.testing import ManualClock
+from support.budgets import ScriptedBudget
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md")}
@@ -85,6 +86,7 @@ OTHER: dict[str, Any] = {
     "on_create_error": "wait",
     "open": False,
     "warn_unclosed": False,
+    "budget": ScriptedBudget(),
     "name": "reference",
     "clock": ManualClock(),
 }
@@ -226,7 +228,18 @@ def test_every_public_member_is_in_its_page(kind: type, name: str) -> None:
     assert re.search(rf"`{name}\b", PAGES[COMPILED[kind.__name__]])
 
 
-@each("kind", ["PoolStats", "SharedStats", "KeyedStats", "Histogram", "Holder", "ResourceInfo"])
+@each(
+    "kind",
+    [
+        "PoolStats",
+        "SharedStats",
+        "KeyedStats",
+        "BudgetStats",
+        "Histogram",
+        "Holder",
+        "ResourceInfo",
+    ],
+)
 def test_every_field_is_in_the_reference(kind: str) -> None:
     section = PAGES["stats"].partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
     members = [name for name in dir(getattr(fastpool.stats, kind)) if not name.startswith("_")]

@@ -114,11 +114,12 @@ static int fp_by_since(const void *a, const void *b) {
     return (one > other) - (one < other);
 }
 
-/* As many as are open beyond the limit: what has been idle longest is taken; if that is not enough
+/* As many as are open beyond the limit, or the allowance: what has been idle longest is taken; if that is not enough
  * others are marked, less those that are marked already.  Under the lock. */
 static int fp_take_surplus(fp_core *c, fp_taken *t) {
     if (!fp_taken_alloc(t, c->open)) return 0;
-    if (c->open <= c->limit) return 1;
+    size_t most = c->limit < c->allowance ? c->limit : c->allowance;
+    if (c->open <= most) return 1;
     fp_idling *idle = (fp_idling *)FP_MALLOC((c->open + 1) * sizeof(fp_idling));
     if (idle == NULL) return 0;
     size_t n = 0, staying = 0, marked = 0;
@@ -132,7 +133,7 @@ static int fp_take_surplus(fp_core *c, fp_taken *t) {
         else
             marked += (word & FP_RETIRE) != 0;
     }
-    size_t surplus = staying > c->limit ? staying - c->limit : 0;
+    size_t surplus = staying > most ? staying - most : 0;
     qsort(idle, n, sizeof *idle, fp_by_since);
     for (size_t i = 0; i < n && surplus != 0; i++)
         if (fp_end_idle(c, fp_slots_at(&c->slots, idle[i].index))) {

@@ -108,7 +108,7 @@ def end_unused(list parts, str why):
 
 
 def end_surplus(Core core not None, close):
-    """The same for what is open beyond the limit of this core."""
+    """The same for what is open beyond the limit of this core, or its allowance."""
     end_taken([nothing_of(core, close)], fp_take_surplus, "surplus")
 
 

@@ -94,6 +94,7 @@ typedef struct fp_core {
     fp_loads loads;      /* sharing */
     fp_weights weights;  /* weighted */
     size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
+    size_t allowance;    /* pool: permits of its budget, a second cap; SIZE_MAX: no budget; lock */
     FP_SHARED(int64_t) timeout_ns; /* ns a call waits at most unless it says otherwise */
     void *manager;       /* pool use: who is asked for everything that is not a hit */
     fp_slot *last;       /* GIL builds: the slot lent last, a guess for the next return */
@@ -105,6 +106,7 @@ typedef struct fp_core {
     size_t creating;     /* slots in CREATING */
     size_t creating_in_caller; /* of these: of callers who call the factory themselves */
     size_t renewing;     /* sharing: resources that will take no more leases once another is open */
+    int short_of_permits; /* the manager is to hear, or has heard, that more permits are wanted */
     int spent;           /* sharing: a resource was lent for the last time; see fp_ask_for_more */
     size_t arriving;     /* callers who have asked for a creation and are about to join the queue */
     size_t unfinished;   /* queue: items put and not yet task_done() */
@@ -232,16 +234,31 @@ static int fp_any_likely(fp_core *c) {
     return c->items.count != 0;
 }
 
-/* So many resources may be open: in a shared pool what is on its way out is not counted, up to as many
- * again. */
-static size_t fp_most_open(fp_core *c) {
+/* So many resources the pool itself would have open: in a shared pool what is on its way out is not
+ * counted, up to as many again. */
+static size_t fp_own_most_open(fp_core *c) {
     if (c->use != FP_SHARING || c->limit == SIZE_MAX) return c->limit;
     size_t spared = c->renewing + fp_draining(&c->slots, &c->loads);
     return c->limit + (spared < c->limit ? spared : c->limit);
 }
 
+/* The same under its budget, for which a resource counts until it is closed. */
+static size_t fp_most_open(fp_core *c) {
+    size_t most = fp_own_most_open(c);
+    return most < c->allowance ? most : c->allowance;
+}
+
 /* Whether one more resource may be opened. */
 static int fp_has_capacity(fp_core *c) { return c->open < fp_most_open(c); }
+
+/* Whether a caller for whom nothing is idle has to have the manager ask for one more permit: the first
+ * one since the budget has looked, so that a long queue costs what it costs in a pool that is full. */
+static int fp_asks_for_permit(fp_core *c) {
+    if (c->allowance == SIZE_MAX || c->short_of_permits) return 0;
+    if (c->open >= fp_own_most_open(c)) return 0;
+    c->short_of_permits = 1;
+    return 1;
+}
 
 static void fp_match(fp_core *c, int *noticed) {
     fp_waiter *w;

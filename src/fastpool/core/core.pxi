@@ -241,6 +241,32 @@ cdef class Core:
         self.c.limit = size_of(limit)
         fp_lock_drop(&self.c.lock)
 
+    def set_allowance(self, double n):
+        """So many may be open by the pool's budget; inf: it has none.  How many are open."""
+        cdef fp_core *c = self.c
+        fp_lock_take(&c.lock)
+        c.allowance = size_of(n)
+        cdef size_t open_now = c.open
+        fp_lock_drop(&c.lock)
+        return open_now
+
+    def listen_for_demand(self):
+        """The next caller who could only be served by one more permit asks the manager again."""
+        fp_lock_take(&self.c.lock)
+        self.c.short_of_permits = False
+        fp_lock_drop(&self.c.lock)
+
+    @property
+    def at_allowance(self):
+        """Whether nothing may be opened for want of a permit, and for no other reason."""
+        cdef fp_core *c = self.c
+        fp_lock_take(&c.lock)
+        cdef bint lacking = (
+            c.allowance != <size_t>-1 and c.allowance <= c.open and c.open < fp_own_most_open(c)
+        )
+        fp_lock_drop(&c.lock)
+        return lacking
+
     def resize(self, manager, dict values, double limit):
         """``set_limit``, and with it what the manager says of it."""
         for name, value in values.items():

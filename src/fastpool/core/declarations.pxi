@@ -117,7 +117,8 @@ cdef extern from *:
         int64_t *clock
         int64_t fresh_for
         int64_t timeout_ns
-        size_t limit
+        size_t limit, allowance
+        int short_of_permits
         void *manager
         fp_lock lock
         fp_wait_queue getters, putters, joiners
@@ -271,6 +272,7 @@ cdef extern from *:
     int fp_pool_return(fp_core *, fp_slot *, uint64_t, int *)
     fp_slot *fp_pool_find(fp_core *, void *)
     int fp_has_capacity(fp_core *)
+    size_t fp_own_most_open(fp_core *)
     fp_slot *fp_sharing_hit(fp_core *, fp_slot **)
     int fp_sharing_return(fp_core *, fp_slot *, int *)
     int fp_sharing_lend(fp_core *, fp_slot *, unsigned, uint32_t)

@@ -34,7 +34,8 @@ cdef class KeyedPool(Owner):
         max_idle_per_key=None, close=None, check=None, reset=None, order="lifo", timeout=30.0,
         create_timeout=30.0, hook_timeout=5.0, max_creating=4, check_after=0.5, keepalive=None,
         idle_timeout=90.0, max_lifetime=1800.0, max_uses=None, max_waiting=None, leak_after=None,
-        discard_on=..., on_create_error="raise", warn_unclosed=True, name=None, clock=None)\n--\n
+        discard_on=..., on_create_error="raise", warn_unclosed=True, budget=None, name=None,
+        clock=None)\n--\n
     A pool of resources for each key, a server's address for instance, under common limits.
 
     ``factory(key)`` makes one.  ``max_total`` bounds what is open in all, ``max_per_key`` what is open

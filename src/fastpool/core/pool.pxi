@@ -140,8 +140,8 @@ cdef class FastPool(Store):
         min_idle=0, min_size=0, max_idle=None, order="lifo", timeout=..., create_timeout=30.0,
         hook_timeout=5.0, max_creating=..., create_in="worker", on_create_error="raise", open=True,
         check_after=0.5, keepalive=None, idle_timeout=..., max_lifetime=..., max_uses=None,
-        max_waiting=None, fairness=..., leak_after=None, discard_on=..., warn_unclosed=True, name=None,
-        clock=None)\n--\n
+        max_waiting=None, fairness=..., leak_after=None, discard_on=..., warn_unclosed=True,
+        budget=None, name=None, clock=None)\n--\n
     A pool for threads and tasks: a queue of ready items, or resources made by a factory.
 
     Without ``factory`` and ``items`` it is a compiled ``queue.LifoQueue`` (``order="fifo"``:

@@ -33,7 +33,7 @@ static fp_core *fp_core_new(void) {
         fp_lock_drop(&fp_registry_lock);
         return NULL;
     }
-    c->limit = c->max_waiting = SIZE_MAX;
+    c->limit = c->allowance = c->max_waiting = SIZE_MAX;
     c->fresh_for = FP_NEVER;
     c->timeout_ns = FP_NEVER;
     c->lifo = 1;

@@ -75,7 +75,7 @@ cdef class SharedPool(Owner):
         timeout=30.0, create_timeout=30.0, hook_timeout=5.0, max_creating=4, check_after=0.5,
         keepalive=None, idle_timeout=600.0, max_lifetime=1800.0, max_uses=None, max_waiting=None,
         fairness="fair", leak_after=None, discard_on=..., on_create_error="raise", open=True,
-        warn_unclosed=True, name=None, clock=None)\n--\n
+        warn_unclosed=True, budget=None, name=None, clock=None)\n--\n
     A pool of resources that many callers use at once: HTTP/2 connections, channels, sessions that
     pipeline.
 

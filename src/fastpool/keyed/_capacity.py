@@ -51,6 +51,8 @@ class CapacityArbiter:
         self.cores = cores
         self.lock = lock
         self.max_total = options.max_total
+        self.allowance = INF  # a second limit, of the pool's budget if it has one
+        self.budget: Any = None
         self.max_idle_total = options.max_idle_total
         self.max_waiting = options.max_waiting
         self.opened = 0  # slots taken
@@ -83,7 +85,7 @@ class CapacityArbiter:
         """On the scheduler: closes what is idle and more than the new limits allow, and has what is
         leased beyond them closed when it comes back; or opens more."""
         with self.lock.hold():
-            surplus = self.opened - self.max_total - self._pending_capacity()
+            surplus = self.opened - self.most() - self._pending_capacity()
             while surplus > 0 and self._close_oldest():
                 surplus -= 1
             for key_pool in _core.managers_of(self.cores):
@@ -111,11 +113,15 @@ class CapacityArbiter:
 
     def has_capacity(self) -> bool:
         """Whether one more may be opened."""
-        return self.opened < self.max_total
+        return self.opened < self.most()
+
+    def most(self) -> float:
+        """How many may be open."""
+        return min(self.max_total, self.allowance)
 
     def is_over(self) -> bool:
         """Whether more are open than may be, since the limit was lowered."""
-        return self.opened > self.max_total
+        return self.opened > self.most()
 
     def is_crowded(self) -> bool:
         """Whether too many may be idle."""
@@ -173,6 +179,8 @@ class CapacityArbiter:
                     self._enqueue(key_pool)
             self._listen()
             self._evict_for_waiting()
+            if self.budget is not None and (self.starved or self.underserved):
+                self.budget.ask()
 
     def _listen(self) -> None:
         """First the bits, then the look: what comes back later is told of, so nothing is idle
@@ -235,6 +243,8 @@ class CapacityArbiter:
                     del self.promised[key_pool]
             key_pool.crowded()
             self.feed()
+            if self.budget is not None:
+                self.budget.ask()
 
     def must_yield(self, key_pool: KeyPool, index: int) -> bool:
         """Whether this key has to give up the slot of what it gets back: to a key that is bare,

@@ -111,6 +111,7 @@ class KeyPool(Manager):
     def bind_to_process(self) -> None:
         self.lock, self.state_changed = self.keyed.lock, self.keyed.state_changed
         self.create_parts()
+        self.budget = self.keyed.budget
 
     def create_threads(self) -> None:
         keyed = self.keyed
@@ -226,8 +227,11 @@ class KeyPool(Manager):
 
     def slot_freed(self, left: int) -> None:
         self.keyed.arbiter.slot_freed(self)
+        self.after_freed(left)
+
+    def after_freed(self, left: int) -> None:
         if self.core.closed or self.creator.wanted() > 0:
-            super().slot_freed(left)
+            super().after_freed(left)
         else:
             self.notify_changed()
         if not self.core.open:

@@ -14,12 +14,14 @@ from .. import _blocking, _core, _reports
 from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
+from ..pool._budget import join
 from ..pool._configuration import change, readable
 from ..pool._ended_waits import end_waits
 from ..pool._idle_checks import check_all, checkable
 from ..pool._listeners import add, remove
 from ..pool._manager import warn_unclosed
 from ..stats import KeyedStats, KeySizes, snapshot
+from ._budget import KeyedShare
 from ._capacity import CapacityArbiter
 from ._key_pool import KeyPool
 
@@ -83,6 +85,8 @@ class KeyedManager:
         for key_pool in key_pools:
             key_pool.core.forgotten = True
             key_pool.core.drop_manager()
+        self.budget: Any = join(KeyedShare, self)
+        self.arbiter.budget = self.budget
 
     # ---- which key -----------------------------------------------------------------------------
 
@@ -200,6 +204,8 @@ class KeyedManager:
         held = arbiter.opened - busy()  # as in Manager.close
         self.state_changed.wait_for(lambda: arbiter.opened <= held and not busy(), timeout)
         self.sweep()
+        if self.budget is not None:
+            self.budget.ask()
         if any(key_pool.core.open for key_pool in self.everyone()):
             return False
         self.shut_down_if_empty()
@@ -259,7 +265,7 @@ class KeyedManager:
             "overdue": sum(key_pool.overdue() for key_pool in self.everyone()),
             "keys": {key: KeySizes(*size) for key, size in sizes},
         }
-        stats: Any = snapshot(self.name, self._most(), counted | beside, KeyedStats)
+        stats: Any = snapshot(self.name, self._most(), counted | beside, KeyedStats, self.budget)
         whole: KeyedStats = stats
         return whole
 

@@ -79,9 +79,9 @@ class Creator:
 
     def has_capacity(self) -> bool:
         """Whether one more may be opened now."""
-        core, most = self.manager.core, self.manager.maxsize
+        core = self.manager.core
         able = self.manager.hooks.create is not None and not core.suspended
-        return able and (not most or core.open < most)
+        return able and bool(core.has_capacity())
 
     def missing(self) -> int:
         """How many more have to be idle for ``min_idle``, or open for ``min_size``.  Those being
@@ -173,6 +173,12 @@ class Creator:
             )
             while wanted > 0 and self.attempt():
                 wanted -= 1
+            if (
+                manager.budget is not None
+                and self.goal(background_demand) > self.in_flight
+                and manager.budget.is_short(core)
+            ):
+                manager.budget.ask()
 
     @property
     def insists(self) -> bool:

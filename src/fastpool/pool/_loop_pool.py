@@ -347,6 +347,7 @@ class LoopPool(Manager):
     def bind_to_process(self) -> None:
         self.lock, self.state_changed = self.shards.lock, self.shards.state_changed
         self.create_parts()
+        self.budget = self.shards.budget
 
     def create_parts(self) -> None:
         super().create_parts()

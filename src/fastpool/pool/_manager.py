@@ -25,6 +25,7 @@ from ..errors import (
     with_page,
 )
 from ._broken import are_exceptions, evidence, matches_any
+from ._budget import Share, join
 from ._closing import Closing
 from ._creation import Creator
 from ._health_checks import HealthChecks
@@ -57,6 +58,7 @@ _orphans: set[Manager] = set()  # of pools that were collected with something le
 class Manager:
     """See the module.  Slots are named by number; a number is valid for whoever owns the slot."""
 
+    share_kind: type[Share] = Share  # what it has of a budget; see _budget.py
     awaits = False  # hooks are coroutine functions: see _loop_pool.py
     listeners: Any = None  # of the whole pool; see _listeners.py
 
@@ -107,6 +109,7 @@ class Manager:
         self.lock = _core.Lock()
         self.state_changed = _core.Condition()  # something was closed, opened or came back
         self.create_parts()
+        self.budget: Any = join(self.share_kind, self)
 
     def create_parts(self) -> None:
         """Counters, workers and helpers, all new."""
@@ -227,7 +230,8 @@ class Manager:
                 "would wait for itself; take what you need in one place, or raise maxsize",
             )
         has_capacity = phase is None and self.creator.has_capacity()  # before a creation takes it
-        if timeout == 0 and has_capacity and not self.creator.in_caller:
+        short = phase is None and self.budget is not None and self.budget.is_short(self.core)
+        if timeout == 0 and (has_capacity or short) and not self.creator.in_caller:
             scheduler.call_soon(self.creator.refill, 1)
         self.core.count("timeouts")
         cause = self.creator.last_failure
@@ -235,12 +239,14 @@ class Manager:
         few = self.sizes() if self.core.open <= FEW else None
         creating = self.core.creating if few is None else few["creating"]
         if phase is None:
-            phase = "create" if has_capacity or creating else "wait"
+            phase = "create" if has_capacity or creating else "budget" if short else "wait"
         waited = time.monotonic() - start
         error = PoolTimeout(
             self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())
         )
         error.__cause__ = cause
+        if phase == "budget":
+            error.budget = self.budget.stats()
         notify_listeners(self, "timed_out", phase, waited)
         return error
 
@@ -361,7 +367,10 @@ class Manager:
         return "uses" if uses >= self.options.max_uses else None
 
     def why_retired(self) -> str:
-        return "surplus" if 0 < self.maxsize < self.opened() else "flushed"
+        most = self.maxsize or INF
+        if self.budget is not None:
+            most = min(most, self.budget.allowance)
+        return "surplus" if most < self.opened() else "flushed"
 
     def has_idle(self, n: int) -> bool:
         """Whether at least so many are idle in the whole pool."""
@@ -429,13 +438,18 @@ class Manager:
     # ---- closing -------------------------------------------------------------------------------
 
     def slot_freed(self, left: int) -> None:
-        """On the scheduler's thread: a slot under the cap is free.  Others may want it; a closed
-        pool may be empty now."""
+        """On the scheduler's thread: a slot under the cap is free."""
+        self.after_freed(left)
+
+    def after_freed(self, left: int) -> None:
+        """Others may want the slot; a closed pool may be empty now."""
         core = self.core
         if not core.closed:
             self.creator.refill()
         elif not core.open:
             self.shut_down()
+        if self.budget is not None:
+            self.budget.ask()
         self.notify_changed()
 
     def shut_down(self) -> None:
@@ -473,6 +487,8 @@ class Manager:
         held = self.core.open - self.core.busy(me)
         self.state_changed.wait_for(lambda: self.core.open <= held and self.only(me), timeout)
         self.sweep()
+        if self.budget is not None:
+            self.budget.ask()
         if self.core.open:
             return False
         self.shut_down()
@@ -494,12 +510,14 @@ class Manager:
         core = self.core
         unclosed: bool = core.close()
         self.orphaned = True
+        if self.budget is not None:
+            self.budget.ask()
         if core.open:
             self.closers, own = self.hand_over(self.closers), self.closers
             scheduler.call_soon(own.stop)
             _orphans.add(self)  # until the last resource is closed; see dismiss
             scheduler.call_soon(self.sweep, True)
-            scheduler.call_soon(self.slot_freed, 0)  # if the last one was closed just now
+            scheduler.call_soon(self.after_freed, 0)  # if the last one was closed just now
         else:
             core.drop_manager()
         return unclosed
@@ -602,7 +620,7 @@ class Manager:
     def stats(self) -> PoolStats:
         from ..stats import snapshot, tally
 
-        return snapshot(self.name, self.maxsize, tally(self))
+        return snapshot(self.name, self.maxsize, tally(self), budget=self.budget)
 
     def log(self, what: str, error: BaseException | None) -> None:
         _reports.warn("%s: %s", self.name, what, error=error)

@@ -19,7 +19,8 @@ NAMES = (
     "factory", "items", "close", "check", "reset", "min_idle", "min_size", "max_idle", "order",
     "timeout", "create_timeout", "hook_timeout", "max_creating", "check_after", "keepalive",
     "idle_timeout", "max_lifetime", "max_uses", "max_waiting", "fairness", "leak_after",
-    "discard_on", "create_in", "on_create_error", "open", "warn_unclosed", "name", "clock",
+    "discard_on", "create_in", "on_create_error", "open", "warn_unclosed", "budget", "name",
+    "clock",
 )  # fmt: skip
 #: Those of every pool that may be changed while it is in use, and those of FastPool.
 CHANGEABLE = (
@@ -77,6 +78,7 @@ class Options:
     discard_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
     open: bool
     warn_unclosed: bool
+    budget: Any
     name: str
     clock: Any
     broken = staticmethod(is_broken)  # what discard_on="broken" means
@@ -237,6 +239,15 @@ def parse(
     rule = given.get("discard_on", unset)
     o.discard_on = errors_rule(where + "discard_on", "broken" if rule is unset else rule, o.broken)
     o.warn_unclosed = yes_or_no("warn_unclosed", True)
+    o.budget = given.get("budget")
+    if o.budget is not None:
+        if not hasattr(o.budget, "join"):
+            raise TypeError(
+                f"{where}budget must be a budget of fastpool.fleet or None, not {o.budget!r}; how "
+                "many this pool may open is maxsize"
+            )
+        if o.factory is None:
+            raise TypeError(f"{where}budget needs a factory: ready items are open already")
     o.clock = given.get("clock")
     return o
 

@@ -18,6 +18,7 @@ from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
 from ..stats import added, nothing, snapshot, tally
+from ._budget import LoopsShare, join
 from ._configuration import change, configure_core, look_again, readable
 from ._ended_waits import end_waits
 from ._idle_checks import check_all, checkable
@@ -88,6 +89,8 @@ class PerLoopManager:
         # What they left is being closed, and keeps its slot for so long: until when at most.
         self.parting: list[float] = []
         self.hungry: list[LoopPool] = []  # loops that wait for a slot
+        self.budget: Any = None  # none of its own calls asks before it has joined
+        self.budget = join(LoopsShare, self)
 
     # ---- which shard ---------------------------------------------------------------------------
 
@@ -107,7 +110,7 @@ class PerLoopManager:
                 self.forget_closed()
                 shard = self.shards[loop] = LoopPool(self, loop)
             if not shard.ready:  # new, or a signal handler has raised before this was done
-                self._limit()
+                self.limit_cores()
                 if self.core.suspended:
                     shard.core.suspend()
                 if self.options.least_idle:
@@ -150,7 +153,7 @@ class PerLoopManager:
             if stranded:
                 closed["loop"] = closed.get("loop", 0) + stranded
             counted.update(dict.fromkeys(GAUGES, 0))
-            self._limit()
+            self.limit_cores()
             self.past = added(self.past, counted)
             self.state_changed.notify_all()
         shard.core.drop_manager()
@@ -194,12 +197,14 @@ class PerLoopManager:
             except Exception:  # its loop is closed
                 pass
 
-    def _limit(self) -> None:
+    def limit_cores(self) -> None:
         """A loop that is alone with the pool has its whole cap, and its callers queue without
         asking.  Where there are several, all ask, since something may be idle elsewhere."""
         alone = len(self.shards) == 1
         for shard in self.shards.values():
             shard.core.set_limit(self.maxsize if alone and self.maxsize else INF)
+            if self.budget is not None:
+                shard.core.set_allowance(self.budget.allowance if alone else INF)
 
     # ---- slots --------------------------------------------------------------------------------
 
@@ -209,10 +214,16 @@ class PerLoopManager:
 
     def _free(self) -> float:
         """How many more fit under the cap; after it was lowered, perhaps less than none."""
-        if not self.maxsize:
-            return INF
+        most = self.maxsize or INF
+        if self.budget is not None:
+            most = min(most, self.budget.allowance)
+        return INF if most == INF else most - self.taken()
+
+    def taken(self) -> int:
+        """How many slots are taken: what is open, and what a closed loop has left, for as long as
+        closing it may take."""
         now = time.monotonic()
-        return self.maxsize - self.opened() - sum(until > now for until in list(self.parting))
+        return self.opened() + sum(until > now for until in list(self.parting))
 
     def opened(self) -> int:
         return sum(shard.core.open for shard in self.everyone())
@@ -263,6 +274,8 @@ class PerLoopManager:
                 if not shard.creator.attempt() and not shard.loop.is_closed():
                     break
             self._evict_for_waiting([shard for shard in wanting if shard.core.demand])
+            if wanting and self.budget is not None:
+                self.budget.ask()
 
     def _wanting(self) -> list[LoopPool]:
         """Who could start a creation, if there were a slot.  A loop that does not run stands in
@@ -388,10 +401,18 @@ class PerLoopManager:
             self.core.set_limit(maxsize or INF)
             for shard in self.everyone():
                 shard.maxsize = maxsize
-            self._limit()
+            self.limit_cores()
+        self.close_surplus(maxsize or INF)
+        scheduler.call_soon(self.start)
+        return int(maxsize)
+
+    def close_surplus(self, most: float) -> None:
+        """Close what is open beyond so many: what is idle, the oldest first, and what is lent when
+        it comes back."""
+        with self.lock.hold():
             slots = [slot for shard in self.everyone() for slot in shard.core.slots()]
             staying = [slot for slot in slots if slot[1] != "closing"]
-            surplus = len(staying) - maxsize if maxsize else 0
+            surplus = max(0, len(staying) - int(most)) if most != INF else 0
             idle = sorted(
                 (slot[2], slot[0], i)
                 for i, shard in enumerate(self.everyone())
@@ -407,8 +428,6 @@ class PerLoopManager:
             for shard in self.everyone():
                 if surplus > 0:
                     surplus -= shard.core.mark_retire(surplus)
-        scheduler.call_soon(self.start)
-        return int(maxsize)
 
     def retire(self, resource: object) -> NoReturn:
         """No loop holds it: see ``holder``."""
@@ -455,6 +474,8 @@ class PerLoopManager:
             mine = me or 0
             self.state_changed.wait_for(lambda: all(s.only(mine) for s in self.everyone()), timeout)
         self.sweep()
+        if self.budget is not None:
+            self.budget.ask()
         if self.opened():
             return False
         self.shut_down_if_empty()
@@ -510,7 +531,7 @@ class PerLoopManager:
             counted = self.past
             for shard in self.everyone():
                 counted = added(counted, tally(shard))
-        return snapshot(self.name, self.maxsize, dict(counted))
+        return snapshot(self.name, self.maxsize, dict(counted), budget=self.budget)
 
     def workers(self) -> tuple[Any, ...]:
         return *(shard.tasks for shard in self.everyone()), self.closers

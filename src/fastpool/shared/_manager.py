@@ -16,6 +16,7 @@ from ..pool._creation import Attempt, Creator
 from ..pool._ended_waits import end_waits
 from ..pool._listeners import notify_in_worker
 from ..pool._manager import Manager
+from ._budget import SharedShare
 from ._lease_tracking import SharedLeaseTracking
 from ._maintenance import SharedMaintenance
 from ._options import bounds, matches
@@ -108,6 +109,7 @@ class SharedManager(Manager):
     """See the module."""
 
     options: SharedOptions
+    share_kind = SharedShare
     creator: SharedCreator
     tracking: SharedLeaseTracking
 
@@ -363,16 +365,22 @@ class SharedManager(Manager):
         values = {"least": least, "maxsize": most or 0}
         self.lock.run(self.core.resize, self, values, most or INF)
         scheduler.call_soon(self.creator.refill)
+        self.drain_surplus(most)
+        return least, most
+
+    def drain_surplus(self, most: int | None) -> None:
+        """Drain what is in service beyond so many; None: any number may be."""
         slots = [s for s in self.core.slots() if s[1] != "closing" and not s[6]]
         made = sum(slot[1] == "creating" for slot in slots)
-        surplus = len(slots) - min(made, len(self.renewing)) - (most or len(slots))
+        surplus = (
+            len(slots) - min(made, len(self.renewing)) - (len(slots) if most is None else most)
+        )
         # what is being made goes first, then the least loaded
         slots.sort(key=lambda s: (s[1] != "creating", self.core.load(s[0]), -s[0]))
         self.drain_all(slots[: max(0, surplus)], "surplus")
-        return least, most
 
     def stats(self) -> PoolStats:
         from ..stats import SharedStats, snapshot, tally
 
         counted = tally(self) | {"slots": self.slots}
-        return snapshot(self.name, self.maxsize, counted, SharedStats)
+        return snapshot(self.name, self.maxsize, counted, SharedStats, self.budget)

@@ -185,7 +185,8 @@ static size_t fp_capacity_pending(fp_core *c) {
 
 /* The first half of a wait, for threads and tasks: an idle slot, or a position in the queue for `w`
  * (NULL: only try).  `asked`: the manager was asked for one more, and the caller is one of `arriving`.
- * `in_front`: a waiter whose grant was no good.  FP_MAY_OPEN: ask the manager, one more may be opened;
+ * `in_front`: a waiter whose grant was no good.  FP_MAY_OPEN: ask the manager, one more may be opened,
+ * or a permit for it is to be asked for;
  * FP_WAITING: `w` has joined.  *spare: a failure nobody is to see any more, for fp_drop_failure. */
 static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int in_front,
                         fp_slot **slot, void **error, fp_waiter **spare) {
@@ -207,7 +208,7 @@ static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int i
         state = FP_FAILED;
         *error = failure->grant;
         failure->grant = NULL;
-    } else if (!asked && fp_has_capacity(c))
+    } else if (!asked && (fp_has_capacity(c) || fp_asks_for_permit(c)))
         state = FP_MAY_OPEN;
     else if (w != NULL && !in_front && c->max_waiting != SIZE_MAX && c->limit != SIZE_MAX &&
              c->getters.count >= c->max_waiting + fp_capacity_pending(c))
