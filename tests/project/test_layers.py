@@ -49,7 +49,7 @@ ROWS: dict[str, set[str]] = {
     },
     "cache": {"_core", "_runtime", "pool"},
     # Pools are handed in as shares, and budgets to pools as options: neither imports the other.
-    "fleet": {"stats"},
+    "fleet": {"stats", "_reports", "_runtime"},
     "debug": {"stats", "_runtime"},  # pools are known to it by what they say of themselves
     "fastpool": {
         "errors",
@@ -91,7 +91,7 @@ ORDER: dict[str, str] = {
         _configuration _ended_waits _idle_checks _health_checks _creation _creation_in_caller
         _opening _maintenance _manager _loop_pool _per_loop __init__
     """,
-    "fleet": "_member __init__",
+    "fleet": "_member _fairness _permit_file _thread _local __init__",
     "shared": "_options _budget _lease_tracking _maintenance _manager __init__",
     "keyed": "_options _budget _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
     "testing": "script factory clock _leaks fixtures __init__",

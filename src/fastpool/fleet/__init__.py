@@ -1,5 +1,10 @@
-"""Permits that pools share: ``FastPool(..., budget=budget)``; what a budget is to a pool."""
+"""Permits that pools share, in one process or in many: ``FastPool(..., budget=budget)``.
 
+``LocalBudget(path, limit)``: for the processes of one machine, through a file, without a server.
+``Budget``: what a budget is to a pool, for those who write one.
+"""
+
+from ._local import LocalBudget
 from ._member import Budget, Membership, Share
 
-__all__ = ["Budget", "Membership", "Share"]
+__all__ = ["Budget", "LocalBudget", "Membership", "Share"]

@@ -1,0 +1,272 @@
+"""LocalBudget: permits that the processes of one machine share through a file, without a server.
+
+How permits move, with the file of ``_permit_file.py`` and the shares of ``_fairness.py``:
+
+- A pool that wants more takes what is free, at once.  If nothing is, it says so in its row and
+  wakes the others by a datagram; so does whoever gives something up.
+- Who is woken looks at its pools and gives up what ``recalls`` says: idle resources are closed
+  first, lent ones when they come back.  Permits that it has no resource for go at once, or after
+  ``LINGER`` where nobody is short.
+- While anybody is short, everybody looks each ``WHILE_SHORT`` seconds.  So nobody has to be told
+  that a resource came back, that a process died (the kernel frees its locks) or that a datagram was
+  lost; and what a member that is stopped would have wanted is not kept for it (``STALE``).
+
+A datagram goes to a name in the abstract namespace, which is that of the network namespace: between
+containers that share the file and not the network none arrives, and the look each ``AT_REST``
+seconds takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+
+from ..stats import BudgetStats
+from ._fairness import allowed, level, recalls
+from ._permit_file import MOST_PERMITS, PermitFile, Row
+from ._thread import ThreadedBudget
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._member import Member
+
+__all__ = ["LocalBudget"]
+
+WHILE_SHORT = 0.05  # seconds between looks while anybody wants more than there is
+AT_REST = 1.0  # and while nobody does
+LINGER = 1.0  # seconds for which permits without a resource are kept, if nobody is short
+STALE = 2.0  # seconds since a row was written: its member is stopped, or its process at rest
+
+
+class LocalBudget(ThreadedBudget):
+    """Permits that all processes of this machine share which use the same file:
+    ``LocalBudget("/run/app/orders.budget", limit=60)``, given to pools as ``budget=``.
+
+    ``path``: absolute; the file is made if there is none (mode 0600; make it yourself where several
+    users are to share it).  ``limit``: permits in all, a resource each; what the file says counts
+    if it says something, and a warning tells of a difference; None: as the file says.
+
+    Linux alone: NotImplementedError elsewhere.  Thread-safe; one object serves any number of pools.
+    A forked child has none of the permits of its parent.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], limit: int | None = None) -> None:
+        where = os.fspath(path)
+        if not isinstance(where, str) or not os.path.isabs(where):
+            raise ValueError(
+                f"LocalBudget: the path must be absolute, or processes that were started elsewhere "
+                f"would have another budget, not {path!r}"
+            )
+        if limit is not None:
+            check_limit(limit)
+        self.path = where
+        self._file: PermitFile | None = PermitFile(where, limit)
+        self._socket: socket.socket | None = None
+        super().__init__(os.path.basename(where).removesuffix(".budget"))
+
+    def __repr__(self) -> str:
+        return f"LocalBudget({self.path!r})"
+
+    @property
+    def limit(self) -> int:
+        """Permits in all, at this moment; assignable, for all processes."""
+        file = PermitFile(self.path, None, create=False)
+        try:
+            return file.limit
+        finally:
+            file.close()
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        check_limit(limit)
+        file = PermitFile(self.path, None, create=False)
+        try:
+            file.set_limit(limit)
+        finally:
+            file.close()
+        self.ask()
+
+    # ---- the engine ------------------------------------------------------------------------------
+
+    def bind_to_process(self) -> None:
+        super().bind_to_process()
+        self._row_of: dict[Member, int] = {}
+        self._told: dict[Member, int] = {}  # what the row said that was wanted
+        self._seen: tuple[int, list[Row]] = (0, [])
+        self._look_for_locks_at = 0.0
+
+    def open_engine(self) -> Any:
+        if self._file is None:
+            self._file = PermitFile(self.path, None)
+        if self._socket is None:
+            status = os.fstat(self._file.fd)
+            self._prefix = f"\0fastpool-budget-{status.st_dev}-{status.st_ino}-"
+            own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            own.setblocking(False)
+            row = self._file.add_row()  # of this process: its number is its address
+            own.bind(f"{self._prefix}{row}")
+            self._file.write_row(row, "", 0, 0, 0)
+            self._socket, self._own_row = own, row
+        return self._socket
+
+    def drop_engine(self) -> None:
+        file, self._file = self._file, None
+        own, self._socket = self._socket, None
+        if file is not None:
+            file.close()
+        if own is not None:
+            own.close()
+
+    def step(self) -> float:
+        """See ``ThreadedBudget.step``."""
+        file = self._file
+        assert file is not None
+        now, limit = time.monotonic(), file.limit
+        members = self._look(file)
+        table = {row.number: row for row in file.table()}
+        standing = self._standing(table)
+        for member, number in self._row_of.items():  # of ours we know more than the table
+            standing[number] = (member.held, member.wanted)
+        gave = self._recall(file, limit, standing, now)
+        self._take(file, limit, standing, now)
+        if any(permit >= limit for permit in file.permits):
+            self._move_down(file, limit)
+        rung = gave > 0
+        for member in members:
+            number = self._row_of[member]
+            wanted = member.wanted
+            file.write_row(number, member.share.name, member.held, wanted, member.in_use)
+            standing[number] = (member.held, wanted)
+            short = member.held < wanted
+            rung = rung or (short and wanted > self._told.get(member, 0))
+            self._told[member] = wanted if short else 0
+        if rung:
+            self._wake_others(table)
+        self._seen = limit, file.table()
+        in_force = sum(have for have, _ in standing.values())
+        if in_force > limit or any(have < want for have, want in standing.values()):
+            return WHILE_SHORT
+        return AT_REST
+
+    def _look(self, file: PermitFile) -> list[Member]:
+        """Look at our pools; those that are there."""
+        there = []
+        for member in list(self.members):
+            if member.look():
+                there.append(member)
+                if member not in self._row_of:
+                    self._row_of[member] = file.add_row()
+                    self._own(member, file)
+            else:
+                self._leave(file, member)
+        return there
+
+    def _own(self, member: Member, file: PermitFile) -> None:
+        file.write_row(self._row_of[member], member.share.name, 0, member.wanted, 0)
+
+    def _leave(self, file: PermitFile, member: Member) -> None:
+        file.give(member.held)
+        member.held = 0
+        number = self._row_of.pop(member, None)
+        if number is not None:
+            file.remove_row(number)
+        self._told.pop(member, None)
+        self.members.remove(member)
+
+    def _standing(self, table: dict[int, Row]) -> dict[int, tuple[int, int]]:
+        """What each member has and wants.  Who has said nothing for long wants no more than it has:
+        it is at rest, or it is stopped, and nothing is kept free for it."""
+        return {
+            number: (row.have, row.want if row.age < STALE else min(row.want, row.have))
+            for number, row in table.items()
+            if row.name or row.have
+        }
+
+    def _recall(
+        self, file: PermitFile, limit: int, standing: dict[int, tuple[int, int]], now: float
+    ) -> int:
+        """Lower the allowance of our pools by what others lack; give up what is spare."""
+        given = 0
+        due = recalls(limit, standing)
+        for member, number in self._row_of.items():
+            keep = member.held - due.get(number, 0)
+            useful = max(member.in_use, min(member.wanted, member.held))
+            if keep >= useful and member.held > useful:
+                keep = self._linger(member, useful, keep, now)
+            else:
+                member.unused_since = 0.0
+            member.allow(keep)
+            if member.spare > 0:
+                given += member.spare
+                spare = member.spare
+                file.give(spare)
+                member.held -= spare
+                standing[number] = (member.held, member.wanted)
+        return given
+
+    def _linger(self, member: Member, useful: int, keep: int, now: float) -> int:
+        """Permits for which there is no resource and no use: kept for a while, so that one
+        resource that is closed and another that is opened cost nothing."""
+        if not member.unused_since:
+            member.unused_since = now
+        elif now - member.unused_since >= LINGER:
+            member.unused_since = 0.0
+            return useful
+        return keep
+
+    def _take(
+        self, file: PermitFile, limit: int, standing: dict[int, tuple[int, int]], now: float
+    ) -> None:
+        """Take permits for our pools, the poorest first."""
+        for member, number in sorted(self._row_of.items(), key=lambda entry: entry[0].held):
+            lacking = allowed(limit, standing, number) - member.held
+            free = limit - sum(have for have, _ in standing.values())
+            if free <= 0 and lacking > 0 and now >= self._look_for_locks_at:
+                free, self._look_for_locks_at = lacking, now + AT_REST  # the table may be wrong
+            n = min(lacking, free, limit)
+            if n > 0:
+                found = file.take(n, limit, random.randrange(limit))
+                member.grant(len(found))
+                standing[number] = (member.held, member.wanted)
+            elif member.allowance < member.held and not recalls(limit, standing).get(number):
+                member.allow(member.held)  # what was to be recalled is wanted no more
+
+    def _move_down(self, file: PermitFile, limit: int) -> None:
+        """After the limit was lowered: our permits with numbers beyond it for others below."""
+        beyond = sum(permit >= limit for permit in file.permits)
+        file.give(len(file.take(beyond, limit, 0)))
+
+    def _wake_others(self, table: dict[int, Row]) -> None:
+        assert self._socket is not None
+        for number, row in table.items():
+            if not row.name and not row.have and number != self._own_row:
+                try:
+                    self._socket.sendto(b"!", f"{self._prefix}{number}")
+                except OSError:  # gone, in another namespace, or woken already
+                    continue
+
+    def stats_of(self, member: Member) -> BudgetStats:
+        limit, table = self._seen
+        members = [row for row in table if row.name or row.have]
+        wants = [row.want for row in members]
+        return BudgetStats(
+            name=self.name,
+            limit=limit,
+            in_force=sum(row.have for row in members),
+            members=len(members),
+            allowance=member.allowance,
+            wanted=member.wanted,
+            share=min(member.wanted, level(limit, wants)) if wants else 0,
+        )
+
+
+def check_limit(limit: object) -> None:
+    """TypeError or ValueError unless it is a number of permits."""
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"LocalBudget: limit must be an int or None, not {limit!r}")
+    if not 1 <= limit <= MOST_PERMITS:
+        raise ValueError(f"LocalBudget: limit must be 1 to {MOST_PERMITS}, not {limit!r}")

@@ -1,0 +1,212 @@
+"""The thread of a budget: looks at its pools when one of them asks, and from time to time.
+
+It starts with the first call of ``ask`` and ends when no pool is left.  ``ask`` sets a flag and
+writes a byte to a socket that is never waited for, so any thread may call it anywhere.  In a forked
+child nothing of it is left, and the pools there join anew.
+
+A budget that nobody refers to has no pool with anything open.  It is collected, maybe together with
+pools whose finalisers ask it once more: so its thread, if there is one then, closes what it uses.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+import weakref
+
+from .. import _reports
+from .._runtime.launch import launch
+from ._member import Member
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..stats import BudgetStats
+    from ._member import Share
+
+__all__ = ["ThreadedBudget"]
+
+LOOKS_APART = 0.01  # seconds between looks at least: many ask, one look serves them all
+AFTER_FAILURE = 0.5  # seconds until an engine that has failed is tried again
+
+_budgets: weakref.WeakSet[ThreadedBudget] = weakref.WeakSet()
+
+
+class _Membership:
+    """A pool's handle: the account, and whom to ask."""
+
+    __slots__ = ("budget", "member")
+
+    def __init__(self, budget: ThreadedBudget, member: Member) -> None:
+        self.budget, self.member = budget, member
+
+    def ask(self) -> None:
+        self.budget.ask()
+
+    def stats(self) -> BudgetStats:
+        return self.budget.stats_of(self.member)
+
+
+class ThreadedBudget:
+    """A budget whose engine is reached from one thread.  Subclasses give ``step`` and, for what is
+    bound to a process, ``open_engine`` and ``drop_engine``."""
+
+    name: str
+    gone = False  # it was collected
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bind_to_process()
+        _budgets.add(self)
+
+    def bind_to_process(self) -> None:
+        """Everything that is bound to this process; in a forked child no pool has joined yet."""
+        self.pid = os.getpid()
+        self.members: list[Member] = []
+        self.stopped = [True]  # taken out by whoever starts the thread
+        self._asked = False
+        self.woken, self._waker = socket.socketpair()
+        for end in (self.woken, self._waker):
+            end.setblocking(False)
+
+    def join(self, share: Share) -> _Membership:
+        """Enter a pool; see ``Budget.join``."""
+        if self.pid != os.getpid():
+            self.forked()
+        member = Member(share)
+        self.members.append(member)
+        return _Membership(self, member)
+
+    def __del__(self) -> None:
+        self.gone = True
+        try:
+            self.stopped.pop()  # no thread is running, and none will be started
+        except IndexError:
+            self.wake()
+        except AttributeError:  # the constructor has raised
+            return
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close everything.  What is open of the engine is given up with it."""
+        self.woken.close()
+        self._waker.close()
+        self.drop_engine()
+
+    def forked(self) -> None:
+        """In a forked child: what is the parent's is left alone, and nothing of it kept open."""
+        self._let_go()
+        self.bind_to_process()
+
+    def ask(self) -> None:
+        """Have the thread look; see ``Membership.ask``."""
+        if not self._asked:
+            self._asked = True
+            self.wake()
+        if self.stopped:
+            try:
+                self.stopped.pop()
+            except IndexError:  # another thread was faster
+                return
+            self.start_thread()
+
+    def wake(self) -> None:
+        try:
+            self._waker.send(b"!")
+        except OSError:  # full of such bytes, or closed
+            pass
+
+    def start_thread(self) -> None:
+        try:
+            launch(f"fastpool-budget-{self.name}", self._run)
+        except RuntimeError:  # the interpreter ends
+            return
+
+    def _run(self) -> None:
+        if not self.gone:
+            self._look_on()
+        if self.gone:
+            self._let_go()
+
+    def _look_on(self) -> None:
+        waits = selectors.DefaultSelector()
+        try:
+            waits.register(self.woken, selectors.EVENT_READ)
+            engine: Any = None
+            while not self.gone:
+                if engine is None:
+                    engine = self._try(self.open_engine, None)
+                    if engine is not None:
+                        waits.register(engine, selectors.EVENT_READ)
+                pause = AFTER_FAILURE
+                if engine is not None:
+                    began = time.monotonic()
+                    self._asked = False  # first: what comes from here on is looked at once more
+                    pause = self._try(self.step, AFTER_FAILURE)
+                    if not self.members and self._ends():
+                        return
+                    # whoever asks meanwhile is served by the next look
+                    time.sleep(max(0.0, LOOKS_APART - (time.monotonic() - began)))
+                for key, _ in waits.select(pause):
+                    _drain(key.fileobj)
+        finally:
+            waits.close()
+
+    def _ends(self) -> bool:
+        """No pool is left: whether the thread may end.  A pool that joins meanwhile starts it
+        anew, or has this one go on."""
+        self.stopped.append(True)
+        if not self.members and not self._asked:
+            return True
+        try:
+            self.stopped.pop()
+        except IndexError:  # another thread was started
+            return True
+        return False
+
+    def _try(self, call: Any, otherwise: Any) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            _reports.warn_and_go_on("budget %r: it is tried again", self.name, error=error)
+            return otherwise
+
+    # ---- for subclasses --------------------------------------------------------------------------
+
+    def open_engine(self) -> Any:
+        """In the thread: reach the engine; a socket that is readable when the thread is wanted."""
+        raise NotImplementedError
+
+    def drop_engine(self) -> None:
+        """Close what is open of the engine; in a forked child that gives nothing up."""
+        raise NotImplementedError
+
+    def step(self) -> float:
+        """In the thread: look at all pools, take and give up permits; seconds until the next."""
+        raise NotImplementedError
+
+    def stats_of(self, member: Member) -> BudgetStats:
+        """What was seen last."""
+        raise NotImplementedError
+
+
+def _drain(end: Any) -> None:
+    try:
+        while end.recv(4096):
+            pass
+    except OSError:  # BlockingIOError: it is empty
+        pass
+
+
+def _after_fork_in_child() -> None:
+    for budget in list(_budgets):
+        if budget.pid != os.getpid():
+            budget.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
