@@ -68,7 +68,7 @@ ROWS: dict[str, set[str]] = {
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
     "rpc": {"errors", "stats", "calls", "fastpool"},
     "contrib": {"errors", "stats", "queue", "debug", "fastpool"},
-    "cli": {"errors", "stats", "queue", "debug", "fastpool", "grpc", "rpc"},
+    "cli": {"errors", "stats", "queue", "fleet", "debug", "fastpool", "grpc", "rpc"},
     "__main__": {"cli"},
 }
 
@@ -91,7 +91,7 @@ ORDER: dict[str, str] = {
         _configuration _ended_waits _idle_checks _health_checks _creation _creation_in_caller
         _opening _maintenance _manager _loop_pool _per_loop __init__
     """,
-    "fleet": "_member _fairness _permit_file _thread _local __init__",
+    "fleet": "_member _report _fairness _permit_file _thread _local __init__",
     "shared": "_options _budget _lease_tracking _maintenance _manager __init__",
     "keyed": "_options _budget _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
     "testing": "script factory clock _leaks fixtures __init__",
@@ -128,7 +128,7 @@ ORDER: dict[str, str] = {
         django.mysql django.mysql._pools django.mysql.base
     """,
     "cli": """
-        tables machine bench.competitors bench.timing bench.plot bench
+        budget tables machine bench.competitors bench.timing bench.plot bench
         demo.server_process demo.servers demo.accounting demo.load demo.clients demo.comparison
         demo.verdicts demo.outage demo.burst demo
         top.figures top.rates top.watch top.attach top.targets top.plain top.live_pool top.live

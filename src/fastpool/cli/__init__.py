@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.set_defaults(run=_bench, interrupted="interrupted")
     _add_top(commands)
+    _add_budget(commands)
     return parser
 
 
@@ -129,6 +130,49 @@ def _help(options: argparse.Namespace) -> int:
     """Without a command: what there is."""
     options.show()
     return 0
+
+
+def _add_budget(commands: Any) -> None:
+    budget = commands.add_parser(
+        "budget",
+        help="permits that processes share: who has what, and a new limit",
+        description="Shows, or changes, what the processes of this machine share by"
+        " fastpool.fleet.LocalBudget(PATH).",
+    )
+    acts = budget.add_subparsers(required=True, metavar="ACT")
+    for act, text in (
+        ("show", "who has how many permits, and wants how many"),
+        ("set", "change the limit, for all processes, within a second"),
+        ("watch", "the same as show, again and again"),
+    ):
+        parser = acts.add_parser(act, help=text, description=text)
+        parser.add_argument("path", metavar="PATH", help="the file of the budget")
+        if act == "set":
+            parser.add_argument("limit", metavar="LIMIT", type=_number(int, 1, 2**24))
+        if act == "watch":
+            parser.add_argument(
+                "--interval",
+                type=_number(float, 0.1, 3600),
+                default=1.0,
+                metavar="SECONDS",
+                help="between two looks (default: 1)",
+            )
+        parser.set_defaults(run=_budget, interrupted="", act=act)
+
+
+def _budget(options: argparse.Namespace) -> int:
+    from . import budget
+
+    path = os.path.abspath(options.path)
+    try:
+        if options.act == "set":
+            return budget.set_limit(path, options.limit)
+        if options.act == "watch":
+            return budget.watch(path, options.interval)
+        return budget.show(path)
+    except budget.BudgetFailed as error:
+        print(f"fastpool budget: {error}", file=sys.stderr)
+        return 1
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -186,12 +186,24 @@ def _timeouts(pool: Any, stats: PoolStats) -> Iterator[tuple[str, float]]:
     yield "", stats.timeouts
 
 
+def _allowance(pool: Any, stats: PoolStats) -> Iterator[tuple[str, float]]:
+    if stats.budget is not None:
+        yield "", stats.budget.allowance
+
+
+def _permits_wanted(pool: Any, stats: PoolStats) -> Iterator[tuple[str, float]]:
+    if stats.budget is not None:
+        yield "", stats.budget.wanted
+
+
 GAUGES: tuple[tuple[str, str, str, Observe], ...] = (
     ("count", "{connection}", "Open resources, by state.", _count),
     ("max", "{connection}", "Most resources open at once.", _most),
     ("idle.max", "{connection}", "Most resources kept idle.", _most_idle),
     ("idle.min", "{connection}", "Fewest resources kept idle.", _least_idle),
     ("pending_requests", "{request}", "Callers who wait.", _pending),
+    ("budget.allowance", "{permit}", "Permits of its budget that a pool has.", _allowance),
+    ("budget.wanted", "{permit}", "Permits that a pool has a use for.", _permits_wanted),
 )
 
 

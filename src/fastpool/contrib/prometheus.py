@@ -46,6 +46,14 @@ COUNTERS = {
     "created": "Resources created.",
     "create_failures": "Calls of the factory that raised.",
 }
+OF_POOL = {
+    "allowance": "Permits of its budget that a pool has.",
+    "wanted": "Permits of its budget that a pool has a use for.",
+}
+PERMITS = OF_POOL | {
+    "limit": "Permits of the budget in all.",
+    "in_force": "Permits of the budget that its members have.",
+}
 #: Of the pools' own bounds, powers of two in microseconds, those from 0.1 ms to 17 s.
 POWERS = (7, 9, 11, 13, 15, 17, 19, 20, 22, 24)
 BOUNDS = [str(2.0**power * 1e-6) for power in POWERS]
@@ -62,6 +70,7 @@ class Sums:
     most: float = 0
     waiting: int = 0
     overdue: int = 0
+    permits: dict[str, int] = field(default_factory=dict)
     counters: list[int] = field(default_factory=lambda: [0] * len(COUNTERS))
     closed: dict[str, int] = field(default_factory=dict)
     times: dict[str, list[float]] = field(default_factory=dict)  # buckets, then the sum
@@ -71,6 +80,10 @@ class Sums:
         self.most += stats.maxsize or float("inf")
         self.waiting += stats.waiting
         self.overdue += stats.overdue
+        if stats.budget is not None:
+            for name in PERMITS:
+                n = getattr(stats.budget, name)
+                self.permits[name] = n + (self.permits.get(name, 0) if name in OF_POOL else 0)
         self.counters = _added(self.counters, [getattr(stats, name) for name in COUNTERS])
         for why, n in stats.closed.items():
             self.closed[why] = self.closed.get(why, 0) + n
@@ -168,6 +181,12 @@ class Collector(BaseCollector):
             for family, n in zip(counters, sums.counters, strict=True):
                 family.add_metric((pool,), n)
         yield from (sizes, most, waiting, overdue, closed, *counters)
+        for permits, text in PERMITS.items():
+            gauge = GaugeMetricFamily(f"{name}_budget_{permits}", text, labels=("pool",))
+            for pool, sums in pools.items():
+                if sums.permits:
+                    gauge.add_metric((pool,), sums.permits[permits])
+            yield gauge
         for time, (_, text) in TIMES.items():
             histogram = HistogramMetricFamily(f"{name}_{time}_seconds", text, labels=("pool",))
             for pool, sums in pools.items():

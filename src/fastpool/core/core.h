@@ -94,7 +94,6 @@ typedef struct fp_core {
     fp_loads loads;      /* sharing */
     fp_weights weights;  /* weighted */
     size_t limit;        /* queue: items at most; pool: open resources at most; SIZE_MAX: no cap */
-    size_t allowance;    /* pool: permits of its budget, a second cap; SIZE_MAX: no budget; lock */
     FP_SHARED(int64_t) timeout_ns; /* ns a call waits at most unless it says otherwise */
     void *manager;       /* pool use: who is asked for everything that is not a hit */
     fp_slot *last;       /* GIL builds: the slot lent last, a guess for the next return */
@@ -111,6 +110,7 @@ typedef struct fp_core {
     size_t arriving;     /* callers who have asked for a creation and are about to join the queue */
     size_t unfinished;   /* queue: items put and not yet task_done() */
     size_t max_waiting;  /* SIZE_MAX: no limit */
+    size_t allowance;    /* pool: permits of its budget, a second cap; SIZE_MAX: no budget */
     uint64_t tickets;
     uint64_t retired_uses; /* uses of resources that are gone */
     uint64_t closed_for[16]; /* resources closed, by the number of the reason */

@@ -6,5 +6,6 @@
 
 from ._local import LocalBudget
 from ._member import Budget, Membership, Share
+from ._report import BudgetReport, MemberReport
 
-__all__ = ["Budget", "LocalBudget", "Membership", "Share"]
+__all__ = ["Budget", "BudgetReport", "LocalBudget", "MemberReport", "Membership", "Share"]

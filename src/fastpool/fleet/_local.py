@@ -26,6 +26,7 @@ import time
 from ..stats import BudgetStats
 from ._fairness import allowed, level, recalls
 from ._permit_file import MOST_PERMITS, PermitFile, Row
+from ._report import BudgetReport, MemberReport
 from ._thread import ThreadedBudget
 
 TYPE_CHECKING = False
@@ -66,7 +67,7 @@ class LocalBudget(ThreadedBudget):
         self.path = where
         self._file: PermitFile | None = PermitFile(where, limit)
         self._socket: socket.socket | None = None
-        super().__init__(os.path.basename(where).removesuffix(".budget"))
+        super().__init__(name_of(where))
 
     def __repr__(self) -> str:
         return f"LocalBudget({self.path!r})"
@@ -90,12 +91,28 @@ class LocalBudget(ThreadedBudget):
             file.close()
         self.ask()
 
+    @classmethod
+    def report(cls, path: str | os.PathLike[str]) -> BudgetReport:
+        """Who has what at this moment, of the budget in this file, from outside: no permit is
+        taken.  FileNotFoundError: there is none; ValueError: it is something else."""
+        where = os.fspath(path)
+        file = PermitFile(where, None, create=False)
+        try:
+            rows = [row for row in file.table() if row.name or row.have]
+            members = tuple(
+                MemberReport(row.name, row.pid, row.have, row.want, row.in_use, row.age)
+                for row in rows
+            )
+            return BudgetReport(name_of(where), file.limit, sum(r.have for r in rows), members)
+        finally:
+            file.close()
+
     # ---- the engine ------------------------------------------------------------------------------
 
     def bind_to_process(self) -> None:
         super().bind_to_process()
         self._row_of: dict[Member, int] = {}
-        self._told: dict[Member, int] = {}  # what the row said that was wanted
+        self._reported: dict[Member, int] = {}  # what the row said that was wanted
         self._seen: tuple[int, list[Row]] = (0, [])
         self._look_for_locks_at = 0.0
 
@@ -142,8 +159,8 @@ class LocalBudget(ThreadedBudget):
             file.write_row(number, member.share.name, member.held, wanted, member.in_use)
             standing[number] = (member.held, wanted)
             short = member.held < wanted
-            rung = rung or (short and wanted > self._told.get(member, 0))
-            self._told[member] = wanted if short else 0
+            rung = rung or (short and wanted > self._reported.get(member, 0))
+            self._reported[member] = wanted if short else 0
         if rung:
             self._wake_others(table)
         self._seen = limit, file.table()
@@ -174,7 +191,7 @@ class LocalBudget(ThreadedBudget):
         number = self._row_of.pop(member, None)
         if number is not None:
             file.remove_row(number)
-        self._told.pop(member, None)
+        self._reported.pop(member, None)
         self.members.remove(member)
 
     def _standing(self, table: dict[int, Row]) -> dict[int, tuple[int, int]]:
@@ -262,6 +279,11 @@ class LocalBudget(ThreadedBudget):
             wanted=member.wanted,
             share=min(member.wanted, level(limit, wants)) if wants else 0,
         )
+
+
+def name_of(path: str) -> str:
+    """What a budget is called, by its file."""
+    return os.path.basename(path).removesuffix(".budget")
 
 
 def check_limit(limit: object) -> None:

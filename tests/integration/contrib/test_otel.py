@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool, WeightedSemaphore
 from fastpool.contrib import otel
+from support.budgets import ScriptedBudget
 from support.helpers import ThreadRunner, eventually
 
 PREFIX = "db.client.connection"
@@ -70,6 +71,13 @@ def test_names_and_units_are_those_of_the_conventions(sdk: Sdk) -> None:
         f"{PREFIX}.create_time": "s",
         f"{PREFIX}.wait_time": "s",
     }
+
+
+def test_permits_of_a_budget_are_there(sdk: Sdk) -> None:
+    with FastPool(9, factory=object, name="db", budget=ScriptedBudget()) as pool:
+        otel.instrument(sdk.provider, pools=lambda: [pool])
+        assert sdk.values("budget.allowance") == {("db",): 0}
+        assert sdk.values("budget.wanted") == {("db",): 7}
 
 
 def test_sizes_are_those_of_the_moment(sdk: Sdk, runner: ThreadRunner) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool, WeightedSemaphore
 from fastpool.contrib.prometheus import Collector
+from support.budgets import ScriptedBudget
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -47,6 +48,20 @@ def scrape(registry: CollectorRegistry) -> Iterator[Any]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+def test_permits_of_a_budget_are_there(registry: CollectorRegistry, scrape: Any) -> None:
+    """Those of the pools of one name are added up; of a pool without a budget there are none."""
+    budget = ScriptedBudget()
+    pools = [FastPool(9, factory=object, name="db", budget=budget) for _ in range(2)]
+    Collector(registry, pools=lambda: [*pools, FastPool(1, factory=object, name="other")])
+    for member in budget.joined:
+        member.allow(3)
+    found = scrape()
+    assert found["fastpool_budget_allowance", "db"] == 6
+    assert found["fastpool_budget_wanted", "db"] == 14
+    assert found["fastpool_budget_limit", "db"] == found["fastpool_budget_in_force", "db"] == 60
+    assert ("fastpool_budget_allowance", "other") not in found
 
 
 def test_what_a_pool_counts_is_there(registry: CollectorRegistry, scrape: Any) -> None:

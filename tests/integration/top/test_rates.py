@@ -11,6 +11,7 @@ from fastpool.cli.top import plain
 from fastpool.cli.top.figures import clean, decimal, shorten, span, sparkline, tail, whole
 from fastpool.cli.top.rates import Row, row_of
 from fastpool.cli.top.watch import WINDOW, Watch
+from support.budgets import ScriptedBudget
 from support.helpers import ThreadRunner
 
 
@@ -108,6 +109,15 @@ def test_another_pool_at_the_same_address_begins_anew() -> None:
     pool = {"kind": "FastPool", "name": "p", "id": 1, "numbers": numbers}
     assert row_of(pool, numbers | {"created": 9}, 1.0).creates_per_s is None
     assert row_of(pool, numbers | {"created": 5}, 1.0).creates_per_s == 2.0
+
+
+def test_a_budget_has_a_line_below_the_table(watch: Watch) -> None:
+    pool = FastPool(9, factory=object, name="orders", budget=ScriptedBudget())
+    seen = row(watch, "orders")
+    assert seen.budget is not None and seen.budget["allowance"] == 0
+    line = "orders: 0 of 60 permits of budget by hand (60 in force, 9 members), wants 7"
+    assert line in plain.table(watch.look())
+    pool.close()
 
 
 def test_what_a_kind_has_not_is_none(watch: Watch, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
 from .figures import decimal, span, sparkline, whole
-from .plain import used_of, waits
+from .plain import budget, used_of, waits
 from .rates import Row
 from .watch import Detail, View
 
@@ -113,7 +113,8 @@ def about(row: Row, detail: Detail | None) -> str:
     counted = [
         f"{counters[name]} {name.replace('_', ' ')}" for name in COUNTERS if counters.get(name)
     ]
-    return "   ".join(parts) + ("\n" + "   ".join(counted) if counted else "")
+    lines = ["   ".join(parts), "   ".join(counted), budget(row) if row.budget else ""]
+    return "\n".join(line for line in lines if line)
 
 
 def places(detail: Detail | None) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from .figures import decimal, shorten, span, tail, whole
+from .figures import clean, decimal, shorten, span, tail, whole
 from .rates import Oldest, Row
 from .watch import View
 
-__all__ = ["SHORT", "holder", "lines", "table", "used_of", "waits"]
+__all__ = ["SHORT", "budget", "holder", "lines", "table", "used_of", "waits"]
 
 WIDTH = 80
 COLUMNS = (  # heading, width, whether it is a number
@@ -35,6 +35,8 @@ def table(view: View) -> str:
     text += [_line(_cells(row)) for row in view.rows]
     if oldest := [held for row in view.rows if row.oldest for held in _held(row, row.oldest)]:
         text += ["", *oldest]
+    if budgets := [budget(row) for row in view.rows if row.budget]:
+        text += ["", *budgets]
     seconds = max((row.seconds or 0 for row in view.rows), default=0)
     text += [
         "",
@@ -69,6 +71,17 @@ def holder(oldest: Oldest | None) -> str:
     if oldest is None:
         return "-"
     return f"{span(oldest.age)} {oldest.thread or '?'}"
+
+
+def budget(row: Row) -> str:
+    """Such as "orders: 7 of 60 permits of budget db (60 in force, 8 members), wants 20"."""
+    b = row.budget or {}
+    return shorten(
+        f"{row.name}: {b.get('allowance')} of {b.get('limit')} permits of budget "
+        f"{clean(str(b.get('name')))} ({b.get('in_force')} in force, {b.get('members')} members), "
+        f"wants {b.get('wanted')}",
+        WIDTH,
+    )
 
 
 def _cells(row: Row) -> list[str]:

@@ -32,7 +32,7 @@ class Row:
     is lent, of what there may be; ``max`` None: no limit.  ``wait_p50``, ``wait_p99``: upper bounds
     in seconds for those who came to the end of their wait within ``seconds`` before this moment;
     ``creates_per_s``: over these seconds, too.  ``timeouts``: so far; ``new_timeouts``: of these
-    seconds.
+    seconds.  ``budget``: what it has of one, by the names of BudgetStats.
     """
 
     key: str
@@ -50,6 +50,7 @@ class Row:
     timeouts: int | None
     new_timeouts: int | None
     oldest: Oldest | None
+    budget: dict[str, Any] | None
     error: str | None
 
     def as_json(self) -> dict[str, Any]:
@@ -89,6 +90,7 @@ def row_of(pool: dict[str, Any], before: dict[str, Any] | None = None, seconds: 
         if before is not None and "timeouts" in now
         else None,
         oldest=_oldest(pool.get("holders", [])),
+        budget=now.get("budget"),
         error=clean(pool["error"]) if "error" in pool else None,
     )
 
