@@ -1,4 +1,4 @@
-"""Max-min fairness: who may have how many permits, and who gives up how many for others.
+"""Max-min fairness: how many permits each member is to have, and who gives up how many for others.
 
 Pure functions of what members have and want.  Each member computes them for itself from the same
 table, and comes to the same result if it has not changed meanwhile; where it has, the next look
@@ -9,12 +9,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
-    from typing import TypeVar
+    from collections.abc import Mapping
 
-    K = TypeVar("K", bound=Hashable)
-
-__all__ = ["allowed", "level", "recalls"]
+__all__ = ["level", "recalls", "targets"]
 
 
 def level(limit: int, wants: list[int]) -> int:
@@ -30,32 +27,30 @@ def level(limit: int, wants: list[int]) -> int:
     return limit
 
 
-def allowed(limit: int, members: Mapping[K, tuple[int, int]], me: K) -> int:
-    """How many permits ``me`` should have at most.  ``members``: what each has, and what it wants.
+def targets(limit: int, members: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """How many permits each is to have.  ``members``: what each has, and what it wants.
 
-    Up to the level; one more of what is left over, if nobody is below the level that wants more.
+    Up to the level; of what is left over one more each, for those who have most already, so that
+    none has to move.  The sum is at most the limit, so nobody's target is at another's expense.
     """
-    have, want = members[me]
     most = level(limit, [want for _, want in members.values()])
-    if want <= most:
-        return want
-    others_lack = any(h < min(w, most) for k, (h, w) in members.items() if k != me)
-    in_force = sum(h for h, _ in members.values())
-    odd = have > most or (in_force < limit and have >= most)
-    return most + 1 if odd and not others_lack else most
+    found = {key: min(want, most) for key, (_, want) in members.items()}
+    over = limit - sum(found.values())
+    greedy = [key for key, (_, want) in members.items() if want > most]
+    for key in sorted(greedy, key=lambda key: (-members[key][0], key))[:over]:
+        found[key] += 1
+    return found
 
 
-def recalls(limit: int, members: Mapping[K, tuple[int, int]]) -> dict[K, int]:
-    """How many permits each should give up: as many as are lacking to those below the level, or are
-    in force beyond the limit, and no more; first from those who have most beyond what they are
-    entitled to."""
-    most = level(limit, [want for _, want in members.values()])
-    lacking = sum(max(0, min(want, most) - have) for have, want in members.values())
+def recalls(limit: int, members: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """How many permits each should give up: as many as others lack, or are in force beyond the
+    limit, and no more; first from those who have most beyond their target."""
+    due = targets(limit, members)
+    lacking = sum(max(0, due[key] - have) for key, (have, _) in members.items())
     lacking -= limit - sum(have for have, _ in members.values())
-    excess = [(have - min(want, most), key) for key, (have, want) in members.items()]
-    found: dict[K, int] = {}
-    for over, key in sorted(excess, key=lambda entry: (-entry[0], str(entry[1]))):
-        n = min(over, lacking)
+    found: dict[int, int] = {}
+    for key in sorted(members, key=lambda key: (due[key] - members[key][0], key)):
+        n = min(members[key][0] - due[key], lacking)
         if n > 0:
             found[key] = n
             lacking -= n

@@ -24,7 +24,7 @@ import socket
 import time
 
 from ..stats import BudgetStats
-from ._fairness import allowed, level, recalls
+from ._fairness import level, recalls, targets
 from ._permit_file import MOST_PERMITS, PermitFile, Row
 from ._report import BudgetReport, MemberReport
 from ._thread import ThreadedBudget
@@ -240,7 +240,7 @@ class LocalBudget(ThreadedBudget):
     ) -> None:
         """Take permits for our pools, the poorest first."""
         for member, number in sorted(self._row_of.items(), key=lambda entry: entry[0].held):
-            lacking = allowed(limit, standing, number) - member.held
+            lacking = targets(limit, standing)[number] - member.held
             free = limit - sum(have for have, _ in standing.values())
             if free <= 0 and lacking > 0 and now >= self._look_for_locks_at:
                 free, self._look_for_locks_at = lacking, now + AT_REST  # the table may be wrong

@@ -17,6 +17,7 @@ import time
 import weakref
 
 from .. import _reports
+from .._runtime import scheduler
 from .._runtime.launch import launch
 from ._member import Member
 
@@ -105,14 +106,11 @@ class ThreadedBudget:
     def ask(self) -> None:
         """Have the thread look; see ``Membership.ask``."""
         if not self._asked:
+            # a signal handler that raises before the next step leaves it to the next regular look
             self._asked = True
             self.wake()
         if self.stopped:
-            try:
-                self.stopped.pop()
-            except IndexError:  # another thread was faster
-                return
-            self.start_thread()
+            scheduler.call_soon(self.start_thread)
 
     def wake(self) -> None:
         try:
@@ -121,10 +119,15 @@ class ThreadedBudget:
             pass
 
     def start_thread(self) -> None:
+        """On the scheduler's thread, where no signal handler runs between the two steps."""
+        try:
+            self.stopped.pop()
+        except IndexError:  # another call was faster
+            return
         try:
             launch(f"fastpool-budget-{self.name}", self._run)
         except RuntimeError:  # the interpreter ends
-            return
+            self.stopped.append(True)
 
     def _run(self) -> None:
         if not self.gone:

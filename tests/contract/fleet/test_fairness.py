@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpool.fleet._fairness import allowed, level, recalls
+from fastpool.fleet._fairness import level, recalls, targets
 
 TABLES = st.dictionaries(
     st.integers(0, 20), st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=12
@@ -14,7 +14,7 @@ TABLES = st.dictionaries(
 
 def test_everybody_has_what_it_wants_while_there_is_enough() -> None:
     assert level(60, [10, 20, 30]) == 60
-    assert allowed(60, {1: (0, 10), 2: (0, 20)}, 2) == 20
+    assert targets(60, {1: (0, 10), 2: (0, 20)}) == {1: 10, 2: 20}
 
 
 def test_who_wants_little_gets_it_and_the_others_the_same_each() -> None:
@@ -22,12 +22,17 @@ def test_who_wants_little_gets_it_and_the_others_the_same_each() -> None:
     assert level(60, [20] * 8) == 7
 
 
-def test_what_is_left_over_goes_to_nobody_who_is_at_the_level_while_another_is_below() -> None:
-    """60 of eight members are 7 each and 4 odd ones."""
-    members = dict.fromkeys(range(7), (7, 20)) | {7: (4, 20)}
-    assert allowed(60, members, 0) == 7
-    members[7] = (7, 20)
-    assert allowed(60, members, 0) == 8
+def test_what_is_left_over_is_one_more_each() -> None:
+    """60 of eight members are 7 each and 4 odd ones, which stay where they are."""
+    members = dict.fromkeys(range(8), (7, 20))
+    assert sorted(targets(60, members).values()) == [7] * 4 + [8] * 4
+    members |= {6: (8, 20), 7: (8, 20)}
+    assert targets(60, members)[6] == targets(60, members)[7] == 8
+
+
+def test_more_than_one_odd_permit_is_recalled_for_others() -> None:
+    members = dict.fromkeys(range(6), (7, 20)) | {6: (9, 20), 7: (9, 20)}
+    assert recalls(60, members) == {6: 1, 7: 1}
 
 
 def test_odd_permit_is_recalled_for_one_below_the_level() -> None:
@@ -57,14 +62,24 @@ def test_level_is_max_min_fair(limit: int, wants: list[int]) -> None:
 
 
 @given(st.integers(1, 60), TABLES)
+def test_targets_fit_and_are_at_most_one_above_the_level(
+    limit: int, members: dict[int, tuple[int, int]]
+) -> None:
+    due = targets(limit, members)
+    most = level(limit, [want for _, want in members.values()])
+    assert sum(due.values()) <= limit
+    for key, (_, want) in members.items():
+        assert min(want, most) <= due[key] <= min(want, most + 1)
+
+
+@given(st.integers(1, 60), TABLES)
 def test_recalls_are_what_is_lacking_and_leave_everybody_its_due(
     limit: int, members: dict[int, tuple[int, int]]
 ) -> None:
-    most = level(limit, [want for _, want in members.values()])
-    due = recalls(limit, members)
-    lacking = sum(max(0, min(want, most) - have) for have, want in members.values())
+    due = targets(limit, members)
+    given_up = recalls(limit, members)
+    lacking = sum(max(0, due[key] - have) for key, (have, _) in members.items())
     free = limit - sum(have for have, _ in members.values())
-    assert sum(due.values()) == max(0, lacking - free)
-    for key, n in due.items():
-        have, want = members[key]
-        assert 0 < n <= have - min(want, most)
+    assert sum(given_up.values()) == max(0, lacking - free)
+    for key, n in given_up.items():
+        assert 0 < n <= members[key][0] - due[key]
