@@ -80,9 +80,17 @@ class HookTasks:
         """Nothing: what is under way ends by itself."""
 
     def wait_idle(self, timeout: float) -> bool:
-        """Waits, in another thread than the loop's, until nothing is under way."""
+        """Waits, in another thread than the loop's or the scheduler's, until nothing is under way,
+        and what the tasks leave to the scheduler is done."""
         if _get_running_loop() is self.loop or not self.loop.is_running():
             return not self.under_way
+        through = _core.Event()
+        if not self._wait_for_tasks(timeout):
+            return False
+        scheduler.call_soon(through.set)
+        return through.wait(timeout) and self._wait_for_tasks(timeout)
+
+    def _wait_for_tasks(self, timeout: float) -> bool:
 
         async def ended() -> None:
             await asyncio.sleep(0)  # what was submitted before begins before this goes on
