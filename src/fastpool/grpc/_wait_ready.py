@@ -11,9 +11,9 @@ from grpc import ChannelConnectivity
 
 from .. import PoolClosed, PoolTimeout
 from ..errors import PoolError
+from ._connection_set import NotConnected
 from ._connectivity import FIRST_INTERVAL, IDLE, LAST_INTERVAL, READY, innermost, state_of
 from ._sync.channel import SharedChannel
-from ._sync.errors import NotConnected
 
 
 class NotReady(PoolError, TimeoutError):

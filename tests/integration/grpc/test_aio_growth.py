@@ -17,6 +17,7 @@ import fastpool.grpc as fg  # noqa: E402
 from fastpool.grpc._aio import calls as aio_calls  # noqa: E402
 from fastpool.grpc._aio import loop_connections  # noqa: E402
 from fastpool.grpc._channel_key import Key  # noqa: E402
+from fastpool.grpc._sync import connections  # noqa: E402
 from integration.grpc.aio_channels import (  # noqa: E402
     ONE_SLOT,
     count,
@@ -67,6 +68,11 @@ class Dials:
             return self.made[-1]
 
         monkeypatch.setattr(Key, "dial", dialled)
+
+
+def test_threads_and_tasks_give_a_connection_the_same_time() -> None:
+    """What connects in 6 s, as over a slow line, does so for both."""
+    assert loop_connections.CONNECT_TIMEOUT == connections.CONNECT_TIMEOUT == 20.0
 
 
 # ---- one more connection ------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def test_a_connection_that_is_put_out_gets_no_calls_until_its_time_is_over(
         (well,) = [each for each in inner.connected() if each is not ill]
         inner.penalize(ill)  # so that the other one has a call that goes well
         for _ in range(IN_A_ROW):
-            inner.ended(ill, INTERNAL)
+            inner.note_outcome(ill, INTERNAL)
             say(b"x", timeout=20)
         assert ended(well) >= IN_A_ROW
         before = ended(ill)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from ... import PoolClosed, SharedPool
 from ..._core import AioDispatcher, CallSlot, close_nowait
 from .._addresses import Addresses
 from .._channel_key import Key
+from .._connection_set import CONNECT_TIMEOUT, ILL, MOST_STREAMS, ConnectionSet, NotConnected
 from .._health import Verdicts
 from .._open_streams import OpenStreams
 from .._outliers import Outliers
@@ -27,19 +24,8 @@ from .wait_queue import WaitQueue
 if TYPE_CHECKING:
     from .._sync.connection import Methods
 
-MOST_STREAMS = 2**30  # of a connection without a cap
-CONNECT_TIMEOUT = (
-    5.0  # seconds that one more connection has; whoever waits for it stays in the queue
-)
 LOOK = 0.1  # seconds after which one who waits for it looks whether it is wanted still
-UNAVAILABLE, EXPIRED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED
-# What says that the connection or its backend is ill.
-ILL = (UNAVAILABLE, EXPIRED, grpc.StatusCode.INTERNAL)
 CODES = {code.value[0]: code for code in ILL}
-
-
-class NotConnected(Exception):
-    """One more connection could not be made; those that there are go on."""
 
 
 class _Stream:
@@ -50,7 +36,10 @@ class _Stream:
         pass
 
 
-class LoopConnections(AioDispatcher):
+class LoopConnections(  # pyright: ignore[reportIncompatibleVariableOverride]
+    ConnectionSet[AioConnection],
+    AioDispatcher,  # whose pool is set by `lead`
+):
     """See the module. All of it is for the thread of the loop, but what says otherwise."""
 
     def __init__(
@@ -69,25 +58,11 @@ class LoopConnections(AioDispatcher):
         self.there_are = 0  # connections, as counted last; 0 = to be counted
         self.ending = False
         self.on_return: Callable[[], object] | None = None
-        pool: SharedPool[AioConnection] = SharedPool(
-            self.open,
-            name=f"grpc {key.target}{', bulk' if bulk else ''}",
-            items=(0, most),
-            slots=o.streams or MOST_STREAMS,
-            timeout=None,
-            shrink_after=o.shrink_after,
-            max_lifetime=o.max_age,
-            idle_timeout=None,
-            drain_timeout=o.drain_timeout,
-            abort=None if o.drain_timeout is None else self.abort,
-            close=self.discard,
-            discard_on=None,
-            penalize_on=None,
-        )
+        pool = self.make_pool(self.open, ", bulk" if bulk else "", most)
         self.lead(pool, loop)
-        self.verdicts = Verdicts(lambda: list(self.live), self.avoid, self.elsewhere)
+        self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
         self.silence = AioLiveness(self)
-        self.outliers = Outliers(lambda: list(self.live), self._calls_ended, self._eject)
+        self.outliers = Outliers(self.connected, self.calls_ended, self._eject)
         self.watches: dict[AioConnection, asyncio.Task[None]] = {}
         watched = o.health is not None and o.load_balancing == "pick_first" and not bulk
         self.watched = o.health if watched else None
@@ -99,37 +74,32 @@ class LoopConnections(AioDispatcher):
 
     def connection(self, another: bool = False) -> AioConnection:
         """Any that there is, or else one more. Not for calls."""
-        there = [] if another else [each for each in list(self.live) if not each.ended]
+        there = [] if another else [each for each in self.connected() if not each.ended]
         connection = there[0] if there else None
         if connection is None:
             connection = AioConnection(self)
-            self.enter(connection)
-            if not self.pool.add(connection):  # closed, or others were quicker
-                self.discard(connection)
+            self.take_in(connection)
         return connection
 
     def dial(self, connection: AioConnection) -> Any:
         """Its inner channel: to the address where fewest others begin."""
-        others = [each for each in list(self.live) if each is not connection]
+        others = [each for each in self.connected() if each is not connection]
         if connection.address is None:
             connection.address = self.addresses.pick(each.address for each in others)
         first = connection.address
         target = None if first is None else self.addresses.target(first)
         return self.key.beside(bool(others), target).dial()
 
-    def elsewhere(self, ill: AioConnection) -> None:
-        """All that there are say that they cannot serve: one more to a server that was not asked
-        yet, if there is one; where there is no room it takes the place of this one."""
-        free = self.addresses.free(each.address for each in list(self.live))
-        if free is None or self.ending:
-            return
-        more = AioConnection(self)
-        more.address = free
-        if self.pool.stats().open >= self.most:
-            self._drain(ill)
-        self.enter(more)
-        if not self.pool.add(more):
-            self.discard(more)
+    def make_at(self, address: str) -> AioConnection:
+        connection = AioConnection(self)
+        connection.address = address
+        return connection
+
+    def connected(self) -> list[AioConnection]:
+        return list(self.live)
+
+    def disconnect(self, connection: AioConnection) -> None:
+        connection.end()
 
     # -- hooks of the pool, on its threads ---------------------------------------------------------
 
@@ -137,10 +107,10 @@ class LoopConnections(AioDispatcher):
         """A connection to be used from now on. The first ones connect with their first call, as
         channels do; one that is to take load off others, or their place, is connected before."""
         connection = AioConnection(self)
-        if any(each.ready for each in list(self.live)) and not self._connected(connection):
+        if any(each.ready for each in self.connected()) and not self._connected(connection):
             connection.end()
             raise NotConnected(self.key.target)
-        self.enter(connection)
+        self.admit(connection)
         return connection
 
     def _connected(self, connection: AioConnection) -> bool:
@@ -162,17 +132,7 @@ class LoopConnections(AioDispatcher):
         connecting.cancel()
         return False
 
-    def abort(self, connection: AioConnection) -> None:
-        """Its calls have had their time to drain."""
-        logging.getLogger("fastpool").warning(
-            "grpc %s: calls still run on a connection that was to drain within %g s; they are"
-            " cancelled",
-            self.key.target,
-            self.key.parameters.drain_timeout,
-        )
-        connection.end()
-
-    def enter(self, connection: AioConnection) -> None:
+    def admit(self, connection: AioConnection) -> None:
         """It is one of those there are. From any thread."""
         self.live.add(connection)
         if self.watched is not None:
@@ -203,54 +163,17 @@ class LoopConnections(AioDispatcher):
         if ended is not None:
             self.note_outcome(connection, CODES.get(ended.code()))
 
-    def note_outcome(self, connection: AioConnection, code: Any) -> None:
-        """A call ends with this status. A connection that fails fast must not attract calls, nor
-        one that may be dead."""
-        if code in ILL:
-            self.outliers.failed(connection)
-        if code is UNAVAILABLE:
-            self.penalize(connection)
-        elif code is EXPIRED:
-            self.silence.suspect(connection)
-
-    def _calls_ended(self, connection: AioConnection) -> int | None:
-        try:
-            return self.pool.ended(connection)
-        except (ValueError, PoolClosed):
-            return None
-
     def _eject(self, connection: AioConnection, seconds: float) -> None:
         self.verdicts.put_out(connection, True)
         self.loop.call_later(seconds, self.verdicts.put_out, connection, False)
-
-    def _drain(self, connection: AioConnection) -> None:
-        try:
-            self.pool.drain(connection)
-        except (ValueError, PoolClosed):
-            pass  # it is gone
 
     def give_up(self, dead: Iterable[AioConnection], fresh: AioConnection) -> None:
         """Those take no more calls, and are closed when the last one on them has ended; the fresh
         one takes the place of the first."""
         for connection in dead:
-            self._drain(connection)
-        self.enter(fresh)
-        if self.ending or not self.pool.add(fresh):
-            self.discard(fresh)
+            self.drain(connection)
+        self.take_in(fresh)
         self.wait_queue.serve_soon()
-
-    def penalize(self, connection: AioConnection) -> None:
-        try:
-            self.pool.penalize(connection)
-        except (ValueError, PoolClosed):
-            pass  # gone
-
-    def avoid(self, connection: AioConnection, on: bool) -> bool:
-        try:
-            self.pool.avoid(connection, on)
-        except (ValueError, PoolClosed):
-            return False
-        return True
 
     def hook(self, call: Any, call_slot: CallSlot) -> None:
         """Of a call with interceptors, which may end without there ever being one of grpc's."""
@@ -299,12 +222,10 @@ class LoopConnections(AioDispatcher):
     async def _open_one(self) -> None:
         connection = AioConnection(self)
         try:
-            if any(each.ready for each in list(self.live)):
+            if any(each.ready for each in self.connected()):
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     await connection.connect()
-            self.enter(connection)
-            if self.ending or not self.pool.add(connection):  # others were quicker
-                self.discard(connection)
+            self.take_in(connection)
         except Exception:  # it does not connect; while calls wait, one more is tried in time
             connection.shut()
         except BaseException:
@@ -353,7 +274,7 @@ class LoopConnections(AioDispatcher):
         self.silence.end()
         for task in [*self.opening, *self.watches.values()]:
             task.cancel()
-        for connection in list(self.live):
+        for connection in self.connected():
             connection.shut()
         self.pool.close(0)
 
@@ -361,7 +282,7 @@ class LoopConnections(AioDispatcher):
         """The loop is closed: nothing is awaited or cancelled. From any thread."""
         self.leave()
         self.pool.close(0)
-        for connection in list(self.live):
+        for connection in self.connected():
             connection.end()
         self.live.clear()
         self.watches.clear()

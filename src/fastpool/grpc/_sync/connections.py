@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import weakref
@@ -17,6 +16,7 @@ from ... import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
 from ..._core import Lock, close_nowait
 from .._addresses import Addresses
 from .._channel_key import Key, warn_of_fork_support
+from .._connection_set import CONNECT_TIMEOUT, ConnectionSet, NotConnected
 from .._connectivity import READY, state_of, wait_connected
 from .._health import Verdicts
 from .._open_streams import OpenStreams
@@ -25,27 +25,18 @@ from .._outliers import Outliers
 from .._registry import Usage
 from .callbacks import close
 from .connection import Connection, Method, Methods, Number
-from .errors import LocalError, NotConnected, closed_error, refusal
+from .errors import LocalError, closed_error, refusal
 from .health_watch import Watch
 from .liveness import Liveness
 from .methods import Bound
 from .subscriptions import Subscription, Subscriptions
 
-MOST_STREAMS = 2**30  # of a connection without a cap
-# What says that the connection or its backend is ill.
-ILL = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.INTERNAL,
-)
-CONNECT_TIMEOUT = 20.0  # seconds; grpc's own for one attempt
 
-
-class Connections:
+class Connections(ConnectionSet[Connection]):
     """Opened by the pools on their own threads, used by `methods.py`, shared by the handles."""
 
     def __init__(self, key: Key) -> None:
-        self.key = key
+        self.key, self.most = key, key.parameters.most
         self.target = key.target
         if key.credentials is None:
             say_if_unprotected(key.target)
@@ -54,10 +45,10 @@ class Connections:
         self._lock = Lock()
         self.subscriptions = Subscriptions()
         slots = key.parameters.streams or inf
-        self.open_streams = OpenStreams(self.target, key.parameters.most * slots)
+        self.open_streams = OpenStreams(self.target, self.most * slots)
         self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
         self.silence = Liveness(self)
-        self.outliers = Outliers(self.connected, self._calls_ended, self._eject)
+        self.outliers = Outliers(self.connected, self.calls_ended, self._eject)
         self._watches: dict[Connection, Watch] = {}
         self._bound: weakref.WeakValueDictionary[Method, Bound] = weakref.WeakValueDictionary()
         self.addresses = Addresses(key.target, key.parameters.load_balancing == "pick_first")
@@ -67,31 +58,14 @@ class Connections:
         first: list[Connection] = []
         for _ in range(max(1, o.least)):
             first.append(self._made(first))
-        self.pool = self._pool("", 0, o.most)
+        self.pool = self.make_pool(self.open, "", self.most, o.max_queue)
         for connection in first:
             self.take_in(connection)
         if o.least:
-            self.pool.resize((o.least, o.most))
-        self.bulk = self._pool(", bulk", 0, 1) if o.bulk else self.pool
-
-    def _pool(self, name: str, least: int, most: int) -> SharedPool[Connection]:
-        o = self.key.parameters
-        return SharedPool(
-            partial(self.open, bulk=bool(name)),
-            name=f"grpc {self.target}{name}",
-            items=(least, most),
-            slots=o.streams or MOST_STREAMS,
-            timeout=None,
-            max_waiting=o.max_queue,
-            shrink_after=o.shrink_after,
-            max_lifetime=o.max_age,
-            idle_timeout=None,
-            drain_timeout=o.drain_timeout,
-            abort=None if o.drain_timeout is None else self.abort,
-            close=self.discard,
-            discard_on=None,
-            penalize_on=None,
-        )
+            self.pool.resize((o.least, self.most))
+        self.bulk = self.pool
+        if o.bulk:
+            self.bulk = self.make_pool(partial(self.open, bulk=True), ", bulk", 1, o.max_queue)
 
     def pool_for(self, path: str) -> SharedPool[Connection]:
         """The pool whose connections carry calls of this method."""
@@ -106,17 +80,12 @@ class Connections:
         channel = (key or self.key).beside(bool(others), target).dial()
         return Connection(channel, self.methods, bulk, first)
 
-    def elsewhere(self, ill: Connection) -> None:
-        """All that there are say that they cannot serve: one more to a server that was not asked
-        yet, if there is one; where there is no room it takes the place of this one."""
-        free = self.addresses.free(each.address for each in self.connected())
-        if free is None or self.pool.closed:
-            return
-        key = self.key.beside(True, self.addresses.target(free))
-        more = Connection(key.dial(), self.methods, address=free)
-        if self.pool.stats().open >= self.key.parameters.most:
-            self._drain(ill)
-        self.take_in(more)
+    def make_at(self, address: str) -> Connection:
+        key = self.key.beside(True, self.addresses.target(address))
+        return Connection(key.dial(), self.methods, address=address)
+
+    def pool_of(self, connection: Connection) -> SharedPool[Connection]:
+        return self.bulk if connection.bulk else self.pool
 
     # -- hooks of the pools ------------------------------------------------------------------------
 
@@ -130,10 +99,10 @@ class Connections:
             if not wait_connected(connection.channel, CONNECT_TIMEOUT, lambda: self.pool.closed):
                 close(connection.channel)
                 raise NotConnected(self.target)
-        self._enter(connection)
+        self.admit(connection)
         return connection
 
-    def _enter(self, connection: Connection) -> None:
+    def admit(self, connection: Connection) -> None:
         """It is one of those there are."""
         o = self.key.parameters
         with self._lock.hold():
@@ -142,19 +111,7 @@ class Connections:
             self._watches[connection] = Watch(connection, o.health, self.verdicts)
             self.verdicts.apply()
 
-    def take_in(self, connection: Connection) -> None:
-        self._enter(connection)
-        if not self.pool.add(connection):  # closed, or others were quicker
-            self.discard(connection)
-
-    def abort(self, connection: Connection) -> None:
-        """Its calls have had their time to drain."""
-        logging.getLogger("fastpool").warning(
-            "grpc %s: calls still run on a connection that was to drain within %g s; they are"
-            " cancelled",
-            self.target,
-            self.key.parameters.drain_timeout,
-        )
+    def disconnect(self, connection: Connection) -> None:
         close(connection.channel)
 
     def discard(self, connection: Connection) -> None:
@@ -237,32 +194,7 @@ class Connections:
         if isinstance(error, grpc.RpcError) and not isinstance(error, LocalError):
             code = getattr(error, "code", None)
             if code is not None:
-                self.ended(connection, code())
-
-    def ended(self, connection: Connection, code: Any) -> None:
-        """A call ends with this status. A connection that fails fast must not attract calls, nor
-        one that may be dead."""
-        if code in ILL:
-            self.outliers.failed(connection)
-        if code is grpc.StatusCode.UNAVAILABLE:
-            self.penalize(connection)
-        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            self.silence.suspect(connection)
-
-    def penalize(self, connection: Connection) -> None:
-        try:
-            self._pool_of(connection).penalize(connection)
-        except (ValueError, PoolClosed):
-            pass  # it is gone
-
-    def _pool_of(self, connection: Connection) -> SharedPool[Connection]:
-        return self.bulk if connection.bulk else self.pool
-
-    def _calls_ended(self, connection: Connection) -> int | None:
-        try:
-            return self._pool_of(connection).ended(connection)
-        except (ValueError, PoolClosed):
-            return None
+                self.note_outcome(connection, code())
 
     def _eject(self, connection: Connection, seconds: float) -> None:
         if connection.bulk:
@@ -280,29 +212,15 @@ class Connections:
         close(connection.channel)
         return None
 
-    def _drain(self, connection: Connection) -> bool:
-        try:
-            self._pool_of(connection).drain(connection)
-        except (ValueError, PoolClosed):
-            return False  # it is gone
-        return True
-
     def give_up(self, dead: Iterable[Connection], fresh: Connection | None) -> None:
         """Those take no more calls, and are closed when the last one on them has ended; the fresh
         one takes the place of the first."""
         for connection in dead:
-            if self._drain(connection) and fresh is not None and not connection.bulk:
+            if self.drain(connection) and fresh is not None and not connection.bulk:
                 self.take_in(fresh)
                 fresh = None
         if fresh is not None:
             close(fresh.channel)
-
-    def avoid(self, connection: Connection, on: bool) -> bool:
-        try:
-            self.pool.avoid(connection, on)
-        except (ValueError, PoolClosed):
-            return False
-        return True
 
     def number(self, method: Method) -> Number:
         with self._lock.hold():

@@ -24,10 +24,6 @@ def closed_error() -> Closed:
     return Closed(CLOSED)
 
 
-class NotConnected(Exception):
-    """One more connection could not be made; those that there are go on."""
-
-
 class LocalError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc] # no types
     """A call that was never sent. As the errors of grpc's own calls, it is a call and a future too,
     both of them ended."""

@@ -18,10 +18,11 @@ import grpc
 from ... import PoolClosed, PoolOverloaded, PoolTimeout
 from ..._core import UnaryCall
 from ...calls._grpc.stream_end import needs_reader
+from .._connection_set import NotConnected
 from .callbacks import callback
 from .connection import Connection, Method, signature_of
 from .dispatcher import dispatcher
-from .errors import LocalCancel, LocalError, NotConnected, closed_error
+from .errors import LocalCancel, LocalError, closed_error
 from .generator_stream import Generated
 from .open_call import OpenCall, Stream
 from .pending_call import Pending
@@ -63,7 +64,7 @@ class End:
         try:
             call = self._call()
             if call is not None and not call.is_active():
-                self._connections.ended(self._connection, call.code())
+                self._connections.note_outcome(self._connection, call.code())
         finally:
             slot()
 
