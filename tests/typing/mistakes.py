@@ -5,6 +5,7 @@ from __future__ import annotations
 import fastpool.queue as queue
 from fastpool import FastPool, KeyedPool, ObjectCache, TaskPool, WeightedSemaphore, WorkerPool
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
+from fastpool.grpc import aio_shared, shared
 from fastpool.rpc import jsonrpc, sockets, xmlrpc
 
 
@@ -95,3 +96,5 @@ xmlrpc("http://localhost", timeout="1")  # error
 jsonrpc("http://localhost", headers=["X-Team"])  # error
 jsonrpc("http://localhost").cal("add")  # error
 sockets("localhost", 80)  # error
+shared("localhost:1", conections=2)  # error
+aio_shared("localhost:1", keepalive="5 min")  # error

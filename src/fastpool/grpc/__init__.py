@@ -16,6 +16,7 @@ except ImportError as error:
 
 from ._aio.channel import AioSharedChannel, aio_shared
 from ._aio.errors import AioLocalError
+from ._options import ChannelOptions
 from ._registry import ChannelStats, stats
 from ._sync.channel import SharedChannel, shared
 from ._sync.errors import LocalError
@@ -24,6 +25,7 @@ from ._wait_ready import NotReady, wait_ready
 __all__ = [
     "AioLocalError",
     "AioSharedChannel",
+    "ChannelOptions",
     "ChannelStats",
     "LocalError",
     "NotReady",
@@ -35,8 +37,8 @@ __all__ = [
 ]
 
 for _public in (
-    *(AioLocalError, AioSharedChannel, ChannelStats, LocalError, NotReady, SharedChannel),
-    *(aio_shared, shared, stats, wait_ready),
+    *(AioLocalError, AioSharedChannel, ChannelOptions, ChannelStats, LocalError, NotReady),
+    *(SharedChannel, aio_shared, shared, stats, wait_ready),
 ):
     _public.__module__ = __name__
 del _public  # pyright: ignore[reportPossiblyUnboundVariable]

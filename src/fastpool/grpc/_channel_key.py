@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 import grpc
 
 from ._channel_args import LOCAL_POOL, arguments
-from ._options import Options, Pairs
+from ._options import (
+    ChannelOptions,
+    Options,
+    Pairs,
+    checked_basics,
+    checked_target,
+    complete,
+    parse,
+)
 
 _forks = 0  # how many lie between this process and the first one
 
@@ -51,6 +59,26 @@ class Key(NamedTuple):
         if self.credentials is None:
             return module.insecure_channel(self.target, given, self.compression, **more)
         return module.secure_channel(self.target, self.credentials, given, self.compression, **more)
+
+
+def key_of(
+    maker: str,
+    kind: str,
+    target: str,
+    parameters: ChannelOptions,
+    interceptors: tuple[Any, ...] = (),
+) -> Key:
+    """The key for what a user gave to `maker`; TypeError or ValueError for what no channel can be
+    made of."""
+    checked_target(maker, target)
+    who = f"{maker}({target!r})"
+    o = complete(who, parameters)
+    pairs = checked_basics(who, o["credentials"], o["options"], o["compression"])
+    for each in interceptors:
+        if not isinstance(each, grpc.aio.ClientInterceptor):
+            raise TypeError(f"{who} interceptors must be of grpc.aio's kinds, not {each!r}")
+    checked = parse(who, **parameters)
+    return Key(kind, target, o["credentials"], pairs, o["compression"], checked, interceptors)
 
 
 _warned = False

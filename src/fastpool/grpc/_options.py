@@ -1,4 +1,4 @@
-"""The parameters of shared channels, checked: for threads and for tasks alike.
+"""The parameters of shared channels, and how they are checked: for threads and for tasks alike.
 
 `Options` is hashable: two requests for the same options share a channel. What grpc itself is told
 of them is in `_channel_args.py`.
@@ -6,9 +6,10 @@ of them is in `_channel_args.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 import grpc
 
@@ -23,6 +24,66 @@ SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds", "pass
 LOCAL = ("unix", "unix-abstract", "vsock")
 
 Pairs = tuple[tuple[str, Any], ...]
+
+
+class ChannelOptions(TypedDict, total=False):
+    """The keyword parameters of `shared` and `aio_shared`, for annotations of what passes them on:
+    `**parameters: Unpack[ChannelOptions]`. Seconds; None = no limit or off."""
+
+    credentials: grpc.ChannelCredentials | None
+    options: Iterable[tuple[str, Any]]
+    compression: grpc.Compression | None
+    connections: int | tuple[int, int] | str
+    """Open at once: so many, (fewest, most), or "native"."""
+    streams_per_connection: int | None
+    """Calls at once on one connection."""
+    queue_timeout: float | None
+    """How long a call may wait in the queue; None: up to its own deadline."""
+    max_queue: int | None
+    """Calls in the queue; one more fails at once."""
+    bulk: Iterable[str]
+    """Names of methods that have a connection of their own."""
+    shrink_after: float | None
+    """A connection is closed when for so long the others would have done."""
+    max_age: float | None
+    """Then a connection is replaced."""
+    drain_timeout: float | None
+    """What calls on a replaced connection have."""
+    reconnect_backoff: tuple[float, float]
+    """First and longest pause between attempts to connect."""
+    keepalive: float | None
+    """Between pings while calls run."""
+    keepalive_timeout: float
+    """What does not answer a ping for so long is closed."""
+    retry: Iterable[str]
+    """Names of idempotent methods, tried again when the server is not there."""
+    health: str | None
+    """The service that each connection is watched for, with `grpc.health.v1`."""
+    load_balancing: str
+    """"pick_first" or "round_robin"."""
+
+
+HINTS = ChannelOptions.__annotations__
+DEFAULTS: ChannelOptions = {
+    "credentials": None,
+    "options": (),
+    "compression": None,
+    "connections": (1, 8),
+    "streams_per_connection": 50,
+    "queue_timeout": None,
+    "max_queue": None,
+    "bulk": (),
+    "shrink_after": 60.0,
+    "max_age": None,
+    "drain_timeout": 30.0,
+    "reconnect_backoff": (0.1, 5.0),
+    "keepalive": KEEPALIVE,
+    "keepalive_timeout": 20.0,
+    "retry": (),
+    "health": None,
+    "load_balancing": "pick_first",
+}
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Options(NamedTuple):
@@ -51,33 +112,47 @@ class Options(NamedTuple):
         return self.most > 1 or bool(self.bulk) or self.max_age is not None
 
 
-def parse(
-    who: str,
-    *,
-    connections: int | tuple[int, int] | str = (1, 8),
-    streams_per_connection: int | None = 50,
-    queue_timeout: float | None = None,
-    max_queue: int | None = None,
-    bulk: Iterable[str] = (),
-    shrink_after: float | None = 60.0,
-    max_age: float | None = None,
-    drain_timeout: float | None = 30.0,
-    reconnect_backoff: tuple[float, float] = (0.1, 5.0),
-    keepalive: float | None = KEEPALIVE,
-    keepalive_timeout: float = 20.0,
-    retry: Iterable[str] = (),
-    health: str | None = None,
-    load_balancing: str = "pick_first",
-) -> Options:
-    """`who`: begins the message of each error, a TypeError or a ValueError."""
-    least, most = _connections(who, connections)
-    native = connections == NATIVE
+def takes_options(function: F) -> F:
+    """Decorate a function of `**parameters: Unpack[ChannelOptions]`: `inspect.signature` and `help`
+    show each option with its default."""
+    signature = inspect.signature(function)
+    types = {name: getattr(kind, "__forward_arg__", kind) for name, kind in HINTS.items()}
+    named = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for (name, default), kind in zip(DEFAULTS.items(), types.values(), strict=True)
+    ]
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    whole = signature.replace(parameters=[*own, *named])
+    function.__signature__ = whole  # type: ignore[attr-defined]
+    return function
+
+
+def complete(who: str, given: ChannelOptions) -> dict[str, Any]:
+    """The options with the defaults of those that were not given; TypeError for unknown names."""
+    for name in given:
+        if name not in DEFAULTS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, DEFAULTS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{who} got an unexpected keyword argument {name!r}{hint}")
+    return {**DEFAULTS, **given}
+
+
+def parse(who: str, **given: Unpack[ChannelOptions]) -> Options:
+    """All but grpc's own parameters. `who`: begins the message of each error, a TypeError or a
+    ValueError."""
+    o = complete(who, given)
+    least, most = _connections(who, o["connections"])
+    native = o["connections"] == NATIVE
+    streams_per_connection = o["streams_per_connection"]
     if native and streams_per_connection is not None:
         streams_per_connection = None  # grpc's own connections are not ours to count on
-    first, longest = _backoff(who, reconnect_backoff)
-    patience = seconds(who, "keepalive_timeout", keepalive_timeout, 0.1)
+    first, longest = _backoff(who, o["reconnect_backoff"])
+    patience = seconds(who, "keepalive_timeout", o["keepalive_timeout"], 0.1)
     if patience is None:
         raise TypeError(f"{who} keepalive_timeout must be a number of seconds, not None")
+    load_balancing, health = o["load_balancing"], o["health"]
     if load_balancing not in PICKS:
         raise ValueError(f"{who} load_balancing must be one of {PICKS}, not {load_balancing!r}")
     if not (health is None or isinstance(health, str)):
@@ -90,16 +165,16 @@ def parse(
         most=most,
         native=native,
         streams=_whole(who, "streams_per_connection", streams_per_connection, 1),
-        queue_timeout=seconds(who, "queue_timeout", queue_timeout, 0),
-        max_queue=_whole(who, "max_queue", max_queue, 0),
-        bulk=_methods(who, "bulk", bulk),
-        shrink_after=seconds(who, "shrink_after", shrink_after, 0.001),
-        max_age=seconds(who, "max_age", max_age, 0.001),
-        drain_timeout=seconds(who, "drain_timeout", drain_timeout, 0),
+        queue_timeout=seconds(who, "queue_timeout", o["queue_timeout"], 0),
+        max_queue=_whole(who, "max_queue", o["max_queue"], 0),
+        bulk=_methods(who, "bulk", o["bulk"]),
+        shrink_after=seconds(who, "shrink_after", o["shrink_after"], 0.001),
+        max_age=seconds(who, "max_age", o["max_age"], 0.001),
+        drain_timeout=seconds(who, "drain_timeout", o["drain_timeout"], 0),
         reconnect_backoff=(first, longest),
-        keepalive=seconds(who, "keepalive", keepalive, LEAST_KEEPALIVE),
+        keepalive=seconds(who, "keepalive", o["keepalive"], LEAST_KEEPALIVE),
         keepalive_timeout=patience,
-        retry=_methods(who, "retry", retry, services=True),
+        retry=_methods(who, "retry", o["retry"], services=True),
         health=health,
         load_balancing=load_balancing,
     )

@@ -78,6 +78,8 @@ def config(given: Any = None, **parameters: Any) -> Any:
         ({"health": 5}, TypeError, "health must be the name"),
         ({"load_balancing": "random"}, ValueError, "one of"),
         ({"options": [("grpc.keepalive_time_ms", 5_000)]}, ValueError, "ping more often"),
+        ({"conections": 2}, TypeError, "'conections'; did you mean 'connections'"),
+        ({"colour": 2}, TypeError, "unexpected keyword argument 'colour'$"),
         (
             {"retry": [METHOD], "options": [("grpc.service_config", "{")]},
             ValueError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pydoc
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,15 @@ def test_every_parameter_stands_in_the_order_and_with_the_default_of_the_code() 
 def test_both_kinds_have_the_same_parameters() -> None:
     threads = {**keywords(fg.shared), "interceptors": ()}
     assert threads == keywords(fg.aio_shared)
+
+
+def test_the_options_stand_once() -> None:
+    """Both makers take them from ChannelOptions, and `inspect` and `help` show each of them."""
+    named = fg.ChannelOptions.__annotations__
+    assert {*named} == {*keywords(fg.shared)}
+    written = inspect.signature(fg.shared).parameters["keepalive"].annotation
+    assert written == "float | None"
+    assert "keepalive: 'float | None' = 310.0" in pydoc.plain(pydoc.render_doc(fg.aio_shared))
 
 
 def test_every_field_of_the_statistics_is_there() -> None:

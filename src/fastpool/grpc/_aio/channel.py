@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
 
 import grpc
 
 from .. import _registry
-from .._channel_key import Key
+from .._channel_key import key_of
 from .._handle import Handle
-from .._options import KEEPALIVE, checked_basics, checked_target, parse
+from .._options import ChannelOptions, takes_options
 from .connections import AioConnections
 from .errors import closed_error
 from .methods import multicallable
@@ -23,27 +23,12 @@ State = grpc.ChannelConnectivity
 BEST_FIRST = (State.READY, State.CONNECTING, State.IDLE, State.TRANSIENT_FAILURE)
 
 
+@takes_options
 def aio_shared(
     target: str,
     *,
-    credentials: grpc.ChannelCredentials | None = None,
-    options: Iterable[tuple[str, Any]] = (),
-    compression: grpc.Compression | None = None,
     interceptors: Sequence[Any] = (),
-    connections: int | tuple[int, int] | str = (1, 8),
-    streams_per_connection: int | None = 50,
-    queue_timeout: float | None = None,
-    max_queue: int | None = None,
-    bulk: Iterable[str] = (),
-    shrink_after: float | None = 60.0,
-    max_age: float | None = None,
-    drain_timeout: float | None = 30.0,
-    reconnect_backoff: tuple[float, float] = (0.1, 5.0),
-    keepalive: float | None = KEEPALIVE,
-    keepalive_timeout: float = 20.0,
-    retry: Iterable[str] = (),
-    health: str | None = None,
-    load_balancing: str = "pick_first",
+    **parameters: Unpack[ChannelOptions],
 ) -> AioSharedChannel:
     """A handle of the one channel for tasks to `target`, made now if nobody holds it yet.
 
@@ -54,30 +39,7 @@ def aio_shared(
     after another. Needs no running loop. Raises TypeError or ValueError for arguments that no
     channel can be made of.
     """
-    checked_target("aio_shared", target)
-    who = f"aio_shared({target!r})"
-    pairs = checked_basics(who, credentials, options, compression)
-    parameters = parse(
-        who,
-        connections=connections,
-        streams_per_connection=streams_per_connection,
-        queue_timeout=queue_timeout,
-        max_queue=max_queue,
-        bulk=bulk,
-        shrink_after=shrink_after,
-        max_age=max_age,
-        drain_timeout=drain_timeout,
-        reconnect_backoff=reconnect_backoff,
-        keepalive=keepalive,
-        keepalive_timeout=keepalive_timeout,
-        retry=retry,
-        health=health,
-        load_balancing=load_balancing,
-    )
-    for each in interceptors:
-        if not isinstance(each, grpc.aio.ClientInterceptor):
-            raise TypeError(f"{who} interceptors must be of grpc.aio's kinds, not {each!r}")
-    key = Key("aio", target, credentials, pairs, compression, parameters, tuple(interceptors))
+    key = key_of("aio_shared", "aio", target, parameters, tuple(interceptors))
     return AioSharedChannel(_registry.acquire(key, AioConnections))
 
 

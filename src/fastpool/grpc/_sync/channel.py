@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Unpack
 
 import grpc
 
 from .. import _registry
-from .._channel_key import Key
+from .._channel_key import key_of
 from .._handle import Handle
-from .._options import KEEPALIVE, checked_basics, checked_target, parse, seconds
+from .._options import ChannelOptions, seconds, takes_options
 from . import methods
 from .connection import Method
 from .connections import Connections
@@ -20,59 +20,24 @@ from .subscriptions import Callback, Subscription
 Transcoder = Callable[[Any], Any] | None
 
 
+@takes_options
 def shared(
     target: str,
-    *,
-    credentials: grpc.ChannelCredentials | None = None,
-    options: Iterable[tuple[str, Any]] = (),
-    compression: grpc.Compression | None = None,
-    connections: int | tuple[int, int] | str = (1, 8),
-    streams_per_connection: int | None = 50,
-    queue_timeout: float | None = None,
-    max_queue: int | None = None,
-    bulk: Iterable[str] = (),
-    shrink_after: float | None = 60.0,
-    max_age: float | None = None,
-    drain_timeout: float | None = 30.0,
-    reconnect_backoff: tuple[float, float] = (0.1, 5.0),
-    keepalive: float | None = KEEPALIVE,
-    keepalive_timeout: float = 20.0,
-    retry: Iterable[str] = (),
-    health: str | None = None,
-    load_balancing: str = "pick_first",
+    **parameters: Unpack[ChannelOptions],
 ) -> SharedChannel:
     """A handle of the one channel to `target`, made now if nobody holds it yet.
 
     Callers who name the same `target` (spelt alike), the same `credentials` object and otherwise
-    equal arguments share one channel, in one process. Without credentials it is insecure. The first
-    four arguments mean what they mean to `grpc.insecure_channel` and `grpc.secure_channel`; nothing
+    equal arguments share one channel, in one process. Without credentials it is insecure.
+    `target`, `credentials`, `options` and `compression` mean what they mean to
+    `grpc.insecure_channel` and `grpc.secure_channel`; for the others see `ChannelOptions`. Nothing
     is connected until the first call or `wait_ready`.
 
     Use the handle as any grpc channel, for any number of stubs, from any thread, and `close()` it
     (or leave its `with` block) when done. Costs about as much as a dictionary look-up when the
     channel exists. Raises TypeError or ValueError for arguments that no channel can be made of.
     """
-    checked_target("shared", target)
-    who = f"shared({target!r})"
-    pairs = checked_basics(who, credentials, options, compression)
-    parameters = parse(
-        who,
-        connections=connections,
-        streams_per_connection=streams_per_connection,
-        queue_timeout=queue_timeout,
-        max_queue=max_queue,
-        bulk=bulk,
-        shrink_after=shrink_after,
-        max_age=max_age,
-        drain_timeout=drain_timeout,
-        reconnect_backoff=reconnect_backoff,
-        keepalive=keepalive,
-        keepalive_timeout=keepalive_timeout,
-        retry=retry,
-        health=health,
-        load_balancing=load_balancing,
-    )
-    key = Key("sync", target, credentials, pairs, compression, parameters)
+    key = key_of("shared", "sync", target, parameters)
     return SharedChannel(_registry.acquire(key, Connections))
 
 
