@@ -8,15 +8,13 @@ import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin
 
-from ._address import Address
 from ._aio_client import AioClient, AioPools
 from ._bounds import MAX_REPLY, bounded
 from ._deadline import seconds
-from ._errors import RemoteError
 from ._jsonrpc_batch import Collected
-from ._jsonrpc_codec import Codec, dumps, reader
+from ._jsonrpc_codec import Codec, dumps, is_no_answer
+from ._jsonrpc_endpoint import Endpoint
 
 __all__ = ["AioBatch", "AioJsonRpc", "aio_jsonrpc"]
 
@@ -40,32 +38,24 @@ def aio_jsonrpc(
 ) -> AioJsonRpc:
     """``jsonrpc`` for tasks, of any number of event loops: the same parameters, but that
     ``options`` are those of FastPool.  Needs httpx."""
-    address = Address("aio_jsonrpc", url, headers, uds=uds)
+    language = Codec(dumps, loads, lenient, refuse_nan)
+    endpoint = Endpoint("aio_jsonrpc", url, headers, uds, language)
     patience = seconds(connect_timeout, "connect_timeout")
-    language = Codec(dumps, reader(loads, refuse_nan), lenient)
-    given = {"discard_on": _is_no_answer, **options}
+    given = {"discard_on": is_no_answer, **options}
     pools = AioPools(size, patience, context, bounded(max_reply), given)
-    client = AioClient("jsonrpc", address, pools, seconds(timeout, "timeout"), retry)
-    return AioJsonRpc(url, headers, uds, client, language)
+    client = AioClient("jsonrpc", endpoint.address, pools, seconds(timeout, "timeout"), retry)
+    return AioJsonRpc(endpoint, client)
 
 
 class AioJsonRpc:
     """A client made by ``aio_jsonrpc``; raises what JsonRpc raises."""
 
-    def __init__(
-        self,
-        url: str,
-        headers: Mapping[str, str] | None,
-        uds: str | os.PathLike[str] | None,
-        client: AioClient,
-        language: Codec,
-    ) -> None:
-        self.url = url
+    def __init__(self, endpoint: Endpoint, client: AioClient) -> None:
+        self.url = endpoint.url
         self.pool = client.pool
-        self._headers = headers
-        self._uds = uds
+        self._endpoint = endpoint
+        self._language = endpoint.language
         self._client = client
-        self._language = language
         self._ask = client.ask
 
     async def call(self, method: str, /, *params: Any, **named: Any) -> Any:
@@ -78,18 +68,14 @@ class AioJsonRpc:
 
     def batch(self) -> AioBatch:
         """``async with client.batch() as batch:`` - its calls are sent together at the end."""
-        return AioBatch(self)
+        return AioBatch(self._language, self._ask)
 
     def at(self, url: str, headers: Mapping[str, str] | None = None) -> AioJsonRpc:
         """A client of another address, absolute or relative to this one: of the same host over the
         same connections, of another over up to ``size`` of its own.  This one's headers are sent to
         its own host only; closing one closes them all."""
-        url = urljoin(self.url, url)
-        if Address("aio_jsonrpc", url, None, uds=self._uds).origin == self._client.address.origin:
-            headers = {**(self._headers or {}), **(headers or {})}
-        address = Address("aio_jsonrpc", url, headers, uds=self._uds)
-        client = self._client.at("jsonrpc", address)
-        return AioJsonRpc(url, headers, self._uds, client, self._language)
+        endpoint = self._endpoint.at(url, headers)
+        return AioJsonRpc(endpoint, self._client.at("jsonrpc", endpoint.address))
 
     async def aclose(self, timeout: float | None = 5.0) -> bool:
         """``FastPool.aclose``: no new calls, idle connections go now, the others when they come."""
@@ -123,8 +109,4 @@ class AioBatch(Collected):
         trace: TracebackType | None,
     ) -> None:
         if question := self._question(error):
-            await self._client._ask(question)
-
-
-def _is_no_answer(error: BaseException, connection: Any) -> bool:
-    return not isinstance(error, RemoteError)
+            await self._ask(question)

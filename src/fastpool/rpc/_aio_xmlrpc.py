@@ -6,14 +6,13 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
-from xmlrpc.client import Fault, MultiCallIterator, ProtocolError, dumps, getparser
+from xmlrpc.client import MultiCallIterator
 
 from ._address import Address
 from ._aio_client import AioClient, AioPools
 from ._bounds import MAX_REPLY, bounded
 from ._deadline import seconds
-from ._jsonrpc_codec import HttpResponse, Request
-from ._xmlrpc import FINITE, refuse_infinite
+from ._xmlrpc_codec import Codec, is_no_fault, refuse_host
 
 __all__ = ["AioMultiCall", "AioServerProxy", "aio_xmlrpc"]
 
@@ -48,21 +47,21 @@ def aio_xmlrpc(
     connection fails, PoolTimeout, PoolClosed or PoolOverloaded; past its deadline TimeoutError.
     """
     given_headers = dict(headers)
-    if any(isinstance(name, str) and name.strip().lower() == "host" for name in given_headers):
-        raise ValueError("header Host: is sent already, as the address has it; leave it out")
+    for name in given_headers:
+        refuse_host(name)
     address = Address("aio_xmlrpc", url, given_headers, media="text/xml", path="/RPC2")
     patience = seconds(connect_timeout, "connect_timeout")
-    given = {"discard_on": _is_no_fault, **options}
+    given = {"discard_on": is_no_fault, **options}
     pools = AioPools(size, patience, context, bounded(max_reply), given)
     client = AioClient("xmlrpc", address, pools, seconds(timeout, "timeout"), retry)
-    language = _Codec(address, encoding, allow_none, use_datetime, use_builtin_types, refuse_nan)
+    language = Codec(address, encoding, allow_none, use_datetime, use_builtin_types, refuse_nan)
     return AioServerProxy(client, language)
 
 
 class AioServerProxy:
     """A client made by ``aio_xmlrpc``: every name is a remote method, and may be nested."""
 
-    def __init__(self, client: AioClient, language: _Codec) -> None:
+    def __init__(self, client: AioClient, language: Codec) -> None:
         self.__client = client
         self.__language = language
 
@@ -144,47 +143,3 @@ class _Name:
 
     def __repr__(self) -> str:
         return f"<remote method {self.__name!r}>"
-
-
-class _Codec:
-    """Makes questions of XML-RPC."""
-
-    def __init__(
-        self,
-        address: Address,
-        encoding: str | None,
-        allow_none: bool,
-        use_datetime: bool,
-        use_builtin_types: bool,
-        refuse_nan: bool,
-    ) -> None:
-        self._address = address
-        self._encoding = encoding or "utf-8"
-        self._allow_none = allow_none
-        self._types = use_datetime, use_builtin_types
-        self._refuse_nan = refuse_nan
-
-    def question(self, method: str, params: tuple[Any, ...]) -> Request:
-        text = dumps(params, method, encoding=self._encoding, allow_none=self._allow_none)
-        body = text.encode(self._encoding, "xmlcharrefreplace")
-        if self._refuse_nan:
-            refuse_infinite(body)
-        return Request(body, self._read)
-
-    def _read(self, answer: HttpResponse) -> Any:
-        """The result, or the Fault."""
-        if answer.status != 200:
-            where = f"{self._address.origin}{self._address.path.partition('?')[0]}"
-            raise ProtocolError(where, answer.status, answer.reason, answer.headers)
-        parser, unmarshaller = getparser(*self._types)
-        if self._refuse_nan:
-            unmarshaller.dispatch = unmarshaller.dispatch | FINITE
-        parser.feed(answer.body)
-        parser.close()
-        values = unmarshaller.close()
-        return values[0] if len(values) == 1 else values
-
-
-def _is_no_fault(error: BaseException, connection: Any) -> bool:
-    """As of threads."""
-    return not isinstance(error, Fault)

@@ -18,12 +18,12 @@ except ImportError as error:
 
 from ._address import Address, Origin
 from ._bounds import PIECE, Bounds
-from ._errors import BadReply, RemoteError
+from ._errors import BadReply
 from ._jsonrpc_codec import HttpResponse
 from ._socket_connection import Wire
 from ._socket_pool import connected_to
 
-__all__ = ["Dial", "HttpConnection", "is_no_answer"]
+__all__ = ["Dial", "HttpConnection"]
 
 
 class Dial:
@@ -116,8 +116,3 @@ class HttpConnection:
     def close(self) -> None:
         self.connection.close()
         self.wire.hang_up()
-
-
-def is_no_answer(error: BaseException, connection: Any) -> bool:
-    """An error object is an answer.  After anything else the rest of one may still be coming."""
-    return not isinstance(error, RemoteError)

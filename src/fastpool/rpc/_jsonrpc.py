@@ -8,17 +8,18 @@ import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin
 
 from fastpool import KeyedPool
 
-from ._address import Address, Origin
+from ._address import Origin
 from ._bounds import MAX_REPLY, bounded
 from ._deadline import Deadline, seconds
 from ._exchange import exchange
-from ._http_connection import Dial, HttpConnection, is_no_answer
+from ._http_connection import Dial, HttpConnection
 from ._jsonrpc_batch import Collected
-from ._jsonrpc_codec import Codec, Request, dumps, reader
+from ._jsonrpc_codec import Codec, Request, dumps, is_no_answer
+from ._jsonrpc_endpoint import Endpoint
+from ._pool_owner import PoolOwner
 
 __all__ = ["Batch", "JsonRpc", "jsonrpc"]
 
@@ -59,37 +60,35 @@ def jsonrpc(
     Needs urllib3.  Thread-safe; after a fork the child has connections of its own.
     """
     patience = seconds(connect_timeout, "connect_timeout")
-    address = Address("jsonrpc", url, headers, uds=uds)
-    given = {"name": f"jsonrpc {address.origin}", "discard_on": is_no_answer, **options}
+    language = Codec(dumps, loads, lenient, refuse_nan)
+    endpoint = Endpoint("jsonrpc", url, headers, uds, language)
+    given = {"name": f"jsonrpc {endpoint.address.origin}", "discard_on": is_no_answer, **options}
     dial = Dial(patience, context, bounded(max_reply))
     pool: KeyedPool[Origin, HttpConnection] = KeyedPool(
         dial, max_per_key=size, create_timeout=patience, **given
     )
-    language = Codec(dumps, reader(loads, refuse_nan), lenient)
-    return JsonRpc(url, headers, uds, pool, language, seconds(timeout, "timeout"), retry)
+    return JsonRpc(endpoint, pool, seconds(timeout, "timeout"), retry)
 
 
-class JsonRpc:
+class JsonRpc(PoolOwner):
     """A client made by ``jsonrpc``.  Its methods raise RemoteError for what the server answers with
     an error object; BadReply or HttpError for what is no answer; OSError when the connection fails,
     PoolTimeout, PoolClosed or PoolOverloaded as KeyedPool; past the deadline TimeoutError."""
 
+    pool: KeyedPool[Origin, HttpConnection]
+
     def __init__(
         self,
-        url: str,
-        headers: Mapping[str, str] | None,
-        uds: str | os.PathLike[str] | None,
+        endpoint: Endpoint,
         pool: KeyedPool[Origin, HttpConnection],
-        language: Codec,
         timeout: float | None,
         retry: bool,
     ) -> None:
-        self.url = url
+        self.url = endpoint.url
         self.pool = pool
-        self._address = Address("jsonrpc", url, headers, uds=uds)
-        self._headers = headers
-        self._uds = uds
-        self._language = language
+        self._endpoint = endpoint
+        self._address = endpoint.address
+        self._language = endpoint.language
         self._timeout = timeout
         self._retry = retry
 
@@ -103,31 +102,12 @@ class JsonRpc:
 
     def batch(self) -> Batch:
         """``with client.batch() as batch:`` - its calls are sent together at the end."""
-        return Batch(self)
+        return Batch(self._language, self._ask)
 
     def at(self, url: str, headers: Mapping[str, str] | None = None) -> JsonRpc:
         """A client of another address, absolute or relative to this one, over the same connections
         and under the same limits.  This one's headers are sent to its own host only."""
-        url = urljoin(self.url, url)
-        if Address("jsonrpc", url, None, uds=self._uds).origin == self._address.origin:
-            headers = {**(self._headers or {}), **(headers or {})}
-        ways = self._language, self._timeout, self._retry
-        return JsonRpc(url, headers, self._uds, self.pool, *ways)
-
-    def close(self, timeout: float | None = 5.0) -> bool:
-        """``KeyedPool.close``: no new calls, idle connections go now, the others when they come."""
-        return self.pool.close(timeout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.pool.__exit__(kind, error, trace)
+        return JsonRpc(self._endpoint.at(url, headers), self.pool, self._timeout, self._retry)
 
     def __repr__(self) -> str:
         return f"<JsonRpc for {self._address}>"
@@ -161,4 +141,4 @@ class Batch(Collected):
         trace: TracebackType | None,
     ) -> None:
         if question := self._question(error):
-            self._client._ask(question)
+            self._ask(question)

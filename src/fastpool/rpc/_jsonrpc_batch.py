@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ._jsonrpc_codec import Entries, Reply, Request
+from ._jsonrpc_codec import Codec, Entries, Reply, Request
 
 __all__ = ["Collected"]
 
@@ -12,25 +13,24 @@ __all__ = ["Collected"]
 class Collected:
     """What batches for threads and for tasks have in common."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, language: Codec, ask: Callable[[Request], Any]) -> None:
+        self._language = language
+        self._ask = ask
         self._entries: Entries = []
 
     def call(self, method: str, /, *params: Any, **named: Any) -> Reply:
         """Its ``result()`` is there when the block has ended."""
-        language = self._client._language
-        reply = Reply(method)
+        language, reply = self._language, Reply(method)
         self._entries.append((language.message(method, params, named, language.next_id()), reply))
         return reply
 
     def notify(self, method: str, /, *params: Any, **named: Any) -> None:
         """One that the server does not answer."""
-        self._entries.append((self._client._language.message(method, params, named, None), None))
+        self._entries.append((self._language.message(method, params, named, None), None))
 
     def _question(self, error: BaseException | None) -> Request | None:
         """What is to be sent, if anything."""
         if error is not None or not self._entries:
             return None
         entries, self._entries = self._entries, []
-        question: Request = self._client._language.batch(entries)
-        return question
+        return self._language.batch(entries)

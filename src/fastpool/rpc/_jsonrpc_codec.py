@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ._errors import BadReply, HttpError, RemoteError
 
-__all__ = ["Codec", "HttpResponse", "Reply", "Request", "dumps", "reader"]
+__all__ = ["Codec", "HttpResponse", "Reply", "Request", "dumps", "is_no_answer"]
 
 
 class HttpResponse(NamedTuple):
@@ -89,8 +89,9 @@ class Codec:
         dumps: Callable[[Any], str | bytes],
         loads: Callable[[bytes], Any],
         lenient: bool = False,
+        refuse_nan: bool = False,
     ) -> None:
-        self._dumps, self._loads, self._lenient = dumps, loads, lenient
+        self._dumps, self._loads, self._lenient = dumps, reader(loads, refuse_nan), lenient
         self._ids = itertools.count(1)
 
     def call(self, method: str, params: tuple[Any, ...], named: dict[str, Any]) -> Request:
@@ -147,6 +148,11 @@ class Codec:
         if bad is not None:
             raise bad
         return value
+
+
+def is_no_answer(error: BaseException, connection: Any) -> bool:
+    """An error object is an answer.  After anything else the rest of one may still be coming."""
+    return not isinstance(error, RemoteError)
 
 
 # ---- What comes back ----------------------------------------------------------------------------

@@ -8,13 +8,14 @@ import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from inspect import iscoroutinefunction
-from types import EllipsisType, TracebackType
-from typing import Any, Self
+from types import EllipsisType
+from typing import Any
 
 from fastpool import FastPool
 
 from ._deadline import Deadline, seconds
 from ._exchange import capped, live_connection
+from ._pool_owner import PoolOwner
 from ._socket_connection import Wire
 
 TYPE_CHECKING = False
@@ -77,8 +78,10 @@ def _in_time(hook: Callable[[Wire], Any], span: float | None) -> Callable[[Wire]
     return bounded
 
 
-class SocketPool:
+class SocketPool(PoolOwner):
     """Connections to one address, made by ``sockets``.  ``with pool.lease() as connection:``"""
+
+    pool: FastPool[Wire]
 
     def __init__(self, pool: FastPool[Wire], timeout: float | None) -> None:
         self.pool = pool
@@ -98,21 +101,6 @@ class SocketPool:
     def stats(self) -> PoolStats:
         """``FastPool.stats``: an immutable snapshot."""
         return self.pool.stats()
-
-    def close(self, timeout: float | None = 5.0) -> bool:
-        """``FastPool.close``: refuses new work, closes what is idle, waits for who is at work."""
-        return self.pool.close(timeout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.pool.__exit__(kind, error, trace)
 
     def __repr__(self) -> str:
         return f"<SocketPool {self.pool.name!r}>"

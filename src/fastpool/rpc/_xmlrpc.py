@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import re
 import ssl
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from gzip import BadGzipFile
 from typing import Any, cast
-from xmlrpc.client import Fault, ProtocolError, SafeTransport, ServerProxy, Transport, Unmarshaller
+from xmlrpc.client import Fault, ProtocolError, SafeTransport, ServerProxy, Transport
 
 from fastpool import FastPool
 
@@ -20,6 +18,7 @@ from ._errors import BadReply
 from ._exchange import capped, exchange
 from ._plain_http import Head, ordinary, other
 from ._socket_connection import Wire
+from ._xmlrpc_codec import is_no_fault, read_finite, refuse_host, refuse_infinite
 
 __all__ = ["PooledTransport", "xmlrpc"]
 
@@ -105,8 +104,7 @@ def _maker(
     for name, value in headers:
         refuse_framing(name)
         header_value(name, value.decode("latin-1") if isinstance(value, bytes) else value)
-        if name.strip().lower() == "host":
-            raise ValueError("header Host: is sent already, as the address has it; leave it out")
+        refuse_host(name)
     given: dict[str, Any] = {
         "use_datetime": use_datetime,
         "use_builtin_types": use_builtin_types,
@@ -176,29 +174,11 @@ class _Bounded:
     def _meaning(self, pieces: Iterable[bytes], bounds: Bounds) -> Any:
         parser, unmarshaller = self.getparser()  # type: ignore[attr-defined]
         if self.refuse_nan:
-            unmarshaller.dispatch = unmarshaller.dispatch | FINITE
+            read_finite(unmarshaller)
         for piece in pieces:
             parser.feed(bounds.add(piece))
         parser.close()
         return unmarshaller.close()
-
-
-def _finite(unmarshaller: Any, text: str) -> None:
-    if not math.isfinite(float(text)):
-        raise BadReply(f"XML-RPC has no {text.strip()}")
-    Unmarshaller.dispatch["double"](unmarshaller, text)
-
-
-FINITE = {"double": _finite, "float": _finite}
-
-NOT_FINITE = re.compile(rb"<double>-?(nan|inf)</double>")
-"""As the standard library writes it; in text it would be &lt;double>."""
-
-
-def refuse_infinite(body: bytes) -> None:
-    """ValueError for a call that has what XML-RPC has not."""
-    if found := NOT_FINITE.search(body):
-        raise ValueError(f"XML-RPC has no {found[1].decode()}")
 
 
 class _Plain(_Bounded, Transport):
@@ -250,7 +230,7 @@ class PooledTransport:
             capped(size),
             factory=lambda: _Connection(make(), host, name, patience),
             create_timeout=patience,
-            **{"name": f"xmlrpc {name}", "discard_on": _is_no_fault, **options},
+            **{"name": f"xmlrpc {name}", "discard_on": is_no_fault, **options},
         )
 
     def request(self, host: str, handler: str, request_body: bytes, verbose: bool = False) -> Any:
@@ -300,8 +280,3 @@ class _Connection:
     def close(self) -> None:
         self.transport.close()
         self.wire.hang_up()
-
-
-def _is_no_fault(error: BaseException, connection: _Connection) -> bool:
-    """A Fault is an answer.  After anything else the rest of one may still be on the line."""
-    return not isinstance(error, Fault)
