@@ -19,7 +19,9 @@ HOSTS = {
     "django": "hosts_django.py",
     "psycopg": "hosts_psycopg.py",
     "redis": "hosts_redis.py",
+    "requests": "hosts_requests.py",
     "sqlalchemy": "hosts_sqlalchemy.py",
+    "urllib3": "hosts_urllib3.py",
 }
 
 

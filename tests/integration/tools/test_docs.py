@@ -97,6 +97,8 @@ PRINTS = {
     "docs/reference/fleet.md": r"budget 'orders': 1 of 60 permits in force, .*",
     "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
     "docs/howto/psycopg.md": r"1\ncouldn't get .* 1 leased, .*\n  held by .*\n  see docs.*",
+    "docs/howto/psycopg.md": r"1\ncouldn't get .* 1 leased, .*\n  held by MainThread for .*\n"
+    r"  see docs.*",
     "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",
     "docs/howto/sqlalchemy.md": r"1 0 0 0",
     "docs/howto/trio.md": r"10 turns, True True\n10 turns, True True",

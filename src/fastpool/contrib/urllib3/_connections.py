@@ -18,7 +18,7 @@ from urllib3.util.connection import is_connection_dropped
 
 from fastpool import FastPool, Lease, PoolClosed, PoolError
 
-from ._lent import Lent, QueueView, end, give_back, take
+from ._lent import Lent, QueueView, end, give_back
 
 __all__ = ["OPTIONS", "Connections", "checked"]
 
@@ -128,14 +128,15 @@ class Connections:
         if self.pool is None:
             raise self._error(ClosedPoolError, "Pool is closed.")
         try:
-            lease = take(self.fastpool, self.pool_timeout if timeout is None else timeout)
+            lease = self.fastpool.acquire(self.pool_timeout if timeout is None else timeout)
         except PoolClosed:
             raise self._error(ClosedPoolError, "Pool is closed.") from None
         except PoolError as error:
             text = "Pool is empty and a new connection can't be opened due to blocking mode."
             raise self._error(EmptyPoolError, text) from error
-        self._lending.lease = lease
+        self._lending.lease = lease  # first: from here on whoever interrupts leaves nothing lent
         connection = lease.resource
+        connection.fastpool_lease = lease
         if not connection.is_closed and is_connection_dropped(connection):
             log.debug("Resetting dropped connection: %s", self.host)
             connection.close()
