@@ -23,6 +23,7 @@ import random
 import socket
 import time
 
+from .. import _reports
 from ..stats import BudgetStats
 from ._fairness import level, recalls, targets
 from ._permit_file import MOST_PERMITS, PermitFile, Row
@@ -115,6 +116,7 @@ class LocalBudget(ThreadedBudget):
         self._reported: dict[Member, int] = {}  # what the row said that was wanted
         self._seen: tuple[int, list[Row]] = (0, [])
         self._look_for_locks_at = 0.0
+        self._look_for_file_at = 0.0
 
     def open_engine(self) -> Any:
         if self._file is None:
@@ -143,6 +145,7 @@ class LocalBudget(ThreadedBudget):
         file = self._file
         assert file is not None
         now, limit = time.monotonic(), file.limit
+        self._look_for_file(file, now)
         members = self._look(file)
         table = {row.number: row for row in file.table()}
         standing = self._standing(table)
@@ -168,6 +171,18 @@ class LocalBudget(ThreadedBudget):
         if in_force > limit or any(have < want for have, want in standing.values()):
             return WHILE_SHORT
         return AT_REST
+
+    def _look_for_file(self, file: PermitFile, now: float) -> None:
+        """Warn, once, if the file was removed or replaced: whoever comes now has another budget."""
+        if now >= self._look_for_file_at:
+            self._look_for_file_at = now + AT_REST
+            if file.is_replaced():
+                self._look_for_file_at = float("inf")
+                _reports.warn(
+                    "budget %s: the file was removed or replaced while it was used: processes that "
+                    "start from now on share another limit; restart those that are running",
+                    self.path,
+                )
 
     def _look(self, file: PermitFile) -> list[Member]:
         """Look at our pools; those that are there."""

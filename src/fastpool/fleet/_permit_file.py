@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-__all__ = ["PermitFile", "Row", "row_size"]
+__all__ = ["MOST_PERMITS", "PERMITS", "PermitFile", "Row"]
 
 MAGIC = b"fpbudget"
 VERSION = 1
@@ -44,6 +44,7 @@ TABLE = 4096  # where the first row is
 ROW = struct.Struct("<IIIIQ40s")  # pid, have, want, in use, when (ns of CLOCK_MONOTONIC), name
 ROWS = 1024
 MOST_PERMITS = 1 << 24
+PATIENCE = 5.0  # seconds to wait for another process that writes the header
 SETTING_UP, LIVES, PERMITS = 1 << 30, (1 << 30) + 16, (1 << 30) + (1 << 20)  # bytes that are locked
 
 if TYPE_CHECKING:
@@ -60,10 +61,6 @@ if TYPE_CHECKING:
         name: str
 else:
     Row = namedtuple("Row", "number pid have want in_use age name")
-
-
-def row_size() -> int:
-    return ROW.size
 
 
 class PermitFile:
@@ -95,7 +92,7 @@ class PermitFile:
 
     def _set_up(self, limit: int | None) -> None:
         """Write the header, if there is none yet; what stands there counts."""
-        self._lock(SETTING_UP, wait=True)
+        self._lock_header()
         try:
             found = self._header()
             if found is None:
@@ -104,6 +101,9 @@ class PermitFile:
                 if limit is None:
                     raise ValueError(f"{self.path}: says no limit yet, so give one: limit=60")
                 os.pwrite(self.fd, HEADER.pack(MAGIC, VERSION, limit, 1), 0)
+                os.posix_fallocate(
+                    self.fd, 0, TABLE + ROW.size * ROWS
+                )  # no row fails for want of it
             elif limit not in (None, found[0]):
                 _reports.warn(
                     "budget %s: the limit is %d, as it was first set, and not %d, as it is given "
@@ -114,6 +114,15 @@ class PermitFile:
                 )
         finally:
             self._unlock(SETTING_UP)
+
+    def is_replaced(self) -> bool:
+        """Whether another file, or none, has its name by now."""
+        mine = os.fstat(self.fd)
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return True
+        return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
 
     # ---- the limit -------------------------------------------------------------------------------
 
@@ -140,7 +149,7 @@ class PermitFile:
     def set_limit(self, limit: int) -> None:
         """Change it, for all who use the file, within a second.  Where more are in force they are
         given up as resources are idle or come back."""
-        self._lock(SETTING_UP, wait=True)
+        self._lock_header()
         try:
             _, times = self._header() or (0, 0)
             os.pwrite(self.fd, HEADER.pack(MAGIC, VERSION, limit, times + 1), 0)
@@ -204,10 +213,21 @@ class PermitFile:
 
     # ---- locks -----------------------------------------------------------------------------------
 
-    def _lock(self, byte: int, wait: bool = False) -> bool:
-        act = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+    def _lock_header(self) -> None:
+        """Be the only one who writes there; TimeoutError where somebody has that right and does
+        not go on."""
+        deadline = time.monotonic() + PATIENCE
+        while not self._lock(SETTING_UP):
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"{self.path}: another process has been setting it up for {PATIENCE:g} s: it "
+                    "may be stopped"
+                )
+            time.sleep(0.001)
+
+    def _lock(self, byte: int) -> bool:
         try:
-            fcntl.fcntl(self.fd, act, _flock(fcntl.F_WRLCK, byte))
+            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK, byte))
         except (BlockingIOError, PermissionError):
             return False
         return True

@@ -184,6 +184,8 @@ class PerLoopManager:
                     self.parting.remove(until)
         finally:
             scheduler.call_soon(self.start)
+            if self.budget is not None:
+                self.budget.ask()
 
     def _close_at_last(self, resource: Any) -> None:
         close = self.options.hooks.close

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool
-from fastpool.fleet import Budget, LocalBudget
+from fastpool.fleet import Budget, LocalBudget, _permit_file
 from fastpool.fleet._permit_file import PermitFile
 from support.helpers import PATIENCE, ThreadRunner, eventually
 
@@ -214,10 +215,34 @@ def test_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert other.read_text().startswith("something else")
 
 
+def test_replaced_file_is_reported(
+    path: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Who has it open goes on; who comes later would have another limit."""
+    budget = LocalBudget(path, limit=2)
+    with caplog.at_level(logging.WARNING, "fastpool"), pool(budget) as one:
+        one.acquire().release()
+        os.unlink(path)
+        eventually(lambda: "was removed or replaced" in caplog.text)
+        one.acquire().release()
+
+
+def test_stopped_process_that_sets_it_up_is_not_waited_for(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LocalBudget(path, limit=2)
+    other = PermitFile(path, None)
+    other._lock_header()
+    monkeypatch.setattr(_permit_file, "PATIENCE", 0.01)
+    try:
+        with pytest.raises(TimeoutError, match="another process has been setting it up"):
+            LocalBudget(path)
+    finally:
+        other.close()
+
+
 @pytest.fixture
 def no_locks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from fastpool.fleet import _permit_file
-
     monkeypatch.setattr(_permit_file, "fcntl", None)
     yield
 
