@@ -101,9 +101,7 @@ class PermitFile:
                 if limit is None:
                     raise ValueError(f"{self.path}: says no limit yet, so give one: limit=60")
                 os.pwrite(self.fd, HEADER.pack(MAGIC, VERSION, limit, 1), 0)
-                os.posix_fallocate(
-                    self.fd, 0, TABLE + ROW.size * ROWS
-                )  # no row fails for want of it
+                os.posix_fallocate(self.fd, 0, TABLE + ROW.size * ROWS)  # or a row might fail
             elif limit not in (None, found[0]):
                 _reports.warn(
                     "budget %s: the limit is %d, as it was first set, and not %d, as it is given "
