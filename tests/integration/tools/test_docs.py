@@ -96,7 +96,6 @@ PRINTS = {
     "docs/howto/budget.md": r"budget 'orders': 1 of 60 permits in force, .*",
     "docs/reference/fleet.md": r"budget 'orders': 1 of 60 permits in force, .*",
     "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
-    "docs/howto/psycopg.md": r"1\ncouldn't get .* 1 leased, .*\n  held by .*\n  see docs.*",
     "docs/howto/psycopg.md": r"1\ncouldn't get .* 1 leased, .*\n  held by MainThread for .*\n"
     r"  see docs.*",
     "docs/howto/replace-a-queue.md": r"Queue has no 'mutex'.*\nOrdered has no '_put'.*",

@@ -15,8 +15,7 @@ try:
     import psycopg_pool
 except ImportError as error:
     raise ImportError(
-        "fastpool.contrib.psycopg needs psycopg_pool 3.3 or newer: "
-        "pip install 'fastpool[psycopg]'"
+        "fastpool.contrib.psycopg needs psycopg_pool 3.3 or newer: pip install 'fastpool[psycopg]'"
     ) from error
 
 from ._tasks import AsyncConnectionPool
