@@ -50,8 +50,10 @@ EXPECTED = {
     "test_del_stops_threads": THREADS,
     "test_cancelled_waiter_assigned_conn_is_reclaimed": WAITERS,
 }
+OPENING = "counts uses from the first of four connections on: a busy machine opens others too late"
 #: What fails at times.
 SOMETIMES = {
+    "test_uniform_use": OPENING,
     "test_reconnect_after_grow_failed": BACKOFF,
     "test_refill_on_check": BACKOFF,
     "test_get_config_raise_exception": BACKOFF,
