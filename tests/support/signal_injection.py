@@ -9,9 +9,11 @@ handlers hit; `strike` knows all there are, and more, in the standard library to
 from __future__ import annotations
 
 import asyncio
+import dis
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -186,7 +188,7 @@ if sys.version_info >= (3, 12):
         me = threading.get_ident()
 
         def before(code: CodeType, offset: int) -> None:
-            if threading.get_ident() == me:
+            if threading.get_ident() == me and not _is_nop(code, offset):
                 moment(sys._getframe(1))
 
         def after(code: CodeType, offset: int, callee: object, argument: object) -> None:
@@ -197,6 +199,14 @@ if sys.version_info >= (3, 12):
         monitoring.register_callback(TOOL, events.INSTRUCTION, before)
         monitoring.register_callback(TOOL, events.C_RETURN, after)
         monitoring.set_events(TOOL, events.INSTRUCTION | events.CALL)
+
+    @cache
+    def _nops(code: CodeType) -> frozenset[int]:
+        return frozenset(i.offset for i in dis.get_instructions(code) if i.opname == "NOP")
+
+    def _is_nop(code: CodeType, offset: int) -> bool:
+        """No handler runs there; on 3.14 that of a ``try`` in another belongs to neither."""
+        return offset in _nops(code)
 
     def unwatch() -> None:
         monitoring.set_events(TOOL, 0)
