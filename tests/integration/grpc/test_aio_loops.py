@@ -200,6 +200,21 @@ def test_close_with_a_grace(server: GrpcServer, on_loop: Callable[..., Any]) -> 
     on_loop(main())
 
 
+def test_a_grace_is_a_number_of_seconds(server: GrpcServer, on_loop: Callable[..., Any]) -> None:
+    """As for threads: a mistake closes nothing."""
+
+    async def main() -> None:
+        async with fg.aio_shared(server.target) as channel:
+            for wrong in (-1, float("nan")):
+                with pytest.raises(ValueError, match="grace"):
+                    await channel.close(wrong)
+            with pytest.raises(TypeError, match="grace"):
+                await channel.close("soon")
+            assert await say(channel)(b"x", timeout=20) == b"x"  # and the handle is open still
+
+    on_loop(main())
+
+
 def test_a_grace_is_not_spent_on_calls_that_have_no_end(server: GrpcServer) -> None:
     """Those whose request cannot be sent: grpc gives them no status, ever."""
 

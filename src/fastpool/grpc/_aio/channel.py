@@ -11,7 +11,7 @@ import grpc
 from .. import _registry
 from .._channel_key import key_of
 from .._handle import Handle
-from .._options import ChannelOptions, takes_options
+from .._options import ChannelOptions, seconds, takes_options
 from .connections import AioConnections
 from .errors import closed_error
 from .methods import multicallable
@@ -82,6 +82,7 @@ class AioSharedChannel(Handle[AioConnections], grpc.aio.Channel):  # type: ignor
         end, and are cancelled then, as grpc does; None is at once. That goes for the calls of all
         loops, whichever this is called in.
         """
+        seconds("close()", "grace", grace, 0)
         entry = self._give_up()
         if entry is not None:
             last = _registry.release(entry)
