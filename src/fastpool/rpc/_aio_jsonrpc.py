@@ -38,9 +38,9 @@ def aio_jsonrpc(
 ) -> AioJsonRpc:
     """``jsonrpc`` for tasks, of any number of event loops: the same parameters, but that
     ``options`` are those of FastPool.  Needs httpx."""
+    patience = seconds(connect_timeout, "connect_timeout")
     language = Codec(dumps, loads, lenient, refuse_nan)
     endpoint = Endpoint("aio_jsonrpc", url, headers, uds, language)
-    patience = seconds(connect_timeout, "connect_timeout")
     given = {"discard_on": is_no_answer, **options}
     pools = AioPools(size, patience, context, bounded(max_reply), given)
     client = AioClient("jsonrpc", endpoint.address, pools, seconds(timeout, "timeout"), retry)
