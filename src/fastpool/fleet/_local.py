@@ -28,7 +28,7 @@ from ..stats import BudgetStats
 from ._fairness import level, recalls, targets
 from ._permit_file import MOST_PERMITS, PermitFile, Row
 from ._report import BudgetReport, MemberReport
-from ._thread import ThreadedBudget
+from ._thread import ThreadedBudget, close_kept, kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ class LocalBudget(ThreadedBudget):
         if self._socket is None:
             status = os.fstat(self._file.fd)
             self._prefix = f"\0fastpool-budget-{status.st_dev}-{status.st_ino}-"
-            own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            own.setblocking(False)
+            (own,) = kept(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
             row = self._file.add_row()  # of this process: its number is its address
             own.bind(f"{self._prefix}{row}")
             self._file.write_row(row, "", 0, 0, 0)
@@ -138,7 +137,7 @@ class LocalBudget(ThreadedBudget):
         if file is not None:
             file.close()
         if own is not None:
-            own.close()
+            close_kept(own)
 
     def step(self) -> float:
         """See ``ThreadedBudget.step``."""

@@ -34,6 +34,24 @@ LOOKS_APART = 0.01  # seconds between looks at least: many ask, one look serves 
 AFTER_FAILURE = 0.5  # seconds until an engine that has failed is tried again
 
 _budgets: weakref.WeakSet[ThreadedBudget] = weakref.WeakSet()
+# Sockets of all budgets, until they are closed: one that is collected with its budget could come to
+# its finaliser first, and would complain.
+_sockets: set[socket.socket] = set()
+
+
+def kept(*sockets: socket.socket) -> tuple[socket.socket, ...]:
+    """Have sockets live, and not block, until ``close_kept``."""
+    for each in sockets:
+        each.setblocking(False)
+        _sockets.add(each)
+    return sockets
+
+
+def close_kept(*sockets: socket.socket) -> None:
+    """Close them, for good."""
+    for each in sockets:
+        _sockets.discard(each)
+        each.close()
 
 
 class _Membership:
@@ -69,9 +87,7 @@ class ThreadedBudget:
         self.members: list[Member] = []
         self.stopped = [True]  # taken out by whoever starts the thread
         self._asked = False
-        self.woken, self._waker = socket.socketpair()
-        for end in (self.woken, self._waker):
-            end.setblocking(False)
+        self.woken, self._waker = kept(*socket.socketpair())
 
     def join(self, share: Share) -> _Membership:
         """Enter a pool; see ``Budget.join``."""
@@ -94,8 +110,7 @@ class ThreadedBudget:
 
     def _let_go(self) -> None:
         """Close everything.  What is open of the engine is given up with it."""
-        self.woken.close()
-        self._waker.close()
+        close_kept(self.woken, self._waker)
         self.drop_engine()
 
     def forked(self) -> None:

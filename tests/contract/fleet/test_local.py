@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,27 @@ def test_permits_without_resources_are_given_up_after_a_while(path: str) -> None
         one.acquire().release()
         eventually(lambda: one.stats().open == 0 and permits(path) == 0)
         one.acquire().release()
+
+
+def test_budget_that_is_collected_leaves_nothing_open(path: str) -> None:
+    """Nor does it warn, in whatever order a cycle is taken apart with its pool in it."""
+    for _ in range(3):
+        cycle: list[Any] = [LocalBudget(path, limit=3)]
+        cycle += [pool(cycle[0], warn_unclosed=False), cycle]
+        cycle[1].acquire().release()
+        del cycle
+    gc.collect()
+    eventually(lambda: gc.collect() is None or path not in opened())
+    assert permits(path) == 0
+
+
+def opened() -> list[str]:
+    """The files that this process has open."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return found
 
 
 # ---- the limit ----------------------------------------------------------------------------------
