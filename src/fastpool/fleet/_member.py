@@ -28,10 +28,12 @@ class Share(Protocol):
 
     def look(self) -> tuple[int, int] | None:
         """(How many resources are open, how many there is a use for); None: the pool is gone."""
+        ...
 
     def allow(self, n: int) -> int:
         """So many may be open from here on; how many are.  Never blocks, takes nothing that is
         lent."""
+        ...
 
 
 class Membership(Protocol):
@@ -43,6 +45,7 @@ class Membership(Protocol):
 
     def stats(self) -> BudgetStats:
         """What the budget has seen last.  Never blocks."""
+        ...
 
 
 @runtime_checkable
@@ -51,6 +54,7 @@ class Budget(Protocol):
 
     def join(self, share: Share) -> Membership:
         """Enter a pool, which has no permit yet.  Never blocks."""
+        ...
 
 
 class Member:

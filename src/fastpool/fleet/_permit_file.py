@@ -24,18 +24,19 @@ import time
 
 from .. import _reports
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
+    from typing import Any, NamedTuple
 else:
     from collections import namedtuple
 
 __all__ = ["MOST_PERMITS", "PERMITS", "PermitFile", "Row"]
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 MAGIC = b"fpbudget"
 VERSION = 1
@@ -237,7 +238,7 @@ class PermitFile:
         """By another open file than this one."""
         found = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, byte))
         kind: int = struct.unpack_from("h", found)[0]
-        return kind != fcntl.F_UNLCK
+        return bool(kind != fcntl.F_UNLCK)
 
 
 def _flock(kind: int, byte: int) -> bytes:
