@@ -145,6 +145,8 @@ class LocalBudget(ThreadedBudget):
         assert file is not None
         now, limit = time.monotonic(), file.limit
         self._look_for_file(file, now)
+        # what an error has left locked for nobody; never the other way round
+        file.give(len(file.permits) - sum(member.held for member in self.members))
         members = self._look(file)
         table = {row.number: row for row in file.table()}
         standing = self._standing(table)
@@ -200,8 +202,8 @@ class LocalBudget(ThreadedBudget):
         file.write_row(self._row_of[member], member.share.name, 0, member.wanted, 0)
 
     def _leave(self, file: PermitFile, member: Member) -> None:
-        file.give(member.held)
-        member.held = 0
+        held, member.held = member.held, 0
+        file.give(held)
         number = self._row_of.pop(member, None)
         if number is not None:
             file.remove_row(number)
@@ -232,10 +234,10 @@ class LocalBudget(ThreadedBudget):
                 member.unused_since = 0.0
             member.allow(keep)
             if member.spare > 0:
-                given += member.spare
                 spare = member.spare
+                member.held -= spare  # first: what is not held may be locked for a while
                 file.give(spare)
-                member.held -= spare
+                given += spare
                 standing[number] = (member.held, member.wanted)
         return given
 

@@ -173,7 +173,7 @@ class PermitFile:
     def give(self, n: int) -> None:
         """Give up ``n`` of ours, those with the highest numbers: first what is beyond a limit that
         was lowered."""
-        for permit in sorted(self.permits, reverse=True)[:n]:
+        for permit in sorted(self.permits, reverse=True)[: max(0, n)]:
             self._unlock(PERMITS + permit)
             self.permits.remove(permit)
 

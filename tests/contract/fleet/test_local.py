@@ -152,6 +152,29 @@ def test_permits_without_resources_are_given_up_after_a_while(path: str) -> None
         one.acquire().release()
 
 
+def test_error_of_the_file_costs_no_permit(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and what it left locked for nobody is given up at the next look."""
+    budget = LocalBudget(path, limit=2)
+    real, failures = PermitFile.take, [OSError("no locks available")]
+
+    def take(self: PermitFile, n: int, limit: int, start: int) -> list[int]:
+        found = real(self, n, limit, start)
+        if self is budget._file and found and failures:
+            raise failures.pop()
+        return found
+
+    monkeypatch.setattr(PermitFile, "take", take)
+    with caplog.at_level(logging.WARNING, "fastpool"), pool(budget) as one:
+        leases = [one.acquire() for _ in range(2)]
+        assert "it is tried again" in caplog.text
+        assert permits(path) == 2
+        for lease in leases:
+            lease.release()
+    eventually(lambda: permits(path) == 0)
+
+
 def test_budget_that_is_collected_leaves_nothing_open(path: str) -> None:
     """Nor does it warn, in whatever order a cycle is taken apart with its pool in it."""
     for _ in range(3):
