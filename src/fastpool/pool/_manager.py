@@ -245,7 +245,7 @@ class Manager:
             self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())
         )
         error.__cause__ = cause
-        if phase == "budget":
+        if phase == "budget" and self.budget:
             error.budget = self.budget.stats()
         notify_listeners(self, "timed_out", phase, waited)
         return error
