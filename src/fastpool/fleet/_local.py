@@ -114,7 +114,7 @@ class LocalBudget(ThreadedBudget):
         super().bind_to_process()
         self._row_of: dict[Member, int] = {}
         self._reported: dict[Member, int] = {}  # what the row said that was wanted
-        self._seen: tuple[int, list[Row]] = (0, [])
+        self._seen: tuple[int, dict[int, tuple[int, int]]] = (0, {})
         self._look_for_locks_at = 0.0
         self._look_for_file_at = 0.0
 
@@ -167,7 +167,7 @@ class LocalBudget(ThreadedBudget):
             self._reported[member] = wanted if short else 0
         if rung:
             self._wake_others(table)
-        self._seen = limit, file.table()
+        self._seen = limit, dict(standing)
         in_force = sum(have for have, _ in standing.values())
         if in_force > limit or any(have < want for have, want in standing.values()):
             return WHILE_SHORT
@@ -263,8 +263,9 @@ class LocalBudget(ThreadedBudget):
             n = min(lacking, free, limit)
             if n > 0:
                 found = file.take(n, limit, random.randrange(limit))
+                standing[number] = (member.held + len(found), member.wanted)
+                self._seen = limit, dict(standing)  # first: who is let in may ask at once
                 member.grant(len(found))
-                standing[number] = (member.held, member.wanted)
             elif member.allowance < member.held and not recalls(limit, standing).get(number):
                 member.allow(member.held)  # what was to be recalled is wanted no more
 
@@ -283,14 +284,13 @@ class LocalBudget(ThreadedBudget):
                     continue
 
     def stats_of(self, member: Member) -> BudgetStats:
-        limit, table = self._seen
-        members = [row for row in table if row.name or row.have]
-        wants = [row.want for row in members]
+        limit, standing = self._seen
+        wants = [want for _, want in standing.values()]
         return BudgetStats(
             name=self.name,
             limit=limit,
-            in_force=sum(row.have for row in members),
-            members=len(members),
+            in_force=sum(have for have, _ in standing.values()),
+            members=len(standing),
             allowance=member.allowance,
             wanted=member.wanted,
             share=min(member.wanted, level(limit, wants)) if wants else 0,

@@ -60,6 +60,8 @@ def test_names_and_units_are_those_of_the_conventions(sdk: Sdk) -> None:
     with FastPool(2, factory=object, name="db") as pool:
         otel.instrument(sdk.provider, pools=lambda: [pool])
         pool.acquire().release()
+        # the pool's own thread says how long it took
+        eventually(lambda: f"{PREFIX}.create_time" in sdk.collect())
         found = {name: metric.unit for name, metric in sdk.collect().items()}
     assert found == {
         f"{PREFIX}.count": "{connection}",

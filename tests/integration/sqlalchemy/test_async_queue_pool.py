@@ -82,11 +82,11 @@ def test_the_same_story() -> None:
 
 @BOTH
 def test_a_full_pool_times_out_in_sqlalchemys_words(kind: Any) -> None:
-    pool = kind(Driver().connect, pool_size=1, max_overflow=0, timeout=0.01)
+    pool = kind(Driver().connect, pool_size=1, max_overflow=0, timeout=0.5)
 
     def play() -> None:
         held = pool.connect()
-        with pytest.raises(exc.TimeoutError, match=r"size 1 overflow 0 .* timeout 0\.01"):
+        with pytest.raises(exc.TimeoutError, match=r"size 1 overflow 0 .* timeout 0\.50"):
             pool.connect()
         held.close()
         pool.connect().close()
