@@ -156,6 +156,8 @@ async def create_on_loop(creator, attempt):
         error = raised
     item = None
     try:
+        # at once: it has had its time, even if the scheduler hears of it later
+        creator.manager.lock.run(creator.running.pop, attempt, None)
         if error is not None:
             core.count("create_failures")
             error, failure = creator.explained(error)
