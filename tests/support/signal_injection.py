@@ -188,7 +188,7 @@ if sys.version_info >= (3, 12):
         me = threading.get_ident()
 
         def before(code: CodeType, offset: int) -> None:
-            if threading.get_ident() == me and not _is_nop(code, offset):
+            if threading.get_ident() == me and not _is_filler(code, offset):
                 moment(sys._getframe(1))
 
         def after(code: CodeType, offset: int, callee: object, argument: object) -> None:
@@ -201,12 +201,13 @@ if sys.version_info >= (3, 12):
         monitoring.set_events(TOOL, events.INSTRUCTION | events.CALL)
 
     @cache
-    def _nops(code: CodeType) -> frozenset[int]:
-        return frozenset(i.offset for i in dis.get_instructions(code) if i.opname == "NOP")
+    def _fillers(code: CodeType) -> frozenset[int]:
+        found = dis.get_instructions(code)
+        return frozenset(i.offset for i in found if i.opname in ("NOP", "NOT_TAKEN"))
 
-    def _is_nop(code: CodeType, offset: int) -> bool:
-        """No handler runs there; on 3.14 that of a ``try`` in another belongs to neither."""
-        return offset in _nops(code)
+    def _is_filler(code: CodeType, offset: int) -> bool:
+        """No handler runs there; on 3.14 no ``try`` covers those that stand in its block."""
+        return offset in _fillers(code)
 
     def unwatch() -> None:
         monitoring.set_events(TOOL, 0)
