@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.process, pytest.mark.once, pytest.mark.timeout(300)]
 
 
 def _run(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    if importlib.util.find_spec(tool) is None:
+    if importlib.util.find_spec(tool.partition(".")[0]) is None:
         pytest.skip(f"{tool} is not installed for {sys.executable}")
     return subprocess.run(
         [sys.executable, "-m", tool, *arguments], cwd=ROOT, capture_output=True, text=True
@@ -76,3 +76,12 @@ def test_pyright_finds_the_mistakes() -> None:
     """Each marked line is reported and no other."""
     found = _pyright(HERE / "mistakes.py")
     assert {int(line.split(":")[0]) for line in found} == MARKED, "\n".join(found)
+
+
+def test_the_stub_says_what_the_compiled_module_has() -> None:
+    """`stubtest` compares names, parameters and defaults; stubtest.txt lists what is meant."""
+    lenient = ("--ignore-disjoint-bases", "--ignore-positional-only")
+    allowed = ("--allowlist", str(HERE / "stubtest.txt"))
+    config = ("--mypy-config-file", str(ROOT / "pyproject.toml"))
+    done = _run("mypy.stubtest", "fastpool._core", "--concise", *lenient, *allowed, *config)
+    assert done.returncode == 0, done.stdout + done.stderr
