@@ -178,6 +178,17 @@ class Frames:
         return kind
 
 
+@cache
+def _fillers(code: CodeType) -> frozenset[int]:
+    found = dis.get_instructions(code)
+    return frozenset(i.offset for i in found if i.opname in ("NOP", "NOT_TAKEN"))
+
+
+def _is_filler(code: CodeType, offset: int) -> bool:
+    """No handler runs there; a ``try`` may not cover those that stand in its block."""
+    return offset in _fillers(code)
+
+
 if sys.version_info >= (3, 12):
     monitoring, events = sys.monitoring, sys.monitoring.events
     TOOL = monitoring.PROFILER_ID
@@ -200,15 +211,6 @@ if sys.version_info >= (3, 12):
         monitoring.register_callback(TOOL, events.C_RETURN, after)
         monitoring.set_events(TOOL, events.INSTRUCTION | events.CALL)
 
-    @cache
-    def _fillers(code: CodeType) -> frozenset[int]:
-        found = dis.get_instructions(code)
-        return frozenset(i.offset for i in found if i.opname in ("NOP", "NOT_TAKEN"))
-
-    def _is_filler(code: CodeType, offset: int) -> bool:
-        """No handler runs there; on 3.14 no ``try`` covers those that stand in its block."""
-        return offset in _fillers(code)
-
     def unwatch() -> None:
         monitoring.set_events(TOOL, 0)
         monitoring.free_tool_id(TOOL)
@@ -221,7 +223,7 @@ else:
         def trace(frame: FrameType, event: str, argument: object) -> Any:
             if event == "call":
                 frame.f_trace_opcodes, frame.f_trace_lines = True, False
-            elif event == "opcode":
+            elif event == "opcode" and not _is_filler(frame.f_code, frame.f_lasti):
                 moment(frame)
             return trace
 
