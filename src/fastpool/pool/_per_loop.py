@@ -247,7 +247,9 @@ class PerLoopManager:
             counts, demand = shard.core.counts(), shard.core.demand  # at once: any may be freed now
             callers += demand
             open_ += counts["open"]
-            available += counts["creating"] + counts["closing"] + (0 if demand else counts["idle"])
+            # a creation that is over comes free as well, when the scheduler has seen to it
+            available += max(counts["creating"], shard.creator.in_flight)
+            available += counts["closing"] + (0 if demand else counts["idle"])
         available += max(0, self.maxsize - open_)
         return "overloaded" if callers >= self.options.max_waiting + available else None
 
