@@ -673,7 +673,12 @@ static void get_all(worker *me) {
             storm = 0;
             stepped(me);
             if (state == FP_REFUSED) return;
-            if (interrupted && state == FP_GRANTED) CHECK(fp_queue_put_back(core, got));
+            if (interrupted && state == FP_GRANTED && !fp_queue_put_back(core, got)) {
+                CHECK(fp_gate(core) & FP_SHUT); /* at once, so it is dropped with what was there */
+                ((item *)got)->taken++;
+                me->got++;
+                CHECK(fp_queue_finish(core) != 0);
+            }
             if (state == FP_WAITING || interrupted) continue;
             EQUAL(state, FP_GRANTED);
         }
