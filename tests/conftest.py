@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.helpers import LIMIT, Maker, ThreadRunner, eventually
+from support.helpers import GIL, LIMIT, Maker, ThreadRunner, eventually
 from support.keyed_factories import KeyedMaker
 
 pytest_plugins = ["support.delays", "support.tiers"]
@@ -43,7 +43,7 @@ def keep_the_collector_quick() -> Iterator[None]:
     """pytest keeps some 20 objects for each test that has run.  Free-threaded builds walk what is
     frozen, too, and more often the less is not."""
     yield
-    if sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True:
+    if GIL:
         gc.collect()
         gc.freeze()
 

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -98,6 +98,13 @@ class World:
 Make = Callable[[], Any]
 Act = Callable[[Any], Any]
 Scene = tuple[Make, Act]
+
+
+def at_a_push(scenes: Iterable[str], chosen: set[str]) -> list[Any]:
+    """Cases of a test: these at each push, the others in the long run."""
+    return [
+        name if name in chosen else pytest.param(name, marks=pytest.mark.long) for name in scenes
+    ]
 
 
 class Checker:

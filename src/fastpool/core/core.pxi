@@ -241,6 +241,18 @@ cdef class Core:
         self.c.limit = size_of(limit)
         fp_lock_drop(&self.c.lock)
 
+    @property
+    def in_flight(self):
+        """Creations of workers and tasks that hold a permit: from their start until their caller has
+        been served, those past their deadline left out.  For the creator to write."""
+        return self.c.in_flight
+
+    @in_flight.setter
+    def in_flight(self, size_t n):
+        fp_lock_take(&self.c.lock)
+        self.c.in_flight = n
+        fp_lock_drop(&self.c.lock)
+
     def set_allowance(self, double n):
         """So many may be open by the pool's budget; inf: it has none.  How many are open."""
         cdef fp_core *c = self.c
@@ -300,7 +312,7 @@ cdef class Core:
         cdef fp_core *c = self.c
         cdef fp_slot *slot = NULL
         cdef set granted = creator.granted
-        cdef double most = creator.most - creator.in_flight
+        cdef double most = creator.most - c.in_flight
         if permit is not None:
             granted.discard(permit)
         elif granted:

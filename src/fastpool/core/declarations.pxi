@@ -122,7 +122,7 @@ cdef extern from *:
         void *manager
         fp_lock lock
         fp_wait_queue getters, putters, joiners
-        size_t open, creating, creating_in_caller, renewing, arriving, unfinished, max_waiting
+        size_t open, creating, creating_in_caller, in_flight, renewing, arriving, unfinished, max_waiting
         fp_loads loads
         fp_weights weights
         uint64_t retired_uses

@@ -58,11 +58,11 @@ class KeyCreator(Creator):
     def wanted(self) -> int:
         """How many more tries this key could do with, if there were slots for all keys."""
         goal = 0 if self.is_paused() else self.goal(self.background_demand)
-        if goal <= self.in_flight:
+        core, most = self.manager.core, self.manager.maxsize
+        if goal <= core.in_flight:
             return 0
-        wanted = _policy.attempts_wanted(goal, self.in_flight, self.most)
-        most = self.manager.maxsize
-        return min(wanted, most - self.manager.core.open) if most else wanted
+        wanted = _policy.attempts_wanted(goal, core.in_flight, self.most)
+        return min(wanted, most - core.open) if most else wanted
 
     def _pause(self) -> None:
         """Nobody waits any more for one that cannot be had: who wants it says so again.  Unless it

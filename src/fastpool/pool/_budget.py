@@ -167,4 +167,4 @@ def more_wanted(manager: Any) -> int:
     """How many more resources callers and the background want than are being made for them."""
     creator = manager.creator
     goal = creator.goal(creator.background_demand)
-    return _policy.attempts_wanted(goal, creator.in_flight, INF)
+    return _policy.attempts_wanted(goal, creator.manager.core.in_flight, INF)

@@ -60,7 +60,6 @@ class Creator:
         self.manager = manager
         self.most = manager.options.max_creating
         self.workers: Any = self.create_threads()
-        self.in_flight = 0  # creations that hold a permit
         self.running: dict[Attempt, None] = {}  # by age, those past their deadline left out
         self.watched_until = 0.0
         self.background_demand = 0  # resources wanted by nobody in particular
@@ -156,7 +155,7 @@ class Creator:
 
     def for_callers(self) -> int:
         """How many of the tries under way were started for callers, beside all wishes."""
-        return max(0, self.in_flight - self.background_demand)
+        return max(0, self.manager.core.in_flight - self.background_demand)
 
     def start(self) -> None:
         """Starts as many tries as are wanted and fit under the cap.  Never blocks."""
@@ -169,13 +168,13 @@ class Creator:
             if core.suspended or self.is_paused():
                 return
             wanted = _policy.attempts_wanted(
-                self.worker_goal(background_demand), self.in_flight, self.permits()
+                self.worker_goal(background_demand), self.manager.core.in_flight, self.permits()
             )
             while wanted > 0 and self.attempt():
                 wanted -= 1
             if (
                 manager.budget is not None
-                and self.goal(background_demand) > self.in_flight
+                and self.goal(background_demand) > self.manager.core.in_flight
                 and manager.budget.is_short(core)
             ):
                 manager.budget.ask()
@@ -195,13 +194,13 @@ class Creator:
         index = self.reserve()
         if index < 0:
             return False
-        self.in_flight += 1
+        self.manager.core.in_flight += 1
         try:
             # what is opened may change borrowers: it belongs to none of their contexts
             pool = self.manager.options.context.copy()
             pool.run(self.submit, Attempt(index))
         except RuntimeError:
-            self.in_flight -= 1
+            self.manager.core.in_flight -= 1
             core.free(index)
             return False
         return True
@@ -216,7 +215,7 @@ class Creator:
 
     def _wanted(self) -> bool:
         core = self.manager.core
-        return not core.closed and self.in_flight <= self.goal(self.background_demand)
+        return not core.closed and core.in_flight <= self.goal(self.background_demand)
 
     def goal(self, background_demand: int) -> int:
         """How many tries there is a use for: one for every caller who waits or is about to, and one
@@ -258,7 +257,7 @@ class Creator:
         manager, core = self.manager, self.manager.core
         with manager.lock.hold():
             if not self._wanted():
-                self.in_flight -= 1
+                self.manager.core.in_flight -= 1
                 core.free(attempt.index)
                 return False
             self._assign(attempt)
@@ -404,7 +403,7 @@ class Creator:
                 self.overdue -= 1
                 self.workers.replace_stuck(-1)
             else:
-                self.in_flight -= 1
+                self.manager.core.in_flight -= 1
 
     def _pause(self) -> None:
         """A try failed and nobody was told: the next in the background comes later, or where nobody
@@ -445,7 +444,7 @@ class Creator:
         free."""
         del self.running[attempt]
         attempt.given_up = True
-        self.in_flight -= 1
+        self.manager.core.in_flight -= 1
         self.overdue += 1
         self.manager.core.count("timeouts")
         self.workers.replace_stuck()

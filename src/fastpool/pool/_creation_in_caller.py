@@ -118,7 +118,7 @@ class CallerCreator(Creator):
         with self.manager.lock.hold():
             super().start()
             free = self._free()
-            while free > 0 and self.has_capacity() and core.demand > self.in_flight:
+            while free > 0 and self.has_capacity() and core.demand > core.in_flight:
                 self._number += 1
                 token = Token(self, self._number)
                 self.granted.add(token.number)  # first: who gets it may be quick
@@ -129,4 +129,4 @@ class CallerCreator(Creator):
 
     def _free(self) -> float:
         """Permits that nobody has."""
-        return self.permits() - self.in_flight - len(self.granted)
+        return self.permits() - self.manager.core.in_flight - len(self.granted)

@@ -63,7 +63,8 @@ class LoopCreator(Creator):
         if self.is_paused():
             return 0
         background_demand = self.background_demand if time.monotonic() >= self.paused_until else 0
-        return _policy.attempts_wanted(self.goal(background_demand), self.in_flight, INF)
+        in_flight = self.manager.core.in_flight
+        return _policy.attempts_wanted(self.goal(background_demand), in_flight, INF)
 
     def submit(self, attempt: Attempt) -> None:
         self.manager.tasks.submit(_core.create_on_loop, (self, attempt), _never_begun)
@@ -105,7 +106,7 @@ class LoopCreator(Creator):
         core = self.manager.core
         with self.manager.lock.hold():
             if not wanted:
-                self.in_flight -= 1
+                self.manager.core.in_flight -= 1
                 core.free(attempt.index)
                 return
             if error is None:

@@ -248,7 +248,7 @@ class PerLoopManager:
             callers += demand
             open_ += counts["open"]
             # a creation that is over comes free as well, when the scheduler has seen to it
-            available += max(counts["creating"], shard.creator.in_flight)
+            available += max(counts["creating"], shard.core.in_flight)
             available += counts["closing"] + (0 if demand else counts["idle"])
         available += max(0, self.maxsize - open_)
         return "overloaded" if callers >= self.options.max_waiting + available else None
@@ -285,7 +285,7 @@ class PerLoopManager:
         """Who could start a creation, if there were a slot.  A loop that does not run stands in
         nobody's way."""
         everyone = self.everyone()
-        in_flight = sum(shard.creator.in_flight for shard in everyone if shard.loop.is_running())
+        in_flight = sum(shard.core.in_flight for shard in everyone if shard.loop.is_running())
         if in_flight >= self.options.max_creating:
             return []
         return [s for s in everyone if s.creator.wanted() and not s.loop.is_closed()]
@@ -551,4 +551,4 @@ class PerLoopManager:
 
 def _priority(shard: LoopPool) -> tuple[bool, float]:
     """Who is next to open: a loop that has nothing, then the caller who has waited longest."""
-    return shard.core.open > 0, shard.core.waits_since(shard.creator.in_flight)
+    return shard.core.open > 0, shard.core.waits_since(shard.core.in_flight)

@@ -10,7 +10,14 @@ import pytest
 from fastpool import FastPool, PoolOverloaded, PoolTimeout, _core
 from fastpool.pool import _per_loop
 from support.async_factories import AsyncMaker, Hang, LoopThread, accounted, threads, use
-from support.helpers import PATIENCE, ThreadRunner, eventually, states, wait_for_scheduler
+from support.helpers import (
+    PATIENCE,
+    ThreadRunner,
+    eventually,
+    states,
+    unattended,
+    wait_for_scheduler,
+)
 from support.loops import KINDS
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -208,6 +215,25 @@ class TestRefusals:
                 other.run(use(pool))
             for hang in hangs:
                 hang.let_go()
+            for wait in waits:
+                wait.result(PATIENCE)
+
+    @kinds
+    def test_a_creation_that_is_just_over_is_counted_still(self, kind: str) -> None:
+        """The scheduler has not seen to its end: who waits for it has a slot, and so has the next
+        one, but nobody after them."""
+        with accounted(2, max_waiting=0) as (pool, maker), threads(kind, 1) as (one,):
+            hang = Hang()
+            maker.script["create"].append(hang)
+            waits = queued_up(pool, one, use(pool))
+            assert hang.begun.wait(PATIENCE)
+            with unattended():
+                hang.let_go()
+                eventually(lambda: states(pool) == {"checking": 1})
+                waits.append(one.start(use(pool)))
+                eventually(lambda: pool.stats().waiting == 2)
+                with pytest.raises(PoolOverloaded):
+                    one.run(use(pool))
             for wait in waits:
                 wait.result(PATIENCE)
 

@@ -321,8 +321,7 @@ def test_pool_of_event_loops_opens_what_is_allowed(loops: int, runner: ThreadRun
 
     async def use() -> None:
         async with pool.lease():
-            while not go_on.is_set():
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(go_on.wait, PATIENCE)
 
     async def on_loop() -> None:
         await asyncio.gather(*(use() for _ in range(3)))

@@ -15,7 +15,7 @@ import pytest
 from contract.interrupts.test_every_instruction_tasks import OnLoop, block, leave, task
 from fastpool import FastPool, PoolTimeout
 from support.helpers import PATIENCE, eventually
-from support.interrupted_pools import AT_LENGTH, Scene, Thing, endure
+from support.interrupted_pools import AT_LENGTH, Scene, Thing, at_a_push, endure
 
 pytestmark = [pytest.mark.costly, *AT_LENGTH]
 
@@ -187,14 +187,8 @@ SCENES |= {
 AT_A_PUSH = {"acquire-plain", "leave-reset"}
 
 
-def cases() -> list[Any]:
-    return [
-        name if name in AT_A_PUSH else pytest.param(name, marks=pytest.mark.long) for name in SCENES
-    ]
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in finalisers
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", at_a_push(SCENES, AT_A_PUSH))
 def test_interrupted_call_loses_nothing(name: str) -> None:
     endure(name, *SCENES[name])

@@ -17,7 +17,7 @@ import pytest
 
 from fastpool import FastPool, KeyedPool, PoolTimeout
 from support.helpers import PATIENCE
-from support.interrupted_pools import AT_LENGTH, Scene, World, endure
+from support.interrupted_pools import AT_LENGTH, Scene, World, at_a_push, endure
 
 pytestmark = [pytest.mark.costly, *AT_LENGTH]
 
@@ -133,14 +133,8 @@ for name, o in OPTIONS.items():
 AT_A_PUSH = {"acquire-idle-check", "keyed-acquire-plain"}
 
 
-def cases() -> list[Any]:
-    return [
-        name if name in AT_A_PUSH else pytest.param(name, marks=pytest.mark.long) for name in SCENES
-    ]
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in finalisers
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", at_a_push(SCENES, AT_A_PUSH))
 def test_interrupted_call_loses_nothing(name: str) -> None:
     endure(name, *SCENES[name])
