@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,7 +45,10 @@ def keep_the_collector_quick() -> Iterator[None]:
     frozen, too, and more often the less is not."""
     yield
     if GIL:
-        gc.collect()
+        with warnings.catch_warnings():
+            # ours are heard; what a library leaves open with its loop is nothing of the last test
+            warnings.filterwarnings("ignore", "(?!fastpool)", ResourceWarning)
+            gc.collect()
         gc.freeze()
 
 
