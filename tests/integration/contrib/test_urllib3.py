@@ -257,6 +257,8 @@ def test_a_body_may_make_requests_itself(plain_site: web.Site, manager: Make) ->
 @pytest.mark.filterwarnings(  # of a response, and of a lease, that was struck as it was made
     "ignore:unclosed <socket:ResourceWarning",
     "ignore:.*a lease was collected unreleased:ResourceWarning",
+    # http.client's responses, in whose constructor the handler has raised
+    "ignore::pytest.PytestUnraisableExceptionWarning",
 )
 def test_a_handler_that_raises_leaves_nothing_lent(plain_site: web.Site, manager: Make) -> None:
     """At moments all over a request, in our steps and between urllib3's."""
