@@ -267,6 +267,12 @@ MUSTS: tuple[Must, ...] = (
     Must("L2g", "executor, map of 2,000, 1 worker", "", "x", NOTHING),
     Must("L2h", "same, 8 workers", "", "x", NOTHING),
     Must("L2i", "same, 32 workers", "", "x", NOTHING),
+    # Being looked at: metrics, a listener and the debug socket.
+    Must("V1a", "lease(), looked at / not", "<=", "x", _all(1.02)),
+    Must("V1b", "async lease(), looked at / not", "<=", "x", _all(1.02)),
+    Must("V2a", "one Prometheus scrape of 100 pools", "<=", "ms", _all(10)),
+    Must("V2b", "of this: the collector of fastpool", "", "ms", NOTHING),
+    Must("V2c", "floor: prometheus_client's text alone", "", "ms", NOTHING),
 )
 
 BY_KEY = {must.key: must for must in MUSTS}

@@ -85,6 +85,8 @@ ROWS: dict[str, tuple[str, str]] = {
     "C3": ("sizes", "c3"),
     "L1": ("limits", "l1"),
     "L2": ("limits", "l2"),
+    "V1": ("observed", "v1"),
+    "V2": ("observed", "v2"),
 }
 
 

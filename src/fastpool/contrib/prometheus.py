@@ -109,8 +109,8 @@ class Collector(BaseCollector):
 
     Registers itself.  ``registry``: with; None: the default one of prometheus_client.  ``prefix``:
     of the metrics' names.  ``pools``: a callable that returns those to be shown; None: all that are
-    alive at the scrape.  Thread-safe; a scrape takes some 0.1 ms a pool.  ``close()`` takes it out
-    of the registry.
+    alive at the scrape.  Thread-safe; a scrape takes some 0.5 ms a name, two thirds of it
+    prometheus_client's text.  ``close()`` takes it out of the registry.
     """
 
     def __init__(
