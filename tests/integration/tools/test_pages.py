@@ -11,12 +11,14 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench import servers
+from bench.measure import NotRun
 from support.helpers import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -137,6 +139,51 @@ def test_uvicorn_serves_the_page(application: Path) -> None:
     where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
     with running(["uvicorn", *where, "app:asgi_app"], application):
         eventually(lambda: ask(port) == "42")
+
+
+# ---- Celery --------------------------------------------------------------------------------------
+
+IN_MEMORY = 'broker="memory://", backend="cache+memory://"'
+WHO_SERVED = """
+
+@app.task
+def served(number):
+    import os
+    import time
+
+    time.sleep(0.1)  # the other process gets tasks too
+    return os.getpid(), double(number), pool.stats().created
+"""
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("kind", ["prefork", "threads"])
+def test_each_process_of_celery_has_connections_of_its_own(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("celery", reason="celery is not installed")
+    with ExitStack() as stack:
+        try:
+            redis = f"redis://127.0.0.1:{stack.enter_context(servers.redis())}/0"
+        except NotRun as reason:
+            pytest.skip(str(reason))
+        page = blocks("celery.md")[0]
+        assert IN_MEMORY in page
+        source = page.replace(IN_MEMORY, f"broker={redis!r}, backend={redis!r}")
+        (tmp_path / "shop.py").write_text(source + WHO_SERVED)
+        shop: dict[str, Any] = {"__name__": "shop"}
+        exec(source + WHO_SERVED, shop)
+        worker = ["celery", "--app", "shop", "worker", "--pool", kind, "--concurrency", "2"]
+        stack.enter_context(running(worker, tmp_path))
+        pids: set[int] = set()
+        for _ in range(100):
+            sent = [shop["served"].delay(number) for number in range(4)]
+            answers = [result.get(timeout=60) for result in sent]
+            assert [answer for _, answer, _ in answers] == [0, 2, 4, 6]
+            assert all(1 <= created <= 2 for *_, created in answers)
+            pids.update(pid for pid, *_ in answers)
+            if len(pids) == (2 if kind == "prefork" else 1):
+                break
+        assert len(pids) == (2 if kind == "prefork" else 1)
+        shop["app"].close()
 
 
 # ---- When the server restarts --------------------------------------------------------------------
