@@ -9,8 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -184,6 +187,89 @@ def test_each_process_of_celery_has_connections_of_its_own(tmp_path: Path, kind:
                 break
         assert len(pids) == (2 if kind == "prefork" else 1)
         shop["app"].close()
+
+
+# ---- mod_wsgi ------------------------------------------------------------------------------------
+
+MODULES = Path("/usr/lib/apache2/modules")  # of Debian
+WSGI = """\
+import os
+
+from fastpool import FastPool
+
+pool = FastPool(4, factory=object, min_idle=1, name="shop")
+
+
+def application(environ, start_response):
+    with pool.lease(timeout=10):
+        answer = f"{os.getpid()} {pool.stats().created <= 4}".encode()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [answer]
+"""
+
+
+@contextmanager
+def apache(port: int) -> Iterator[None]:
+    """Apache with the lines of the page; it ends without a word in its log.  Root lends a user."""
+    module = MODULES / f"mod_wsgi.so-{sys.version_info[0]}.{sys.version_info[1]}"
+    program = shutil.which("apache2", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if program is None or not module.exists():
+        pytest.skip("no Apache with a mod_wsgi of this Python (Debian: libapache2-mod-wsgi-py3)")
+    if sysconfig.get_config_var("Py_DEBUG") or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("mod_wsgi has a Python of another ABI")
+    page = (HOWTO / "subinterpreters.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    (WSGI.*)$", page, re.M)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copytree(ROOT / "src/fastpool", folder / "lib/fastpool")
+        (folder / "app.wsgi").write_text(WSGI)
+        setup = [
+            f"ServerRoot {folder}",
+            "ServerName localhost",
+            f"PidFile {folder}/pid",
+            f"Listen 127.0.0.1:{port}",
+            f"ErrorLog {folder}/log",
+            f"LoadModule mpm_event_module {MODULES}/mod_mpm_event.so",
+            f"LoadModule authz_core_module {MODULES}/mod_authz_core.so",
+            f"LoadModule wsgi_module {module}",
+            *["User www-data", "Group www-data"] * (os.getuid() == 0),
+            f"WSGIPythonPath {folder}/lib",
+            f"WSGISocketPrefix {folder}/socket",
+            *[line.replace("/srv/shop", name) for line in lines],
+            f"<Directory {folder}>",
+            "Require all granted",
+            "</Directory>",
+        ]
+        setup = [
+            f"{line} python-path={folder}/lib" if line.startswith("WSGIDaemonProcess") else line
+            for line in setup
+        ]
+        (folder / "apache.conf").write_text("\n".join(setup))
+        command = [program, "-d", name, "-f", f"{folder}/apache.conf", "-DFOREGROUND"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+            after = (folder / "log").read_text()
+            assert not re.search(r"exit signal|Fatal Python|Traceback", after), after
+
+
+@pytest.mark.servers
+def test_apache_serves_the_page_by_its_processes() -> None:
+    port = servers.free_port()
+    answers: set[str] = set()
+
+    def four_have_answered() -> bool:
+        with ThreadPoolExecutor(8) as askers:
+            answers.update(filter(None, askers.map(ask, [port] * 8)))
+        return len(answers) == 4
+
+    with apache(port):
+        eventually(four_have_answered)
+    assert all(answer.endswith(" True") for answer in answers)
 
 
 # ---- When the server restarts --------------------------------------------------------------------
