@@ -123,8 +123,8 @@ class Venv:
 
     def _pip(self, what: str, *arguments: str) -> None:
         # A wheel is preferred to a newer release that has none, which on free-threaded builds is
-        # the difference between seconds and a failure.  Modules are compiled when they are imported:
-        # of most packages few are.
+        # the difference between seconds and a failure.  Modules are compiled when
+        # they are imported, which most never are.
         options = ("--quiet", "--prefer-binary", "--no-compile")
         install = self.command(*PIP, "install", *options, *arguments)
         self._step(what, install)
