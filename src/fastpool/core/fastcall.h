@@ -21,7 +21,7 @@ static inline uintptr_t fp_task_token(void) { return (uintptr_t)PyThreadState_Ge
 
 typedef PyObject *(*fp_call)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
 static fp_call fp_exit_parsed;
-static PyObject *(*fp_lend_due)(fp_core *, fp_slot *); /* these two: of pool.pxi */
+static PyObject *(*fp_lend_due)(fp_core *, fp_slot *); /* of pool.pxi */
 static PyObject *(*fp_notify_manager)(fp_core *);
 
 static inline PyObject *fp_resource(fp_slot *slot) {
@@ -123,7 +123,7 @@ static inline PyObject *fp_lease_resource(fp_lease *l) {
     return item;
 }
 
-/* What is left to do at the end of a lease, these of pool.pxi and shared_pool.pxi: 0, the slot is to be
+/* What is left to do at the end of a lease, these of lease.pxi and shared_pool.pxi: 0, the slot is to be
  * looked at by the manager; or 1, it has to know. */
 static PyObject *(*fp_lease_ended)(fp_core *, fp_slot *, uint64_t, int);
 static PyObject *(*fp_share_ended)(fp_core *, fp_slot *, int);
