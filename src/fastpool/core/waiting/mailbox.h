@@ -30,7 +30,7 @@ typedef struct fp_mailbox {
 
 static _Thread_local int fp_defer_depth;         /* how many fp_defer_begin have not ended */
 static _Thread_local fp_mailbox *fp_deferred_box; /* the box to be emptied at the end */
-static void (*fp_deliver_deferred)(fp_mailbox *); /* of wait.pxi */
+static void (*fp_deliver_deferred)(fp_mailbox *); /* of loop_mailbox.pxi */
 
 /* The mailbox whose loop ran in this thread last.  A guess: nobody looks into it before it is known
  * that its loop runs here now, or, with a GIL, that no mailbox has gone since. */
