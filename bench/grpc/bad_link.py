@@ -22,6 +22,7 @@ class Link:
         self.swallows = False  # whatever is sent, in either direction, arrives nowhere
         self.delay = 0.0  # seconds for each piece
         self.carried = 0  # bytes, in both directions
+        self.ended = 0  # directions in which nothing more will come
         for source, sink in ((near, far), (far, near)):
             source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
@@ -34,12 +35,17 @@ class Link:
                     time.sleep(self.delay)
                 if not self.swallows:
                     sink.sendall(data)
+        self.ended += 1
         while self.swallows:  # not even the end of it arrives
             if self.near.fileno() < 0:
                 return
             time.sleep(0.05)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+    @property
+    def is_open(self) -> bool:
+        return not self.ended and self.near.fileno() >= 0
 
     def half_close(self) -> None:
         """The server has nothing more to say, and hears on."""
@@ -89,8 +95,9 @@ class BadLink:
             link.swallows = True
 
     def one(self, dice: random.Random) -> Any:
-        """Some link, of the last ones."""
-        return dice.choice(self.links[-8:]) if self.links else None
+        """Some link that is open; None: there is none."""
+        open_ones = [link for link in self.links if link.is_open]
+        return dice.choice(open_ones) if open_ones else None
 
     def __enter__(self) -> BadLink:
         return self
