@@ -22,7 +22,7 @@ class Link:
         self.swallows = False  # whatever is sent, in either direction, arrives nowhere
         self.delay = 0.0  # seconds for each piece
         self.carried = 0  # bytes, in both directions
-        self.ended = 0  # directions in which nothing more will come
+        self.is_open = True  # as far as the client can see
         for source, sink in ((near, far), (far, near)):
             source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
@@ -35,7 +35,8 @@ class Link:
                     time.sleep(self.delay)
                 if not self.swallows:
                     sink.sendall(data)
-        self.ended += 1
+        if source is self.near or not self.swallows:
+            self.is_open = False
         while self.swallows:  # not even the end of it arrives
             if self.near.fileno() < 0:
                 return
@@ -43,16 +44,14 @@ class Link:
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
-    @property
-    def is_open(self) -> bool:
-        return not self.ended and self.near.fileno() >= 0
-
     def half_close(self) -> None:
         """The server has nothing more to say, and hears on."""
+        self.is_open = False
         with suppress(OSError):
             self.near.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
+        self.is_open = False
         for each in (self.near, self.far):
             with suppress(OSError):
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
@@ -95,7 +94,7 @@ class BadLink:
             link.swallows = True
 
     def one(self, dice: random.Random) -> Any:
-        """Some link that is open; None: there is none."""
+        """Some link that its client holds open; None: there is none."""
         open_ones = [link for link in self.links if link.is_open]
         return dice.choice(open_ones) if open_ones else None
 
