@@ -7,7 +7,7 @@ of them is in `_channel_args.py`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
@@ -57,6 +57,8 @@ class ChannelOptions(TypedDict, total=False):
     """What does not answer a ping for so long is closed."""
     retry: Iterable[str]
     """Names of idempotent methods, tried again when the server is not there."""
+    hedge: Mapping[str, float] | None
+    """Names of idempotent methods: after so long without an answer their calls are sent again."""
     health: str | None
     """The service that each connection is watched for, with `grpc.health.v1`."""
     load_balancing: str
@@ -80,6 +82,7 @@ DEFAULTS: ChannelOptions = {
     "keepalive": KEEPALIVE,
     "keepalive_timeout": 20.0,
     "retry": (),
+    "hedge": None,
     "health": None,
     "load_balancing": "pick_first",
 }
@@ -103,6 +106,7 @@ class Options(NamedTuple):
     keepalive: float | None
     keepalive_timeout: float
     retry: frozenset[str]
+    hedge: tuple[tuple[str, float], ...]
     health: str | None
     load_balancing: str
 
@@ -110,6 +114,11 @@ class Options(NamedTuple):
     def several(self) -> bool:
         """Whether there may be more than one connection at a time."""
         return self.most > 1 or bool(self.bulk) or self.max_age is not None
+
+    def hedge_after(self, path: str) -> float | None:
+        """Seconds after which a call of this method is sent again; None: it is not."""
+        known = dict(self.hedge)
+        return known.get(path, known.get(path.rpartition("/")[0] + "/*"))
 
 
 def takes_options(function: F) -> F:
@@ -175,6 +184,7 @@ def parse(who: str, **given: Unpack[ChannelOptions]) -> Options:
         keepalive=seconds(who, "keepalive", o["keepalive"], LEAST_KEEPALIVE),
         keepalive_timeout=patience,
         retry=_methods(who, "retry", o["retry"], services=True),
+        hedge=_hedge(who, o["hedge"]),
         health=health,
         load_balancing=load_balancing,
     )
@@ -251,6 +261,23 @@ def _methods(who: str, name: str, given: Any, services: bool = False) -> frozens
         ):
             raise ValueError(f"{who} {name} must be like '/package.Service/Method', not {each!r}")
     return names
+
+
+def _hedge(who: str, given: Any) -> tuple[tuple[str, float], ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"{who} hedge must be a mapping of methods to seconds, such as"
+            f" {{'/package.Service/Method': 0.1}}, or None, not {given!r}"
+        )
+    pairs = []
+    for name in sorted(_methods(who, "hedge", given, services=True)):
+        after = seconds(who, f"hedge[{name!r}]", given[name], 0)
+        if after is None:
+            raise TypeError(f"{who} hedge[{name!r}] must be a number of seconds, not None")
+        pairs.append((name, after))
+    return tuple(pairs)
 
 
 def checked_target(who: str, target: Any) -> str:

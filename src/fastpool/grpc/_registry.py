@@ -27,6 +27,7 @@ class Usage(NamedTuple):
     waiting: int
     streams: int
     long_streams: int
+    hedged: int
 
 
 class Shareable(Protocol):
@@ -65,6 +66,8 @@ class ChannelStats(NamedTuple):
     """Of the slots in use, those that streams hold."""
     long_streams: int
     """Of the streams, those that have been open for more than 10 s."""
+    hedged: int
+    """Calls that were sent a second time so far, as `hedge` says."""
 
 
 class Entry(Generic[T]):

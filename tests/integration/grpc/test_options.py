@@ -58,6 +58,10 @@ def config(given: Any = None, **parameters: Any) -> Any:
         ({"queue_timeout": "1"}, TypeError, "a number of seconds"),
         ({"queue_timeout": float("nan")}, ValueError, "nan"),
         ({"max_queue": -1}, ValueError, "at least 0"),
+        ({"hedge": [METHOD]}, TypeError, "mapping of methods to seconds"),
+        ({"hedge": {"Say": 1}}, ValueError, "hedge must be like '/package.Service/Method'"),
+        ({"hedge": {METHOD: -1}}, ValueError, "at least 0 s"),
+        ({"hedge": {METHOD: None}}, TypeError, "number of seconds, not None"),
         ({"max_queue": 1.5}, TypeError, "an int"),
         ({"bulk": METHOD}, TypeError, "several names"),
         ({"bulk": [5]}, TypeError, "names of methods, not 5"),
@@ -217,6 +221,7 @@ def test_the_defaults_are_as_documented() -> None:
         keepalive=310.0,
         keepalive_timeout=20.0,
         retry=frozenset(),
+        hedge=(),
         health=None,
         load_balancing="pick_first",
     )

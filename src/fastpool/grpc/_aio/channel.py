@@ -12,6 +12,7 @@ from .. import _registry
 from .._channel_key import key_of
 from .._handle import Handle
 from .._options import ChannelOptions, seconds, takes_options
+from . import hedging
 from .connections import AioConnections
 from .errors import closed_error
 from .methods import multicallable
@@ -140,7 +141,7 @@ class AioSharedChannel(Handle[AioConnections], grpc.aio.Channel):  # type: ignor
         _registered_method: bool | None = False,
     ) -> grpc.aio.UnaryUnaryMultiCallable:
         args = (method, request_serializer, response_deserializer, bool(_registered_method))
-        return multicallable(self, "unary_unary", *args)
+        return hedging.unary_unary(self, *args)
 
     def unary_stream(
         self,

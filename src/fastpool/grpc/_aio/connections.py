@@ -10,6 +10,7 @@ from ..._aio import loop as aio_loop  # noqa: F401  tells the core of event loop
 from ..._core import Lock
 from .. import _channel_args
 from .._channel_key import Key
+from .._hedging import HedgeBudget
 from .._options import say_if_unprotected
 from .._registry import Usage
 from .._sync.connection import Method, Methods, Number
@@ -37,6 +38,7 @@ class AioConnections:
         if key.credentials is None:
             say_if_unprotected(key.target)
         self.methods = Methods()
+        self.hedges = HedgeBudget()
         self.closed = False
         self.entries: dict[asyncio.AbstractEventLoop, LoopEntry] = {}
         self._lock = Lock()  # a loop that is collected may come by
@@ -59,10 +61,11 @@ class AioConnections:
                 raise closed_error()
             entry = self.entries.get(loop)
             if entry is None:
-                plain = LoopConnections(self.dialled, self.methods, loop, bulk=False)
+                made_with = (self.dialled, self.methods, self.hedges, loop)
+                plain = LoopConnections(*made_with, bulk=False)
                 bulk = plain
                 if self.key.parameters.bulk:
-                    bulk = LoopConnections(self.dialled, self.methods, loop, bulk=True)
+                    bulk = LoopConnections(*made_with, bulk=True)
                 entry = self.entries[loop] = LoopEntry(plain, bulk)
         return entry
 
@@ -94,6 +97,7 @@ class AioConnections:
             sum(len(dispatcher.wait_queue.calls) for dispatcher in dispatchers),
             sum(len(dispatcher.open_streams.open) for dispatcher in dispatchers),
             sum(dispatcher.open_streams.long() for dispatcher in dispatchers),
+            self.hedges.sent,
         )
 
     def number(self, method: Method) -> Number:
@@ -177,6 +181,7 @@ class AioConnections:
             for dispatcher in entry:
                 dispatcher.leave()
         self._lock = Lock()
+        self.hedges = HedgeBudget()
         self.methods.renew_lock()
         self.entries = {}
         return inherited

@@ -14,6 +14,7 @@ from .._addresses import Addresses
 from .._channel_key import Key
 from .._connection_set import CONNECT_TIMEOUT, ILL, MOST_STREAMS, ConnectionSet, NotConnected
 from .._health import Verdicts
+from .._hedging import HedgeBudget
 from .._open_streams import OpenStreams
 from .._outliers import Outliers
 from .connection import AioConnection
@@ -43,12 +44,18 @@ class LoopConnections(  # pyright: ignore[reportIncompatibleVariableOverride]
     """See the module. All of it is for the thread of the loop, but what says otherwise."""
 
     def __init__(
-        self, key: Key, methods: Methods, loop: asyncio.AbstractEventLoop, bulk: bool
+        self,
+        key: Key,
+        methods: Methods,
+        hedges: HedgeBudget,
+        loop: asyncio.AbstractEventLoop,
+        bulk: bool,
     ) -> None:
         o = key.parameters
         self.key = key
         self.addresses = Addresses(key.target, o.load_balancing == "pick_first")
         self.methods = methods
+        self.hedges = hedges  # of all loops of the channel
         self.live: set[AioConnection] = set()  # added to by the pool's threads
         self.wait_queue = WaitQueue(self)
         self.opening: set[asyncio.Task[None]] = set()

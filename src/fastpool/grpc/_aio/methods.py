@@ -38,7 +38,7 @@ class AioMethod:
         self.number = self._bound.number
         self.name = method.name
         self.kind = method.kind
-        self._call, self._arguments = KINDS[method.kind]
+        self._call, self.arguments = KINDS[method.kind]
         self.stream = method.kind != "unary_unary"
 
     @property
@@ -54,7 +54,7 @@ class AioMethod:
 
     def wait(self, dispatcher: LoopConnections, args: Any, kwargs: Any) -> Any:
         """No slot was free."""
-        request, timeout, options = self._arguments(*args, **kwargs)
+        request, timeout, options = self.arguments(*args, **kwargs)
         return self._call(dispatcher.wait_queue.join(self, request, timeout, options))
 
     def wrap(self, call: Any, dispatcher: LoopConnections, call_slot: CallSlot) -> Any:

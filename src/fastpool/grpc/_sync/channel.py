@@ -11,7 +11,7 @@ from .. import _registry
 from .._channel_key import key_of
 from .._handle import Handle
 from .._options import ChannelOptions, seconds, takes_options
-from . import methods
+from . import hedging, methods
 from .connection import Method
 from .connections import Connections
 from .errors import closed_error
@@ -106,7 +106,7 @@ class SharedChannel(Handle[Connections], grpc.Channel):  # type: ignore[misc] # 
         _registered_method: bool | None = False,
     ) -> grpc.UnaryUnaryMultiCallable:
         args = (method, request_serializer, response_deserializer, bool(_registered_method))
-        made: Any = methods.unary_unary(self, Method("unary_unary", *args))
+        made: Any = hedging.unary_unary(self, Method("unary_unary", *args))
         return made
 
     def unary_stream(

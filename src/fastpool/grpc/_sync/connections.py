@@ -19,6 +19,7 @@ from .._channel_key import Key, warn_of_fork_support
 from .._connection_set import CONNECT_TIMEOUT, ConnectionSet, NotConnected
 from .._connectivity import READY, state_of, wait_connected
 from .._health import Verdicts
+from .._hedging import HedgeBudget
 from .._open_streams import OpenStreams
 from .._options import say_if_unprotected
 from .._outliers import Outliers
@@ -48,6 +49,7 @@ class Connections(ConnectionSet[Connection]):
         self.open_streams = OpenStreams(self.target, self.most * slots)
         self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
         self.silence = Liveness(self)
+        self.hedges = HedgeBudget()
         self.outliers = Outliers(self.connected, self.calls_ended, self._eject)
         self._watches: dict[Connection, Watch] = {}
         self._bound: weakref.WeakValueDictionary[Method, Bound] = weakref.WeakValueDictionary()
@@ -256,6 +258,7 @@ class Connections(ConnectionSet[Connection]):
             sum(each.waiting for each in counted),
             len(self.open_streams.open),
             self.open_streams.long(),
+            self.hedges.sent,
         )
 
     def close(self, grace: float | None) -> None:
@@ -283,5 +286,6 @@ class Connections(ConnectionSet[Connection]):
         self.open_streams.open = {}
         self.verdicts = Verdicts(self.connected, self.avoid, self.elsewhere)
         self.silence = Liveness(self)
+        self.hedges = HedgeBudget()
         self._watches = {}
         return inherited

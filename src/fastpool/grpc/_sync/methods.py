@@ -1,7 +1,7 @@
 """The methods that a SharedChannel hands to stubs: each call takes a slot of a connection first.
 
 A blocking unary call is made by the core, which asks here when no slot is free (`miss`) and tells
-of errors (`failed`). Everything else goes through `_Method.enter`.
+of errors (`failed`). Everything else goes through `Bound.enter`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Bound:
             return self.connections.enter(self.pool, None), args, kwargs
         begun = time.monotonic()
         lease = self.connections.enter(self.pool, timeout)
-        return self._within(timeout, begun, lease, args, kwargs)
+        return self.within(timeout, begun, lease, args, kwargs)
 
     async def aenter(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -115,9 +115,9 @@ class Bound:
             return await self.connections.aenter(self.pool, None), args, kwargs
         begun = time.monotonic()
         lease = await self.connections.aenter(self.pool, timeout)
-        return self._within(timeout, begun, lease, args, kwargs)
+        return self.within(timeout, begun, lease, args, kwargs)
 
-    def _within(
+    def within(
         self,
         timeout: float,
         begun: float,
@@ -239,7 +239,7 @@ def too_late(target: str) -> tuple[grpc.StatusCode, str]:
     )
 
 
-class _Method:
+class ChannelMethod:
     """One method on one handle."""
 
     interface: ClassVar[type]
@@ -259,7 +259,7 @@ class _Method:
         return f"<{type(self).__name__} {self._bound!r}>"
 
 
-class StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[misc] # no types
+class StreamUnary(ChannelMethod, grpc.StreamUnaryMultiCallable):  # type: ignore[misc] # no types
     interface = grpc.StreamUnaryMultiCallable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -272,14 +272,14 @@ class StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[misc]
         return self._open().begin("future", args, kwargs)
 
 
-class UnaryStream(_Method, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]
+class UnaryStream(ChannelMethod, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]
     interface = grpc.UnaryStreamMultiCallable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._open().begin("__call__", args, kwargs)
 
 
-class StreamStream(_Method, grpc.StreamStreamMultiCallable):  # type: ignore[misc]
+class StreamStream(ChannelMethod, grpc.StreamStreamMultiCallable):  # type: ignore[misc]
     interface = grpc.StreamStreamMultiCallable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
