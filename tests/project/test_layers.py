@@ -80,8 +80,8 @@ ORDER: dict[str, str] = {
     "_aio": "__init__ wakeup timeouts hook_tasks loop offload slow_paths methods",
     "limits": "_options _threads _worker_pool _task_pool __init__",
     "calls": """
-        _errors _fallback _clock _deadline _timeout _classify _limit _window _breaker _retry
-        _retry_after _attempts _waiting _functions
+        _errors _fallback _clock _deadline _timeout _classify _limit _adaptive_limit _window
+        _breaker _retry _retry_after _attempts _waiting _functions
         _grpc _grpc.errors _grpc.stream_end _grpc.calls _grpc.channel _grpc.aio_course
         _grpc.aio_calls _grpc.aio_channel _grpc.wrap _policy __init__
     """,

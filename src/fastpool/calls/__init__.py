@@ -4,6 +4,7 @@
 no pool and needs nothing but the standard library; grpcio is used where a channel is given.
 """
 
+from ._adaptive_limit import AdaptiveLimit
 from ._attempts import CallStats
 from ._breaker import BreakerStats, CircuitBreaker
 from ._deadline import budget, remaining
@@ -13,6 +14,7 @@ from ._policy import CallPolicy
 from ._retry import Retry, RetryEvent, RetryThrottle
 
 __all__ = [
+    "AdaptiveLimit",
     "BreakerStats",
     "CallError",
     "CallPolicy",
@@ -30,7 +32,7 @@ __all__ = [
     "remaining",
 ]
 
-_ours = (BreakerStats, CallPolicy, CallStats, CircuitBreaker, Limit, LimitStats)
+_ours = (AdaptiveLimit, BreakerStats, CallPolicy, CallStats, CircuitBreaker, Limit, LimitStats)
 for _public in (*_ours, Retry, RetryEvent, RetryThrottle, budget, remaining):
     _public.__module__ = __name__
 del _ours, _public  # pyright: ignore[reportPossiblyUnboundVariable]

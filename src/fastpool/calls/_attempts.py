@@ -119,7 +119,8 @@ class Call:
     """
 
     __slots__ = (
-        "attempts", "began", "ends", "last", "repeatable", "rules", "sent", "ticket", "why",
+        "asked", "attempts", "began", "ends", "last", "repeatable", "rules", "sent", "ticket",
+        "why",
     )  # fmt: skip
 
     def __init__(self, rules: ResolvedPolicy, timeout: float | None = None) -> None:
@@ -130,6 +131,7 @@ class Call:
         self.ticket = 0
         self.why = ""  # there is no other try
         self.sent: float | None = None  # when the last try was, where the breaker asks
+        self.asked: float | None = None  # when a try was that the limit is to learn of
         self.began = began = rules.now()
         if rules.timeout is not None and (timeout is None or rules.timeout < timeout):
             timeout = rules.timeout
@@ -171,6 +173,8 @@ class Call:
         """When the try that begins now has to be over; None: whenever."""
         if self.rules.breaker is not None:
             self.sent = self.rules.breaker.sent()
+        if self.rules.limit is not None and self.rules.limit.adapts:
+            self.asked = self.rules.now()
         retry = self.rules.retry
         if retry is not None and retry.attempt_timeout is not None:
             ends = self.rules.now() + retry.attempt_timeout
@@ -199,6 +203,7 @@ class Call:
     def answered(self, result: Any) -> float | None:
         """A try ended with this: the seconds until the next one, or None at the end of the call,
         when ``result`` is to be returned."""
+        self._notify_limit(None)
         retry = self.rules.retry
         if retry is not None and retry.on_result is not None:
             if self.repeatable and self.rules.idempotent and retry.wants_after(result):
@@ -214,6 +219,7 @@ class Call:
     def succeeded(self) -> None:
         """It went well: the end of the call."""
         rules = self.rules
+        self._notify_limit(None)
         if rules.breaker is not None and (ticket := self._take_ticket()):
             rules.breaker.succeeded(ticket, self.sent)
         if rules.retry is not None and rules.retry.throttle is not None:
@@ -229,8 +235,20 @@ class Call:
     def first_answer(self) -> None:
         """The first of several answers is there: the other side is well, and the call goes on."""
         self.repeatable = False
+        self._notify_limit(None)
         if self.rules.breaker is not None and (ticket := self._take_ticket()):
             self.rules.breaker.succeeded(ticket, self.sent)
+
+    def _notify_limit(self, error: BaseException | None) -> None:
+        """How the try ended, once for each; None: well."""
+        limit = self.rules.limit
+        if limit is None or not limit.adapts or self.asked is None:
+            return
+        asked, self.asked = self.asked, None
+        if error is None:
+            limit.answered(asked, self.rules.now())
+        elif not _unsent(error):
+            limit.failed(error, asked, self.rules.now())
 
     def _take_ticket(self) -> int:
         """For whoever tells the breaker; 0: it has been told.  The first message of a stream may be
@@ -242,6 +260,7 @@ class Call:
     def failed(self, error: BaseException) -> float | None:
         """A try ended with this: the seconds until the next one, or None at the end of the call,
         when ``error`` is to be raised."""
+        self._notify_limit(error)
         retry = self.rules.retry
         if self.repeatable and retry is not None and isinstance(error, Exception):
             if (not _unsent(error) or local(error)) and retry.wants(error, self.rules.idempotent):

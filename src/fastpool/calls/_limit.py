@@ -18,6 +18,12 @@ __all__ = ["Limit", "LimitStats"]
 _all: weakref.WeakSet[Limit] = weakref.WeakSet()
 
 
+def whole(what: str, value: int, least: int) -> None:
+    """ValueError for what is no whole number of at least so much."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{what} must be a whole number of at least {least}, not {value!r}")
+
+
 class QueueFull(Exception):
     """As many wait as may."""
 
@@ -45,15 +51,20 @@ class Limit:
     """
 
     def __init__(self, size: int, *, max_waiting: int | None = None) -> None:
-        for what, value, least in (("size", size, 1), ("max_waiting", max_waiting or 0, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"{what} must be a whole number of at least {least}, not {value!r}"
-                )
+        whole("size", size, 1)
+        whole("max_waiting", max_waiting or 0, 0)
         self._units = part_semaphore(size, max_waiting=max_waiting, name="limit")
         self._lock = Lock()  # a finaliser may call something that goes through here
         self._overloads = 0
         _all.add(self)
+
+    adapts = False  # whether the two below want to be called
+
+    def answered(self, sent: float, now: float) -> None:
+        """A call that was sent then has been answered now."""
+
+    def failed(self, error: BaseException, sent: float, now: float) -> None:
+        """A call that was sent then has failed now, by no word of this side's."""
 
     def __repr__(self) -> str:
         return f"<Limit: {self._units.in_use} of {self.size} in use>"
@@ -82,7 +93,7 @@ class Limit:
         return permit if units_hit(permit) else None
 
     def take(self, timeout: float | None) -> SemaphoreHold:
-        """A permit.  PoolTimeout after ``timeout`` seconds, LineFull at once."""
+        """A permit.  PoolTimeout after ``timeout`` seconds, QueueFull at once."""
         permit = units_quiet(self._units, timeout)
         try:
             return permit.__enter__()
