@@ -14,7 +14,7 @@ READY   = @$(PYTHON) tools/venvs.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-rest build slow debug stress tsan bench bench-grpc bench-rpc \
-  hosts docs lint wheel verify clean python
+  record-instructions hosts docs lint wheel verify clean python
 
 help:
 	@echo "make demo     real servers under load, pooled and not, in one table"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench    all measurements, with what each must reach"
 	@echo "make bench-grpc  what sharing gRPC channels must reach, beside bare grpcio"
 	@echo "make bench-rpc  pooled XML-RPC and JSON-RPC beside what people use today"
+	@echo "make record-instructions  what the hot paths take, as the tests compare it"
 	@echo "make hosts    tests of the libraries whose pools ours replace, with ours in place"
 	@echo "make docs     the documentation as a site, in build/site; links are checked"
 	@echo "make lint     style and types"
@@ -77,6 +78,10 @@ bench-grpc: python
 bench-rpc: python
 	$(READY) rpc-test
 	@$(VENV)/python -m bench.rpc $(ARGS)
+
+record-instructions: python
+	$(READY) test
+	@$(VENV)/python -m bench.instructions --record
 
 hosts: python
 	$(READY) test peers drivers

@@ -74,6 +74,7 @@ def command(folder: Path) -> tuple[str, ...]:
 
 def _unpack(label: str, folder: Path) -> None:
     packages = f"python{label},python{label}-dev,python{label}-venv,gcc,libc6-dev,ca-certificates"
+    packages += ",valgrind"  # counts the instructions of the hot paths
     CACHE.mkdir(parents=True, exist_ok=True)
     partial = CACHE / f"partial-{label}-{os.getpid()}"
     log = CACHE / f"debian-{label}.log"
