@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,39 @@ def test_the_call_layer_imports_no_grpc_and_no_asyncio(interpreter: list[str]) -
     loaded = set(child(interpreter, code, "-S").split())
     assert "fastpool.calls" in loaded
     assert not loaded & {"grpc", "asyncio", "concurrent.futures", "logging"}
+
+
+#: What a name of a package with many clients may not bring in: costly, and for others.
+NOT_FOR = {
+    "fastpool.calls": {"typing", "contextlib", "dataclasses", "inspect", "random", "re"},
+    "fastpool.calls:remaining": {"typing", "dataclasses", "inspect", "random", "re"},
+    "fastpool.calls:budget": {"typing", "dataclasses", "inspect", "random", "re"},
+    "fastpool.calls:DeadlineExceeded": {"typing", "dataclasses", "inspect", "random", "re"},
+    "fastpool.calls:Limit": {"random", "fastpool.calls._retry", "fastpool.calls._breaker"},
+    "fastpool.calls:Retry": {"fastpool.calls._limit", "fastpool.calls._breaker"},
+    "fastpool.rpc": {"socket", "ssl", "typing", "re", "fastpool.calls"},
+    "fastpool.rpc:RpcError": {"socket", "ssl", "http", "json", "inspect", "fastpool.calls"},
+    "fastpool.rpc:sockets": {"http", "json", "xmlrpc", "email", "urllib", "dataclasses", "inspect"},
+    "fastpool.rpc:xmlrpc": {"json", "inspect", "dataclasses", "fastpool.rpc._socket_pool"},
+    "fastpool.rpc:Reply": {"socket", "ssl", "http", "xmlrpc", "fastpool.calls"},
+}
+
+
+@pytest.mark.parametrize("named", NOT_FOR)
+def test_a_name_brings_in_what_it_needs_and_no_more(interpreter: list[str], named: str) -> None:
+    package, _, name = named.partition(":")
+    code = f"from {package} import {name}" if name else f"import {package}"
+    loaded = set(child(interpreter, f"{code}; print(*sys.modules)", "-S").split())
+    assert package in loaded
+    assert not loaded & NOT_FOR[named]
+
+
+@pytest.mark.parametrize("package", ["fastpool.calls", "fastpool.rpc"])
+def test_a_lazy_package_shows_all_its_names_and_refuses_others(package: str) -> None:
+    module = importlib.import_module(package)
+    assert set(module.__all__) <= set(dir(module))
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018 - the look is what is tried
 
 
 @pytest.mark.skipif(not hasattr(sys, "_is_gil_enabled"), reason="older than free threading")

@@ -107,8 +107,9 @@ ORDER: dict[str, str] = {
         _wait_ready __init__
     """,
     "rpc": """
-        _errors _deadline _bounds _address _jsonrpc_codec _jsonrpc_endpoint _jsonrpc_batch
-        _xmlrpc_codec _socket_connection _exchange _pool_owner _socket_pool _plain_http
+        _errors _deadline _bounds _address _http_messages _jsonrpc_codec _jsonrpc_endpoint
+        _jsonrpc_batch _xmlrpc_codec _socket_connection _exchange _pool_owner _socket_pool
+        _plain_http
         _http_connection _jsonrpc _xmlrpc _aio_http_connection _aio_client _aio_jsonrpc _aio_xmlrpc
         __init__
     """,

@@ -4,14 +4,43 @@
 no pool and needs nothing but the standard library; grpcio is used where a channel is given.
 """
 
-from ._adaptive_limit import AdaptiveLimit
-from ._attempts import CallStats
-from ._breaker import BreakerStats, CircuitBreaker
-from ._deadline import budget, remaining
-from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
-from ._limit import Limit, LimitStats
-from ._policy import CallPolicy
-from ._retry import Retry, RetryEvent, RetryThrottle
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._adaptive_limit import AdaptiveLimit
+    from ._attempts import CallStats
+    from ._breaker import BreakerStats, CircuitBreaker
+    from ._deadline import budget, remaining
+    from ._errors import CallError, CircuitOpen, DeadlineExceeded, Overloaded
+    from ._limit import Limit, LimitStats
+    from ._policy import CallPolicy
+    from ._retry import Retry, RetryEvent, RetryThrottle
+else:
+
+    def __getattr__(name):  # each brings in what it needs: `remaining` next to nothing
+        if name in ("budget", "remaining"):
+            from . import _deadline as module
+        elif name in ("CallError", "CircuitOpen", "DeadlineExceeded", "Overloaded"):
+            from . import _errors as module
+        elif name == "AdaptiveLimit":
+            from . import _adaptive_limit as module
+        elif name in ("Limit", "LimitStats"):
+            from . import _limit as module
+        elif name in ("BreakerStats", "CircuitBreaker"):
+            from . import _breaker as module
+        elif name in ("Retry", "RetryEvent", "RetryThrottle"):
+            from . import _retry as module
+        elif name == "CallStats":
+            from . import _attempts as module
+        elif name == "CallPolicy":
+            from . import _policy as module
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(module, name)
+        return found
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AdaptiveLimit",
@@ -31,8 +60,3 @@ __all__ = [
     "budget",
     "remaining",
 ]
-
-_ours = (AdaptiveLimit, BreakerStats, CallPolicy, CallStats, CircuitBreaker, Limit, LimitStats)
-for _public in (*_ours, Retry, RetryEvent, RetryThrottle, budget, remaining):
-    _public.__module__ = __name__
-del _ours, _public  # pyright: ignore[reportPossiblyUnboundVariable]

@@ -31,6 +31,8 @@ class AdaptiveLimit(Limit):
     is an answer.  ``max_waiting`` as of Limit.  Share one object among all that calls one server.
     """
 
+    __module__ = "fastpool.calls"
+
     adapts = True
 
     def __init__(

@@ -38,6 +38,8 @@ class CallStats:
     never go back.
     """
 
+    __module__ = "fastpool.calls"
+
     name: str
     succeeded: int
     failed: int

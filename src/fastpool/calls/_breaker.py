@@ -15,13 +15,16 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .._core import Lock
 from ._classify import CHANNEL_CODES, TRANSPORT, Classifying, Failing, Failures, Ignored, cancelled
-from ._clock import Clock, named, reader, seconds
+from ._clock import named, reader, seconds
 from ._errors import CircuitOpen
 from ._window import Window
+
+if TYPE_CHECKING:
+    from ._clock import Clock
 
 __all__ = ["BreakerStats", "CircuitBreaker"]
 
@@ -43,6 +46,8 @@ class BreakerStats:
     seconds until the next probe, 0 when closed, infinite when forced open; ``opened``: how often it
     opened; ``refused``: calls refused so far.
     """
+
+    __module__ = "fastpool.calls"
 
     name: str
     state: State
@@ -87,6 +92,8 @@ class CircuitBreaker:
     One object may serve any number of policies, threads and event loops: they share its state.  A
     call through a closed breaker costs some 0.3 us.  ``clock`` is for tests.
     """
+
+    __module__ = "fastpool.calls"
 
     def __init__(
         self,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Protocol
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `remaining` is to cost no import of typing
+    from collections.abc import Callable
+    from typing import Protocol
 
-class Clock(Protocol):
-    """What ``clock=`` takes; ``fastpool.testing.ManualClock`` is one.
+    class Clock(Protocol):
+        """What ``clock=`` takes; ``fastpool.testing.ManualClock`` is one.
 
-    ``now`` is in seconds and never goes back.  A pause between two tries does not wait: it moves
-    the clock by ``advance``.  What is under way, a call or a wait in the queue, stays in real time.
-    """
+        ``now`` is in seconds and never goes back.  A pause between two tries does not wait: it
+        moves the clock by ``advance``.  What is under way, a call or a wait in the queue, stays in
+        real time.
+        """
 
-    @property
-    def now(self) -> float: ...
+        @property
+        def now(self) -> float: ...
 
-    def advance(self, seconds: float, /) -> None: ...
+        def advance(self, seconds: float, /) -> None: ...
 
 
 def reader(clock: Clock | None) -> Callable[[], float]:

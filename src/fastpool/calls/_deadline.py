@@ -48,6 +48,11 @@ def budget(timeout: float | None) -> Iterator[None]:
         CURRENT.set(before)
 
 
+for _public in (budget, remaining):
+    _public.__module__ = "fastpool.calls"
+del _public  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
 def bounded(timeout: float, now: Callable[[], float]) -> tuple[float, Callable[[], float]]:
     """A budget of ``timeout`` seconds from now, or what is left of the one that holds here."""
     began = now()

@@ -33,6 +33,8 @@ class LimitStats:
     """One limit at one moment: calls under way, callers in the queue; ``overloads``: refused so
     far."""
 
+    __module__ = "fastpool.calls"
+
     size: int
     in_use: int
     waiting: int
@@ -49,6 +51,8 @@ class Limit:
     One object may serve any number of policies, threads and event loops: they share its permits and
     its queue.  A free permit costs some 0.2 us.
     """
+
+    __module__ = "fastpool.calls"
 
     def __init__(self, size: int, *, max_waiting: int | None = None) -> None:
         whole("size", size, 1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from itertools import count
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from ._attempts import CallStats, Counters, ResolvedPolicy
 from ._breaker import CircuitBreaker
-from ._clock import Clock, reader, seconds
+from ._clock import reader, seconds
 from ._limit import Limit
 from ._retry import Retry
+
+if TYPE_CHECKING:
+    from ._clock import Clock
 
 __all__ = ["CallPolicy"]
 
@@ -44,6 +47,8 @@ class CallPolicy:
     ``name`` is for ``stats()``; ``clock`` for tests.  TypeError or ValueError for parts that are
     not what they should be.  Immutable; safe in any number of threads and event loops at once.
     """
+
+    __module__ = "fastpool.calls"
 
     def __init__(
         self,

@@ -28,6 +28,8 @@ class RetryEvent:
     ``result``: what it returned then.
     """
 
+    __module__ = "fastpool.calls"
+
     call: str
     tries: int
     pause: float
@@ -43,6 +45,8 @@ class RetryThrottle:
     are left.  So in a lasting outage some ``ratio`` of the calls is retried once, whatever
     ``attempts`` says.  Thread-safe; costs nothing while nothing fails.
     """
+
+    __module__ = "fastpool.calls"
 
     def __init__(self, tokens: float = 10.0, ratio: float = 0.1) -> None:
         if not 0 < tokens <= 1000:
@@ -107,6 +111,8 @@ class Retry:
 
     One object may serve any number of policies, which then share its throttle.
     """
+
+    __module__ = "fastpool.calls"
 
     def __init__(
         self,

@@ -6,21 +6,30 @@ the like for tasks. `jsonrpc(url)` is a JSON-RPC 2.0 client for threads and need
 and Unix sockets for protocols of one's own.
 """
 
-from ._errors import BadReply, HttpError, RemoteError, RpcError
-from ._jsonrpc_codec import Reply
-from ._socket_connection import Wire
-from ._socket_pool import SocketPool, sockets
-from ._xmlrpc import PooledTransport, xmlrpc
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._aio_jsonrpc import AioBatch, AioJsonRpc, aio_jsonrpc
     from ._aio_xmlrpc import AioMultiCall, AioServerProxy, aio_xmlrpc
+    from ._errors import BadReply, HttpError, RemoteError, RpcError
     from ._jsonrpc import Batch, JsonRpc, jsonrpc
+    from ._jsonrpc_codec import Reply
+    from ._socket_connection import Wire
+    from ._socket_pool import SocketPool, sockets
+    from ._xmlrpc import PooledTransport, xmlrpc
 else:
 
-    def __getattr__(name):  # what needs more than the standard library
-        if name in ("Batch", "JsonRpc", "jsonrpc"):
+    def __getattr__(name):  # each brings in what it needs, and no client needs what others do
+        if name in ("BadReply", "HttpError", "RemoteError", "RpcError"):
+            from . import _errors as module
+        elif name == "Wire":
+            from . import _socket_connection as module
+        elif name in ("SocketPool", "sockets"):
+            from . import _socket_pool as module
+        elif name in ("PooledTransport", "xmlrpc"):
+            from . import _xmlrpc as module
+        elif name == "Reply":
+            from . import _jsonrpc_codec as module
+        elif name in ("Batch", "JsonRpc", "jsonrpc"):
             from . import _jsonrpc as module
         elif name in ("AioBatch", "AioJsonRpc", "aio_jsonrpc"):
             from . import _aio_jsonrpc as module
@@ -31,6 +40,9 @@ else:
         globals()[name] = found = getattr(module, name)
         found.__module__ = __name__
         return found
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
 
 
 __all__ = [
@@ -54,7 +66,3 @@ __all__ = [
     "sockets",
     "xmlrpc",
 ]
-
-for _public in (PooledTransport, Reply, SocketPool, Wire, sockets, xmlrpc):
-    _public.__module__ = __name__
-del _public

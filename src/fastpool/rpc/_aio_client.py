@@ -13,7 +13,7 @@ from ._address import Address, Origin
 from ._aio_http_connection import AioHttpConnection, dial, live_connection
 from ._deadline import Deadline
 from ._exchange import capped
-from ._jsonrpc_codec import Request
+from ._http_messages import Request
 
 __all__ = ["AioClient", "AioPools"]
 

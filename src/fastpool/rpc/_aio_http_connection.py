@@ -30,7 +30,7 @@ from ._address import Address, Origin
 from ._bounds import PIECE, Bounds
 from ._deadline import Deadline
 from ._errors import BadReply
-from ._jsonrpc_codec import HttpResponse
+from ._http_messages import HttpResponse
 from ._socket_connection import GATHERED, STILLBORN
 
 __all__ = ["AioHttpConnection", "dial", "live_connection"]

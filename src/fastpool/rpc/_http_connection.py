@@ -19,7 +19,7 @@ except ImportError as error:
 from ._address import Address, Origin
 from ._bounds import PIECE, Bounds
 from ._errors import BadReply
-from ._jsonrpc_codec import HttpResponse
+from ._http_messages import HttpResponse
 from ._socket_connection import Wire
 from ._socket_pool import connected_to
 

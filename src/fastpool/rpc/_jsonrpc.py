@@ -16,8 +16,9 @@ from ._bounds import MAX_REPLY, bounded
 from ._deadline import Deadline, seconds
 from ._exchange import exchange
 from ._http_connection import Dial, HttpConnection
+from ._http_messages import Request
 from ._jsonrpc_batch import Collected
-from ._jsonrpc_codec import Codec, Request, dumps, is_no_answer
+from ._jsonrpc_codec import Codec, dumps, is_no_answer
 from ._jsonrpc_endpoint import Endpoint
 from ._pool_owner import PoolOwner
 

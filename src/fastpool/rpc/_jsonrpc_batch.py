@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._jsonrpc_codec import Codec, Entries, Reply, Request
+from ._http_messages import Request
+from ._jsonrpc_codec import Codec, Entries, Reply
 
 __all__ = ["Collected"]
 

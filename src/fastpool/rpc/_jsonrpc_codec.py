@@ -6,31 +6,18 @@ import functools
 import itertools
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from ._errors import BadReply, HttpError, RemoteError
+from ._http_messages import HttpResponse, Request
 
 __all__ = ["Codec", "HttpResponse", "Reply", "Request", "dumps", "is_no_answer"]
 
 
-class HttpResponse(NamedTuple):
-    """A reply of HTTP; names of headers are in lower case."""
-
-    status: int
-    reason: str
-    headers: dict[str, str]
-    body: bytes
-
-
-class Request(NamedTuple):
-    """A body to be sent, and what is made of the answer to it."""
-
-    body: bytes
-    read: Callable[[HttpResponse], Any]
-
-
 class Reply:
     """The answer to one call of a batch."""
+
+    __module__ = "fastpool.rpc"
 
     __slots__ = ("_error", "_there", "_value", "method")
 

@@ -52,6 +52,8 @@ class Wire:
     (``fileno``, ``getpeername``, ``getpeercert``, ...) is the socket's, which is ``.socket``.
     """
 
+    __module__ = "fastpool.rpc"
+
     # A socket with a timeout lets go of the GIL when that is set, when it waits, and when it sends
     # or receives; where many threads call, each time another one goes on, and to get the GIL back
     # costs more than the system call.  So this one never blocks, and waits once for each reply.

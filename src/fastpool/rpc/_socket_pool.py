@@ -7,7 +7,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from inspect import iscoroutinefunction
 from types import EllipsisType
 from typing import Any
 
@@ -57,7 +56,11 @@ def sockets(
     options.setdefault("discard_on", Exception)
     options.setdefault("name", f"sockets {dial.name}")
     for hook in ("check", "reset"):
-        if callable(options.get(hook)) and not iscoroutinefunction(options[hook]):
+        if not callable(options.get(hook)):
+            continue
+        from inspect import iscoroutinefunction  # a costly import that few pools need
+
+        if not iscoroutinefunction(options[hook]):
             options[hook] = _in_time(options[hook], options.get("hook_timeout", HOOK_TIMEOUT))
     size = capped(size)
     pool = FastPool(size, factory=dial, close=Wire.hang_up, create_timeout=patience, **options)
@@ -80,6 +83,8 @@ def _in_time(hook: Callable[[Wire], Any], span: float | None) -> Callable[[Wire]
 
 class SocketPool(PoolOwner):
     """Connections to one address, made by ``sockets``.  ``with pool.lease() as connection:``"""
+
+    __module__ = "fastpool.rpc"
 
     pool: FastPool[Wire]
 

@@ -207,6 +207,8 @@ def _unpacked(response: Any) -> Iterator[bytes]:
 class PooledTransport:
     """What a ServerProxy made by ``xmlrpc`` sends its calls through."""
 
+    __module__ = "fastpool.rpc"
+
     refuse_nan = False
 
     def __init__(

@@ -9,7 +9,7 @@ from xmlrpc.client import Fault, ProtocolError, Unmarshaller, dumps, getparser
 
 from ._address import Address
 from ._errors import BadReply
-from ._jsonrpc_codec import HttpResponse, Request
+from ._http_messages import HttpResponse, Request
 
 __all__ = ["Codec", "is_no_fault", "read_finite", "refuse_host", "refuse_infinite"]
 
