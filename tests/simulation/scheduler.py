@@ -35,7 +35,7 @@ from typing import Any
 from fastpool import _core, pool
 from fastpool._aio import loop, slow_paths
 from fastpool._runtime import launch, scheduler
-from fastpool.pool import _per_loop, _policy
+from fastpool.pool import _loop_capacity, _per_loop, _policy
 from support.helpers import eventually
 
 NEVER = 2**60  # ns
@@ -254,6 +254,7 @@ class Schedule:
         self.put_in(loop, "_loops", weakref.WeakSet())
         long_or_not = made(lambda: self.dice.choice([INF, -INF]), time.monotonic)
         self.put_in(_per_loop, "time", Names(time, monotonic=long_or_not))
+        self.put_in(_loop_capacity, "time", Names(time, monotonic=long_or_not))
         self._undo.callback(_core.set_patience, _core.set_patience(self.dice.choice([0, NEVER])))
         self._undo.callback(_core.set_watching, False)
         self._undo.callback(_core.bind, pool.configure, outside.put)

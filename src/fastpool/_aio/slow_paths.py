@@ -31,8 +31,8 @@ async def acquire_slow(
     timeout: float | None,
     take: Callable[[_core.SlotGuard], Any],
 ) -> Any:
-    """As ``Manager.acquire_slow``, for a task; ends with ``take(guard)``.  ``manager``: or a
-    ``LoopPool``, which awaits its hooks."""
+    """As ``Manager.acquire_slow``, for a task; ends with ``take(guard)``.  ``manager``: or an
+    ``AwaitingManager``, which awaits its hooks."""
     start = time.monotonic()
     in_front = asked = missed = False
     wait = offloaded = None
@@ -72,8 +72,8 @@ async def acquire_slow(
                     missed = True
                     await wait
                     reason = wait.outcome
-                    if manager.awaits:  # of two that it was notified of, another loop may want one
-                        manager.shards.on_idle()
+                    if manager.awaits:
+                        manager.on_wait_over()
             except _core.Permit as granted:
                 scheduler.call_soon(manager.creator.create_for_task, granted.args[0])
                 reason, in_front = "may open", True

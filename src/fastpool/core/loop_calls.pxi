@@ -143,7 +143,7 @@ async def create_on_loop(creator, attempt):
         wanted = creator.begin(attempt)
         if wanted:
             lifetime = creator.lifetime()
-            item = creator.manager.hooks.create()
+            item = creator.create()
             if hasattr(type(item), "__await__"):
                 item = await item
             if (

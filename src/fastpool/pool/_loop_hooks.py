@@ -23,42 +23,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._awaiting_manager import AwaitingManager
     from ._idle_checks import CheckRound
     from ._loop_pool import LoopPool
 
-__all__ = ["LoopClosing", "LoopCreator", "LoopHealthChecks"]
+__all__ = ["AwaitingCreator", "LoopClosing", "LoopCreator", "LoopHealthChecks"]
 
 INF = float("inf")
 
 
-class LoopCreator(Creator):
-    """Creations are tasks; who may start one is decided over all loops.  What comes of them is
-    seen to on the scheduler's thread."""
+class AwaitingCreator(Creator):
+    """Creations are tasks.  What comes of them is seen to on the scheduler's thread."""
 
-    manager: LoopPool
+    manager: AwaitingManager
     notify = staticmethod(notify_in_worker)
 
-    def __init__(self, manager: LoopPool) -> None:
+    def __init__(self, manager: AwaitingManager) -> None:
         super().__init__(manager)
-        self.shards = manager.shards
-        self.workers = manager.tasks
+        self.submitted: set[Attempt] = set()  # and not ended
 
-    def has_capacity(self) -> bool:
-        return self.shards.has_capacity()
+    def create_threads(self) -> Any:
+        return self.manager.tasks
 
-    def refill(self, more: int = 0) -> None:
-        """As ``Creator.refill``; what is missing is wished for on the loop that used the
-        pool last."""
-        with self.manager.lock.hold():
-            self.background_demand = max(self.background_demand, more)
-            if self.manager.options.least_idle:
-                self.shards.refill()
-            self.start()
-
-    def start(self) -> None:
-        self.shards.start()
-
-    def wanted(self) -> int:
+    def wanted_at_all(self) -> int:
         """How many more tries this loop could do with: for callers, and by wishes."""
         if self.is_paused():
             return 0
@@ -67,7 +54,8 @@ class LoopCreator(Creator):
         return _policy.attempts_wanted(self.goal(background_demand), in_flight, INF)
 
     def submit(self, attempt: Attempt) -> None:
-        self.manager.tasks.submit(_core.create_on_loop, (self, attempt), _never_begun)
+        self.manager.tasks.submit(_core.create_on_loop, (self, attempt), _unfinished)
+        self.submitted.add(attempt)  # under the lock, which `ended` takes
 
     def begin(self, attempt: Attempt) -> bool:
         """As ``_begin``, in the task; what nobody wants is for ``ended`` to give back."""
@@ -102,9 +90,13 @@ class LoopCreator(Creator):
         error: BaseException | None,
         failure: BaseException | None,
     ) -> None:
-        """On the scheduler's thread: a creation is over."""
+        """On the scheduler's thread: a creation is over.  It may be said twice: by one that ends
+        with its loop, and by the task that it was."""
         core = self.manager.core
         with self.manager.lock.hold():
+            if attempt not in self.submitted:
+                return
+            self.submitted.discard(attempt)
             if not wanted:
                 self.manager.core.in_flight -= 1
                 core.free(attempt.index)
@@ -125,14 +117,35 @@ class LoopCreator(Creator):
             pass
 
 
-def _never_begun(creator: LoopCreator, attempt: Attempt) -> None:
+def _unfinished(creator: AwaitingCreator, attempt: Attempt) -> None:
     creator.ended(attempt, False, None, None)
+
+
+class LoopCreator(AwaitingCreator):
+    """Of one loop; who may start one is decided over all loops."""
+
+    manager: LoopPool
+
+    def has_capacity(self) -> bool:
+        return self.manager.whole.has_capacity()
+
+    def refill(self, more: int = 0) -> None:
+        """As ``Creator.refill``; what is missing is wished for on the loop that used the
+        pool last."""
+        with self.manager.lock.hold():
+            self.background_demand = max(self.background_demand, more)
+            if self.manager.options.least_idle:
+                self.manager.whole.refill()
+            self.start()
+
+    def start(self) -> None:
+        self.manager.whole.start()
 
 
 class LoopHealthChecks(HealthChecks):
     """The check is a task; its borrower waits for it as long as there is time."""
 
-    manager: LoopPool
+    manager: AwaitingManager
 
     async def aexamine(self, guard: _core.SlotGuard, start: float, timeout: float | None) -> bool:
         """As ``examine``."""
@@ -243,7 +256,7 @@ class LoopClosing(Closing):
     """Closing is a task; where the loop is closed, nothing can be awaited and the slot is free at
     once."""
 
-    manager: LoopPool
+    manager: AwaitingManager
 
     def here(self, index: int, why: str, workers: object = None) -> None:
         self.later(index, why)
@@ -260,6 +273,9 @@ class LoopClosing(Closing):
         except BaseException:  # a signal handler's, anywhere in between
             scheduler.call_soon(self.rescue, index, why, use)
             raise
+
+    def soon(self, index: int, why: str) -> None:
+        self.later(index, why)
 
     def submit(self, index: int, why: str, use: int) -> None:
         """A CLOSING slot's end, on its loop; done twice, it ends once."""
@@ -281,7 +297,7 @@ class LoopClosing(Closing):
         """A CLOSING slot of a loop that is closed."""
         resource = self.core.item(index)
         if self.core.begin_close(index, use):
-            self.manager.shards.part_with([resource])  # before its slot looks free
+            self.manager.whole.part_with(self.manager, [resource])  # before its slot looks free
             self.core.free(index, "loop")
             notify_in_worker(self.manager, "closed", "loop")
 

@@ -19,14 +19,15 @@ from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
 from ..stats import added, nothing, snapshot, tally
 from ._budget import LoopsShare, join
+from ._closed_loops import close_at_last
 from ._configuration import change, configure_core, look_again, readable
 from ._ended_waits import end_waits
 from ._idle_checks import check_all, checkable
 from ._listeners import add, remove
+from ._loop_capacity import LoopCapacity, priority
 from ._loop_pool import LoopPool
 from ._manager import warn_unclosed
 from ._opening import begin
-from ._options import is_async
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["PerLoopManager"]
 
 INF = float("inf")
-# Seconds after which a loop that has nothing gets the slot of what others give back.  With less,
-# where loops are more than slots, each turn would open and close.
-SPARE_AFTER = 0.05
 GAUGES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting", "overdue")
 
 
@@ -88,7 +86,7 @@ class PerLoopManager:
         self.past = nothing()  # the tally of shards whose loop was closed
         # What they left is being closed, and keeps its slot for so long: until when at most.
         self.parting: list[float] = []
-        self.hungry: list[LoopPool] = []  # loops that wait for a slot
+        self.capacity = LoopCapacity(self.everyone, self._free)
         self.budget: Any = None  # none of its own calls asks before it has joined
         self.budget = join(LoopsShare, self)
 
@@ -160,7 +158,7 @@ class PerLoopManager:
         self._submit(gone, until)
         scheduler.call_soon(shard.creator.refill)
 
-    def part_with(self, resources: list[Any]) -> None:
+    def part_with(self, shard: LoopPool, resources: list[Any]) -> None:
         """Of a loop that is closed."""
         with self.lock.hold():
             until = self._hold_capacity(len(resources))
@@ -179,25 +177,13 @@ class PerLoopManager:
         """On a worker: what can be closed without a loop.  Only then is its slot free."""
         try:
             while resources:
-                self._close_at_last(resources.pop())
+                close_at_last(self.options.hooks, resources.pop())
                 with self.lock.hold():
                     self.parting.remove(until)
         finally:
             scheduler.call_soon(self.start)
             if self.budget is not None:
                 self.budget.ask()
-
-    def _close_at_last(self, resource: Any) -> None:
-        close = self.options.hooks.close
-        if close is None and not hasattr(resource, "aclose"):
-            close = getattr(type(resource), "close", None)
-        if close is not None and not is_async(close):
-            try:
-                result = close(resource)
-                if hasattr(result, "__await__") and hasattr(result, "close"):
-                    result.close()  # a coroutine that cannot be run
-            except Exception:  # its loop is closed
-                pass
 
     def limit_cores(self) -> None:
         """A loop that is alone with the pool has its whole cap, and its callers queue without
@@ -235,23 +221,7 @@ class PerLoopManager:
         the lock, until it has come."""
         if not self.maxsize:
             return None
-        everyone = self.everyone()
-        slots = [slot for shard in everyone for slot in shard.core.slots()]
-        mine = sum(slot[1] == "leased" and slot[5] == me | 1 for slot in slots)
-        if mine == len(slots) >= self.maxsize:
-            return "deadlock"
-        if self.options.max_waiting == INF:
-            return None
-        callers = open_ = available = 0  # slots: that come free, or are to be had
-        for shard in everyone:
-            counts, demand = shard.core.counts(), shard.core.demand  # at once: any may be freed now
-            callers += demand
-            open_ += counts["open"]
-            # a creation that is over comes free as well, when the scheduler has seen to it
-            available += max(counts["creating"], shard.core.in_flight)
-            available += counts["closing"] + (0 if demand else counts["idle"])
-        available += max(0, self.maxsize - open_)
-        return "overloaded" if callers >= self.options.max_waiting + available else None
+        return self.capacity.refuses(me, self.maxsize, self.options.max_waiting)
 
     def refill(self) -> None:
         """Wishes for what ``min_idle`` or ``min_size`` lacks.  Under the lock."""
@@ -272,12 +242,12 @@ class PerLoopManager:
             if core.closed or core.suspended:
                 return
             while wanting := self._wanting():
-                shard = min(wanting, key=_priority)
+                shard = min(wanting, key=priority)
                 if not self.has_capacity():
                     break
                 if not shard.creator.attempt() and not shard.loop.is_closed():
                     break
-            self._evict_for_waiting([shard for shard in wanting if shard.core.demand])
+            self.capacity.evict_for([shard for shard in wanting if shard.core.demand])
             if wanting and self.budget is not None:
                 self.budget.ask()
 
@@ -288,59 +258,18 @@ class PerLoopManager:
         in_flight = sum(shard.core.in_flight for shard in everyone if shard.loop.is_running())
         if in_flight >= self.options.max_creating:
             return []
-        return [s for s in everyone if s.creator.wanted() and not s.loop.is_closed()]
-
-    def _evict_for_waiting(self, hungry: list[LoopPool]) -> None:
-        """Closes what is idle elsewhere for loops whose callers wait for a slot.  First the bits,
-        then the look: what comes back later is told of, so nothing is idle unseen."""
-        self.hungry = hungry
-        destitute = [shard for shard in hungry if not shard.core.open]
-        for shard in self.everyone():
-            shard.core.notify_returns(any(other is not shard for other in hungry))
-            shard.core.ask_put(shard.asks_put() or any(other is not shard for other in destitute))
-        if not hungry:
-            return
-        pending = self._pending_capacity()
-        idle = [
-            (not shard.loop.is_running(), slot[2], slot[0], shard)
-            for shard in self.everyone()
-            for slot in shard.core.slots()
-            if slot[1] == "idle" and not shard.core.waiting
-        ]
-        for _, _, index, shard in sorted(idle, key=lambda entry: entry[:3]):
-            # not for its own loop: what has come back there since is for the callers it has
-            wanted = sum(other.creator.wanted() for other in hungry if other is not shard)
-            if wanted > pending and shard.core.claim(index):
-                shard.closing.later(index, "evicted")
-                pending += 1
-
-    def _pending_capacity(self) -> float:
-        """How many slots are free or about to be; not those of a loop that does not run.  One that
-        is freed meanwhile may count twice, but not be missed: whoever hears of it looks again."""
-        running = [shard for shard in self.everyone() if shard.loop.is_running()]
-        closing = sum(slot[1] == "closing" for shard in running for slot in shard.core.slots())
-        return closing + self._free()
+        return [s for s in everyone if s.creator.wanted_at_all() and not s.loop.is_closed()]
 
     def must_yield(self, shard: LoopPool) -> bool:
-        """Whether this loop has to give up the slot of what it gets back: to a loop that has
-        nothing at all, and would wait for as long as others are busy.  Not at once, and not while
-        callers of its own have waited longer."""
-        if not self.hungry:
+        """Whether this loop has to give up the slot of what it gets back to another."""
+        if not self.capacity.hungry:
             return False
         with self.lock.hold():
-            before = min(shard.core.waits_since(0), time.monotonic() - SPARE_AFTER)
-            older = sum(
-                other.core.demand > 0
-                and other.core.open == 0
-                and other.core.waits_since(0) < before
-                for other in self.hungry
-                if other is not shard
-            )
-            return older > self._pending_capacity()
+            return self.capacity.must_yield(shard)
 
     def on_idle(self) -> None:
         """Something is idle, perhaps wanted as a slot."""
-        if self.hungry:
+        if self.capacity.hungry:
             scheduler.call_soon(self.start)
 
     # ---- what the pool asks of it --------------------------------------------------------------
@@ -414,24 +343,8 @@ class PerLoopManager:
         """Close what is open beyond so many: what is idle, the oldest first, and what is lent when
         it comes back."""
         with self.lock.hold():
-            slots = [slot for shard in self.everyone() for slot in shard.core.slots()]
-            staying = [slot for slot in slots if slot[1] != "closing"]
-            surplus = max(0, len(staying) - int(most)) if most != INF else 0
-            idle = sorted(
-                (slot[2], slot[0], i)
-                for i, shard in enumerate(self.everyone())
-                for slot in shard.core.slots()
-                if slot[1] == "idle"
-            )
-            for _, index, i in idle[: max(0, surplus)]:
-                shard = self.everyone()[i]
-                if shard.core.end_idle(index, shard.closing.later, "surplus"):
-                    surplus -= 1
-            # those that flush or an earlier resize has marked will be closed anyway
-            surplus -= sum(slot[6] for slot in staying if slot[1] != "idle")
-            for shard in self.everyone():
-                if surplus > 0:
-                    surplus -= shard.core.mark_retire(surplus)
+            surplus = max(0, self.capacity.staying() - int(most)) if most != INF else 0
+            self.capacity.close_surplus(surplus)
 
     def retire(self, resource: object) -> NoReturn:
         """No loop holds it: see ``holder``."""
@@ -547,8 +460,3 @@ class PerLoopManager:
 
     def log(self, what: str, error: BaseException) -> None:
         _reports.warn("%s: %s", self.name, what, error=error)
-
-
-def _priority(shard: LoopPool) -> tuple[bool, float]:
-    """Who is next to open: a loop that has nothing, then the caller who has waited longest."""
-    return shard.core.open > 0, shard.core.waits_since(shard.core.in_flight)

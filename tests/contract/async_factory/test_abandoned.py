@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool
-from support.async_factories import AsyncMaker, accounted, threads, use
-from support.helpers import eventually, states
+from support.async_factories import AsyncMaker, Hang, LoopThread, accounted, threads, use
+from support.helpers import PATIENCE, eventually, states, wait_for_scheduler
 from support.loops import KINDS, run_in
 from support.loops import eventually as aeventually
 
@@ -132,3 +132,22 @@ class TestLosses:
         maker = AsyncMaker()
         with accounted(2, maker, factory=maker.create, close=maker.close) as (pool, _):
             run_in("asyncio", main(pool))
+
+
+@kinds
+def test_a_creation_that_goes_with_its_loop_ends_once(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its task says so when it is collected, and so does what becomes of its factory."""
+    with accounted(1) as (pool, maker), threads(kind, 1) as [other]:
+        one = LoopThread(kind)
+        hang = Hang()
+        maker.script["create"].append(hang)
+        one.start(use(pool))
+        assert hang.begun.wait(PATIENCE)
+        one.end()
+        assert other.run(use(pool)).loop is other.loop
+        del one
+        gc.collect()
+        wait_for_scheduler()
+    assert not caplog.records, caplog.text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, PoolOverloaded, PoolTimeout, _core
-from fastpool.pool import _per_loop
+from fastpool.pool import _loop_capacity
 from support.async_factories import AsyncMaker, Hang, LoopThread, accounted, threads, use
 from support.helpers import (
     PATIENCE,
@@ -168,7 +168,7 @@ class TestWhatIsClosed:
         self, kind: str, after: float, made: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Not at once: callers of the loop that has it are served first until then."""
-        monkeypatch.setattr(_per_loop, "SPARE_AFTER", after)
+        monkeypatch.setattr(_loop_capacity, "SPARE_AFTER", after)
         with accounted(1) as (pool, maker), threads(kind, 2) as (one, other):
             lease = one.run(pool.aacquire())
             waits = queued_up(pool, other, use(pool)) + queued_up(pool, one, use(pool))
@@ -182,7 +182,7 @@ class TestWhatIsClosed:
         self, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """However long: it has something that will come back to it."""
-        monkeypatch.setattr(_per_loop, "SPARE_AFTER", 0.0)
+        monkeypatch.setattr(_loop_capacity, "SPARE_AFTER", 0.0)
         with accounted(2) as (pool, maker), threads(kind, 2) as (one, other):
             leases = [loop.run(pool.aacquire()) for loop in (one, other)]
             [first] = queued_up(pool, other, pool.aacquire())

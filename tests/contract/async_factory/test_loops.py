@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolTimeout, _core
-from fastpool.pool._per_loop import SPARE_AFTER
+from fastpool.pool._loop_capacity import SPARE_AFTER
 from support.async_factories import AsyncMaker, Hang, accounted, borrowed, threads, use
 from support.helpers import PATIENCE, ThreadRunner, eventually, states
 from support.loops import KINDS, queued, run_in

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fastpool import PoolClosed, PoolError, PoolOverloaded, _core
-from fastpool.pool import _per_loop
-from fastpool.pool._per_loop import PerLoopManager
+from fastpool.pool import _loop_capacity
+from fastpool.pool._loop_capacity import LoopCapacity
 from support.async_factories import PAUSE, AsyncMaker, Hang, Thing, accounted, threads, use, watched
 from support.helpers import (
     PATIENCE,
@@ -57,13 +57,13 @@ class TestRaces:
     ) -> None:
         """By the one who closes what is idle for another loop: no loop asks for the lock to free a
         slot."""
-        evict = PerLoopManager._evict_for_waiting
+        evict = LoopCapacity.evict_for
 
-        def too_late(shards: Any, hungry: list[Any]) -> None:
+        def too_late(capacity: Any, hungry: list[Any]) -> None:
             if hungry and hang.begun.is_set():
                 hang.let_go()
                 eventually(lambda: states(pool) == {"idle": 1})
-            evict(shards, hungry)
+            evict(capacity, hungry)
 
         with accounted(2) as (pool, maker), threads(kind, 2) as (one, other):
             assert one.run(pool.awarm(2)) == 2
@@ -71,7 +71,7 @@ class TestRaces:
             maker.script["close"].append(hang)
             wait = other.start(use(pool))
             assert hang.begun.wait(PATIENCE)
-            monkeypatch.setattr(PerLoopManager, "_evict_for_waiting", too_late)
+            monkeypatch.setattr(LoopCapacity, "evict_for", too_late)
             pool.resume()  # anything that has it look
             wait.result(PATIENCE)
             eventually(lambda: states(pool) == {"idle": 2})
@@ -82,7 +82,7 @@ class TestRaces:
         self, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Though the one who gives it to the other loop has not come by yet."""
-        monkeypatch.setattr(_per_loop, "SPARE_AFTER", 0.0)
+        monkeypatch.setattr(_loop_capacity, "SPARE_AFTER", 0.0)
         with accounted(2) as (pool, _), threads(kind, 2) as (one, other):
             first, second = [one.run(pool.aacquire()) for _ in range(2)]
             wait = other.start(use(pool))
