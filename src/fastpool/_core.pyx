@@ -215,7 +215,7 @@ def after_fork_in_child():
     cdef list managers = []
     cdef fp_core *c = fp_live
     while c != NULL:
-        if c.manager != NULL:
+        if c.manager != NULL and c.use != FP_WEIGHTED:
             managers.append(<object>c.manager)
         c = c.next
     return managers
@@ -267,6 +267,8 @@ def _install():
     fp_install_next(<PyTypeObject *>Wait, wait_step)
     global fp_before_wait
     fp_before_wait = before_wait
+    global fp_ask_budget
+    fp_ask_budget = ask_budget
     global fp_share_ended
     fp_share_ended = share_ended
     cdef SharedLease share = SharedLease.__new__(SharedLease)

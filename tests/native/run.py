@@ -264,8 +264,8 @@ MUTANTS = [
     Mutant(
         "semaphore: some is free, so it fits",
         "core/storage/semaphore_units.h",
-        "if (taken + n > fp_load(&s->size, relaxed)) return 0;",
-        "if (taken >= fp_load(&s->size, relaxed)) return 0;",
+        "if (taken + n > fp_load(&s->most, relaxed)) return 0;",
+        "if (taken >= fp_load(&s->most, relaxed)) return 0;",
         ("semaphore",),
     ),
     Mutant(

@@ -51,7 +51,7 @@ static void semaphore_of(void) {
     core = fp_core_new();
     core->use = FP_WEIGHTED;
     core->fair = 1;
-    core->weights.size = UNITS;
+    fp_weights_set(&core->weights, UNITS, UINT64_MAX);
     fp_spin_ns = dice(2) ? 5000 : 0;
     guarded = 0;
 }

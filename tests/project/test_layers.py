@@ -33,7 +33,8 @@ ROWS: dict[str, set[str]] = {
     "_aio": {"_core", "_misuse", "_runtime"},
     "queue": {"errors", "_core"},
     "limits": {"errors", "_misuse", "_core", "_runtime"},
-    "calls": {"errors", "_core"},  # knows no pool; its queue is the core's
+    # Knows no pool; its queue is the core's, and the scheduler has its budget look.
+    "calls": {"errors", "_core", "_runtime"},
     "pool": {"errors", "stats", "_reports", "_misuse", "_blocking", "_core", "_runtime", "_aio"},
     "shared": {"errors", "stats", "_reports", "_misuse", "_core", "_runtime", "pool"},
     "keyed": {
@@ -80,8 +81,8 @@ ORDER: dict[str, str] = {
     "_aio": "__init__ wakeup timeouts hook_tasks loop offload slow_paths methods",
     "limits": "_options _threads _worker_pool _task_pool __init__",
     "calls": """
-        _errors _fallback _clock _deadline _timeout _classify _limit _adaptive_limit _window
-        _breaker _retry _retry_after _attempts _waiting _functions
+        _errors _fallback _clock _deadline _timeout _classify _permits _limit _adaptive_limit
+        _window _breaker _retry _retry_after _attempts _waiting _functions
         _grpc _grpc.errors _grpc.stream_end _grpc.calls _grpc.channel _grpc.aio_course
         _grpc.aio_calls _grpc.aio_channel _grpc.wrap _policy __init__
     """,

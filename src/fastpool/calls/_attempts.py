@@ -190,15 +190,23 @@ class Call:
 
     def expired(self, phase: str) -> DeadlineExceeded:
         """The error of a call whose time is over."""
-        now = self.rules.now()
+        now, limit = self.rules.now(), self.rules.limit
         given = (self.ends if self.ends is not None else now) - self.began
-        return DeadlineExceeded(self.rules.name, phase, given, now - self.began, self.attempts)
+        lacking = limit.shortage() if phase == "limit" and limit is not None else None
+        if lacking is not None:
+            phase = "budget"
+        took = now - self.began
+        error = DeadlineExceeded(self.rules.name, phase, given, took, self.attempts)
+        error.budget = lacking
+        return error
 
     def overloaded(self) -> Overloaded:
         """The error of a call that may not even wait."""
         limit = self.rules.limit
         assert limit is not None
-        return Overloaded(self.rules.name, limit.size, limit.max_waiting or 0)
+        error = Overloaded(self.rules.name, limit.size, limit.max_waiting or 0)
+        error.budget = limit.shortage()
+        return error
 
     # ---- the end of a try -----------------------------------------------------------------------
 

@@ -31,10 +31,11 @@ class DeadlineExceeded(CallError, TimeoutError):
     """The time for the call was over.
 
     ``.phase`` is where it ended: "start" (it was over before this try was begun), "limit" (in the
-    queue for a permit), or "call" (the call itself was cut off, or a wait inside it).  After the
-    first two nothing was sent by this try.  ``.timeout``: the seconds that the call was given in
-    all; ``.elapsed``: how many it took; ``.attempts``: tries begun.  ``__cause__``: the failure of
-    the last try before, if there was one.
+    queue for a permit), "budget" (in that queue, and only a permit of its budget was lacking:
+    ``.budget`` says who has them), or "call" (the call itself was cut off, or a wait inside it).
+    After all but the last nothing was sent by this try.  ``.timeout``: the seconds that the call
+    was given in all; ``.elapsed``: how many it took; ``.attempts``: tries begun.  ``__cause__``:
+    the failure of the last try before, if there was one.
     """
 
     __module__ = "fastpool.calls"
@@ -50,6 +51,7 @@ class DeadlineExceeded(CallError, TimeoutError):
         self.timeout = timeout
         self.elapsed = elapsed
         self.attempts = attempts
+        self.budget: object = None  # a BudgetStats, with the phase of that name
 
     @property
     def text(self) -> str:  # type: ignore[override]
@@ -62,6 +64,11 @@ class DeadlineExceeded(CallError, TimeoutError):
                 f"{given} were over after {self.elapsed:.3g} s in the queue for a "
                 "permit of its limit"
                 f" (try {self.attempts}); raise the limit, or send less at once"
+            )
+        if self.phase == "budget":
+            return (
+                f"{given} were over after {self.elapsed:.3g} s in the queue for a permit of its "
+                f"budget (try {self.attempts})\n  {self.budget}"
             )
         return f"{given} were over after {self.elapsed:.3g} s (try {self.attempts})"
 
@@ -98,7 +105,8 @@ class CircuitOpen(CallError):
 class Overloaded(CallError):
     """Refused without a try: as many callers wait for a permit of the limit as may.
 
-    ``.size``: calls at once; ``.max_waiting``: callers in the queue.
+    ``.size``: calls at once; ``.max_waiting``: callers in the queue; ``.budget``: who has the
+    permits, where only one of a budget was lacking.
     """
 
     __module__ = "fastpool.calls"
@@ -110,11 +118,13 @@ class Overloaded(CallError):
         self.call = call
         self.size = size
         self.max_waiting = max_waiting
+        self.budget: object = None  # a BudgetStats
 
     @property
     def text(self) -> str:  # type: ignore[override]
         """The message without the name of the call."""
-        return (
+        text = (
             f"not tried: {self.size} calls are under way and {self.max_waiting} wait in the queue,"
             " which is all that its limit allows; try again later, or raise max_waiting"
         )
+        return text if self.budget is None else f"{text}\n  {self.budget}"

@@ -1,21 +1,31 @@
 """A bound on calls at once: a WeightedSemaphore of which each call holds one unit.
 
 So waiting is fair, bounded, cancelled and woken as it is everywhere in fastpool, and a forked
-child, where the calls of the other threads do not go on, begins with all permits free.
+child, where the calls of the other threads do not go on, begins with all permits free; with a
+budget, with none, and asks for its own.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from .._core import Lock, SemaphoreHold, part_semaphore, units_hit, units_quiet
 from ..errors import PoolOverloaded
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..fleet import Budget
+    from ..stats import BudgetStats
+    from ._permits import CallShare
+
 __all__ = ["Limit", "LimitStats"]
 
+MOST = 1 << 62
 _all: weakref.WeakSet[Limit] = weakref.WeakSet()
+_numbers = count(1)
 
 
 def whole(what: str, value: int, least: int) -> None:
@@ -31,7 +41,7 @@ class QueueFull(Exception):
 @dataclass(frozen=True, slots=True)
 class LimitStats:
     """One limit at one moment: calls under way, callers in the queue; ``overloads``: refused so
-    far."""
+    far; ``budget``: who has what of its budget, if it has one."""
 
     __module__ = "fastpool.calls"
 
@@ -39,14 +49,21 @@ class LimitStats:
     in_use: int
     waiting: int
     overloads: int
+    budget: BudgetStats | None = field(default=None, kw_only=True)
 
 
 class Limit:
     """At most ``size`` calls at once; further callers wait in the queue, first come, first served.
 
+    ``budget``: a budget of ``fastpool.fleet``, of which each call under way has a permit: so many
+    calls at once in all processes that share it.  ``size`` is this limit's own bound beside it;
+    None: as many as the budget allows.  A call that finds a permit free does not ask the budget.
+
     They wait for as long as their call may take; a caller who gives up leaves the queue.
-    ``max_waiting``: one more in the queue than this is Overloaded at once; None: any number.  While
-    a call pauses between two tries it holds no permit; a gRPC stream holds one until it ends.
+    ``max_waiting``: one more in the queue than this is Overloaded at once; None: any number.  With
+    a budget those for whom it has not looked yet may wait for it.  While a call pauses between two
+    tries it holds no permit; a gRPC stream holds one until it ends.  ``name``: in the budget's
+    reports.
 
     One object may serve any number of policies, threads and event loops: they share its permits and
     its queue.  A free permit costs some 0.2 us.
@@ -54,12 +71,34 @@ class Limit:
 
     __module__ = "fastpool.calls"
 
-    def __init__(self, size: int, *, max_waiting: int | None = None) -> None:
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        max_waiting: int | None = None,
+        budget: Budget | None = None,
+        name: str | None = None,
+    ) -> None:
+        if size is None:
+            if budget is None:
+                raise TypeError("Limit needs a size, or a budget, or both: Limit(20)")
+            size = MOST
+        if not (budget is None or hasattr(budget, "join")):
+            raise TypeError(
+                f"budget must be a budget of fastpool.fleet or None, not {budget!r}; how many "
+                "calls at once is size"
+            )
         whole("size", size, 1)
         whole("max_waiting", max_waiting or 0, 0)
         self._units = part_semaphore(size, max_waiting=max_waiting, name="limit")
         self._lock = Lock()  # a finaliser may call something that goes through here
         self._overloads = 0
+        self.share: CallShare | None = None  # of the budget
+        if budget is not None:
+            from ._permits import CallShare
+
+            named = f"limit-{next(_numbers)}" if name is None else name
+            self.share = CallShare(self, self._units, budget, named)
         _all.add(self)
 
     adapts = False  # whether the two below want to be called
@@ -75,8 +114,9 @@ class Limit:
 
     @property
     def size(self) -> int:
-        """Calls at once."""
-        return self._units.size
+        """Calls at once; with a budget: as many as it allows at this moment."""
+        size = self._units.size
+        return size if self.share is None else min(size, self.share.allowance)
 
     @property
     def max_waiting(self) -> int | None:
@@ -87,7 +127,14 @@ class Limit:
         """An immutable snapshot."""
         units = self._units
         with self._lock.hold():
-            return LimitStats(units.size, units.in_use, units.waiting, self._overloads)
+            overloads = self._overloads
+        budget = None if self.share is None else self.share.stats()
+        return LimitStats(self.size, units.in_use, units.waiting, overloads, budget=budget)
+
+    def shortage(self) -> BudgetStats | None:
+        """Who has the permits for want of which a call waits; None: it waits for something else."""
+        share = self.share
+        return share.stats() if share is not None and share.is_short else None
 
     # ---- a permit: a hold of one unit, which goes back by itself when it is dropped -----------
 
@@ -122,6 +169,8 @@ class Limit:
 def _after_fork_in_child() -> None:
     for limit in list(_all):
         limit._lock = Lock()
+        if limit.share is not None:
+            limit.share.bind_to_process()
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,6 +14,7 @@ from ._retry import Retry
 
 if TYPE_CHECKING:
     from ._clock import Clock
+    from ..fleet import Budget
 
 __all__ = ["CallPolicy"]
 
@@ -42,7 +43,9 @@ class CallPolicy:
     ``remaining()``, or be given the seconds by ``timeout_arg``.
     ``breaker``: a CircuitBreaker, which all that the policy is applied to shares; or a callable
     such as the class itself, which is called with a name and makes one for each function or method.
-    ``retry``: a Retry.  ``limit``: a Limit; each try takes a permit of its own.
+    ``retry``: a Retry.  ``limit``: a Limit; each try takes a permit of its own.  Or a budget of
+    ``fastpool.fleet``, which is short for ``Limit(budget=budget)``: so many calls at once in all
+    processes that share it.
 
     ``name`` is for ``stats()``; ``clock`` for tests.  TypeError or ValueError for parts that are
     not what they should be.  Immutable; safe in any number of threads and event loops at once.
@@ -56,13 +59,16 @@ class CallPolicy:
         timeout: float | None = None,
         retry: Retry | None = None,
         breaker: CircuitBreaker | Callable[[str], CircuitBreaker] | None = None,
-        limit: Limit | None = None,
+        limit: Limit | Budget | None = None,
         name: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        for what, part, kind in (("retry", retry, Retry), ("limit", limit, Limit)):
-            if not (part is None or isinstance(part, kind)):
-                raise TypeError(f"{what} must be a {kind.__name__} or None, not {part!r}")
+        if not (retry is None or isinstance(retry, Retry)):
+            raise TypeError(f"retry must be a Retry or None, not {retry!r}")
+        if not (limit is None or isinstance(limit, Limit) or hasattr(limit, "join")):
+            raise TypeError(
+                f"limit must be a Limit, a budget of fastpool.fleet, or None, not {limit!r}"
+            )
         if not (breaker is None or isinstance(breaker, CircuitBreaker) or callable(breaker)):
             raise TypeError(
                 f"breaker must be a CircuitBreaker, a callable that makes one, or None,"
@@ -71,8 +77,10 @@ class CallPolicy:
         self._timeout = seconds(timeout, "timeout")
         self._retry = retry
         self._breaker = breaker
-        self._limit = limit
         self._name = f"policy-{next(_numbers)}" if name is None else name
+        if not (limit is None or isinstance(limit, Limit)):
+            limit = Limit(budget=limit, name=self._name)
+        self._limit = limit
         self._advance = None if clock is None else clock.advance
         self._now = reader(clock)
         self._ledger = Counters()

@@ -110,7 +110,7 @@ cdef extern from *:
     ctypedef struct fp_loads:
         uint32_t slots, most_uses, penalty
     ctypedef struct fp_weights:
-        uint64_t size, taken
+        uint64_t size, most, taken, reported
     ctypedef struct fp_core:
         uint64_t id
         int use, lifo, fair, timed, has_check, sharded, listened
@@ -318,12 +318,16 @@ cdef extern from *:
     int fp_weighted_join(fp_core *, fp_waiter *, uint64_t)
     int fp_weighted_wait(fp_core *, uint64_t, int64_t, int *)
     uint64_t fp_weights_taken(fp_core *)
+    void fp_weights_set(fp_weights *, uint64_t, uint64_t)
+    uint64_t fp_units_look(fp_core *)
+    uint64_t fp_units_wanted(fp_core *)
 
     fp_core *fp_live
     uint64_t fp_forks
     Py_ssize_t fp_spin_ns
     int fp_gevent
     int (*fp_before_wait)(fp_core *) except -1
+    void (*fp_ask_budget)(fp_core *) noexcept
     int64_t fp_patience
     uint64_t fp_id_of(fp_core *)
     fp_core *fp_core_new()

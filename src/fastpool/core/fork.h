@@ -6,7 +6,8 @@
  * for that thread would be to wait for ever.  The child makes its locks anew.  Its queues are empty,
  * since those who stood in them are gone.  A pool starts with a new table and a new id: the parent's
  * resources stay referenced in the old one, are never used or closed here, and leases of the parent
- * no longer match.  Of a semaphore all is free: what was taken, the parent has.
+ * no longer match.  Of a semaphore all is free, or nothing where a budget has to allow it: what was
+ * taken, the parent has.
  */
 #ifndef FASTPOOL_FORK_H
 #define FASTPOOL_FORK_H
@@ -32,6 +33,11 @@ static void fp_after_fork_in_child(void) {
         c->arriving = 0;
         fp_gate_clear(c, FP_WAITER_BITS);
         fp_store(&c->weights.taken, 0, relaxed);
+        if (c->use == FP_WEIGHTED && c->allowance != SIZE_MAX) { /* what there was is the parent's */
+            c->allowance = c->weights.reported = 0;
+            c->short_of_permits = 0;
+            fp_store(&c->weights.most, 0, relaxed);
+        }
         if (c->use == FP_POOL || c->use == FP_SHARING) {
             fp_store(&c->id, ++fp_ids, relaxed);
             c->last = NULL;

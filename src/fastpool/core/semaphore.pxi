@@ -87,7 +87,7 @@ cdef class WeightedSemaphore(Owner):
         fp_lock_take(&c.lock)
         wanted = fp_most_wanted(c)
         if wanted <= units:
-            c.weights.size = units
+            fp_weights_set(&c.weights, units, c.allowance)
             fp_dispatch(c)
         fp_lock_drop(&c.lock)
         fp_defer_end()
@@ -151,7 +151,7 @@ cdef object units_init(WeightedSemaphore self, size, max_waiting, name):
     c.max_waiting = size_of(INFINITY if max_waiting is None
                             else whole("max_waiting", max_waiting, 0))
     c.use, c.fair = FP_WEIGHTED, True
-    c.weights.size = self.size
+    fp_weights_set(&c.weights, self.size, c.allowance)
 
 
 def part_semaphore(size, max_waiting=None, name=None):
@@ -386,6 +386,60 @@ def units_later(SemaphoreHold hold not None):
 def units_keep(SemaphoreHold hold not None):
     """Its units are the caller's from here on, to be released by number."""
     fp_hold_move(&hold.of, FP_HOLD_HELD, FP_HOLD_RELEASED)
+
+
+def units_join(WeightedSemaphore semaphore not None, share):
+    """From here on its units are permits of a budget, one for each caller, and there are none yet.
+    ``share.ask`` is called, on the scheduler's thread, when more are wanted than the budget knows of;
+    None: the semaphore is used no more."""
+    cdef fp_core *c = semaphore.c
+    if share is None:
+        semaphore.core.drop_manager()
+        return
+    Py_INCREF(share)
+    fp_lock_take(&c.lock)
+    c.allowance = 0
+    fp_weights_set(&c.weights, c.weights.size, 0)
+    c.manager = <void *>share
+    fp_lock_drop(&c.lock)
+
+
+def units_allow(WeightedSemaphore semaphore not None, size_t n):
+    """So many may be taken by its budget; how many are.  What is taken stays so; from here on the
+    number of those that are taken only falls, until it is no more than allowed."""
+    cdef fp_core *c = semaphore.c
+    cdef uint64_t taken
+    fp_defer_begin()
+    fp_lock_take(&c.lock)
+    c.allowance = n
+    fp_weights_set(&c.weights, c.weights.size, n)
+    fp_dispatch(c)
+    taken = fp_weights_taken(c)
+    fp_lock_drop(&c.lock)
+    fp_defer_end()
+    return taken
+
+
+def units_look(WeightedSemaphore semaphore not None):
+    """For its budget: units that are taken, and those that are wanted, them included."""
+    cdef fp_core *c = semaphore.c
+    fp_lock_take(&c.lock)
+    cdef uint64_t wanted = fp_units_look(c)
+    cdef uint64_t taken = fp_weights_taken(c)
+    fp_lock_drop(&c.lock)
+    return taken, wanted
+
+
+def units_short(WeightedSemaphore semaphore not None):
+    """Whether it is for want of a permit of the budget, and for nothing else, that none is free."""
+    cdef fp_core *c = semaphore.c
+    return fp_weights_taken(c) < c.weights.size and c.weights.most < c.weights.size
+
+
+cdef void ask_budget(fp_core *c) noexcept:
+    share = fp_manager(c, 0)
+    if share is not None:
+        call_soon((0.0, share.ask, ()))
 
 
 def units_quiet(WeightedSemaphore semaphore not None, timeout):

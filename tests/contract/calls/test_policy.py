@@ -468,7 +468,11 @@ def test_the_snapshot_and_the_names() -> None:
         ({"timeout": 0}, ValueError, "timeout must be more than 0 s, not 0"),
         ({"timeout": "5"}, TypeError, "timeout must be a number of seconds or None, not '5'"),
         ({"retry": 3}, TypeError, "retry must be a Retry or None, not 3"),
-        ({"limit": 3}, TypeError, "limit must be a Limit or None, not 3"),
+        (
+            {"limit": 3},
+            TypeError,
+            "limit must be a Limit, a budget of fastpool.fleet, or None, not 3",
+        ),
         ({"breaker": 3}, TypeError, "breaker must be a CircuitBreaker, a callable"),
     ],
 )

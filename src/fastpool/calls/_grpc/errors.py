@@ -35,7 +35,7 @@ class _Local:
         return f"{self.plain.__name__}{self.args!r}"
 
     def __reduce__(self) -> Any:  # without grpc at the other end
-        return self.plain, self.args
+        return self.plain, self.args, self.__dict__
 
 
 class _LocalCall(_Local, grpc.RpcError, grpc.Call):  # type: ignore[misc] # grpcio has no types
@@ -81,8 +81,7 @@ def as_rpc_error(error: CallError, *, aio: bool = False) -> CallError:
     if kind is None:  # it is one already, of a channel inside this one
         return error
     new = kind(*error.args)
-    if notes := getattr(error, "__notes__", None):
-        new.__notes__ = notes
+    new.__dict__.update(error.__dict__)  # its notes, and what its budget said
     return new
 
 

@@ -113,10 +113,13 @@ static int fp_queue_join(fp_core *c, int *interrupted) {
 
 /* ---- Waiting for a part of a semaphore ---- */
 
+/* Has the budget of a semaphore look at it; no lock is held, and no Python code run. */
+static void (*fp_ask_budget)(fp_core *);
+
 /* The first half, for threads and tasks: `n` of it, or a position in the queue for `w` (NULL: only
  * try). FP_WAITING: `w` has joined. */
 static int fp_weighted_join(fp_core *c, fp_waiter *w, uint64_t n) {
-    int state = FP_WAITING;
+    int state = FP_WAITING, ask = 0;
     fp_defer_begin();
     fp_lock_take(&c->lock);
     uint32_t gate = fp_gate(c);
@@ -126,15 +129,17 @@ static int fp_weighted_join(fp_core *c, fp_waiter *w, uint64_t n) {
         state = FP_DEADLOCK;
     else if (!(gate & FP_HANDOFF) && fp_weights_take(&c->weights, n))
         state = FP_GRANTED;
-    else if (w != NULL && c->getters.count >= c->max_waiting)
+    else if (w != NULL && c->getters.count >= c->max_waiting && !fp_units_may_grow(c))
         state = FP_OVERLOADED;
     else if (w != NULL) {
         w->weight = n;
         fp_join(c, &c->getters, w, 0);
+        ask = fp_units_ask(c);
     }
     fp_check(c);
     fp_lock_drop(&c->lock);
     fp_defer_end();
+    if (FP_UNLIKELY(ask)) fp_ask_budget(c);
     return state;
 }
 

@@ -1,0 +1,75 @@
+"""What a limit has of a budget of ``fastpool.fleet``: a permit for each call under way.
+
+The permits are the units of the limit's own semaphore, so a call that finds one free asks nobody.
+One that waits has the budget look, once for all who come before it has looked, and not at all where
+it knows of as many.  What a look finds, it takes and gives up in one step, however many calls that
+is for.  ``fleet/_member.py`` has the budget's side; nothing here knows how it works.
+"""
+
+from __future__ import annotations
+
+from weakref import ref
+
+from .._core import units_allow, units_join, units_look, units_short
+from .._runtime import scheduler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._core import WeightedSemaphore
+    from ..stats import BudgetStats
+
+__all__ = ["CallShare"]
+
+
+class CallShare:
+    """See the module.  ``allow`` and ``look`` are for the budget's thread, the rest for any."""
+
+    def __init__(self, limit: Any, units: WeightedSemaphore, budget: Any, name: str) -> None:
+        self.name = name
+        self.allowance = 0
+        self._budget = budget
+        self._units = units
+        self._membership: Any = None
+        units_join(units, self)
+        self._limit = ref(limit, self._collected)
+        self._membership = budget.join(self)
+        scheduler.start()  # it is told of callers who wait
+
+    def _collected(self, _: object) -> None:
+        units_join(self._units, None)
+        if self._membership is not None:
+            self._membership.ask()
+
+    def bind_to_process(self) -> None:
+        """In a forked child, which has nothing of what its parent had."""
+        self.allowance = 0
+        self._membership = self._budget.join(self)
+        scheduler.start()
+
+    def ask(self) -> None:
+        """Have the budget look.  Never blocks."""
+        self._membership.ask()
+
+    def stats(self) -> BudgetStats:
+        """What the budget has seen last."""
+        stats: BudgetStats = self._membership.stats()
+        return stats
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a call has to wait for want of a permit, and not for the limit's own size."""
+        return units_short(self._units)
+
+    def look(self) -> tuple[int, int] | None:
+        """(Calls under way, calls wanted); None: the limit is gone, and so are its calls."""
+        in_use, wanted = units_look(self._units)
+        if self._limit() is None:
+            return (in_use, 0) if in_use else None
+        return in_use, wanted
+
+    def allow(self, n: int) -> int:
+        """So many calls may be under way from here on; how many are."""
+        self.allowance = n
+        return units_allow(self._units, n)
