@@ -1,11 +1,22 @@
 """Permits that pools share, in one process or in many: ``FastPool(..., budget=budget)``.
 
 ``LocalBudget(path, limit)``: for the processes of one machine, through a file, without a server.
-``Budget``: what a budget is to a pool, for those who write one.
+``PostgresFence(conninfo)``: ends the sessions of a member whose time has run out.
+``Budget``, ``Fence``: what they are to a pool and to a budget, for those who write one.
 """
 
 from ._local import LocalBudget
-from ._member import Budget, Membership, Share
+from ._member import Budget, Fence, Membership, Share
+from ._postgres import PostgresFence
 from ._report import BudgetReport, MemberReport
 
-__all__ = ["Budget", "BudgetReport", "LocalBudget", "MemberReport", "Membership", "Share"]
+__all__ = [
+    "Budget",
+    "BudgetReport",
+    "Fence",
+    "LocalBudget",
+    "MemberReport",
+    "Membership",
+    "PostgresFence",
+    "Share",
+]

@@ -2,7 +2,8 @@
 
 The pool's side is a ``Share`` (``pool/_budget.py``): the budget looks at it and sets its allowance.
 The budget's side is a ``Budget``, which pools join.  A budget works in a thread of its own and
-calls shares only there, holding no lock; pools call ``ask`` and ``stats``, which never wait.
+calls shares only there, holding no lock; pools call ``ask`` and ``stats``, which never wait.  A
+``Fence`` is for a budget with members on other machines, where nobody sees that they have ended.
 
 What keeps the sum: a ``Member`` has ``held`` permits.  The allowance is raised only after permits
 were taken, and permits are given up only when the pool has fewer open than that: ``spare``.  So at
@@ -18,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..stats import BudgetStats
 
-__all__ = ["Budget", "Member", "Membership", "Share"]
+__all__ = ["Budget", "Fence", "Member", "Membership", "Share"]
 
 
 class Share(Protocol):
@@ -55,6 +56,20 @@ class Budget(Protocol):
     def join(self, share: Share) -> Membership:
         """Enter a pool, which has no permit yet.  Never blocks."""
         ...
+
+
+class Fence(Protocol):
+    """Ends what an expired member has open still: ``RedisBudget(..., fence=fence)``.
+
+    Silence of a member is no proof that it has ended: it may be stopped, or cut off, with all its
+    connections open.  So before its permits are used again a survivor calls ``fence(member)``, in a
+    thread of its own, with no lock held.  ``member``: its id, which is ``budget.member`` in the
+    process that it is of, and never used twice.  Returned: nothing that it opened is open any more.
+    Raised: something may be, its permits are kept, and the call is made again.  Two survivors may
+    call at once, and for a member that has been fenced already: that does no harm.
+    """
+
+    def __call__(self, member: str, /) -> None: ...
 
 
 class Member:
