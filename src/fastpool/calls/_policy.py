@@ -13,8 +13,8 @@ from ._limit import Limit
 from ._retry import Retry
 
 if TYPE_CHECKING:
-    from ._clock import Clock
     from ..fleet import Budget
+    from ._clock import Clock
 
 __all__ = ["CallPolicy"]
 

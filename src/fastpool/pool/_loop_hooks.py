@@ -124,7 +124,7 @@ def _unfinished(creator: AwaitingCreator, attempt: Attempt) -> None:
 class LoopCreator(AwaitingCreator):
     """Of one loop; who may start one is decided over all loops."""
 
-    manager: LoopPool
+    manager: LoopPool  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def has_capacity(self) -> bool:
         return self.manager.whole.has_capacity()

@@ -29,7 +29,7 @@ class LoopPool(AwaitingManager):
     a slot; slots are given out under the lock of ``PerLoopManager``, which all of them share."""
 
     whole: PerLoopManager
-    creator: LoopCreator
+    creator: LoopCreator  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, whole: PerLoopManager, loop: asyncio.AbstractEventLoop) -> None:
         self.whole = whole
