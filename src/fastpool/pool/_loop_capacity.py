@@ -38,7 +38,7 @@ class LoopCapacity:
         self.hungry = hungry
         destitute = [part for part in hungry if not part.core.open]
         for part in self.parts():
-            part.hear_of_returns(
+            part.want_returns(
                 notify=any(other is not part for other in hungry),
                 ask=any(other is not part for other in destitute),
             )
