@@ -18,6 +18,8 @@ from fastpool import FastPool, PoolError, PoolTimeout, SharedPool, WeightedSemap
 from fastpool.calls import CallError, CircuitOpen, DeadlineExceeded, Overloaded
 from fastpool.errors import WARNINGS_PAGE
 
+pytestmark = pytest.mark.once  # compares text with what every interpreter has alike
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src/fastpool"
 PHASES = ("wait", "create", "check", "budget")

@@ -11,6 +11,8 @@ import pytest
 
 from support.helpers import LIMIT
 
+pytestmark = pytest.mark.once  # the tests' own tools
+
 TESTS = Path(__file__).parents[1]
 HANGING = """
 import signal, threading, pytest

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once  # reads sources
+
 CORE = Path(__file__).resolve().parents[2] / "src/fastpool/core"
 
 #: Header: what it includes of ours. Each includes only what stands above it.

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once  # reads sources
+
 PACKAGE = Path(__file__).resolve().parents[2] / "src/fastpool"
 
 #: Row: the rows that it imports. "fastpool" is the public surface, src/fastpool/__init__.py.

@@ -26,6 +26,8 @@ from fastpool.shared import _options as shared_options
 from fastpool.testing import ManualClock
 from support.budgets import ScriptedBudget
 
+pytestmark = pytest.mark.once  # compares text with what every interpreter has alike
+
 REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md")}
 SOURCE = Path(__file__).resolve().parents[2] / "src/fastpool"

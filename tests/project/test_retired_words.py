@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once  # reads sources
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Word: what is said instead; see docs/explanation/glossary.md.

@@ -130,6 +130,7 @@ WITH_CODE = [document for document in DOCUMENTS if blocks(document)]
 
 @pytest.mark.process
 @pytest.mark.light
+@pytest.mark.once  # it uses what `contract/` shows on each interpreter
 @pytest.mark.parametrize("document", WITH_CODE)
 def test_its_code_runs(document: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     for module in NEEDS.get(document, []):
