@@ -66,13 +66,6 @@ cdef class Core:
         c.loads.most_uses = <uint32_t>min(most_uses, 4294967295.0)
         c.use = FP_SHARING
 
-    def set_renewing(self, size_t n):
-        """So many resources will take no more leases once another is open in their place, which may
-        be opened beyond the limit."""
-        fp_lock_take(&self.c.lock)
-        self.c.renewing = n
-        fp_lock_drop(&self.c.lock)
-
     def has_capacity(self):
         """Whether one more may be opened."""
         fp_lock_take(&self.c.lock)
@@ -305,68 +298,6 @@ cdef class Core:
         fp_lock_drop(&c.lock)
         return -1 if slot == NULL else <int64_t>number_of(slot)
 
-    def reserve_in_caller(self, SlotGuard guard not None, creator, permit):
-        """Takes a slot under the cap, as CREATING, into the guard, for a borrower who is going to call
-        the factory; False: all are taken, or so many are at it already.  ``permit``: the number of the
-        one that it has; None: who waits for one goes first.  Under the manager's lock."""
-        cdef fp_core *c = self.c
-        cdef fp_slot *slot = NULL
-        cdef set granted = creator.granted
-        cdef double most = creator.most - c.in_flight
-        if permit is not None:
-            granted.discard(permit)
-        elif granted:
-            return False
-        fp_lock_take(&c.lock)
-        if (
-            c.creating_in_caller < most and (permit is not None or c.getters.count == 0)
-            and fp_has_capacity(c) and not fp_gate(c) & (FP_CLOSED | FP_SUSPENDED)
-        ):
-            slot = fp_slots_reserve(&c.slots)
-            if slot != NULL:
-                c.open += 1
-                c.creating += 1
-                c.creating_in_caller += 1
-                if c.open > self.most_idle:
-                    fp_gate_set(c, FP_ASK_PUT)
-                slot_guard_set(guard, slot, fp_slot_generation(slot))
-        fp_check(c)
-        fp_lock_drop(&c.lock)
-        return slot != NULL
-
-    def create_in_caller(self, SlotGuard guard not None, create, refuse, double lifetime):
-        """Calls the factory for the guarded slot and lends what it returns, in one step: no signal
-        handler comes between.  ``refuse(item)`` raises for what is no resource.  Raises what they
-        raise; the slot is guarded still, and whoever drops the guard frees it."""
-        cdef fp_core *c = self.c
-        cdef fp_slot *slot = guard.slot
-        number = number_of(slot)
-        item = create()
-        if item is None or hasattr(type(item), "__await__") or not self.fill(number, item, lifetime):
-            refuse(item)
-        fp_lock_take(&c.lock)
-        c.creating_in_caller -= 1
-        fp_lock_drop(&c.lock)
-        fp_slot_lend(slot)
-        slot_guard_set(guard, slot, fp_slot_generation(slot))
-        fp_pool_begin(c, slot)
-
-    def free_in_caller(self, SlotGuard guard not None):
-        """Gives back the guarded slot, if the factory has put nothing there."""
-        cdef fp_slot *slot = guard.slot
-        if slot == NULL or guard.forks != fp_forks or fp_slot_state(slot) != FP_CREATING:
-            return
-        guard.slot = NULL
-        fp_lock_take(&self.c.lock)
-        self.c.creating_in_caller -= 1
-        fp_lock_drop(&self.c.lock)
-        self.free(number_of(slot))
-
-    @property
-    def creating_in_caller(self):
-        """How many borrowers call the factory themselves at this moment."""
-        return locked_size(self.c, &self.c.creating_in_caller)
-
     def fill(self, uint64_t index, item, double lifetime):
         """Puts a new resource into a reserved slot, as CHECKING.  False: the pool holds it already."""
         cdef fp_core *c = self.c
@@ -490,46 +421,6 @@ cdef class Core:
         """CHECKING -> CLOSING; False if somebody else did that."""
         return fp_slot_move(slot_at(self, index), FP_CHECKING, FP_CLOSING) != 0
 
-    def begin_close(self, uint64_t index, use):
-        """The right to call the close hook of a CLOSING slot's resource: once and no more, and in
-        this use of the slot."""
-        cdef fp_core *c = self.c
-        cdef fp_slot *slot = slot_at(self, index)
-        cdef uint64_t generation = use
-        fp_lock_take(&c.lock)
-        cdef bint first = (
-            fp_slot_generation(slot) == generation
-            and fp_slot_state(slot) == FP_CLOSING
-            and fp_slot_hook(slot) >= 0
-        )
-        if first:
-            fp_slot_set_hook(slot, FP_IN_HOOK)
-        fp_lock_drop(&c.lock)
-        return first
-
-    def close_resource(self, uint64_t index, hook, use):
-        """Calls the close hook, if that was not done before: one call, which no signal handler can
-        split.  False: another call of it is under way, or the slot is another's by now."""
-        if self.begin_close(index, use):
-            try:
-                hook(self.item(index))
-            finally:
-                fp_slot_set_hook(slot_at(self, index), FP_HOOK_OVER)
-        return self.is_ending(index, use)
-
-    def close_has_begun(self, uint64_t index, use):
-        """Whether the close hook was called in this use of the slot, or that use is over."""
-        cdef fp_slot *slot = slot_at(self, index)
-        cdef uint64_t generation = use
-        fp_lock_take(&self.c.lock)
-        cdef bint begun = (
-            fp_slot_generation(slot) != generation
-            or fp_slot_state(slot) != FP_CLOSING
-            or fp_slot_hook(slot) < 0
-        )
-        fp_lock_drop(&self.c.lock)
-        return begun
-
     def is_ending(self, uint64_t index, use):
         """Whether this use of the slot is to be ended by the caller: no close hook is under way."""
         cdef fp_slot *slot = slot_at(self, index)
@@ -543,38 +434,7 @@ cdef class Core:
         """Gives a CREATING or CLOSING slot back: the slot is free once more.  ``why`` its resource was
         closed is counted.  The manager is notified on the scheduler's thread.  ``generation``: nothing
         is done, and False returned, if somebody else has freed it since."""
-        cdef fp_core *c = self.c
-        cdef fp_slot *slot = slot_at(self, index)
-        cdef void *item
-        cdef size_t left
-        cdef int number = -1 if why is None else CLOSED_FOR.index(why)
-        cdef bint any_use = generation is None
-        cdef uint64_t use = 0 if any_use else generation
-        fp_lock_take(&c.lock)
-        if not any_use and fp_slot_generation(slot) != use:
-            fp_lock_drop(&c.lock)
-            return False
-        item = fp_load_item(slot)
-        if fp_slot_state(slot) == FP_CREATING:
-            c.creating -= 1
-        if item != NULL:
-            c.retired_uses += fp_slot_uses(c, slot)
-        if number >= 0:
-            c.closed_for[number] += 1
-        fp_slots_forget(&c.slots, slot)
-        fp_slots_release(&c.slots, slot)
-        c.open -= 1
-        left = c.open
-        if left <= self.most_idle and self.most_idle != <size_t>-1:
-            fp_gate_clear(c, FP_ASK_PUT)
-        fp_check(c)
-        fp_lock_drop(&c.lock)
-        manager = fp_manager(c, 0)
-        if manager is not None:
-            call_soon((0.0, manager.slot_freed, (left,)))
-        if item != NULL:
-            Py_DECREF(<object>item)
-        return True
+        return free_slot(self, slot_at(self, index), why, generation)
 
     def slot(self, uint64_t index):
         """One entry of ``slots()``."""
@@ -611,26 +471,7 @@ cdef class Core:
     def slots(self):
         """A snapshot under the lock, each slot read once:
         ``[(index, state, since, dies_at, uses, owner, retire)]``, times in seconds."""
-        cdef fp_core *c = self.c
-        cdef size_t n = 0, size
-        cdef fp_view *views
-        while True:
-            fp_lock_take(&c.lock)
-            size = c.open
-            fp_lock_drop(&c.lock)
-            views = <fp_view *>fp_views_new(size)
-            if views == NULL:
-                raise MemoryError
-            fp_lock_take(&c.lock)
-            n = fp_views_fill(c, views, size)
-            fp_lock_drop(&c.lock)
-            if n <= size:
-                break
-            fp_views_free(views)
-        try:
-            return [view_tuple(&views[i]) for i in range(n)]
-        finally:
-            fp_views_free(views)
+        return views_of(self.c)
 
     def counts(self):
         """One consistent look: a dict of sizes, uses and times."""
@@ -697,41 +538,6 @@ cdef class Core:
         guard.announced, guard.forks = True, fp_forks
         fp_lock_drop(&self.c.lock)
 
-    def condemn(self, SlotGuard guard not None, str why):
-        """Has the guarded slot, CHECKING, closed by the pool's own threads."""
-        if guard.forks == fp_forks:
-            rescue(self.c, guard.slot, why)
-        guard.slot = NULL
-
-    def ask(self, SlotGuard guard not None, Job job not None, call, tuple args, timeout):
-        """Has ``call(*args)`` made on the scheduler's thread, and the guarded slot with it; waits for
-        the end of the job that this begins.  True: the slot is guarded again.  False: it has not ended
-        after so many seconds, and whoever ends it has the slot; likewise if a signal handler raises."""
-        cdef fp_slot *slot = guard.slot
-        cdef uint64_t generation = guard.generation
-        cdef bint over
-        call_soon((0.0, call, args))
-        guard.slot = NULL
-        try:
-            job.ended.wait(timeout)
-        finally:
-            fp_lock_take(&self.c.lock)
-            over = job.over
-            job.given_up = not over
-            fp_lock_drop(&self.c.lock)
-            if over and guard.forks == fp_forks:
-                slot_guard_set(guard, slot, generation)
-        return over
-
-    def answer(self, Job job not None):
-        """The job has ended; False: it was given up, and the slot is the caller's."""
-        fp_lock_take(&self.c.lock)
-        job.over = not job.given_up
-        cdef bint wanted = job.over
-        fp_lock_drop(&self.c.lock)
-        job.ended.set()
-        return wanted
-
     @property
     def demand(self):
         """Callers who wait or are about to, less what is idle for them."""
@@ -774,48 +580,3 @@ cdef class Core:
         cdef uint64_t ticket = fp_assign(self.c)
         fp_lock_drop(&self.c.lock)
         return ticket
-
-    def fail(self, uint64_t ticket, error):
-        """Raises ``error`` in the waiter with this ticket (0: in the caller on its way for whom the
-        try was); False if it waits no more."""
-        cdef fp_waiter *note = fp_waiter_new()
-        if note == NULL:
-            raise MemoryError
-        Py_INCREF(error)
-        fp_lock_take(&self.c.lock)
-        cdef int outcome = fp_fail(self.c, ticket, <void *>error, note)
-        fp_lock_drop(&self.c.lock)
-        if outcome != 2:
-            fp_waiter_free(note)
-        if outcome == 0:
-            Py_DECREF(error)
-        return outcome != 0
-
-
-cdef str core_keep(fp_core *c, fp_slot *slot, double most_idle, bint suspect):
-    cdef size_t most = size_of(most_idle)
-    cdef bint surplus, kept = False
-    fp_defer_begin()
-    fp_lock_take(&c.lock)
-    # what callers wait for is none too many
-    surplus = most_idle != INFINITY and fp_has_idle(c, most + c.getters.count + c.arriving)
-    if not surplus and not fp_gate(c) & FP_CLOSED and fp_pool_end(c, slot):
-        if suspect:
-            fp_slot_suspect(slot)
-        fp_slot_own(slot, 0)
-        kept = fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)) != 0
-        if kept:
-            fp_dispatch(c)
-    fp_lock_drop(&c.lock)
-    fp_defer_end()
-    if surplus:
-        return "surplus"
-    # a close that set the gate after the look above has swept, or is about to: help it
-    if kept and not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
-        return None
-    return "unfit"
-
-
-class Permit(BaseException):
-    """Ends the wait of a borrower who may open a resource itself; its argument is a ``Token``: see
-    pool/_creation_in_caller.py."""

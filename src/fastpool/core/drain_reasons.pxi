@@ -7,6 +7,14 @@ cdef int is_gone(Core core, uint64_t index) except -1:
     return state == FP_FREE_SLOT or state == FP_CLOSING
 
 
+cdef void set_renewing(Core core, size_t n) noexcept:
+    """So many resources will take no more leases once another is open in their place, which may be
+    opened beyond the limit."""
+    fp_lock_take(&core.c.lock)
+    core.c.renewing = n
+    fp_lock_drop(&core.c.lock)
+
+
 def will_go(Core core, dict reasons, dict renewing, list indices, str why):
     """They are to be closed as soon as they have no leases, but those that are closing already; how
     many."""
@@ -16,7 +24,7 @@ def will_go(Core core, dict reasons, dict renewing, list indices, str why):
             reasons.setdefault(index, why)
             renewing.pop(index, None)
             noted += 1
-    core.set_renewing(len(renewing))
+    set_renewing(core, len(renewing))
     return noted
 
 
@@ -31,12 +39,12 @@ def will_renew(Core core, dict renewing, index, str why):
     if is_gone(core, index) or fp_slot_word(slot_at(core, index)) & FP_RETIRE:
         return False
     renewing.setdefault(index, why)
-    core.set_renewing(len(renewing))
+    set_renewing(core, len(renewing))
     return True
 
 
 def is_renewed(Core core, dict renewing, index):
     """Why it was to be replaced, and is not any more; None: it was not."""
     why = renewing.pop(index, None)
-    core.set_renewing(len(renewing))
+    set_renewing(core, len(renewing))
     return why

@@ -1,4 +1,4 @@
-# Ending waits before their time: what ``flush`` and ``suspend`` do on request.
+# Ending waits before their time: a creation has failed; ``flush`` and ``suspend`` on request.
 
 cdef extern from *:
     """
@@ -15,6 +15,23 @@ cdef extern from *:
     uint64_t fp_next_ticket(fp_core *)
 
 
+def fail_waiter(Core core not None, uint64_t ticket, error):
+    """Raises ``error`` in the waiter with this ticket (0: in the caller on its way for whom the
+    try was); False if it waits no more."""
+    cdef fp_waiter *note = fp_waiter_new()
+    if note == NULL:
+        raise MemoryError
+    Py_INCREF(error)
+    fp_lock_take(&core.c.lock)
+    cdef int outcome = fp_fail(core.c, ticket, <void *>error, note)
+    fp_lock_drop(&core.c.lock)
+    if outcome != 2:
+        fp_waiter_free(note)
+    if outcome == 0:
+        Py_DECREF(error)
+    return outcome != 0
+
+
 def fail_waiters(Core core not None, make):
     """Ends the waits of all who are in the wait queue now, each with an exception of its own, which
     ``make()`` builds.  Who joins it meanwhile waits on."""
@@ -29,4 +46,4 @@ def fail_waiters(Core core not None, make):
         fp_lock_drop(&c.lock)
         if ticket == 0:
             return
-        core.fail(ticket, make())
+        fail_waiter(core, ticket, make())

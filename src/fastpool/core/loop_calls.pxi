@@ -170,12 +170,12 @@ async def close_on_loop(closing, uint64_t index, str why, use):
     """A CLOSING slot: its hook, once and no more, and then the slot.  Done twice, it ends once."""
     cdef Core core = closing.core
     failure = None
-    if core.close_has_begun(index, use):
+    if close_has_begun(core, index, use):
         return
     try:
         closing.deadlines.begin(index)
         async with closing.limit():
-            if not core.begin_close(index, use):
+            if not begin_close(core, index, use):
                 return
             item, hook = core.item(index), closing.hook
             if hook is None:
@@ -188,7 +188,7 @@ async def close_on_loop(closing, uint64_t index, str why, use):
                 await ended
     except BaseException as error:
         failure = error
-    if not core.close_has_begun(index, use):
+    if not close_has_begun(core, index, use):
         call_soon((0.0, closing.unfinished, (index, why, use)))
         raise failure
     try:

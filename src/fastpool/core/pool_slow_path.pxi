@@ -133,6 +133,31 @@ cdef object pool_take_back(
         manager_of(c, act).raise_misuse(act, resource)
 
 
+# A CHECKING slot is idle from here on, unless so many are already: "surplus"; or "unfit".
+cdef str core_keep(fp_core *c, fp_slot *slot, double most_idle, bint suspect):
+    cdef size_t most = size_of(most_idle)
+    cdef bint surplus, kept = False
+    fp_defer_begin()
+    fp_lock_take(&c.lock)
+    # what callers wait for is none too many
+    surplus = most_idle != INFINITY and fp_has_idle(c, most + c.getters.count + c.arriving)
+    if not surplus and not fp_gate(c) & FP_CLOSED and fp_pool_end(c, slot):
+        if suspect:
+            fp_slot_suspect(slot)
+        fp_slot_own(slot, 0)
+        kept = fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)) != 0
+        if kept:
+            fp_dispatch(c)
+    fp_lock_drop(&c.lock)
+    fp_defer_end()
+    if surplus:
+        return "surplus"
+    # a close that set the gate after the look above has swept, or is about to: help it
+    if kept and not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
+        return None
+    return "unfit"
+
+
 cdef object notify_manager(fp_core *c):
     return notify_manager_how(c, False)
 

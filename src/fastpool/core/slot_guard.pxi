@@ -71,6 +71,12 @@ cdef class SlotGuard:
         """What it has is somebody else's from here on."""
         self.slot = NULL
 
+    def condemn(self, str why):
+        """Has its slot, CHECKING, closed by the pool's own threads."""
+        if self.forks == fp_forks:
+            rescue(self.c, self.slot, why)
+        self.slot = NULL
+
     def drop(self):
         """See ``slot_guard_drop``."""
         slot_guard_drop(self)
@@ -95,17 +101,6 @@ cdef class SlotGuard:
         if self.c.use == FP_POOL:
             fp_slot_own(slot, fp_task_token())
         return fp_resource(slot)
-
-
-cdef class Job:
-    """One call of a hook on a worker.  Ended, or given up by whom it was for: whoever comes second
-    finds out, and deals with what is left; see ``Core.ask``."""
-    cdef object ended  # an Event
-    cdef bint over, given_up
-    cdef public object result, error
-
-    def __cinit__(self, ended=None):
-        self.ended = ended
 
 
 cdef SlotGuard slot_guard_of(fp_core *c, fp_slot *slot):

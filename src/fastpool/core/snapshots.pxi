@@ -34,3 +34,26 @@ cdef dict counts_dict(fp_counts *n):
 cdef tuple times_of(fp_times *t):
     """(count, sum and longest in seconds, counts below 1, 2, 4, ... microseconds)"""
     return t.count, t.sum * 1e-9, t.most * 1e-9, tuple([t.counts[i] for i in range(FP_TIMES)])
+
+
+cdef list views_of(fp_core *c):
+    """As ``Core.slots``."""
+    cdef size_t n = 0, size
+    cdef fp_view *views
+    while True:
+        fp_lock_take(&c.lock)
+        size = c.open
+        fp_lock_drop(&c.lock)
+        views = <fp_view *>fp_views_new(size)
+        if views == NULL:
+            raise MemoryError
+        fp_lock_take(&c.lock)
+        n = fp_views_fill(c, views, size)
+        fp_lock_drop(&c.lock)
+        if n <= size:
+            break
+        fp_views_free(views)
+    try:
+        return [view_tuple(&views[i]) for i in range(n)]
+    finally:
+        fp_views_free(views)

@@ -179,7 +179,7 @@ class AwaitingManager(Manager):
             use = core.generation(index)
             resource = core.item(index)
             ended = state == "closing" or (state != "creating" and core.retire(index))
-            if ended and core.begin_close(index, use):
+            if ended and _core.begin_close(core, index, use):
                 core.free(index, "loop")
                 notify_in_worker(self, "closed", "loop")
                 gone.append(resource)

@@ -58,7 +58,7 @@ class Closing:
                 hook = _close
             if hook is not None:
                 self.deadlines.begin(index, workers)
-                if not copy_context().run(core.close_resource, index, hook, use):
+                if not copy_context().run(_core.close_resource, core, index, hook, use):
                     return
         except Exception as error:
             failure = error

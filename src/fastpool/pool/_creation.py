@@ -393,7 +393,7 @@ class Creator:
 
     def _deliver_error(self, attempt: Attempt, error: BaseException) -> bool:
         """Raise the exception in the waiter for whom it was tried; False: nobody is to hear it."""
-        return not self.insists and self.manager.core.fail(attempt.ticket, error)
+        return not self.insists and _core.fail_waiter(self.manager.core, attempt.ticket, error)
 
     def _return_permit(self, attempt: Attempt) -> None:
         """After the delivery: until then the try stands for the caller who is still waiting, and

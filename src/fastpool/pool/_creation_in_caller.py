@@ -58,7 +58,7 @@ class CallerCreator(Creator):
         """
         number = None if permit is None else permit.number
         manager = self.manager
-        if not manager.lock.run(manager.core.reserve_in_caller, guard, self, number):
+        if not manager.lock.run(_core.reserve_in_caller, manager.core, guard, self, number):
             return False
         self._create(guard)
         return True
@@ -70,12 +70,13 @@ class CallerCreator(Creator):
         error: BaseException | None = None
         try:
             _blocking.before_wait(manager.name, _blocking.ACQUIRE)
-            core.create_in_caller(guard, manager.hooks.create, self.refuse, self.lifetime())
+            _core.create_in_caller(core, guard, manager.hooks.create, self.refuse, self.lifetime())
             took = time.monotonic() - start
             core.count_created(took)
         except BaseException as failure:
             error = failure
-            core.free_in_caller(guard)  # before others are looked for: they may have the slot
+            # before others are looked for: they may have the slot
+            _core.free_in_caller(core, guard)
             core.count("create_failures")
             raise
         finally:
@@ -107,7 +108,7 @@ class CallerCreator(Creator):
                 self.attempt()
 
     def permits(self) -> float:
-        return self.most - self.manager.core.creating_in_caller
+        return self.most - _core.creating_in_caller(self.manager.core)
 
     def worker_goal(self, background_demand: int) -> int:
         return background_demand
@@ -122,7 +123,7 @@ class CallerCreator(Creator):
                 self._number += 1
                 token = Token(self, self._number)
                 self.granted.add(token.number)  # first: who gets it may be quick
-                if not core.fail(core.assign(), _core.Permit(token)):
+                if not _core.fail_waiter(core, core.assign(), _core.Permit(token)):
                     self.granted.discard(token.number)
                     return  # the one caller on its way has one already
                 free -= 1

@@ -61,7 +61,7 @@ class HealthChecks:
     def verdict(self, guard: _core.SlotGuard, why: str | None) -> bool:
         """Lends what is guarded, or has it closed."""
         if why is not None:
-            self.core.condemn(guard, why)
+            guard.condemn(why)
             return False
         self.core.freshen(guard.index)
         return self.core.lend(guard.index)
@@ -78,7 +78,7 @@ class HealthChecks:
         call = HookCall(now + left, manager.checkers)
         asked = (copy_context().run, job, call, index)
         _blocking.before_wait(manager.name, _blocking.ACQUIRE)
-        if not self.core.ask(guard, job, self._send, asked, None if left == INF else left):
+        if not job.ask(guard, self._send, asked, None if left == INF else left):
             raise manager.refusal("timeout", start, timeout, "check")
         return "check" if self._failed(job) else None
 
@@ -93,7 +93,7 @@ class HealthChecks:
         self.deadlines.enter(index, call)
         self._run(job, index)
         self.deadlines.end(index)  # before the borrower can go on with the slot
-        if not self.core.answer(job):
+        if not job.answer(self.core):
             self._after(job, index)
 
     def offer(self, index: int) -> bool:

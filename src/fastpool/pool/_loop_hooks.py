@@ -172,7 +172,7 @@ class LoopHealthChecks(HealthChecks):
         answer = self._answer_of(task) if check.is_over else "late"
         if answer == "late":  # by its own timeout or by ours, whichever the loop saw first
             if check.is_over:
-                self.core.condemn(guard, "check")
+                guard.condemn("check")
             raise manager.refusal("timeout", start, timeout, "check")
         return answer
 
@@ -232,7 +232,7 @@ class LoopHealthChecks(HealthChecks):
         """As ``_check_claimed``; whoever cancels it leaves the rest to the check's own task."""
         why, _ = self.look(guard.index)
         if why is not None:
-            self.core.condemn(guard, why)
+            guard.condemn(why)
             return True
         task = self.manager.tasks.begin(self._check, (guard.index, guard.use))
         check: Any = task.get_coro()
@@ -287,7 +287,7 @@ class LoopClosing(Closing):
 
     def unfinished(self, index: int, why: str, use: int) -> None:
         """On the scheduler's thread: its close did not come to its end."""
-        if not self.core.close_has_begun(index, use):
+        if not _core.close_has_begun(self.core, index, use):
             self.submit(index, why, use)
         elif self.core.generation(index) == use and self.core.slot(index)[1] == "closing":
             self.deadlines.end(index)
@@ -296,7 +296,7 @@ class LoopClosing(Closing):
     def drop(self, index: int, use: int) -> None:
         """A CLOSING slot of a loop that is closed."""
         resource = self.core.item(index)
-        if self.core.begin_close(index, use):
+        if _core.begin_close(self.core, index, use):
             self.manager.whole.part_with(self.manager, [resource])  # before its slot looks free
             self.core.free(index, "loop")
             notify_in_worker(self.manager, "closed", "loop")
