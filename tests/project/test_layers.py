@@ -89,11 +89,12 @@ ORDER: dict[str, str] = {
         _grpc.aio_calls _grpc.aio_channel _grpc.wrap _policy __init__
     """,
     "pool": """
-        _driver_errors _broken _options _policy _budget _listeners _hook_deadlines _lease_tracking
-        _closing
-        _configuration _ended_waits _idle_checks _health_checks _creation _creation_in_caller
-        _opening _maintenance _manager _loop_hooks _awaiting_manager _closed_loops _loop_capacity
-        _loop_pool _per_loop __init__
+        _driver_errors _broken _options _policy _budget _listeners _state _hook_deadlines
+        _lease_tracking _closing
+        _configuration _ended_waits _idle_checks _health_checks
+        _attempt _creation _creation_in_caller _warming
+        _opening _maintenance _returning _acquiring _manager _loop_hooks _awaiting_manager
+        _closed_loops _loop_capacity _loop_pool _per_loop __init__
     """,
     "fleet": "_member _report _fairness _permit_file _thread _local _postgres __init__",
     "shared": "_options _budget _lease_tracking _maintenance _manager __init__",

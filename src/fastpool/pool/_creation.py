@@ -10,44 +10,20 @@ from __future__ import annotations
 
 import time
 
-from .. import _blocking, _core, _reports
+from .. import _core, _reports
 from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from . import _policy
+from ._attempt import Attempt, Warming
 from ._listeners import notify_in_worker, notify_listeners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from .. import _core
     from ._manager import Manager
 
-__all__ = ["Creator"]
-
-
-class Attempt:
-    """One creation: who it is for, and what became of it."""
-
-    __slots__ = ("failure", "given_up", "index", "started", "task", "ticket")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.ticket = 0
-        self.started = 0.0
-        self.given_up = False  # past its deadline: the permit is free, the slot still counted
-        # where hooks are coroutine functions: it can be cancelled, and how it has failed
-        self.task: Any = None
-        self.failure: BaseException | None = None
-
-
-class Warming:
-    """A call of ``warm`` that waits, and what the factory has raised meanwhile."""
-
-    __slots__ = ("failure",)
-
-    def __init__(self) -> None:
-        self.failure: BaseException | None = None
+__all__ = ["Attempt", "Creator"]
 
 
 class Creator:
@@ -100,62 +76,9 @@ class Creator:
             self.background_demand = max(self.background_demand, more, self.missing())
             self.start()
 
-    def warm(self, n: int, timeout: float | None) -> int:
-        """Waits until ``n`` are open, or one could not be opened; see ``FastPool.warm``."""
-        manager, core = self.manager, self.manager.core
-        start = time.monotonic()
-        n = min(n, manager.maxsize) if manager.maxsize else n
-        wanted = [n]  # empty: nobody waits for it any more
-        call = Warming()
-
-        def over() -> bool:
-            enough = self.usable(manager.counts()) >= n
-            if enough or call.failure is not None or core.closed:
-                return True
-            scheduler.call_soon(
-                self._fill_up, wanted, call
-            )  # again, if one under way came to nothing
-            return False
-
-        if self.usable(manager.counts()) < n:
-            _blocking.before_wait(manager.name, _blocking.WARM)
-        try:
-            self.warming.append(call)
-            manager.state_changed.wait_for(over, timeout)
-        finally:
-            if call in self.warming:
-                self.warming.remove(call)
-        enough = self.usable(manager.counts()) >= n
-        wanted.clear()
-        if not enough:
-            manager.lock.run(setattr, self, "background_demand", 0)
-        if enough:
-            return int(manager.counts()["open"])
-        if core.closed:
-            raise manager.refusal("closed", start, timeout)
-        if call.failure is not None:
-            raise call.failure
-        raise manager.refusal("timeout", start, timeout, "create")
-
-    def _fill_up(self, wanted: list[int], call: Warming) -> None:
-        """On the scheduler's thread: wishes for what is lacking by now, if it is wanted still."""
-        with self.manager.lock.hold():
-            if call.failure is not None:  # its caller is about to hear of it
-                return
-            counts = self.manager.counts()
-            # A new one is CHECKING until it is lent: not wished for any more, and not usable yet.
-            lacking = sum(wanted) - self.usable(counts) - counts["checking"]
-            if lacking > 0:
-                self.background_demand = max(self.background_demand, lacking - self.for_callers())
-                self.start()
-
     def usable(self, counts: dict[str, Any]) -> int:
         """How many are open that serve callers."""
         return int(counts["idle"] + counts["leased"])
-
-    def for_callers(self) -> int:
-        """How many of the tries under way were started for callers, beside all wishes."""
-        return max(0, self.manager.core.in_flight - self.background_demand)
 
     def start(self) -> None:
         """Starts as many tries as are wanted and fit under the cap.  Never blocks."""

@@ -1,43 +1,32 @@
-"""The manager behind a pool: borrowing, returning and lifecycle, where that is not an idle hit.
+"""The manager behind a pool: what it is made of, its operations, and its end.
 
-One manager per resource pool; the compiled core holds it and asks it.  It never refers to the
-FastPool itself, so that a pool nobody uses is collected at once.  ``lock`` guards its own counters
-and is never held while a hook runs, a resource closes, or the core is waited in; it is re-entrant,
-since a signal handler may return a resource in the middle of anything.
+One manager per resource pool; the compiled core holds it and asks it, where a get or a return is
+not an idle hit: see ``_acquiring.py`` and ``_returning.py``.  It never refers to the FastPool
+itself, so that a pool nobody uses is collected at once.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from _contextvars import copy_context
 
-from .. import _blocking, _core, _reports
+from .. import _blocking, _core
 from .._runtime import scheduler
-from .._runtime.threads import ThreadGroup, on_loop
-from ..errors import (
-    WARNINGS_PAGE,
-    PoolClosed,
-    PoolDeadlock,
-    PoolError,
-    PoolOverloaded,
-    PoolTimeout,
-    with_page,
-)
-from ._broken import are_exceptions, evidence, matches_any
+from .._runtime.threads import ThreadGroup
+from ..errors import WARNINGS_PAGE, with_page
+from ._acquiring import Acquiring
 from ._budget import Share, join
 from ._closing import Closing
 from ._creation import Creator
 from ._health_checks import HealthChecks
 from ._hook_deadlines import HookDeadlines
 from ._lease_tracking import LeaseTracking
-from ._listeners import add, notify_listeners, remove
+from ._listeners import add, remove
 from ._maintenance import Maintenance
 from ._opening import open_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
     from ..stats import Holder, PoolStats
     from ._options import Options
@@ -45,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Manager"]
 
 INF = float("inf")
-MAY_OPEN = ("may open", "may open at head")  # of what Core.take says: one more may be opened
-FEW = 1000  # slots that are counted in no time
 CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when idle
 
 # Closes what is left of all pools that were collected: with threads of their own, thousands that go
@@ -55,21 +42,13 @@ _undertakers = ThreadGroup("fastpool-close", 4 * CLOSERS)
 _orphans: set[Manager] = set()  # of pools that were collected with something lent: leases hold none
 
 
-class Manager:
+class Manager(Acquiring):
     """See the module.  Slots are named by number; a number is valid for whoever owns the slot."""
 
     share_kind: type[Share] = Share  # what it has of a budget; see _budget.py
-    awaits = False  # hooks are coroutine functions: see _loop_pool.py
-    listeners: Any = None  # of the whole pool; see _listeners.py
 
     def __init__(self, core: _core.Core, options: Options) -> None:
-        self.core = core
-        self.options = options
-        self.hooks = options.hooks
-        self.name = options.name
-        self.maxsize = options.maxsize
-        # open=False, and neither opened nor used; one loop's share of a pool is made by its use
-        self.unopened = not options.open and not self.awaits
+        super().__init__(core, options)
         self.bind_to_process()
 
     def set_core(self, limit: float, max_waiting: float) -> None:
@@ -150,290 +129,10 @@ class Manager:
         """Where its hooks run in the background."""
         return self.creator.workers, self.checkers, self.closers
 
-    # ---- borrowing -----------------------------------------------------------------------------
-
-    def acquire_slow(
-        self,
-        guard: _core.SlotGuard,
-        reason: str | None,
-        timeout: float | None,
-        waited: float,
-        permit: object = None,
-    ) -> None:
-        """The slow path of a get: returns with a guarded slot as LEASED, or raises.  ``reason``:
-        what the core said, as ``Core.take``; None: not asked yet.  ``permit``: to open a resource,
-        which has ended the wait so far.  What is guarded when a signal handler raises is given back
-        by the caller."""
-        core = self.core
-        start = time.monotonic() - waited
-        in_front = asked = False
-        missed = waited > 0 and reason == "fresh"  # it has waited in the core
-        if self.maintenance.dozing:
-            self.maintenance.wake_up()
-        while reason != "fresh":
-            if reason == "due":
-                if self.checking.examine(guard, start, timeout):
-                    break
-                in_front = True  # a grant that was no good: the position in the queue is kept
-            elif reason in MAY_OPEN:
-                missed = True
-                if self.creator.create_in_caller(guard, permit):
-                    break
-                permit = None
-                if timeout == 0:
-                    raise self.refusal("timeout", start, timeout)
-                self.announce_waiter(guard, start, timeout, threading.get_ident())
-                in_front, asked = in_front or asked or reason == "may open at head", True
-            elif reason == "stolen":
-                in_front = True
-            elif reason is not None:
-                raise self.refusal(reason, start, timeout)
-            left = None if timeout is None else max(0.0, start + timeout - time.monotonic())
-            missed = True
-            try:
-                reason = core.take(guard, left, in_front=in_front)
-            except _core.Permit as granted:
-                reason, permit, in_front = "may open", granted.args[0], True
-        if self.tracking.on:
-            self.tracking.note(guard)
-        if missed and self.listeners is not None:
-            self.acquired_after_wait(time.monotonic() - start)
-
-    def acquired_after_wait(self, seconds: float) -> None:
-        """A borrower has a resource in hand, for which it had to wait so long."""
-        notify_listeners(self, "acquired_after_wait", seconds)
-
-    def announce_waiter(
-        self, guard: _core.SlotGuard, start: float, timeout: float | None, me: int
-    ) -> None:
-        """Nothing is idle and there is free capacity: has one more opened for a caller on its way
-        to the queue.  ``me`` names the caller, where other cores are looked at too: a thread or a
-        task."""
-        self.core.announce_waiter(guard)
-        scheduler.call_soon(self.creator.refill)
-
-    def refusal(
-        self, reason: str, start: float, timeout: float | None, phase: str | None = None
-    ) -> PoolError:
-        """The exception for a borrower who gets nothing."""
-        if reason == "closed":
-            return PoolClosed(self.name, "the pool is closed")
-        if reason == "overloaded":
-            self.core.count("overloads")
-            most = self.options.max_waiting
-            text = f"{most} callers wait already, and max_waiting is {most}"
-            return PoolOverloaded(self.name, text)
-        if reason == "deadlock":
-            return PoolDeadlock(
-                self.name,
-                f"the caller holds all {self.maxsize} resources in its own `with` blocks and "
-                "would wait for itself; take what you need in one place, or raise maxsize",
-            )
-        has_capacity = phase is None and self.creator.has_capacity()  # before a creation takes it
-        short = phase is None and self.budget is not None and self.budget.is_short(self.core)
-        if timeout == 0 and (has_capacity or short) and not self.creator.in_caller:
-            scheduler.call_soon(self.creator.refill, 1)
-        self.core.count("timeouts")
-        cause = self.creator.last_failure
-        # counted at once where that costs little
-        few = self.sizes() if self.core.open <= FEW else None
-        creating = self.core.creating if few is None else few["creating"]
-        if phase is None:
-            phase = "create" if has_capacity or creating else "budget" if short else "wait"
-        waited = time.monotonic() - start
-        error = PoolTimeout(
-            self.name, phase, waited, few or self.sizes, tuple(self.tracking.holders())
-        )
-        error.__cause__ = cause
-        if phase == "budget" and self.budget:
-            error.budget = self.budget.stats()
-        notify_listeners(self, "timed_out", phase, waited)
-        return error
-
-    def sizes(self) -> dict[str, int]:
-        n = self.counts()
-        names = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
-        return {name: n[name] for name in names} | {"maxsize": self.maxsize}
-
     def overdue(self) -> int:
         """How many hooks are past their deadline and have not returned."""
         resets = self.core.resets_overdue(self.options.hook_timeout)
         return self.creator.overdue + self.deadlines.overdue() + int(resets)
-
-    def counts(self) -> dict[str, Any]:
-        """As ``Core.counts``, of the whole pool."""
-        counted: dict[str, Any] = self.core.counts()
-        return counted
-
-    # ---- returning -----------------------------------------------------------------------------
-
-    def give_back(self, index: int, error: BaseException | None, discard: bool) -> None:
-        """The slow path of a return: a hook, a limit, an exception, a closed pool, a discard.  The
-        slot is CHECKING and the caller's; it ends idle or closed.  If anything is raised on the
-        way, the caller has the rest done by the pool's threads (``rescue``)."""
-        core = self.core
-        if self.hooks.reset is not None and on_loop():
-            self.offload_threads.hand_over(self._give_back, index, error, discard)
-            return
-        used = self.tracking.forget(index) if self.tracking.on else None
-        why = "discarded" if discard else self.validate(index, error) or self.recycle(index, error)
-        if why is None:
-            self.on_idle()
-        else:
-            self.closing.here(index, why)
-        if core.closed or self.orphaned:
-            self.sweep()
-        if used is not None:
-            self.was_used(used)
-
-    def was_used(self, seconds: float) -> None:
-        """For the core: a use that was measured, and is over."""
-        notify_listeners(self, "used", seconds)
-
-    def _give_back(self, index: int, error: BaseException | None, discard: bool) -> None:
-        """On a worker."""
-        try:
-            self.give_back(index, error, discard)
-        except BaseException:
-            self.rescue(index, "interrupted")
-            raise
-
-    def on_idle(self) -> None:
-        """A slot was made idle outside the fast path."""
-        if self.core.waiting:
-            self.notify_changed()
-
-    def on_return(self, later: bool = False) -> None:
-        """For the core: something came back by the fast path while the pool was being closed, or
-        while one more was opened than may be idle."""
-        if self.core.closed:
-            self.sweep(later)
-        else:
-            self.maintenance.ask()
-
-    def rescue(self, index: int, why: str, use: int | None = None) -> None:
-        """For the core: a slot whose owner did not get to the end of what it was doing.  ``use``:
-        of the slot, when that was found out."""
-        self.closing.rescue(index, why, use)
-
-    def validate(self, index: int, error: BaseException | None) -> str | None:
-        """Runs the reset hook in the caller's thread; why the resource may not be kept, or None."""
-        return self.broken(index, error) or self.reset(index)
-
-    def not_kept(self, index: int, why: str, failure: BaseException | None) -> None:
-        """For the core: what it has reset, or has not, is not idle."""
-        if failure is not None:
-            self.log("reset failed; the resource is closed", failure)
-        self.closing.here(index, self.reject_reason(index) if why == "unfit" else why)
-        if self.core.closed or self.orphaned:
-            self.sweep()
-
-    def recycle(self, index: int, error: BaseException | None = None) -> str | None:
-        """Makes it idle; or why it may not be kept.  ``error``: what has left its block, which
-        makes it suspect."""
-        suspect = error is not None and bool(evidence(error))
-        why = self.exhausted(index) or self.make_idle(index, suspect)
-        return self.reject_reason(index) if why == "unfit" else why
-
-    def make_idle(self, index: int, suspect: bool) -> str | None:
-        """As ``Core.keep``, of the whole pool."""
-        why: str | None = self.core.recycle(index, self.options.max_idle, suspect)
-        return why
-
-    def broken(self, index: int, error: BaseException | None) -> str | None:
-        """What speaks against it before the reset hook is run."""
-        if error is not None and self.error_discards(error, self.core.item(index)):
-            return "error"
-        return "closed" if self.core.closed else None
-
-    def reset(self, index: int) -> str | None:
-        if self.hooks.reset is None:
-            return None
-        self.deadlines.begin(index)
-        try:
-            copy_context().run(self.hooks.reset, self.core.item(index))
-        except Exception as failure:
-            self.log("reset failed; the resource is closed", failure)
-            return "reset"
-        finally:
-            self.deadlines.end(index)
-        return None
-
-    def exhausted(self, index: int) -> str | None:
-        """What speaks against it after that."""
-        _, _, _, _, uses, _, retire = self.core.slot(index)
-        if retire:
-            return self.why_retired()
-        return "uses" if uses >= self.options.max_uses else None
-
-    def why_retired(self) -> str:
-        most = self.maxsize or INF
-        if self.budget is not None:
-            most = min(most, self.budget.allowance)
-        return "surplus" if most < self.opened() else "flushed"
-
-    def has_idle(self, n: int) -> bool:
-        """Whether at least so many are idle in the whole pool."""
-        return self.core.has_idle(n)
-
-    def opened(self) -> int:
-        """How many are open in the whole pool."""
-        return self.core.open
-
-    def reject_reason(self, index: int) -> str:
-        _, _, _, dies_at, uses, _, retire = self.core.slot(index)
-        if self.core.closed:
-            return "closed"
-        if retire:
-            return self.why_retired()
-        return "uses" if uses >= self.options.max_uses else "lifetime"
-
-    def error_discards(self, error: BaseException, resource: object) -> bool:
-        """Whether an exception that left a block means that the resource is broken."""
-        found = evidence(error)
-        if not found:
-            return False
-        rule = self.options.discard_on
-        if callable(rule):
-            try:
-                return bool(rule(error, resource))
-            except Exception as failure:
-                self.log("discard_on raised; the resource is closed", failure)
-                return True
-        return matches_any(found, rule) or not are_exceptions(found)
-
-    def raise_misuse(self, act: str, resource: object) -> NoReturn:
-        from .._misuse import ask_resource
-
-        cure = ask_resource(act, resource)
-        if cure is not None and self.core.find(resource) < 0:
-            raise ValueError(f"{self.name}: {cure}")
-        what = f"{type(resource).__name__} object {_reports.shown(resource, 80)}"
-        if self.core.find(resource) < 0:
-            raise ValueError(
-                f"{self.name}: {act}: this pool did not make, or has closed, the {what}"
-            )
-        raise ValueError(f"{self.name}: {act}: not lent out at this moment: the {what}")
-
-    def taken_at(self, index: int) -> str | None:
-        """Where a lease was taken that is being collected: no lock, no hook."""
-        return self.tracking.taken_at(index)
-
-    def warn_lost(self, taken_at: str | None) -> None:
-        """A lease was collected unreleased; its slot is seen to.  In a finaliser."""
-        import warnings
-
-        where = f", taken at {taken_at}" if taken_at else "; leak_after= shows where it was taken"
-        warnings.warn(
-            with_page(
-                f"fastpool {self.name!r}: a lease was collected unreleased; its resource is closed"
-                f"{where}",
-                WARNINGS_PAGE,
-            ),
-            ResourceWarning,
-            stacklevel=2,
-            source=None,
-        )
 
     # ---- closing -------------------------------------------------------------------------------
 
@@ -465,13 +164,6 @@ class Manager:
         if self.orphaned:
             _orphans.discard(self)
             self.core.drop_manager()
-
-    def notify_changed(self) -> None:
-        self.state_changed.notify_all()
-
-    def sweep(self, later: bool = False) -> None:
-        """Closes everything idle, in this thread or on workers."""
-        self.closing.sweep(later)
 
     def close(self, timeout: float | None, me: int | None = None) -> bool:
         self.options.check_timeout("close", timeout)
@@ -587,10 +279,6 @@ class Manager:
     def remove_listener(self, listener: Any) -> None:
         remove(self, [self.core], listener)
 
-    def to_keep(self) -> int:
-        """How many are open, at least, in a pool that nobody uses."""
-        return self.options.least_idle
-
     def demand_in_background(self, n: int) -> None:
         """Wants ``n`` to be opened in the background."""
         scheduler.call_soon(self.creator.refill, n)
@@ -605,14 +293,11 @@ class Manager:
         self.options.check_timeout("warm", timeout)
         if use_default:
             timeout = None if self.options.timeout == INF else self.options.timeout
-        return self.creator.warm(n, timeout)
+        from ._warming import warm
+
+        return warm(self.creator, n, timeout)
 
     # ---- what goes on in it --------------------------------------------------------------------
-
-    def idle(self) -> list[Any]:
-        """The idle resources."""
-        found = (self.core.item(slot[0]) for slot in self.core.slots() if slot[1] == "idle")
-        return [resource for resource in found if resource is not None]  # None: gone meanwhile
 
     def leases(self) -> list[Holder[Any]]:
         return self.tracking.leases()
@@ -621,9 +306,6 @@ class Manager:
         from ..stats import snapshot, tally
 
         return snapshot(self.name, self.maxsize, tally(self), budget=self.budget)
-
-    def log(self, what: str, error: BaseException | None) -> None:
-        _reports.warn("%s: %s", self.name, what, error=error)
 
     def maintain(self) -> None:
         """For the manual clock: the time has moved."""

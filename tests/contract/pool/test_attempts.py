@@ -11,7 +11,7 @@ import pytest
 
 from fastpool import PoolClosed, PoolTimeout
 from fastpool._runtime import threads
-from fastpool.pool import _health_checks, _manager
+from fastpool.pool import _acquiring, _health_checks
 from support.helpers import (
     PATIENCE,
     Maker,
@@ -222,7 +222,7 @@ def test_time_of_a_failed_check_is_the_borrowers(
     """One timeout for all of it: what the check has used up is not there for the creation."""
     now = [time.monotonic()]
     times = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr(_manager, "time", times)
+    monkeypatch.setattr(_acquiring, "time", times)
     monkeypatch.setattr(_health_checks, "time", times)
 
     def check(resource: Any) -> bool:
@@ -246,7 +246,7 @@ def test_time_of_a_failed_check_is_not_there_for_the_next(
     """Nor is it when another idle resource is tried: the second check has what is left."""
     now = [time.monotonic()]
     times = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr(_manager, "time", times)
+    monkeypatch.setattr(_acquiring, "time", times)
     monkeypatch.setattr(_health_checks, "time", times)
     seen: list[Any] = []
     gate = threading.Event()
