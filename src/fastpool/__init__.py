@@ -21,13 +21,13 @@ from .shared import SharedLease, SharedPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._protocols import AsyncFactory, Factory, KeyedFactory
+    from ._protocols import AsyncFactory, AsyncKeyedFactory, Factory, KeyedFactory
     from .debug import dump
     from .limits import TaskPool, WorkerPool
 else:
 
     def __getattr__(name):  # the protocols need typing, which nothing else here does
-        if name in ("AsyncFactory", "Factory", "KeyedFactory"):
+        if name in ("AsyncFactory", "AsyncKeyedFactory", "Factory", "KeyedFactory"):
             from . import _protocols
 
             return getattr(_protocols, name)
@@ -45,6 +45,7 @@ else:
 __version__ = "0.1.0"
 __all__ = [
     "AsyncFactory",
+    "AsyncKeyedFactory",
     "EventLoopWarning",
     "Factory",
     "FastPool",

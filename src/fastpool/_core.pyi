@@ -12,7 +12,7 @@ from collections.abc import (
 from types import TracebackType
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, Self, TypeAlias, TypeVar, overload
 
-from ._protocols import AsyncFactory, Factory, KeyedFactory
+from ._protocols import AsyncFactory, AsyncKeyedFactory, Factory, KeyedFactory
 from .fleet import Budget
 from .stats import Holder, KeyedStats, PoolStats, ResourceInfo, SharedStats
 from .testing import ManualClock
@@ -486,6 +486,40 @@ class Lease(Generic[_T_co]):
 class KeyedPool(Owner[_T], Generic[_K, _T]):
     """A pool of resources for each key, under common limits."""
 
+    # With an async factory: hooks may be coroutine functions too, what they make belongs to the
+    # event loop that made it, and the pool is for tasks alone.
+    @overload
+    def __init__(
+        self,
+        factory: Callable[[_K], Coroutine[Any, Any, _T]] | AsyncKeyedFactory[_K, _T],
+        *,
+        max_total: int | None = 100,
+        max_per_key: int | None = 10,
+        max_idle_total: int | None = None,
+        max_idle_per_key: int | None = None,
+        idle_timeout: float | None = 90,
+        close: Callable[[_T], object] | None = None,
+        check: Callable[[_T], object] | None = None,
+        reset: Callable[[_T], object] | None = None,
+        order: _Order = "lifo",
+        timeout: float | None = 30,
+        create_timeout: float | None = 30,
+        hook_timeout: float | None = 5,
+        max_creating: int | None = 4,
+        check_after: float | None = 0.5,
+        keepalive: float | None = None,
+        max_lifetime: float | None = 1800,
+        max_uses: int | None = None,
+        max_waiting: int | None = None,
+        leak_after: float | None = None,
+        discard_on: _DiscardOn[_T] = ...,
+        on_create_error: Literal["raise", "wait"] = "raise",
+        warn_unclosed: bool = True,
+        budget: Budget | None = None,
+        name: str | None = None,
+        clock: ManualClock | Ticks | None = None,
+    ) -> None: ...
+    @overload
     def __init__(
         self,
         # Makes one resource of a key, on a worker of the pool; a callable, or an object with
@@ -1481,6 +1515,7 @@ class Counted:
     """What the cores of keys that are forgotten have counted."""
 
     def add(self, core: Core) -> None: ...
+    def add_gone(self, core: Core) -> None: ...
     def and_of(
         self, cores: dict[Any, Core]
     ) -> tuple[dict[str, Any], list[tuple[Any, tuple[int, int, int, int, int, int, int]]]]: ...

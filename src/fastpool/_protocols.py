@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-__all__ = ["AsyncFactory", "Factory", "KeyedFactory"]
+__all__ = ["AsyncFactory", "AsyncKeyedFactory", "Factory", "KeyedFactory"]
 
 T_co = TypeVar("T_co", covariant=True)
 K_contra = TypeVar("K_contra", contravariant=True)
@@ -48,5 +48,14 @@ class KeyedFactory(Protocol[K_contra, T_co]):
     need to know of it, the resource carries."""
 
     def create(self, key: K_contra) -> T_co:
+        """Returns a new resource of this key, or raises; see ``Factory.create``."""
+        ...
+
+
+class AsyncKeyedFactory(Protocol[K_contra, T_co]):
+    """The same for asyncio: ``create`` is a coroutine function, and the hooks may be; see
+    ``AsyncFactory``."""
+
+    async def create(self, key: K_contra) -> T_co:
         """Returns a new resource of this key, or raises; see ``Factory.create``."""
         ...

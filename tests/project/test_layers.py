@@ -98,7 +98,10 @@ ORDER: dict[str, str] = {
     """,
     "fleet": "_member _report _fairness _permit_file _thread _local _postgres __init__",
     "shared": "_options _budget _lease_tracking _maintenance _manager __init__",
-    "keyed": "_options _budget _key_pool _lazy_flag _idle_ages _capacity _manager __init__",
+    "keyed": """
+        _options _budget _key_pool _lazy_flag _idle_ages _capacity _manager
+        _key_loops _loop_key_pool _loop_arbiter _per_loop __init__
+    """,
     "testing": "script factory clock _leaks fixtures __init__",
     "debug": "_views _dump _signals _address _protocol _server _client __init__",
     "grpc": """

@@ -18,6 +18,7 @@ from xmlrpc.client import ServerProxy
 import fastpool
 import fastpool.queue as queue
 from fastpool import (
+    AsyncKeyedFactory,
     Factory,
     FastPool,
     KeyedFactory,
@@ -401,6 +402,21 @@ def keyed_use() -> None:
     assert_type(pool.leases(), list[Holder[Connection]])
     made: KeyedFactory[tuple[str, int], Connection] = KeyedConnector()
     KeyedPool(made)
+
+
+class AsyncKeyedConnector:
+    async def create(self, key: str) -> Connection:
+        return Connection()
+
+
+async def connect_later(key: str) -> Connection:
+    return Connection()
+
+
+def keyed_async_factories() -> None:
+    assert_type(KeyedPool(connect_later, max_per_key=3), KeyedPool[str, Connection])
+    made: AsyncKeyedFactory[str, Connection] = AsyncKeyedConnector()
+    assert_type(KeyedPool(made), KeyedPool[str, Connection])
 
 
 async def keyed_use_by_tasks(pool: KeyedPool[str, Connection]) -> None:

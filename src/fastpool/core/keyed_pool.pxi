@@ -17,6 +17,7 @@ cdef extern from *:
         return value == NULL ? fp_none() : value;
     }
     """
+    const size_t FP_STATES
     ctypedef struct fp_old:
         int64_t since
         fp_core *core
@@ -26,6 +27,13 @@ cdef extern from *:
     void fp_count_more(fp_core *, fp_counts *, fp_counts *)
     size_t fp_busy(fp_core *, uintptr_t, int)
     object fp_dict_ref(dict, object)
+
+
+cdef object refuse_unhashable(KeyedPool self, key):
+    try:
+        hash(key)
+    except TypeError:
+        raise TypeError(f"{self.label}: a key must be hashable, not {key!r:.80}") from None
 
 
 @cython.no_gc_clear
@@ -38,12 +46,12 @@ cdef class KeyedPool(Owner):
         clock=None)\n--\n
     A pool of resources for each key, a server's address for instance, under common limits.
 
-    ``factory(key)`` makes one.  ``max_total`` bounds what is open in all, ``max_per_key`` what is open
+    ``factory(key)`` makes one; with a coroutine function resources belong to event loops.  ``max_total`` bounds what is open in all, ``max_per_key`` what is open
     for one key, ``max_idle_total`` and ``max_idle_per_key`` what of it is kept while nobody uses it.
     Where a limit over all keys is reached, the resource idle longest of any key is closed.  A key with
     nothing open for which nobody waits is forgotten.  All options: docs/reference/keyed.md.
     """
-    cdef dict cores  # by key; the manager's, under its lock
+    cdef dict cores  # by key, or (event loop, key); the manager's, under its lock
 
     def __init__(self, factory=None, *others, **options):
         if others:
@@ -69,10 +77,7 @@ cdef class KeyedPool(Owner):
         cdef KeyedLease lease = KeyedLease.__new__(KeyedLease)
         cdef fp_core *c = self.c
         manager_of(c, "lease")
-        try:
-            hash(key)
-        except TypeError:
-            raise TypeError(f"{self.label}: a key must be hashable, not {key!r:.80}") from None
+        refuse_unhashable(self, key)
         fp_lease_init(&lease.of, c, fp_span(c) if timeout is UNSET else ns_of_timeout(c, timeout))
         lease.whole, lease.cores, lease.of_key = self.core, self.cores, key
         lease.label, lease.pool = self.label, self
@@ -175,7 +180,7 @@ cdef class KeyedLease(Lease):
     The right to one resource of a key: made by ``KeyedPool.lease`` and ``KeyedPool.acquire``; see
     ``Lease``.  ``key``: what it is of."""
     cdef Core whole          # of the pool, which lends nothing; these four are written once
-    cdef dict cores          # of the pool, by key
+    cdef dict cores          # of the pool, by key; with an async factory by (event loop, key)
     cdef object of_key
     cdef object label        # of the pool
     cdef KeyedPool pool      # which lives as long as this is not entered; whoever enters it drops it
@@ -225,6 +230,8 @@ cdef inline object keyed_enter(KeyedLease self, uintptr_t me, bint block):
     cdef fp_slot *slot = NULL
     if fp_lease_state(&self.of) != FP_LEASE_FRESH:
         return lease_again(self, me)
+    if self.whole.c.sharded:
+        keyed_manager(self).refuse_threads()
     core = fp_dict_ref(self.cores, self.of_key)
     if core is not None:
         slot = fp_pool_hit((<Core>core).c, &due)
@@ -274,7 +281,8 @@ def keyed_lease_hit(KeyedLease lease not None, bint block):
     cdef fp_slot *slot
     if fp_lease_state(&lease.of) != FP_LEASE_FRESH:
         return lease_again(lease, fp_task_token())
-    core = fp_dict_ref(lease.cores, lease.of_key)
+    key = (running_loop(), lease.of_key) if lease.whole.c.sharded else lease.of_key
+    core = fp_dict_ref(lease.cores, key)
     if core is None:
         return MISS
     c = (<Core>core).c
@@ -344,6 +352,18 @@ cdef class Counted:
     def add(self, Core core not None):
         cdef fp_counts n
         fp_count_more(core.c, &n, &self.n)
+
+    def add_gone(self, Core core not None):
+        """Likewise of an event loop that is closed: what its hooks had in hand went with it, and is
+        counted as closed, for "loop"; what was being made never was."""
+        cdef fp_counts n
+        fp_count_more(core.c, &n, &self.n)
+        self.n.closed_for[CLOSED_FOR.index("loop")] += n.by_state[FP_CHECKING] + n.by_state[FP_CLOSING]
+        self.n.open -= n.open
+        self.n.waiting -= n.waiting
+        if n.open != 0:
+            for state in range(FP_STATES):
+                self.n.by_state[state] -= n.by_state[state]
 
     def and_of(self, dict cores):
         """(as ``Core.counts``, with that of these cores; (key, sizes) of those with which anything is

@@ -17,10 +17,18 @@ def configure(
     core: _core.Core, factory: Any, given: dict[str, Any]
 ) -> tuple[dict[Any, _core.Core], str]:
     """What ``KeyedPool.__init__`` does, apart from allocating the core; its cores and its name."""
-    from ._manager import KeyedManager  # with the first one: the import is to be quick
-    from ._options import parse_keyed
+    from ._options import parse_keyed  # with the first one: the import is to be quick
 
-    manager = KeyedManager(core, parse_keyed(factory, _core.DEFAULT, given))
+    options = parse_keyed(factory, _core.DEFAULT, given)
+    manager: Any
+    if options.hooks.awaits:
+        from ._per_loop import KeyedPerLoopManager
+
+        manager = KeyedPerLoopManager(core, options)
+    else:
+        from ._manager import KeyedManager
+
+        manager = KeyedManager(core, options)
     pool.adopt(manager)
     return manager.cores, manager.name
 

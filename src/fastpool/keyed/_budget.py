@@ -54,5 +54,4 @@ class KeyedShare(Share):
 
 def _wanted(key_pool: Any) -> int:
     """How many more the callers of one key want, under its own limit."""
-    wanted, most = more_wanted(key_pool), key_pool.maxsize
-    return max(0, min(wanted, most - key_pool.core.open)) if most else wanted
+    return int(max(0, min(more_wanted(key_pool), key_pool.capacity_left())))

@@ -67,7 +67,7 @@ class CapacityArbiter:
         self.ages = IdleAges()
         # Whether returns are asked for their slot, for a bare key; whether they are told of.
         self.asking = LazyFlag(lambda key_pool, on: key_pool.ask(on))
-        self.notifying = LazyFlag(lambda key_pool, on: key_pool.core.notify_returns(on))
+        self.notifying = LazyFlag(lambda key_pool, on: key_pool.notify(on))
 
     def enter(self, key_pool: KeyPool) -> None:
         """A key that has something open for the first time."""
@@ -142,7 +142,8 @@ class CapacityArbiter:
             core, creator = key_pool.core, key_pool.creator
             if core.closed or core.suspended:
                 return
-            if creator.wanted() > 0 and (self.has_capacity() or core.demand):
+            somebody = core.demand or creator.warming
+            if creator.wanted() > 0 and (somebody or self.has_capacity()):
                 self._enqueue(key_pool)
             else:
                 creator.background_demand = (
@@ -201,19 +202,22 @@ class CapacityArbiter:
                 return
             if key_pool.creator.wanted() <= 0:
                 self.leave_queue(key_pool)
-            elif not self._close_oldest():
+            elif not self._close_oldest(for_warming=not key_pool.core.demand):
                 return
 
-    def _close_oldest(self) -> bool:
-        """Closes one; False: nothing is idle."""
+    def _close_oldest(self, for_warming: bool = False) -> bool:
+        """Closes one; False: nothing is idle that may be closed."""
         while True:
-            found = self.ages.oldest()
+            found = self._oldest(for_warming)
             if found is None:
                 return False
             other, index = found
             if other.core.end_idle(index, other.closing.soon, "evicted"):
                 _core.promise(self, other, index)
                 return True
+
+    def _oldest(self, for_warming: bool) -> tuple[KeyPool, int] | None:
+        return self.ages.oldest(for_warming)
 
     def _look(self) -> None:
         """On the scheduler's thread: a close hook that hangs is not waited for, if anything else is

@@ -34,9 +34,9 @@ class IdleAges:
             heapify(self._heap)
         heappush(self._heap, (0.0, next(self._order), ref(key_pool)))
 
-    def oldest(self) -> tuple[KeyPool, int] | None:
+    def oldest(self, for_warming: bool) -> tuple[KeyPool, int] | None:
         """Key and slot of what has been idle longest, of keys for which nobody waits; None: there
-        is nothing."""
+        is nothing.  ``for_warming``: see ``KeyPool.oldest``."""
         heap = self._heap
         later = 0.0  # than all that is idle at this moment
         while heap:
@@ -45,7 +45,7 @@ class IdleAges:
             if key_pool is None or key_pool.core.forgotten:
                 heappop(heap)
                 continue
-            since, index = key_pool.core.oldest()
+            since, index = key_pool.oldest(for_warming)
             if index >= 0 and since <= known:
                 return key_pool, index
             if index < 0:  # what comes back to it does so from now on

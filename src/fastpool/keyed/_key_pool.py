@@ -58,11 +58,22 @@ class KeyCreator(Creator):
     def wanted(self) -> int:
         """How many more tries this key could do with, if there were slots for all keys."""
         goal = 0 if self.is_paused() else self.goal(self.background_demand)
-        core, most = self.manager.core, self.manager.maxsize
+        core = self.manager.core
         if goal <= core.in_flight:
             return 0
-        wanted = _policy.attempts_wanted(goal, core.in_flight, self.most)
-        return min(wanted, most - core.open) if most else wanted
+        wanted = _policy.attempts_wanted(goal, core.in_flight, self.permits())
+        return int(min(wanted, self.manager.capacity_left()))
+
+    def warm(self, n: int, timeout: float | None) -> int:
+        o, limits = self.keyed.options, [self.manager.maxsize or INF, self.keyed.max_total]
+        n = int(min(n, *limits))
+        most = min(o.max_idle, o.max_idle_total)
+        if n > most:
+            raise ValueError(
+                f"{self.manager.name}: warm: {n} are more than may be idle by max_idle_per_key and "
+                f"max_idle_total, {int(most)}: raise them, or warm fewer"
+            )
+        return super().warm(n, timeout)
 
     def _pause(self) -> None:
         """Nobody waits any more for one that cannot be had: who wants it says so again.  Unless it
@@ -84,10 +95,10 @@ class KeyPool(Manager):
 
     def __init__(self, keyed: KeyedManager, key: Any) -> None:
         self.keyed = keyed
-        self.key = key
+        self.key = self.core_key = key  # the second: in ``KeyedManager.cores``
         self.entered = False  # slots know of it
         self.notice_pending = False  # they are about to hear of a return
-        self.asking = self.idle_bound = False
+        self.asking = self.notified = self.idle_bound = False
         super().__init__(_core.Core(), keyed.options)
         self.name = f"{keyed.name}[{_shown(key)}]"
         self.set_core(self.maxsize or INF, self.options.max_waiting)
@@ -101,12 +112,32 @@ class KeyPool(Manager):
     def reconfigure(self) -> None:
         """The options have changed, perhaps the limits of the key too."""
         self.maxsize = self.options.maxsize
-        self.core.set_limit(self.maxsize or INF)
+        self.limit_core()
         configure_core(self)
         self.crowded()
         look_again(self)
         _core.end_surplus(self.core, self.closing.soon)
         scheduler.call_soon(self.close_surplus)
+
+    def limit_core(self) -> None:
+        """The limit of the key may have changed."""
+        self.core.set_limit(self.maxsize or INF)
+
+    def capacity_left(self) -> float:
+        """How many more may be open of this key."""
+        return self.maxsize - self.core.open if self.maxsize else INF
+
+    def cores_of_key(self) -> dict[Any, _core.Core]:
+        """Where the resources of this key are."""
+        return {None: self.core}
+
+    def open_of_key(self) -> int:
+        return self.core.open
+
+    def oldest(self, for_warming: bool) -> tuple[float, int]:
+        """As ``Core.oldest``, of what may be closed for another key.  ``for_warming``: for nobody
+        who waits; then what is warmed here stays, or two would close each other's."""
+        return (0.0, -1) if for_warming and self.creator.warming else self.core.oldest()
 
     def bind_to_process(self) -> None:
         self.lock, self.state_changed = self.keyed.lock, self.keyed.state_changed
@@ -188,10 +219,14 @@ class KeyPool(Manager):
         self.asking = on
         self.core.ask_put(self.asks_put())
 
+    def notify(self, on: bool) -> None:
+        """Whether the manager hears of returns for the sake of keys that wait for slots."""
+        self.core.notify_returns(on)
+
     def crowded(self) -> None:
         """The number of open ones has changed: with more than may be idle, returns ask."""
         most = self.options.max_idle
-        if most != INF and self.idle_bound != (self.core.open > most):
+        if most != INF and self.idle_bound != (self.open_of_key() > most):
             self.idle_bound = not self.idle_bound
             self.core.ask_put(self.asks_put())
 
@@ -216,11 +251,10 @@ class KeyPool(Manager):
     def close_surplus(self) -> None:
         """A new one is idle, or lent, or a caller for whom it was has gone: perhaps more are idle
         now than may be."""
-        core, most = self.core, self.options.max_idle
         if self.idle_bound:
-            idle, oldest = _core.oldest_idle({None: core}, 16)
-            for _, index in oldest[: max(0, idle - int(most))]:
-                core.end_idle(index, self.closing.soon, "surplus")
+            idle, oldest = _core.oldest_idle(self.cores_of_key(), 16)
+            for key_pool, index in oldest[: max(0, idle - int(self.options.max_idle))]:
+                key_pool.core.end_idle(index, key_pool.closing.soon, "surplus")
         self.keyed.arbiter.on_idle(self)
 
     # ---- closing -------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from ._key_pool import KeyPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from ..stats import Holder
@@ -77,7 +78,7 @@ class KeyedManager:
         self.checkers = ThreadGroup(f"{name}-check", min(o.max_creating * 16, 64), o.context)
         self.closers = ThreadGroup(f"{name}-close", CLOSERS, o.context)
         self.offload_threads = ThreadGroup(f"{name}-task", 64, o.context)
-        self.arbiter = CapacityArbiter(self.core, self.cores, o, self.lock)
+        self.arbiter = self.new_arbiter()
         self.past = _core.Counted()  # of keys that are forgotten
         self.orphaned = False
         key_pools = self.everyone()
@@ -88,6 +89,9 @@ class KeyedManager:
         self.budget: Any = join(KeyedShare, self)
         self.arbiter.budget = self.budget
 
+    def new_arbiter(self) -> CapacityArbiter:
+        return CapacityArbiter(self.core, self.cores, self.options, self.lock)
+
     # ---- which key -----------------------------------------------------------------------------
 
     def pin(self, key: Any) -> KeyPool:
@@ -96,7 +100,7 @@ class KeyedManager:
         while (key_pool := self._pinned(core)) is None:
             if self.core.closed:
                 raise PoolClosed(self.name, "the pool is closed")
-            fresh = KeyPool(self, key).core
+            fresh = self.new_pool(key).core
             core = self.cores.setdefault(key, fresh)  # one step; slots hear of it with the first
             if core is not fresh and core.forgotten:
                 self.lock.run(_core.replace_core, self.cores, key, core, fresh)
@@ -104,6 +108,9 @@ class KeyedManager:
             if core is not fresh:
                 fresh.drop_manager()
         return key_pool
+
+    def new_pool(self, key: Any) -> KeyPool:
+        return KeyPool(self, key)
 
     def _pinned(self, core: _core.Core | None) -> KeyPool | None:
         """Its pool, unless it was forgotten meanwhile."""
@@ -125,7 +132,7 @@ class KeyedManager:
                 self.arbiter.serve(key_pool)
             if key_pool.core.forgotten or key_pool.busy():
                 return
-            self.cores.pop(key_pool.key, None)  # first: the key may not like to be compared
+            self.cores.pop(key_pool.core_key, None)  # first: the key may not like to be compared
             key_pool.core.forgotten = True
             self.arbiter.forget(key_pool)
             key_pool.core.close(wake=False)  # for whoever has just found it
@@ -161,6 +168,13 @@ class KeyedManager:
         for key_pool in self.everyone():
             key_pool.reconfigure()
         scheduler.call_soon(self.arbiter.shrink)
+
+    def warm(self, key: Any, n: Any, timeout: float | None, use_default: bool) -> int:
+        key_pool = self.pin(key)
+        try:
+            return key_pool.warm(n, timeout, use_default)
+        finally:
+            key_pool.unpin()
 
     @property
     def maxsize(self) -> int:
@@ -215,6 +229,7 @@ class KeyedManager:
         """Closes the gates; True for the call that did it."""
         first: bool = self.lock.run(_core.close_all, self.core, self.cores)
         scheduler.call_soon(self.arbiter.close)
+        self.state_changed.notify_all()  # for warm(), which waits for the news
         return first
 
     def sweep(self, later: bool = False) -> None:
@@ -247,7 +262,11 @@ class KeyedManager:
     def sizes(self) -> dict[str, int]:
         counted, sizes = self.lock.run(self.past.and_of, self.cores)
         both = {name: counted[name] for name in KeySizes.__slots__}
-        return both | {"keys": len(sizes), "maxsize": self._most()}
+        return both | {"keys": len(self.by_key(sizes)), "maxsize": self._most()}
+
+    def by_key(self, sizes: Sequence[tuple[Any, tuple[int, ...]]]) -> dict[Any, tuple[int, ...]]:
+        """The sizes of each key; ``sizes``: of each core."""
+        return dict(sizes)
 
     def _most(self) -> int:
         return 0 if self.max_total == INF else int(self.max_total)
@@ -263,7 +282,7 @@ class KeyedManager:
         counted, sizes = self.lock.run(self.past.and_of, self.cores)
         beside = {
             "overdue": sum(key_pool.overdue() for key_pool in self.everyone()),
-            "keys": {key: KeySizes(*size) for key, size in sizes},
+            "keys": {key: KeySizes(*size) for key, size in self.by_key(sizes).items()},
         }
         stats: Any = snapshot(self.name, self._most(), counted | beside, KeyedStats, self.budget)
         whole: KeyedStats = stats

@@ -98,11 +98,6 @@ def parse_keyed(factory: Any, unset: object, given: dict[str, Any]) -> KeyedOpti
     o: Any = parse(
         0 if per_key == inf else int(per_key), unset, {"factory": factory, **own}, KeyedOptions
     )
-    if o.hooks.awaits:
-        raise TypeError(
-            f"{o.name}: KeyedPool takes no coroutine function as its factory: make the resource in "
-            "a plain function, which runs on a thread of the pool"
-        )
     o.given = {**given, "factory": factory, "name": o.name}
     o.max_total = limits["max_total"]
     o.max_idle_total = limits["max_idle_total"]

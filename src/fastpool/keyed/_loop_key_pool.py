@@ -1,0 +1,164 @@
+"""What a KeyedPool with an async factory keeps for one key on one event loop.
+
+As ``_key_pool.py``, with hooks that are awaited: see ``pool/_awaiting_manager.py``.  What the loops
+that use one key have in common is in ``_key_loops.py``.
+"""
+
+from __future__ import annotations
+
+from .. import _core
+from .._runtime import scheduler
+from ..pool._awaiting_manager import AwaitingManager
+from ..pool._loop_hooks import AwaitingCreator
+from ._key_loops import KeyLoops
+from ._key_pool import KeyCreator, KeyPool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Any
+
+    from ._loop_arbiter import LoopArbiter
+    from ._per_loop import KeyedPerLoopManager
+
+__all__ = ["LoopKeyPool"]
+
+INF = float("inf")
+
+
+class LoopKeyCreator(KeyCreator, AwaitingCreator):
+    """Creations of one key, as tasks of one loop."""
+
+    manager: Any  # a LoopKeyPool
+
+    def create_threads(self) -> Any:
+        return AwaitingCreator.create_threads(self)
+
+    def has_capacity(self) -> bool:
+        return self.manager.loops.free() > 0 and super().has_capacity()
+
+    def start(self) -> None:
+        with self.manager.lock.hold():
+            self.manager.loops.serve(self.manager.arbiter)
+
+    def permits(self) -> float:
+        """Of ``max_creating``, which is for all loops of a key.  One that does not run stands in
+        nobody's way."""
+        others = [part for part in self.manager.loops.everyone() if part is not self.manager]
+        running: int = sum(part.core.in_flight for part in others if part.loop.is_running())
+        return self.most - running
+
+
+class LoopKeyPool(KeyPool, AwaitingManager):
+    """See the module."""
+
+    def __init__(
+        self, whole: KeyedPerLoopManager, loop: asyncio.AbstractEventLoop, key: Any
+    ) -> None:
+        self.whole = whole
+        self.loop = loop
+        self.tasks = whole.tasks_of(loop)
+        self.arbiter: LoopArbiter = whole.arbiter
+        self.loops = KeyLoops(whole.options)  # until it joins those that there are
+        self.taken = 0  # slots; under the lock
+        self.watched = self.asked = False  # other loops wait for a slot of this key
+        super().__init__(whole, key)
+        self.core_key = loop, key
+
+    def create_threads(self) -> None:
+        AwaitingManager.create_threads(self)
+
+    def new_creator(self) -> LoopKeyCreator:
+        return LoopKeyCreator(self)
+
+    # ---- what the loops of the key share -------------------------------------------------------
+
+    def limit_core(self) -> None:
+        with self.lock.hold():
+            self.loops.limit_cores()
+            self.loops.shrink()
+
+    def capacity_left(self) -> float:
+        return self.loops.free()
+
+    def cores_of_key(self) -> dict[Any, _core.Core]:
+        return self.loops.cores()
+
+    def open_of_key(self) -> int:
+        return self.loops.opened
+
+    def opened(self) -> int:
+        return self.loops.opened
+
+    def crowded(self) -> None:
+        for part in self.loops.everyone():
+            KeyPool.crowded(part)
+
+    def oldest(self, for_warming: bool) -> tuple[float, int]:
+        """A loop that does not run closes nothing."""
+        return super().oldest(for_warming) if self.loop.is_running() else (0.0, -1)
+
+    def counts(self) -> dict[str, Any]:
+        """Of the key, on all loops."""
+        counted = super().counts()
+        others = [part.core.counts() for part in self.loops.everyone() if part is not self]
+        names = ("idle", "leased", "creating", "checking", "closing", "open", "waiting")
+        return counted | {
+            name: counted[name] + sum(other[name] for other in others) for name in names
+        }
+
+    # ---- borrowing -----------------------------------------------------------------------------
+
+    def announce_waiter(
+        self, guard: _core.SlotGuard, start: float, timeout: float | None, me: int
+    ) -> None:
+        with self.lock.hold():  # one step for whoever comes at the same time on another loop
+            refused = self.loops.refuses(me) or _core.announce_for_capacity(
+                self.arbiter, self.core, guard, me
+            )
+        if refused is not None:
+            raise self.refusal(refused, start, timeout)
+        scheduler.call_soon(self.creator.refill)
+
+    def on_wait_over(self) -> None:
+        self.on_return()
+
+    # ---- returning -----------------------------------------------------------------------------
+
+    def asks_put(self) -> bool:
+        return super().asks_put() or self.asked
+
+    def watch_returns(self, notify: bool, ask: bool) -> None:
+        """Whether other loops of this key want to know of what comes back here, or have a say in
+        it."""
+        self.watched, self.asked = notify, ask
+        self.core.notify_returns(notify or self.notified)
+        self.core.ask_put(self.asks_put())
+
+    def notify(self, on: bool) -> None:
+        self.notified = on
+        self.core.notify_returns(on or self.watched)
+
+    def make_idle(self, index: int, suspect: bool) -> str | None:
+        core, most = self.core, self.options.max_idle
+        with self.lock.hold():
+            if most != INF:
+                idle, _ = _core.oldest_idle(self.cores_of_key(), 0)
+                if idle >= most + core.callers:
+                    return "surplus"
+            return None if core.publish(index, suspect=suspect) else "unfit"
+
+    def exhausted(self, index: int) -> str | None:
+        return super().exhausted(index) or ("evicted" if self.loops.must_yield(self) else None)
+
+    def on_idle(self) -> None:
+        super().on_idle()
+        self._on_idle_for_loops()
+
+    def on_return(self, later: bool = False) -> None:
+        super().on_return(later)
+        self._on_idle_for_loops()
+
+    def _on_idle_for_loops(self) -> None:
+        if self.loops.capacity.hungry:
+            scheduler.call_soon(self.creator.start)
