@@ -569,6 +569,18 @@ class KeyedPool(Owner[_T], Generic[_K, _T]):
     async def aacquire(self, key: _K, timeout: float | None = ...) -> KeyedLease[_K, _T]:
         """``acquire`` for a task."""
 
+    async def awarm(self, key: _K, n: int, timeout: float | None = ...) -> int:
+        """``warm`` for a task."""
+
+    def warm(self, key: _K, n: int, timeout: float | None = ...) -> int:
+        """Opens resources of this key until ``n`` are open, ``max_per_key`` at most, and waits for
+        them; returns how many of the key are open.  Under a limit over all keys it takes the place
+        of what is idle of others.  PoolTimeout, or the factory's exception if one fails."""
+
+    def resize(self, max_total: int | None, /) -> None:
+        """A new ``max_total``: what is open beyond it is closed when it is idle, the idle longest
+        first, and what is leased when it comes back.  None: no limit."""
+
     async def aclose(self, timeout: float | None = 5.0) -> bool:
         """``close`` for a task: does not wait for the blocks of the calling task."""
 

@@ -3,7 +3,7 @@
 For tests of one thread that go step by step: nothing is waited for, so they take as long on a busy
 machine as the work itself.  What is handed over is put in a line, and done in that order
 
-- when a caller is about to wait for it (``Manager.announce_waiter``), and
+- when a caller is about to wait for it (``Manager.announce_waiter``, or on a condition), and
 - when the test says so: ``OneThread.work()``; ``ManualClock.advance`` does it as well.
 """
 
@@ -24,6 +24,22 @@ from fastpool.keyed import _manager as keyed_manager
 from fastpool.pool import _creation, _manager
 
 Call = tuple[Callable[..., object], tuple[Any, ...]]
+
+
+class Condition:
+    """In the place of ``_core.Condition``: whoever waits does what is to be done meanwhile.  With
+    nothing left to do it is as if the time were over."""
+
+    def __init__(self, world: OneThread) -> None:
+        self.world = world
+
+    def notify_all(self) -> None:
+        """Nobody waits while another thing goes on."""
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        while not (found := predicate()) and self.world.queue and timeout != 0:
+            self.world.work()
+        return found
 
 
 class OneThread(contextlib.ExitStack):
@@ -51,6 +67,7 @@ class OneThread(contextlib.ExitStack):
                     self.queue.append((call, args))
 
         self._put_in(scheduler, "_inbox", Inbox)
+        self._put_in(_core, "Condition", lambda: Condition(self))
         for module in (keyed_manager, _manager, _creation):
             self._put_in(module, "ThreadGroup", self._workers)
         for manager in (_manager.Manager, _key_pool.KeyPool):

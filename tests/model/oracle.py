@@ -207,6 +207,18 @@ class DictOfPools:
         for one in self.idle_of(key):
             self._close(one)
 
+    def warmed(self, made: list[Any], closed: list[Any]) -> None:
+        """These were made for a key that is warmed, and those that were idle closed for them."""
+        for one in made:
+            self.idle[one] = self.now
+        for one in closed:
+            self._close(one)
+
+    def resize(self, total: float) -> None:
+        self.total = total
+        while self.idle and len(self.idle) + len(self.leased) > total:
+            self._close(next(iter(self.idle)))
+
     def advance(self, seconds: float) -> None:
         self.now += seconds
         for one, since in list(self.idle.items()):

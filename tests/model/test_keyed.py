@@ -27,7 +27,7 @@ INFINITY = float("inf")
 
 
 class KeyedMachine(RuleBasedStateMachine):
-    """acquire, release, discard, flush and time under all limits."""
+    """acquire, release, discard, flush, warm, resize and time under all limits."""
 
     @initialize(
         total=st.none() | st.integers(1, 6),
@@ -109,6 +109,40 @@ class KeyedMachine(RuleBasedStateMachine):
         self._step()
         self.model.flush(key)
         self.pool.flush(key)
+
+    @rule(key=KEYS, n=st.integers(0, 4))
+    def warm(self, key: str, n: int) -> None:
+        """What is closed for it was idle, and no more of the others than it needs slots."""
+        self._step()
+        model, before = self.model, len(self.maker.closings)
+        goal = min(n, model.per_key, model.total)
+        if goal > min(model.idle_per_key, model.idle_total):
+            with pytest.raises(ValueError, match="may be idle"):
+                self.pool.warm(key, n)
+            return
+        made, opened = self.maker.made, model.open_of(key)
+        elsewhere = sum(one.key != key for one in model.leased)
+        if opened < goal and elsewhere + goal > model.total:
+            with pytest.raises(PoolTimeout):
+                self.pool.warm(key, n, timeout=PATIENCE)
+        else:
+            assert self.pool.warm(key, n, timeout=PATIENCE) >= goal
+        self.world.work()
+        assert opened < goal or self.maker.made == made
+        model.warmed(self.maker.all[made:], self.maker.closings[before:])
+
+    @rule(more=st.none() | st.integers(0, 3))
+    def resize(self, more: int | None) -> None:
+        """Never below what is leased, which would say nothing of which of them are closed."""
+        self._step()
+        limits = (self.model.per_key, self.model.idle_total, self.model.idle_per_key, 1)
+        least = max(len(self.model.leased), *(one for one in limits if one != INFINITY))
+        total = None if more is None else int(least) + more
+        self.pool.resize(total)
+        assert self.pool.options["max_total"] == total
+        self.model.resize(INFINITY if total is None else total)
+        self.maker.total = self.model.total
+        self.world.work()
 
     @rule(seconds=st.sampled_from([1.0, 5.0, 21.0]))
     def wait(self, seconds: float) -> None:

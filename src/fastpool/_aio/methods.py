@@ -149,6 +149,19 @@ async def keyed_acquire(self: Any, key: Any, timeout: Any = DEFAULT) -> Any:
     return lease
 
 
+async def keyed_warm(self: Any, key: Any, n: int, timeout: Any = DEFAULT) -> int:
+    """``warm`` for a task."""
+    default = timeout is DEFAULT
+    key_pool = _core.manager(self, "awarm").pin(key)
+    try:
+        opened: int = await (_aio or _load()).warm(
+            key_pool, n, None if default else timeout, default
+        )
+        return opened
+    finally:
+        key_pool.unpin()
+
+
 async def enter_keyed(self: Any) -> Any:
     """Takes the resource."""
     return await enter_key(self, True)
@@ -276,6 +289,7 @@ def install_keyed() -> None:
             "aacquire": named(keyed_acquire, "aacquire"),
             "acheck_idle": acheck_idle,
             "aclose": aclose,
+            "awarm": named(keyed_warm, "awarm"),
             "__aenter__": enter_pool,
             "__aexit__": exit_pool,
         },

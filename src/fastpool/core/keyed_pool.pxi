@@ -112,6 +112,22 @@ cdef class KeyedPool(Owner):
         ``max_lifetime`` with which it was opened."""
         manager_of(self.c, "configure").configure(options)
 
+    def resize(self, max_total, /):
+        """Changes ``max_total``, as ``configure`` does: what is open beyond it is closed when it is
+        idle, the idle longest first, and what is leased when it comes back.  None: no limit.
+        TypeError, or ValueError below 1 or below another limit that was given."""
+        manager_of(self.c, "resize").configure({"max_total": max_total})
+
+    def warm(self, key, n, timeout=...):
+        """Opens resources of this key until ``n`` are open, ``max_per_key`` at most, and waits for
+        them, at most ``timeout`` seconds, default the pool's; returns how many of the key are open.
+        Under a limit over all keys it takes the place of what is idle of others.  PoolTimeout, or the
+        factory's own exception.  With an async factory a TypeError: ``await pool.awarm(key, n)``."""
+        refuse_unhashable(self, key)
+        return manager_of(self.c, "warm").warm(
+            key, n, None if timeout is UNSET else timeout, timeout is UNSET
+        )
+
     @property
     def options(self):
         """The options by name, as the constructor would take them: a copy."""

@@ -231,6 +231,7 @@ class TestThreads:
             for call in (
                 lambda: pool.acquire("a"),
                 lambda: pool.lease("a").__enter__(),
+                lambda: pool.warm("a", 1),
                 lambda: pool.check_idle(),
             ):
                 with pytest.raises(TypeError, match=r"coroutine function.*use"):
