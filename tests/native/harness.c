@@ -346,7 +346,7 @@ static void wait_and_return(worker *me) {
         storm = may_be_interrupted;
         uint64_t granted = 0;
         int state =
-            fp_pool_wait(core, some_span(), 0, 0, &slot, &granted, &error, &interrupted);
+            fp_pool_wait(core, fp_thread_token(), some_span(), 0, 0, &slot, &granted, &error, &interrupted);
         storm = 0;
         stepped(me);
         CHECK(slot == NULL || fp_slot_lent(core, slot, granted));
@@ -561,7 +561,7 @@ static void lease_or_create(worker *me) {
             void *error = NULL;
             int interrupted;
             uint64_t granted = 0;
-            int state = fp_pool_wait(core, span, asked, in_front, &slot, &granted, &error,
+            int state = fp_pool_wait(core, fp_thread_token(), span, asked, in_front, &slot, &granted, &error,
                                      &interrupted);
             stepped(me);
             asked = 0;

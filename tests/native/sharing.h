@@ -150,7 +150,7 @@ static void wait_and_share(worker *me) {
         storm = may_be_interrupted;
         uint64_t granted = 0;
         int state =
-            fp_pool_wait(core, some_span(), 1, 0, &slot, &granted, &error, &interrupted);
+            fp_pool_wait(core, fp_thread_token(), some_span(), 1, 0, &slot, &granted, &error, &interrupted);
         storm = 0;
         stepped(me);
         if (slot == NULL) {

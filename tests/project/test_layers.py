@@ -90,7 +90,7 @@ ORDER: dict[str, str] = {
     """,
     "pool": """
         _driver_errors _broken _options _policy _budget _listeners _state _hook_deadlines
-        _lease_tracking _closing
+        _lease_tracking _own_blocks _closing
         _configuration _ended_waits _idle_checks _health_checks
         _attempt _creation _creation_in_caller _warming
         _opening _maintenance _returning _acquiring _manager _loop_hooks _awaiting_manager

@@ -283,7 +283,7 @@ cdef extern from *:
     void fp_sharing_penalize(fp_core *, fp_slot *, int64_t)
     void fp_sharing_avoid(fp_core *, fp_slot *, int)
     uint32_t fp_slot_leases(fp_core *, fp_slot *)
-    int fp_pool_wait(fp_core *, int64_t, int, int, fp_slot **, uint64_t *, void **, int *)
+    int fp_pool_wait(fp_core *, uintptr_t, int64_t, int, int, fp_slot **, uint64_t *, void **, int *)
 
     void *fp_load_item(fp_slot *)
     unsigned fp_slot_state(fp_slot *)

@@ -242,15 +242,26 @@ cdef bint is_childs(fp_core *c, uint64_t id, object failure) except -1:
     return isinstance(failure, PoolError)
 
 
+cdef bint would_wait_for_itself(fp_core *c, uintptr_t me) except -1:
+    """Whether the thread, to whom all is lent in blocks, is in these blocks still."""
+    manager = fp_manager(c, 0)
+    return manager is None or manager.would_wait_for_itself(me)
+
+
 cdef int pool_wait(fp_core *c, int64_t timeout_ns, bint asked, bint in_front,
                    fp_slot **slot, uint64_t *generation) except -1:
     """fp_pool_wait with its errors raised.  A grant that was taken from the caller meanwhile is no
     slot."""
     cdef void *error = NULL
     cdef int interrupted
+    cdef uintptr_t me = fp_thread_token()
     cdef int state = fp_pool_wait(
-        c, timeout_ns, asked, in_front, slot, generation, &error, &interrupted
+        c, me, timeout_ns, asked, in_front, slot, generation, &error, &interrupted
     )
+    if state == FP_DEADLOCK and not would_wait_for_itself(c, me):
+        state = fp_pool_wait(
+            c, 0, timeout_ns, False, in_front, slot, generation, &error, &interrupted
+        )
     if state == FP_FAILED:
         failure = fp_steal(error)
         if not interrupted:

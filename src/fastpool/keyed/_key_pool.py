@@ -161,9 +161,10 @@ class KeyPool(Manager):
         self, guard: _core.SlotGuard, start: float, timeout: float | None, me: int
     ) -> None:
         # one step for whoever comes at the same time for another key
-        refused = self.lock.run(
-            _core.announce_for_capacity, self.keyed.arbiter, self.core, guard, me
-        )
+        arbiter = self.keyed.arbiter
+        refused = self.lock.run(_core.announce_for_capacity, arbiter, self.core, guard, me)
+        if refused == "deadlock at total" and not self.keyed.would_wait_for_itself(me):
+            refused = self.lock.run(_core.announce_for_capacity, arbiter, self.core, guard, 0)
         if refused is not None:
             raise self.refusal(refused, start, timeout)
         scheduler.call_soon(self.creator.refill)

@@ -20,6 +20,7 @@ from ..pool._ended_waits import end_waits
 from ..pool._idle_checks import check_all, checkable
 from ..pool._listeners import add, remove
 from ..pool._manager import warn_unclosed
+from ..pool._own_blocks import surround_call
 from ..stats import KeyedStats, KeySizes, snapshot
 from ._budget import KeyedShare
 from ._capacity import CapacityArbiter
@@ -142,6 +143,10 @@ class KeyedManager:
     def everyone(self) -> list[KeyPool]:
         return _core.managers_of(self.cores)
 
+    def would_wait_for_itself(self, me: int) -> bool:
+        """As ``Manager.would_wait_for_itself``, over all keys."""
+        return surround_call([key_pool.core for key_pool in self.everyone()], me)
+
     # ---- what the pool asks of it --------------------------------------------------------------
 
     def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
@@ -208,6 +213,8 @@ class KeyedManager:
         self._refuse()
         self.sweep()
         mine = threading.get_ident() if me is None else me
+        if not self.would_wait_for_itself(mine):
+            mine = 0
         arbiter = self.arbiter
 
         def busy(lent: bool = False) -> int:

@@ -23,6 +23,7 @@ from ._lease_tracking import LeaseTracking
 from ._listeners import add, remove
 from ._maintenance import Maintenance
 from ._opening import open_now
+from ._own_blocks import surround_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ class Manager(Acquiring):
         self.sweep()
         if me is None:  # a task names itself
             me = threading.get_ident()
+        if not surround_call((self.core,), me):
+            me = 0  # others end the blocks that this thread has entered
         if timeout != 0 and self.core.busy(me, lent=True):  # what workers close takes its time
             _blocking.before_wait(self.name, _blocking.CLOSE)
         # looked at slot by slot only when as few are open as could stay so: each that comes

@@ -252,15 +252,16 @@ static void fp_waited(fp_core *c, fp_waiter *w) {
 }
 
 /* A slot as LEASED, for a thread, and the generation in which it was granted: it may be lent no more, if
- * somebody gave it back wrongly meanwhile.  The states of fp_pool_join and of a settled waiter. */
-static int fp_pool_wait(fp_core *c, int64_t timeout_ns, int asked, int in_front, fp_slot **slot,
-                        uint64_t *generation, void **error, int *interrupted) {
+ * somebody gave it back wrongly meanwhile.  `me`: the thread; 0: its blocks are not looked at.  The states
+ * of fp_pool_join and of a settled waiter. */
+static int fp_pool_wait(fp_core *c, uintptr_t me, int64_t timeout_ns, int asked, int in_front,
+                        fp_slot **slot, uint64_t *generation, void **error, int *interrupted) {
     *interrupted = 0;
     *slot = NULL;
     fp_waiter *w = timeout_ns == 0 ? NULL : fp_waiter_new(), *spare;
     if (timeout_ns != 0 && w == NULL) return FP_MEMORY;
     int64_t deadline = fp_set_deadline(w, timeout_ns);
-    int state = fp_pool_join(c, w, fp_thread_token(), asked, in_front, slot, error, &spare);
+    int state = fp_pool_join(c, w, me, asked, in_front, slot, error, &spare);
     if (*slot != NULL) *generation = fp_slot_generation(*slot);
     if (w != NULL && state == FP_WAITING) {
         state = fp_wait(c, &c->getters, w, deadline, interrupted);
