@@ -82,6 +82,15 @@ class KeyCreator(Creator):
         if self.insists:
             super()._pause()
 
+    def end_pauses(self, recovered: bool) -> None:
+        """Of other keys as well, if an outage is over: it may have been one of them all.  Not with
+        each creation, since a key whose own server is down is tried less and less often."""
+        super().end_pauses(recovered)
+        for key_pool in self.keyed.everyone() if recovered else ():
+            if key_pool.creator.is_paused():
+                key_pool.creator.paused_until = 0.0
+                scheduler.call_soon(key_pool.creator.refill)
+
     def _arrived(self, attempt: Attempt) -> None:
         self.manager.close_surplus()
 

@@ -267,14 +267,19 @@ class Creator:
             before = self.last_failure  # dropped after the lock
             self.last_failure = failure
             if error is None:
-                self.failures = 0
-                if self.insists:  # those who wait need not wait for that
-                    self.paused_until = 0.0
+                recovered, self.failures = self.failures > 0, 0
+                if self.insists:
+                    self.end_pauses(recovered)
             else:
                 self.failures += 1
                 for call in self.warming if not self.insists else ():
                     call.failure = error
         del before
+
+    def end_pauses(self, recovered: bool) -> None:
+        """A creation went well: those who wait need not wait for the next try.  ``recovered``: the
+        one before had failed.  Under the lock."""
+        self.paused_until = 0.0
 
     def _deliver(self, attempt: Attempt) -> None:
         """What was made is idle from here on, or closed if nobody wants it so late."""

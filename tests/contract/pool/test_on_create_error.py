@@ -10,6 +10,7 @@ import pytest
 
 import fastpool
 from fastpool import PoolClosed, PoolTimeout
+from fastpool.pool import _policy
 from support import callers
 from support.callers import FastPool
 from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states, works
@@ -173,6 +174,92 @@ def test_where_it_means_nothing() -> None:
     with pytest.raises(ValueError, match="on_create_error must be one of raise, wait"):
         make(factory=object, on_create_error="retry")
     make(factory=object, create_in="caller", on_create_error="raise").close()
+
+
+def pauses(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> list[float]:
+    """Have creators pause for so long, one after the other; the last one again and again.  The
+    pauses that have begun: under the lock under which others end them."""
+    left, begun = list(seconds), list[float]()
+
+    def backoff(failures: int) -> float:
+        begun.append(left.pop(0) if left[1:] else left[0])
+        return begun[-1]
+
+    monkeypatch.setattr(_policy, "backoff", backoff)
+    return begun
+
+
+@pytest.mark.threads_only("the pauses are those of the pool")
+def test_recovery_of_one_key_ends_the_pause_of_another(
+    monkeypatch: pytest.MonkeyPatch, runner: ThreadRunner
+) -> None:
+    """It may be the same server's outage that is over."""
+    begun = pauses(monkeypatch, 4 * PATIENCE, 0.001)
+    broken: set[str] = {"a", "b"}
+    calls: list[str] = []
+
+    def create(key: str) -> object:
+        calls.append(key)
+        if key in broken:
+            raise OSError(key)
+        return object()
+
+    with fastpool.KeyedPool(create, **WAIT) as pool:
+        waiting = runner.start(pool.acquire, "b", 3 * PATIENCE)
+        eventually(lambda: begun)
+        other = runner.start(pool.acquire, "a", PATIENCE)
+        eventually(lambda: calls.count("a") > 1)
+        broken.clear()
+        other.result().release()
+        waiting.result(PATIENCE).release()
+
+
+@pytest.mark.threads_only("the pauses are those of the pool")
+def test_creation_of_one_key_leaves_the_pause_of_another(
+    monkeypatch: pytest.MonkeyPatch, runner: ThreadRunner
+) -> None:
+    """A server that is down is not tried as often as others are well."""
+    begun = pauses(monkeypatch, 4 * PATIENCE)
+
+    def create(key: str) -> object:
+        if key == "b":
+            raise OSError(key)
+        return object()
+
+    with fastpool.KeyedPool(create, **WAIT) as pool:
+        waiting = runner.start(pool.acquire, "b", 3 * PATIENCE)
+        eventually(lambda: begun)
+        for key in "cdef":
+            pool.acquire(key).release()
+        assert pool.stats().create_failures == 1
+        pool.close()
+        with pytest.raises(PoolClosed):
+            waiting.result()
+
+
+@pytest.mark.threads_only("its pool is for tasks")
+def test_creation_on_one_loop_ends_the_pause_of_another(
+    monkeypatch: pytest.MonkeyPatch, runner: ThreadRunner
+) -> None:
+    """It is the same factory, and works again."""
+    begun = pauses(monkeypatch, 4 * PATIENCE)
+    maker = Maker()
+    maker.script.append(OSError("no server"))
+
+    async def create() -> Any:
+        return maker()
+
+    pool: Any = fastpool.FastPool(2, factory=create, close=lambda resource: None, **WAIT)
+
+    async def use(timeout: float) -> None:
+        async with pool.lease(timeout):
+            pass
+
+    waiting = runner.start(asyncio.run, use(3 * PATIENCE))
+    eventually(lambda: begun)
+    asyncio.run(use(PATIENCE))
+    waiting.result(PATIENCE)
+    pool.close()
 
 
 @pytest.mark.threads_only("its pool is for tasks")
