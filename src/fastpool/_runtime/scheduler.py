@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["call_at", "call_soon", "context_of_caller", "inbox_put", "restart", "start"]
+__all__ = [
+    "call_at",
+    "call_soon",
+    "context_of_caller",
+    "inbox_put",
+    "restart",
+    "runs_here",
+    "start",
+]
 
 _inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]] = SimpleQueue()
 _schedulers: dict[str, threading.Thread] = {}  # the one that is at it
@@ -33,6 +41,12 @@ def call_soon(call: Callable[..., object], *args: Any) -> None:
     _inbox.put((0.0, call, args))
     if not _schedulers:
         start()
+
+
+def runs_here() -> bool:
+    """Whether the caller is on the scheduler thread."""
+    thread = _schedulers.get("scheduler")
+    return thread is not None and thread.ident == threading.get_ident()
 
 
 def call_at(at: float, call: Any, *args: Any) -> None:
@@ -60,8 +74,7 @@ def restart() -> None:
 def context_of_caller(own: Context | None) -> Context:
     """A copy of the caller's context variables, for what is done on the caller's behalf; of those
     of the pool, ``own``, if the caller is the scheduler, on whose behalf nothing is done."""
-    thread = _schedulers.get("scheduler")
-    if own is not None and thread is not None and thread.ident == threading.get_ident():
+    if own is not None and runs_here():
         return own.copy()
     return copy_context()
 

@@ -299,7 +299,11 @@ class LoopClosing(Closing):
             self.core.free(index, why, use)
 
     def drop(self, index: int, use: int) -> None:
-        """A CLOSING slot of a loop that is closed."""
+        """A CLOSING slot of a loop that is closed; the scheduler does it, so that no signal handler
+        comes between its steps."""
+        scheduler.call_soon(self._drop, index, use)
+
+    def _drop(self, index: int, use: int) -> None:
         resource = self.core.item(index)
         if _core.begin_close(self.core, index, use):
             self.manager.whole.part_with(self.manager, [resource])  # before its slot looks free

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["PerLoopManager"]
 
 INF = float("inf")
+AT_ONCE = 5.0  # seconds at most that a caller waits for the scheduler, which blocks nowhere
 GAUGES = ("idle", "leased", "creating", "checking", "closing", "open", "waiting", "overdue")
 
 
@@ -99,13 +100,14 @@ class PerLoopManager:
         if self.unopened:
             begin(self)
         its = aio_loop.loop_of(loop)  # before the lock: it may have other pools forget closed loops
+        if loop not in self.shards:
+            self.forget_closed()
         with self.lock.hold():
             shard = self.shards.get(loop)
             if shard is None:
                 if self.core.closed:
                     raise PoolClosed(self.name, "the pool is closed")
                 its.pools.add(self)
-                self.forget_closed()
                 shard = self.shards[loop] = LoopPool(self, loop)
             if not shard.ready:  # new, or a signal handler has raised before this was done
                 self.limit_cores()
@@ -133,13 +135,21 @@ class PerLoopManager:
             default=None,
         )
 
-    def forget_closed(self) -> None:
-        """Those whose loop is closed: what they held is gone, and their slots are free."""
-        for shard in self.everyone():
-            if shard.loop.is_closed():
-                self._forget(shard)
+    def forget_closed(self, wait: bool = True) -> list[LoopPool]:
+        """Those whose loop is closed: what they held is gone, and their slots are free.  The
+        scheduler sees to it; ``wait``: until it has, not under the lock."""
+        closed = [shard for shard in self.everyone() if shard.loop.is_closed()]
+        for shard in closed:
+            scheduler.call_soon(self._forget, shard)
+        if closed and wait and not scheduler.runs_here():
+            self.state_changed.wait_for(
+                lambda: not any(self.shards.get(shard.loop) is shard for shard in closed), AT_ONCE
+            )
+        return closed
 
     def _forget(self, shard: LoopPool) -> None:
+        """On the scheduler's thread: no signal handler comes between what is claimed and who closes
+        it."""
         with self.lock.hold():
             if self.shards.pop(shard.loop, None) is None:
                 return
@@ -415,10 +425,11 @@ class PerLoopManager:
 
     def on_collected(self) -> None:
         """The FastPool is being collected."""
-        self.forget_closed()
-        open_ = self.opened()
+        closed = self.forget_closed(wait=False)
+        shards = [shard for shard in self.everyone() if shard not in closed]
+        open_ = sum(shard.core.open for shard in shards)
         unclosed = self.core.close()
-        for shard in self.everyone():
+        for shard in shards:
             shard.orphan()
         self.core.drop_manager()
         if unclosed and open_:
