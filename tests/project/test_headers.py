@@ -16,6 +16,7 @@ CORE = Path(__file__).resolve().parents[2] / "src/fastpool/core"
 HEADERS: dict[str, set[str]] = {
     "platform/clock.h": set(),
     "platform/thread_index.h": set(),
+    "platform/interpreter.h": set(),
     "platform/lock.h": set(),
     "platform/atomics.h": set(),
     "storage/deque.h": {"platform/atomics.h"},
@@ -60,6 +61,7 @@ HEADERS: dict[str, set[str]] = {
         "gc.h",
         "loop_lookup.h",
         "object_cache.h",
+        "platform/interpreter.h",
         "platform/lock.h",
         "registry.h",
         "waiting/blocking.h",
@@ -70,6 +72,7 @@ HEADERS: dict[str, set[str]] = {
 
 #: These know of Python: how a thread sleeps, what the collector sees, how a method is called.
 OF_PYTHON = {
+    "platform/interpreter.h",
     "platform/lock.h",
     "waiting/mailbox.h",
     "waiting/parking.h",
