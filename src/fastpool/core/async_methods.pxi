@@ -146,7 +146,7 @@ def hit(FastPool pool not None):
     c = core_of_loop(c)
     slot = fp_pool_hit(c, &due)
     if slot != NULL:
-        fp_slot_own(slot, fp_task_token())
+        fp_slot_own(slot, fp_task_token() | FP_BY_GET)
         return fp_resource(slot)
     return MISS if due == NULL else slot_guard_of(c, due)
 

@@ -104,6 +104,26 @@ static int fp_take_unused(fp_core *c, fp_taken *t) {
     return 1;
 }
 
+/* Frees the first slot from `*number` on whose resource was taken by `get`; the reference to that
+ * resource is the caller's.  NULL: there is none.  For a pool that is gone.  Under the lock. */
+static void *fp_let_go(fp_core *c, uint32_t *number) {
+    uint32_t used = fp_load(&c->slots.used, acquire);
+    uint32_t end = used == 0 ? 0 : (uint32_t)FP_SEGMENT_LEAST << (used - 1);
+    for (; *number < end; ++*number) {
+        fp_slot *slot = fp_slots_at(&c->slots, *number);
+        uint64_t word = fp_slot_word(slot);
+        if (fp_state(word) != FP_LEASED || !(fp_slot_owner(slot) & FP_BY_GET)) continue;
+        if (!fp_slot_move_own(slot, fp_generation(word), FP_LEASED, FP_CLOSING)) continue;
+        void *item = fp_load_item(slot);
+        c->retired_uses += fp_slot_uses(c, slot);
+        fp_slots_forget(&c->slots, slot);
+        fp_slots_release(&c->slots, slot);
+        c->open--;
+        return item;
+    }
+    return NULL;
+}
+
 typedef struct {
     int64_t since;
     uint32_t index;

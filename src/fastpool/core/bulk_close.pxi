@@ -17,6 +17,7 @@ cdef extern from *:
     int fp_take_item(fp_core *, fp_taken *)
     int fp_take_unused(fp_core *, fp_taken *)
     int fp_take_surplus(fp_core *, fp_taken *)
+    void *fp_let_go(fp_core *, uint32_t *)
 
 
 @cython.no_gc_clear
@@ -121,3 +122,20 @@ def end_these(Core core not None, close, list slots, str why):
         taken.of.slots[<size_t>i] = slot_at(core, index).index
     taken.of.wanted = len(slots)
     end_taken([taken], fp_take_these, why)
+
+
+def let_go(Core core not None):
+    """The pool is gone: what was taken by ``get`` can come back no more, and is its borrower's alone
+    from here on.  Its resources may refer to the pool; nothing is closed."""
+    cdef uint32_t number = 0
+    cdef void *item
+    if core.c.use != FP_POOL:
+        return
+    while True:
+        fp_lock_take(&core.c.lock)
+        item = fp_let_go(core.c, &number)
+        fp_check(core.c)
+        fp_lock_drop(&core.c.lock)
+        if item == NULL:
+            return
+        Py_DECREF(<object>item)

@@ -5,7 +5,7 @@
  *   fp_lock, fp_lock_init(l), fp_lock_take(l), fp_lock_drop(l)   a small mutex; nothing with a GIL
  *   fp_unpark(w)                                                 wakes the thread or task of `w`
  *   fp_defer_begin(), fp_defer_end()                             around what unparks, no lock held
- *   fp_thread_token()                                            names the running thread; even
+ *   fp_thread_token()                                            names the running thread; a multiple of 4
  *
  * How nobody sleeps beside a free resource (the order of steps is the whole proof):
  *   a waiter:    1 joins the queue   2 sets its bit in the gate   3 looks for something free   4 sleeps

@@ -291,6 +291,7 @@ cdef extern from *:
     uint64_t fp_slot_generation(fp_slot *)
     uint32_t fp_slot_uses(fp_core *, fp_slot *)
     uintptr_t fp_slot_owner(fp_slot *)
+    const uintptr_t FP_BY_GET
     bint fp_slot_lent(fp_core *, fp_slot *, uint64_t)
     void fp_slot_own(fp_slot *, uintptr_t)
     void fp_slot_fill(fp_core *, fp_slot *, int64_t)

@@ -57,7 +57,10 @@ static PyObject *fp_manager(fp_core *c, uint64_t id) {
  * so the hit itself needs no stack. */
 static FP_APART PyObject *fp_hit_get_pool(fp_core *c) {
     fp_slot *due = NULL, *slot = fp_pool_hit(c, &due);
-    if (FP_LIKELY(slot != NULL)) return fp_resource(slot);
+    if (FP_LIKELY(slot != NULL)) {
+        fp_slot_own(slot, fp_thread_token() | FP_BY_GET);
+        return fp_resource(slot);
+    }
     return FP_UNLIKELY(due != NULL) ? fp_lend_due(c, due) : NULL;
 }
 

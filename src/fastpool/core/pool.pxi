@@ -55,7 +55,7 @@ cdef class FastPool(Store):
         slot = fp_pool_hit(c, &due)
         if slot == NULL:
             slot = pool_lend(c, fp_id_of(c), wait_ns(c, block, timeout), due)
-        return fp_resource(slot)
+        return taken_by_get(slot)
 
     @cython.always_allow_keywords(False)
     def get_nowait(self):
@@ -72,7 +72,7 @@ cdef class FastPool(Store):
         slot = fp_pool_hit(c, &due)
         if slot == NULL:
             slot = pool_lend(c, fp_id_of(c), 0, due)
-        return fp_resource(slot)
+        return taken_by_get(slot)
 
     def put(self, item, block=True, timeout=...):
         """Queue use: adds an item (Full, ShutDown).  Pool use: gives a resource back; ValueError if
@@ -283,4 +283,9 @@ cdef inline object pool_put(fp_core *c, object resource):
 
 cdef object lend_due(fp_core *c, fp_slot *due):
     """For the fast method of ``get``: it has taken a slot that the manager has to look at."""
-    return fp_resource(pool_lend(c, fp_id_of(c), fp_span(c), due))
+    return taken_by_get(pool_lend(c, fp_id_of(c), fp_span(c), due))
+
+
+cdef inline object taken_by_get(fp_slot *slot):
+    fp_slot_own(slot, fp_thread_token() | FP_BY_GET)
+    return fp_resource(slot)

@@ -70,9 +70,10 @@ cdef fp_slot *pool_lend(
             guard = slot_guard_of(c, NULL)
     except BaseException as error:
         slot_guard_drop(guard)
-        from fastpool.errors import PoolTimeout
-        if timeout_ns != 0 and isinstance(error, PoolTimeout):
-            note_wait(c, error)
+        if timeout_ns != 0:
+            from fastpool.errors import PoolTimeout
+            if isinstance(error, PoolTimeout):
+                note_wait(c, error)
         raise
     slot, guard.slot = guard.slot, NULL
     if ticket != NULL:

@@ -99,7 +99,7 @@ cdef class SlotGuard:
             manager_of(self.c, "get").taken_without_lease(self.ticket)
         slot = slot_guard_take_out(self)
         if self.c.use == FP_POOL:
-            fp_slot_own(slot, fp_task_token())
+            fp_slot_own(slot, fp_task_token() | FP_BY_GET)
         return fp_resource(slot)
 
 

@@ -71,7 +71,7 @@ class LeaseTracking:
         for index, state, since, _, _, owner, _ in self.core.slots():
             if state == "leased" and (resource := self.core.item(index)) is not None:
                 entry = self.taken.get(index)
-                taken, thread, stack = entry[:3] if entry else (since, names.get(owner & ~1), ())
+                taken, thread, stack = entry[:3] if entry else (since, names.get(owner & ~3), ())
                 found.append(Holder(resource, max(0.0, now - taken), thread, tuple(stack)))
         return found
 

@@ -205,6 +205,7 @@ class Manager(Acquiring):
         core = self.core
         unclosed: bool = core.close()
         self.orphaned = True
+        _core.let_go(core)
         if self.budget is not None:
             self.budget.ask()
         if core.open:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import warnings
 import weakref
@@ -113,3 +114,67 @@ class TestCollected:
         gone = weakref.ref(owner)
         del owner
         eventually(lambda: [gc.collect(), gone() is None][1])
+
+
+CHECKED: dict[str, Any] = {"check": lambda resource: None, "check_after": 0}
+
+
+class Referring:
+    """A resource that may refer to its pool."""
+
+    pool: Any = None
+
+
+class TestTakenByGet:
+    """What was taken by ``get`` can come back only to a pool that is there."""
+
+    @pytest.mark.parametrize("options", [{}, CHECKED], ids=["plain", "checked"])
+    @pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+    def test_resource_that_refers_to_its_pool_goes_with_it(
+        self, options: dict[str, Any], closed: bool, collect: Any
+    ) -> None:
+        """Neither keeps the other alive, nor the manager."""
+        pool: Any = FastPool(2, factory=Referring, **options)
+        pool.put(pool.get())
+        resource: Any = pool.get()
+        resource.pool = pool
+        if closed:
+            pool.close(0)
+        gone = [weakref.ref(each) for each in (resource, pool, _core.manager(pool, "test"))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del resource, pool
+            eventually(lambda: [collect(), not any(ref() for ref in gone)][1])
+
+    @pytest.mark.parametrize("awaits", [False, True], ids=["factory", "async factory"])
+    def test_resource_that_a_task_took_goes_with_its_pool(self, awaits: bool, collect: Any) -> None:
+        """By ``aget``, of either kind of factory."""
+        gone: list[weakref.ref[Any]] = []
+
+        async def create() -> Referring:
+            return Referring()
+
+        async def main() -> None:
+            pool: Any = FastPool(2, factory=create if awaits else Referring)
+            for _ in range(2):
+                resource = await pool.aget()
+                resource.pool = pool
+                gone.extend([weakref.ref(resource), weakref.ref(pool)])
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            asyncio.run(main())
+            eventually(lambda: [collect(), not any(ref() for ref in gone)][1])
+
+    def test_its_borrower_keeps_it(self, collect: Any) -> None:
+        """It is neither closed nor lost; a lease beside it closes its resource as ever."""
+        maker = Maker()
+        pool: Any = FastPool(2, factory=maker, warn_unclosed=False)
+        resource, lease = pool.get(), pool.acquire()
+        manager = weakref.ref(_core.manager(pool, "test"))
+        del pool
+        collect()
+        assert manager() is not None and manager().core.open == 1
+        lease.release()
+        eventually(lambda: [collect(), manager() is None][1])
+        assert maker.closings == [maker.all[1]] and not resource.closed

@@ -27,8 +27,8 @@ static void fp_unpark(struct fp_waiter *w);
 static inline void fp_defer_begin(void);
 static inline void fp_defer_end(void);
 
-/* Names the running thread, as threading.get_ident() does; even.  Bit 0 of a slot's owner says that
- * it is held by a `with` block. */
+/* Names the running thread, as threading.get_ident() does; a multiple of 4: a slot's owner has two
+ * bits more. */
 #ifdef _WIN32
 #define fp_thread_token() ((uintptr_t)GetCurrentThreadId())
 #else

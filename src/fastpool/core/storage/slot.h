@@ -23,6 +23,11 @@ enum { FP_FREE_SLOT, FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING, F
 #define fp_state(word) ((unsigned)((word) & FP_STATE))
 #define fp_generation(word) ((word) >> 8)
 
+enum {
+    FP_IN_BLOCK = 1, /* of `owner`, which is a multiple of 4: held by a `with` block */
+    FP_BY_GET = 2,   /* taken by `get`: only the pool can take it back */
+};
+
 typedef struct fp_slot {
     FP_SHARED(uint64_t) word;    /* anyone, by compare-and-swap */
     FP_SHARED(void *) item;      /* writer: who fills the slot; readers: anyone looking for it */
@@ -31,8 +36,8 @@ typedef struct fp_slot {
     FP_SHARED(int64_t) dies_at;  /* ns; end of life, set when filled */
     FP_SHARED(int64_t) since;    /* ns; when last returned, or filled; read by snapshots */
     union {
-        FP_SHARED(uintptr_t) owner; /* the borrower's thread, bit 0: in a `with` block; 0 once it is
-                                       back; of a FREE slot: the next free one */
+        FP_SHARED(uintptr_t) owner; /* the borrower's thread or task, with FP_IN_BLOCK or FP_BY_GET;
+                                       0 once it is back; of a FREE slot: the next free one */
         FP_SHARED(uint64_t) load;   /* of a shared resource: see lease_counts.h; anyone, by CAS */
     };
     union {
