@@ -32,6 +32,11 @@ class LoopCapacity:
         self.free = free
         self.hungry: list[Any] = []  # loops that wait for a slot
 
+    def is_wanted_by_others(self, part: Any) -> bool:
+        """Whether another loop waits for a slot: what its own callers wait for they get without the
+        scheduler, whose thread would take the time of the loop.  Needs no lock."""
+        return any(other is not part for other in self.hungry)
+
     def evict_for(self, hungry: list[Any]) -> None:
         """Closes what is idle elsewhere for loops whose callers wait for a slot.  First the bits,
         then the look: what comes back later is told of, so nothing is idle unseen."""

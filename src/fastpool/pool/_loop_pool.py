@@ -63,7 +63,7 @@ class LoopPool(AwaitingManager):
         scheduler.call_soon(self.creator.refill)
 
     def on_wait_over(self) -> None:
-        self.whole.on_idle()
+        self.whole.on_idle(self)
 
     def counts(self) -> dict[str, Any]:
         return self.whole.counts()
@@ -97,14 +97,14 @@ class LoopPool(AwaitingManager):
 
     def on_idle(self) -> None:
         super().on_idle()
-        self.whole.on_idle()
+        self.whole.on_idle(self)
 
     def on_return(self, later: bool = False) -> None:
         """Also while another loop waits for a slot."""
         if self.core.closed:
             self.sweep(later)
         else:
-            self.whole.on_idle()
+            self.whole.on_idle(self)
 
     # ---- closing -------------------------------------------------------------------------------
 

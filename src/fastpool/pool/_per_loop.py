@@ -272,14 +272,14 @@ class PerLoopManager:
 
     def must_yield(self, shard: LoopPool) -> bool:
         """Whether this loop has to give up the slot of what it gets back to another."""
-        if not self.capacity.hungry:
+        if not self.capacity.is_wanted_by_others(shard):
             return False
         with self.lock.hold():
             return self.capacity.must_yield(shard)
 
-    def on_idle(self) -> None:
-        """Something is idle, perhaps wanted as a slot."""
-        if self.capacity.hungry:
+    def on_idle(self, shard: LoopPool) -> None:
+        """Something of this loop is idle, perhaps wanted as a slot by another."""
+        if self.capacity.is_wanted_by_others(shard):
             scheduler.call_soon(self.start)
 
     # ---- what the pool asks of it --------------------------------------------------------------

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from fastpool import PoolTimeout, _core
+from fastpool._runtime import scheduler
 from fastpool.pool._loop_capacity import SPARE_AFTER
 from support.async_factories import AsyncMaker, Hang, accounted, borrowed, threads, use
 from support.helpers import PATIENCE, ThreadRunner, eventually, states
@@ -255,3 +257,27 @@ class TestOrder:
                 with locks[1].try_hold() as free:
                     assert free
             assert waits.result().number == 1
+
+
+def test_turns_on_one_loop_leave_the_scheduler_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers wait and are served on their own loop: nobody else may want what they get, and the
+    scheduler's thread would take the loop's time for each of them."""
+    asked: list[str] = []
+    call_soon = scheduler.call_soon
+
+    def spy(call: Callable[..., object], *args: Any) -> None:
+        asked.append(call.__name__)
+        call_soon(call, *args)
+
+    async def main(pool: Any, maker: AsyncMaker) -> None:
+        held = await pool.aacquire()
+        waiting = [await queued(pool, n, use(pool)) for n in range(1, 9)]
+        monkeypatch.setattr(scheduler, "call_soon", spy)
+        held.release()
+        await asyncio.wait(waiting)
+        monkeypatch.undo()
+        assert "start" not in asked
+        assert len(maker.resets) == 9
+
+    with accounted(1) as (pool, maker):
+        run_in("asyncio", main(pool, maker))
