@@ -80,7 +80,7 @@ USERS = ("rpc", "contrib", "cli", "__main__")
 #: Folder: its modules, each of which imports only those before it. A package is its __init__.
 ORDER: dict[str, str] = {
     "_runtime": "__init__ registry launch scheduler threads shutdown",
-    "_aio": "__init__ wakeup timeouts hook_tasks loop offload slow_paths methods",
+    "_aio": "__init__ wakeup timeouts loop hook_tasks offload slow_paths methods",
     "limits": "_options _threads _worker_pool _task_pool __init__",
     "calls": """
         _errors _fallback _clock _deadline _timeout _classify _permits _limit _adaptive_limit

@@ -12,15 +12,18 @@ from asyncio import _get_running_loop
 
 from .. import _core
 from .._runtime import scheduler
+from .loop import loop_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
-__all__ = ["HookTasks", "called", "within"]
+__all__ = ["HookTasks", "Limit", "called", "within"]
 
 INF = float("inf")
+
+_core.set_task_switch(asyncio.current_task, asyncio.tasks._enter_task, asyncio.tasks._leave_task)
 
 
 async def called(hook: Callable[..., Any], *args: Any) -> Any:
@@ -32,6 +35,31 @@ async def called(hook: Callable[..., Any], *args: Any) -> Any:
 def within(seconds: float) -> asyncio.Timeout:
     """``asyncio.timeout``; inf: none."""
     return asyncio.timeout(None if seconds == INF else seconds)
+
+
+class Limit:
+    """The time that the hook of the running task may take, in seconds: when it is over, the task is
+    cancelled.  ``asyncio.timeout`` would have a timer of its own each time; here one serves all
+    hooks of a loop."""
+
+    __slots__ = ("expired", "pending", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self.task = asyncio.current_task(loop)
+        self.expired = False
+        self.pending = seconds != INF
+        if self.pending:
+            loop_of(loop).expire(self, seconds)
+
+    def expire(self) -> None:
+        """In the thread of the loop."""
+        self.expired, self.pending = True, False
+        if self.task is not None:
+            self.task.cancel()
+
+    def end(self) -> None:
+        """The hook has returned."""
+        self.pending, self.task = False, None
 
 
 class HookTasks:
@@ -72,6 +100,16 @@ class HookTasks:
         """In the loop's own thread: begun, and to be awaited by who wants to."""
         task: asyncio.Task[Any] = _core.HookTask(self, work, args, unfinished)()
         return task
+
+    def begin_now(
+        self,
+        work: Callable[..., Coroutine[Any, Any, Any]],
+        args: tuple[Any, ...],
+        unfinished: Callable[..., object] | None = None,
+    ) -> Awaitable[None] | None:
+        """As ``begin``, and its first step is made at once; what to await for its end, or None if
+        that has come."""
+        return _core.HookTask(self, work, args, unfinished).begin_now()
 
     def replace_stuck(self, tasks: int = 1) -> None:
         """Nothing: tasks stand in nobody's way."""

@@ -50,7 +50,7 @@ class Loop(_core.Mailbox):
         self.offloaded_calls: dict[int, weakref.ref[Abandonable]] = {}
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()  # that have resources of this loop
         self.own_time = clock is not time.monotonic
-        self.expire = Timeouts(loop, clock, self.waits).add
+        self.expire = Timeouts(loop, clock).add
 
     def __del__(self) -> None:
         self.close()  # first nobody writes to it any more, then it is closed

@@ -16,7 +16,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from typing import Any
+    from typing import Protocol
+
+    class Timed(Protocol):
+        """A wait, or the limit of a hook."""
+
+        @property
+        def pending(self) -> bool: ...
+        def expire(self) -> None: ...
+
 
 __all__ = ["Timeouts"]
 
@@ -25,24 +33,24 @@ AT_ONCE = 64  # told in one iteration of the loop
 
 
 class Timeouts:
-    """``clock``: of the loop; ``waits``: those under way.  In the thread of the loop alone."""
+    """``clock``: of the loop.  In the thread of the loop alone."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], waits: set[Any]
-    ) -> None:
-        self.loop, self.clock, self.waits = loop, clock, waits
-        self._entries: list[tuple[float, int, _core.Wait]] = []  # a heap
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
+        self.loop, self.clock = loop, clock
+        self._entries: list[tuple[float, int, Timed]] = []  # a heap
+        self._look_at = 64  # so many, and it is looked which are over
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = INF
         self._on_time = _core.LoopCallback(loop, self._expire_some)
 
-    def add(self, wait: _core.Wait, timeout: float) -> None:
+    def add(self, wait: Timed, timeout: float) -> None:
         """Has the wait end after ``timeout`` seconds."""
         at = self.clock() + timeout
-        if len(self._entries) > 2 * len(self.waits) + 64:  # most waits end long before
+        if len(self._entries) > self._look_at:  # most waits end long before
             self._entries[:] = [entry for entry in self._entries if entry[2].pending]
             heapify(self._entries)
+            self._look_at = 2 * len(self._entries) + 64
         heappush(self._entries, (at, next(self._order), wait))
         if at < self._timer_at:
             self._set_timer(at)

@@ -7,6 +7,16 @@
 cdef enum:
     LOOP_NEW, LOOP_BEGUN, LOOP_OVER
 
+cdef object current_task = None  # these three of asyncio's are set by _aio/hook_tasks.py
+cdef object enter_task = None
+cdef object leave_task = None
+
+
+def set_task_switch(current, enter, leave):
+    """``asyncio.current_task``, and what makes another task the current one."""
+    global current_task, enter_task, leave_task
+    current_task, enter_task, leave_task = current, enter, leave
+
 
 cdef class HookTask:
     """One coroutine of a pool's own, for a task of its loop; submitted by ``HookTasks``.
@@ -18,6 +28,10 @@ cdef class HookTask:
     cdef object tasks, work, unfinished, after, coro
     cdef tuple args
     cdef int state
+    cdef object context   # in which it runs; None: that of its task
+    cdef object through   # a future that ends with it, for whoever awaits that; or None
+    cdef object awaited   # what its first step has come to, for its task to await
+    cdef bint in_advance  # its first step is done, and its task has not begun
     cdef fp_lock lock
 
     def __cinit__(self, tasks, work, tuple args, unfinished=None, after=None):
@@ -57,6 +71,42 @@ cdef class HookTask:
                 self.ended(None, error)
             raise
 
+    def begin_now(self):
+        """As by a call, but its first step is made at once, as that of an eager task.  Returns what ends
+        with it, to be awaited; None: that has come.  Who is cancelled there does not cancel it.
+
+        A hook that waits once costs its caller one iteration of the loop beside what it waits for, the
+        one in which its task ends; a task that begins later, under ``asyncio.shield``, costs three."""
+        loop = self.tasks.loop
+        self.context = PyContext_CopyCurrent()
+        task = self()
+        if self.state == LOOP_NEW:
+            self.make_first_step(loop, task)
+        elif self.state == LOOP_OVER:  # by a task factory that is eager itself
+            return task
+        if self.state == LOOP_OVER:
+            return None
+        self.through = loop.create_future()
+        return self.through
+
+    cdef object make_first_step(self, loop, task):
+        """No signal handler runs between one current task and the other: all of it is C."""
+        caller = current_task(loop)
+        if caller is not None:
+            leave_task(loop, caller)
+        try:
+            enter_task(loop, task)
+            try:
+                self.awaited = self.send(None)
+                self.in_advance = True
+            except StopIteration:
+                pass
+            finally:
+                leave_task(loop, task)
+        finally:
+            if caller is not None:
+                enter_task(loop, caller)
+
     def withdraw(self):
         """It does not begin any more, and its caller sees to the rest; False: it has begun."""
         return self.move(LOOP_NEW, LOOP_OVER)
@@ -90,15 +140,26 @@ cdef class HookTask:
         return self.send(None)
 
     def send(self, value):
+        if self.in_advance:
+            self.in_advance = False
+            awaited, self.awaited = self.awaited, None
+            if awaited is not None:  # else it wanted to give way, and has
+                return awaited
         if self.coro is None and not self.move(LOOP_NEW, LOOP_BEGUN):
             raise StopIteration
+        if self.context is not None:
+            PyContext_Enter(self.context)
         try:
             if self.coro is None:
                 self.coro = self.work(*self.args)
             return self.coro.send(value)
         except BaseException as error:
-            self.stopped(error)
+            if self.stopped(error):
+                raise StopIteration
             raise
+        finally:
+            if self.context is not None:
+                PyContext_Exit(self.context)
 
     def throw(self, kind, error=None, trace=None):
         if self.state == LOOP_NEW:
@@ -106,18 +167,39 @@ cdef class HookTask:
         error = error or (kind() if isinstance(kind, type) else kind)
         if self.coro is None:
             raise error
+        if self.in_advance:  # cancelled before it could await that, which is cancelled too
+            self.in_advance = False
+            awaited, self.awaited = self.awaited, None
+            if awaited is not None:
+                awaited.cancel()
+        if self.context is not None:
+            PyContext_Enter(self.context)
         try:
             return self.coro.throw(error)
         except BaseException as failure:
-            self.stopped(failure)
+            if self.stopped(failure):
+                raise StopIteration
             raise
+        finally:
+            if self.context is not None:
+                PyContext_Exit(self.context)
 
-    cdef object stopped(self, error):
-        if self.move(LOOP_BEGUN, LOOP_OVER):
-            if isinstance(error, StopIteration):
-                self.ended(error.value, None)
-            else:
-                self.ended(None, error)
+    # Whether who awaits its end gets the exception, so that its task ends well.
+    cdef bint stopped(self, error) except -1:
+        if not self.move(LOOP_BEGUN, LOOP_OVER):
+            return False
+        through, self.through = self.through, None
+        if isinstance(error, StopIteration):
+            self.ended(error.value, None)
+        else:
+            self.ended(None, error)
+        if through is None or through.done() or isinstance(error, GeneratorExit):
+            return False
+        if isinstance(error, StopIteration):
+            through.set_result(None)
+            return False
+        through.set_exception(error)
+        return isinstance(error, Exception)  # any other is its task's, and the loop's, as well
 
     def close(self):
         """Its loop is closed, or its task was given up: it goes no further."""

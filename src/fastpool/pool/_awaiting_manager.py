@@ -12,7 +12,7 @@ import asyncio
 from asyncio import _get_running_loop
 
 from .. import _core
-from .._aio.hook_tasks import HookTasks, called, within
+from .._aio.hook_tasks import HookTasks, Limit, called
 from ._listeners import notify_in_worker
 from ._loop_hooks import AwaitingCreator, LoopClosing, LoopHealthChecks
 from ._maintenance import Maintenance
@@ -131,17 +131,21 @@ class AwaitingManager(Manager):
     async def _areset(self, index: int) -> str | None:
         if self.hooks.reset is None:
             return None
+        limit = Limit(self.loop, self.options.hook_timeout)
         self.deadlines.begin(index)
         try:
-            async with within(self.options.hook_timeout):
-                await called(self.hooks.reset, self.core.item(index))
+            await called(self.hooks.reset, self.core.item(index))
         except Exception as failure:
             self.log("reset failed; the resource is closed", failure)
             return "reset"
         except asyncio.CancelledError:
-            self.log("reset failed; it was cancelled, most likely with its event loop", None)
+            if limit.expired:
+                self.log("reset failed; it took longer than hook_timeout", None)
+            else:
+                self.log("reset failed; it was cancelled, most likely with its event loop", None)
             return "reset"
         finally:
+            limit.end()
             self.deadlines.end(index)
         return None
 
@@ -154,9 +158,7 @@ class AwaitingManager(Manager):
             self.give_back(index, error, discard)
             return None
         args = (self, index, self.core.generation(index), error, discard)
-        return asyncio.shield(
-            self.tasks.begin(_core.give_back_on_loop, args, AwaitingManager.ungiven)
-        )
+        return self.tasks.begin_now(_core.give_back_on_loop, args, AwaitingManager.ungiven)
 
     # ---- closing -------------------------------------------------------------------------------
 

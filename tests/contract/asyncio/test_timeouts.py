@@ -124,7 +124,7 @@ class TestTimer:
         """KeyboardInterrupt raised in the midst: the rest is told when the loop goes on."""
         told: list[Any] = []
         loop = asyncio.new_event_loop()
-        expiry: Any = Timeouts(loop, time.monotonic, set())
+        expiry: Any = Timeouts(loop, time.monotonic)
         for n in range(10):
             expiry.add(Late(told, KeyboardInterrupt() if n == 3 else None), 0.0)
         try:
@@ -141,7 +141,7 @@ class TestTimer:
         """Whatever the order in which they began, and an earlier one after the timer was set."""
         told: list[Any] = []
         loop = asyncio.new_event_loop()
-        expiry: Any = Timeouts(loop, time.monotonic, set())
+        expiry: Any = Timeouts(loop, time.monotonic)
         waits = {span: Late(told) for span in (0.03, 0.01, 0.02, 0.0)}
         for span, wait in waits.items():
             expiry.add(wait, span)
@@ -153,7 +153,7 @@ class TestTimer:
     def test_those_that_have_ended_are_dropped(self) -> None:
         """Deadlines of which no two are equal, each met long before: no memory for them."""
         loop = asyncio.new_event_loop()
-        expiry: Any = Timeouts(loop, time.monotonic, set())
+        expiry: Any = Timeouts(loop, time.monotonic)
         for n in range(10_000):
             wait = Late([])
             expiry.add(wait, 30 + n / 1000)
