@@ -14,7 +14,8 @@ READY   = @$(PYTHON) tools/venvs.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-rest build slow debug stress tsan bench bench-grpc bench-rpc \
-  record-instructions hosts docs lint wheel verify clean python
+	@echo "make hosts    tests of the libraries whose pools ours replace, with ours in place"
+	@echo "make docs     the documentation as a site, in build/site; links are checked"
 
 help:
 	@echo "make demo     real servers under load, pooled and not, in one table"
@@ -86,6 +87,11 @@ record-instructions: python
 hosts: python
 	$(READY) test peers drivers
 	@$(VENV)/python tools/hosts.py $(ARGS)
+
+# What a push runs: three minutes at most, of hosts that `make test` has installed if it could.
+hosts-quick: python
+	$(READY) test
+	@$(VENV)/python tools/hosts.py --quick $(ARGS)
 
 docs: python
 	$(READY) docs
