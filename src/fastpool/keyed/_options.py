@@ -32,7 +32,10 @@ NOT_KEYED = {
     "min_size": "a key that nobody uses is forgotten",
     "open": "it opens nothing before the first lease",
     "items": "the factory makes what a key wants",
-    "create_in": "it is the pool that decides for which key the next one is opened",
+    "create_in": (
+        "it is the pool that decides for which key the next one is opened, on a worker; what the "
+        "factory needs of a caller belongs in the key"
+    ),
     "fairness": "the queue of each key is first come, first served",
 }
 

@@ -257,7 +257,7 @@ def _check_caller(where: str, o: Options, given: dict[str, Any]) -> None:
     if o.hooks.awaits:
         raise TypeError(
             f'{where}create_in="caller" is for plain factories: a coroutine function is awaited on '
-            "the borrower's event loop as it is"
+            "the borrower's event loop anyway, by a task that outlives a borrower who is cancelled"
         )
     if given.get("on_create_error") == "wait":
         raise ValueError(
