@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -206,8 +207,19 @@ class Block:
         self.pool, self.timeout = pool, timeout
 
     def __enter__(self) -> Any:
-        self.lease, connection = self.pool._take(self._enter, self.timeout)
-        self.began = time.monotonic()
+        pool, timeout = self.pool, self.timeout
+        if pool._check is not None or pool._closed or pool._open_implicit:
+            self.lease, connection = pool._take(self._enter, timeout)
+        else:  # the same without its calls
+            if timeout is None:
+                timeout = pool.timeout
+            self.lease = pool.fastpool.lease(timeout if timeout > 0 else 0)
+            try:
+                connection = self.lease.__enter__()
+            except PoolError as error:
+                raise pool._refusal(error, timeout) from error
+            connection._pool = pool
+        self.began = monotonic()
         return connection.__enter__()
 
     def _enter(self, timeout: float) -> Any:
@@ -223,13 +235,21 @@ class Block:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> Any:
-        pool = self.pool
+        pool, lease = self.pool, self.lease
         try:
-            connection = self.lease.resource
+            connection = lease.resource
         except PoolError:  # given back inside the block, and perhaps somebody else's by now
             return None
         try:
             return connection.__exit__(kind, error, traceback)
         finally:
-            pool._return(connection, False)
-            pool._used(time.monotonic() - self.began)
+            if (
+                pool._reset is None
+                and not pool._closed
+                and not connection.pgconn.transaction_status
+            ):
+                connection._pool = None
+                lease.release()  # the same without its calls
+            else:
+                pool._return(connection, False)
+            pool._stats[pool._USAGE_MS] += 1000.0 * (monotonic() - self.began)
