@@ -483,6 +483,55 @@ class Lease(Generic[_T_co]):
     def info(self) -> ResourceInfo:
         """The age of the resource, how often it was lent, and how long ago it was given back."""
 
+class Connection:
+    """A connection of the pool, until ``close()`` or the end of a ``with`` block gives it back.
+
+    What is not named here is the driver's: its methods, and its attributes to read and to assign.
+    Cursors are the driver's own; those that are left are closed when the connection goes back.
+    Used afterwards, it raises the driver's InterfaceError.  For one thread at a time.  Dropped
+    without ``close()``, it is closed for good, with a ResourceWarning.  Made by ``Pool.connect``.
+    """
+
+    def __init__(self, pool: object, lease: Lease[Any]) -> None: ...
+    @property
+    def dbapi_connection(self) -> Any:
+        """The driver's connection, for what insists on its class.  Not to be kept."""
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """A cursor of the driver's; it is closed at the latest when the connection goes back."""
+
+    def commit(self) -> None:
+        """As the driver's."""
+
+    def rollback(self) -> None:
+        """As the driver's."""
+
+    def close(self) -> None:
+        """Gives it back: cursors are closed, what was not committed is rolled back.  If that fails
+        the connection is closed instead, and nothing is raised; so it is in a ``finally``, if the
+        exception on its way says that it is broken.  Done again, it does nothing."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Commits, or with an exception rolls back, and gives it back.  A connection that the
+        exception says is broken is closed."""
+
+    def __getattr__(self, name: str, /) -> Any: ...
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
+
+class Kept:
+    """In the place of a weak reference to what has none."""
+
+    def __init__(self, what: object) -> None: ...
+    def __call__(self) -> Any: ...
+
 class KeyedPool(Owner[_T], Generic[_K, _T]):
     """A pool of resources for each key, under common limits."""
 

@@ -18,7 +18,8 @@ lock.
 """
 cimport cython
 from cpython.dict cimport PyDict_Items, PyDict_Values
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject
+from cpython.weakref cimport PyWeakref_NewRef
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t, uint32_t, uint64_t, uintptr_t
 
@@ -232,6 +233,7 @@ include "core/pool_slow_path.pxi"
 include "core/pool.pxi"
 include "core/lease.pxi"
 include "core/loop_mailbox.pxi"
+include "core/connection.pxi"
 include "core/wait.pxi"
 include "core/shared_pool.pxi"
 include "core/drain_reasons.pxi"

@@ -12,8 +12,7 @@ time, InterfaceError for one that was given back already.
 
 from __future__ import annotations
 
-from ._connection import Connection
-from ._pool import Pool
+from ._pool import Connection, Pool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

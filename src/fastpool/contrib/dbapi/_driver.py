@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from fastpool import is_broken
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,7 +52,7 @@ class Driver:
         self._setup = _setup_of(setup)
         self.check = _check_of(check)
         self.at_return = _reset_of(reset)
-        self.after_commit = None if self.at_return is _rollback else self.at_return
+        self.after_commit = None if self.at_return is True else self.at_return
         self.knows_health = False  # whether is_healthy() says, without I/O, that it is gone
 
     def create(self) -> Any:
@@ -82,6 +84,11 @@ class Driver:
             connection.close()
         except Exception:
             pass
+
+    @staticmethod
+    def is_broken(error: BaseException, connection: Any) -> bool:
+        """Whether an exception means that a connection is not to be lent again."""
+        return is_broken(error, connection)
 
     def error(self, name: str) -> Any:
         """The driver's class of this name, or None if there is none."""
@@ -184,13 +191,10 @@ def _ask(connection: Any, statement: str) -> None:
     connection.rollback()  # it may have begun a transaction
 
 
-def _rollback(connection: Any) -> None:
-    connection.rollback()
-
-
 def _reset_of(reset: Any) -> Any:
+    """What is done when a connection comes back: True for a rollback, a function of it, or None."""
     if reset == "rollback":
-        return _rollback
+        return True
     if reset is None or callable(reset):
         return reset
     raise TypeError(f'reset must be "rollback", a function or None, not {reset!r}')

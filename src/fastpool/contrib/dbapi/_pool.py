@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastpool import FastPool
 
+from ..._core import Connection
 from ...errors import PoolClosed, PoolError
-from ._connection import Connection
 from ._driver import Driver
-from ._loan import Loan, Returned
+from ._returned import Returned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-__all__ = ["Pool"]
+__all__ = ["Connection", "Pool"]
 
 
 class Pool:
@@ -70,7 +70,7 @@ class Pool:
             if theirs is None:
                 raise
             raise theirs(str(error)) from error
-        return Connection(Loan(self, lease, self._driver, self._returned))
+        return Connection(self, lease)
 
     def close(self, timeout: float | None = 5.0) -> bool:
         """Closes what is idle, and what is lent when it comes back, for which it waits at most
