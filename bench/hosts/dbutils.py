@@ -38,6 +38,30 @@ class Contestant:
         self.lend().close()
 
 
+class Floor:
+    """What DBUtils does itself of a checkout and its return, by a pool that costs nothing: the
+    question whether a ping is due, a proxy, and the reset."""
+
+    def __init__(self, dsn: str) -> None:
+        import psycopg2
+        from dbutils import pooled_db
+
+        self.pool = pooled_db.PooledDB(psycopg2, dsn=dsn)
+        self.steady = self.pool.steady_connection()
+        self.proxy = pooled_db.PooledDedicatedDBConnection
+
+    def checkout(self) -> None:
+        self.steady._ping_check()
+        self.proxy(self, self.steady).close()
+
+    def cache(self, steady: Any) -> None:
+        steady._reset(force=True)
+
+    def end(self) -> None:
+        self.steady.close()
+        self.pool.close()
+
+
 def contestants(dsn: str) -> dict[str, Callable[[], Contestant]]:
     """Name: what makes it."""
     import psycopg2
@@ -71,10 +95,14 @@ def turns(make: Callable[[], Contestant], callers: int, seconds: float) -> Turns
     return found
 
 
-def costs(makes: dict[str, Callable[[], Contestant]], call: str, rounds: int) -> dict[str, float]:
+def costs(
+    makes: dict[str, Callable[[], Contestant]], call: str, rounds: int, floor: Floor | None = None
+) -> dict[str, float]:
     """Microseconds of CPU of one call of a contestant, in one thread."""
     made = {name: make() for name, make in makes.items() if "throughput" not in name}
     cases = {name: Case(f"one.{call}()", {"one": one}) for name, one in made.items()}
+    if floor is not None:
+        cases["of it DBUtils' own part"] = Case(f"one.{call}()", {"one": floor})
     times = pair_times(cases, rounds=rounds)
     for one in made.values():
         one.pool.close()
@@ -112,12 +140,14 @@ def main() -> int:
             pools = contestants(dsn)
             print(f"\nA select by threads, {CONNECTIONS} connections; worst turn in ms\n{head()}")
             compare({name: partial(turns, make) for name, make in pools.items()}, rounds, seconds)
+            floor = Floor(dsn)
             for call, what in (("checkout", "a checkout and its return"), ("turn", "a turn")):
                 print(f"\nCPU of {what}, one thread")
-                times = costs(pools, call, rounds)
+                times = costs(pools, call, rounds, floor if call == "checkout" else None)
                 for name, cpu in times.items():
                     own = times["DBUtils'"]
                     print(f"        {name:<30}{cpu:>9.2f} us{own / cpu:>7.2f}", flush=True)
+            floor.end()
     except (NotRun, ImportError) as reason:
         print(f"NOT RUN: {reason}")
     return 0

@@ -97,14 +97,22 @@ def tasks_turns(make: Any, callers: int, seconds: float) -> Turns:
 
 
 def blocks(port: int, rounds: int) -> dict[str, float]:
-    """Microseconds of CPU of an empty block, with a connection idle."""
+    """Microseconds of CPU of an empty block, with a connection idle; and what psycopg's own block
+    costs of it, which a pool that costs nothing would cost too."""
+    import psycopg
+
     pools = {name: make() for name, make in thread_pools(port).items()}
     for pool in pools.values():
         pool.wait()
     cases = {
         name: Case("with pool.connection(): pass", {"pool": pool}) for name, pool in pools.items()
     }
+    connection = psycopg.connect(conninfo(port))
+    connection._pool = next(iter(pools.values()))  # so its block leaves it open
+    cases["of it psycopg's own block"] = Case("with one: pass", {"one": connection})
     times = pair_times(cases, rounds=rounds)
+    connection._pool = None
+    connection.close()
     for pool in pools.values():
         pool.close()
     return {name: series.median / 1e3 for name, series in times.items()}

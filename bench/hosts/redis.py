@@ -91,12 +91,20 @@ def tasks_turns(pool: Callable[[], Any], callers: int, seconds: float) -> Turns:
 
 
 def checkouts(port: int, rounds: int) -> dict[str, float]:
-    """Microseconds of CPU of `release(get_connection())`, with a connection idle."""
+    """Microseconds of CPU of `release(get_connection())`, with a connection idle; and of what
+    redis-py's look at the connection costs of it."""
     cases = {}
     pools = {name: make() for name, make in thread_pools(port).items()}
     for name, pool in pools.items():
         pool.release(pool.get_connection())
         cases[name] = Case("pool.release(pool.get_connection())", {"pool": pool})
+    connection = pools["ours"].get_connection()
+
+    def look() -> None:
+        connection.connect()
+        connection.can_read()
+
+    cases["of it redis-py's look at it"] = Case("look()", {"look": look})
     times = pair_times(cases, rounds=rounds)
     for pool in pools.values():
         pool.disconnect()
