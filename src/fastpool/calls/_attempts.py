@@ -34,8 +34,8 @@ class CallStats:
     ``calls`` is ``succeeded + failed + cancelled``.  Of the failed: ``refused`` by a breaker,
     ``overloaded``: turned away by the limit, ``expired``: out of time by the policy's own count.
     ``retries``: tries after the first; ``throttled``: calls that were not tried again because too
-    much fails.  ``breakers``: each breaker by its name; ``limit``: None without one.  Counters
-    never go back.
+    much fails.  ``breakers``: each breaker by its name; ``limit``: None without one;
+    ``limits``: those of single functions and methods, by their names.  Counters never go back.
     """
 
     __module__ = "fastpool.calls"
@@ -51,6 +51,7 @@ class CallStats:
     throttled: int
     breakers: dict[str, BreakerStats]
     limit: LimitStats | None
+    limits: dict[str, LimitStats]
 
     @property
     def calls(self) -> int:

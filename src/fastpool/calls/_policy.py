@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -43,9 +43,9 @@ class CallPolicy:
     ``remaining()``, or be given the seconds by ``timeout_arg``.
     ``breaker``: a CircuitBreaker, which all that the policy is applied to shares; or a callable
     such as the class itself, which is called with a name and makes one for each function or method.
-    ``retry``: a Retry.  ``limit``: a Limit; each try takes a permit of its own.  Or a budget of
-    ``fastpool.fleet``, which is short for ``Limit(budget=budget)``: so many calls at once in all
-    processes that share it.
+    ``retry``: a Retry.  ``limit``: a Limit, or a callable (name) that makes one for each function
+    or method; each try takes a permit of its own.  Or a budget of ``fastpool.fleet``, which is
+    short for ``Limit(budget=budget)``: so many calls at once in all processes that share it.
 
     ``name`` is for ``stats()``; ``clock`` for tests.  TypeError or ValueError for parts that are
     not what they should be.  Immutable; safe in any number of threads and event loops at once.
@@ -59,15 +59,20 @@ class CallPolicy:
         timeout: float | None = None,
         retry: Retry | None = None,
         breaker: CircuitBreaker | Callable[[str], CircuitBreaker] | None = None,
-        limit: Limit | Budget | None = None,
+        limit: Limit | Budget | Callable[[str], Limit] | None = None,
         name: str | None = None,
         clock: Clock | None = None,
     ) -> None:
         if not (retry is None or isinstance(retry, Retry)):
             raise TypeError(f"retry must be a Retry or None, not {retry!r}")
-        if not (limit is None or isinstance(limit, Limit) or hasattr(limit, "join")):
+        self._name = f"policy-{next(_numbers)}" if name is None else name
+        if limit is not None and hasattr(limit, "join"):
+            limit = Limit(budget=limit, name=self._name)
+        makes = callable(limit) and not isinstance(limit, type)  # a class wants a size, not a name
+        if not (limit is None or isinstance(limit, Limit) or makes):
             raise TypeError(
-                f"limit must be a Limit, a budget of fastpool.fleet, or None, not {limit!r}"
+                "limit must be a Limit, a callable (name) that makes one, a budget of "
+                f"fastpool.fleet, or None, not {limit!r}"
             )
         if not (breaker is None or isinstance(breaker, CircuitBreaker) or callable(breaker)):
             raise TypeError(
@@ -77,14 +82,13 @@ class CallPolicy:
         self._timeout = seconds(timeout, "timeout")
         self._retry = retry
         self._breaker = breaker
-        self._name = f"policy-{next(_numbers)}" if name is None else name
-        if not (limit is None or isinstance(limit, Limit)):
-            limit = Limit(budget=limit, name=self._name)
         self._limit = limit
         self._advance = None if clock is None else clock.advance
         self._now = reader(clock)
         self._ledger = Counters()
-        self._breakers: dict[str, CircuitBreaker] = {}  # under the lock of the ledger
+        # Those that callables made, by name; under the lock of the ledger.
+        self._breakers: dict[str, CircuitBreaker] = {}
+        self._limits: dict[str, Limit] = {}
 
     def __repr__(self) -> str:
         parts = ("timeout", self._timeout), ("retry", self._retry), ("breaker", self._breaker)
@@ -163,15 +167,22 @@ class CallPolicy:
         under = wrapped(function, self.rules(named, idempotent), timeout_arg)
         return under if fallback is None else with_fallback(under, fallback)
 
-    def wrap(self, channel: _C, *, idempotent: bool | Collection[str] = ()) -> _C:
+    def wrap(
+        self,
+        channel: _C,
+        *,
+        idempotent: bool | Collection[str] = (),
+        methods: Mapping[str, CallPolicy] | None = None,
+    ) -> _C:
         """A gRPC channel whose calls go by this policy, for stubs as the channel itself: a
         ``grpc.Channel`` for one, a ``grpc.aio.Channel`` for the other.
 
         ``idempotent``: the methods that may be tried again, "/package.Service/Method" or
-        "package.Service" for all of one; True: every method.  A call's own ``timeout`` counts
-        where it is less.  What this side refuses is raised as an RpcError, too, with a status code:
-        CircuitOpen as UNAVAILABLE, Overloaded as RESOURCE_EXHAUSTED, DeadlineExceeded as its
-        namesake.
+        "package.Service" for all of one; True: every method.  ``methods``: policies of some methods
+        or services, in place of this one; ``CallPolicy()`` is none at all.  A call's own
+        ``timeout`` counts where it is less.  What this side refuses is raised as an RpcError, too,
+        with a status code: CircuitOpen as UNAVAILABLE, Overloaded as RESOURCE_EXHAUSTED,
+        DeadlineExceeded as its namesake.
 
         A stream of answers holds its permit until it ends, and is told to the breaker by its first
         message or its end; it is tried again only before its first message.  Calls that send a
@@ -180,19 +191,28 @@ class CallPolicy:
         """
         from ._grpc.wrap import wrapped
 
-        return wrapped(self, channel, idempotent)  # type: ignore[no-any-return]
+        if methods is None:
+            methods = {}
+        elif not isinstance(methods, Mapping):
+            raise TypeError(f"methods must be a mapping of methods to policies, not {methods!r}")
+        for name, policy in methods.items():
+            if not isinstance(policy, CallPolicy):
+                raise TypeError(f"methods[{name!r}] must be a CallPolicy, not {policy!r}")
+        return wrapped(self, channel, idempotent, methods)  # type: ignore[no-any-return]
 
     def stats(self) -> CallStats:
         """An immutable snapshot."""
         with self._ledger.lock.hold():
             breakers = list(self._breakers.values())
+            limits = dict(self._limits)
         if isinstance(self._breaker, CircuitBreaker):
             breakers = [self._breaker]
         return CallStats(
             name=self._name,
             **self._ledger.counts(),
             breakers={breaker.name: breaker.stats() for breaker in breakers},
-            limit=None if self._limit is None else self._limit.stats(),
+            limit=self._limit.stats() if isinstance(self._limit, Limit) else None,
+            limits={name: limit.stats() for name, limit in limits.items()},
         )
 
     def rules(self, name: str, idempotent: bool) -> ResolvedPolicy:
@@ -202,7 +222,7 @@ class CallPolicy:
             timeout=self._timeout,
             retry=self._retry,
             breaker=self._breaker_of(name),
-            limit=self._limit,
+            limit=self._limit_of(name),
             idempotent=idempotent,
             now=self._now,
             advance=self._advance,
@@ -221,3 +241,16 @@ class CallPolicy:
             with self._ledger.lock.hold():
                 breaker = self._breakers.setdefault(name, made)
         return breaker
+
+    def _limit_of(self, name: str) -> Limit | None:
+        if self._limit is None or isinstance(self._limit, Limit):
+            return self._limit
+        with self._ledger.lock.hold():
+            limit = self._limits.get(name)
+        if limit is None:
+            made = self._limit(name)
+            if not isinstance(made, Limit):
+                raise TypeError(f"limit({name!r}) must return a Limit, not {made!r}")
+            with self._ledger.lock.hold():
+                limit = self._limits.setdefault(name, made)
+        return limit

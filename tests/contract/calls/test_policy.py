@@ -468,11 +468,8 @@ def test_the_snapshot_and_the_names() -> None:
         ({"timeout": 0}, ValueError, "timeout must be more than 0 s, not 0"),
         ({"timeout": "5"}, TypeError, "timeout must be a number of seconds or None, not '5'"),
         ({"retry": 3}, TypeError, "retry must be a Retry or None, not 3"),
-        (
-            {"limit": 3},
-            TypeError,
-            "limit must be a Limit, a budget of fastpool.fleet, or None, not 3",
-        ),
+        ({"limit": 3}, TypeError, r"limit must be a Limit, a callable \(name\) that makes one"),
+        ({"limit": Limit}, TypeError, "a budget of fastpool.fleet, or None, not <class"),
         ({"breaker": 3}, TypeError, "breaker must be a CircuitBreaker, a callable"),
     ],
 )
