@@ -18,6 +18,7 @@ from ._options import (
     complete,
     parse,
 )
+from ._warm_up import checked_warm_up
 
 _forks = 0  # how many lie between this process and the first one
 
@@ -78,6 +79,7 @@ def key_of(
         if not isinstance(each, grpc.aio.ClientInterceptor):
             raise TypeError(f"{who} interceptors must be of grpc.aio's kinds, not {each!r}")
     checked = parse(who, **parameters)
+    checked_warm_up(who, kind, checked.warm_up)
     return Key(kind, target, o["credentials"], pairs, o["compression"], checked, interceptors)
 
 

@@ -63,6 +63,8 @@ class ChannelOptions(TypedDict, total=False):
     """The service that each connection is watched for, with `grpc.health.v1`."""
     load_balancing: str
     """"pick_first" or "round_robin"."""
+    warm_up: Callable[[Any], object] | None
+    """Called with the channel of a connection that is opened beside others or in their place."""
 
 
 HINTS = ChannelOptions.__annotations__
@@ -85,6 +87,7 @@ DEFAULTS: ChannelOptions = {
     "hedge": None,
     "health": None,
     "load_balancing": "pick_first",
+    "warm_up": None,
 }
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,6 +112,7 @@ class Options(NamedTuple):
     hedge: tuple[tuple[str, float], ...]
     health: str | None
     load_balancing: str
+    warm_up: Callable[[Any], object] | None = None
 
     @property
     def several(self) -> bool:
@@ -187,6 +191,7 @@ def parse(who: str, **given: Unpack[ChannelOptions]) -> Options:
         hedge=_hedge(who, o["hedge"]),
         health=health,
         load_balancing=load_balancing,
+        warm_up=o["warm_up"],
     )
 
 

@@ -58,6 +58,7 @@ def config(given: Any = None, **parameters: Any) -> Any:
         ({"queue_timeout": "1"}, TypeError, "a number of seconds"),
         ({"queue_timeout": float("nan")}, ValueError, "nan"),
         ({"max_queue": -1}, ValueError, "at least 0"),
+        ({"warm_up": 3}, TypeError, r"a callable \(channel\) or None, not 3"),
         ({"hedge": [METHOD]}, TypeError, "mapping of methods to seconds"),
         ({"hedge": {"Say": 1}}, ValueError, "hedge must be like '/package.Service/Method'"),
         ({"hedge": {METHOD: -1}}, ValueError, "at least 0 s"),

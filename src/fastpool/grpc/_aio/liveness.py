@@ -83,6 +83,7 @@ class AioLiveness:
             fresh.shut()
             self._pause.again()
         else:
+            await self._dispatcher.warm_up(fresh)
             self._dispatcher.give_up(dead, fresh)
             self._pause.end()
 

@@ -17,6 +17,7 @@ from .._health import Verdicts
 from .._hedging import HedgeBudget
 from .._open_streams import OpenStreams
 from .._outliers import Outliers
+from .._warm_up import awarm_up
 from .connection import AioConnection
 from .health_watch import watch
 from .liveness import AioLiveness
@@ -120,9 +121,17 @@ class LoopConnections(  # pyright: ignore[reportIncompatibleVariableOverride]
         self.admit(connection)
         return connection
 
+    async def _connect(self, connection: AioConnection) -> None:
+        await connection.connect()
+        await self.warm_up(connection)
+
+    async def warm_up(self, connection: AioConnection) -> None:
+        """What the user does with a connection before it takes calls."""
+        await awarm_up(self.key.target, self.key.parameters.warm_up, connection.dial())
+
     def _connected(self, connection: AioConnection) -> bool:
         deadline = time.monotonic() + CONNECT_TIMEOUT
-        coroutine = connection.connect()
+        coroutine = self._connect(connection)
         try:
             connecting = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         except RuntimeError:  # the loop is closed
@@ -231,7 +240,7 @@ class LoopConnections(  # pyright: ignore[reportIncompatibleVariableOverride]
         try:
             if any(each.ready for each in self.connected()):
                 async with asyncio.timeout(CONNECT_TIMEOUT):
-                    await connection.connect()
+                    await self._connect(connection)
             self.take_in(connection)
         except Exception:  # it does not connect; while calls wait, one more is tried in time
             connection.shut()

@@ -24,6 +24,7 @@ from .._open_streams import OpenStreams
 from .._options import say_if_unprotected
 from .._outliers import Outliers
 from .._registry import Usage
+from .._warm_up import warm_up
 from .callbacks import close
 from .connection import Connection, Method, Methods, Number
 from .errors import LocalError, closed_error, refusal
@@ -101,8 +102,13 @@ class Connections(ConnectionSet[Connection]):
             if not wait_connected(connection.channel, CONNECT_TIMEOUT, lambda: self.pool.closed):
                 close(connection.channel)
                 raise NotConnected(self.target)
+            self.warm_up(connection)
         self.admit(connection)
         return connection
+
+    def warm_up(self, connection: Connection) -> None:
+        """What the user does with a connection before it takes calls."""
+        warm_up(self.target, self.key.parameters.warm_up, connection.channel)
 
     def admit(self, connection: Connection) -> None:
         """It is one of those there are."""

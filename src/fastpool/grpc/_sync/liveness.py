@@ -112,5 +112,6 @@ class Liveness:
             self._connections.discard(fresh)
             self._pause.again()
         else:
+            self._connections.warm_up(fresh)
             self._connections.give_up(dead, fresh)
             self._pause.end()
