@@ -104,6 +104,10 @@ MARKS: tuple[Mark, ...] = (
     # Calls of 10 ms at once, from tasks, at a server without a limit.
     Mark("G14a", "10,000 at once, 10 ms: failed", "<=", 0, "", None),
     _published("G14b", "same: time for all", "s", None),
+    # 800 calls at once through 50 slots; bare: to a server without a limit.
+    Mark("G15a", "800 futures in the queue: threads", "<=", 4, "", (0, 4)),
+    Mark("G15b", "same: CPU of a call over bare", "<=", 1.15, "x", None),
+    Mark("G15c", "same, tasks: CPU over bare", "<=", 1.15, "x", None),
 )
 
 BY_KEY = {mark.key: mark for mark in MARKS}
