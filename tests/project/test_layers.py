@@ -109,12 +109,13 @@ ORDER: dict[str, str] = {
     "debug": "_views _dump _signals _address _protocol _server _client __init__",
     "grpc": """
         _options _channel_args _warm_up _channel_key _registry _handle _addresses _connectivity
-        _health _open_streams _outliers _hedging _connection_set
+        _health _open_streams _outliers _affinity _hedging _connection_set
         _sync _sync.errors _sync.callbacks _sync.subscriptions _sync.generator_stream
         _sync.dispatcher _sync.pending_call _sync.open_call _sync.connection _sync.health_watch
         _sync.liveness _sync.methods _sync.hedging _sync.connections _sync.channel
-        _aio _aio.errors _aio.calls _aio.connection _aio.health_watch _aio.liveness _aio.methods
-        _aio.wait_queue _aio.loop_connections _aio.hedging _aio.connections _aio.channel
+        _aio _aio.errors _aio.calls _aio.connection _aio.health_watch _aio.liveness _aio.affinity
+        _aio.methods _aio.wait_queue _aio.loop_connections _aio.hedging _aio.connections
+        _aio.channel
         _wait_ready __init__
     """,
     "rpc": """

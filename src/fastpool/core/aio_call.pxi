@@ -32,6 +32,14 @@ cdef class AioDispatcher:
         """A CallSlot of the least loaded connection, or None."""
         return dispatcher_take(self)
 
+    def take_of(self, connection):
+        """The same of this one connection, as ``acquire_of``."""
+        if self.pool is None:
+            raise RuntimeError("this AioDispatcher was not led to a pool")
+        cdef fp_core *c = self.pool.c
+        cdef fp_slot *slot = share_take_of(c, connection)
+        return None if slot == NULL else call_slot_of(self, c, slot)
+
     cdef bint runs_here(self) except -1:
         """As ``Mailbox.runs_here``."""
         if ASKING_IS_CHEAP or not self.has_thread:

@@ -274,6 +274,7 @@ cdef extern from *:
     int fp_has_capacity(fp_core *)
     size_t fp_own_most_open(fp_core *)
     fp_slot *fp_sharing_hit(fp_core *, fp_slot **)
+    fp_slot *fp_sharing_hit_of(fp_core *, const void *)
     int fp_sharing_return(fp_core *, fp_slot *, int *)
     int fp_sharing_lend(fp_core *, fp_slot *, unsigned, uint32_t)
     int fp_sharing_bar(fp_core *, fp_slot *)

@@ -34,6 +34,23 @@ static inline fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
     return slot;
 }
 
+/* A slot of this one resource, where nobody waits, it has room and nothing speaks against it: no
+ * penalty, no check that it might need.  NULL: the caller takes any.  The resource may have been closed
+ * and its slot be another's by the time that it is taken: whoever has the lease has to look. */
+static inline fp_slot *fp_sharing_hit_of(fp_core *c, const void *item) {
+    if (fp_gate(c) & (FP_GET_SLOW | FP_WAITER_BITS) || c->has_check) return NULL;
+    fp_slot *slot = fp_pool_find(c, item);
+    if (slot == NULL) return NULL;
+    uint64_t load = fp_load(&slot->load, seq_cst);
+    do {
+        if (!(load & FP_OPEN) || fp_load_of(load) >= c->loads.slots) return NULL;
+        int64_t until = fp_load(&slot->penalized_until, relaxed);
+        if (until != 0 && fp_now(c) < until) return NULL;
+    } while (!fp_load_take(&c->loads, slot, &load));
+    if (FP_UNLIKELY(fp_is_spent(&c->loads, slot)) && fp_gate(c) & FP_WAITER_BITS) fp_spent_locked(c);
+    return slot;
+}
+
 /* It was in order just now, as far as this lease can say; a suspect one stays suspect, since others may
  * have had no occasion to find out. */
 static inline void fp_sharing_used(fp_core *c, fp_slot *slot, int64_t now) {

@@ -522,6 +522,29 @@ def close_nowait(SharedPool pool not None):
         manager.orphan()
 
 
+cdef fp_slot *share_take_of(fp_core *c, resource):
+    """One lease of this resource, taken at once; NULL: it has no room, or is to be spared."""
+    cdef fp_slot *slot = NULL if c.sharded else fp_sharing_hit_of(c, <void *>resource)
+    if slot != NULL and fp_resource(slot) is not resource:  # closed meanwhile, and this is another
+        share_give(c, slot, fp_slot_generation(slot))
+        return NULL
+    return slot
+
+
+def acquire_of(SharedPool pool not None, resource):
+    """A SharedLease of this one resource at once, or None: it has no room, somebody waits, it counts as
+    more loaded than it is, or the pool has a check or counts leases one by one."""
+    cdef SharedLease lease = SharedLease.__new__(SharedLease)
+    cdef fp_core *c = pool.c
+    cdef uint64_t id = fp_id_of(c)
+    fp_lease_init(&lease.of.of, c, 0)
+    cdef fp_slot *slot = share_take_of(c, resource)
+    if slot == NULL:
+        return None
+    share_hold(lease, c, id, slot, 0, False)
+    return lease
+
+
 def shared_hit(SharedPool pool not None):
     """What ``get`` returns at once; a SlotGuard with a slot that is due; or MISS."""
     cdef fp_core *c = core_of_loop(pool.c)

@@ -65,6 +65,8 @@ class ChannelOptions(TypedDict, total=False):
     """"pick_first" or "round_robin"."""
     warm_up: Callable[[Any], object] | None
     """Called with the channel of a connection that is opened beside others or in their place."""
+    affinity: str | None
+    """A metadata key: calls with the same value of it go to the same connection."""
 
 
 HINTS = ChannelOptions.__annotations__
@@ -88,6 +90,7 @@ DEFAULTS: ChannelOptions = {
     "health": None,
     "load_balancing": "pick_first",
     "warm_up": None,
+    "affinity": None,
 }
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -113,6 +116,7 @@ class Options(NamedTuple):
     health: str | None
     load_balancing: str
     warm_up: Callable[[Any], object] | None = None
+    affinity: str | None = None
 
     @property
     def several(self) -> bool:
@@ -192,6 +196,7 @@ def parse(who: str, **given: Unpack[ChannelOptions]) -> Options:
         health=health,
         load_balancing=load_balancing,
         warm_up=o["warm_up"],
+        affinity=_affinity(who, o["affinity"]),
     )
 
 
@@ -283,6 +288,16 @@ def _hedge(who: str, given: Any) -> tuple[tuple[str, float], ...]:
             raise TypeError(f"{who} hedge[{name!r}] must be a number of seconds, not None")
         pairs.append((name, after))
     return tuple(pairs)
+
+
+def _affinity(who: str, given: Any) -> str | None:
+    if given is not None and not isinstance(given, str):
+        raise TypeError(f"{who} affinity must be a metadata key or None, not {given!r}")
+    if given is not None and (not given or given != given.lower()):
+        raise ValueError(
+            f"{who} affinity must be a metadata key as gRPC sends it, in lower case, not {given!r}"
+        )
+    return given
 
 
 def checked_target(who: str, target: Any) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..._core import CallConnection
 from .._connectivity import READY, state_of
 from .._outliers import Record
+from .._sync.connection import ordinals
 from .errors import closed_error
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class AioConnection(CallConnection):
         self.loop: asyncio.AbstractEventLoop = dispatcher.loop
         self.channel: Any = None  # made when it is first needed
         self.address: str | None = None  # the first that it tries, where the target has several
+        self.ordinal = next(ordinals)
         self.ended = False
         self.record = Record()
         self.answered_at = 0.0  # when it answered last, having been asked

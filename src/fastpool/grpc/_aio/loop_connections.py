@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._core import AioDispatcher, CallSlot, close_nowait
 from .._addresses import Addresses
+from .._affinity import ranked, value_of
 from .._channel_key import Key
 from .._connection_set import CONNECT_TIMEOUT, ILL, MOST_STREAMS, ConnectionSet, NotConnected
 from .._health import Verdicts
@@ -173,6 +174,19 @@ class LoopConnections(  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def look_up(self, connection: AioConnection, number: int) -> Callable[..., Any]:
         return connection.look_up(number)
+
+    def slot_of_key(self, metadata: Iterable[Any] | None) -> CallSlot | None:
+        """A slot of the connection to which such calls go, or of the next one that has room; None:
+        it is no such call, or somebody waits."""
+        key = self.key.parameters.affinity
+        value = None if key is None or self.queued else value_of(metadata, key)
+        if value is None:
+            return None
+        for connection in ranked(value, self.connected()):
+            slot = self.take_of(connection)
+            if slot is not None:
+                return slot
+        return None
 
     def failed(self, connection: AioConnection, status: Any) -> None:
         ended = at_once(status.status())

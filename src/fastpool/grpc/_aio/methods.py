@@ -9,6 +9,7 @@ import grpc
 
 from ..._core import AioCall, CallSlot
 from .._sync.connection import Method, signature_of
+from .affinity import AFFINE
 from .calls import Course, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 
 if TYPE_CHECKING:
@@ -143,4 +144,6 @@ def multicallable(handle: AioSharedChannel, kind: str, *details: Any) -> Any:
     added = tuple(getattr(handle, f"_{kind}_interceptors"))
     method = AioMethod(handle, Method(kind, *details)._replace(interceptors=added))
     wrap = method.wrap if method.stream else None
-    return CALLABLES[kind](handle._closed_flag, method.number, method, wrap)
+    call = CALLABLES[kind](handle._closed_flag, method.number, method, wrap)
+    affine = handle._live().key.parameters.affinity is not None
+    return AFFINE[kind](call) if affine else call

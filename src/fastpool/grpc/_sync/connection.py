@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from functools import cache
+from itertools import count
 from typing import Any, NamedTuple
 
 from ..._core import CallConnection, Lock
@@ -102,6 +103,9 @@ class Methods:
         self._lock = Lock()
 
 
+ordinals = count(1)  # of connections, in this process
+
+
 class Connection(CallConnection):
     """A channel of grpc's own, one of several behind a shared one: a resource of a SharedPool.
 
@@ -115,6 +119,7 @@ class Connection(CallConnection):
         self.channel = channel
         self.bulk = bulk
         self.address = address  # the first that it tries, where the target has several
+        self.ordinal = next(ordinals)
         self.methods = methods
         self.inner: dict[int, Any] = {}
         self.opened_at = time.monotonic()

@@ -13,8 +13,9 @@ from typing import Any
 import grpc
 
 from ... import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
-from ..._core import Lock, close_nowait
+from ..._core import Lock, acquire_of, close_nowait
 from .._addresses import Addresses
+from .._affinity import ranked, value_of
 from .._channel_key import Key, warn_of_fork_support
 from .._connection_set import CONNECT_TIMEOUT, ConnectionSet, NotConnected
 from .._connectivity import READY, state_of, wait_connected
@@ -165,6 +166,21 @@ class Connections(ConnectionSet[Connection]):
                 raise self.refused(error, own) from None
             except PoolClosed:
                 raise closed_error() from None
+
+    def of_key(
+        self, pool: SharedPool[Connection], metadata: Iterable[Any] | None
+    ) -> SharedLease[Connection] | None:
+        """A slot at once of the connection to which such calls go, or of the next one that has
+        room; None: it is no such call, or somebody waits."""
+        key = self.key.parameters.affinity
+        value = None if key is None or pool is not self.pool else value_of(metadata, key)
+        if value is None:
+            return None
+        for connection in ranked(value, self.connected()):
+            lease = acquire_of(pool, connection)
+            if lease is not None:
+                return lease
+        return None
 
     async def aenter(
         self, pool: SharedPool[Connection], timeout: float | None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .connections import Connections
 
 # What a call without slots of its own has as its first positional parameters.
-TIMEOUT_AT = 1
+TIMEOUT_AT, METADATA_AT = 1, 2
 
 grpc.UnaryUnaryMultiCallable.register(UnaryCall)
 
@@ -99,12 +99,24 @@ class Bound:
     ) -> tuple[SharedLease[Connection], tuple[Any, ...], dict[str, Any]]:
         """A slot, and the arguments with what is left of the call's time. Waits in the queue if
         there is none. ValueError, LocalError, or what the factory of connections raised."""
+        lease = self._of_key(args, kwargs)
+        if lease is not None:
+            return lease, args, kwargs
         timeout = timeout_of(args, kwargs)
         if timeout is None:
             return self.connections.enter(self.pool, None), args, kwargs
         begun = time.monotonic()
         lease = self.connections.enter(self.pool, timeout)
         return self.within(timeout, begun, lease, args, kwargs)
+
+    def _of_key(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> SharedLease[Connection] | None:
+        """A slot of the connection of the call's key, if it has one."""
+        if self.connections.key.parameters.affinity is None:
+            return None
+        metadata = args[METADATA_AT] if len(args) > METADATA_AT else kwargs.get("metadata")
+        return self.connections.of_key(self.pool, metadata)
 
     async def aenter(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -155,7 +167,9 @@ class Bound:
         no slot is a call that fails, as grpc's own are."""
         kind = OpenCall if name == "future" else Stream
         try:
-            lease = self.pool.acquire(0)
+            lease = self._of_key(args, kwargs)
+            if lease is None:
+                lease = self.pool.acquire(0)
         except (PoolTimeout, NotConnected):
             timeout = timeout_of(args, kwargs)
             call: Any = Pending(partial(self.wait, name, args, kwargs), timeout)
@@ -259,6 +273,21 @@ class ChannelMethod:
         return f"<{type(self).__name__} {self._bound!r}>"
 
 
+class AffineUnary(ChannelMethod, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc] # no types
+    """Of a channel whose calls have keys, which the core does not look at."""
+
+    interface = grpc.UnaryUnaryMultiCallable
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._open().blocking("__call__", args, kwargs)
+
+    def with_call(self, *args: Any, **kwargs: Any) -> Any:
+        return self._open().blocking("with_call", args, kwargs)
+
+    def future(self, *args: Any, **kwargs: Any) -> Any:
+        return self._open().begin("future", args, kwargs)
+
+
 class StreamUnary(ChannelMethod, grpc.StreamUnaryMultiCallable):  # type: ignore[misc] # no types
     interface = grpc.StreamUnaryMultiCallable
 
@@ -286,6 +315,8 @@ class StreamStream(ChannelMethod, grpc.StreamStreamMultiCallable):  # type: igno
         return self._open().begin("__call__", args, kwargs)
 
 
-def unary_unary(channel: SharedChannel, method: Method) -> UnaryCall:
+def unary_unary(channel: SharedChannel, method: Method) -> Any:
+    if channel._live().key.parameters.affinity is not None:
+        return AffineUnary(channel, method)
     bound = channel._live().bound(method)
     return UnaryCall(bound.pool, channel._closed_flag, bound.number, bound, channel)
