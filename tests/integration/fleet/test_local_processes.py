@@ -31,10 +31,10 @@ LIMIT = 6
 class Worker:
     """One process; see worker.py."""
 
-    def __init__(self, path: str, maxsize: int = 20) -> None:
+    def __init__(self, path: str, maxsize: int = 20, slots: int = 0) -> None:
         program = [sys.executable, str(Path(__file__).with_name("worker.py"))]
         self.process = subprocess.Popen(
-            [*program, path, str(LIMIT), str(maxsize)],
+            [*program, path, str(LIMIT), str(maxsize), str(slots)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -103,11 +103,11 @@ def watch(path: str) -> Iterator[Watch]:
 
 
 @pytest.fixture
-def start(path: str, watch: Watch) -> Iterator[Callable[[], Worker]]:
+def start(path: str, watch: Watch) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
-    def start() -> Worker:
-        workers.append(Worker(path))
+    def start(slots: int = 0) -> Worker:
+        workers.append(Worker(path, slots=slots))
         return workers[-1]
 
     yield start
@@ -131,6 +131,22 @@ def test_sum_over_processes_is_never_above_the_limit(
         worker.do("take 4")
     eventually(lambda: watch.count() == LIMIT)
     eventually(lambda: sum(worker.leased for worker in workers) == LIMIT)
+
+
+def test_shared_pools_have_a_permit_for_each_resource(
+    start: Callable[..., Worker], watch: Watch
+) -> None:
+    """Not for each of its two slots: the leases of two processes are on six resources, and when one
+    process is killed the other opens more."""
+    dying, waiting = start(slots=2), start(slots=2)
+    dying.do("take 12")
+    eventually(lambda: dying.leased == 12)
+    waiting.do("take 12")
+    assert waiting.leased == 0
+    assert dying.do("stats").split()[1] == "6"
+    dying.kill()
+    eventually(lambda: waiting.leased == 12)
+    assert watch.count() == LIMIT
 
 
 def test_permits_of_a_killed_process_are_usable_at_once(

@@ -1,7 +1,8 @@
 """A process with a pool and a budget, told line by line what to do; it answers each with a line.
 
-    python worker.py PATH LIMIT MAXSIZE
+    python worker.py PATH LIMIT MAXSIZE [SLOTS]
 
+SLOTS: it has a SharedPool, with so many slots for each resource.
 take N: borrows N more, as many as it gets, without waiting for the rest; give N; fork: a child
 that borrows and gives back; stats; quit.
 """
@@ -13,7 +14,7 @@ import sys
 import threading
 from typing import Any
 
-from fastpool import FastPool
+from fastpool import FastPool, SharedPool
 from fastpool.fleet import LocalBudget
 
 PATIENCE = 60.0
@@ -24,9 +25,13 @@ class Resource:
         pass
 
 
-def main(path: str, limit: int, maxsize: int) -> None:
-    budget = LocalBudget(path, limit)
-    pool = FastPool(maxsize, factory=Resource, budget=budget, timeout=PATIENCE, warn_unclosed=False)
+def main(path: str, limit: int, maxsize: int, slots: int = 0) -> None:
+    options: Any = {"budget": LocalBudget(path, limit), "timeout": PATIENCE, "warn_unclosed": False}
+    pool: Any
+    if slots:
+        pool = SharedPool(Resource, items=(0, maxsize), slots=slots, **options)
+    else:
+        pool = FastPool(maxsize, factory=Resource, **options)
     leases: list[Any] = []
 
     def borrow() -> None:
@@ -68,4 +73,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *(int(word) for word in sys.argv[2:]))
