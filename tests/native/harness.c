@@ -785,6 +785,7 @@ static const struct {
     {"semaphore", test_semaphore},
     {"semaphore-signals", test_semaphore_signals},
     {"semaphore-duel", test_semaphore_duel},
+    {"semaphore-budget", test_semaphore_budget},
     {"queue-fifo", test_queue_fifo},
     {"queue-lifo", test_queue_lifo},
     {"queue-signals", test_queue_signals},

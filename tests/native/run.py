@@ -282,6 +282,13 @@ MUTANTS = [
         ("semaphore-duel",),
     ),
     Mutant(
+        "semaphore: no look after a unit was taken",
+        "core/semaphore.h",
+        "if (FP_LIKELY(!fp_weights_over(&c->weights))) return 1;",
+        "return 1;",
+        ("semaphore-budget",),
+    ),
+    Mutant(
         "semaphore: an interrupted waiter keeps its grant",
         "core/waiting/blocking.h",
         """    if (*interrupted && state == FP_GRANTED) /* while the handler ran: on to the next */

@@ -101,3 +101,52 @@ static void test_semaphore_duel(void) {
     runner(3, semaphore_duel);
     check_semaphore();
 }
+
+/* ---- Units that are permits of a budget ---- */
+
+static void ask_nobody(fp_core *c) { (void)c; }
+
+/* As units_allow in core/semaphore.pxi. */
+static uint64_t allow_units(uint64_t n) {
+    fp_defer_begin();
+    fp_lock_take(&core->lock);
+    core->allowance = n;
+    fp_weights_set(&core->weights, UNITS, n);
+    fp_dispatch(core);
+    uint64_t taken = fp_weights_taken(core);
+    fp_lock_drop(&core->lock);
+    fp_defer_end();
+    return taken;
+}
+
+/* The first one is the budget: from the moment on at which fewer are allowed, those that are held are
+ * never more than were taken then, or are allowed. */
+static void under_budget(worker *me) {
+    for (int i = 0; i < 300; i++) {
+        if (me->number != 1) {
+            wait_for_units(me, 1);
+            continue;
+        }
+        int most = (int)dice(UNITS);
+        int taken = (int)allow_units((uint64_t)most);
+        if (taken > most) most = taken;
+        for (int look = 0; look < 8; look++) {
+            int held = atomic_load(&units_held);
+            if (held > most) fail("%d units held, and %d were allowed or taken", held, most);
+            if (dice(4) == 0) sched_yield();
+        }
+        stepped(me);
+        allow_units(UNITS);
+    }
+}
+
+static void test_semaphore_budget(void) {
+    may_wait_for_ever = 2;
+    may_be_interrupted = 0;
+    fp_ask_budget = ask_nobody;
+    while (!time_is_up()) {
+        semaphore_of();
+        runner(3, under_budget);
+        check_semaphore();
+    }
+}

@@ -22,6 +22,7 @@ from fastpool.calls import CallPolicy, DeadlineExceeded, Limit, Overloaded
 from fastpool.fleet import LocalBudget
 from support.budgets import ScriptedBudget
 from support.helpers import PATIENCE, Task, ThreadRunner, eventually, wait_for_scheduler
+from support.signal_injection import interrupt
 
 
 class Calls:
@@ -229,6 +230,32 @@ def test_caller_who_gives_up_is_wanted_for_no_more(calls: Calls, budget: Scripte
             calls.start(policy)()
     eventually(lambda: budget.member.wants(0))
     assert budget.member.allow(0) == 0
+
+
+@pytest.mark.costly
+def test_interrupted_wait_for_a_permit_is_wanted_no_more() -> None:
+    """A signal handler that raises at any moment leaves neither a wish nor a call under way, and
+    the next caller is heard."""
+    point, more = 0, True
+    while more:
+        point += 1
+        budget = ScriptedBudget()
+        policy = CallPolicy(limit=budget, timeout=0.001)
+
+        def late(policy: CallPolicy = policy) -> None:
+            with pytest.raises(DeadlineExceeded) as caught:
+                policy(int)()
+            assert caught.value.phase == "budget"
+
+        more = interrupt(point, late)
+        gc.collect()
+        wait_for_scheduler()
+        assert budget.member.share.look() == (0, 0), point
+        budget.member.asked.clear()
+        with pytest.raises(DeadlineExceeded):
+            policy(int)()
+        assert budget.member.asked.wait(PATIENCE), point
+    assert point > 5
 
 
 def test_policies_with_one_limit_are_one_member(calls: Calls, budget: ScriptedBudget) -> None:
