@@ -273,6 +273,9 @@ MUSTS: tuple[Must, ...] = (
     Must("V2a", "one Prometheus scrape of 100 pools", "<=", "ms", _all(10)),
     Must("V2b", "of this: the collector of fastpool", "", "ms", NOTHING),
     Must("V2c", "floor: prometheus_client's text alone", "", "ms", NOTHING),
+    # What a budget costs a lease and a call that find what they want.
+    Must("F3a", "lease() under a budget / lease()", "<=", "x", _all(1.01)),
+    Must("F3b", "call, limit=budget / limit=Limit(8)", "<=", "x", _all(1.05)),
 )
 
 BY_KEY = {must.key: must for must in MUSTS}

@@ -17,7 +17,7 @@ from bench.cases import GUARD, ROWS, Figure, measure
 from bench.report import notes, number, verdict
 from bench.targets import BY_KEY, MUSTS, Must
 
-GUARDED = ("P1", "P2", "P3", "P4", "P5", "P6", "P8", "O1", "C2")
+GUARDED = ("P1", "P2", "P3", "P4", "P5", "P6", "P8", "O1", "C2", "F3")
 ATTEMPTS = 3
 NEEDS_EVERY_CPU = ("P6", "P8")  # what runs several threads says nothing about us on a busy machine
 
