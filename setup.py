@@ -8,15 +8,24 @@ Four switches, each an environment variable, on when set to anything but "" and 
     FASTPOOL_ANNOTATE=1    _core.html beside the generated C: which line costs which C
 
 Each combination compiles in a folder of its own under build/; the generated C is in build/cython.
+A source distribution has the C beside the Cython source, and is built without Cython where that is
+not installed; a checkout asks pip for it.
 """
 
 import os
 import platform
+import shutil
 import sys
+import tomllib
 from pathlib import Path
 
-from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.sdist import sdist
+
+try:
+    from Cython.Build import cythonize
+except ImportError:
+    cythonize = None
 
 
 def switch(name: str) -> str:
@@ -53,23 +62,48 @@ if trace:
     macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
 
 package = Path("src/fastpool")
+source, shipped = package / "_core.pyx", package / "_core.c"
+parts = sorted((package / "core").rglob("*.*"))
+newest = max(path.stat().st_mtime for path in [source, *package.rglob("*.pxi")])
+plain = not trace and not annotate and shipped.exists() and shipped.stat().st_mtime >= newest
 core = Extension(
     "fastpool._core",
-    sources=[str(package / "_core.pyx")],
-    depends=sorted(str(path) for path in (package / "core").rglob("*.*")),
+    sources=[str(source if cythonize or not plain else shipped)],
+    depends=list(map(str, parts)),
     include_dirs=[str(package)],
     define_macros=macros,
     extra_compile_args=compile_,
     extra_link_args=link,
 )
-flavour = "-".join(filter(None, [debug and "debug", trace and "trace", sanitizer])) or "release"
-setup(
-    ext_modules=cythonize(
+
+
+class Sdist(sdist):
+    """Ships the generated C, too."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        written = self.distribution.ext_modules[0].sources[0]
+        target = Path(base_dir, shipped)
+        target.unlink(missing_ok=True)
+        shutil.copy2(written, target)  # not older than what it was made from
+
+
+extensions, needed = [core], []
+if cythonize:
+    extensions = cythonize(
         core,
         build_dir="build/cython-trace" if trace else "build/cython",
         annotate=bool(annotate),
         force=bool(annotate),
         compiler_directives={"linetrace": bool(trace)},
-    ),
+    )
+elif not plain:  # the build backend tells pip, which then comes again
+    needed = [tomllib.loads(Path("pyproject.toml").read_text())["tool"]["fastpool"]["cython"]]
+
+flavour = "-".join(filter(None, [debug and "debug", trace and "trace", sanitizer])) or "release"
+setup(
+    ext_modules=extensions,
+    setup_requires=needed,
+    cmdclass={"sdist": Sdist},
     options={"build": {"build_base": f"build/{flavour}"}},
 )

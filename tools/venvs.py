@@ -94,7 +94,11 @@ class Venv:
         """Install what they need at once, or where that fails the wished ones one by one."""
         # What the build needs goes in first: the build itself then runs without isolation, so
         # that later rebuilds need no network.
-        build_tools = _pyproject()["build-system"]["requires"]
+        settings = _pyproject()
+        build_tools = [
+            *settings["build-system"]["requires"],
+            settings["tool"]["fastpool"]["cython"],
+        ]
         self._pip("installing the build tools", "--upgrade", "pip", *build_tools)
         try:
             self._install(extras | wished)
@@ -213,7 +217,8 @@ def packages_of(extras: Iterable[str]) -> list[str]:
 def requirements() -> str:
     """A digest of all that decides what an environment holds."""
     settings = _pyproject()
-    parts = [settings["build-system"], settings["project"], settings["tool"]["setuptools"]]
+    tools = settings["tool"]
+    parts = [settings["build-system"], settings["project"], tools["setuptools"], tools["fastpool"]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

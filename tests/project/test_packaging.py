@@ -71,6 +71,60 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+@pytest.fixture(scope="module")
+def unpacked(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("without-cython")
+    run(sys.executable, "-m", "tarfile", "-e", sdist, work, cwd=work)
+    return work / sdist.name.removesuffix(".tar.gz")
+
+
+def backend(source: Path, folder: Path, call: str) -> str:
+    """What a hook of the build backend returns where setuptools is installed and nothing else."""
+    if not folder.exists():
+        folder.mkdir()
+        site = Path(pytest.importorskip("setuptools").__file__).parent.parent
+        for part in ("setuptools", "_distutils_hack", "setuptools-*.dist-info"):
+            (found,) = site.glob(part)
+            (folder / found.name).symlink_to(found)
+    program = f"""
+import os, sys
+sys.path.insert(0, {str(folder)!r})
+os.environ["FASTPOOL_DEBUG"] = "1"  # which compiles in half the time
+from setuptools import build_meta
+try:
+    import Cython
+    raise SystemExit("Cython is here")
+except ImportError:
+    pass
+print(build_meta.{call})
+"""
+    return run(sys.executable, "-I", "-S", "-c", program, cwd=source).splitlines()[-1]
+
+
+def test_installing_the_sdist_needs_no_cython(unpacked: Path, tmp_path: Path) -> None:
+    """The C that it ships is compiled, and works."""
+    alone = tmp_path / "alone"
+    assert backend(unpacked, alone, "get_requires_for_build_wheel()") == "[]"
+    name = backend(unpacked, alone, f"build_wheel({str(tmp_path)!r})")
+    with zipfile.ZipFile(tmp_path / name) as archive:
+        archive.extractall(tmp_path / "there")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path / 'there')!r}); import fastpool; "
+    program += "pool = fastpool.FastPool(1); pool.put('a'); print(pool.get())"
+    assert run(sys.executable, "-I", "-S", "-c", program, cwd=tmp_path) == "a\n"
+
+
+def test_c_that_is_older_than_its_source_is_made_anew(unpacked: Path, tmp_path: Path) -> None:
+    """Who changes the source of an sdist is asked for Cython."""
+    source = unpacked / "src/fastpool/core/core.pxi"
+    before = source.stat()
+    os.utime(source, (before.st_atime, (unpacked / "src/fastpool/_core.c").stat().st_mtime + 10))
+    try:
+        needed = backend(unpacked, tmp_path / "alone", "get_requires_for_build_wheel()")
+    finally:
+        os.utime(source, (before.st_atime, before.st_mtime))
+    assert needed.startswith("['cython>=")
+
+
 def version() -> str:
     """The one place where the version stands."""
     tree = ast.parse((ROOT / "src/fastpool/__init__.py").read_text())
@@ -87,7 +141,7 @@ def test_the_sdist_holds_what_builds_and_tests_it(sdist: Path) -> None:
     sources = [path for path in package.rglob("*") if path.suffix in (".py", ".pyx", ".pxi", ".h")]
     needed = {str(path.relative_to(ROOT)) for path in sources}
     needed |= {"pyproject.toml", "setup.py", "Makefile", "LICENSE", "tests/conftest.py"}
-    needed |= {"src/fastpool/py.typed", "tools/run_tests.py"}
+    needed |= {"src/fastpool/py.typed", "src/fastpool/_core.c", "tools/run_tests.py"}
     assert not needed - names
     assert not [name for name in names if re.search(r"\.(so|pyd|pyc|o)$|(^|/)build/|^\.venv", name)]
 
