@@ -141,7 +141,7 @@ ORDER: dict[str, str] = {
         django.mysql django.mysql._pools django.mysql.base
     """,
     "cli": """
-        budget tables machine bench.competitors bench.timing bench.plot bench
+        budget tables machine bench.competitors bench.timing bench.plot bench.claims bench
         demo.server_process demo.servers demo.accounting demo.load demo.clients demo.comparison
         demo.verdicts demo.outage demo.burst demo
         top.figures top.rates top.watch top.attach top.targets top.plain top.live_pool top.live

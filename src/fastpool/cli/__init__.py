@@ -73,11 +73,17 @@ def _parser() -> argparse.ArgumentParser:
         default=10.0,
         help="how long it all takes, about (default: 10)",
     )
-    bench.add_argument(
+    instead = bench.add_mutually_exclusive_group()
+    instead.add_argument(
         "--plot",
         type=_svg,
         metavar="FILE.svg",
         help="also draw what was found: one picture, with nothing outside it",
+    )
+    instead.add_argument(
+        "--claims",
+        action="store_true",
+        help="instead: what the documentation claims, each in one line with its verdict",
     )
     bench.set_defaults(run=_bench, interrupted="interrupted")
     _add_top(commands)
@@ -188,11 +194,14 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from .bench import Progress, run
+    from .bench import Progress, claims, run
     from .bench.plot import svg
 
     progress = Progress()
     try:
+        if options.claims:
+            claims.run(options.seconds, progress.say, progress.update)
+            return 0
         picture = run(options.seconds, progress.say, progress.update)
     finally:
         progress.clear()

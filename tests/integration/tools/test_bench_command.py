@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import pytest
 
 from fastpool.cli import bench, machine, main
-from fastpool.cli.bench import timing
+from fastpool.cli.bench import claims, timing
 from fastpool.cli.bench.competitors import COMPETITORS, Competitor, NotRun, warm
 from fastpool.cli.bench.plot import Bar, Chart, svg
 from fastpool.cli.bench.timing import (
@@ -198,10 +198,40 @@ def test_lost_ratios_are_told_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     ) in text
 
 
+def test_every_claim_has_a_line_with_its_verdict() -> None:
+    """And what is not installed is not beaten."""
+    command = [*COMMAND, "--claims", "--seconds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.splitlines() == ["one thread", "one task"]
+    judged = "\n".join(re.findall(r"^(?:holds|FAILS|noise) .*$", done.stdout, re.M))
+    for name in ("threading.Lock", "asyncio.Semaphore", "queue.Queue"):
+        assert name in judged
+    for name, here in HERE.items():
+        assert name in judged or f"not run   {name}" in done.stdout
+        assert here or name not in judged
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+def test_a_claim_is_judged_by_its_ratio() -> None:
+    times = {"theirs": Times([30.0] * 5), "ours": Times([10.0] * 5), "lost": Times([-1.0] * 5)}
+    for least, verdict in ((2.9, "holds"), (3.0, "holds"), (3.1, "FAILS")):
+        line = claims.line(claims.Claim("it", "theirs", "ours", least), times)
+        assert line.split() == [verdict, "3.00x", f"{least:.2f}x", "it"]
+    assert claims.line(claims.Claim("it", "lost", "ours", 3), times).startswith("noise")
+
+
+def test_claims_are_not_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--claims", "--plot", "out.svg"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 def test_the_cost_of_the_loop_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop of 25 ns a statement, 5 of which the empty loop takes as well."""
     cost = {"pass": 5, "work": 25}
-    monkeypatch.setattr(timing, "_loop", lambda it: lambda n: n * timing._UNROLLED * cost[it.text])
+    turn = {text: timing._UNROLLED * each for text, each in cost.items()}
+    monkeypatch.setattr(timing, "_loop", lambda it, run: lambda n: n * turn[it.text])
     found = time_statements({"ours": Statement("work")}, 0.01, id)
     assert found["ours"].median == 20
 

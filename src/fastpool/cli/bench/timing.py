@@ -6,7 +6,7 @@ import gc
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ _clock_ns = time.thread_time_ns if _fine else time.perf_counter_ns
 CLOCK = "CPU time" if _fine else "time"
 
 Update = Callable[[str], None]
+Run = Callable[[Coroutine[Any, Any, int]], int]
 
 
 # -- one thread ------------------------------------------------------------------------------------
@@ -53,9 +54,10 @@ class Times(NamedTuple):
 
 
 def time_statements(
-    statements: Mapping[str, Statement], seconds: float, update: Update
+    statements: Mapping[str, Statement], seconds: float, update: Update, run: Run | None = None
 ) -> dict[str, Times]:
-    """Time all of them in turns, in rounds, for about so long.
+    """Time all of them in turns, in rounds, for about so long; with ``run``, which runs a coroutine
+    to its end, they are statements of a task.
 
     A round has one sample of about a millisecond of each, in rotating order, and one of an empty
     loop. The first two rounds warm up and are dropped; the collector rests inside a sample.
@@ -64,8 +66,8 @@ def time_statements(
     thread = threading.Thread(target=int)  # pools live in programs with threads, and the free-
     thread.start()  # threaded interpreter counts references in another way once there was one
     thread.join()
-    loops = {name: _loop(statement) for name, statement in statements.items()}
-    loops[""] = _loop(Statement("pass"))
+    loops = {name: _loop(statement, run) for name, statement in statements.items()}
+    loops[""] = _loop(Statement("pass"), run)
     round_trips = {name: _calibrated(loop) for name, loop in loops.items()}
     samples: dict[str, list[float]] = {name: [] for name in loops}
     order = list(loops)
@@ -83,21 +85,23 @@ def time_statements(
                 samples[name].append(took / (round_trips[name] * _UNROLLED))
         order.append(order.pop(0))
         done += 1
-        update(f"one thread: round {max(done, 0)}, {time.perf_counter() - begun:.1f} s")
+        who = "task" if run else "thread"
+        update(f"one {who}: round {max(done, 0)}, {time.perf_counter() - begun:.1f} s")
     empty = statistics.median(samples.pop(""))
     return {name: Times([one - empty for one in each]) for name, each in samples.items()}
 
 
-def _loop(statement: Statement) -> Callable[[int], int]:
+def _loop(statement: Statement, run: Run | None) -> Callable[[int], int]:
     """A function of n that runs the statement n times _UNROLLED, all names local; nanoseconds."""
-    comparisons = ["def loop(n, pool=pool, clock=clock, repeat=repeat):"]
+    kind = "async def" if run else "def"
+    comparisons = [f"{kind} loop(n, pool=pool, clock=clock, repeat=repeat):"]
     comparisons += ["    turns = repeat(None, n)", "    start = clock()", "    for _ in turns:"]
     comparisons += [f"        {statement.text}"] * _UNROLLED
     comparisons += ["    return clock() - start"]
     scope: dict[str, Any] = {"pool": statement.pool, "clock": _clock_ns, "repeat": repeat}
     exec("\n".join(comparisons), scope)
-    loop: Callable[[int], int] = scope["loop"]
-    return loop
+    loop: Callable[[int], Any] = scope["loop"]
+    return (lambda n: run(loop(n))) if run else loop
 
 
 def _calibrated(loop: Callable[[int], int]) -> int:
