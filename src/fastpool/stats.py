@@ -66,7 +66,8 @@ class BudgetStats:
 
     ``limit``: permits in all; ``in_force``: those that members have; ``members``: pools that share
     it, in all processes; ``allowance``: permits of this pool; ``wanted``: how many resources it
-    has a use for; ``share``: what it may keep while others are short of permits.
+    has a use for; ``share``: what it may keep while others are short of permits; ``lapses``: how
+    often the engine had given up this process, since it had not heard of it for too long.
     """
 
     name: str
@@ -76,6 +77,7 @@ class BudgetStats:
     allowance: int
     wanted: int
     share: int
+    lapses: int = 0
 
     def __str__(self) -> str:
         return (

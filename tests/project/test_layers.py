@@ -99,7 +99,10 @@ ORDER: dict[str, str] = {
         _opening _maintenance _returning _acquiring _manager _loop_hooks _awaiting_manager
         _closed_loops _loop_capacity _loop_pool _per_loop __init__
     """,
-    "fleet": "_member _report _fairness _permit_file _thread _local _postgres __init__",
+    "fleet": """
+        _member _report _fairness _permit_file _thread _local
+        _claim _distribution _redis_engine _redis_report _redis _postgres __init__
+    """,
     "shared": "_options _budget _lease_tracking _maintenance _manager __init__",
     "keyed": """
         _options _budget _key_pool _lazy_flag _idle_ages _capacity _manager

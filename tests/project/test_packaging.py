@@ -153,9 +153,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert "fastpool/_core.pyi" in names
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
     assert len([name for name in names if re.fullmatch(r"fastpool/_core\..*(so|pyd)", name)]) == 1
-    wanted = r"fastpool/.+\.(py|pyi|typed|so|pyd|html|css|js)|fastpool-[^/]+\.dist-info/.+"
+    wanted = r"fastpool/.+\.(py|pyi|typed|so|pyd|html|css|js|lua)|fastpool-[^/]+\.dist-info/.+"
     assert not [name for name in names if not re.fullmatch(wanted, name)]
     wanted_there = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("page.*")]
+    wanted_there += (ROOT / "src").rglob("*.lua")
     assert not {str(path.relative_to(ROOT / "src")) for path in wanted_there} - names
 
 

@@ -158,7 +158,7 @@ class ThreadedBudget:
             while not self.gone:
                 if engine is None:
                     engine = self._try(self.open_engine, None)
-                    if engine is not None:
+                    if isinstance(engine, socket.socket):
                         waits.register(engine, selectors.EVENT_READ)
                 pause = AFTER_FAILURE
                 if engine is not None:
@@ -196,7 +196,8 @@ class ThreadedBudget:
     # ---- for subclasses --------------------------------------------------------------------------
 
     def open_engine(self) -> Any:
-        """In the thread: reach the engine; a socket that is readable when the thread is wanted."""
+        """In the thread: reach the engine.  Returned is a socket that is readable when the thread
+        is wanted, or True where there is none: ``wake`` does as well."""
         raise NotImplementedError
 
     def drop_engine(self) -> None:
