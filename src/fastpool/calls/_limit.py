@@ -83,7 +83,7 @@ class Limit:
             if budget is None:
                 raise TypeError("Limit needs a size, or a budget, or both: Limit(20)")
             size = MOST
-        if not (budget is None or hasattr(budget, "join")):
+        if isinstance(budget, str) or not (budget is None or hasattr(budget, "join")):
             raise TypeError(
                 f"budget must be a budget of fastpool.fleet or None, not {budget!r}; how many "
                 "calls at once is size"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from ._attempts import CallStats, Counters, ResolvedPolicy
 from ._breaker import CircuitBreaker
@@ -66,8 +66,8 @@ class CallPolicy:
         if not (retry is None or isinstance(retry, Retry)):
             raise TypeError(f"retry must be a Retry or None, not {retry!r}")
         self._name = f"policy-{next(_numbers)}" if name is None else name
-        if limit is not None and hasattr(limit, "join"):
-            limit = Limit(budget=limit, name=self._name)
+        if hasattr(limit, "join") and not isinstance(limit, str):
+            limit = Limit(budget=cast("Budget", limit), name=self._name)
         makes = callable(limit) and not isinstance(limit, type)  # a class wants a size, not a name
         if not (limit is None or isinstance(limit, Limit) or makes):
             raise TypeError(
@@ -82,7 +82,7 @@ class CallPolicy:
         self._timeout = seconds(timeout, "timeout")
         self._retry = retry
         self._breaker = breaker
-        self._limit = limit
+        self._limit: Limit | Callable[[str], Limit] | None = limit  # pyright: ignore
         self._advance = None if clock is None else clock.advance
         self._now = reader(clock)
         self._ledger = Counters()

@@ -26,7 +26,7 @@ MISSING = "RedisBudget needs redis-py 5.2 or newer: pip install 'fastpool[redis]
 
 def script_text() -> str:
     """The script, as it is shipped."""
-    return resources.files(__package__).joinpath("_redis_script.lua").read_text("utf-8")
+    return resources.files("fastpool.fleet").joinpath("_redis_script.lua").read_text("utf-8")
 
 
 def keys_of(name: str) -> list[str]:

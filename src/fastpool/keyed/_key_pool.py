@@ -64,17 +64,6 @@ class KeyCreator(Creator):
         wanted = _policy.attempts_wanted(goal, core.in_flight, self.permits())
         return int(min(wanted, self.manager.capacity_left()))
 
-    def warm(self, n: int, timeout: float | None) -> int:
-        o, limits = self.keyed.options, [self.manager.maxsize or INF, self.keyed.max_total]
-        n = int(min(n, *limits))
-        most = min(o.max_idle, o.max_idle_total)
-        if n > most:
-            raise ValueError(
-                f"{self.manager.name}: warm: {n} are more than may be idle by max_idle_per_key and "
-                f"max_idle_total, {int(most)}: raise them, or warm fewer"
-            )
-        return super().warm(n, timeout)
-
     def _pause(self) -> None:
         """Nobody waits any more for one that cannot be had: who wants it says so again.  Unless it
         waits on."""
@@ -135,6 +124,17 @@ class KeyPool(Manager):
     def capacity_left(self) -> float:
         """How many more may be open of this key."""
         return self.maxsize - self.core.open if self.maxsize else INF
+
+    def most_to_warm(self, n: int) -> int:
+        o = self.keyed.options
+        n = int(min(n, self.maxsize or INF, self.keyed.max_total))
+        most = min(o.max_idle, o.max_idle_total)
+        if n > most:
+            raise ValueError(
+                f"{self.name}: warm: {n} are more than may be idle by max_idle_per_key and "
+                f"max_idle_total, {int(most)}: raise them, or warm fewer"
+            )
+        return n
 
     def cores_of_key(self) -> dict[Any, _core.Core]:
         """Where the resources of this key are."""

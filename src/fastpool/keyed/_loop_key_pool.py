@@ -41,6 +41,12 @@ class LoopKeyCreator(KeyCreator, AwaitingCreator):
         with self.manager.lock.hold():
             self.manager.loops.serve(self.manager.arbiter)
 
+    def end_pauses(self, recovered: bool) -> None:
+        """On all loops: it is the same factory."""
+        super().end_pauses(recovered)
+        for part in self.manager.loops.everyone():
+            part.creator.paused_until = 0.0
+
     def permits(self) -> float:
         """Of ``max_creating``, which is for all loops of a key.  One that does not run stands in
         nobody's way."""
@@ -51,6 +57,8 @@ class LoopKeyCreator(KeyCreator, AwaitingCreator):
 
 class LoopKeyPool(KeyPool, AwaitingManager):
     """See the module."""
+
+    creator: LoopKeyCreator  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self, whole: KeyedPerLoopManager, loop: asyncio.AbstractEventLoop, key: Any

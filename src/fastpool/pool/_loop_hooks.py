@@ -53,11 +53,6 @@ class AwaitingCreator(Creator):
         in_flight = self.manager.core.in_flight
         return _policy.attempts_wanted(self.goal(background_demand), in_flight, INF)
 
-    def end_pauses(self, recovered: bool) -> None:
-        """On all loops: it is the same factory."""
-        for shard in self.shards.everyone():
-            shard.creator.paused_until = 0.0
-
     def submit(self, attempt: Attempt) -> None:
         self.manager.tasks.submit(_core.create_on_loop, (self, attempt), _unfinished)
         self.submitted.add(attempt)  # under the lock, which `ended` takes
@@ -145,6 +140,11 @@ class LoopCreator(AwaitingCreator):
 
     def start(self) -> None:
         self.manager.whole.start()
+
+    def end_pauses(self, recovered: bool) -> None:
+        """On all loops: it is the same factory."""
+        for shard in self.manager.whole.everyone():
+            shard.creator.paused_until = 0.0
 
 
 class LoopHealthChecks(HealthChecks):

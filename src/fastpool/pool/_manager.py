@@ -299,7 +299,11 @@ class Manager(Acquiring):
             timeout = None if self.options.timeout == INF else self.options.timeout
         from ._warming import warm
 
-        return warm(self.creator, n, timeout)
+        return warm(self.creator, self.most_to_warm(n), timeout)
+
+    def most_to_warm(self, n: int) -> int:
+        """So many of ``n`` may be open at once."""
+        return min(n, self.maxsize) if self.maxsize else n
 
     # ---- what goes on in it --------------------------------------------------------------------
 

@@ -241,7 +241,7 @@ def parse(
     o.warn_unclosed = yes_or_no("warn_unclosed", True)
     o.budget = given.get("budget")
     if o.budget is not None:
-        if not hasattr(o.budget, "join"):
+        if isinstance(o.budget, str) or not hasattr(o.budget, "join"):
             raise TypeError(
                 f"{where}budget must be a budget of fastpool.fleet or None, not {o.budget!r}; how "
                 "many this pool may open is maxsize"

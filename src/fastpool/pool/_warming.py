@@ -16,7 +16,6 @@ def warm(creator: Creator, n: int, timeout: float | None) -> int:
     """Waits until ``n`` are open, or one could not be opened; see ``FastPool.warm``."""
     manager, core = creator.manager, creator.manager.core
     start = time.monotonic()
-    n = min(n, manager.maxsize) if manager.maxsize else n
     wanted = [n]  # empty: nobody waits for it any more
     call = Warming()
 

@@ -347,6 +347,7 @@ def test_pool_of_event_loops_opens_what_is_allowed(loops: int, runner: ThreadRun
     ("options", "match"),
     [
         ({"factory": Resource, "budget": 5}, "budget must be a budget of fastpool.fleet"),
+        ({"factory": Resource, "budget": "file"}, "budget must be a budget of fastpool.fleet"),
         ({"items": [1], "budget": ScriptedBudget()}, "budget needs a factory"),
         ({"budget": ScriptedBudget()}, "budget means nothing without a factory"),
     ],
