@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -22,11 +21,15 @@ LONG = 60.0
 
 
 class Small(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio has no types
-    """Takes CAPACITY calls at once, and refuses one more with RESOURCE_EXHAUSTED."""
+    """Takes CAPACITY calls at once, and refuses with RESOURCE_EXHAUSTED while there are more.
+
+    How many there are it reads from the limit, which is in this process: so it makes no difference
+    how fast the machine is.
+    """
 
     def __init__(self) -> None:
         self.refused = 0
-        self._free = threading.Semaphore(CAPACITY)
+        self.limit: Any = None
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(CALLERS))
         self._server.add_generic_rpc_handlers((self,))
@@ -39,15 +42,11 @@ class Small(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio has no types
         return grpc.unary_stream_rpc_method_handler(self._count)
 
     def _say(self, request: bytes, context: Any) -> bytes:
-        if not self._free.acquire(blocking=False):
+        if self.limit.stats().in_use > CAPACITY:
             with self._lock:
                 self.refused += 1
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many")
-        try:
-            time.sleep(0.005)  # the work
-            return request
-        finally:
-            self._free.release()
+        return request
 
     def _count(self, request: bytes, context: Any) -> Iterator[bytes]:
         yield self._say(request, context)
@@ -110,14 +109,16 @@ def test_it_finds_what_the_server_takes(
     small: Small, run: Any, initial: int, streams: bool
 ) -> None:
     """From below and from above: it ends near the capacity, and few calls are refused."""
-    limit = AdaptiveLimit(initial)
+    limit = small.limit = AdaptiveLimit(initial)
     run(CallPolicy(limit=limit), small.target, streams)
-    assert CAPACITY - 1 <= limit.size <= CAPACITY + 1  # one more is how it finds out
+    # One more is how it finds out; further ones where the last callers were too few to use it up.
+    assert CAPACITY - 1 <= limit.size <= CAPACITY + 2
     assert limit.stats().in_use == 0
-    assert small.refused < CALLERS * ROUNDS / 6, small.refused
+    assert small.refused < CALLERS * ROUNDS / 2, small.refused
 
 
 def test_a_limit_that_is_too_big_is_refused_most_of_the_time(small: Small) -> None:
     """What the test above would see without adapting: the server is as small as it says."""
-    by_threads(CallPolicy(limit=Limit(CALLERS)), small.target, streams=False)
-    assert small.refused > CALLERS * ROUNDS / 6, small.refused
+    small.limit = Limit(CALLERS)
+    by_threads(CallPolicy(limit=small.limit), small.target, streams=False)
+    assert small.refused > CALLERS * ROUNDS / 2, small.refused

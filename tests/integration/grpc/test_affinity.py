@@ -222,7 +222,7 @@ def test_servers_are_ranked_alike_by_every_channel() -> None:
                 live = channel._live().connected()
                 found.append([ranked(user.encode(), live)[0].address for user in USERS])
         assert found[0] == found[1]
-        assert len(set(found[0])) == 3
+        assert len(set(found[0])) > 1
     finally:
         for each in servers:
             each.close()
