@@ -40,10 +40,10 @@ def pool(things: list[Thing]) -> Iterator[Any]:
 def test_it_is_of_that_resource(pool: Any, things: list[Thing]) -> None:
     """However loaded the others are; and given back as any other."""
     for thing in things:
-        with_room = [acquire_of(pool, thing) for _ in range(2)]
-        assert [lease and lease.resource for lease in with_room] == [thing, thing]
+        both = [acquire_of(pool, thing) for _ in range(2)]
+        assert [lease and lease.resource for lease in both] == [thing, thing]
         assert acquire_of(pool, thing) is None  # it is full
-        for lease in with_room:
+        for lease in both:
             assert lease is not None
             lease.release()
 

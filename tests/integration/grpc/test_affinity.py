@@ -174,7 +174,7 @@ def test_it_is_hedged_as_well(opened: Open, peer: Peer) -> None:
             assert len(client.peers(user)) == 1
 
 
-def test_one_without_room_sends_its_calls_to_the_next(peer: Peer) -> None:
+def test_a_full_one_sends_its_calls_to_the_next(peer: Peer) -> None:
     """To the same one each time, and back when it has room."""
     with fg.shared(peer.target, streams_per_connection=1, **FOUR) as channel:
         one = channel.unary_unary(ONE)
@@ -190,7 +190,7 @@ def test_one_without_room_sends_its_calls_to_the_next(peer: Peer) -> None:
         assert one(b"", **rest) == home
 
 
-def test_one_of_tasks_without_room(peer: Peer) -> None:
+def test_a_full_one_of_tasks(peer: Peer) -> None:
     """The same on an event loop."""
 
     async def main() -> None:
