@@ -186,6 +186,32 @@ def test_probes_that_hang_are_replaced_by_another_round(kind: str, clock: Manual
     assert breaker.state == "closed"
 
 
+def test_probe_that_went_well_frees_capacity_for_none(clock: ManualClock) -> None:
+    """With three probes and two of them begun one more call goes through, and no fourth."""
+    breaker = CircuitBreaker(probes=3, clock=clock)
+    breaker.trip()
+    clock.advance(5)
+    first, _ = breaker.admit("goes well"), breaker.admit("hangs")
+    breaker.succeeded(first)
+    breaker.admit("the third")
+    with pytest.raises(CircuitOpen):
+        breaker.admit("a fourth")
+
+
+def test_round_of_probes_begins_anew_after_one_that_is_stuck(clock: ManualClock) -> None:
+    """Half of the round before went well, which is no part of the next one."""
+    breaker = CircuitBreaker(probes=2, clock=clock)
+    breaker.trip()
+    clock.advance(5)
+    first, _ = breaker.admit("goes well"), breaker.admit("hangs")
+    breaker.succeeded(first)
+    clock.advance(5)
+    breaker.succeeded(breaker.admit("the first of the next round"))
+    assert breaker.state == "half-open"
+    breaker.succeeded(breaker.admit("the second"))
+    assert breaker.state == "closed"
+
+
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True])
 def test_probes_are_counted(wrong: Any) -> None:
     with pytest.raises(ValueError, match="probes must be a whole number of at least 1"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from fastpool import PoolClosed, PoolTimeout
+from fastpool import FastPool, PoolClosed, PoolTimeout
 from support.async_factories import Hang, threads, use
 from support.async_factories import accounted as accounted_async
 from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, states
@@ -325,6 +326,28 @@ def test_late_resource_is_kept_for_who_waits(
     for resource in [waiter.result() for waiter in waiters]:
         pool.put(resource)
     assert pool.stats().closed == {}
+
+
+def test_each_creation_has_its_own_deadline(runner: ThreadRunner) -> None:
+    """One that began later is past its own, too, with no other creation that asks for a look."""
+    opened = threading.Event()
+    pool: FastPool[object] = FastPool(
+        2, factory=lambda: opened.wait(3 * PATIENCE) and object(), create_timeout=1.2
+    )
+    begun = time.monotonic()
+    callers = [runner.start(refused, pool)]
+    eventually(lambda: pool.stats().creating == 1 and time.monotonic() > begun + 0.3)
+    callers.append(runner.start(refused, pool))
+    eventually(lambda: pool.stats().overdue == 2)
+    for caller in callers:
+        caller.result()
+    opened.set()
+    assert pool.close(PATIENCE)
+
+
+def refused(pool: Any) -> None:
+    with pytest.raises(PoolTimeout):
+        pool.get(timeout=None)
 
 
 def test_reasons_of_a_pool_of_coroutines_are_the_same() -> None:
