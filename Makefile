@@ -31,6 +31,7 @@ help:
 	@echo "make bench-rpc  pooled XML-RPC and JSON-RPC beside what people use today"
 	@echo "make record-instructions  what the hot paths take, as the tests compare it"
 	@echo "make hosts    tests of the libraries whose pools ours replace, with ours in place"
+	@echo "make mutants  copies of Python modules with one mistake each: a test must find each"
 	@echo "make docs     the documentation as a site, in build/site; links are checked"
 	@echo "make lint     style and types"
 	@echo "make wheel    sdist and wheel, in dist/"
@@ -88,10 +89,8 @@ hosts: python
 	$(READY) test peers drivers
 	@$(VENV)/python tools/hosts.py $(ARGS)
 
-# What a push runs: three minutes at most, of hosts that `make test` has installed if it could.
-hosts-quick: python
-	$(READY) test
-	@$(VENV)/python tools/hosts.py --quick $(ARGS)
+	@echo "make hosts    tests of the libraries whose pools ours replace, with ours in place"
+	@echo "make docs     the documentation as a site, in build/site; links are checked"
 
 docs: python
 	$(READY) docs
@@ -115,7 +114,7 @@ verify: ON = all
 verify: lint wheel
 	$(TESTS) --tier all --fail-costly --on "$(ON)" $(ARGS)
 	$(MAKE) debug stress ON="$(ON)"
-	$(MAKE) slow tsan demo bench bench-grpc bench-rpc hosts
+	$(MAKE) slow tsan demo bench bench-grpc bench-rpc hosts mutants
 
 clean:
 	rm -rf build dist .venv .venv-* src/*.egg-info src/fastpool/*.so
