@@ -23,12 +23,13 @@ from fastpool.keyed import _key_pool
 from fastpool.keyed import _manager as keyed_manager
 from fastpool.pool import _creation, _manager
 
+ROUNDS = 50  # of work, after which nothing new is to be expected
 Call = tuple[Callable[..., object], tuple[Any, ...]]
 
 
 class Condition:
     """In the place of ``_core.Condition``: whoever waits does what is to be done meanwhile.  With
-    nothing left to do it is as if the time were over."""
+    nothing left to do, or always the same, it is as if the time were over."""
 
     def __init__(self, world: OneThread) -> None:
         self.world = world
@@ -37,9 +38,11 @@ class Condition:
         """Nobody waits while another thing goes on."""
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        while not (found := predicate()) and self.world.queue and timeout != 0:
+        for _ in range(ROUNDS):
+            if (found := predicate()) or not self.world.queue or timeout == 0:
+                return found
             self.world.work()
-        return found
+        return predicate()
 
 
 class OneThread(contextlib.ExitStack):

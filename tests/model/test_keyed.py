@@ -164,7 +164,7 @@ class KeyedMachine(RuleBasedStateMachine):
             assert stats.keys[key].open == model.open_of(key)
             assert stats.keys[key].idle == len(model.idle_of(key))
         assert manager.arbiter.opened == stats.open
-        assert not (manager.arbiter.starved or manager.arbiter.underserved)
+        assert not manager.arbiter.queued()
 
     def teardown(self) -> None:
         if not hasattr(self, "pool"):

@@ -108,7 +108,7 @@ def must_yield(arbiter, key_pool, index, double spare_after):
     since = INFINITY
     for other in starved:
         since = (<Core?>other.core).waits_since(0)
-        if since != INFINITY:  # else nobody waits there: it is being warmed
+        if since != INFINITY:  # else nobody waits there any more
             break
     if now - since < spare_after:
         return False

@@ -39,8 +39,7 @@ class KeyedShare(Share):
         arbiter = whole.arbiter
         with whole.lock.hold():
             idle, _ = _core.oldest_idle(whole.cores, 0)
-            waiting = [*arbiter.starved, *arbiter.underserved]
-            wanted = sum(_wanted(key_pool) for key_pool in waiting)
+            wanted = sum(_wanted(key_pool) for key_pool in arbiter.queued())
             needed = arbiter.opened - idle + wanted
             return int(min(needed, whole.max_total))
 

@@ -7,7 +7,8 @@ key's, and whoever gives up takes nothing along.  What waits here, when no slot 
 keys, each once:
 
 - ``starved``: keys that have nothing open, first;
-- ``underserved``: keys that have something and could do with more.
+- ``underserved``: keys that have something and could do with more;
+- ``warming``: keys that want more for nobody who waits: ``KeyedPool.warm``.
 
 A slot that becomes free goes to the first of them, which then goes to the end.  If something is
 idle for which nobody waits, the one idle longest is closed for them.  If nothing is, a key with
@@ -58,6 +59,7 @@ class CapacityArbiter:
         self.opened = 0  # slots taken
         self.starved: dict[KeyPool, None] = {}
         self.underserved: dict[KeyPool, None] = {}
+        self.warming: dict[KeyPool, None] = {}
         self.hook_timeout = options.hook_timeout
         # Slots that are being closed for others, and until when that is counted upon.
         self.promised: dict[KeyPool, dict[int, float]] = {}
@@ -104,12 +106,16 @@ class CapacityArbiter:
     def close(self) -> None:
         """On the scheduler's thread: nobody waits any more."""
         with self.lock.hold():
-            self.starved.clear()
-            self.underserved.clear()
+            for queue in (self.starved, self.underserved, self.warming):
+                queue.clear()
 
     def is_queued(self, key_pool: KeyPool) -> bool:
         """Whether this key waits for a slot."""
-        return key_pool in self.starved or key_pool in self.underserved
+        return any(key_pool in q for q in (self.starved, self.underserved, self.warming))
+
+    def queued(self) -> list[KeyPool]:
+        """The keys that wait for slots, in the order in which they are served."""
+        return [*self.starved, *self.underserved, *self.warming]
 
     def has_capacity(self) -> bool:
         """Whether one more may be opened."""
@@ -146,23 +152,23 @@ class CapacityArbiter:
             if creator.wanted() > 0 and (somebody or self.has_capacity()):
                 self._enqueue(key_pool)
             else:
-                creator.background_demand = (
-                    0  # of nobody in particular: not worth a slot that others have
-                )
+                if not creator.warming:  # of nobody in particular: not worth a slot of others
+                    creator.background_demand = 0
                 self.leave_queue(key_pool)
             self.feed()
 
     def _enqueue(self, key_pool: KeyPool) -> None:
-        if key_pool.core.open and key_pool not in self.underserved:
+        core = key_pool.core
+        waited_for = self.underserved if core.open else self.starved
+        queue = waited_for if core.demand else self.warming
+        if key_pool not in queue:
             self.leave_queue(key_pool)
-            self.underserved[key_pool] = None
-        elif not key_pool.core.open and key_pool not in self.starved:
-            self.leave_queue(key_pool)
-            self.starved[key_pool] = None
+            queue[key_pool] = None
 
     def leave_queue(self, key_pool: KeyPool) -> None:
         self.starved.pop(key_pool, None)
         self.underserved.pop(key_pool, None)
+        self.warming.pop(key_pool, None)
 
     def feed(self) -> None:
         """On a thread of the pool: gives slots to those in the queue, as long as there are any;
@@ -171,16 +177,16 @@ class CapacityArbiter:
             while (
                 self.has_capacity()
                 and not self.core.suspended
-                and (self.starved or self.underserved)
+                and (queue := self.starved or self.underserved or self.warming)
             ):
-                key_pool = next(iter(self.starved or self.underserved))
+                key_pool = next(iter(queue))
                 self.leave_queue(key_pool)
                 creator = key_pool.creator
                 if creator.wanted() > 0 and creator.attempt() and creator.wanted() > 0:
                     self._enqueue(key_pool)
             self._listen()
             self._evict_for_waiting()
-            if self.budget is not None and (self.starved or self.underserved):
+            if self.budget is not None and self.queued():
                 self.budget.ask()
 
     def _listen(self) -> None:
@@ -190,15 +196,16 @@ class CapacityArbiter:
             self.asking.switch_on()
         else:
             self.asking.switch_off()
-        if self.starved or self.underserved or self.is_crowded():
+        if self.starved or self.underserved or self.warming or self.is_crowded():
             self.notifying.switch_on()
         else:
             self.notifying.switch_off()
 
     def _evict_for_waiting(self) -> None:
         """Closes what has been idle longest, one for each key in the queue."""
-        for key_pool in [*self.starved, *self.underserved]:
-            if len(self.starved) + len(self.underserved) <= self._pending_capacity():
+        for key_pool in self.queued():
+            waiting = len(self.starved) + len(self.underserved) + len(self.warming)
+            if waiting <= self._pending_capacity():
                 return
             if key_pool.creator.wanted() <= 0:
                 self.leave_queue(key_pool)

@@ -408,6 +408,7 @@ class TestOptions:
         self.refused(TypeError, "needs a factory", factory=None)
         self.refused(TypeError, "callable", factory=3)
 
+    @pytest.mark.parametrize("timeout", ["1", -1, float("nan")], ids=repr)
     def test_a_bad_timeout_is_refused_at_once(self, timeout: Any) -> None:
         with KeyedPool(list, name="pages") as pool, pytest.raises((TypeError, ValueError)):
             pool.lease("a", timeout=timeout)
