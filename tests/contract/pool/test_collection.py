@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, _core
+from fastpool.pool._manager import Manager
+from fastpool.pool._per_loop import PerLoopManager
 from support.helpers import Maker, eventually
 
 
@@ -125,6 +127,16 @@ class Referring:
     pool: Any = None
 
 
+def nothing_left(name: str) -> bool:
+    """Whether neither a pool of this name is there, nor its manager, nor a resource that refers to
+    it.  Weak references would not tell: the collector clears them, and a finaliser may still keep
+    what they led to."""
+    kinds = (FastPool, Manager, PerLoopManager, Referring)
+    found = [each for each in gc.get_objects() if issubclass(type(each), kinds)]
+    pools = [each.pool if type(each) is Referring else each for each in found]
+    return all(pool is None or pool.name != name for pool in pools)
+
+
 class TestTakenByGet:
     """What was taken by ``get`` can come back only to a pool that is there."""
 
@@ -134,37 +146,35 @@ class TestTakenByGet:
         self, options: dict[str, Any], closed: bool, collect: Any
     ) -> None:
         """Neither keeps the other alive, nor the manager."""
-        pool: Any = FastPool(2, factory=Referring, **options)
+        pool: Any = FastPool(2, factory=Referring, name="of get", **options)
         pool.put(pool.get())
         resource: Any = pool.get()
         resource.pool = pool
+        assert not nothing_left("of get")
         if closed:
             pool.close(0)
-        gone = [weakref.ref(each) for each in (resource, pool, _core.manager(pool, "test"))]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             del resource, pool
-            eventually(lambda: [collect(), not any(ref() for ref in gone)][1])
+            eventually(lambda: [collect(), nothing_left("of get")][1])
 
     @pytest.mark.parametrize("awaits", [False, True], ids=["factory", "async factory"])
     def test_resource_that_a_task_took_goes_with_its_pool(self, awaits: bool, collect: Any) -> None:
         """By ``aget``, of either kind of factory."""
-        gone: list[weakref.ref[Any]] = []
 
         async def create() -> Referring:
             return Referring()
 
         async def main() -> None:
-            pool: Any = FastPool(2, factory=create if awaits else Referring)
+            factory = create if awaits else Referring
+            pool: Any = FastPool(2, factory=factory, name="of aget")
             for _ in range(2):
-                resource = await pool.aget()
-                resource.pool = pool
-                gone.extend([weakref.ref(resource), weakref.ref(pool)])
+                (await pool.aget()).pool = pool
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             asyncio.run(main())
-            eventually(lambda: [collect(), not any(ref() for ref in gone)][1])
+            eventually(lambda: [collect(), nothing_left("of aget")][1])
 
     def test_its_borrower_keeps_it(self, collect: Any) -> None:
         """It is neither closed nor lost; a lease beside it closes its resource as ever."""
