@@ -12,6 +12,7 @@ import os
 import time
 import weakref
 from asyncio import _get_running_loop  # None where no loop runs
+from itertools import count
 
 from .. import _core
 from .._runtime import scheduler
@@ -99,8 +100,9 @@ def _new_loop(loop: asyncio.AbstractEventLoop) -> Loop:
     return its
 
 
-_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
-_lock = _core.Lock()  # what is collected inside it may ask for a record, too
+#: By a number that is never used twice; each change is one step, without a lock.
+_loops: dict[int, weakref.ref[Loop]] = {}
+_number = count().__next__
 
 
 def loop_of(loop: asyncio.AbstractEventLoop | None) -> Loop:
@@ -115,21 +117,20 @@ def loop_of(loop: asyncio.AbstractEventLoop | None) -> Loop:
     except AttributeError:
         _forget_closed_loops()  # a new loop often follows one that was closed
         found = loop._fastpool = _new_loop(loop)  # type: ignore[attr-defined]
-        with _lock.hold():
-            _loops.add(found)
+        _loops[_number()] = weakref.ref(found)
     return found
 
 
 def _forget_closed_loops() -> bool:
     """True if somebody waits on a loop that is not closed."""
     waits = False
-    with _lock.hold():
-        known = list(_loops)
-    for its in known:
-        if its.loop.is_closed():
+    for number, known in _loops.copy().items():
+        its = known()
+        if its is None:
+            _loops.pop(number, None)
+        elif its.loop.is_closed():
             its.on_loop_closed()
-            with _lock.hold():
-                _loops.discard(its)
+            _loops.pop(number, None)
         else:
             waits = waits or its.busy
     return waits
@@ -156,11 +157,12 @@ _core.set_loops(_get_running_loop, loop_of, look_later)
 
 def _after_fork_in_child() -> None:
     """The parent's loops are not this process's: nothing is read from, written to or removed."""
-    global _loops, _lock
-    for its in _loops:
-        its.forked()
-        del its.loop._fastpool  # type: ignore[attr-defined]
-    _loops, _lock = weakref.WeakSet(), _core.Lock()
+    for known in _loops.values():
+        its = known()
+        if its is not None:
+            its.forked()
+            del its.loop._fastpool  # type: ignore[attr-defined]
+    _loops.clear()
     _core.set_watching(False)
 
 

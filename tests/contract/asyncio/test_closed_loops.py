@@ -135,7 +135,8 @@ class TestClosedLoops:
         ended.start(q.aput("never"))
         ended.loop.run_until_complete(asyncio.sleep(0.001))  # one step brings it into the queue
         ended.close()
-        eventually(lambda: not any(its.loop is ended.loop for its in list(aio_loop._loops)))
+        its = ended.loop._fastpool
+        eventually(lambda: all(known() is not its for known in aio_loop._loops.copy().values()))
         assert q.get() == 0 and q.empty()
         q.put(1)
         assert q.get() == 1

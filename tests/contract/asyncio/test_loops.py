@@ -9,7 +9,6 @@ import queue
 import sys
 import threading
 import time
-import weakref
 from contextlib import suppress
 from typing import Any
 
@@ -366,9 +365,7 @@ class TestWatching:
 
         gc.collect()
         monkeypatch.setattr(Timeouts, "add", joined)
-        monkeypatch.setattr(
-            aio_loop, "_loops", weakref.WeakSet()
-        )  # those of other tests are not seen
+        monkeypatch.setattr(aio_loop, "_loops", {})  # those of other tests are not seen
         monkeypatch.setattr(scheduler, "call_at", lambda at, call: dates.append(call))
         _core.set_watching(False)
         try:

@@ -17,7 +17,7 @@ import pytest
 
 from fastpool import FastPool, KeyedPool, PoolTimeout
 from support.helpers import PATIENCE
-from support.interrupted_pools import AT_LENGTH, Scene, World, at_a_push, endure
+from support.interrupted_pools import AT_LENGTH, Scene, World, at_a_push, endure, unlocked
 
 pytestmark = [pytest.mark.costly, *AT_LENGTH]
 
@@ -138,3 +138,8 @@ AT_A_PUSH = {"acquire-idle-check", "keyed-acquire-plain"}
 @pytest.mark.parametrize("name", at_a_push(SCENES, AT_A_PUSH))
 def test_interrupted_call_loses_nothing(name: str) -> None:
     endure(name, *SCENES[name])
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_no_handler_runs_under_a_lock(name: str) -> None:
+    unlocked(*SCENES[name])

@@ -12,7 +12,7 @@ import pytest
 from contract.interrupts.test_every_instruction_tasks import OnLoop, acquire, block, leave, task
 from fastpool import PoolTimeout, SharedPool, TaskPool, WeightedSemaphore
 from support.helpers import PATIENCE
-from support.interrupted_pools import AT_LENGTH, Scene, at_a_push, endure
+from support.interrupted_pools import AT_LENGTH, Scene, at_a_push, endure, unlocked
 
 pytestmark = [pytest.mark.costly, *AT_LENGTH]
 
@@ -116,3 +116,8 @@ AT_A_PUSH = {"semaphore-hold"}
 @pytest.mark.parametrize("name", at_a_push(SCENES, AT_A_PUSH))
 def test_interrupted_call_loses_nothing(name: str) -> None:
     endure(name, *SCENES[name])
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_no_handler_runs_under_a_lock(name: str) -> None:
+    unlocked(*SCENES[name])
