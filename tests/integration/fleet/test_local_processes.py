@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from fastpool.fleet import LocalBudget
 from fastpool.fleet._permit_file import PERMITS, PermitFile
+from integration.fleet.processes import Worker
 from support.helpers import eventually
 
 pytestmark = [
@@ -26,41 +26,6 @@ pytestmark = [
 ]
 
 LIMIT = 6
-
-
-class Worker:
-    """One process; see worker.py."""
-
-    def __init__(self, path: str, maxsize: int = 20, slots: int = 0) -> None:
-        program = [sys.executable, str(Path(__file__).with_name("worker.py"))]
-        self.process = subprocess.Popen(
-            [*program, path, str(LIMIT), str(maxsize), str(slots)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        assert self.hear() == "ready"
-
-    def hear(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def do(self, line: str) -> str:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{line}\n")
-        return self.hear()
-
-    @property
-    def leased(self) -> int:
-        return int(self.do("stats").split()[0])
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
 
 
 class Watch:
@@ -107,19 +72,12 @@ def start(path: str, watch: Watch) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
     def start(slots: int = 0) -> Worker:
-        workers.append(Worker(path, slots=slots))
+        workers.append(Worker(path, LIMIT, slots=slots))
         return workers[-1]
 
     yield start
     for worker in workers:
-        worker.signal(signal.SIGCONT)
-        worker.kill()
-        for end in (worker.process.stdin, worker.process.stdout):
-            if end is not None:
-                try:
-                    end.close()
-                except BrokenPipeError:  # what was written last, to a process that is gone
-                    pass
+        worker.end()
 
 
 def test_sum_over_processes_is_never_above_the_limit(

@@ -1,23 +1,26 @@
 """A process with a pool and a budget, told line by line what to do; it answers each with a line.
 
-    python worker.py PATH LIMIT MAXSIZE [SLOTS]
+    python worker.py PATH LIMIT MAXSIZE SERVER SLOTS
+    python worker.py redis://HOST:PORT LIMIT MAXSIZE SERVER SLOTS
 
-SLOTS: it has a SharedPool, with so many slots for each resource.
+SLOTS: it has a SharedPool, with so many slots for each resource; 0: a FastPool.
 take N: borrows N more, as many as it gets, without waiting for the rest; give N; fork: a child
-that borrows and gives back; stats; quit.
+that borrows and gives back; stats; quit.  With Redis a resource is a connection to SERVER, a port.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from typing import Any
 
 from fastpool import FastPool, SharedPool
-from fastpool.fleet import LocalBudget
+from fastpool.fleet import LocalBudget, RedisBudget
 
 PATIENCE = 60.0
+TTL, GRACE = 6.0, 1.5
 
 
 class Resource:
@@ -25,13 +28,33 @@ class Resource:
         pass
 
 
-def main(path: str, limit: int, maxsize: int, slots: int = 0) -> None:
-    options: Any = {"budget": LocalBudget(path, limit), "timeout": PATIENCE, "warn_unclosed": False}
+class Connection:
+    """To a server that counts; closed when the server has closed it."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self.socket.recv(1)  # counted
+
+    def close(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+        self.socket.recv(1)
+        self.socket.close()
+
+
+def main(path: str, limit: int, maxsize: int, server: int, slots: int) -> None:
+    budget: Any
+    factory: Any = Resource
+    if path.startswith("redis:"):
+        budget = RedisBudget(path, "orders", limit, ttl=TTL, grace=GRACE)
+        factory = lambda: Connection(server)  # noqa: E731
+    else:
+        budget = LocalBudget(path, limit)
+    options: Any = {"budget": budget, "timeout": PATIENCE, "warn_unclosed": False}
     pool: Any
     if slots:
-        pool = SharedPool(Resource, items=(0, maxsize), slots=slots, **options)
+        pool = SharedPool(factory, items=(0, maxsize), slots=slots, **options)
     else:
-        pool = FastPool(maxsize, factory=Resource, **options)
+        pool = FastPool(maxsize, factory=factory, **options)
     leases: list[Any] = []
 
     def borrow() -> None:
@@ -62,7 +85,7 @@ def main(path: str, limit: int, maxsize: int, slots: int = 0) -> None:
             in_child()
         elif words[0] == "stats":
             stats = pool.stats()
-            say(f"{len(leases)} {stats.open} {stats.waiting}")
+            say(f"{len(leases)} {stats.open} {stats.waiting} {stats.budget.lapses}")
         else:
             break
     pool.close(timeout=0)
