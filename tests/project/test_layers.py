@@ -101,7 +101,8 @@ ORDER: dict[str, str] = {
     """,
     "fleet": """
         _member _report _fairness _permit_file _thread _local
-        _claim _distribution _redis_engine _redis_report _redis _postgres __init__
+        _claim _distribution _redis_options _redis_engine _redis_report _redis
+        _postgres __init__
     """,
     "shared": "_options _budget _lease_tracking _maintenance _manager __init__",
     "keyed": """

@@ -33,7 +33,7 @@ LEASE = TTL + GRACE
 #: A fault: how probable it is at each step, or with each request.
 FAULTS = {
     "request_lost": 0.03, "request_late": 0.02, "reply_lost": 0.04, "sent_twice": 0.02,
-    "replayed": 0.02, "bell_lost": 0.2, "bell_late": 0.3, "paused": 0.01, "cut_off": 0.01,
+    "replayed": 0.02, "notice_lost": 0.2, "notice_late": 0.3, "paused": 0.01, "cut_off": 0.01,
     "killed": 0.004, "comes": 0.008, "leaves": 0.003, "flushed": 0.002, "restarted": 0.002,
     "restarted_empty": 0.001, "failed_over": 0.002, "evicted": 0.001, "clock": 0.004,
 }  # fmt: skip
@@ -133,7 +133,7 @@ class Member:
     look_at: float = 0.0
     asleep: float = 0.0  # until then
     cut_off: float = 0.0  # until then
-    bells: list[list[int]] = field(default_factory=list)
+    notices: list[list[int]] = field(default_factory=list)
     before: int = 0  # what its pools might have open at the last check
     requests: int = 0
 
@@ -178,7 +178,7 @@ class Member:
         return reply
 
     def notifications(self) -> list[list[int]]:
-        found, self.bells = self.bells, []
+        found, self.notices = self.notices, []
         return found
 
     def close(self) -> None:
@@ -211,7 +211,7 @@ class World:
         self.jumps_at = 0.0
         self.late: list[tuple[object, ...]] = []
         self.old: list[tuple[object, ...]] = []
-        self.bells: list[tuple[Member, list[int]]] = []
+        self.notices: list[tuple[Member, list[int]]] = []
         self.fences: list[tuple[Member, str]] = []
         self.snapshots: list[dict[str, dict[str, Any]]] = []
         self.members: list[Member] = []
@@ -244,8 +244,8 @@ class World:
             numbers = [int(word) for word in text.split()] if " " in text else []
             name = channel.rpartition(":")[2]
             for member in [by_name[name]] if name in by_name else [] if numbers else self.members:
-                if not self.strikes("bell_lost"):
-                    self.bells.append((member, numbers))
+                if not self.strikes("notice_lost"):
+                    self.notices.append((member, numbers))
         self.engine.published.clear()
         return reply
 
@@ -280,12 +280,12 @@ class World:
         self.check()
 
     def ring(self) -> None:
-        for entry in self.bells[:]:
+        for entry in self.notices[:]:
             member, numbers = entry
-            if self.dice.random() < self.faults.get("bell_late", 0.0):
+            if self.dice.random() < self.faults.get("notice_late", 0.0):
                 continue
-            self.bells.remove(entry)
-            member.bells.insert(self.dice.randint(0, len(member.bells)), numbers)
+            self.notices.remove(entry)
+            member.notices.insert(self.dice.randint(0, len(member.notices)), numbers)
 
     def fence(self, survivor: Member, name: str) -> None:
         """The server closes what a member has open; the member need not know."""

@@ -50,9 +50,9 @@ def _any_number(patch: pytest.MonkeyPatch) -> None:
 def _given_up_later(patch: pytest.MonkeyPatch) -> None:
     """Permits are told to be given up, and used until the reply."""
 
-    def request(claim: Any, keep: int, wish: int) -> int:
+    def request(claim: Any, keep: int, wanted: int) -> int:
         claim.number += 1
-        claim.told = wish
+        claim.reported = wanted
         return int(claim.number)
 
     patch.setattr(_claim.Claim, "request", request)

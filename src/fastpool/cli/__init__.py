@@ -142,8 +142,8 @@ def _add_budget(commands: Any) -> None:
     budget = commands.add_parser(
         "budget",
         help="permits that processes share: who has what, and a new limit",
-        description="Shows, or changes, what the processes of this machine share by"
-        " fastpool.fleet.LocalBudget(PATH).",
+        description="Shows, or changes, what processes share by fastpool.fleet.LocalBudget(PATH),"
+        " or by RedisBudget(URL, NAME): then PATH is redis://HOST:PORT/DB#NAME.",
     )
     acts = budget.add_subparsers(required=True, metavar="ACT")
     for act, text in (
@@ -152,7 +152,7 @@ def _add_budget(commands: Any) -> None:
         ("watch", "the same as show, again and again"),
     ):
         parser = acts.add_parser(act, help=text, description=text)
-        parser.add_argument("path", metavar="PATH", help="the file of the budget")
+        parser.add_argument("path", metavar="PATH", help="the file of the budget, or URL#NAME")
         if act == "set":
             parser.add_argument("limit", metavar="LIMIT", type=_number(int, 1, 2**24))
         if act == "watch":
@@ -169,7 +169,7 @@ def _add_budget(commands: Any) -> None:
 def _budget(options: argparse.Namespace) -> int:
     from . import budget
 
-    path = os.path.abspath(options.path)
+    path = options.path if "://" in options.path else os.path.abspath(options.path)
     try:
         if options.act == "set":
             return budget.set_limit(path, options.limit)

@@ -1,11 +1,21 @@
-"""`fastpool budget show | set | watch`: the permits of a LocalBudget, from outside."""
+"""`fastpool budget show | set | watch`: the permits of a budget, from outside.
+
+A path is that of a LocalBudget's file; a URL is that of a Redis, and after `#` the name of the
+budget, which may be left out where there is but one.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from ..fleet import BudgetReport, LocalBudget
+from ..fleet import BudgetReport, LocalBudget, RedisBudget
+from ..fleet._redis_engine import client_of
+from ..fleet._redis_report import names_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BudgetFailed", "set_limit", "show", "watch"]
 
@@ -24,7 +34,7 @@ def set_limit(path: str, limit: int) -> int:
     """Change the limit for all processes."""
     before = _report(path).limit
     try:
-        LocalBudget(path).limit = limit
+        _open(path).limit = limit
     except (OSError, ValueError) as error:
         raise BudgetFailed(str(error)) from error
     print(f"{path}: {before} -> {limit} permits")
@@ -40,9 +50,33 @@ def watch(path: str, interval: float) -> int:
 
 def _report(path: str) -> BudgetReport:
     try:
+        if "://" in path:
+            return RedisBudget.report(*_redis_of(path))
         return LocalBudget.report(path)
     except (OSError, ValueError, NotImplementedError) as error:
         raise BudgetFailed(str(error)) from error
+
+
+def _open(path: str) -> LocalBudget | RedisBudget:
+    return RedisBudget(*_redis_of(path)) if "://" in path else LocalBudget(path)
+
+
+def _redis_of(url: str) -> tuple[Any, str]:
+    """A client, and the name of the budget; BudgetFailed where it is not clear, or not there."""
+    where, _, name = url.partition("#")
+    try:
+        client = client_of(where, 5.0)
+        names = names_of(client)
+    except ImportError as error:
+        raise BudgetFailed(str(error)) from error
+    except Exception as error:  # of redis-py, which need not be there
+        raise BudgetFailed(f"{where}: {error}") from error
+    if not name and len(names) == 1:
+        (name,) = names
+    if name not in names:
+        there = ", ".join(names) or "none"
+        raise BudgetFailed(f"say which budget: {where}#NAME; there are: {there}")
+    return client, name
 
 
 def table(report: BudgetReport) -> str:

@@ -2,8 +2,8 @@
 
 The engine counts what each member may use; a member never uses more than that:
 
-- Permits are given up first and told afterwards, by a request that says how many are kept.  So a
-  request that is lost, late or doubled harms nobody; by its number the engine skips what is old.
+- Permits are given up first and reported afterwards, by a request that says how many are kept.  So
+  a request that is lost, late or doubled harms nobody; by its number the engine skips what is old.
 - The lease is counted from before the request was sent, so it ends here before it ends there.
 - A notification counts only if it builds on the latest request: one that was sent before permits
   were given up does not give them back.
@@ -39,7 +39,7 @@ class Claim:
         self.number = 0  # of the latest request
         self.version = 0  # of what the engine said last
         self.due = -1  # so many may be kept, for others lack some; -1: all
-        self.told = 0  # the wish of the latest request
+        self.reported = 0  # how many the latest request wanted
         self.learning = False  # the engine has started anew, and gives out nothing yet
         self.lack = False  # somebody has fewer permits than it wants
         self.lapses = 0  # how often the engine had forgotten this member
@@ -57,11 +57,11 @@ class Claim:
         permits = self.permits if self.due < 0 else min(self.permits, self.due)
         return max(permits, self.floor)
 
-    def request(self, keep: int, wish: int) -> int:
-        """Give up all permits but ``keep``; the number under which that is told."""
+    def request(self, keep: int, wanted: int) -> int:
+        """Give up all permits but ``keep``; the number under which that is reported."""
         self.permits = min(self.permits, keep)
         self.number += 1
-        self.told = wish
+        self.reported = wanted
         return self.number
 
     def answered(self, sent: float, reply: Sequence[int]) -> None:

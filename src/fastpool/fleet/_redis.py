@@ -28,6 +28,7 @@ from ..stats import BudgetStats
 from ._claim import Claim, LateReply, NoLimit
 from ._distribution import divide, freeze
 from ._redis_engine import RedisEngine, client_of, keys_of, script_text
+from ._redis_options import check_limit, check_options
 from ._redis_report import report_of
 from ._report import BudgetReport
 from ._thread import ThreadedBudget
@@ -43,8 +44,8 @@ __all__ = ["RedisBudget", "boottime"]
 
 AT_REST = 1.0  # seconds between looks at the pools, at most
 WHILE_RECALLED = 0.05  # and while they have more than they may keep
-TELL_LESS = 0.1  # seconds for which a wish that has become smaller may wait,
-TELL_LESS_EACH = 0.002  # and for each member
+REPORT_LESS = 0.1  # seconds for which it may wait that fewer are wanted,
+REPORT_LESS_EACH = 0.002  # and for each member
 FIRST_RETRY, LAST_RETRY = 0.05, 1.0  # seconds between tries of an engine that does not answer
 SHORT_BEAT = 0.7  # of ``grace``: between requests while permits are lacking, or leases end later
 
@@ -90,7 +91,7 @@ class RedisBudget(ThreadedBudget):
         fence: Callable[[str], object] | None = None,
     ) -> None:
         grace = ttl / 5 if grace is None else grace
-        _check(name, limit, ttl, grace, linger, guaranteed, weight, on_lapse, strict, fence)
+        check_options(name, limit, ttl, grace, linger, guaranteed, weight, on_lapse, strict, fence)
         self.ttl, self.grace, self.linger = ttl, grace, linger
         self.guaranteed, self.weight, self.on_lapse = guaranteed, weight, on_lapse
         self.strict, self.fence = strict, fence
@@ -110,7 +111,7 @@ class RedisBudget(ThreadedBudget):
 
     @limit.setter
     def limit(self, limit: int) -> None:
-        _check_limit(limit)
+        check_limit(limit)
         script = self._client.register_script(script_text())
         script(keys=keys_of(self.name), args=["set", "", 0, 0, 0, 0, 1, *self._terms(limit)])
         self.ask()
@@ -186,25 +187,25 @@ class RedisBudget(ThreadedBudget):
         return sum(member.held for member in self.members)
 
     @property
-    def _wish(self) -> int:
+    def _wanted(self) -> int:
         return sum(member.wanted for member in self.members)
 
     def _is_due(self, now: float) -> bool:
         """Whether the engine should hear of us."""
-        claim, wish = self.claim, self._wish
+        claim, wanted = self.claim, self._wanted
         if self._failures:
             return now >= self._next_at
         if now >= self._next_at or self._fenced:
             return True
-        if wish > claim.told and wish > claim.permits:
+        if wanted > claim.reported and wanted > claim.permits:
             return True
-        if wish < claim.told and (claim.lack or claim.told > claim.permits):  # others may have it
-            return now >= self._tell_less_at
+        if wanted < claim.reported and (claim.lack or claim.reported > claim.permits):
+            return now >= self._report_less_at
         return self._has_surplus(now)
 
     @property
-    def _tell_less_at(self) -> float:
-        return self._asked_at + max(TELL_LESS, TELL_LESS_EACH * self.claim.members)
+    def _report_less_at(self) -> float:
+        return self._asked_at + max(REPORT_LESS, REPORT_LESS_EACH * self.claim.members)
 
     def _has_surplus(self, now: float) -> bool:
         """Whether permits should be given up: somebody is short, or nobody had a use for long."""
@@ -217,15 +218,15 @@ class RedisBudget(ThreadedBudget):
 
     def _ask_engine(self) -> None:
         """Make a request, and take in the reply."""
-        claim, fenced, wish = self.claim, self._fenced[:], self._wish
+        claim, fenced, wanted = self.claim, self._fenced[:], self._wanted
         keep = min(self._held, claim.permits)  # what is left from before a lapse is no claim
         valid = int(claim.is_valid(self.clock()))
-        number = claim.request(keep, wish)
+        number = claim.request(keep, wanted)
         opened = sum(member.in_use for member in self.members)
         sent = self.clock()  # before the engine's clock starts
         terms = self._terms(self._wanted_limit)
         try:
-            reply = self._engine.call("sync", number, keep, wish, opened, valid, *terms, *fenced)
+            reply = self._engine.call("sync", number, keep, wanted, opened, valid, *terms, *fenced)
             claim.answered(sent, reply)
         except LateReply:  # the client has sent it twice, and lost the reply to the first
             self._next_at = sent
@@ -237,7 +238,7 @@ class RedisBudget(ThreadedBudget):
         self._surplus_since = 0.0
         self._succeeded()
         beat = claim.ttl / 3
-        if wish > claim.permits:
+        if wanted > claim.permits:
             beat = min(beat, SHORT_BEAT * claim.grace)
         beat *= random.uniform(0.9, 1.0)
         self._next_at = self._asked_at + min(beat, claim.again + random.uniform(0.001, 0.01))
@@ -323,8 +324,8 @@ class RedisBudget(ThreadedBudget):
             pause = min(pause, claim.until - now)
         if claim.due >= 0 or self._held > claim.permits:
             pause = min(pause, WHILE_RECALLED)
-        if self._wish < claim.told:
-            pause = min(pause, max(0.0, self._tell_less_at - now) or AT_REST)
+        if self._wanted < claim.reported:
+            pause = min(pause, max(0.0, self._report_less_at - now) or AT_REST)
         if self._surplus_since:
             pause = min(pause, self._surplus_since + self.linger - now)
         return max(0.0, pause)
@@ -347,51 +348,3 @@ def _texts(reply: bytes | str) -> list[str]:
     """Names, one a line."""
     text = reply if isinstance(reply, str) else reply.decode()
     return text.split("\n") if text else []
-
-
-def _check_limit(limit: object) -> None:
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"RedisBudget: limit must be an int or None, not {limit!r}")
-    if limit < 1:
-        raise ValueError(f"RedisBudget: limit must be at least 1, not {limit!r}")
-
-
-def _check(
-    name: object,
-    limit: object,
-    ttl: float,
-    grace: float,
-    linger: float,
-    guaranteed: int,
-    weight: float,
-    on_lapse: str,
-    strict: bool,
-    fence: object,
-) -> None:
-    """TypeError or ValueError that says what was given."""
-    if not isinstance(name, str):
-        raise TypeError(f"RedisBudget: name must be a str, not {name!r}")
-    if not name or "{" in name or "}" in name:
-        raise ValueError(f"RedisBudget: name must be text without braces, not {name!r}")
-    if limit is not None:
-        _check_limit(limit)
-    if not ttl >= 0.3:
-        raise ValueError(f"RedisBudget: ttl must be at least 0.3 seconds, not {ttl!r}")
-    if not 0.02 <= grace <= ttl:
-        raise ValueError(f"RedisBudget: grace must be 0.02 seconds to ttl, not {grace!r}")
-    if not linger >= 0:
-        raise ValueError(f"RedisBudget: linger must be 0 or more seconds, not {linger!r}")
-    if isinstance(guaranteed, bool) or not isinstance(guaranteed, int):
-        raise TypeError(f"RedisBudget: guaranteed must be an int, not {guaranteed!r}")
-    if guaranteed < 0 or (limit is not None and guaranteed > limit):  # type: ignore[operator]
-        raise ValueError(f"RedisBudget: guaranteed must be 0 to limit, not {guaranteed!r}")
-    if guaranteed and strict:
-        raise ValueError(
-            "RedisBudget: guaranteed permits are used without the engine, which strict rules out"
-        )
-    if not 0.001 <= weight <= 1e6:
-        raise ValueError(f"RedisBudget: weight must be 0.001 to 1000000, not {weight!r}")
-    if on_lapse not in ("keep", "shrink"):
-        raise ValueError(f'RedisBudget: on_lapse must be "keep" or "shrink", not {on_lapse!r}')
-    if fence is not None and not callable(fence):
-        raise TypeError(f"RedisBudget: fence must be called as fence(member), not {fence!r}")

@@ -2,12 +2,13 @@
 --
 -- KEYS   meta, members, leases, short: a hash of the budget, a hash with a row for each member, who
 --        is forgotten when, and who has fewer permits than it wants.
--- ARGV   act ("sync", "leave" or "set"), member, number of the request, keep, wish, open, whether its
---        lease goes on, ttl, grace (ms), limit, weight, floor, whether it can fence, members that it
+-- ARGV   act ("sync", "leave" or "set"), member, number of the request, keep, wanted, open, whether
+--        its lease goes on, ttl, grace (ms), limit, weight, floor, whether it can fence, members it
 --        has fenced.
 -- Reply  -1: a late duplicate; -2: no limit is known; else permits, version, due (-1: keep all),
---        learning, lapsed (1: it had been forgotten; 2: its lease is not renewed yet), limit, in force, members, share, ttl, grace, when to ask again (ms),
---        whether anybody lacks permits, and the members to fence.
+--        learning, lapsed (1: it had been forgotten; 2: its lease is not renewed yet), limit, in
+--        force, members, share, ttl, grace, when to ask again (ms), whether anybody lacks permits,
+--        and the members to fence.
 --
 -- What keeps the sum: `have` of a row is what its member may use. Only the member lowers it (`keep`
 -- of a later request), or the end of its lease, which is later here than there. It is raised only
@@ -22,7 +23,7 @@
 -- whose lease had ended is counted, and not confirmed before that: its permits may be others' by now.
 local META, MEMBERS, LEASES, SHORT = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local act, me, seq = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local keep, wish, open = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local keep, wanted, open = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local valid = ARGV[7] == '1'
 local weight, floor, can_fence = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13] == '1'
 
@@ -44,12 +45,12 @@ local passed = math.max(0, math.min(wall - tonumber(m[4] or wall), math.floor(gr
 local clock = tonumber(m[3] or 0) + passed
 
 -- ---- rows: read once, written at the end ---------------------------------------------------------
-local rows, written, bells = {}, {}, {}
+local rows, written, notices = {}, {}, {}
 
 local function parse(text)
   local h, w, g, f, d, s, v, c, b, o, u = string.match(
     text, '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
-  return {have = tonumber(h), wish = tonumber(w), weight = tonumber(g), floor = tonumber(f),
+  return {have = tonumber(h), wanted = tonumber(w), weight = tonumber(g), floor = tonumber(f),
           due = tonumber(d), seq = tonumber(s), version = tonumber(v), fence = c,
           fencing = tonumber(b), open = o, sure = u}
 end
@@ -62,14 +63,14 @@ local function row(d)
   return rows[d]
 end
 
-local function write(d, bell)  -- its row has changed; bell: and it is to be told
+local function write(d, notify)  -- its row has changed; notify: and it is to be told
   if not rows[d].changed then
     rows[d].changed = true
     written[#written + 1] = d
   end
-  if bell and d ~= me and not rows[d].bell then
-    rows[d].bell = true
-    bells[#bells + 1] = d
+  if notify and d ~= me and not rows[d].notify then
+    rows[d].notify = true
+    notices[#notices + 1] = d
   end
 end
 
@@ -132,8 +133,8 @@ if not learning then
         forget(d)
       elseif r then
         call('ZREM', SHORT, d)
-        if r.wish > r.have then
-          r.wish, moved = r.have, true
+        if r.wanted > r.have then
+          r.wanted, moved = r.have, true
           write(d)
         end
         if can_fence and clock >= r.fencing then
@@ -164,13 +165,13 @@ if act ~= 'set' then
   end
   have = math.max(have, floor)
   if not mine then
-    mine = {version = 0, due = -1, wish = -1}
+    mine = {version = 0, due = -1, wanted = -1}
     rows[me], count = mine, count + 1
   end
-  if wish ~= mine.wish or have ~= had then moved = true end
+  if wanted ~= mine.wanted or have ~= had then moved = true end
   if have <= mine.due then mine.due = -1 end
   total = total + have - had
-  mine.have, mine.wish, mine.open, mine.seq, mine.weight = have, wish, open, seq, weight
+  mine.have, mine.wanted, mine.open, mine.seq, mine.weight = have, wanted, open, seq, weight
   mine.floor, mine.fence, mine.fencing = floor, ARGV[13], 0
   mine.sure = sure and '1' or '0'
   if act == 'leave' then
@@ -178,7 +179,7 @@ if act ~= 'set' then
   else
     write(me)
     call('ZADD', LEASES, clock + lease, me)
-    if have < wish then call('ZADD', SHORT, (have - floor) / weight, me) else call('ZREM', SHORT, me) end
+    if have < wanted then call('ZADD', SHORT, (have - floor) / weight, me) else call('ZREM', SHORT, me) end
   end
 end
 
@@ -195,7 +196,7 @@ local function share_out()
   local left, weights = limit, 0
   for _, d in ipairs(names) do
     local r = rows[d]
-    r.extra = math.max(0, r.wish - r.floor)
+    r.extra = math.max(0, r.wanted - r.floor)
     total, left, weights = total + r.have, left - r.floor, weights + r.weight
     wanting[#wanting + 1] = d
   end
@@ -263,13 +264,13 @@ while total < limit and not learning do
   local p = call('ZPOPMIN', SHORT)
   if not p[1] then break end
   local r = row(p[1])
-  if r and r.have < r.wish then
+  if r and r.have < r.wanted then
     local n = math.floor((limit - total) / (2 * (1 + call('ZCARD', SHORT))))
-    n = math.min(math.max(1, n), r.wish - r.have)
+    n = math.min(math.max(1, n), r.wanted - r.have)
     r.have, total, moved = r.have + n, total + n, true
     if r.due >= 0 and r.due < r.have then r.due = -1 end
     write(p[1], true)
-    if r.have < r.wish then call('ZADD', SHORT, (r.have - r.floor) / r.weight, p[1]) end
+    if r.have < r.wanted then call('ZADD', SHORT, (r.have - r.floor) / r.weight, p[1]) end
   end
 end
 
@@ -277,13 +278,13 @@ end
 for _, d in ipairs(written) do
   local r = rows[d]
   if r then
-    if r.bell or d == me then r.version = r.version + 1 end
-    call('HSET', MEMBERS, d, string.format('%d %d %s %d %d %d %d %s %d %s %s', r.have, r.wish,
+    if r.notify or d == me then r.version = r.version + 1 end
+    call('HSET', MEMBERS, d, string.format('%d %d %s %d %d %d %d %s %d %s %s', r.have, r.wanted,
          tostring(r.weight), r.floor, r.due, r.seq, r.version, r.fence, r.fencing, tostring(r.open),
          r.sure))
   end
 end
-for _, d in ipairs(bells) do  -- it names the request on which it builds
+for _, d in ipairs(notices) do  -- it names the request on which it builds
   local r = rows[d]
   if r then
     call('PUBLISH', META .. ':' .. d, string.format('%d %d %d %d', r.seq, r.version, r.have, r.due))
@@ -299,9 +300,9 @@ call('HSET', META, 'limit', limit, 'run', run, 'clock', clock, 'wall', wall, 'le
 if act == 'set' or act == 'leave' then return {0} end
 local again = lease
 if moved and not learning then again = math.max(1, levelled + pause - clock) end
-if mine.have < wish and learning then
+if mine.have < wanted and learning then
   again = learn - clock
-elseif mine.have < wish then  -- whoever lacks permits sees to it that leases end
+elseif mine.have < wanted then  -- whoever lacks permits sees to it that leases end
   local first = call('ZRANGE', LEASES, 0, 1, 'WITHSCORES')
   for i = 1, #first, 2 do
     local ends = tonumber(first[i + 1]) - clock
@@ -311,6 +312,6 @@ elseif mine.have < wish then  -- whoever lacks permits sees to it that leases en
     end
   end
 end
-local share = math.min(wish, floor + math.floor(weight * level))
+local share = math.min(wanted, floor + math.floor(weight * level))
 return {mine.have, mine.version, mine.due, learning and 1 or 0, lapsed, limit, total, count, share,
         ttl, grace, again, lack and 1 or 0, table.concat(doomed, '\n')}

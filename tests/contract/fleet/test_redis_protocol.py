@@ -148,7 +148,7 @@ def test_whoever_lacked_permits_asked_at_each_look(monkeypatch: pytest.MonkeyPat
     told = RedisBudget._is_due
 
     def is_due(budget: RedisBudget, now: float) -> bool:
-        return told(budget, now) or budget._wish > budget.claim.permits
+        return told(budget, now) or budget._wanted > budget.claim.permits
 
     monkeypatch.setattr(RedisBudget, "_is_due", is_due)
     with pytest.raises(AssertionError):
@@ -271,7 +271,7 @@ def test_permits_of_the_killed_are_used_as_soon_as_their_leases_end() -> None:
 def test_killed_were_noticed_at_the_next_heartbeat() -> None:
     """The script says when the next lease ends, so that who lacks permits asks just then."""
     with pytest.raises(AssertionError):
-        recovery(without("elseif mine.have < wish then", "elseif false then"))
+        recovery(without("elseif mine.have < wanted then", "elseif false then"))
 
 
 def test_lease_ends_for_the_member_before_it_ends_for_the_engine() -> None:
@@ -281,7 +281,7 @@ def test_lease_ends_for_the_member_before_it_ends_for_the_engine() -> None:
     wants(one, 10)
     world.go_on(2)
     wants(other, 10)
-    one.cut_off, world.faults = 1e9, {"bell_lost": 1.0}
+    one.cut_off, world.faults = 1e9, {"notice_lost": 1.0}
     while other.budget.claim.permits == 0:
         world.go_on(0.05)
     assert world.now - one.budget.claim.until > GRACE / 2
@@ -295,7 +295,7 @@ def test_member_that_was_forgotten_shrinks_when_it_is_told_so() -> None:
     wants(one, 10)
     world.go_on(2)
     wants(other, 10)
-    one.cut_off, world.faults = world.now + 2 * LEASE, {"bell_lost": 1.0}
+    one.cut_off, world.faults = world.now + 2 * LEASE, {"notice_lost": 1.0}
     world.go_on(2 * LEASE - 1)
     assert permits(world)[1] == 10 and one.pools[0].open == 10
     world.go_on(8)

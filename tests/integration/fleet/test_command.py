@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastpool import FastPool
-from fastpool.fleet import LocalBudget
+from fastpool.fleet import LocalBudget, RedisBudget
 from support.helpers import PATIENCE, eventually
 
 pytestmark = [
@@ -58,6 +58,28 @@ def test_set_changes_the_limit_of_a_running_pool(path: str, run: Run) -> None:
             assert done.stdout == f"{path}: 1 -> 2 permits\n"
             with pool.lease():
                 pass
+
+
+@pytest.mark.servers
+def test_budget_in_redis_is_shown_and_set(redis_server: str, run: Run) -> None:
+    """By its name, or without one where there is but one."""
+    pytest.importorskip("redis")
+    url = f"redis://127.0.0.1:{redis_server}/0"
+    missing = run("show", url)
+    assert missing.returncode == 1 and "there are: none" in missing.stderr
+    budget = RedisBudget(url, "orders", 60, ttl=2, guaranteed=3)
+    with FastPool(9, factory=object, budget=budget, timeout=PATIENCE) as pool:
+        leases = [pool.acquire() for _ in range(3)]
+        eventually(lambda: [m.open for m in RedisBudget.report(url, "orders").members] == [3])
+        done = run("show", url)
+        assert done.stdout.startswith("budget orders: 3 of 60 permits in force, 1 member\n")
+        assert budget.member in done.stdout
+        done = run("set", f"{url}#orders", "7")
+        assert done.stdout == f"{url}#orders: 60 -> 7 permits\n"
+        assert budget.limit == 7
+        for lease in leases:
+            lease.release()
+    assert "say which" in run("show", f"{url}#others").stderr
 
 
 def test_watch_goes_on(path: str) -> None:
