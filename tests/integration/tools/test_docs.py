@@ -28,6 +28,7 @@ DOCUMENTS = sorted(
 
 #: Document: modules it needs.
 NEEDS = {
+    "docs/howto/budget.md": ["redis"],
     "docs/howto/calls-grpc.md": ["grpc"],
     "docs/howto/celery.md": ["celery"],
     "docs/howto/fastapi.md": ["fastapi", "uvicorn"],
