@@ -65,7 +65,7 @@ def extras_for(interpreter: Interpreter) -> list[str]:
         "drivers",
         "drivers-compiled",
     ]  # for tests that run on the first one only
-    return ["demo", "grpc-test", "rpc-test", "peers", "loops"] + once * main
+    return ["demo", "grpc-test", "rpc-test", "peers", "loops", "simulation"] + once * main
 
 
 @dataclass
