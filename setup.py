@@ -48,7 +48,9 @@ if sys.platform == "win32":  # MSVC: C11 atomics are behind a switch of their ow
         compile_ += ["/fsanitize=address"]
 else:  # gcc and clang; no -march: a wheel runs on other machines than the one that built it
     compile_ = ["-std=gnu11", "-fvisibility=hidden"]
-    compile_ += ["-O0", "-g3", "-UNDEBUG"] if debug else ["-O3", "-g0"]
+    compile_ += ["-O0", "-g3", "-UNDEBUG"] if debug else ["-O2", "-g0"]
+    if not debug:  # -O3 inlines twice as much, in the cold 96 % too; the hot paths need this much
+        compile_ += ["--param=max-inline-insns-auto=22", "--param=early-inlining-insns=14"]
     if sys.platform == "linux" and not debug:
         compile_ += ["-fno-plt"]
         if platform.libc_ver()[0] == "glibc":  # musl cannot load such a library at run time

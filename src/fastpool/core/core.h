@@ -194,7 +194,7 @@ static int fp_expired(fp_wait_queue *queue, int *noticed) {
 }
 
 /* A lease of the least loaded resource, or NULL. */
-static inline fp_slot *fp_sharing_take(fp_core *c) {
+FP_INLINE fp_slot *fp_sharing_take(fp_core *c) {
     int64_t now = 0;
     if (FP_UNLIKELY(c->has_check || fp_load(&c->loads.penalty_until, relaxed) != 0)) {
         now = fp_now(c);

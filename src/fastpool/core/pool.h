@@ -16,7 +16,7 @@ static _Thread_local fp_hint fp_hints[4];
 #endif
 
 /* An idle slot as LEASED, or NULL.  The gate has been looked at. */
-static inline fp_slot *fp_pool_take(fp_core *c) {
+FP_INLINE fp_slot *fp_pool_take(fp_core *c) {
 #if FP_ATOMIC
     uint64_t id = fp_load(&c->id, relaxed);
     fp_hint *hint = fp_hint_of(id);
@@ -40,7 +40,7 @@ static FP_COLD void fp_pool_sample(fp_slot *slot) { slot->sampled = fp_clock_pre
 
 /* Books the lease that has begun.  1 when the manager has to be asked: a check may be
  * due. */
-static inline int fp_pool_begin(fp_core *c, fp_slot *slot) {
+FP_INLINE int fp_pool_begin(fp_core *c, fp_slot *slot) {
     uint32_t uses = fp_load(&slot->uses, relaxed) + 1;
     fp_store(&slot->uses, uses, relaxed);
     if (FP_UNLIKELY(uses % FP_SAMPLE == 1) && !(fp_gate(c) & FP_ASK_GET)) fp_pool_sample(slot);
@@ -55,7 +55,7 @@ static inline int fp_pool_begin(fp_core *c, fp_slot *slot) {
 
 /* Whether the slot may go back to the idle ones without a question; records the return.
  * Only the holder calls this, before it publishes the slot. */
-static inline int fp_pool_end(fp_core *c, fp_slot *slot) {
+FP_INLINE int fp_pool_end(fp_core *c, fp_slot *slot) {
     if (FP_LIKELY(fp_load(&c->timed, relaxed))) {
         int64_t now = fp_now(c);
         if (FP_UNLIKELY(now >= fp_load(&slot->dies_at, relaxed))) return 0;
@@ -68,7 +68,7 @@ static inline int fp_pool_end(fp_core *c, fp_slot *slot) {
 
 /* A lease that costs one look at the gate and one at the slot, and with a check hook one at the coarse
  * clock.  NULL: take the slow path; *due is a slot taken about which the manager has to be asked. */
-static inline fp_slot *fp_pool_hit(fp_core *c, fp_slot **due) {
+FP_INLINE fp_slot *fp_pool_hit(fp_core *c, fp_slot **due) {
     if (FP_UNLIKELY(fp_gate(c) & FP_GET_SLOW)) return NULL;
     fp_slot *slot = fp_pool_take(c);
     if (FP_UNLIKELY(slot == NULL)) return NULL;
@@ -78,7 +78,7 @@ static inline fp_slot *fp_pool_hit(fp_core *c, fp_slot **due) {
 }
 
 /* Publishes a slot that is in state `from`; 0 if it may not become idle (see fp_slot_idle). */
-static inline int fp_pool_publish(fp_core *c, fp_slot *slot, unsigned from, uint64_t word) {
+FP_INLINE int fp_pool_publish(fp_core *c, fp_slot *slot, unsigned from, uint64_t word) {
     int push = fp_slot_idle(slot, from, word);
     if (FP_UNLIKELY(push < 0)) return 0;
     if (push) fp_idle_push(&c->slots, slot);
@@ -117,7 +117,7 @@ static FP_COLD void fp_pool_sampled(fp_core *c, fp_slot *slot) {
 /* The whole of a return.  1: done; 0: the slot is still the holder's, ask the manager; -1: it is not
  * lent, or not by the lease of this generation (0: any).  *notify: the manager has to know, since the pool
  * was closed meanwhile, more may be idle now than are to be, or what came back may be wanted elsewhere. */
-static inline int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation, int *notify) {
+FP_INLINE int fp_pool_return(fp_core *c, fp_slot *slot, uint64_t generation, int *notify) {
     uint64_t word = fp_load(&slot->word, relaxed);
     if (FP_UNLIKELY(fp_state(word) != FP_LEASED)) return -1;
     if (FP_UNLIKELY(generation && fp_generation(word) != generation)) return -1;

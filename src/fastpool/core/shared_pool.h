@@ -19,7 +19,7 @@ static FP_COLD void fp_spent_locked(fp_core *c) {
 /* A slot of the least loaded resource that costs one look at the gate, one at each resource and one
  * compare-and-swap.  NULL: take the slow path; *due is a resource taken alone, about which the manager
  * has to be asked before others may share it. */
-static inline fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
+FP_INLINE fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
     if (FP_UNLIKELY(fp_gate(c) & FP_GET_SLOW)) return NULL;
     fp_slot *slot = fp_sharing_take(c);
     if (FP_UNLIKELY(slot == NULL)) return NULL;
@@ -63,7 +63,7 @@ static inline void fp_sharing_used(fp_core *c, fp_slot *slot, int64_t now) {
 /* The whole of a return, by whoever has one lease of it.  1: done; 0: it was the last one of a resource
  * that takes no more, which is CHECKING now and the caller's to close; -1: nobody has a lease of it.
  * *notify: the manager has to know, since the pool was closed or a resource takes no more leases. */
-static inline int fp_sharing_return(fp_core *c, fp_slot *slot, int *notify) {
+FP_INLINE int fp_sharing_return(fp_core *c, fp_slot *slot, int *notify) {
     if (FP_LIKELY(fp_load(&c->timed, relaxed))) {
         int64_t now = fp_now(c); /* before it may be somebody else's */
         if (FP_UNLIKELY((fp_load(&slot->load, relaxed) & FP_LOAD) == 0)) return -1;

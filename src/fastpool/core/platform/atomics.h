@@ -38,11 +38,14 @@
 #define FP_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FP_COLD __attribute__((noinline, cold))
 #define FP_APART __attribute__((noinline)) /* hot, but its registers are not for the caller to save */
+/* on a hot path, where -O2 would make a call of it */
+#define FP_INLINE static inline __attribute__((always_inline))
 #define FP_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #else
 #define FP_LIKELY(x) (x)
 #define FP_COLD
 #define FP_APART
+#define FP_INLINE static inline
 #define FP_UNLIKELY(x) (x)
 #endif
 #if defined(__x86_64__) || defined(__i386__)
