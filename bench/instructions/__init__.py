@@ -35,6 +35,10 @@ FIGURES = {
     "pool pair": EMPTY,
     "lease": EMPTY,
     "async lease": "empty coroutine",
+    "shared lease": EMPTY,
+    "keyed lease": EMPTY,
+    "semaphore": EMPTY,
+    "object cache": EMPTY,
     "gRPC call": EMPTY,
 }
 

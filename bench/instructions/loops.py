@@ -1,8 +1,11 @@
 """The loops whose instructions are counted: `python loops.py MARKS`, under callgrind.
 
 MARKS is marks.c, compiled. Each loop runs `STATEMENTS` of its statement between two marks, and does
-so `TIMES` times: what a thread of the pool's own may do meanwhile is counted too, so the least is
-what the statement takes. Nothing is imported that is not needed; under valgrind that takes seconds.
+so `TIMES` times: what a thread of the pool's own may do meanwhile is counted too, and so is what
+the allocator does where its page for objects of some size happens to be full at that moment: a
+page more and a page less for each object, 95 instructions of a lease. So it finds another moment
+each time, and the least is what the statement takes. Nothing is imported that is not needed; under
+valgrind that takes seconds.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ def grpc_call(pool_of: Callable[..., Any]) -> tuple[Callable[..., Any], Any]:
 
 def loops() -> Iterator[tuple[str, Callable[[int], Any]]]:
     """Each by name, as a function of the number of turns."""
-    from fastpool import FastPool, SharedPool
+    from fastpool import FastPool, KeyedPool, ObjectCache, SharedPool, WeightedSemaphore
 
     queue = FastPool(10)
     for each in range(10):
@@ -74,6 +77,9 @@ def loops() -> Iterator[tuple[str, Callable[[int], Any]]]:
     for each in held:
         pool.put(each)
     call, connections = grpc_call(SharedPool)
+    keyed = KeyedPool(lambda key: Thing())
+    with keyed.lease("key"):
+        pass
 
     for name, statement, container in (
         (EMPTY, "pass", None),
@@ -81,11 +87,16 @@ def loops() -> Iterator[tuple[str, Callable[[int], Any]]]:
         ("queue pair", PAIR, queue),
         ("pool pair", PAIR, pool),
         ("lease", "with c.lease(): pass", pool),
+        ("shared lease", "with c.lease(): pass", connections),
+        ("keyed lease", "with c.lease('key'): pass", keyed),
+        ("semaphore", "c.acquire(); c.release()", WeightedSemaphore(4)),
+        ("object cache", PAIR, ObjectCache(Thing)),
         ("gRPC call", "c(1)", call),
     ):
         loop = loop_of(statement)
         yield name, lambda n, loop=loop, container=container: loop(container, n)
     connections.close()
+    keyed.close()
 
     import asyncio
 
@@ -102,9 +113,11 @@ def loops() -> Iterator[tuple[str, Callable[[int], Any]]]:
 def main() -> None:
     marks = ctypes.CDLL(sys.argv[1])
     gc.disable()
+    kept = []
     for name, run in loops():
         run(40)  # the interpreter has specialised by then
         for _ in range(TIMES):
+            kept.append([bytes(size) for size in range(0, 512, 8)])  # some of each size
             marks.begin()
             run(TURNS)
             marks.end(name.encode())
