@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from types import FrameType
-    from typing import Any
+    from typing import Any, Protocol
 
-    from .pool._manager import Manager
+    class Tallied(Protocol):
+        """A manager, of whatever kind of pool."""
+
+        core: Any
+
+        def overdue(self) -> int: ...
+
 
 __all__ = [
     "BudgetStats",
@@ -186,7 +192,7 @@ class ResourceInfo:
     retiring: bool
 
 
-def tally(manager: Manager) -> dict[str, Any]:
+def tally(manager: Tallied) -> dict[str, Any]:
     """What one manager has counted: the numbers of PoolStats, and as ``waits``, ``creates`` and
     ``held`` the times: how many, their sum, the longest, the histogram."""
     counted: dict[str, Any] = manager.core.counts()

@@ -4,8 +4,9 @@ ROWS is the table by folder: a row imports only from rows above it, and only tho
 module right below src/fastpool is a row of its own, and so is the compiled core with its parts in
 core/ (its headers: test_headers.py). ORDER says the same of the modules inside a folder: each
 imports only what stands above it there. So every arrow points up, and there is no circle. Imports
-inside functions count; those under `if TYPE_CHECKING:` do not, since they are never run. When a new
-arrow is meant, enter it here.
+inside functions count, and so do those under `if TYPE_CHECKING:`: who names a type knows it. DOWN
+holds those that point down still, for types alone; none may be added. When a new arrow is meant,
+enter it here.
 """
 
 from __future__ import annotations
@@ -65,7 +66,13 @@ ROWS: dict[str, set[str]] = {
         "cache",
         "debug",
     },
-    "testing": {"errors", "_core", "pool", "fastpool"},  # the core's clock; all pools there are
+    "testing": {
+        "errors",
+        "stats",
+        "_core",
+        "pool",
+        "fastpool",
+    },
     # Its calls are made by the core, which _aio tells of event loops.
     "grpc": {"errors", "_core", "_runtime", "_aio", "calls", "fastpool"},
     # Users of the pool: the public surface and public modules, nothing that begins with "_".
@@ -154,6 +161,33 @@ ORDER: dict[str, str] = {
     """,
 }
 
+#: Arrows that point down, for types alone: parts that hold their owner. To be cured one by one.
+DOWN: set[tuple[str, str]] = {
+    ("_aio.slow_paths", "pool._manager"),
+    ("calls._grpc.wrap", "calls._policy"),
+    ("grpc._aio.connection", "grpc._aio.loop_connections"),
+    ("grpc._aio.liveness", "grpc._aio.loop_connections"),
+    ("grpc._aio.methods", "grpc._aio.channel"),
+    ("grpc._aio.methods", "grpc._aio.connections"),
+    ("grpc._aio.methods", "grpc._aio.loop_connections"),
+    ("grpc._aio.wait_queue", "grpc._aio.loop_connections"),
+    ("grpc._sync.liveness", "grpc._sync.connections"),
+    ("grpc._sync.methods", "grpc._sync.channel"),
+    ("grpc._sync.methods", "grpc._sync.connections"),
+    ("grpc._sync.open_call", "grpc._sync.connections"),
+    ("grpc._sync.subscriptions", "grpc._sync.connection"),
+    ("keyed._key_pool", "keyed._manager"),
+    ("pool._closing", "pool._manager"),
+    ("pool._creation", "pool._manager"),
+    ("pool._creation_in_caller", "pool._manager"),
+    ("pool._health_checks", "pool._manager"),
+    ("pool._lease_tracking", "pool._manager"),
+    ("pool._loop_hooks", "pool._loop_pool"),
+    ("pool._loop_pool", "pool._per_loop"),
+    ("pool._maintenance", "pool._manager"),
+    ("shared._maintenance", "shared._manager"),
+}
+
 SOURCES = (".py", ".pyx", ".pxi")
 
 
@@ -209,7 +243,7 @@ def imports_of(path: Path) -> Iterator[tuple[str, int]]:
             for module in resolve(path, len(dotted) - len(bare), bare, names):
                 yield module, line
         return
-    for node in run_time_nodes(ast.parse(text)):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found = [each for name in node.names for each in resolve(path, 0, name.name, [])]
         elif isinstance(node, ast.ImportFrom):
@@ -223,18 +257,6 @@ def imports_of(path: Path) -> Iterator[tuple[str, int]]:
             continue
         for module in found:
             yield module, node.lineno
-
-
-def run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but what stands under `if TYPE_CHECKING:`."""
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            for other in child.orelse:
-                yield other
-                yield from run_time_nodes(other)
-            continue
-        yield child
-        yield from run_time_nodes(child)
 
 
 def is_import_call(node: ast.Call) -> bool:
@@ -281,9 +303,15 @@ def test_a_module_imports_only_what_the_tables_grant(path: Path) -> None:
             granted = True
         else:
             granted = order.index(position_of(other)) < order.index(position_of(module))
-        if not granted:
+        if not granted and (module, other) not in DOWN:
             new.add(f"{module or 'fastpool'} -> {other or 'fastpool'} (line {line})")
     assert not new, f"new arrows in {path.relative_to(PACKAGE)}: {sorted(new)}"
+
+
+def test_arrows_that_point_down_are_still_there() -> None:
+    """Whoever cures one takes it off the list."""
+    drawn = {(module_of(path), other) for path in sources() for other, _ in imports_of(path)}
+    assert drawn >= DOWN, f"cured: {sorted(DOWN - drawn)}"
 
 
 def test_the_check_sees_an_arrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,4 +336,4 @@ def test_the_check_sees_an_arrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         path.write_text(text)
     for name in list(written)[2:]:
         seen = {module for module, _ in imports_of(tmp_path / name)}
-        assert ("pool._parts" in seen) == (name != "keyed.py"), name
+        assert "pool._parts" in seen, name

@@ -11,14 +11,20 @@ from .loop import look_later, loop_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from typing import Any
+    from typing import Any, Protocol
 
-    from ..pool._manager import Manager
+    from .._runtime.threads import ThreadGroup
+
+    class Offloading(Protocol):
+        """A manager, of whatever kind of pool."""
+
+        offload_threads: ThreadGroup
+
 
 __all__ = ["OffloadedCall", "off_loop"]
 
 
-def off_loop(manager: Manager, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+def off_loop(manager: Offloading, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
     """``call(*args)`` on a worker, begun at once; await its result."""
     offloaded = OffloadedCall(lambda: None)
     offloaded.send(manager, call, *args)
@@ -43,7 +49,7 @@ class OffloadedCall:
         me = id(self)
         offloaded_calls[me] = weakref.ref(self, lambda _: offloaded_calls.pop(me, None))
 
-    def send(self, manager: Manager, call: Callable[..., Any], *args: Any) -> None:
+    def send(self, manager: Offloading, call: Callable[..., Any], *args: Any) -> None:
         """Has it begun."""
         look_later()
         manager.offload_threads.hand_over(self.run, call, args)

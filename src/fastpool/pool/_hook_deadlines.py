@@ -15,7 +15,7 @@ from .._runtime import scheduler
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._runtime.threads import ThreadGroup
-    from ._manager import Manager
+    from ._state import PoolState
 
 __all__ = ["HookCall", "HookDeadlines"]
 
@@ -39,7 +39,7 @@ class HookDeadlines:
     caller's thread, ends with the slot, which is then closed.  Fields are read and written under
     the manager's lock, but for ``ends``: one step of a dict each, so that a reset costs little."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: PoolState) -> None:
         self.lock = manager.lock
         self.options = manager.options
         self.ends: dict[int, float] = {}  # deadlines in callers' own threads
