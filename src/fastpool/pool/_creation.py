@@ -80,6 +80,10 @@ class Creator:
         """How many are open that serve callers."""
         return int(counts["idle"] + counts["leased"])
 
+    def for_callers(self) -> int:
+        """How many of the tries under way were started for callers, beside all wishes."""
+        return max(0, self.manager.core.in_flight - self.background_demand)
+
     def start(self) -> None:
         """Starts as many tries as are wanted and fit under the cap.  Never blocks."""
         manager, core = self.manager, self.manager.core

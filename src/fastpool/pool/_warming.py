@@ -57,7 +57,6 @@ def _fill_up(creator: Creator, wanted: list[int], call: Warming) -> None:
         # A new one is CHECKING until it is lent: not wished for any more, and not usable yet.
         lacking = sum(wanted) - creator.usable(counts) - counts["checking"]
         if lacking > 0:
-            # of the attempts under way those that were started for callers, beside all wishes
-            for_callers = max(0, creator.manager.core.in_flight - creator.background_demand)
-            creator.background_demand = max(creator.background_demand, lacking - for_callers)
+            wished = lacking - creator.for_callers()
+            creator.background_demand = max(creator.background_demand, wished)
             creator.start()
