@@ -32,6 +32,7 @@ help:
 	@echo "make record-instructions  what the hot paths take, as the tests compare it"
 	@echo "make hosts    tests of the libraries whose pools ours replace, with ours in place"
 	@echo "make mutants  copies of Python modules with one mistake each: a test must find each"
+	@echo "make coverage which lines of the Python layers the fast tests run"
 	@echo "make docs     the documentation as a site, in build/site; links are checked"
 	@echo "make lint     style and types"
 	@echo "make wheel    sdist and wheel, in dist/"
@@ -91,6 +92,12 @@ hosts: python
 
 	@echo "make hosts    tests of the libraries whose pools ours replace, with ours in place"
 	@echo "make docs     the documentation as a site, in build/site; links are checked"
+
+# The Python layers alone, and no gate. The compiled core is measured by its trace build.
+coverage: python
+	$(READY) test loops coverage
+	@$(VENV)/python -m pytest -q -n 2 --cov=fastpool --cov-report=term:skip-covered \
+	  --ignore=tests/contract/interrupts tests/contract $(ARGS)
 
 docs: python
 	$(READY) docs
