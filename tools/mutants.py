@@ -195,8 +195,8 @@ def listed(text: str) -> dict[tuple[str, ...], str]:
     found = {}
     entries = [each for each in text.split("\n\n") if each.strip() and not each.startswith("#")]
     for entry in entries:
-        reason, place, before, after = entry.strip().splitlines()
-        module, where = place.split()
+        reason, head, before, after = entry.strip().splitlines()
+        module, where = head.split()
         found[module, where, before.removeprefix("- "), after.removeprefix("+ ")] = reason
     return found
 
