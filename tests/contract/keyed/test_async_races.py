@@ -111,12 +111,21 @@ def test_loops_that_come_and_go(seed: int) -> None:
                 await asyncio.sleep(0)
                 maker.hold(thing, None)
 
+    async def begun(*users: Any) -> list[asyncio.Task[None]]:
+        """Each has come to its first suspension: a coroutine that never began would say so."""
+        tasks = [asyncio.ensure_future(one) for one in users]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        return tasks
+
+    kept: list[Any] = []
     with accounted_keys(maker, max_total=3, max_per_key=2, check_after=0) as (pool, _):
         for n in range(4):
             with threads("asyncio", 2) as loops:
                 for i, loop in enumerate(loops):
-                    for _ in range(3):
-                        loop.start(user(pool, random.Random(seed * 100 + 10 * n + i)))
+                    luck = random.Random(seed * 100 + 10 * n + i)
+                    kept.append(loop.run(begun(*(user(pool, luck) for _ in range(3)))))
                 before_it = pool.stats().uses
                 eventually(lambda least=before_it: pool.stats().uses > least + 20)
                 for loop in loops:
