@@ -24,7 +24,6 @@ import sys
 import threading
 import time
 import traceback
-import weakref
 from _queue import Empty, SimpleQueue
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -251,7 +250,7 @@ class Schedule:
         for name, fake in (("Lock", Lock), ("Condition", Condition), ("Event", Event)):
             self.put_in(_core, name, made(partial(fake, self), getattr(_core, name)))
         self.put_in(_policy, "_random", random.Random(self.dice.random()))
-        self.put_in(loop, "_loops", weakref.WeakSet())
+        self.put_in(loop, "_loops", {})
         long_or_not = made(lambda: self.dice.choice([INF, -INF]), time.monotonic)
         self.put_in(_per_loop, "time", Names(time, monotonic=long_or_not))
         self.put_in(_loop_capacity, "time", Names(time, monotonic=long_or_not))
