@@ -61,7 +61,6 @@ HEADERS: dict[str, set[str]] = {
         "gc.h",
         "loop_lookup.h",
         "object_cache.h",
-        "platform/interpreter.h",
         "platform/lock.h",
         "registry.h",
         "waiting/blocking.h",

@@ -3,7 +3,6 @@
 #ifndef FASTPOOL_CPYTHON_H
 #define FASTPOOL_CPYTHON_H
 
-#include "platform/interpreter.h"
 #include "platform/lock.h"
 
 #include "object_cache.h"

@@ -2,6 +2,7 @@
 
 cdef extern from *:
     """
+    #include "core/platform/interpreter.h"
     #include "core/cpython.h"
     #include "core/fastcall.h"
 

@@ -43,7 +43,7 @@ class LoopCapacity:
         self.hungry = hungry
         destitute = [part for part in hungry if not part.core.open]
         for part in self.parts():
-            part.want_returns(
+            part.watch_returns(
                 notify=any(other is not part for other in hungry),
                 ask=any(other is not part for other in destitute),
             )

@@ -80,7 +80,7 @@ class LoopPool(AwaitingManager):
     def asks_put(self) -> bool:
         return super().asks_put() or self.options.max_idle != INF
 
-    def want_returns(self, notify: bool, ask: bool) -> None:
+    def watch_returns(self, notify: bool, ask: bool) -> None:
         """Whether other loops want to know of what comes back here, or have a say in it."""
         self.core.notify_returns(notify)
         self.core.ask_put(self.asks_put() or ask)

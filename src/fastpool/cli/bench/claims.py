@@ -99,11 +99,11 @@ def _claims(stack: ExitStack) -> tuple[dict[str, Statement], list[Claim], dict[s
         claims.append(Claim(f"{module}.{kind} / the same", module, "pair", 3))
     for competitor in COMPETITORS:
         try:
-            rival: Any = warm(competitor, SIZE)
+            other: Any = warm(competitor, SIZE)
         except NotRun as reason:
             missing[competitor.name] = str(reason)
             continue
-        stack.callback(competitor.close, rival)
-        statements[competitor.name] = Statement(competitor.round_trip, rival)
+        stack.callback(competitor.close, other)
+        statements[competitor.name] = Statement(competitor.round_trip, other)
         claims.append(Claim(f"{competitor.name} / with pool.lease()", competitor.name, "lease", 12))
     return statements, claims, missing
