@@ -301,7 +301,7 @@ def test_limit_that_is_collected_leaves_the_budget(budget: ScriptedBudget) -> No
         (lambda: Limit(5, budget=7), "budget must be a budget of fastpool.fleet or None, not 7"),
         (
             lambda: CallPolicy(limit=7),
-            "limit must be a Limit, .* a budget of fastpool.fleet, or None",
+            "limit must be a Limit, .* a budget of fastpool.fleet",
         ),
     ],
 )
