@@ -118,8 +118,8 @@ class SimulatedBudget(RedisBudget):
     def ask(self) -> None:
         """The world looks when it likes."""
 
-    def start_fence(self, member: str) -> None:
-        self.world.fences.append((self.me, member))
+    def start_fence(self, member: str, number: int) -> None:
+        self.world.fences.append((self.me, member, number))
 
 
 @dataclass(eq=False)
@@ -212,7 +212,7 @@ class World:
         self.late: list[tuple[object, ...]] = []
         self.old: list[tuple[object, ...]] = []
         self.notices: list[tuple[Member, list[int]]] = []
-        self.fences: list[tuple[Member, str]] = []
+        self.fences: list[tuple[Member, str, int]] = []
         self.snapshots: list[dict[str, dict[str, Any]]] = []
         self.members: list[Member] = []
         self.gone: list[Member] = []  # killed, while the server still has their sessions
@@ -287,7 +287,7 @@ class World:
             self.notices.remove(entry)
             member.notices.insert(self.dice.randint(0, len(member.notices)), numbers)
 
-    def fence(self, survivor: Member, name: str) -> None:
+    def fence(self, survivor: Member, name: str, number: int) -> None:
         """The server closes what a member has open; the member need not know."""
         if survivor not in self.members or self.now < survivor.asleep:
             return
@@ -295,7 +295,7 @@ class World:
             if member.name == name:
                 for pool in member.pools:
                     pool.sessions = 0
-        survivor.budget._fenced.append(name)
+        survivor.budget._fenced.append((name, number))
 
     def strike(self) -> None:
         dice, engine = self.dice, self.engine

@@ -21,6 +21,7 @@ import random
 import socket
 import time
 import uuid
+from itertools import chain
 
 from .. import _reports
 from .._runtime.launch import launch
@@ -130,7 +131,7 @@ class RedisBudget(ThreadedBudget):
         self.member = f"{socket.gethostname()[:24]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.claim = Claim(0 if self.strict else self.guaranteed)
         self._engine: Any = None
-        self._fenced: list[str] = []  # members of which the engine is to be told
+        self._fenced: list[tuple[str, int]] = []  # and the engine does not know yet
         self._surplus_since = 0.0
         self._asked_at = 0.0  # when the latest request was answered
         self._next_at = 0.0  # when the next one is due
@@ -226,7 +227,9 @@ class RedisBudget(ThreadedBudget):
         sent = self.clock()  # before the engine's clock starts
         terms = self._terms(self._wanted_limit)
         try:
-            reply = self._engine.call("sync", number, keep, wanted, opened, valid, *terms, *fenced)
+            reply = self._engine.call(
+                "sync", number, keep, wanted, opened, valid, *terms, *chain(*fenced)
+            )
             claim.answered(sent, reply)
         except LateReply:  # the client has sent it twice, and lost the reply to the first
             self._next_at = sent
@@ -242,8 +245,9 @@ class RedisBudget(ThreadedBudget):
             beat = min(beat, SHORT_BEAT * claim.grace)
         beat *= random.uniform(0.9, 1.0)
         self._next_at = self._asked_at + min(beat, claim.again + random.uniform(0.001, 0.01))
-        for member in _texts(reply[13]):
-            self.start_fence(member)
+        for text in _texts(reply[13]):
+            request, _, member = text.partition(" ")
+            self.start_fence(member, int(request))
 
     def _terms(self, limit: int | None) -> list[object]:
         """What each request says of the budget and of this member."""
@@ -256,11 +260,12 @@ class RedisBudget(ThreadedBudget):
             int(self.fence is not None),
         ]
 
-    def start_fence(self, member: str) -> None:
-        """In a thread of its own: what may take long must not hold up the heartbeat."""
-        launch("fastpool-budget-fence", self._fence, member)
+    def start_fence(self, member: str, number: int) -> None:
+        """In a thread of its own: what may take long must not hold up the heartbeat.  ``number``:
+        of the member's last request, which says for the engine what was fenced."""
+        launch("fastpool-budget-fence", self._fence, member, number)
 
-    def _fence(self, member: str) -> None:
+    def _fence(self, member: str, number: int) -> None:
         try:
             assert self.fence is not None
             self.fence(member)
@@ -270,7 +275,7 @@ class RedisBudget(ThreadedBudget):
             )
             _reports.warn_and_go_on(text, self.name, member, error=error)
         else:
-            self._fenced.append(member)
+            self._fenced.append((member, number))
             self.ask()
 
     def _leave(self) -> None:

@@ -3,12 +3,12 @@
 -- KEYS   meta, members, leases, short: a hash of the budget, a hash with a row for each member, who
 --        is forgotten when, and who has fewer permits than it wants.
 -- ARGV   act ("sync", "leave" or "set"), member, number of the request, keep, wanted, open, whether
---        its lease goes on, ttl, grace (ms), limit, weight, floor, whether it can fence, members it
---        has fenced.
+--        its lease goes on, ttl, grace (ms), limit, weight, floor, whether it can fence, and two for
+--        each member that it has fenced: the member, and the number that it was told with it.
 -- Reply  -1: a late duplicate; -2: no limit is known; else permits, version, due (-1: keep all),
 --        learning, lapsed (1: it had been forgotten; 2: its lease is not renewed yet), limit, in
 --        force, members, share, ttl, grace, when to ask again (ms), whether anybody lacks permits,
---        and the members to fence.
+--        and the members to fence, a line each: the number of its last request, and the member.
 --
 -- What keeps the sum: `have` of a row is what its member may use. Only the member lowers it (`keep`
 -- of a later request), or the end of its lease, which is later here than there. It is raised only
@@ -116,9 +116,11 @@ local mine = act ~= 'set' and row(me)
 if mine and seq <= mine.seq then return {-1} end
 
 -- ---- leases that have run out --------------------------------------------------------------------
-for i = 14, #ARGV do  -- the caller has seen to it that these have nothing open
+for i = 14, #ARGV, 2 do  -- the caller has seen to it that these have nothing open
   local d, ends = ARGV[i], call('ZSCORE', LEASES, ARGV[i])
-  if d ~= me and ends and tonumber(ends) <= clock and row(d).fencing > 0 then forget(d) end
+  -- not one that has come back since, and whose lease has ended again: it has opened more
+  local same = ends and row(d) and row(d).seq == tonumber(ARGV[i + 1])
+  if same and d ~= me and tonumber(ends) <= clock and row(d).fencing > 0 then forget(d) end
 end
 local doomed = {}
 if not learning then
@@ -140,7 +142,7 @@ if not learning then
         if can_fence and clock >= r.fencing then
           r.fencing = clock + lease
           write(d)
-          doomed[#doomed + 1] = d
+          doomed[#doomed + 1] = string.format('%d %s', r.seq, d)
         end
       end
     end

@@ -358,6 +358,33 @@ def test_fence_comes_before_permits_are_used_again() -> None:
     assert permits(world) == [10] and sum(pool.sessions for pool in one.pools) == 0
 
 
+def test_proof_of_a_fence_is_of_the_lapse_that_it_was_asked_for() -> None:
+    """The engine hears of it late: the member has come back meanwhile, and has lapsed again with
+    sessions that it has opened since."""
+    world = calm(16, 2, 10, fenced=True)
+    one, other = world.members
+    asked: list[Any] = []
+    world.fence = lambda *entry: asked.append(entry)  # type: ignore[method-assign]
+    wants(one, 10)
+    world.go_on(2)
+    for _ in range(2):
+        assert sum(pool.sessions for pool in one.pools) == 10
+        one.asleep = world.now + 2 * LEASE
+        world.go_on(2 * LEASE + 3)
+    one.asleep = world.now + 10 * LEASE
+    wants(other, 10)
+    world.go_on(2 * LEASE)
+    late, known = asked[0][1:], asked[-1][1:]
+    assert late[0] == known[0] == one.name and late[1] < known[1]
+    other.budget._fenced.append(late)
+    world.go_on(LEASE + 3)
+    assert permits(world)[0] == 10 and other.budget.claim.permits == 0
+    world.members.remove(one)  # fenced: it has no session any more
+    other.budget._fenced.append(known)
+    world.go_on(1)
+    assert other.budget.claim.permits == 10
+
+
 # ---- the member's side ---------------------------------------------------------------------------
 
 
