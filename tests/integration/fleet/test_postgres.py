@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
+from bench.measure import NotRun  # noqa: E402
 from fastpool.fleet import Fence, PostgresFence  # noqa: E402
 from integration.drivers import killed_servers  # noqa: E402
 from support.helpers import PATIENCE, eventually  # noqa: E402
@@ -32,7 +34,11 @@ with psycopg.connect(sys.argv[1], application_name=sys.argv[2], autocommit=True)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
-    with killed_servers.running(killed_servers.PostgreSQL) as server:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(killed_servers.running(killed_servers.PostgreSQL))
+        except NotRun as reason:
+            pytest.skip(str(reason))
         with psycopg.connect(conninfo(server), autocommit=True) as connection:
             connection.execute("CREATE ROLE app LOGIN")
             connection.execute("CREATE ROLE careful LOGIN")
