@@ -24,7 +24,7 @@ SO_FAR: dict[str, dict[str, float]] = {
     # The floor (P6j, P6k) lay below both promises there, so that no pool could keep them.
     "P6b": {"t": 2.1},
     "P6c": {"t": 1.7},
-    "P15a": {"": 0.2},
+    "P15a": {"": 0.2, "t": 0.2},
 }
 
 

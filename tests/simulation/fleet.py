@@ -55,6 +55,7 @@ class Pool:
         self.name, self.maxsize = name, maxsize
         self.allowance = self.open = self.leased = self.demand = self.closing = 0
         self.sessions = 0  # as the server counts them
+        self.closes = True  # what is more than allowed
         self.gone = False
         self.by_dice = True  # callers come and go by themselves
 
@@ -63,24 +64,28 @@ class Pool:
             return None
         return self.open, 0 if self.gone else min(self.maxsize, max(self.leased, self.demand))
 
-    def allow(self, n: int) -> int:
-        self.allowance = n
+    def allow(self, n: int, close: bool = True) -> int:
+        self.allowance, self.closes = n, close
         self.shed()
         return self.open
 
     def shed(self) -> None:
         """What is idle begins to be closed; until the server has, it counts."""
+        if not self.closes:
+            return
         self.closing = max(self.closing, min(self.open - self.leased, self.open - self.allowance))
 
     def use_all(self) -> None:
         """Open, lend, give back and close at once what there is a demand for, or none; each is
         lent for a short time only."""
         self.open, self.closing = self.open - self.closing, 0
+        self.sessions = min(self.sessions, self.open)  # fewer: somebody has closed them there
         want = 0 if self.gone else min(self.demand, self.maxsize)
-        self.open = max(self.open, min(want, self.allowance))
+        more = max(0, min(want, self.allowance) - self.open)
+        self.open += more
+        self.sessions += more
         self.leased = min(self.open, want, self.allowance)
         self.shed()
-        self.sessions = self.open
 
     def work(self, dice: random.Random) -> None:
         """Callers come and go, resources are opened and closed."""

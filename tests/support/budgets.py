@@ -24,10 +24,10 @@ class Membership:
     def stats(self) -> BudgetStats:
         return BudgetStats("by hand", 60, 60, 9, self.allowance, 7, 5)
 
-    def allow(self, n: int) -> int:
+    def allow(self, n: int, close: bool = True) -> int:
         """As the budget's thread."""
         self.allowance = n
-        return int(self.share.allow(n))
+        return int(self.share.allow(n, close))
 
     def wants(self, n: int) -> bool:
         """Whether the pool has a use for so many, as it says when it is looked at."""

@@ -29,6 +29,7 @@ class CallShare:
     def __init__(self, limit: Any, units: WeightedSemaphore, budget: Any, name: str) -> None:
         self.name = name
         self.allowance = 0
+        self._kept = 0  # of an allowance that has ended, and that calls go on with
         self._budget = budget
         self._units = units
         self._membership: Any = None
@@ -44,7 +45,7 @@ class CallShare:
 
     def bind_to_process(self) -> None:
         """In a forked child, which has nothing of what its parent had."""
-        self.allowance = 0
+        self.allowance = self._kept = 0
         self._membership = self._budget.join(self)
         scheduler.start()
 
@@ -67,9 +68,11 @@ class CallShare:
         in_use, wanted = units_look(self._units)
         if self._limit() is None:
             return (in_use, 0) if in_use else None
-        return in_use, wanted
+        return max(in_use, self._kept), wanted
 
-    def allow(self, n: int) -> int:
-        """So many calls may be under way from here on; how many are."""
-        self.allowance = n
-        return units_allow(self._units, n)
+    def allow(self, n: int, close: bool = True) -> int:
+        """So many calls may be under way from here on; how many are.  ``close=False``: or as
+        many as before, which count as if they were all under way."""
+        self._kept = 0 if close else max(self._kept, self.allowance)
+        self.allowance = max(n, self._kept)
+        return max(units_allow(self._units, self.allowance), self._kept)

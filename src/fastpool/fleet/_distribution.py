@@ -3,7 +3,7 @@
 ``divide`` lowers allowances, takes back what is spare, and grants what is free; permits for which
 no pool has a use any more are left over once they were unused for ``linger``.  It keeps
 ``sum(held) <= permits``, unless pools hold more from before permits were lost: then they shrink,
-and nothing is granted meanwhile.
+and nothing is granted meanwhile; or, told not to ``close``, they keep what is open until it goes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._member import Member
 
-__all__ = ["divide", "freeze"]
+__all__ = ["divide"]
 
 
-def divide(members: list[Member], permits: int, now: float, linger: float) -> None:
+def divide(
+    members: list[Member], permits: int, now: float, linger: float, close: bool = True
+) -> None:
     """Let pools have up to ``permits`` together, by max-min fairness; see the module."""
     standing = dict(enumerate((member.held, member.wanted) for member in members))
     due = recalls(permits, standing)
@@ -31,7 +33,7 @@ def divide(members: list[Member], permits: int, now: float, linger: float) -> No
             member.unused_since = 0.0
         if over:  # permits are missing: what one pool has not closed yet no other may open
             keep = min(keep, max(member.allowance, member.in_use))
-        member.allow(keep)
+        member.allow(keep, close)
         give_back(member)
         standing[i] = (member.held, member.wanted)
     free = permits - sum(member.held for member in members)
@@ -40,19 +42,6 @@ def divide(members: list[Member], permits: int, now: float, linger: float) -> No
         if n > 0:
             free -= n
             standing[i] = (member.held + n, member.wanted)
-            member.grant(n)
-
-
-def freeze(members: list[Member], floor: int) -> None:
-    """Let pools keep what is open, and open nothing more, but for ``floor`` together."""
-    for member in members:
-        member.allow(min(member.held, member.in_use))
-        give_back(member)
-    free = floor - sum(member.held for member in members)
-    for member in sorted(members, key=lambda member: member.held):
-        n = min(member.wanted - member.held, free)
-        if n > 0:
-            free -= n
             member.grant(n)
 
 

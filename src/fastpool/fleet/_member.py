@@ -31,9 +31,10 @@ class Share(Protocol):
         """(How many resources are open, how many there is a use for); None: the pool is gone."""
         ...
 
-    def allow(self, n: int) -> int:
-        """So many may be open from here on; how many are.  Never blocks, takes nothing that is
-        lent."""
+    def allow(self, n: int, close: bool = True) -> int:
+        """So many may be open from here on; how many are.  ``close``: what is more than that is
+        closed when it is idle; False: it is kept, but when it goes nothing is opened in its place.
+        Never blocks, takes nothing that is lent."""
         ...
 
 
@@ -79,6 +80,7 @@ class Member:
         self.share = share
         self.held = 0  # permits, of which the engine knows
         self.allowance = 0  # what the pool was told last; at most ``held``
+        self.closes = True  # and whether it closes what is more
         self.in_use = 0  # resources that were open when the pool was looked at last
         self.wanted = 0  # resources that it had a use for
         self.unused_since = 0.0  # when it began to hold more than it has a use for; 0: it does not
@@ -96,11 +98,11 @@ class Member:
         self.held += n
         self.allow(self.held)
 
-    def allow(self, n: int) -> None:
-        """Set the allowance of the pool, at most what is held."""
-        if n != self.allowance:
-            self.allowance = n
-            self.in_use = self.share.allow(n)
+    def allow(self, n: int, close: bool = True) -> None:
+        """Set the allowance of the pool, at most what is held; ``close``: see ``Share.allow``."""
+        if n != self.allowance or close != self.closes:
+            self.allowance, self.closes = n, close
+            self.in_use = self.share.allow(n, close)
 
     @property
     def spare(self) -> int:

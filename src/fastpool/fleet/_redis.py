@@ -27,7 +27,7 @@ from .. import _reports
 from .._runtime.launch import launch
 from ..stats import BudgetStats
 from ._claim import Claim, LateReply, NoLimit
-from ._distribution import divide, freeze
+from ._distribution import divide
 from ._redis_engine import RedisEngine, client_of, keys_of, script_text
 from ._redis_options import check_limit, check_options
 from ._redis_report import report_of
@@ -178,10 +178,9 @@ class RedisBudget(ThreadedBudget):
         claim, now = self.claim, self.clock()
         if claim.is_valid(now):
             divide(self.members, claim.usable, now, self.linger)
-        elif self.strict or self.on_lapse == "shrink":
-            divide(self.members, claim.floor, now, 0.0)
         else:
-            freeze(self.members, claim.floor)
+            close = self.strict or self.on_lapse == "shrink"
+            divide(self.members, claim.floor, now, 0.0, close)
 
     @property
     def _held(self) -> int:

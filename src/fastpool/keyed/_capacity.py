@@ -201,8 +201,14 @@ class CapacityArbiter:
         else:
             self.notifying.switch_off()
 
+    def _makes_room(self) -> bool:
+        """Whether a slot that is freed can be taken again: not while more are open than may be."""
+        return self.opened - self._pending_capacity() <= self.most()
+
     def _evict_for_waiting(self) -> None:
         """Closes what has been idle longest, one for each key in the queue."""
+        if not self._makes_room():
+            return
         for key_pool in self.queued():
             waiting = len(self.starved) + len(self.underserved) + len(self.warming)
             if waiting <= self._pending_capacity():
@@ -261,7 +267,7 @@ class CapacityArbiter:
         """Whether this key has to give up the slot of what it gets back: to a key that is bare,
         and would wait for as long as others are busy.  Not at once; and its only one not while
         callers of its own have waited longer."""
-        if not self.starved:
+        if not self.starved or not self._makes_room():
             return False
         owing: bool = self.lock.run(_core.must_yield, self, key_pool, index, SPARE_AFTER)
         return owing

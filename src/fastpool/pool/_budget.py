@@ -9,7 +9,8 @@ end of the pool.  Then the budget, in a thread of its own, looks (``look``) and 
 smaller one closes what is idle, the oldest first, and what is lent when it comes back: nothing is
 taken from a borrower.  Until then more are open than allowed, and ``allow`` says how many; none is
 opened meanwhile, so that number only falls.  A budget that counts, for each pool, the larger of the
-two therefore never has more in force than it gave out.
+two therefore never has more in force than it gave out.  ``allow(n, close=False)`` closes nothing:
+what is open is lent on, and nothing is opened in the place of what goes.
 
 A budget is any object with ``join(share)``, which returns an object with ``ask()`` and ``stats()``;
 it is handed in, and nothing here knows how it works.  ``fleet/_member.py`` has its side.
@@ -79,14 +80,14 @@ class Share:
             return (in_use, 0) if in_use else None
         return in_use, self.needed(whole)
 
-    def allow(self, n: int) -> int:
+    def allow(self, n: int, close: bool = True) -> int:
         """So many may be open from here on; how many are, those that are being made or closed
-        included."""
+        included.  ``close``: what is more than that is to go."""
         whole = self._whole()
         if whole is None:
             return 0
         in_use = self.set_allowance(whole, n)
-        if in_use > n:
+        if close and in_use > n:
             self.shed(whole)
         scheduler.call_soon(self.serve, whole)
         return in_use

@@ -50,6 +50,8 @@ class LoopCapacity:
         if not hungry:
             return
         pending = self.pending()
+        if pending < 0:  # more are open than may be: a slot that is freed is gone
+            return
         idle = [
             (not part.loop.is_running(), slot[2], slot[0], part)
             for part in self.parts()
@@ -101,7 +103,7 @@ class LoopCapacity:
             for other in self.hungry
             if other is not part
         )
-        return older > self.pending()
+        return older > self.pending() >= 0
 
     def close_surplus(self, surplus: int) -> None:
         """Close so many: what is idle, the oldest first, and what is lent when it comes back.

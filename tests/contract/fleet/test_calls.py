@@ -115,6 +115,24 @@ def test_as_many_calls_at_once_as_are_allowed(calls: Calls, budget: ScriptedBudg
     assert calls.most == 2
 
 
+def test_calls_go_on_with_what_is_kept(calls: Calls, budget: ScriptedBudget) -> None:
+    """``close=False``: a budget that hears nothing of its engine stops no call; all that it had
+    count as used until it says otherwise."""
+    policy = CallPolicy(limit=budget)
+    first = [calls.start(policy) for _ in range(2)]
+    budget.grants(2)
+    eventually(lambda: calls.inside == 2)
+    calls.let_go(2)
+    assert [call() for call in first] == ["done"] * 2
+    assert budget.member.allow(0, close=False) == 2
+    again = [calls.start(policy) for _ in range(3)]
+    eventually(lambda: calls.inside == 2)
+    calls.let_go(3)
+    assert [call() for call in again] == ["done"] * 3 and calls.most == 2
+    assert budget.member.has_open(2) and budget.member.allow(1, close=False) == 2
+    assert budget.member.allow(1) == 0 and budget.member.has_open(0)
+
+
 def test_permit_that_is_taken_away_goes_when_its_call_ends(
     calls: Calls, budget: ScriptedBudget
 ) -> None:

@@ -48,9 +48,10 @@ def watch(pool: Pool, allowed: list[int]) -> None:
     """Keep what the pool is told from here on."""
     allow = pool.allow
 
-    def watched(n: int) -> int:
-        allowed.append(n)
-        return allow(n)
+    def watched(n: int, close: bool = True) -> int:
+        if close:
+            allowed.append(n)
+        return allow(n, close)
 
     pool.allow = watched  # type: ignore[method-assign]
 
@@ -383,6 +384,26 @@ def test_proof_of_a_fence_is_of_the_lapse_that_it_was_asked_for() -> None:
     other.budget._fenced.append(known)
     world.go_on(1)
     assert other.budget.claim.permits == 10
+
+
+def test_fenced_member_opens_nothing_in_the_place_of_what_it_lost() -> None:
+    """It is cut off from the engine alone: it sees its connections end, one by one, and would open
+    others for them while its permits are somebody else's."""
+    world = calm(17, 2, 10, fenced=True)
+    one, other = world.members
+    wants(one, 10)
+    world.go_on(2)
+    one.cut_off = world.now + 10 * LEASE
+    wants(other, 10)
+    while other.budget.claim.permits < 10:
+        world.go_on(1)
+    pool = one.pools[0]
+    assert pool.open > 0 and pool.sessions == 0
+    for left in reversed(range(pool.open)):
+        pool.open = left  # one is found to be broken
+        pool.use_all()  # and its borrower wants another one
+        assert (pool.open, pool.sessions) == (left, 0)
+        world.check()
 
 
 # ---- the member's side ---------------------------------------------------------------------------

@@ -161,6 +161,46 @@ def test_smaller_allowance_takes_nothing_that_is_lent(kind: Kind) -> None:
         assert Resource.open == 1
 
 
+def test_what_is_kept_is_lent_on_and_not_replaced(kind: Kind) -> None:
+    """``close=False``: nothing is closed, idle or lent, and nothing opened for what goes."""
+    budget = ScriptedBudget()
+    with kind.pool(budget) as pool:
+        budget.member.allow(3)
+        leases = [kind.take(pool) for _ in range(3)]
+        leases.pop().release()
+        eventually(lambda: pool.stats().idle == 1)
+        assert budget.member.allow(0, close=False) == 3
+        wait_for_scheduler()
+        for lease in leases:
+            lease.release()
+        for _ in range(3):
+            kind.take(pool).release()
+        wait_for_scheduler()
+        assert pool.stats().closed_total == 0 and budget.member.has_open(3)
+        for left in 2, 1, 0:
+            lease = kind.take(pool)
+            lease.discard()
+            eventually(lambda left=left: budget.member.has_open(left))  # type: ignore[misc]
+        with pytest.raises(PoolTimeout) as caught:
+            kind.take(pool, timeout=0.01)
+        assert caught.value.phase == "budget" and Resource.most == 3
+        budget.member.allow(1)
+        kind.take(pool).release()
+
+
+def test_what_is_kept_goes_once_that_is_over(kind: Kind) -> None:
+    budget = ScriptedBudget()
+    with kind.pool(budget) as pool:
+        budget.member.allow(3)
+        for lease in [kind.take(pool) for _ in range(3)]:
+            lease.release()
+        budget.member.allow(1, close=False)
+        wait_for_scheduler()
+        assert budget.member.has_open(3)
+        budget.member.allow(1)
+        eventually(lambda: Resource.open == 1 and budget.member.has_open(1))
+
+
 def test_budget_hears_when_a_permit_is_free(kind: Kind) -> None:
     budget = ScriptedBudget()
     with kind.pool(budget) as pool:
@@ -306,6 +346,54 @@ def test_idle_resource_of_one_key_is_closed_for_another() -> None:
         with pool.lease("other"):
             pass
         assert Resource.most == 1
+
+
+def test_nothing_that_is_kept_is_closed_for_another_key() -> None:
+    """It would be closed in vain: nothing may be opened in its place."""
+    budget = ScriptedBudget()
+    with KeyedPool(Resource, max_total=5, budget=budget) as pool:
+        budget.member.allow(2)
+        lent = pool.acquire("one")
+        pool.acquire("one").release()
+        budget.member.allow(0, close=False)
+        with pytest.raises(PoolTimeout) as caught:
+            pool.acquire("other", timeout=0.01)
+        assert caught.value.phase == "budget"
+        lent.release()
+        wait_for_scheduler()
+        assert pool.stats().closed_total == 0 and budget.member.has_open(2)
+
+
+def test_nothing_that_is_kept_is_closed_for_another_loop(runner: ThreadRunner) -> None:
+    async def create() -> Resource:
+        return Resource()
+
+    budget = ScriptedBudget()
+    pool: Any = FastPool(5, factory=create, budget=budget)
+    tried = threading.Event()
+
+    async def keep() -> None:
+        budget.member.allow(1)
+        async with pool.lease(timeout=PATIENCE):
+            pass
+        budget.member.allow(0, close=False)
+        await asyncio.to_thread(tried.wait, PATIENCE)
+        async with pool.lease(timeout=PATIENCE):
+            pass
+
+    async def attempt() -> None:
+        with pytest.raises(PoolTimeout) as caught:
+            await pool.aacquire(timeout=0.05)
+        assert caught.value.phase == "budget"
+
+    keeper = runner.start(lambda: asyncio.run(keep()))
+    eventually(lambda: pool.stats().idle == 1)
+    asyncio.run(attempt())
+    wait_for_scheduler()
+    assert pool.stats().closed_total == 0
+    tried.set()
+    keeper.result()
+    pool.close()
 
 
 @pytest.mark.parametrize("loops", [1, 2])
