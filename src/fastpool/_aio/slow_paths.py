@@ -40,7 +40,9 @@ async def acquire_slow(
         its, me, core = _core.current(), _core.task(), manager.core
         if manager.maintenance.dozing:
             manager.maintenance.wake_up()
-        while reason != "fresh":
+        while True:  # a condition here would leave its jump outside the `try`: test_loops_in_try.py
+            if reason == "fresh":
+                break
             if reason == "due" and manager.awaits:
                 if await manager.checking.aexamine(guard, start, timeout):
                     break

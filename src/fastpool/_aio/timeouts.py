@@ -68,7 +68,9 @@ class Timeouts:
         self._timer, self._timer_at = None, INF
         entries, now, left = self._entries, self.clock(), AT_ONCE
         try:
-            while entries and left and (entries[0][0] <= now or not entries[0][2].pending):
+            while True:  # not by a condition: see tests/project/test_loops_in_try.py
+                if not entries or not left or (entries[0][0] > now and entries[0][2].pending):
+                    break
                 wait = entries[0][2]
                 if wait.pending:
                     left -= 1

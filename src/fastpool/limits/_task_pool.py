@@ -124,7 +124,9 @@ class TaskPool:
         try:
             more = True
             while True:
-                while more and len(tasks) < most:
+                while True:  # not by a condition: see tests/project/test_loops_in_try.py
+                    if not more or len(tasks) >= most:
+                        break
                     permit = units_quiet(self._permits, 0)
                     if not units_hit(permit):
                         if tasks:

@@ -274,7 +274,9 @@ class Ahead:
         pool, futures = self.pool, self.futures
         permit: SemaphoreHold | None = None
         try:
-            while pool is not None and len(futures) < self.most:
+            while True:  # not by a condition: see tests/project/test_loops_in_try.py
+                if pool is None or len(futures) >= self.most:
+                    return
                 if self.item is None:
                     self.item = next(self.items, None)
                 if self.item is None:
@@ -299,7 +301,9 @@ class Ahead:
 
     def results(self) -> Iterator[Any]:
         try:
-            while self.futures:
+            while True:  # as above
+                if not self.futures:
+                    return
                 yield self.next()
         finally:  # an error, too, ends it
             self.cancel()
