@@ -14,12 +14,11 @@ READY   = @$(PYTHON) tools/venvs.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-rest build slow debug stress tsan bench bench-grpc bench-rpc \
-	@echo "make hosts    tests of the libraries whose pools ours replace, with ours in place"
-	@echo "make docs     the documentation as a site, in build/site; links are checked"
+  record-instructions hosts hosts-quick mutants coverage docs lint wheel verify clean python
 
 help:
 	@echo "make demo     real servers under load, pooled and not, in one table"
-	@echo "make test     tests of every part, on this interpreter: about two minutes"
+	@echo "make test     tests of every part, on this interpreter: some three minutes"
 	@echo "make test-all the suite on every interpreter found, real servers included"
 	@echo "make slow     make test, with random delays in every thread but the test's"
 	@echo "make build    the compiled module, in place"
@@ -90,8 +89,14 @@ hosts: python
 	$(READY) test peers drivers
 	@$(VENV)/python tools/hosts.py $(ARGS)
 
-	@echo "make hosts    tests of the libraries whose pools ours replace, with ours in place"
-	@echo "make docs     the documentation as a site, in build/site; links are checked"
+# What a push runs: three minutes at most, of hosts that `make test` has installed if it could.
+hosts-quick: python
+	$(READY) test
+	@$(VENV)/python tools/hosts.py --quick $(ARGS)
+
+mutants: python
+	$(READY) test mutants
+	@$(VENV)/python tools/mutants.py $(ARGS)
 
 # The Python layers alone, and no gate. The compiled core is measured by its trace build.
 coverage: python
