@@ -5,10 +5,11 @@
                                [pytest arguments]
 
 Without `--on` it is the interpreter that runs this script.  The first one runs what does not depend
-on the interpreter, too.  Each has an environment of its own.  Tests run in one process more than
-there are CPUs; those that measure run after them, alone.  Ends with a table, a line for what could
-not be had, and a line that adds it up; exits with a status other than 0 if anything failed, or if
-nothing ran.
+on the interpreter, too.  Each has an environment of its own.  Tests wait more than they compute, so
+several interpreters run beside each other, each from when its environment is ready, and what each
+says is shown when it has ended; tests that measure run after all others, alone.  Ends with a table,
+a line for what could not be had, and a line that adds it up; exits with a status other than 0 if
+anything failed, or if nothing ran.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -26,6 +28,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from interpreters import ALL, ROOT, Interpreter, NotFound, default, find
 from venvs import SetupError, Venv
@@ -51,6 +54,7 @@ class Outcome:
         return f"{self.name:<15}{counts}  {self.note}".rstrip()
 
 
+CPUS = os.cpu_count() or 1
 HEAD = f"{'interpreter':<15}{'passed':>8} {'failed':>8} {'skipped':>8} {'seconds':>8}"
 
 
@@ -90,44 +94,92 @@ def prepare(interpreter: Interpreter, debug: bool) -> Prepared:
     return prepared
 
 
-def prepare_all(interpreters: list[Interpreter], debug: bool) -> list[Prepared]:
-    """Their environments, as many at once as there are CPUs: compilers and pip use one each."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return list(threads.map(lambda interpreter: prepare(interpreter, debug), interpreters))
+#: Environments are made as many at once as there are CPUs: compilers and pip use one each.
+_makes_environments = threading.Semaphore(CPUS)
 
 
-def run(prepared: Prepared, arguments: list[str], *, debug: bool, measures: bool) -> Outcome:
-    venv = prepared.venv
-    outcome = Outcome(venv.interpreter.version + " debug" * debug)
-    if prepared.error:
-        print(prepared.error)
-        outcome.failed, outcome.note = 1, "could not be set up"
-        return outcome
-    for extra, reason in prepared.lacking.items():
-        outcome.lacking.append(f"the extra '{extra}' could not be installed: {reason}")
-    # The assertions of the tests are compiled once, not anew for each run and process.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    if prepared.library:
-        environment["PYTHONPATH"] = str(prepared.library)
-    start = time.monotonic()
-    for phase in phases(arguments, measures):
+def run_all(
+    interpreters: list[Interpreter], options: argparse.Namespace, arguments: list[str]
+) -> list[Outcome]:
+    """Their rows of the table.  `make test` asks for one: that shows how far it is."""
+    several = len(interpreters) > 1
+    shown = threading.Lock()
+
+    def run_one(index: int) -> Runs:
+        with _makes_environments:
+            runs = Runs(prepare(interpreters[index], options.debug), options.debug)
+        # Only the first of them has run the fast tier before.
+        tier = "full" if options.tier == "rest" and index else options.tier
+        runs.own = [f"--tier={tier}"] + ["--not-first"] * (index > 0) + ["--slow"] * options.slow
+        if several:
+            with tempfile.TemporaryFile("w+", errors="replace") as said:
+                runs.company(arguments, processes_each=CPUS, output=said)
+                said.seek(0)
+                with shown:
+                    print(f"\n{runs.head}\n{said.read()}", flush=True)
+        else:
+            print(f"\n{runs.head}", flush=True)
+            runs.company(arguments, processes_each=2 * CPUS)
+        return runs
+
+    with ThreadPoolExecutor(max(1, len(interpreters))) as threads:
+        everything = list(threads.map(run_one, range(len(interpreters))))
+    # A debug build and delayed threads say nothing of the speed of a release build.
+    if options.measures == "yes" and not (options.debug or options.slow):
+        for runs in everything:
+            print(f"\n{runs.head}, what measures", flush=True)
+            runs.alone(arguments)
+    return [runs.outcome for runs in everything]
+
+
+class Runs:
+    """The runs of pytest on one interpreter, and what they came to."""
+
+    def __init__(self, prepared: Prepared, debug: bool) -> None:
+        self.venv = prepared.venv
+        self.own: list[str] = []
+        interpreter = self.venv.interpreter
+        self.head = f"Python {interpreter.version}: {interpreter.path}"
+        self.outcome = Outcome(interpreter.version + " debug" * debug)
+        self.error = prepared.error
+        if self.error:
+            print(self.error)
+            self.outcome.failed, self.outcome.note = 1, "could not be set up"
+        for extra, reason in prepared.lacking.items():
+            lack = f"the extra '{extra}' could not be installed: {reason}"
+            self.outcome.lacking.append(lack)
+        # The assertions of the tests are compiled once, not anew for each run and process.
+        self.environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+        if prepared.library:
+            self.environment["PYTHONPATH"] = str(prepared.library)
+
+    def company(
+        self, arguments: list[str], *, processes_each: int, output: IO[str] | None = None
+    ) -> None:
+        """What does not mind company, in so many processes: the files in the order of
+        `tests/support/tiers.py`, so that none of the long ones is left for the end."""
+        processes = f"--numprocesses={processes_each}"
+        order = ["--dist=loadfile", "--no-loadscope-reorder"]
+        self._run([processes, *order, "--measures=no", *arguments], output)
+
+    def alone(self, arguments: list[str]) -> None:
+        """What measures, and nothing beside it."""
+        chosen = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
+        self._run(["--measures=only", *arguments, *([] if chosen else measuring())], None)
+
+    def _run(self, arguments: list[str], output: IO[str] | None) -> None:
+        if self.error:
+            return
+        start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
-            command = venv.command("-m", "pytest", "-q", "-rfER", f"--junitxml={report}", *phase)
-            status = subprocess.run(command, cwd=ROOT, env=environment).returncode
-            count(outcome, report, status)
-    outcome.seconds = time.monotonic() - start
-    return outcome
-
-
-def phases(arguments: list[str], measures: bool) -> Iterator[list[str]]:
-    """First what does not mind company, in one more process than CPUs, since tests wait now and
-    then; then what measures, alone."""
-    processes = f"--numprocesses={(os.cpu_count() or 1) + 1}"
-    yield [processes, "--dist=loadfile", "--measures=no", *arguments]
-    chosen = [argument for argument in arguments if Path(argument.partition("::")[0]).exists()]
-    if measures:
-        yield ["--measures=only", *arguments, *([] if chosen else measuring())]
+            pytest = ["-m", "pytest", "-q", "-rfER", f"--junitxml={report}"]
+            command = self.venv.command(*pytest, *self.own, *arguments)
+            done = subprocess.run(
+                command, cwd=ROOT, env=self.environment, stdout=output, stderr=output
+            )
+            count(self.outcome, report, done.returncode)
+        self.outcome.seconds += time.monotonic() - start
 
 
 def measuring() -> list[str]:
@@ -202,22 +254,12 @@ def main() -> int:
     parser.add_argument("--measures", default="yes", choices=["yes", "no"], help="ratio guards")
     parser.add_argument("--slow", action="store_true", help="delay every thread but the test's")
     options, arguments = parser.parse_known_args()
-    # A debug build and delayed threads say nothing of the speed of a release build.
-    measures = options.measures == "yes" and not (options.debug or options.slow)
 
     chosen = list(choose(labels_of(options.on)))
     outcomes = [
         Outcome(label, note=f"NOT RUN: {lack}") for label, found, lack in chosen if not found
     ]
-    first = True
-    for prepared in prepare_all([found for _, found, _ in chosen if found], options.debug):
-        interpreter = prepared.venv.interpreter
-        print(f"\nPython {interpreter.version}: {interpreter.path}", flush=True)
-        # Only the first of them has run the fast tier before.
-        tier = "full" if options.tier == "rest" and not first else options.tier
-        own = [f"--tier={tier}"] + ["--not-first"] * (not first) + ["--slow"] * options.slow
-        outcomes.append(run(prepared, [*own, *arguments], debug=options.debug, measures=measures))
-        first = False
+    outcomes += run_all([found for _, found, _ in chosen if found], options, arguments)
 
     for outcome in outcomes:
         if outcome.skipped or outcome.lacking:

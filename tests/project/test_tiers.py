@@ -59,3 +59,15 @@ def test_what_measures_runs_alone() -> None:
 def test_every_marker_that_decides_is_registered(pytestconfig: pytest.Config) -> None:
     named = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
     assert {*tiers.NEEDS, "light", "once", "measures", "stress"} <= named
+
+
+def test_the_longest_files_come_first() -> None:
+    """Whole, and each in its own order: its servers are started once."""
+    fast = [item("many.py", "") for _ in range(60)]
+    slow = [item("servers.py", "servers") for _ in range(2)]
+    few = [item("few.py", "") for _ in range(3)]
+    assert tiers.longest_first([*few, *fast, *slow]) == [*slow, *fast, *few]
+
+
+def item(path: str, marks: str) -> Any:
+    return SimpleNamespace(path=path, get_closest_marker=lambda name: name in marks.split() or None)

@@ -13,6 +13,7 @@ A tier follows from what a test needs, and that is said by markers (the table is
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,10 +87,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanted = [item for item in items if is_wanted(item, config)]
     left_out = set(items).difference(wanted)
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    if hasattr(config, "workerinput"):  # one of several processes, to which files are handed out
+        wanted = longest_first(wanted)
     items[:] = wanted
     if config.getoption("try_twice"):
         for item in filter(talks_to_servers, items):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The same, file by file, the files that take longest first: a minute of one of them at the end
+    would have the other processes wait.  A test that starts programs takes as long as fifty."""
+    weights: Counter[Any] = Counter()
+    for item in items:
+        slow = any(item.get_closest_marker(need) for need in NEEDS)
+        weights[item.path] += 50 if slow else 1
+    return sorted(items, key=lambda item: -weights[item.path])
 
 
 def talks_to_servers(item: pytest.Item) -> bool:
