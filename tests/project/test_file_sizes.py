@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once  # reads sources
+
 PACKAGE = Path(__file__).resolve().parents[2] / "src/fastpool"
 
 #: Lines at most, by suffix.

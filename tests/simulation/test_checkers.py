@@ -24,6 +24,8 @@ from simulation.scheduler import Schedule, Stuck
 from simulation.world import World
 from support.helpers import PATIENCE, Resource, ThreadRunner, wait_for_scheduler
 
+pytestmark = pytest.mark.once  # judges the judges
+
 E = Event
 
 

@@ -16,6 +16,7 @@ from simulation.weakened import SCRIPTS, weaken_member
 from support.helpers import stress_ops
 
 pytestmark = [
+    pytest.mark.once,  # what the Lua script and its members agree on
     pytest.mark.stress,
     pytest.mark.skipif(lua51 is None, reason="lupa is not installed: pip install lupa"),
 ]
@@ -62,7 +63,7 @@ def test_with_a_fence_the_server_has_never_more_than_the_limit(group: int) -> No
         run(World(seed, members=3 + seed % 5, fenced=True), calm=seed % 8 == 0)
 
 
-@pytest.mark.costly
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("fault", SCRIPTS)
 def test_schedules_find_a_weaker_script(fault: str) -> None:
@@ -72,7 +73,7 @@ def test_schedules_find_a_weaker_script(fault: str) -> None:
             run(World(seed, text=SCRIPTS[fault]))
 
 
-@pytest.mark.costly
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("fault", weaken_member)
 def test_schedules_find_a_weaker_member(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ import anyio
 import httpx
 from fastapi import Depends, FastAPI
 
+pytestmark = pytest.mark.once  # a recipe: the pool is tried on each
+
 CLIENTS = 12  # fewer than FastAPI has threads, or all of them would wait in dependencies
 REQUESTS = 20
 

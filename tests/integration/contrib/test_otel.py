@@ -18,6 +18,8 @@ from fastpool.contrib import otel
 from support.budgets import ScriptedBudget
 from support.helpers import ThreadRunner, eventually
 
+pytestmark = pytest.mark.once  # an exporter: its figures come from `stats()`
+
 PREFIX = "db.client.connection"
 
 

@@ -20,6 +20,8 @@ from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool, WeightedSemap
 from fastpool.contrib.prometheus import Collector
 from support.budgets import ScriptedBudget
 
+pytestmark = pytest.mark.once  # an exporter: its figures come from `stats()`
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

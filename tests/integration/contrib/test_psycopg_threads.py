@@ -27,7 +27,7 @@ import psycopg_pool
 import fastpool
 from fastpool.contrib.psycopg import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-pytestmark = [pytest.mark.servers]
+pytestmark = [pytest.mark.servers, pytest.mark.once]  # an adapter: the pool is tried on each
 
 Make = Callable[..., Any]
 

@@ -13,7 +13,7 @@ from bench.measure import NotRun
 from integration.drivers import killed_servers
 from support.helpers import eventually
 
-pytestmark = [pytest.mark.servers]
+pytestmark = [pytest.mark.servers, pytest.mark.once]  # an adapter: the pool is tried on each
 
 
 class Sentinel(killed_servers.Server):

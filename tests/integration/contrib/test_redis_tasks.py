@@ -16,7 +16,7 @@ from integration.drivers import killed_servers
 from support.helpers import PATIENCE, ThreadRunner
 from support.loops import Run, eventually, run_in
 
-pytestmark = [pytest.mark.servers]
+pytestmark = [pytest.mark.servers, pytest.mark.once]  # an adapter: the pool is tried on each
 
 
 @pytest.fixture(params=["redis", "valkey"])

@@ -18,6 +18,7 @@ from integration.drivers import killed_servers
 from support.helpers import PATIENCE, ThreadRunner, eventually
 
 pytestmark = [
+    pytest.mark.once,  # an adapter: the pool is tried on each
     pytest.mark.servers,
     # redis-py's connections are in circles, where the collector may come to the socket first
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),

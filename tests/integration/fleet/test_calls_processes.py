@@ -21,6 +21,7 @@ from fastpool.fleet import LocalBudget
 from support.helpers import PATIENCE, eventually
 
 pytestmark = [
+    pytest.mark.once,  # what passes between processes; `contract/fleet` is tried on each
     pytest.mark.process,
     pytest.mark.skipif(sys.platform != "linux", reason="open file description locks"),
 ]

@@ -11,6 +11,7 @@ from fastpool.fleet._redis_engine import keys_of, script_text
 from simulation.mini_redis import MiniRedis, lua51
 
 pytestmark = [
+    pytest.mark.once,  # what passes between processes; `contract/fleet` is tried on each
     pytest.mark.servers,
     pytest.mark.skipif(lua51 is None, reason="lupa is not installed: pip install lupa"),
 ]

@@ -22,7 +22,7 @@ from fastpool.fleet import Fence, PostgresFence  # noqa: E402
 from integration.drivers import killed_servers  # noqa: E402
 from support.helpers import PATIENCE, eventually  # noqa: E402
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.once]  # what passes between processes
 
 CLIENT = """
 import sys, psycopg

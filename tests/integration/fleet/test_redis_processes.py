@@ -25,6 +25,7 @@ from support.helpers import PATIENCE, eventually
 
 redis = pytest.importorskip("redis")
 pytestmark = [
+    pytest.mark.once,  # what passes between processes; `contract/fleet` is tried on each
     pytest.mark.servers,
     pytest.mark.process,
     pytest.mark.skipif(sys.platform == "win32", reason="signals"),

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.process
+# They use what `contract/` shows on each interpreter.
+pytestmark = [pytest.mark.process, pytest.mark.once]
 
 ROOT = Path(__file__).resolve().parents[3]
 #: A word in an example's name: the module that it needs.

@@ -14,6 +14,8 @@ from fastpool.cli.top.watch import WINDOW, Watch
 from support.budgets import ScriptedBudget
 from support.helpers import ThreadRunner
 
+pytestmark = pytest.mark.once  # what a command makes of answers; `contract/debug` is tried on each
+
 
 class Clock:
     """Seconds, as the test says."""
