@@ -142,13 +142,14 @@ def test_one_loop_after_the_other() -> None:
     driver = Driver()
     pool = AsyncFastQueuePool(driver.connect, pool_size=2, max_overflow=0, timeout=PATIENCE)
 
-    async def borrow() -> None:
+    async def borrow(both: asyncio.Barrier) -> None:
         connection = await greenlet_spawn(pool.connect)
-        await asyncio.sleep(0)
+        await both.wait()  # else one that comes back early enough serves all
         connection.close()
 
     async def main() -> None:
-        await asyncio.wait_for(asyncio.gather(*(borrow() for _ in range(10))), PATIENCE)
+        both = asyncio.Barrier(2)
+        await asyncio.wait_for(asyncio.gather(*(borrow(both) for _ in range(10))), PATIENCE)
 
     for turn in range(3):
         asyncio.run(main())
