@@ -51,13 +51,22 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def release(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as it is published, which takes a minute of compiling."""
     work = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "tarfile", "-e", sdist, work, cwd=work)
     source = work / sdist.name.removesuffix(".tar.gz")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", work, source, cwd=work)
     (path,) = work.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a debug build, made without Cython: the same files."""
+    work = tmp_path_factory.mktemp("debug-wheel")
+    name = backend(unpacked, work / "alone", f"build_wheel({str(work)!r})")
+    return work / name
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +110,10 @@ print(build_meta.{call})
     return run(sys.executable, "-I", "-S", "-c", program, cwd=source).splitlines()[-1]
 
 
-def test_installing_the_sdist_needs_no_cython(unpacked: Path, tmp_path: Path) -> None:
+def test_installing_the_sdist_needs_no_cython(unpacked: Path, wheel: Path, tmp_path: Path) -> None:
     """The C that it ships is compiled, and works."""
-    alone = tmp_path / "alone"
-    assert backend(unpacked, alone, "get_requires_for_build_wheel()") == "[]"
-    name = backend(unpacked, alone, f"build_wheel({str(tmp_path)!r})")
-    with zipfile.ZipFile(tmp_path / name) as archive:
+    assert backend(unpacked, tmp_path / "alone", "get_requires_for_build_wheel()") == "[]"
+    with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "there")
     program = f"import sys; sys.path.insert(0, {str(tmp_path / 'there')!r}); import fastpool; "
     program += "pool = fastpool.FastPool(1); pool.put('a'); print(pool.get())"
@@ -160,8 +167,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert not {str(path.relative_to(ROOT / "src")) for path in wanted_there} - names
 
 
-def test_the_wheel_is_small(wheel: Path) -> None:
-    assert wheel.stat().st_size <= MEGABYTE
+@pytest.mark.long
+def test_the_wheel_is_small(release: Path) -> None:
+    assert release.stat().st_size <= MEGABYTE
 
 
 def test_the_wheel_needs_nothing_at_run_time(wheel: Path) -> None:
