@@ -205,10 +205,12 @@ def test_closing_what_nobody_holds_says_nothing(make: Any) -> None:
 @pytest.mark.filterwarnings("error::fastpool.EventLoopWarning")
 def test_as_an_error_it_loses_nothing(accounted: Any) -> None:
     """``warnings.simplefilter("error", EventLoopWarning)``: the call raises in place of waiting."""
-    pool, _ = accounted(2)
+    pool, maker = accounted(2)
     for _ in range(3):
+        maker.gate.clear()  # else one may be there before the call has to wait
         with pytest.raises(EventLoopWarning, match=r"pool\.lease"):
             on_loop(pool.get)  # a creation is under way for it
+        maker.gate.set()
         eventually(lambda: pool.stats().creating == 0)
         pool.flush()
     works(pool, 2)

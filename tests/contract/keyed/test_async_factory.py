@@ -199,9 +199,7 @@ class TestOneLoop:
             assert pool.stats().closed == {"check": 1, "idle": 1}
 
         def kept_alive() -> bool:
-            clock.advance(
-                0
-            )  # the first visit may find it not yet idle again after the check before
+            clock.advance(0)  # a visit may come before it is idle again after the check
             return len(maker.checks) >= 3
 
         clock = ManualClock()
