@@ -178,6 +178,7 @@ def test_a_check_left_by_its_borrower_counts_from_then_on(
     with pytest.raises(PoolTimeout) as caught:
         pool.get(timeout=SHORT)
     assert caught.value.phase == "check" and pool.stats().overdue == 1
+    eventually(lambda: gate.inside)  # its worker may be late, and only the first one hangs
     pool.put(pool.get(timeout=PATIENCE))
     assert len(gate.inside) == 2
     gate.opened.set()
