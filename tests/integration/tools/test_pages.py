@@ -277,11 +277,22 @@ def test_apache_serves_the_page_by_its_processes() -> None:
 
 @pytest.mark.servers
 def test_failover_second_by_second_is_measured() -> None:
-    """The program that the page's figures come from; here for a moment only."""
+    """The program that the page's figures come from; here for a moment only, and for half a minute
+    where a busy machine has not had its server back by then."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    short = ["--before", "1", "--down", "1", "--after", "4"]
+    rows = failover(before=1, after=4)
+    if not calls(rows, "up") or not calls(rows, "up again"):
+        rows = failover(before=10, after=30)
+    assert calls(rows, "up") and calls(rows, "up again"), rows
+    first = next(row for row in rows if row[1] == "up")
+    assert first[6].rstrip(" |") == "-"
+
+
+def failover(before: int, after: int) -> list[list[str]]:
+    """The rows that it prints, one a second."""
+    seconds = ["--before", str(before), "--down", "1", "--after", str(after)]
     done = subprocess.run(
-        [sys.executable, "-m", "bench.failover", *short],
+        [sys.executable, "-m", "bench.failover", *seconds],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
@@ -291,8 +302,9 @@ def test_failover_second_by_second_is_measured() -> None:
     if "NOT RUN" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
-    rows = [line.split(" | ") for line in done.stdout.splitlines() if re.match(r"\| \d", line)]
-    before = [row for row in rows if row[1] == "up"]
-    assert sum(int(row[2]) for row in before) > 0
-    assert {row[6].rstrip(" |") for row in before[:1]} == {"-"}
-    assert any(row[1] == "up again" and int(row[2]) for row in rows), done.stdout
+    return [line.split(" | ") for line in done.stdout.splitlines() if re.match(r"\| \d", line)]
+
+
+def calls(rows: list[list[str]], state: str) -> int:
+    """How many there were while the server was in this state."""
+    return sum(int(row[2]) for row in rows if row[1] == state)
