@@ -31,10 +31,6 @@ __all__ = [
 
 T_co = TypeVar("T_co", covariant=True)
 # What is in a tally beside ``closed``.
-COUNTERS = (
-    "idle", "leased", "creating", "checking", "closing", "open", "waiting", "uses", "created",
-    "create_failures", "timeouts", "overloads", "overdue",
-)  # fmt: skip
 TIMES = ("waits", "creates", "held")
 
 
@@ -197,25 +193,6 @@ def tally(manager: Tallied) -> dict[str, Any]:
     ``held`` the times: how many, their sum, the longest, the histogram."""
     counted: dict[str, Any] = manager.core.counts()
     return counted | {"overdue": manager.overdue()}
-
-
-def nothing() -> dict[str, Any]:
-    """An empty tally."""
-    times = (0, 0.0, 0.0, (0,) * 32)
-    return dict.fromkeys(COUNTERS, 0) | {"closed": {}} | dict.fromkeys(TIMES, times)
-
-
-def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The sum of two tallies."""
-    closed = dict(one["closed"])
-    for why, n in other["closed"].items():
-        closed[why] = closed.get(why, 0) + n
-    both: dict[str, Any] = {name: one[name] + other[name] for name in COUNTERS}
-    for times in TIMES:
-        (n, total, longest, counts), (m, more, longer, others) = one[times], other[times]
-        summed = tuple(a + b for a, b in zip(counts, others, strict=True))
-        both[times] = (n + m, total + more, max(longest, longer), summed)
-    return both | {"closed": closed}
 
 
 def snapshot(

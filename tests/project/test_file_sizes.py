@@ -14,9 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src/fastpool"
 CAPS = {".py": 400, ".pyx": 600, ".pxi": 600, ".h": 600}
 
 #: What is longer, and why. The stub of the compiled module is one file by nature, and not counted.
-LONGER = {
-    "pool/_per_loop.py": "acquiring over all loops and their cap; to be one with the pool of keys",
-}
+LONGER: dict[str, str] = {}
 
 
 def sizes() -> dict[str, int]:

@@ -104,7 +104,7 @@ ORDER: dict[str, str] = {
         _configuration _ended_waits _idle_checks _health_checks
         _attempt _creation _creation_in_caller _warming
         _opening _maintenance _returning _acquiring _manager _loop_hooks _awaiting_manager
-        _closed_loops _loop_capacity _loop_pool _per_loop __init__
+        _closed_loops _loop_capacity _partitioned _on_loops _loop_pool _per_loop __init__
     """,
     "fleet": """
         _member _report _fairness _permit_file _thread _local

@@ -92,7 +92,7 @@ class World:
         """One, or one for each event loop.  Looked at without a lock: nobody else runs."""
         if not self.plan.asynchronous:
             return [self.core]
-        return [self.core, *(shard.core for shard in self.manager.shards.values())]
+        return [self.core, *self.manager.cores.values()]
 
     def busy(self) -> bool:
         """Whether hooks are under way."""

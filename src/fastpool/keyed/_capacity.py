@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["CapacityArbiter"]
 
 INF = float("inf")
-SPARE_AFTER = 0.05  # as in pool/_per_loop.py: with less, each turn would open and close
+SPARE_AFTER = 0.05  # as in pool/_loop_capacity.py: with less, each turn would open and close
 
 
 class CapacityArbiter:

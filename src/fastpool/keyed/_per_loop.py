@@ -3,16 +3,11 @@ loop, since resources belong to the loop that made them."""
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import _get_running_loop
 
-from .. import _core
 from .._aio import loop as aio_loop
-from .._aio.hook_tasks import HookTasks
 from .._runtime import scheduler
-from ..errors import PoolClosed
-from ..pool._closed_loops import close_at_last
-from ..pool._idle_checks import check_all, checkable
+from ..pool._on_loops import OnLoopsManager
 from ._loop_arbiter import LoopArbiter
 from ._loop_key_pool import LoopKeyPool
 from ._manager import KeyedManager
@@ -22,28 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-    from ..stats import KeyedStats
-    from ._options import KeyedOptions
 
 __all__ = ["KeyedPerLoopManager"]
 
 
-class KeyedPerLoopManager(KeyedManager):
+class KeyedPerLoopManager(OnLoopsManager, KeyedManager):
     """See the module.  ``cores`` is by (event loop, key)."""
 
     arbiter: LoopArbiter
-    loops: dict[asyncio.AbstractEventLoop, HookTasks]
-
-    def __init__(self, core: _core.Core, options: KeyedOptions) -> None:
-        self.loops = {}
-        super().__init__(core, options)
-        core.set_sharded()
-
-    def bind_to_process(self) -> None:
-        if self.loops:  # the parent's: as in pool/_per_loop.py
-            _core.keep_forever((self.loops, self.everyone()))
-        self.loops = {}
-        super().bind_to_process()
 
     def new_arbiter(self) -> LoopArbiter:
         return LoopArbiter(self.core, self.cores, self.options, self.lock)
@@ -53,7 +34,7 @@ class KeyedPerLoopManager(KeyedManager):
     def pin(self, key: Any) -> LoopKeyPool:
         loop = _get_running_loop()
         if loop is None:
-            raise TypeError(self._for_tasks("asyncio; none of its event loops runs in this thread"))
+            raise self.not_on_a_loop()
         if loop not in self.loops:
             its = aio_loop.loop_of(loop)  # has other pools forget closed loops
             its.pools.add(self)
@@ -70,69 +51,20 @@ class KeyedPerLoopManager(KeyedManager):
     def new_pool(self, key: Any) -> LoopKeyPool:
         return LoopKeyPool(self, *key)
 
-    def tasks_of(self, loop: asyncio.AbstractEventLoop) -> HookTasks:
-        """Where hooks run on this loop."""
-        return self.loops.setdefault(loop, HookTasks(loop, self.options.context))
-
-    def _for_tasks(self, instead: str) -> str:
-        return (
-            f"{self.name}: the factory is a coroutine function, so its resources belong to event "
-            f"loops and are for tasks alone: use {instead}"
-        )
-
     def refuse_threads(self) -> NoReturn:
         """For the core: a lease that is entered by a thread."""
-        if self.core.closed:
-            raise PoolClosed(self.name, "the pool is closed")
-        raise TypeError(self._for_tasks("`async with pool.lease(key)` or aacquire()"))
-
-    def everyone(self) -> list[LoopKeyPool]:  # type: ignore[override]
-        return _core.managers_of(self.cores)
+        self.refuse_caller("`async with pool.lease(key)` or aacquire()")
 
     # ---- closed loops --------------------------------------------------------------------------
 
-    def forget_closed(self) -> None:
-        """Those whose loop is closed: what they held is gone, and their slots are free."""
-        for loop in list(self.loops):
-            if loop.is_closed():
-                self._forget(loop)
+    def forgotten(self, part: LoopKeyPool, n: int) -> None:
+        self.arbiter.abandon(part, n)
 
-    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self.lock.hold():
-            if self.loops.pop(loop, None) is None:
-                return
-            left: list[tuple[LoopKeyPool, list[Any]]] = []
-            for part in self.everyone():
-                if part.loop is not loop:
-                    continue
-                self.cores.pop(part.core_key, None)
-                part.core.forgotten = True
-                resources = part.on_loop_closed()
-                self.past.add_gone(part.core)
-                self.arbiter.abandon(part, len(resources))
-                left.append((part, resources))
-            self.state_changed.notify_all()
-        for part, resources in left:
-            part.core.drop_manager()
-            self._submit(part, resources)
+    def hold(self, part: LoopKeyPool, n: int) -> None:
+        self.arbiter.hold(part, n)
 
-    def part_with(self, part: LoopKeyPool, resources: list[Any]) -> None:
-        """Resources of a loop that is closed, whose slots are free any moment."""
-        self.arbiter.hold(part, len(resources))
-        self._submit(part, resources)
-
-    def _submit(self, part: LoopKeyPool, resources: list[Any]) -> None:
-        if resources:
-            self.closers.submit(self._part_with, part, resources)
-
-    def _part_with(self, part: LoopKeyPool, resources: list[Any]) -> None:
-        """On a worker: what can be closed without a loop.  Only then is its slot free."""
-        while resources:
-            try:
-                close_at_last(self.options.hooks, resources.pop())
-            finally:
-                self.arbiter.release(part, 1)
-                self.state_changed.notify_all()
+    def release(self, part: LoopKeyPool, held: None) -> None:
+        self.arbiter.release(part, 1)
 
     # ---- what the pool asks of it --------------------------------------------------------------
 
@@ -141,29 +73,11 @@ class KeyedPerLoopManager(KeyedManager):
             if part.key == key:
                 part.flush(idle_only, fail_waiters)
 
-    def check_idle(self, on_worker: bool = False) -> int:
-        """On loops that run: elsewhere nothing can be awaited."""
-        if not on_worker:
-            raise TypeError(self._for_tasks("`await pool.acheck_idle()`"))
-        checkable(self)
-        return check_all(self, [part for part in self.everyone() if part.loop.is_running()])
-
     def warm(self, key: Any, n: Any, timeout: float | None, use_default: bool) -> NoReturn:
-        raise TypeError(self._for_tasks("`await pool.awarm(key, n)`"))
+        raise TypeError(self.for_tasks("`await pool.awarm(key, n)`"))
 
-    def close(self, timeout: float | None, me: int | None = None) -> bool:
-        """As ``KeyedManager.close``.  In the thread of a running loop it waits for nothing: the
-        loop could not go on meanwhile."""
-        self.options.check_timeout("close", timeout)
-        return super().close(timeout if _get_running_loop() is None else 0, me)
-
-    def sweep(self, later: bool = True) -> None:
-        self.forget_closed()
-        super().sweep(later)
-
-    def on_collected(self) -> None:
-        self.forget_closed()
-        super().on_collected()
+    def wait_closed(self, timeout: float | None, me: int | None) -> None:
+        super().wait_closed(timeout if self.may_wait() else 0, me)
 
     # ---- what goes on in it --------------------------------------------------------------------
 
@@ -173,14 +87,3 @@ class KeyedPerLoopManager(KeyedManager):
             before = found.get(key)
             found[key] = size if before is None else tuple(map(sum, zip(before, size, strict=True)))
         return found
-
-    def stats(self) -> KeyedStats:
-        self.forget_closed()
-        return super().stats()
-
-    def workers(self) -> tuple[Any, ...]:
-        return *list(self.loops.values()), self.closers
-
-    def maintain(self) -> None:
-        self.forget_closed()
-        super().maintain()

@@ -7,9 +7,9 @@ The resources, the queue and the idle store of that loop.  How many may be open 
 from __future__ import annotations
 
 from .. import _core
-from .._aio.hook_tasks import HookTasks
 from .._runtime import scheduler
 from ._awaiting_manager import AwaitingManager
+from ._configuration import configure_core, look_again
 from ._loop_hooks import LoopCreator
 
 TYPE_CHECKING = False
@@ -34,7 +34,8 @@ class LoopPool(AwaitingManager):
     def __init__(self, whole: PerLoopManager, loop: asyncio.AbstractEventLoop) -> None:
         self.whole = whole
         self.loop = loop
-        self.tasks = HookTasks(loop, whole.options.context)
+        self.core_key = loop
+        self.tasks = whole.tasks_of(loop)
         self.ready = False  # the others know of it
         super().__init__(_core.Core(), whole.options)
         self.maxsize = whole.maxsize
@@ -47,6 +48,11 @@ class LoopPool(AwaitingManager):
 
     def new_creator(self) -> LoopCreator:
         return LoopCreator(self)
+
+    def reconfigure(self) -> None:
+        """The options have changed."""
+        configure_core(self)
+        look_again(self)
 
     # ---- borrowing -----------------------------------------------------------------------------
 

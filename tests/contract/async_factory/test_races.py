@@ -122,9 +122,11 @@ class TestRaces:
             held, gone = one.run(pool.aacquire()), other.run(pool.aacquire())
             other.call(gone.discard)
             assert hang.begun.wait(PATIENCE)
-            shard = _core.manager(pool, "this test").shards[other.loop]
-            shard.core = Core(shard.core)
+            shard = _core.manager(pool, "this test").cores[other.loop].manager
+            core = shard.core
+            shard.core = Core(core)
             one.run(use(pool))
+            shard.core = core
             one.call(held.release)
 
     @kinds
