@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .. import _core
-    from ._loop_key_pool import LoopKeyPool
+    from ..pool._awaiting_manager import AwaitingManager
     from ._options import KeyedOptions
 
 __all__ = ["KeyLoops"]
@@ -28,7 +28,7 @@ class KeyLoops:
 
     def __init__(self, options: KeyedOptions) -> None:
         self.options = options
-        self.parts: list[Any] = []  # LoopKeyPools
+        self.parts: list[Any] = []  # AwaitingManagers
         self.opened = 0  # slots taken, those included that hold what a closed loop has left
         self.capacity = LoopCapacity(self.everyone, self.free)
 
@@ -43,11 +43,11 @@ class KeyLoops:
         most = self.options.maxsize
         return most - self.opened if most else INF
 
-    def join(self, part: LoopKeyPool) -> None:
+    def join(self, part: AwaitingManager) -> None:
         self.parts.append(part)
         self.limit_cores()
 
-    def leave(self, part: LoopKeyPool) -> None:
+    def leave(self, part: AwaitingManager) -> None:
         if part in self.parts:
             self.parts.remove(part)
             self.limit_cores()
@@ -85,7 +85,7 @@ class KeyLoops:
         if hungry or self.capacity.hungry:
             self.capacity.evict_for(hungry)
 
-    def must_yield(self, part: LoopKeyPool) -> bool:
+    def must_yield(self, part: AwaitingManager) -> bool:
         """Whether this loop has to give up the slot of what it gets back to another.  Without the
         lock."""
         if not self.capacity.hungry:

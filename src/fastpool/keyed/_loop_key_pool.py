@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import asyncio
     from typing import Any
 
-    from ._loop_arbiter import LoopArbiter
-    from ._per_loop import KeyedPerLoopManager
+    from .._aio.hook_tasks import HookTasks
+    from ._manager import KeyedManager
 
 __all__ = ["LoopKeyPool"]
 
@@ -56,17 +56,21 @@ class LoopKeyCreator(KeyCreator, AwaitingCreator):
 
 
 class LoopKeyPool(KeyPool, AwaitingManager):
-    """See the module."""
+    """See the module.  ``tasks``: where hooks run on ``loop``."""
 
     creator: LoopKeyCreator  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
-        self, whole: KeyedPerLoopManager, loop: asyncio.AbstractEventLoop, key: Any
+        self,
+        whole: KeyedManager,
+        loop: asyncio.AbstractEventLoop,
+        tasks: HookTasks,
+        key: Any,
     ) -> None:
         self.whole = whole
         self.loop = loop
-        self.tasks = whole.tasks_of(loop)
-        self.arbiter: LoopArbiter = whole.arbiter
+        self.tasks = tasks
+        self.arbiter = whole.arbiter
         self.loops = KeyLoops(whole.options)  # until it joins those that there are
         self.taken = 0  # slots; under the lock
         self.watched = self.asked = False  # other loops wait for a slot of this key

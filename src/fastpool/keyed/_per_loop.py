@@ -49,7 +49,8 @@ class KeyedPerLoopManager(OnLoopsManager, KeyedManager):
         return part  # type: ignore[no-any-return]
 
     def new_pool(self, key: Any) -> LoopKeyPool:
-        return LoopKeyPool(self, *key)
+        loop, own = key
+        return LoopKeyPool(self, loop, self.tasks_of(loop), own)
 
     def refuse_threads(self) -> NoReturn:
         """For the core: a lease that is entered by a thread."""

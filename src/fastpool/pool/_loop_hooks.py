@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
     from ._awaiting_manager import AwaitingManager
     from ._idle_checks import CheckRound
-    from ._loop_pool import LoopPool
 
-__all__ = ["AwaitingCreator", "LoopClosing", "LoopCreator", "LoopHealthChecks"]
+__all__ = ["AwaitingCreator", "LoopClosing", "LoopHealthChecks"]
 
 INF = float("inf")
 
@@ -119,32 +118,6 @@ class AwaitingCreator(Creator):
 
 def _unfinished(creator: AwaitingCreator, attempt: Attempt) -> None:
     creator.ended(attempt, False, None, None)
-
-
-class LoopCreator(AwaitingCreator):
-    """Of one loop; who may start one is decided over all loops."""
-
-    manager: LoopPool  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def has_capacity(self) -> bool:
-        return self.manager.whole.has_capacity()
-
-    def refill(self, more: int = 0) -> None:
-        """As ``Creator.refill``; what is missing is wished for on the loop that used the
-        pool last."""
-        with self.manager.lock.hold():
-            self.background_demand = max(self.background_demand, more)
-            if self.manager.options.least_idle:
-                self.manager.whole.refill()
-            self.start()
-
-    def start(self) -> None:
-        self.manager.whole.start()
-
-    def end_pauses(self, recovered: bool) -> None:
-        """On all loops: it is the same factory."""
-        for shard in self.manager.whole.everyone():
-            shard.creator.paused_until = 0.0
 
 
 class LoopHealthChecks(HealthChecks):

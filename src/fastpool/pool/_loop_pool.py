@@ -10,7 +10,7 @@ from .. import _core
 from .._runtime import scheduler
 from ._awaiting_manager import AwaitingManager
 from ._configuration import configure_core, look_again
-from ._loop_hooks import LoopCreator
+from ._loop_hooks import AwaitingCreator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,32 @@ if TYPE_CHECKING:
 __all__ = ["LoopPool"]
 
 INF = float("inf")
+
+
+class LoopCreator(AwaitingCreator):
+    """Of one loop; who may start one is decided over all loops."""
+
+    manager: LoopPool  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def has_capacity(self) -> bool:
+        return self.manager.whole.has_capacity()
+
+    def refill(self, more: int = 0) -> None:
+        """As ``Creator.refill``; what is missing is wished for on the loop that used the
+        pool last."""
+        with self.manager.lock.hold():
+            self.background_demand = max(self.background_demand, more)
+            if self.manager.options.least_idle:
+                self.manager.whole.refill()
+            self.start()
+
+    def start(self) -> None:
+        self.manager.whole.start()
+
+    def end_pauses(self, recovered: bool) -> None:
+        """On all loops: it is the same factory."""
+        for shard in self.manager.whole.everyone():
+            shard.creator.paused_until = 0.0
 
 
 class LoopPool(AwaitingManager):
