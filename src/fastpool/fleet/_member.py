@@ -91,6 +91,8 @@ class Member:
         self.in_use, self.wanted = seen or (0, 0)
         if seen is None:
             self.allowance = 0
+        elif self.in_use > self.allowance:  # what has come back since may be closed by now
+            self.in_use = self.share.allow(self.allowance)
         return seen is not None
 
     def grant(self, n: int) -> None:

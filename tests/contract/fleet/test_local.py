@@ -92,6 +92,20 @@ def test_lent_permits_move_when_they_come_back(path: str, runner: ThreadRunner) 
             caller.result().release()
 
 
+def test_whatever_comes_back_first_serves_others(path: str, runner: ThreadRunner) -> None:
+    """Not only the one lent resource that was chosen when permits were recalled."""
+    budget = LocalBudget(path, limit=3)
+    with pool(budget) as rich, pool(budget) as poor:
+        leases = [rich.acquire() for _ in range(3)]
+        caller = runner.start(poor.acquire)
+        eventually(lambda: rich.stats().budget.allowance == 2)
+        leases.pop().release()  # not the oldest
+        caller.result().release()
+        assert rich.stats().leased == 2
+        for lease in leases:
+            lease.release()
+
+
 def test_shares_come_to_the_same_for_all_who_want_more(path: str, runner: ThreadRunner) -> None:
     """Max-min: 3, 3 and 3 of 9, though one had all of them first."""
     budgets = [LocalBudget(path, limit=9) for _ in range(3)]
