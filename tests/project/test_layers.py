@@ -107,9 +107,9 @@ ORDER: dict[str, str] = {
         _closed_loops _loop_capacity _partitioned _on_loops _loop_pool _per_loop __init__
     """,
     "fleet": """
-        _member _report _fairness _permit_file _thread _local
+        _member _report _fairness _permit_file _thread
         _claim _distribution _redis_options _redis_engine _redis_report _redis
-        _postgres __init__
+        _machine _local _postgres __init__
     """,
     "shared": "_options _budget _lease_tracking _maintenance _manager __init__",
     "keyed": """

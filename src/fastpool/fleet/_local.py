@@ -9,11 +9,13 @@ How permits move, with the file of ``_permit_file.py`` and the shares of ``_fair
   ``LINGER`` where nobody is short.
 - While anybody is short, everybody looks each ``WHILE_SHORT`` seconds.  So nobody has to be told
   that a resource came back, that a process died (the kernel frees its locks) or that a datagram was
-  lost; and what a member that is stopped would have wanted is not kept for it (``STALE``).
+  lost; and what a member that is stopped would have wanted is not kept for it (``wanted_by``).
 
 A datagram goes to a name in the abstract namespace, which is that of the network namespace: between
 containers that share the file and not the network none arrives, and the look each ``AT_REST``
 seconds takes its place.
+
+With a parent the limit of the file is what this machine has of it (``_machine.py``).
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ import time
 from .. import _reports
 from ..stats import BudgetStats
 from ._fairness import level, recalls, targets
-from ._permit_file import MOST_PERMITS, PermitFile, Row
+from ._machine import Leadership, MachineFile
+from ._permit_file import MOST_PERMITS, PermitFile, Row, wanted_by
+from ._redis import RedisBudget, boottime
 from ._report import BudgetReport, MemberReport
 from ._thread import ThreadedBudget, close_kept, kept
 
@@ -41,7 +45,6 @@ __all__ = ["LocalBudget"]
 WHILE_SHORT = 0.05  # seconds between looks while anybody wants more than there is
 AT_REST = 1.0  # and while nobody does
 LINGER = 1.0  # seconds for which permits without a resource are kept, if nobody is short
-STALE = 2.0  # seconds since a row was written: its member is stopped, or its process at rest
 
 
 class LocalBudget(ThreadedBudget):
@@ -50,13 +53,21 @@ class LocalBudget(ThreadedBudget):
 
     ``path``: absolute; the file is made if there is none (mode 0600; make it yourself where several
     users are to share it).  ``limit``: permits in all, a resource each; what the file says counts
-    if it says something, and a warning tells of a difference; None: as the file says.
+    if it says something, and a warning tells of a difference; None: as the file says.  ``parent``:
+    in its place, a RedisBudget: permits are what this machine has of it, as one member, whose
+    leases end with none of its processes.  All of them give the same; it is not joined itself.
 
     Linux alone: NotImplementedError elsewhere.  Thread-safe; one object serves any number of pools.
     A forked child has none of the permits of its parent.
     """
 
-    def __init__(self, path: str | os.PathLike[str], limit: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        limit: int | None = None,
+        *,
+        parent: RedisBudget | None = None,
+    ) -> None:
         where = os.fspath(path)
         if not isinstance(where, str) or not os.path.isabs(where):
             raise ValueError(
@@ -65,8 +76,11 @@ class LocalBudget(ThreadedBudget):
             )
         if limit is not None:
             check_limit(limit)
-        self.path = where
-        self._file: PermitFile | None = PermitFile(where, limit)
+        if parent is not None:
+            check_parent(parent, limit)
+        self.path, self.parent = where, parent
+        self._file: PermitFile | None = self._open_file(limit)
+        self._lead: Leadership | None = None
         self._socket: socket.socket | None = None
         super().__init__(name_of(where))
 
@@ -75,7 +89,8 @@ class LocalBudget(ThreadedBudget):
 
     @property
     def limit(self) -> int:
-        """Permits in all, at this moment; assignable, for all processes."""
+        """Permits in all, at this moment; assignable, for all processes.  With a parent: what the
+        machine has, and ValueError when it is assigned."""
         file = PermitFile(self.path, None, create=False)
         try:
             return file.limit
@@ -87,10 +102,23 @@ class LocalBudget(ThreadedBudget):
         check_limit(limit)
         file = PermitFile(self.path, None, create=False)
         try:
+            if file.has_parent:
+                raise ValueError(f"{self.path}: its limit follows its parent, so set it there")
             file.set_limit(limit)
         finally:
             file.close()
         self.ask()
+
+    @property
+    def member(self) -> str:
+        """What this machine is called at the engine of the parent; ValueError without one."""
+        if self.parent is None:
+            raise ValueError("LocalBudget: only with a parent is this machine a member of anything")
+        file = MachineFile(self.path)
+        try:
+            return file.term().member
+        finally:
+            file.close()
 
     @classmethod
     def report(cls, path: str | os.PathLike[str]) -> BudgetReport:
@@ -118,9 +146,21 @@ class LocalBudget(ThreadedBudget):
         self._look_for_locks_at = 0.0
         self._look_for_file_at = 0.0
 
+    def _open_file(self, limit: int | None = None) -> PermitFile:
+        if self.parent is not None:
+            return MachineFile(self.path)
+        file = PermitFile(self.path, limit)
+        if file.has_parent:
+            file.close()
+            raise ValueError(
+                f"{self.path}: its limit is what this machine has of another budget, so give that "
+                "one: parent=RedisBudget(...)"
+            )
+        return file
+
     def open_engine(self) -> Any:
         if self._file is None:
-            self._file = PermitFile(self.path, None)
+            self._file = self._open_file()
         if self._socket is None:
             status = os.fstat(self._file.fd)
             self._prefix = f"\0fastpool-budget-{status.st_dev}-{status.st_ino}-"
@@ -132,6 +172,7 @@ class LocalBudget(ThreadedBudget):
         return self._socket
 
     def drop_engine(self) -> None:
+        self._stop_leading()
         file, self._file = self._file, None
         own, self._socket = self._socket, None
         if file is not None:
@@ -143,20 +184,25 @@ class LocalBudget(ThreadedBudget):
         """See ``ThreadedBudget.step``."""
         file = self._file
         assert file is not None
-        now, limit = time.monotonic(), file.limit
+        now = time.monotonic()
         self._look_for_file(file, now)
         # what an error has left locked for nobody; never the other way round
         file.give(len(file.permits) - sum(member.held for member in self.members))
-        members = self._look(file)
+        members, before = self._look(file), self._seen[0]
+        if isinstance(file, MachineFile):
+            self._lead_or_follow(file)
+        limit = file.limit
         table = {row.number: row for row in file.table()}
         standing = self._standing(table)
         for member, number in self._row_of.items():  # of ours we know more than the table
             standing[number] = (member.held, member.wanted)
-        gave = self._recall(file, limit, standing, now)
-        self._take(file, limit, standing, now)
+        most = self._most(file, limit)
+        lapsed = sum(have for have, _ in standing.values()) > most < limit
+        gave = self._recall(file, limit, standing, now, lapsed)
+        self._take(file, most, standing, now)
         if any(permit >= limit for permit in file.permits):
             self._move_down(file, limit)
-        rung = gave > 0
+        rung = gave > 0 or limit != before
         for member in members:
             number = self._row_of[member]
             wanted = member.wanted
@@ -168,10 +214,34 @@ class LocalBudget(ThreadedBudget):
         if rung:
             self._wake_others(table)
         self._seen = limit, dict(standing)
+        if self._lead is not None:
+            self._lead.follow(standing)
         in_force = sum(have for have, _ in standing.values())
         if in_force > limit or any(have < want for have, want in standing.values()):
             return WHILE_SHORT
         return AT_REST
+
+    def _lead_or_follow(self, file: MachineFile) -> None:
+        """Speak for the machine to the parent, unless another process does, or we have no pool."""
+        if self._lead is not None and (not self.members or self._lead.is_over(file)):
+            self._stop_leading()
+        if self._lead is not None:
+            file.say_that_leader_moves()
+        elif self.members and not file.is_led():
+            assert self.parent is not None
+            self._lead = Leadership.begin(self.parent, self.path, self)
+
+    def _stop_leading(self) -> None:
+        lead, self._lead = self._lead, None
+        if lead is not None:
+            lead.end()
+
+    def _most(self, file: PermitFile, limit: int) -> int:
+        """How many permits may be taken: all, but for a machine whose lease has ended."""
+        if isinstance(file, MachineFile) and boottime() >= file.term().until:
+            assert self.parent is not None
+            return min(limit, self.parent.claim.floor)
+        return limit
 
     def _look_for_file(self, file: PermitFile, now: float) -> None:
         """Warn, once, if the file was removed or replaced: whoever comes now has another budget."""
@@ -211,22 +281,29 @@ class LocalBudget(ThreadedBudget):
         self.members.remove(member)
 
     def _standing(self, table: dict[int, Row]) -> dict[int, tuple[int, int]]:
-        """What each member has and wants.  Who has said nothing for long wants no more than it has:
-        it is at rest, or it is stopped, and nothing is kept free for it."""
+        """What each member has and wants."""
         return {
-            number: (row.have, row.want if row.age < STALE else min(row.want, row.have))
+            number: (row.have, wanted_by(row))
             for number, row in table.items()
             if row.name or row.have
         }
 
     def _recall(
-        self, file: PermitFile, limit: int, standing: dict[int, tuple[int, int]], now: float
+        self,
+        file: PermitFile,
+        limit: int,
+        standing: dict[int, tuple[int, int]],
+        now: float,
+        lapsed: bool,
     ) -> int:
-        """Lower the allowance of our pools by what others lack; give up what is spare."""
+        """Lower the allowance of our pools by what others lack; give up what is spare.
+        ``lapsed``: permits are good for what is open, and for nothing more."""
         given = 0
         due = recalls(limit, standing)
         for member, number in self._row_of.items():
             keep = member.held - due.get(number, 0)
+            if lapsed:
+                keep = min(keep, member.in_use)
             useful = max(member.in_use, min(member.wanted, member.held))
             if keep >= useful and member.held > useful:
                 keep = self._linger(member, useful, keep, now)
@@ -300,6 +377,14 @@ class LocalBudget(ThreadedBudget):
 def name_of(path: str) -> str:
     """What a budget is called, by its file."""
     return os.path.basename(path).removesuffix(".budget")
+
+
+def check_parent(parent: object, limit: object) -> None:
+    """TypeError or ValueError unless it can be one, and takes the place of a limit."""
+    if not isinstance(parent, RedisBudget):
+        raise TypeError(f"LocalBudget: parent must be a RedisBudget, not {parent!r}")
+    if limit is not None:
+        raise ValueError("LocalBudget: give limit= or parent=, whose limit is that of all machines")
 
 
 def check_limit(limit: object) -> None:

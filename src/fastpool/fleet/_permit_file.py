@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-__all__ = ["MOST_PERMITS", "PERMITS", "PermitFile", "Row"]
+__all__ = ["MOST_PERMITS", "PERMITS", "PermitFile", "Row", "wanted_by"]
 
 fcntl: Any
 try:
@@ -41,10 +41,12 @@ except ImportError:  # Windows
 MAGIC = b"fpbudget"
 VERSION = 1
 HEADER = struct.Struct("<8sIII")  # magic, version, limit, how often it was set
+MACHINE = 1024  # where it is said what this machine has of a budget of many
 TABLE = 4096  # where the first row is
 ROW = struct.Struct("<IIIIQ40s")  # pid, have, want, in use, when (ns of CLOCK_MONOTONIC), name
 ROWS = 1024
 MOST_PERMITS = 1 << 24
+STALE = 2.0  # seconds since a row was written: its member is stopped, or its process at rest
 PATIENCE = 5.0  # seconds to wait for another process that writes the header
 SETTING_UP, LIVES, PERMITS = 1 << 30, (1 << 30) + 16, (1 << 30) + (1 << 20)  # bytes that are locked
 
@@ -101,8 +103,7 @@ class PermitFile:
                     raise ValueError(f"{self.path}: is no file of permits, and not empty")
                 if limit is None:
                     raise ValueError(f"{self.path}: says no limit yet, so give one: limit=60")
-                os.pwrite(self.fd, HEADER.pack(MAGIC, VERSION, limit, 1), 0)
-                os.posix_fallocate(self.fd, 0, TABLE + ROW.size * ROWS)  # or a row might fail
+                self._create(limit)
             elif limit not in (None, found[0]):
                 _reports.warn(
                     "budget %s: the limit is %d, as it was first set, and not %d, as it is given "
@@ -113,6 +114,15 @@ class PermitFile:
                 )
         finally:
             self._unlock(SETTING_UP)
+
+    def _create(self, limit: int) -> None:
+        os.pwrite(self.fd, HEADER.pack(MAGIC, VERSION, limit, 1), 0)
+        os.posix_fallocate(self.fd, 0, TABLE + ROW.size * ROWS)  # or a row might fail
+
+    @property
+    def has_parent(self) -> bool:
+        """Whether its limit is what this machine has of a budget of many (``_machine.py``)."""
+        return any(os.pread(self.fd, 1, MACHINE))
 
     def is_replaced(self) -> bool:
         """Whether another file, or none, has its name by now."""
@@ -150,16 +160,20 @@ class PermitFile:
         given up as resources are idle or come back."""
         self._lock_header()
         try:
-            _, times = self._header() or (0, 0)
-            os.pwrite(self.fd, HEADER.pack(MAGIC, VERSION, limit, times + 1), 0)
+            self._write_limit(limit)
         finally:
             self._unlock(SETTING_UP)
+
+    def _write_limit(self, limit: int) -> None:
+        _, times = self._header() or (0, 0)
+        os.pwrite(self.fd, HEADER.pack(MAGIC, VERSION, limit, times + 1), 0)
 
     # ---- permits ---------------------------------------------------------------------------------
 
     def take(self, n: int, limit: int, start: int) -> list[int]:
         """Up to ``n`` permits that are free, numbers below ``limit``, looked for from ``start``
-        on."""
+        on.  None is kept that lies beyond the limit which the file has *after* it was locked: so
+        whoever lowers the limit, and counts the locks beyond it afterwards, sees all there are."""
         found: list[int] = []
         for i in range(limit):
             if len(found) >= n:
@@ -168,6 +182,12 @@ class PermitFile:
             if permit not in self.permits and self._lock(PERMITS + permit):
                 self.permits.add(permit)
                 found.append(permit)
+        if found:
+            limit = self.limit
+            for permit in [permit for permit in found if permit >= limit]:
+                self._unlock(PERMITS + permit)
+                self.permits.remove(permit)
+                found.remove(permit)
         return found
 
     def give(self, n: int) -> None:
@@ -176,6 +196,24 @@ class PermitFile:
         for permit in sorted(self.permits, reverse=True)[: max(0, n)]:
             self._unlock(PERMITS + permit)
             self.permits.remove(permit)
+
+    def count_locked(self, start: int) -> int:
+        """How many permits, from number ``start`` on, other open files have locked."""
+        count, ranges = 0, [(PERMITS + start, PERMITS + MOST_PERMITS)]
+        while ranges:
+            begin, end = ranges.pop()
+            if begin >= end:
+                continue
+            found = fcntl.fcntl(
+                self.fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, begin, end - begin)
+            )
+            kind, _, first, length = struct.unpack_from("hhqq", found)
+            if kind == fcntl.F_UNLCK:
+                continue
+            last = first + length if length else end  # any of those in the range, not the first
+            count += min(last, end) - max(first, begin)
+            ranges += [(begin, first), (last, end)]
+        return count
 
     # ---- the table -------------------------------------------------------------------------------
 
@@ -241,6 +279,12 @@ class PermitFile:
         return bool(kind != fcntl.F_UNLCK)
 
 
-def _flock(kind: int, byte: int) -> bytes:
-    """struct flock of <fcntl.h>, of one byte."""
-    return struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
+def wanted_by(row: Row) -> int:
+    """How many permits its member wants.  Who has said nothing for long wants no more than it has:
+    it is at rest, or it is stopped, and nothing is kept free for it."""
+    return row.want if row.age < STALE else min(row.want, row.have)
+
+
+def _flock(kind: int, byte: int, length: int = 1) -> bytes:
+    """struct flock of <fcntl.h>."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, length, 0)

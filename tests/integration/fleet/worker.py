@@ -2,10 +2,13 @@
 
     python worker.py PATH LIMIT MAXSIZE SERVER SLOTS
     python worker.py redis://HOST:PORT LIMIT MAXSIZE SERVER SLOTS
+    python worker.py PATH@redis://HOST:PORT LIMIT MAXSIZE SERVER SLOTS
 
 SLOTS: it has a SharedPool, with so many slots for each resource; 0: a FastPool.
 take N: borrows N more, as many as it gets, without waiting for the rest; give N; fork: a child
-that borrows and gives back; stats; quit.  With Redis a resource is a connection to SERVER, a port.
+that borrows and gives back; stats; leads; close;
+quit.  With Redis a resource is a connection to SERVER, a port;
+with a path before it the budget is that of a machine.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from fastpool.fleet import LocalBudget, RedisBudget
 
 PATIENCE = 60.0
 TTL, GRACE = 6.0, 1.5
+LONG_TTL = 600.0  # of machines: no test could wait for the end of such a lease
 
 
 class Resource:
@@ -46,6 +50,11 @@ def main(path: str, limit: int, maxsize: int, server: int, slots: int) -> None:
     factory: Any = Resource
     if path.startswith("redis:"):
         budget = RedisBudget(path, "orders", limit, ttl=TTL, grace=GRACE)
+        factory = lambda: Connection(server)  # noqa: E731
+    elif "@redis:" in path:
+        path, _, url = path.partition("@")
+        parent = RedisBudget(url, "orders", limit, ttl=LONG_TTL, grace=GRACE)
+        budget = LocalBudget(path, parent=parent)
         factory = lambda: Connection(server)  # noqa: E731
     else:
         budget = LocalBudget(path, limit)
@@ -83,6 +92,11 @@ def main(path: str, limit: int, maxsize: int, server: int, slots: int) -> None:
             say("ok")
         elif words[0] == "fork":
             in_child()
+        elif words[0] == "close":
+            pool.close(timeout=0)
+            say("ok")
+        elif words[0] == "leads":
+            say(str(int(getattr(budget, "_lead", None) is not None)))
         elif words[0] == "stats":
             stats = pool.stats()
             say(f"{len(leases)} {stats.open} {stats.waiting} {stats.budget.lapses}")
