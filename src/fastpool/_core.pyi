@@ -526,6 +526,30 @@ class Connection:
     def __setattr__(self, name: str, value: Any, /) -> None: ...
     def __delattr__(self, name: str, /) -> None: ...
 
+class ConnectionBlocks:
+    """What the blocks of one pool have in common: where connections come from, whether each is
+    ``reset`` when it comes back, and for how long they were used, in ``usage_ms``.  ``plain``: the
+    class of connections whose own blocks end by ``commit()``, or None."""
+
+    def __init__(self, fastpool: FastPool[Any], reset: bool, plain: type[Any] | None) -> None: ...
+    def block(self, pool: object, timeout: float, /) -> ConnectionBlock:
+        """A ConnectionBlock, for a connection within so many seconds."""
+
+    def used(self, seconds: float) -> None:
+        """Counts a use."""
+
+    @property
+    def usage_ms(self) -> float:
+        """Milliseconds for which connections were used."""
+
+class ConnectionBlock(Lease[Any]):
+    """``with pool.connection() as connection``: lent at its begin; its end commits, or rolls back
+    after an exception, and gives the connection back.
+
+    Entered once, by one thread.  Dropped before its end, as with a generator that nobody goes on
+    with, it closes the connection, and the pool opens another.
+    """
+
 class Kept:
     """In the place of a weak reference to what has none."""
 

@@ -85,7 +85,7 @@ ROWS: dict[str, set[str]] = {
 USERS = ("rpc", "contrib", "cli", "__main__")
 
 #: Of them what has a part of its own in C: it may import that from `_core`.
-IN_C = {"contrib.dbapi._pool"}
+IN_C = {"contrib.dbapi._pool", "contrib.psycopg._connections"}
 
 #: Folder: its modules, each of which imports only those before it. A package is its __init__.
 ORDER: dict[str, str] = {

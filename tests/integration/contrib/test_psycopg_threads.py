@@ -391,6 +391,76 @@ def test_given_back_inside_a_block_its_end_leaves_it_alone(pool: Make) -> None:
     mine.putconn(other)
 
 
+def test_a_block_is_entered_once(pool: Make) -> None:
+    """A second time it is refused, and the connection of the first stays as it was."""
+    mine = pool(min_size=1)
+    block = mine.connection()
+    with block as connection:
+        with pytest.raises(fastpool.PoolError, match="entered before"):
+            block.__enter__()
+        assert connection.execute("select 1").fetchone() == (1,)
+    with pytest.raises(fastpool.PoolError, match="entered before"):
+        block.__enter__()
+    assert mine.fastpool.stats().idle == 1
+
+
+def test_a_block_ends_as_its_connections_class_says(either: Make) -> None:
+    """By its own `commit`, or its own `__exit__`; and quietly on a closed connection."""
+    ends = []
+
+    class Commits(psycopg.Connection[Any]):
+        def commit(self) -> None:
+            ends.append("commit")
+            super().commit()
+
+    class Exits(Commits):
+        def __exit__(self, *error: Any) -> None:
+            ends.append("exit")
+            super().__exit__(*error)
+
+    for kind, wanted in ((Commits, ["commit"]), (Exits, ["exit", "commit"])):
+        ends.clear()
+        mine = either(min_size=1, connection_class=kind)
+        with mine.connection() as connection:
+            connection.execute("select 1")
+        assert ends == wanted
+        with mine.connection() as connection:
+            psycopg.Connection.close(connection) if kind is Commits else connection.pgconn.finish()
+        assert ends == [*wanted, *wanted[:-1]]
+
+
+@pytest.mark.parametrize("check", [None, lambda connection: None])
+def test_a_block_whose_begin_fails_gives_back(either: Make, check: Any) -> None:
+    """What a class of one's own raises as the block begins."""
+
+    class Own(psycopg.Connection[Any]):
+        fails = True
+
+        def __enter__(self) -> Any:
+            if self.fails:
+                raise ZeroDivisionError
+            return super().__enter__()
+
+    mine = either(min_size=1, connection_class=Own, check=check)
+    with pytest.raises(ZeroDivisionError):
+        with mine.connection():
+            raise AssertionError
+    Own.fails = False
+    with mine.connection() as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    assert mine.get_stats()["pool_size"] == 1
+
+
+def test_a_block_that_begins_after_close_is_refused(either: Make) -> None:
+    mine = either(min_size=1)
+    mine.wait()
+    block = mine.connection()
+    mine.close()
+    with pytest.raises(psycopg_pool.PoolClosed):
+        with block:
+            raise AssertionError
+
+
 def test_a_block_that_is_dropped_loses_no_connection(pool: Make) -> None:
     """As with a generator that nobody goes on with."""
     mine = pool(min_size=1)
@@ -438,6 +508,7 @@ def test_reconnect_failed_is_called(pool: Make, caplog: pytest.LogCaptureFixture
 
 
 def test_eight_threads_on_two_connections_all_get_turns(pool: Make, runner: ThreadRunner) -> None:
+    """From when each has had its first: one that starves has no second."""
     mine, turns, over = pool(min_size=2), [0] * 8, threading.Event()
     mine.wait()
 
@@ -446,7 +517,7 @@ def test_eight_threads_on_two_connections_all_get_turns(pool: Make, runner: Thre
             with mine.connection() as connection:
                 connection.execute("select 1")
             turns[index] += 1
-            if turns[index] == 60:
+            if turns[index] >= 300 and all(turns):
                 over.set()
 
     runner.together(8, work)

@@ -15,11 +15,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+import psycopg
 import psycopg_pool
 from psycopg.pq import TransactionStatus
 from psycopg_pool.base import BasePool
 
 from ... import FastPool
+from ..._core import ConnectionBlocks
 from ...errors import PoolClosed, PoolError, PoolOverloaded
 from ._settings import Setting
 
@@ -28,6 +30,21 @@ __all__ = ["CLOSED", "ConnectionsPool", "logger"]
 logger = logging.getLogger("psycopg.pool")
 
 CLOSED = TransactionStatus.UNKNOWN  # what a connection says that is closed or broken
+
+#: What `Connection.__exit__` uses, of the versions of psycopg that are known.
+OF_A_BLOCKS_END = {
+    "closed", "rollback", "Exception", "logger", "warning", "commit", "getattr", "close",
+}  # fmt: skip
+
+
+def plain(kind: Any) -> Any:
+    """The class, if its blocks are psycopg's own: they begin with nothing, and end by ``commit()``,
+    which may then be called without what is around it: half a microsecond of three."""
+    own = psycopg.Connection
+    if not issubclass(kind, own) or {*own.__exit__.__code__.co_names} != OF_A_BLOCKS_END:
+        return None
+    same = (kind.__enter__, kind.__exit__) == (own.__enter__, own.__exit__)
+    return kind if same else None
 
 
 class ConnectionsPool(BasePool):
@@ -46,6 +63,7 @@ class ConnectionsPool(BasePool):
     _min_size: int
     _max_size: int
     _stats: Any
+    connection_class: Any
     _check: Any
     _reset: Any
 
@@ -75,6 +93,9 @@ class ConnectionsPool(BasePool):
             warn_unclosed=False,
             name=self.name,
             **options,
+        )
+        self._blocks = ConnectionBlocks(
+            self.fastpool, self._reset is not None, plain(self.connection_class)
         )
 
     def __del__(self) -> None:
@@ -118,6 +139,10 @@ class ConnectionsPool(BasePool):
             )
         return self._timed_out(timeout, error)
 
+    def _refusal_of(self, error: Exception, timeout: float) -> Any:
+        """The same for a ConnectionBlock; None if ``error`` is no refusal of the pool."""
+        return self._refusal(error, timeout) if isinstance(error, PoolError) else None
+
     def _timed_out(self, timeout: float, why: object) -> Any:
         return psycopg_pool.PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec: {why}")
 
@@ -147,7 +172,7 @@ class ConnectionsPool(BasePool):
         self.fastpool.discard(connection)
 
     def _used(self, seconds: float) -> None:
-        self._stats[self._USAGE_MS] += 1000.0 * seconds
+        self._blocks.used(seconds)
 
     # ---- connecting ----------------------------------------------------------------------------
 
@@ -205,13 +230,14 @@ class ConnectionsPool(BasePool):
         errors = counted[self._REQUESTS_ERRORS]
         here = (
             self._CONNECTIONS_NUM, self._CONNECTIONS_MS, self._CONNECTIONS_ERRORS,
-            self._CONNECTIONS_LOST, self._RETURNS_BAD, self._USAGE_MS,
+            self._CONNECTIONS_LOST, self._RETURNS_BAD,
         )  # fmt: skip
         return {
             self._REQUESTS_NUM: stats.uses - self._repeats + errors,
             self._REQUESTS_ERRORS: errors,
             self._REQUESTS_QUEUED: stats.wait_time.count + stats.waiting,
             self._REQUESTS_WAIT_MS: int(1000.0 * stats.wait_time.total),
+            self._USAGE_MS: int(self._blocks.usage_ms),
             **{key: int(counted[key]) for key in here},
         }
 

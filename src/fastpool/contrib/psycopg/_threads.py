@@ -65,7 +65,9 @@ class ConnectionPool(ConnectionsPool, psycopg_pool.ConnectionPool[CT]):
     def connection(self, timeout: float | None = None) -> AbstractContextManager[CT]:
         """A block with a connection: its end commits, or rolls back after an exception, and gives
         the connection back.  ``timeout``: seconds, the pool's unless given; then PoolTimeout."""
-        return Block(self, timeout)
+        if self._check is not None or self._closed or self._open_implicit:
+            return SlowBlock(self, timeout)
+        return self._blocks.block(self, self.timeout if timeout is None else timeout)
 
     def getconn(self, timeout: float | None = None) -> CT:
         """A connection, which has to be given back by ``putconn``.  ``timeout`` as in
@@ -195,9 +197,9 @@ class ConnectionPool(ConnectionsPool, psycopg_pool.ConnectionPool[CT]):
         self.fastpool.flush()
 
 
-class Block:
-    """``with pool.connection() as connection``.  Dropped before its end, as with a generator that
-    nobody goes on with, it closes the connection, and the pool opens another."""
+class SlowBlock:
+    """What a ConnectionBlock is, for a pool that was not open yet, or whose ``check`` is asked of
+    each connection before it is lent."""
 
     __slots__ = ("pool", "timeout", "lease", "began")
 
@@ -207,20 +209,13 @@ class Block:
         self.pool, self.timeout = pool, timeout
 
     def __enter__(self) -> Any:
-        pool, timeout = self.pool, self.timeout
-        if pool._check is not None or pool._closed or pool._open_implicit:
-            self.lease, connection = pool._take(self._enter, timeout)
-        else:  # the same without its calls
-            if timeout is None:
-                timeout = pool.timeout
-            self.lease = pool.fastpool.lease(timeout if timeout > 0 else 0)
-            try:
-                connection = self.lease.__enter__()
-            except PoolError as error:
-                raise pool._refusal(error, timeout) from error
-            connection._pool = pool
+        self.lease, connection = self.pool._take(self._enter, self.timeout)
         self.began = monotonic()
-        return connection.__enter__()
+        try:
+            return connection.__enter__()
+        except BaseException:
+            self.pool._return(connection, False)
+            raise
 
     def _enter(self, timeout: float) -> Any:
         """A lease as a block of this thread's, so that one that waits for itself is told at once.
@@ -235,21 +230,13 @@ class Block:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> Any:
-        pool, lease = self.pool, self.lease
+        pool = self.pool
         try:
-            connection = lease.resource
+            connection = self.lease.resource
         except PoolError:  # given back inside the block, and perhaps somebody else's by now
             return None
         try:
             return connection.__exit__(kind, error, traceback)
         finally:
-            if (
-                pool._reset is None
-                and not pool._closed
-                and not connection.pgconn.transaction_status
-            ):
-                connection._pool = None
-                lease.release()  # the same without its calls
-            else:
-                pool._return(connection, False)
-            pool._stats[pool._USAGE_MS] += 1000.0 * (monotonic() - self.began)
+            pool._return(connection, False)
+            pool._used(monotonic() - self.began)
