@@ -201,6 +201,49 @@ def test_one_that_dies_idle_fails_one_turn(at: At) -> None:
     engine.dispose()
 
 
+FORKED = """
+import os, sys, traceback
+from sqlalchemy import create_engine, text
+from fastpool.contrib.sqlalchemy import FastQueuePool
+
+url, me = sys.argv[1:]
+engine = create_engine(url, poolclass=FastQueuePool, pool_size=2, max_overflow=0)
+
+def who(connection):
+    return connection.execute(text(me)).scalar()
+
+with engine.connect() as lent:
+    with engine.connect() as idle:
+        mine = {who(lent), who(idle)}
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with engine.connect() as own, engine.connect() as second:
+                assert mine.isdisjoint({who(own), who(second)})
+            engine.dispose()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with engine.connect() as idle:
+        assert {who(lent), who(idle)} == mine
+engine.dispose()
+print("done")
+"""
+
+
+def test_a_forked_child_has_connections_of_its_own(at: At) -> None:
+    """Without a word to the engine, where SQLAlchemy's own pool wants `dispose(close=False)`."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, at.url, at.me],
+        capture_output=True, text=True, timeout=4 * PATIENCE,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+
+
 # ---- Tasks ---------------------------------------------------------------------------------------
 
 
@@ -292,19 +335,28 @@ def test_dispose_has_closed_when_it_returns(aat: At) -> None:
 
 
 def test_tasks_see_the_server_killed_and_back(aat: At) -> None:
-    failures = []
+    """Under load: no connection that had failed is lent again, and all tasks go on."""
+    failures: list[Exception] = []
+    failed: list[Any] = []  # kept, so that none has the number of another
+    again: list[Any] = []
 
     async def borrow(engine: Any, over: asyncio.Event, back: asyncio.Event) -> int:
         done = 0
         while not over.is_set():
+            raw: Any = None
             try:
                 async with engine.connect() as connection:
+                    raw = (await connection.get_raw_connection()).driver_connection
+                    if any(raw is each for each in failed):
+                        again.append(raw)
                     await connection.execute(text("select 1"))
                 done += back.is_set()
                 if done >= 5:
                     return done
             except Exception as error:  # before SQLAlchemy 2.1 connects raise asyncpg's own
                 failures.append(error)
+                if raw is not None:
+                    failed.append(raw)
                 await asyncio.sleep(0.01)
         return done
 
@@ -322,3 +374,4 @@ def test_tasks_see_the_server_killed_and_back(aat: At) -> None:
         await engine.dispose()
 
     asyncio.run(main())
+    assert not again, "a dead connection was lent twice"
