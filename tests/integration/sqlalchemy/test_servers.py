@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import subprocess
 import sys
 import threading
+import warnings
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -330,8 +333,38 @@ def test_dispose_has_closed_when_it_returns(aat: At) -> None:
         assert pool.fastpool.stats().open == 0
 
     asyncio.run(main())
-    closed = [each.is_closed() if hasattr(each, "is_closed") else each.closed for each in made]
-    assert made and all(closed)
+    assert made and all(map(is_closed, made))
+
+
+def test_a_dropped_asynchronous_engine_leaves_nothing(aat: At) -> None:
+    """Not disposed, while its loop runs: its connections are closed there, and nothing is said; at
+    the latest when the timeouts are over of those who have waited."""
+    made: list[Any] = []
+
+    async def main() -> None:
+        engine = aat.aengine(pool_timeout=0.5)
+        event.listen(
+            engine.sync_engine, "connect", lambda _, record: made.append(record.driver_connection)
+        )
+        await turns_of(engine, 1, 3)
+        gone = weakref.ref(engine.pool)
+        del engine
+        async with asyncio.timeout(PATIENCE):
+            while gone() is not None or not all(map(is_closed, made)):
+                gc.collect()
+                await asyncio.sleep(0.01)
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+        made.clear()
+        gc.collect()
+    assert [str(each.message) for each in warned if each.category is not DeprecationWarning] == []
+
+
+def is_closed(connection: Any) -> bool:
+    told = getattr(connection, "is_closed", None)
+    return bool(told() if told else connection.closed)
 
 
 def test_tasks_see_the_server_killed_and_back(aat: At) -> None:
