@@ -45,6 +45,7 @@ MARKS: tuple[Mark, ...] = (
     # Sharing. A hundred stubs over TLS; bare: a channel for each, the same credentials object.
     Mark("G1a", "100 stubs, TLS: connections", "<=", 1, "", (100, 100)),
     Mark("G1b", "same: memory", "<=", 110, "KiB", (3_000, 30_000)),
+    _published("G1c", "bare: one channel, one stub: memory", "KiB", None),
     # Cost over bare grpcio. The bare column is bare grpcio beside itself: the instrument's noise.
     Mark("G2a", "sync call: CPU, calling thread", "<=", 1, "us", None),
     Mark("G2b", "sync call: CPU, whole process", "<=", 1, "us", None),
@@ -108,6 +109,8 @@ MARKS: tuple[Mark, ...] = (
     Mark("G15a", "800 futures in the queue: threads", "<=", 4, "", (0, 4)),
     Mark("G15b", "same: CPU of a call over bare", "<=", 1.15, "x", None),
     Mark("G15c", "same, tasks: CPU over bare", "<=", 1.15, "x", None),
+    _published("G15d", "bare, 50 at a time by hand: futures", "x", None),
+    _published("G15e", "bare, 50 at a time by hand: tasks", "x", None),
 )
 
 BY_KEY = {mark.key: mark for mark in MARKS}

@@ -1,7 +1,8 @@
 """G1: a hundred parts of a program that each want a stub of one server, over TLS.
 
-Run as a script, `python -m bench.grpc.cases.sharing {bare,ours} TARGET OTHER CERTIFICATE`, it is
-one contestant in a process of its own, whose memory is thus its own as well.
+Run as a script, `python -m bench.grpc.cases.sharing {bare,ours,one} TARGET OTHER CERTIFICATE`, it
+is one contestant in a process of its own, whose memory is thus its own as well; `one` is a single
+part on a bare channel.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def g1(effort: Effort) -> Iterator[Figure]:
                 return Shared(server.counts().peers - before, said["kibibytes"])
 
             turns = take_turns(
-                {name: partial(contestant, name) for name in ("bare", "ours")}, effort.turns
+                {name: partial(contestant, name) for name in ("bare", "ours", "one")}, effort.turns
             )
 
     def connections(result: Shared) -> float:
@@ -61,6 +62,7 @@ def g1(effort: Effort) -> Iterator[Figure]:
 
     yield Figure("G1a", turns.median("bare", connections), turns.worst("ours", connections))
     yield Figure("G1b", turns.median("bare", memory), turns.median("ours", memory))
+    yield Figure("G1c", turns.median("one", memory))
 
 
 # -- the child ---------------------------------------------------------------------------------
@@ -95,12 +97,12 @@ def main(name: str, target: str, other: str, certificate: str) -> None:
     def ours(to: str) -> Any:
         return shared(to, credentials=credentials)
 
-    creator = {"bare": bare, "ours": ours}[name]
+    creator = ours if name == "ours" else bare
     try:
         # Whatever is made once a process is made now, with a server that does not count.
         warm = use(partial(creator, other), 3)
         before = resident()
-        held = use(partial(creator, target), STUBS)
+        held = use(partial(creator, target), 1 if name == "one" else STUBS)
         print(json.dumps({"kibibytes": resident() - before}))
     except NotBuilt as lack:
         print(json.dumps({"lack": str(lack)}))

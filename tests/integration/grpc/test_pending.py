@@ -13,6 +13,7 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from fastpool.grpc import LocalError, shared, stats  # noqa: E402
+from fastpool.grpc._sync.dispatcher import dispatcher  # noqa: E402
 from fastpool.grpc._sync.pending_call import Pending  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
 from support.helpers import ThreadRunner, eventually  # noqa: E402
@@ -220,6 +221,50 @@ def test_what_cannot_be_begun_fails_by_itself(scene: Scene) -> None:
     error = future.exception(30)
     assert error.code() is grpc.StatusCode.UNKNOWN and "nonsense" in error.details()
     scene.settled()
+
+
+def test_one_that_waits_was_not_refused_before(scene: Scene) -> None:
+    """Nothing is made up for it, or counted, that it does not get."""
+    future, stream = scene.say.future(b"x", timeout=60), scene.count(b"x", timeout=60)
+    in_queue(2)
+    entry = scene.channel._entry
+    assert entry is not None and entry.connections.pool.stats().timeouts == 0
+    scene.free()
+    assert future.result(30) == b"x" and list(stream) == [b"x"]
+
+
+def test_cancelled_before_it_has_come_to_the_queue(scene: Scene) -> None:
+    """The thread that takes them there has not seen it yet."""
+    gate, there = threading.Event(), threading.Event()
+    dispatcher.run(lambda loop: (there.set(), gate.wait(30)))
+    assert there.wait(30)
+    calls = [scene.say.future(b"cancelled", timeout=60), scene.count(b"cancelled", timeout=60)]
+    assert all(call.cancel() for call in calls) and all(call.cancelled() for call in calls)
+    kept = scene.say.future(b"kept", timeout=60)
+    gate.set()
+    in_queue(1)
+    scene.free()
+    assert kept.result(30) == b"kept" and scene.sent == [b"kept"]
+    scene.settled()
+
+
+def test_what_fails_on_the_way_to_the_queue_keeps_no_other_from_it(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    dispatcher.run(lambda loop: 1 / 0)
+    future = scene.say.future(b"x", timeout=60)
+    in_queue(1)
+    scene.free()
+    assert future.result(30) == b"x"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_thousand_at_once_are_taken_in_their_order(scene: Scene) -> None:
+    """More than are taken in at a time."""
+    sent = [b"%d" % number for number in range(1000)]
+    calls = [scene.say.future(each, timeout=60) for each in sent]
+    scene.free()
+    assert [call.result(60) for call in calls] == scene.sent == sent
 
 
 def test_one_thread_waits_for_all(scene: Scene) -> None:

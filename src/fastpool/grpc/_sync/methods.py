@@ -15,10 +15,9 @@ from weakref import ref
 
 import grpc
 
-from ... import PoolClosed, PoolOverloaded, PoolTimeout
-from ..._core import UnaryCall
+from ... import PoolClosed
+from ..._core import SlotGuard, UnaryCall, share_lease_hit
 from ...calls._grpc.stream_end import needs_reader
-from .._connection_set import NotConnected
 from .callbacks import callback
 from .connection import Connection, Method, signature_of
 from .dispatcher import dispatcher
@@ -167,19 +166,26 @@ class Bound:
         no slot is a call that fails, as grpc's own are."""
         kind = OpenCall if name == "future" else Stream
         try:
-            lease = self._of_key(args, kwargs)
-            if lease is None:
-                lease = self.pool.acquire(0)
-        except (PoolTimeout, NotConnected):
-            timeout = timeout_of(args, kwargs)
-            call: Any = Pending(partial(self.wait, name, args, kwargs), timeout)
+            lease = self._of_key(args, kwargs) or self._at_once()
         except PoolClosed:
             raise closed_error() from None
-        except PoolOverloaded as error:
-            call = self.connections.refused(error, True)
+        if lease is None:
+            timeout = timeout_of(args, kwargs)
+            call: Any = Pending(partial(self.wait, name, args, kwargs), timeout)
         else:
             call = self.start(name, lease, args, kwargs)
         return kind(call, self.connections)
+
+    def _at_once(self) -> SharedLease[Connection] | None:
+        """A slot; None: there is none, or somebody waits. PoolClosed."""
+        lease: SharedLease[Connection] = self.pool.lease()
+        found = share_lease_hit(lease, False)
+        if type(found) is not SlotGuard:
+            return lease
+        found.drop()
+        if self.pool.closed:
+            raise PoolClosed(self.pool.name, "the channel is closed")
+        return None
 
     async def wait(
         self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from contextvars import copy_context
 from typing import Any
 
 import grpc
@@ -27,21 +28,33 @@ class Pending:
         begin: Callable[[Callable[[], bool]], Coroutine[Any, Any, Any]],
         timeout: float | None = None,
     ) -> None:
+        self._begin = begin
         self._ends = None if timeout is None else time.monotonic() + timeout
+        self._context = copy_context()
         self._begun = Event()
         self._lock = Lock()
         self._call: Any = None
         self._cancelled = False
         self._callbacks: list[tuple[str, Callable[..., Any]]] = []
-        self._task: Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None  # the dispatcher's own
         try:
-            self._task = dispatcher.run(self._run(begin))
+            dispatcher.run(self._join)
         except RuntimeError as error:  # there is no thread to be had
             self._complete(LocalError(grpc.StatusCode.UNAVAILABLE, f"no thread to wait: {error}"))
 
-    async def _run(self, begin: Callable[[Callable[[], bool]], Coroutine[Any, Any, Any]]) -> None:
+    # -- what the dispatcher does ------------------------------------------------------------------
+
+    def _join(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._cancelled:
+            self._task = loop.create_task(self._run(), context=self._context)
+
+    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
         try:
-            call = await begin(lambda: not self._cancelled)
+            call = await self._begin(lambda: not self._cancelled)
         except Closed:
             call = LocalError(grpc.StatusCode.CANCELLED, CLOSED)
         except BaseException as error:
@@ -97,8 +110,7 @@ class Pending:
                 self._cancelled = True
                 self._call = LocalCancel()
         if first:
-            if self._task is not None:
-                self._task.cancel()  # it leaves the queue
+            dispatcher.run(self._leave)
             self._run_callbacks()
             return True
         return bool(self._call.cancel())
