@@ -72,7 +72,8 @@ class BadLink:
         self.target = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.links: list[Link] = []  # every one there ever was
         self.all_lost = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -102,6 +103,10 @@ class BadLink:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        # Closed alone, it would go on accepting: the thread that waits in it keeps it.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._accepting.join()  # what it accepted last is one of the links now
         for link in self.links:
             link.reset()

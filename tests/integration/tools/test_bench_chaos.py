@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import subprocess
 import sys
 
@@ -64,3 +65,16 @@ def test_acts_are_done_to_connections_that_are_open() -> None:
                 assert all(link.one(dice) is link_of_it for _ in range(20))
                 link_of_it.half_close()
             eventually(lambda: link.one(dice) is None)
+
+
+def test_a_link_that_has_ended_takes_no_more_connections() -> None:
+    """A client that comes back just then is refused; taken in, its socket would be left open."""
+    with socket.create_server(("127.0.0.1", 0)) as behind:
+        with BadLink(behind.getsockname()[1]) as link:
+            host, port = link.target.split(":")
+            with socket.create_connection((host, int(port)), 10):
+                eventually(lambda: link.links)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), 10).close()
+    for each in link.links:
+        assert each.near.fileno() == each.far.fileno() == -1
