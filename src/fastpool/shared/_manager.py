@@ -283,6 +283,8 @@ class SharedManager(Manager):
 
     def drain_all(self, slots: list[Any], why: str) -> None:
         """The same for several, in one step: none is lent while another is being closed."""
+        if not slots:
+            return
         indices = [slot[0] for slot in slots]
         self._will_go(indices, why)
         try:
