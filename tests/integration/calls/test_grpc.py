@@ -105,6 +105,19 @@ def test_all_kinds_of_methods_work(wrap: Callable[..., Any]) -> None:
     assert channel.policy.stats().calls == 9
 
 
+def test_requests_may_be_given_by_name(wrap: Callable[..., Any]) -> None:
+    """As grpc calls them."""
+    channel = wrap(timeout=30)
+    joined = channel.stream_unary(f"/{SERVICE}/Join")
+    assert joined(request_iterator=iter([b"OK"]), timeout=10) == b"OK 1"
+    assert joined.with_call(request_iterator=iter([b"OK"]))[0] == b"OK 2"
+    assert joined.future(request_iterator=iter([b"OK"])).result(10) == b"OK 3"
+    chat = channel.stream_stream(f"/{SERVICE}/Chat")
+    assert list(chat(request_iterator=iter([b"OK"]), timeout=10)) == [b"OK 4"]
+    say = channel.unary_unary(f"/{SERVICE}/Say")
+    assert say(request=b"OK", timeout=10) == b"OK 5"
+
+
 def test_generated_stubs_pass_their_private_argument(wrap: Callable[..., Any]) -> None:
     channel = wrap(timeout=30)
     for turn in range(2):  # the second finds the method registered

@@ -142,6 +142,19 @@ def test_all_kinds_of_methods_work(using: Callable[..., Any]) -> None:
     assert (policy.stats().calls, policy.stats().succeeded) == (8, 8)
 
 
+def test_requests_may_be_given_by_name(using: Callable[..., Any]) -> None:
+    """As grpc calls them."""
+
+    async def main(channel: Any) -> None:
+        joined = channel.stream_unary(f"/{SERVICE}/Join")
+        assert await joined(request_iterator=iter([b"OK"]), timeout=10) == b"OK 1"
+        chat = channel.stream_stream(f"/{SERVICE}/Chat")
+        assert await all_of(chat(request_iterator=iter([b"OK"]), timeout=10)) == [b"OK 2"]
+        assert await say(channel)(request=b"OK", timeout=10) == b"OK 3"
+
+    using(main, timeout=1000)
+
+
 def test_generated_stubs_pass_their_private_argument(using: Callable[..., Any]) -> None:
     async def main(channel: Any) -> None:
         stub = channel.unary_unary(

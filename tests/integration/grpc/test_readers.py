@@ -112,6 +112,25 @@ def test_a_stream_without_a_thread_gives_its_slot_back(
         eventually(lambda: in_use() == 0)
 
 
+@pytest.mark.parametrize("end", ["dropped", "cancelled", "expired"])
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_stream_without_a_thread_gives_its_permit_back(
+    server: GrpcServer, end: str, begun: bool
+) -> None:
+    """Also one that is kept, and that nobody reads when its deadline passes."""
+    limit = Limit(1)
+    with CallPolicy(limit=limit).wrap(grpc.insecure_channel(server.target, SINGLE)) as channel:
+        stream = streams(channel)(ENDLESS, timeout=60 if end != "expired" else 0.5)
+        if begun:
+            assert next(stream) == b"first"
+        if end == "cancelled":
+            stream.cancel()
+        elif end == "dropped":
+            del stream
+            gc.collect()
+        eventually(lambda: limit.stats().in_use == 0)
+
+
 # ---- what cannot be sent ------------------------------------------------------------------------
 
 

@@ -123,6 +123,12 @@ class UnaryStream(_Method, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[m
 class StreamUnary(_Method, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[misc]
     kind = StreamUnaryCall
 
+    def __call__(self, request_iterator: Any = None, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super().__call__(request_iterator, *args, **kwargs)
+
 
 class StreamStream(_Method, grpc.aio.StreamStreamMultiCallable):  # type: ignore[misc]
     kind = StreamStreamCall
+
+    def __call__(self, request_iterator: Any = None, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super().__call__(request_iterator, *args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import grpc
 
 from ..._core import Event
+from ..._runtime import scheduler
+from ..._runtime.launch import launch
 from .._attempts import Call
 from .._waiting import sleep
 from .errors import raise_rpc_error
 from .stream_end import hang_up, needs_reader
+
+LATE = 1.0  # seconds that the reader of a stream has to find out that its deadline has passed
 
 
 class _CallError(grpc.RpcError):  # type: ignore[misc]
@@ -65,6 +70,16 @@ class CallPermit:
         seen = weakref.ref(inner)
         if not add_callback(lambda: self._look(seen())):
             self._look(inner)  # it is over already
+        elif needs_reader(inner) and (left := inner.time_remaining()) is not None:
+            scheduler.call_at(time.monotonic() + left + LATE, self._expire)
+
+    def _expire(self) -> None:
+        """On the scheduler's thread: its deadline has passed, and nobody has read that."""
+        if self._ends:
+            try:
+                launch("fastpool-calls-expired", self.end, GeneratorExit())
+            except RuntimeError:  # no thread to be had; its reader ends it, or who drops it
+                pass
 
     def release_permit(self) -> None:
         permit, self._permit = self._permit, None

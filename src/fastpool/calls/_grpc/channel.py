@@ -193,6 +193,15 @@ class UnaryUnary(_OneAnswer, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc
 class StreamUnary(_OneAnswer, grpc.StreamUnaryMultiCallable):  # type: ignore[misc]
     repeatable = False
 
+    def __call__(self, request_iterator: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super().__call__(request_iterator, *args, **kwargs)
+
+    def with_call(self, request_iterator: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super().with_call(request_iterator, *args, **kwargs)
+
+    def future(self, request_iterator: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super().future(request_iterator, *args, **kwargs)
+
 
 class UnaryStream(_Answers, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]
     pass
@@ -200,3 +209,6 @@ class UnaryStream(_Answers, grpc.UnaryStreamMultiCallable):  # type: ignore[misc
 
 class StreamStream(_Answers, grpc.StreamStreamMultiCallable):  # type: ignore[misc]
     repeatable = False
+
+    def __call__(self, request_iterator: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super().__call__(request_iterator, *args, **kwargs)
