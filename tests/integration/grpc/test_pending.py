@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from collections.abc import Iterator
@@ -150,6 +151,24 @@ def test_cancelled_while_it_is_being_made_it_is_cancelled_where_it_is() -> None:
     there.set()
     assert made.cancelled.wait(10)
     assert line[0].cancelled() and line[0].code() is grpc.StatusCode.CANCELLED
+
+
+@pytest.mark.parametrize("ask", ["result", "exception", "traceback"])
+def test_the_time_in_queue_is_part_of_the_time_to_wait(ask: str) -> None:
+    left: list[Any] = []
+
+    class Made:
+        def __getattr__(self, name: str) -> Any:
+            assert name == ask
+            return lambda timeout=None: left.append(timeout)
+
+    async def begin(wanted: Any) -> Made:
+        await asyncio.sleep(0.01)
+        return Made()
+
+    getattr(Pending(begin), ask)(timeout=60)
+    getattr(Pending(begin), ask)()
+    assert 0 < left[0] < 60 and left[1] is None
 
 
 def test_dropped_in_queue_it_is_cancelled_unless_somebody_is_to_be_told(scene: Scene) -> None:

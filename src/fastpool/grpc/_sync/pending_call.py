@@ -96,6 +96,13 @@ class Pending:
             raise grpc.FutureTimeoutError
         return self._call
 
+    def _within(self, timeout: float | None, name: str) -> Any:
+        """What the call says when it has ended, with the time that the queue has left of it."""
+        if timeout is None:
+            return getattr(self._wait(), name)()
+        ends = time.monotonic() + timeout
+        return getattr(self._wait(timeout), name)(max(0.0, ends - time.monotonic()))
+
     def dropped(self) -> None:
         """Nobody has it any more but those whom it is to call back."""
         if not self._callbacks and not self._begun.is_set():
@@ -173,10 +180,10 @@ class Pending:
         return self._wait().debug_error_string()
 
     def result(self, timeout: float | None = None) -> Any:
-        return self._wait(timeout).result(timeout)
+        return self._within(timeout, "result")
 
     def exception(self, timeout: float | None = None) -> Any:
-        return self._wait(timeout).exception(timeout)
+        return self._within(timeout, "exception")
 
     def traceback(self, timeout: float | None = None) -> Any:
-        return self._wait(timeout).traceback(timeout)
+        return self._within(timeout, "traceback")
