@@ -222,6 +222,7 @@ MUSTS: tuple[Must, ...] = (
     Must("K1f", "16 threads, 2 places: ours / generic's", "", "x", NOTHING),
     Must("K1g", "same, 4 places, held for 1 ms", "", "x", NOTHING),
     Must("K1h", "64 keys, 32 places, held for 1 ms", "", "x", NOTHING),
+    Must("K1j", "same, 64 places: nothing is closed", "", "x", NOTHING),
     Must("K1i", "memory per key with one idle", "", "B", NOTHING),
     # The buffered-channel pool: as many open as are wanted, a few kept.
     Must("B1a", "a pool around queue.Queue / max_idle, pair", "", "x", NOTHING),
@@ -268,6 +269,7 @@ MUSTS: tuple[Must, ...] = (
     Must("L2g", "executor, map of 2,000, 1 worker", "", "x", NOTHING),
     Must("L2h", "same, 8 workers", "", "x", NOTHING),
     Must("L2i", "same, 32 workers", "", "x", NOTHING),
+    Must("L2j", "same as L2c, by 32 callers at once", "", "x", NOTHING),
     # Being looked at: metrics, a listener and the debug socket.
     Must("V1a", "lease(), looked at / not", "<=", "x", _all(1.02)),
     Must("V1b", "async lease(), looked at / not", "<=", "x", _all(1.02)),

@@ -2,7 +2,8 @@
 
 K1a to K1e: one thread, everything idle, as in P4. K1f to K1h: 16 threads for a fixed time, each
 with a key of its own choosing: they share one key, which is full; or have more keys than there are
-places, so that connections are closed for one another. K1i: memory.
+places, so that connections are closed for one another; K1j is K1h with a place for each key, hence
+without that. K1i: memory.
 
 generic-connection-pool has the same limits as ours. urllib3's PoolManager finds the pool of a host;
 it has no limit over all hosts but their number, so it is only in the rows of one thread.
@@ -15,6 +16,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from bench import child
@@ -157,6 +159,7 @@ CROWDS = {
     "K1f": (1, 2, 2, 0.0),
     "K1g": (1, 4, 4, HELD),
     "K1h": (4 * THREADS, 2 * THREADS, 2, HELD),
+    "K1j": (4 * THREADS, 4 * THREADS, 2, HELD),  # nothing is closed: what K1h has on top of this
 }
 
 
@@ -168,10 +171,15 @@ def crowds(effort: Effort) -> Iterator[Figure]:
                 with keyed(max_total=total, max_per_key=per_key) as ours:
                     rates["ours"].append(rate(ours.lease, hosts(n), hold, effort.seconds / 2))
                 rival = generic(total, per_key)
-                rates["generic"].append(rate(rival.connection, hosts(n), hold, effort.seconds / 2))
+                # It may leave all who wait asleep for ever: they have 30 seconds, as in GENERIC.
+                enter = partial(rival.connection, timeout=30)
+                rates["generic"].append(rate(enter, hosts(n), hold, effort.seconds / 2))
                 rival.close()
         except NotRun as reason:
             yield Figure(row, None, note=str(reason))
+            continue
+        except TimeoutError:
+            yield Figure(row, None, note="generic-connection-pool woke no waiter for 30 s")
             continue
         yield of_ratio(row, *(Series(tuple(rates[who])) for who in ("ours", "generic")))
 

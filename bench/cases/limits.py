@@ -3,8 +3,9 @@ L2: tasks of a WorkerPool beside ThreadPoolExecutor's, which has no bound.
 
 L1 is CPU time of one thread, or of one task, turn by turn. L2 is wall time per task of functions
 that do nothing, so what is left is the executor: one task after the other, each waited for; a burst
-that is submitted first and waited for then, with a queue that takes it all; and ``map``. Both
-executors are warm and take turns.
+that is submitted first and waited for then, with a queue that takes it all; ``map``; and L2j: one
+task after the other by as many callers as there are workers. Both executors are warm and take
+turns.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
-from bench.adapter import fastpool
+from bench.adapter import fastpool, in_threads
 from bench.cases import Effort, Figure, of_ratio
 from bench.measure import Case, Series, pair_times, quartiles
 
 PAIR = "s.acquire(); s.release()"
 TASK_PAIR = "await s.acquire(); s.release()"
-SIZE, BURST, ONES = 8, 2000, 400
+SIZE, BURST, ONES, CALLERS = 8, 2000, 400, 32
 
 
 def optional(module: str, name: str) -> Any:
@@ -93,6 +94,17 @@ def one_by_one(executor: Executor) -> int:
     return ONES
 
 
+def by_many(executor: Executor) -> int:
+    """The same, by as many callers as there are workers."""
+
+    def caller(_: int) -> None:
+        for _ in range(ONES // CALLERS + 1):
+            executor.submit(int).result()
+
+    in_threads(CALLERS, caller)
+    return (ONES // CALLERS + 1) * CALLERS
+
+
 def burst(executor: Executor) -> int:
     for future in [executor.submit(int) for _ in range(BURST)]:
         future.result()
@@ -122,9 +134,14 @@ def turns(
 
 
 def l2(effort: Effort) -> Iterator[Figure]:
-    keys = iter("abcdefghi")
-    for work in (one_by_one, burst, mapped):
-        for workers in (1, 8, 32):
+    keys = iter("abcdefghij")
+    for work, sizes in (
+        (one_by_one, (1, 8, 32)),
+        (burst, (1, 8, 32)),
+        (mapped, (1, 8, 32)),
+        (by_many, (CALLERS,)),
+    ):
+        for workers in sizes:
             executors: dict[str, Executor] = {
                 "ours": fastpool().WorkerPool(workers, BURST),
                 "theirs": ThreadPoolExecutor(workers),
