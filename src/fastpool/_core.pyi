@@ -1303,6 +1303,7 @@ class HookTask(Coroutine[Any, Any, Any]):
         args: tuple[Any, ...],
         unfinished: Callable[..., object] | None = None,
         after: Callable[..., object] | None = None,
+        refused: Callable[..., object] | None = None,
     ) -> None: ...
     @property
     def is_over(self) -> bool: ...

@@ -78,10 +78,11 @@ class HookTasks:
         args: tuple[Any, ...],
         unfinished: Callable[..., object] | None = None,
         after: Callable[..., object] | None = None,
+        refused: Callable[..., object] | None = None,
     ) -> None:
         """Never runs it at once: the caller may hold the manager's lock.  RuntimeError: the loop is
         closed."""
-        task = _core.HookTask(self, work, args, unfinished, after)
+        task = _core.HookTask(self, work, args, unfinished, after, refused)
         context = scheduler.context_of_caller(self._context)
         here = _get_running_loop() is self.loop
         try:

@@ -24,8 +24,12 @@ cdef class HookTask:
     As a callback it begins the task, as a coroutine it is what the task runs: ``work(*args)``.  When
     that has ended the scheduler calls ``after(*args, result, error)``; without ``after``, and if it
     has ended by an exception or never began, ``unfinished(*args)``.  Whoever cancels it before it has
-    begun cancels nothing: it would not even clean up."""
-    cdef object tasks, work, unfinished, after, coro
+    begun cancels nothing: it would not even clean up.
+
+    A loop's task factory may refuse to make the task.  ``refused(*args, error)``, if it is given, hears
+    of that in the thread of the loop, in the stead of ``unfinished`` and of the caller: what cannot
+    begin would otherwise be tried again at once, for ever."""
+    cdef object tasks, work, unfinished, after, refused, coro
     cdef tuple args
     cdef int state
     cdef object context   # in which it runs; None: that of its task
@@ -34,10 +38,10 @@ cdef class HookTask:
     cdef bint in_advance  # its first step is done, and its task has not begun
     cdef fp_lock lock
 
-    def __cinit__(self, tasks, work, tuple args, unfinished=None, after=None):
+    def __cinit__(self, tasks, work, tuple args, unfinished=None, after=None, refused=None):
         fp_lock_init(&self.lock)
         self.tasks, self.work, self.args = tasks, work, args
-        self.unfinished, self.after = unfinished, after
+        self.unfinished, self.after, self.refused = unfinished, after, refused
 
     @property
     def __qualname__(self):
@@ -67,9 +71,20 @@ cdef class HookTask:
             task.add_done_callback(tasks.under_way.discard)
             return task
         except BaseException as error:
-            if self.move(LOOP_NEW, LOOP_OVER):
-                self.ended(None, error)
+            if self.move(LOOP_NEW, LOOP_OVER) and self.is_refused(error):
+                return None
             raise
+
+    # It never begins; whether ``refused`` has taken that in.
+    cdef bint is_refused(self, error) except -1:
+        try:
+            if self.refused is None or not isinstance(error, Exception):
+                return False
+            self.refused(*self.args, error)
+            self.unfinished = None
+            return True
+        finally:  # also if a signal handler has raised in it
+            self.ended(None, error)
 
     def begin_now(self):
         """As by a call, but its first step is made at once, as that of an eager task.  Returns what ends
@@ -122,7 +137,7 @@ cdef class HookTask:
 
     cdef object ended(self, result, error):
         after, unfinished, args = self.after, self.unfinished, self.args
-        self.after = self.unfinished = self.work = self.args = self.coro = None
+        self.after = self.unfinished = self.refused = self.work = self.args = self.coro = None
         if after is not None:
             call_soon((0.0, after, (*args, result, error)))
         elif error is not None and unfinished is not None:

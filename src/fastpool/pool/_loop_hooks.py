@@ -53,7 +53,8 @@ class AwaitingCreator(Creator):
         return _policy.attempts_wanted(self.goal(background_demand), in_flight, INF)
 
     def submit(self, attempt: Attempt) -> None:
-        self.manager.tasks.submit(_core.create_on_loop, (self, attempt), _unfinished)
+        args = (self, attempt)
+        self.manager.tasks.submit(_core.create_on_loop, args, _unfinished, None, _refused)
         self.submitted.add(attempt)  # under the lock, which `ended` takes
 
     def begin(self, attempt: Attempt) -> bool:
@@ -107,6 +108,18 @@ class AwaitingCreator(Creator):
         if self.running:  # a signal handler may have kept the first one from asking for it
             self._watch()
 
+    def refused(self, attempt: Attempt, error: BaseException, failure: BaseException) -> None:
+        """On the scheduler's thread: the loop made no task of it, which is a failure like one of
+        the factory."""
+        with self.manager.lock.hold():
+            if attempt not in self.submitted:
+                return
+            wanted = self._wanted()
+            if wanted:
+                self._assign(attempt)
+                self.manager.core.count("create_failures")
+        self.ended(attempt, wanted, error, failure)
+
     def _fail_late(self, attempt: Attempt) -> None:
         super()._fail_late(attempt)
         # only now: a cancelled try starts the next one, which must not serve whom this one failed
@@ -118,6 +131,14 @@ class AwaitingCreator(Creator):
 
 def _unfinished(creator: AwaitingCreator, attempt: Attempt) -> None:
     creator.ended(attempt, False, None, None)
+
+
+def _refused(creator: AwaitingCreator, attempt: Attempt, error: BaseException) -> None:
+    """On the loop: a note is users' code."""
+    failure = _reports.without_frames(error)
+    name = creator.manager.name
+    _reports.note(error, f"raised by the task factory of the event loop, for fastpool {name!r}")
+    scheduler.call_soon(creator.refused, attempt, error, failure)
 
 
 class LoopHealthChecks(HealthChecks):
@@ -259,7 +280,9 @@ class LoopClosing(Closing):
         """A CLOSING slot's end, on its loop; done twice, it ends once."""
         try:
             args = (self, index, why, use)
-            self.manager.tasks.submit(_core.close_on_loop, args, LoopClosing.unfinished)
+            self.manager.tasks.submit(
+                _core.close_on_loop, args, LoopClosing.unfinished, None, LoopClosing.refused
+            )
         except RuntimeError:
             self.drop(index, use)
 
@@ -270,6 +293,11 @@ class LoopClosing(Closing):
         elif self.core.generation(index) == use and self.core.slot(index)[1] == "closing":
             self.deadlines.end(index)
             self.core.free(index, why, use)
+
+    def refused(self, index: int, why: str, use: int, error: BaseException) -> None:
+        """The loop makes no task of it: it ends as on a closed loop."""
+        self.drop(index, use)
+        self.manager.log("close failed: the event loop made no task of it", error)
 
     def drop(self, index: int, use: int) -> None:
         """A CLOSING slot of a loop that is closed; the scheduler does it, so that no signal handler
