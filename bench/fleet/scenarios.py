@@ -11,11 +11,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from bench import servers
 
 LIMIT = 60  # connections of the service that the server lets in
 RESERVED = 3  # that PostgreSQL keeps for superusers
@@ -30,6 +33,7 @@ class Way:
 
     way: str
     over: int
+    engine: str = ""  # "redis": each process is a member; "machine": all of them are one
 
     def share(self, processes: int) -> int:
         """Connections of a process at most."""
@@ -37,12 +41,15 @@ class Way:
 
     def title(self, processes: int) -> str:
         if not self.over:
-            return f"{self.way}, one budget of {LIMIT}"
+            by = {"": "", "redis": " by Redis", "machine": " by Redis, one member"}[self.engine]
+            return f"{self.way}, one budget of {LIMIT}{by}"
         return f"{self.way}, {LIMIT}/{self.over * processes} each"
 
 
 WAYS = {
     "fastpool": Way("fastpool", 0),
+    "fastpool-redis": Way("fastpool", 0, "redis"),
+    "fastpool-machine": Way("fastpool", 0, "machine"),
     "psycopg_pool": Way("psycopg_pool", 1),
     "psycopg_pool-deploy": Way("psycopg_pool", 2),
     "sqlalchemy": Way("SQLAlchemy", 1),
@@ -104,7 +111,10 @@ class Service:
         self.processes: list[subprocess.Popen[str]] = []
         self.folder = tempfile.TemporaryDirectory()
         self.budget = str(Path(self.folder.name) / "app.budget")
-        if way.way == "fastpool":
+        self.servers = ExitStack()
+        if way.engine:
+            self.engine_starts()
+        elif way.way == "fastpool":
             from fastpool.fleet import LocalBudget
 
             LocalBudget(self.budget, LIMIT)
@@ -113,6 +123,19 @@ class Service:
         self.began = time.monotonic()
         self.counter = threading.Thread(target=self._count, args=(connection,))
         self.counter.start()
+
+    def engine_starts(self) -> None:
+        """A Redis that has learned already that nobody else is there."""
+        from fastpool import FastPool
+        from fastpool.fleet import RedisBudget
+
+        url = f"redis://127.0.0.1:{self.servers.enter_context(servers.redis())}"
+        first = RedisBudget(url, "app", LIMIT, ttl=0.3, grace=0.05)
+        with FastPool(1, factory=Path, budget=first) as pool:
+            pool.acquire().release()
+        while RedisBudget.report(url, "app").members:
+            time.sleep(0.05)
+        self.budget = f"{self.budget}@{url}" if self.way.engine == "machine" else url
 
     def now(self) -> float:
         return time.monotonic() - self.began
@@ -180,6 +203,7 @@ class Service:
                 process.kill()
             self.over.set()
             self.counter.join()
+            self.servers.close()
             self.folder.cleanup()
         return self.run.between(self.run.marks[0][0], ends)
 

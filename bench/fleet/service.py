@@ -3,8 +3,8 @@
     python -m bench.fleet.service WAY CONNINFO MOST BUDGET HOLD
 
 It says "ready" after its first turn, works until its input ends, and prints what happened as JSON.
-``MOST``: connections of this process at most; ``BUDGET``: the file of its budget; ``HOLD``: seconds
-that a query takes.
+``MOST``: connections of this process at most; ``HOLD``: seconds that a query takes; ``BUDGET``: the
+file of its budget, the URL of a Redis, or FILE@URL for a machine that is one member there.
 """
 
 from __future__ import annotations
@@ -57,17 +57,25 @@ def close(connection: psycopg.Connection[Any]) -> None:
 
 def of_fastpool(conninfo: str, most: int, budget: str) -> tuple[Lease, Callable[[], object]]:
     from fastpool import FastPool
-    from fastpool.fleet import LocalBudget
 
     pool = FastPool(
         most,
         factory=lambda: connect(conninfo),
         close=close,
-        budget=LocalBudget(budget),
+        budget=budget_of(budget),
         timeout=TIMEOUT,
         on_create_error="wait",
     )
     return pool.lease, pool.close
+
+
+def budget_of(where: str) -> Any:
+    from fastpool.fleet import LocalBudget, RedisBudget
+
+    path, _, url = where.rpartition("@") if "redis:" in where else (where, "", "")
+    if not url:
+        return LocalBudget(path)
+    return LocalBudget(path, parent=RedisBudget(url, "app")) if path else RedisBudget(url, "app")
 
 
 def of_psycopg_pool(conninfo: str, most: int, _: str) -> tuple[Lease, Callable[[], object]]:

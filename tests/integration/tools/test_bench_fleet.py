@@ -45,3 +45,22 @@ def test_nobody_is_refused_in_a_deploy(tmp_path: Path) -> None:
     assert sum(run["turns"].values()) > 0
     assert "| fastpool, one budget of 60 |" in done.stdout
     ElementTree.parse(tmp_path / "plot.svg")
+
+
+def test_borrowers_notice_nothing_of_an_engine_that_is_away(tmp_path: Path) -> None:
+    """No error, and turns as before; a tenth, because the machine may be busy with other things."""
+    pytest.importorskip("redis", reason="redis is not installed")
+    file = tmp_path / "outage.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.fleet.outage", "--seconds", "3", "--json", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    if "not run: " in done.stdout:
+        pytest.skip(done.stdout.strip().splitlines()[-1])
+    found = json.loads(file.read_text())
+    assert (found["errors"], found["most"]) == ({}, 16)
+    assert found["turns"]["away"] > found["turns"]["before"] / 10
