@@ -297,19 +297,18 @@ class LocalBudget(ThreadedBudget):
         lapsed: bool,
     ) -> int:
         """Lower the allowance of our pools by what others lack; give up what is spare.
-        ``lapsed``: permits are good for what is open, and for nothing more."""
+        ``lapsed``: permits are good for what is open, and nothing is opened in its place."""
         given = 0
         due = recalls(limit, standing)
         for member, number in self._row_of.items():
             keep = member.held - due.get(number, 0)
-            if lapsed:
-                keep = min(keep, member.in_use)
             useful = max(member.in_use, min(member.wanted, member.held))
-            if keep >= useful and member.held > useful:
+            kept = lapsed and keep >= member.in_use
+            if not kept and keep >= useful and member.held > useful:
                 keep = self._linger(member, useful, keep, now)
             else:
                 member.unused_since = 0.0
-            member.allow(keep)
+            member.allow(0 if kept else keep, close=not kept)
             if member.spare > 0:
                 spare = member.spare
                 member.held -= spare  # first: what is not held may be locked for a while

@@ -153,21 +153,33 @@ class MachineShare:
         self.file, self.term, self.pid = file, term.number, os.getpid()
         self.ended = False  # nobody leads here any more
         self.allowance = file.limit
+        self.closes = True  # what is more than that; else it is kept until it goes
         self._local = weakref.ref(local)
 
     def look(self) -> tuple[int, int] | None:
         local = self._local()
         if self.ended or local is None:
             return None
-        if self.allowance > self.file.limit:  # what was in its way may have been given up
+        if not self.closes:
+            self._keep()
+        elif self.allowance > self.file.limit:  # what was in its way may have been given up
             self._write(self.allowance)
         wanted = sum(wanted_by(row) for row in self.file.table())
         return self.in_use, wanted
 
-    def allow(self, n: int) -> int:
-        self.allowance = n
-        self._write(n)
+    def allow(self, n: int, close: bool = True) -> int:
+        self.allowance, self.closes = n, close
+        if close:
+            self._write(n)
+        else:
+            self._keep()
         return self.in_use
+
+    def _keep(self) -> None:
+        """Let what is locked be the limit: it only falls."""
+        n = max(self.allowance, self.file.count_locked(0))
+        if n < self.file.limit:
+            self._write(n)
 
     def _write(self, n: int) -> None:
         """Set the limit to ``n``, or to as much as goes with what is locked beyond it."""
@@ -186,7 +198,7 @@ class MachineShare:
         """Permits that are locked; where some are beyond the limit, all below may be as well."""
         limit = self.file.limit
         beyond = self.file.count_locked(limit)
-        return limit + beyond if beyond else self.file.count_locked(0)
+        return limit + beyond if beyond or not self.closes else self.file.count_locked(0)
 
     def renewed(self, until: float) -> None:
         """The lease goes on until then."""

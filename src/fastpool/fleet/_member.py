@@ -91,7 +91,7 @@ class Member:
         self.in_use, self.wanted = seen or (0, 0)
         if seen is None:
             self.allowance = 0
-        elif self.in_use > self.allowance:  # what has come back since may be closed by now
+        elif self.closes and self.in_use > self.allowance:  # what has come back since may be closed
             self.in_use = self.share.allow(self.allowance)
         return seen is not None
 

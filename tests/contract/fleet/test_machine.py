@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from fastpool import FastPool, PoolTimeout
 from fastpool.fleet import LocalBudget, RedisBudget, _machine
 from fastpool.fleet._machine import NEVER, MachineFile, MachineShare, Term
 from fastpool.fleet._permit_file import PermitFile
+from support.helpers import eventually
 
 pytest.importorskip("redis")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="open file description locks")
@@ -194,3 +196,39 @@ def test_member_is_the_name_of_the_machine(tmp_path: Path) -> None:
     assert one.member == other.member
     with pytest.raises(ValueError, match="only with a parent"):
         _ = LocalBudget(str(tmp_path / "own"), 60).member
+
+
+def test_machine_whose_lease_has_ended_keeps_what_is_locked(files: Any) -> None:
+    """The limit falls with it, and nobody locks another one in its place."""
+    share, term = lead(files)
+    share.allow(6)
+    share.renewed(2e9)
+    worker = files()
+    worker.take(5, 6, 0)
+    assert share.allow(0, close=False) == 5 == worker.limit
+    worker.give(2)
+    assert share.look() == (3, 0) and worker.limit == 3
+    assert share.allow(4) == 3 and worker.limit == 4
+
+
+def test_pool_of_such_a_machine_opens_nothing_in_the_place_of_what_goes(path: str) -> None:
+    closed: list[object] = []
+    budget = LocalBudget(path, parent=parent())
+    file = MachineFile(path)
+    term = file.begin_term()  # we lead, and the engine is ours to play
+    assert term is not None and file.change(term.number, 3, 2e9)
+    with FastPool(5, factory=object, close=closed.append, timeout=30, budget=budget) as pool:
+        leases = [pool.acquire() for _ in range(3)]
+        assert file.change(term.number, until=NEVER)
+        eventually(lambda: pool.stats().budget.allowance == 0)
+        leases.pop().discard()
+        with pytest.raises(PoolTimeout):
+            pool.acquire(timeout=0.05)
+        leases.pop().release()
+        pool.acquire().release()
+        assert len(closed) == 1 and pool.stats().open == 2
+        assert file.change(term.number, until=2e9)
+        leases += [pool.acquire() for _ in range(2)]
+        for lease in leases:
+            lease.release()
+    file.close()
