@@ -33,6 +33,13 @@ class FastQueuePool(RecordPool, QueuePool):
         record.fastpool_lease = lease
         return record
 
+    def _return_conn(self, record: Any) -> None:
+        """``_do_return_conn``, without that call between: each is a hundredth of a checkout."""
+        if self._pool_size and len(self._open) > self._pool_size:
+            self._return_or_close(record)
+        else:
+            record.fastpool_lease.release()
+
     def _new_record(self) -> Any:
         record = self._create_connection()
         self._open.add(record)
