@@ -61,7 +61,7 @@ def cpu_of_futures(begin: Callable[..., list[Any]], channel: Any) -> float:
     return (time.process_time() - begun) / CALLS
 
 
-class ByHand:
+class Paced:
     """A future that waits in a deque."""
 
     def __init__(self) -> None:
@@ -74,11 +74,11 @@ class ByHand:
         return self.call.result()
 
 
-def begin_by_hand(channel: Any, request: bytes, calls: int) -> list[ByHand]:
+def begin_paced(channel: Any, request: bytes, calls: int) -> list[Paced]:
     wait, lock, free = unary(channel, "Wait"), threading.Lock(), SLOTS
-    waiting: deque[ByHand] = deque()
+    waiting: deque[Paced] = deque()
 
-    def start(future: ByHand) -> None:
+    def start(future: Paced) -> None:
         future.call = wait.future(request, timeout=PATIENCE)
         future.call.add_callback(ended)
         future.begun.release()
@@ -92,7 +92,7 @@ def begin_by_hand(channel: Any, request: bytes, calls: int) -> list[ByHand]:
             future = waiting.popleft()
         start(future)
 
-    futures = [ByHand() for _ in range(calls)]
+    futures = [Paced() for _ in range(calls)]
     for future in futures:
         with lock:
             if not free:
@@ -116,7 +116,7 @@ def as_it_is(channel: Any) -> Callable[[], Awaitable[Any]]:
     return lambda: wait(b"0", timeout=PATIENCE)
 
 
-def by_hand(channel: Any) -> Callable[[], Awaitable[Any]]:
+def paced(channel: Any) -> Callable[[], Awaitable[Any]]:
     wait, loop, free = unary(channel, "Wait"), asyncio.get_running_loop(), SLOTS
     waiting: deque[asyncio.Future[Any]] = deque()
 
@@ -149,7 +149,7 @@ def ratios_of_futures(target: str, turns: int) -> tuple[list[float], list[float]
         grpc.insecure_channel(target, APART) as apart,
         shared(target, **ONE) as ours,
     ):
-        contestants = [(begin, bare), (begin, ours), (begin_by_hand, apart)]
+        contestants = [(begin, bare), (begin, ours), (begin_paced, apart)]
         rounds = []
         for turn in range(turns + 1):
             cpu = {}
@@ -165,7 +165,7 @@ async def ratios_of_tasks(target: str, turns: int) -> tuple[list[float], list[fl
         grpc.aio.insecure_channel(target, APART) as apart,
         aio_shared(target, **ONE) as ours,
     ):
-        contestants = [(as_it_is, bare), (as_it_is, ours), (by_hand, apart)]
+        contestants = [(as_it_is, bare), (as_it_is, ours), (paced, apart)]
         rounds = []
         for turn in range(turns + 1):
             cpu = {}
@@ -177,7 +177,7 @@ async def ratios_of_tasks(target: str, turns: int) -> tuple[list[float], list[fl
 
 def ratios(rounds: list[list[float]]) -> tuple[list[float], list[float]]:
     later = rounds[1:]  # the first one connects
-    return [ours / bare for bare, ours, _ in later], [hand / bare for bare, _, hand in later]
+    return [ours / bare for bare, ours, _ in later], [floor / bare for bare, _, floor in later]
 
 
 def g15(effort: Effort) -> Iterator[Figure]:
@@ -186,9 +186,9 @@ def g15(effort: Effort) -> Iterator[Figure]:
         bare = threads_more(grpc.insecure_channel, server.target)
         ours = threads_more(partial(shared, **ONE), server.target)
         yield Figure("G15a", Reading(bare), Reading(ours))
-        mine, hand = ratios_of_futures(server.target, turns)
+        mine, floor = ratios_of_futures(server.target, turns)
         yield Figure("G15b", Reading(1.0), median_of(mine))
-        yield Figure("G15d", median_of(hand))
-        mine, hand = asyncio.run(ratios_of_tasks(server.target, turns))
+        yield Figure("G15d", median_of(floor))
+        mine, floor = asyncio.run(ratios_of_tasks(server.target, turns))
         yield Figure("G15c", Reading(1.0), median_of(mine))
-        yield Figure("G15e", median_of(hand))
+        yield Figure("G15e", median_of(floor))
