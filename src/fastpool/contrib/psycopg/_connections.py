@@ -15,8 +15,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-import psycopg
 import psycopg_pool
+from psycopg import Connection
 from psycopg.pq import TransactionStatus
 from psycopg_pool.base import BasePool
 
@@ -40,7 +40,7 @@ OF_A_BLOCKS_END = {
 def plain(kind: Any) -> Any:
     """The class, if its blocks are psycopg's own: they begin with nothing, and end by ``commit()``,
     which may then be called without what is around it: half a microsecond of three."""
-    own = psycopg.Connection
+    own = Connection
     if not issubclass(kind, own) or {*own.__exit__.__code__.co_names} != OF_A_BLOCKS_END:
         return None
     same = (kind.__enter__, kind.__exit__) == (own.__enter__, own.__exit__)
