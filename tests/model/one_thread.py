@@ -21,7 +21,7 @@ from fastpool import _core, pool
 from fastpool._runtime import scheduler
 from fastpool.keyed import _key_pool
 from fastpool.keyed import _manager as keyed_manager
-from fastpool.pool import _creation, _manager
+from fastpool.pool import _creation, _manager, _partitioned
 
 ROUNDS = 50  # of work, after which nothing new is to be expected
 Call = tuple[Callable[..., object], tuple[Any, ...]]
@@ -71,7 +71,7 @@ class OneThread(contextlib.ExitStack):
 
         self._put_in(scheduler, "_inbox", Inbox)
         self._put_in(_core, "Condition", lambda: Condition(self))
-        for module in (keyed_manager, _manager, _creation):
+        for module in (keyed_manager, _manager, _creation, _partitioned):
             self._put_in(module, "ThreadGroup", self._workers)
         for manager in (_manager.Manager, _key_pool.KeyPool):
             self._put_in(manager, "announce_waiter", self._announcing(manager.announce_waiter))

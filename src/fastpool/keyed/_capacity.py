@@ -202,7 +202,7 @@ class CapacityArbiter:
             self.notifying.switch_off()
 
     def _makes_room(self) -> bool:
-        """Whether a slot that is freed can be taken again: not while more are open than may be."""
+        """Whether a freed slot can be taken again: not while too many are open.  Under the lock."""
         return self.opened - self._pending_capacity() <= self.most()
 
     def _evict_for_waiting(self) -> None:
@@ -267,7 +267,7 @@ class CapacityArbiter:
         """Whether this key has to give up the slot of what it gets back: to a key that is bare,
         and would wait for as long as others are busy.  Not at once; and its only one not while
         callers of its own have waited longer."""
-        if not self.starved or not self._makes_room():
+        if not self.starved or self.is_over():
             return False
         owing: bool = self.lock.run(_core.must_yield, self, key_pool, index, SPARE_AFTER)
         return owing

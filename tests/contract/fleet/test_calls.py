@@ -270,9 +270,12 @@ def test_interrupted_wait_for_a_permit_is_wanted_no_more() -> None:
         wait_for_scheduler()
         assert budget.member.share.look() == (0, 0), point
         budget.member.asked.clear()
-        with pytest.raises(DeadlineExceeded):
-            policy(int)()
-        assert budget.member.asked.wait(PATIENCE), point
+
+        def heard(policy: CallPolicy = policy, budget: ScriptedBudget = budget) -> bool:
+            late(policy)
+            return budget.member.asked.wait(0.001)
+
+        eventually(heard)  # on a busy machine a millisecond may be over before the wait begins
     assert point > 5
 
 

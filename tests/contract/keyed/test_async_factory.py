@@ -323,7 +323,7 @@ class TestLoops:
             assert pool.stats().keys["a"].idle == 2
             pool.flush("a")
             eventually(lambda: maker.open == 0)
-            assert not pool.stats().keys
+            eventually(lambda: not pool.stats().keys)  # what is closed still has its slot
 
     @kinds
     def test_a_full_key_gives_way_to_another_loop(self, kind: str) -> None:
