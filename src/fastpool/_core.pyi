@@ -529,7 +529,7 @@ class Connection:
 class ConnectionBlocks:
     """What the blocks of one pool have in common: where connections come from, whether each is
     ``reset`` when it comes back, and for how long they were used, in ``usage_ms``.  ``plain``: the
-    class of connections whose own blocks end by ``commit()``, or None."""
+    class of connections whose own blocks end by psycopg's ``commit()``, or None."""
 
     def __init__(self, fastpool: FastPool[Any], reset: bool, plain: type[Any] | None) -> None: ...
     def block(self, pool: object, timeout: float, /) -> ConnectionBlock:

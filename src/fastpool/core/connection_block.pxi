@@ -7,7 +7,7 @@ cdef class ConnectionBlocks:
     """ConnectionBlocks(fastpool, reset, plain)\n--\n
     What the blocks of one pool have in common: where connections come from, whether each is ``reset``
     when it comes back, and for how long they were used, in ``usage_ms``.  ``plain``: the class of
-    connections whose own blocks end by ``commit()``, or None.
+    connections whose own blocks end by psycopg's ``commit()``, or None.
     """
     cdef FastPool fastpool
     cdef bint reset
@@ -25,7 +25,10 @@ cdef class ConnectionBlocks:
         if c.use == FP_QUEUE:
             manager_of(c, "lease")
         block.blocks, block.pool = self, pool
-        fp_lease_init(&block.of, c, ns_of_timeout(c, timeout) if timeout > 0 else 0)
+        if type(timeout) is float and 0 < <double>timeout < 1e6:  # the same without its calls
+            fp_lease_init(&block.of, c, <int64_t>(<double>timeout * 1e9))
+        else:
+            fp_lease_init(&block.of, c, ns_of_timeout(c, timeout) if timeout > 0 else 0)
         return block
 
     def used(self, double seconds):
@@ -42,8 +45,9 @@ cdef class ConnectionBlocks:
             self.used_ns += ns
 
 
-cdef enum:
-    CLOSED_OR_BROKEN = 4  # TransactionStatus.UNKNOWN
+cdef enum:  # of psycopg's TransactionStatus
+    IDLE = 0
+    CLOSED_OR_BROKEN = 4  # UNKNOWN
 
 cdef str BLOCK_ENTERED = "this block was entered before; call connection() for each"
 
@@ -78,7 +82,7 @@ cdef class ConnectionBlock(Lease):
             connection._pool = self.pool  # so that psycopg leaves it open
             return connection if type(connection) is self.blocks.plain else connection.__enter__()
         except BaseException:
-            self.give_back(connection)
+            self.give_back(connection, False)
             raise
 
     def __exit__(self, kind, error, trace):
@@ -86,17 +90,21 @@ cdef class ConnectionBlock(Lease):
         if item == NULL:  # given back inside the block, and perhaps somebody else's by now
             return None
         connection = fp_steal(item)
+        cdef int status = CLOSED_OR_BROKEN
+        cdef bint idle = False
         try:
-            if (error is None and type(connection) is self.blocks.plain
-                    and connection.pgconn.transaction_status != CLOSED_OR_BROKEN):
-                connection.commit()
+            if error is None and type(connection) is self.blocks.plain:
+                status = connection.pgconn.transaction_status
+            if status != CLOSED_OR_BROKEN:
+                connection.commit()  # in whatever state it is: that is for psycopg to say
+                idle = status == IDLE
             else:
                 return connection.__exit__(kind, error, trace)
         finally:
-            self.give_back(connection)
+            self.give_back(connection, idle)
 
-    cdef object give_back(self, connection):
-        if self.blocks.reset or connection.pgconn.transaction_status:  # 0: idle
+    cdef object give_back(self, connection, bint idle):
+        if self.blocks.reset or not idle and connection.pgconn.transaction_status != IDLE:
             self.pool._return(connection, False)
         else:
             connection._pool = None

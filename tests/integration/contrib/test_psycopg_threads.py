@@ -418,7 +418,8 @@ def test_a_block_ends_as_its_connections_class_says(either: Make) -> None:
             ends.append("exit")
             super().__exit__(*error)
 
-    for kind, wanted in ((Commits, ["commit"]), (Exits, ["exit", "commit"])):
+    own: Any = psycopg.Connection
+    for kind, wanted in ((own, []), (Commits, ["commit"]), (Exits, ["exit", "commit"])):
         ends.clear()
         mine = either(min_size=1, connection_class=kind)
         with mine.connection() as connection:

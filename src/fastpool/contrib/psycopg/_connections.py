@@ -43,8 +43,8 @@ def plain(kind: Any) -> Any:
     own = Connection
     if not issubclass(kind, own) or {*own.__exit__.__code__.co_names} != OF_A_BLOCKS_END:
         return None
-    same = (kind.__enter__, kind.__exit__) == (own.__enter__, own.__exit__)
-    return kind if same else None
+    theirs = (own.__enter__, own.__exit__, own.commit)
+    return kind if (kind.__enter__, kind.__exit__, kind.commit) == theirs else None
 
 
 class ConnectionsPool(BasePool):
