@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any
 
 import psycopg_pool
-from psycopg import Connection
+from psycopg.connection import Connection
 from psycopg.pq import TransactionStatus
 from psycopg_pool.base import BasePool
 
@@ -40,10 +40,10 @@ OF_A_BLOCKS_END = {
 def plain(kind: Any) -> Any:
     """The class, if its blocks are psycopg's own: they begin with nothing, and end by ``commit()``,
     which may then be called without what is around it: half a microsecond of three."""
-    own = Connection
-    if not issubclass(kind, own) or {*own.__exit__.__code__.co_names} != OF_A_BLOCKS_END:
+    known = {*Connection.__exit__.__code__.co_names} == OF_A_BLOCKS_END
+    if not known or not issubclass(kind, Connection):
         return None
-    theirs = (own.__enter__, own.__exit__, own.commit)
+    theirs = (Connection.__enter__, Connection.__exit__, Connection.commit)
     return kind if (kind.__enter__, kind.__exit__, kind.commit) == theirs else None
 
 
