@@ -84,11 +84,37 @@ channel.close(5)
 assert stats() == ()
 """
 
+QUEUED = """
+import os, sys, traceback
+from fastpool.grpc import shared
 
-def run(target: str, **environment: str) -> Any:
+target, service = sys.argv[1:]
+channel = shared(target, connections=1, streams_per_connection=1)
+say = channel.unary_unary(f"/{service}/Say")
+
+def call():
+    futures = [say.future(b"x", timeout=30) for _ in range(5)]
+    assert [each.result(40) for each in futures] == [b"x"] * 5
+
+call()
+pid = os.fork()
+if not pid:
+    code = 1
+    try:
+        call()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    os._exit(code)
+assert os.waitpid(pid, 0)[1] == 0
+call()
+"""
+
+
+def run(target: str, program: str = PROGRAM, **environment: str) -> Any:
     """Run apart: a test process full of threads is no place to fork."""
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, target, SERVICE],
+        [sys.executable, "-W", "ignore", "-c", program, target, SERVICE],
         capture_output=True,
         text=True,
         timeout=90,
@@ -101,6 +127,13 @@ def test_children_begin_afresh_and_the_parent_goes_on() -> None:
         done = run(server.target)
         assert done.returncode == 0, done.stderr
         assert "GRPC_ENABLE_FORK_SUPPORT" not in done.stderr
+
+
+def test_futures_wait_in_the_queue_of_a_child() -> None:
+    """The thread that takes them there is not in the child, where there is another one."""
+    with GrpcServer() as server:
+        done = run(server.target, QUEUED)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_child_without_grpcs_support_of_forks_is_told() -> None:
