@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -230,6 +231,37 @@ def test_calls_that_begin_others_from_their_callbacks(scene: Scene) -> None:
 
     scene.say.future(b"x", timeout=30).add_done_callback(again)
     assert done.wait(60)
+    scene.settled()
+
+
+def test_a_callback_may_wait_for_another_call_in_the_queue(scene: Scene) -> None:
+    """Of a call that never left the queue: no other is kept there by what its callback does."""
+    other: list[bytes] = []
+    done = threading.Event()
+
+    def expired(call: Any) -> None:
+        scene.free()
+        other.append(scene.say.future(b"other", timeout=60).result(60))
+        done.set()
+
+    scene.say.future(b"x", timeout=0.05).add_done_callback(expired)
+    assert done.wait(60) and other == [b"other"]
+    scene.settled()
+
+
+def test_a_callback_that_ends_its_thread_ends_no_other(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard, gate = threading.Event(), threading.Event()
+    dispatcher.run(lambda loop: gate.wait(30))  # so that it does not expire before
+    scene.say.future(b"x", timeout=0.05).add_done_callback(lambda call: sys.exit(1))
+    gate.set()
+    eventually(lambda: "SystemExit" in caplog.text)
+    scene.say.future(b"x", timeout=0.05).add_done_callback(lambda call: heard.set())
+    assert heard.wait(60)
+    future = scene.say.future(b"x", timeout=60)
+    scene.free()
+    assert future.result(60) == b"x"
     scene.settled()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from ..._core import Event, Lock
+from .callbacks import callback_thread
 from .dispatcher import dispatcher
 from .errors import CLOSED, Closed, LocalCancel, LocalError
 
@@ -69,14 +70,18 @@ class Pending:
             wanted = not self._cancelled
             if wanted:
                 self._call = call
-        if wanted:
-            self._run_callbacks()
-        else:
+        if not wanted:
             call.cancel()  # it was too late not to make it
+            return
+        self._begun.set()
+        if self._callbacks:
+            try:
+                callback_thread.run(self._run_callbacks)
+            except RuntimeError:  # there is no thread to be had
+                self._run_callbacks()
 
     def _run_callbacks(self) -> None:
-        """By whoever has set the call: from here on it is asked for everything."""
-        self._begun.set()
+        """Once, when there is a call: from here on it is asked for everything."""
         for name, fn in self._callbacks:
             try:
                 added = getattr(self._call, name)(fn)
@@ -117,6 +122,7 @@ class Pending:
                 self._cancelled = True
                 self._call = LocalCancel()
         if first:
+            self._begun.set()
             dispatcher.run(self._leave)
             self._run_callbacks()
             return True
