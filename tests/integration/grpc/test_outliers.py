@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -144,6 +145,7 @@ def test_a_connection_that_is_put_out_gets_no_calls_until_its_time_is_over(
             say(b"x", timeout=20)
         assert ended(well) >= IN_A_ROW
         before = ended(ill)
+        assert not any(isinstance(each, threading.Timer) for each in threading.enumerate())
         inner.verdicts.pardon(ill)  # no penalty, but out
         for _ in range(5):
             say(b"x", timeout=20)

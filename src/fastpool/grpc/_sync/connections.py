@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Iterable
@@ -14,6 +13,8 @@ import grpc
 
 from ... import PoolClosed, PoolOverloaded, PoolTimeout, SharedLease, SharedPool
 from ..._core import Lock, acquire_of, close_nowait
+from ..._runtime import scheduler
+from ..._runtime.launch import launch
 from .._addresses import Addresses
 from .._affinity import ranked, value_of
 from .._channel_key import Key, warn_of_fork_support
@@ -224,9 +225,14 @@ class Connections(ConnectionSet[Connection]):
         if connection.bulk:
             return
         self.verdicts.put_out(connection, True)
-        timer = threading.Timer(seconds, self.verdicts.put_out, (connection, False))
-        timer.daemon = True
-        timer.start()
+        scheduler.call_at(time.monotonic() + seconds, self._readmit, connection)
+
+    def _readmit(self, connection: Connection) -> None:
+        """On the scheduler's thread: its time is over."""
+        try:
+            launch("fastpool-grpc-outlier", self.verdicts.put_out, connection, False)
+        except RuntimeError:
+            pass  # there is no thread to be had: the interpreter is about to end
 
     def fresh(self, timeout: float) -> Connection | None:
         """A connection that is not lent yet; None: it could not be had in so many seconds."""
