@@ -531,7 +531,7 @@ class ConnectionBlocks:
     ``reset`` when it comes back, and for how long they were used, in ``usage_ms``.  ``plain``: the
     class of connections whose own blocks end by psycopg's ``commit()``, or None."""
 
-    def __init__(self, fastpool: FastPool[Any], reset: bool, plain: type[Any] | None) -> None: ...
+    def __new__(cls, fastpool: FastPool[Any], reset: bool, plain: type[Any] | None) -> Self: ...
     def block(self, pool: object, timeout: float, /) -> ConnectionBlock:
         """A ConnectionBlock, for a connection within so many seconds."""
 
