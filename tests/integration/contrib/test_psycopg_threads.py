@@ -419,7 +419,12 @@ def test_a_block_ends_as_its_connections_class_says(either: Make) -> None:
             super().__exit__(*error)
 
     own: Any = psycopg.Connection
-    for kind, wanted in ((own, []), (Commits, ["commit"]), (Exits, ["exit", "commit"])):
+    for kind, wanted in (
+        (own, []),
+        (psycopg.Connection[Any], []),
+        (Commits, ["commit"]),
+        (Exits, ["exit", "commit"]),
+    ):
         ends.clear()
         mine = either(min_size=1, connection_class=kind)
         with mine.connection() as connection:

@@ -13,7 +13,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, get_origin
 
 import psycopg_pool
 from psycopg.connection import Connection
@@ -41,7 +41,8 @@ def plain(kind: Any) -> Any:
     """The class, if its blocks are psycopg's own: they begin with nothing, and end by ``commit()``,
     which may then be called without what is around it: half a microsecond of three."""
     known = {*Connection.__exit__.__code__.co_names} == OF_A_BLOCKS_END
-    if not known or not issubclass(kind, Connection):
+    kind = get_origin(kind) or kind  # `Connection[Row]` makes a Connection
+    if not known or not isinstance(kind, type) or not issubclass(kind, Connection):
         return None
     theirs = (Connection.__enter__, Connection.__exit__, Connection.commit)
     return kind if (kind.__enter__, kind.__exit__, kind.commit) == theirs else None
