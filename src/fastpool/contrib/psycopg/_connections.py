@@ -37,15 +37,14 @@ OF_A_BLOCKS_END = {
 }  # fmt: skip
 
 
-def plain(kind: Any) -> Any:
+def plain(given: Any) -> Any:
     """The class, if its blocks are psycopg's own: they begin with nothing, and end by ``commit()``,
     which may then be called without what is around it: half a microsecond of three."""
     known = {*Connection.__exit__.__code__.co_names} == OF_A_BLOCKS_END
-    kind = get_origin(kind) or kind  # `Connection[Row]` makes a Connection
-    if not known or not isinstance(kind, type) or not issubclass(kind, Connection):
-        return None
+    kind: Any = get_origin(given) or given  # `Connection[Row]` makes a Connection
+    begin, end, commit = (getattr(kind, name, None) for name in ("__enter__", "__exit__", "commit"))
     theirs = (Connection.__enter__, Connection.__exit__, Connection.commit)
-    return kind if (kind.__enter__, kind.__exit__, kind.commit) == theirs else None
+    return kind if known and (begin, end, commit) == theirs else None
 
 
 class ConnectionsPool(BasePool):
