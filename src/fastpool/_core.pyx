@@ -255,6 +255,7 @@ def _install():
     import os
     close_new({
         Lease: "leases are made by FastPool.lease() and FastPool.acquire()",
+        ConnectionBlock: "blocks are made by the pools of fastpool.contrib.psycopg",
         KeyedLease: "leases are made by KeyedPool.lease() and KeyedPool.acquire()",
         SharedLease: "leases are made by SharedPool.lease() and SharedPool.acquire()",
         SemaphoreHold: "holds are made by WeightedSemaphore.hold()",

@@ -25,6 +25,7 @@ TYPES = [
 ]
 BY_POOLS_ALONE = {
     "Lease",
+    "ConnectionBlock",
     "KeyedLease",
     "SharedLease",
     "SemaphoreHold",

@@ -201,13 +201,13 @@ class CapacityArbiter:
         else:
             self.notifying.switch_off()
 
-    def _makes_room(self) -> bool:
+    def _frees_a_slot(self) -> bool:
         """Whether a freed slot can be taken again: not while too many are open.  Under the lock."""
         return self.opened - self._pending_capacity() <= self.most()
 
     def _evict_for_waiting(self) -> None:
         """Closes what has been idle longest, one for each key in the queue."""
-        if not self._makes_room():
+        if not self._frees_a_slot():
             return
         for key_pool in self.queued():
             waiting = len(self.starved) + len(self.underserved) + len(self.warming)

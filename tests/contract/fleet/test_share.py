@@ -386,13 +386,13 @@ def test_nothing_that_is_kept_is_closed_for_another_loop(runner: ThreadRunner) -
             await pool.aacquire(timeout=0.05)
         assert caught.value.phase == "budget"
 
-    keeper = runner.start(lambda: asyncio.run(keep()))
+    other = runner.start(lambda: asyncio.run(keep()))
     eventually(lambda: pool.stats().idle == 1)
     asyncio.run(attempt())
     wait_for_scheduler()
     assert pool.stats().closed_total == 0
     tried.set()
-    keeper.result()
+    other.result()
     pool.close()
 
 

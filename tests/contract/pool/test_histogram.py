@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastpool import FastPool
-from fastpool.stats import Histogram, added, nothing
+from fastpool.stats import Histogram
 from support.helpers import ThreadRunner, eventually
 
 
@@ -48,17 +48,6 @@ def test_quantile_of_what_is_no_share_is_refused(q: float) -> None:
 
 def test_mean_is_the_total_over_all_that_was_counted() -> None:
     assert histogram((3, 2), (9, 2), longest=1.0, total=6.0).mean == 1.5
-
-
-def test_times_of_two_pools_add_up() -> None:
-    """Numbers and totals are summed, bucket by bucket; of two longest the longer one stays."""
-    one, other = nothing(), nothing()
-    one |= {"waits": (2, 3.0, 2.0, (1, 1) + (0,) * 30), "idle": 1, "closed": {"a": 1, "b": 2}}
-    other |= {"waits": (1, 5.0, 5.0, (0, 1) + (0,) * 30), "idle": 2, "closed": {"b": 3}}
-    for both in (added(one, other), added(other, one)):
-        assert both["waits"] == (3, 8.0, 5.0, (1, 2) + (0,) * 30)
-        assert (both["idle"], both["closed"]) == (3, {"a": 1, "b": 5})
-        assert both["creates"] == nothing()["creates"]
 
 
 def test_a_wait_and_a_creation_are_each_in_the_bucket_of_their_time(runner: ThreadRunner) -> None:
