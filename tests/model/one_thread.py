@@ -108,6 +108,7 @@ class Waiting:
     """In the place of ``ThreadGroup``."""
 
     linger = 0.0
+    starved = False
 
     def __init__(self, world: OneThread) -> None:
         self.world = world

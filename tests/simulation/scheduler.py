@@ -240,11 +240,11 @@ class Schedule:
                 for attribute, (real, fake) in fakes.items():
                     if vars(module).get(attribute) is real:
                         self.put_in(module, attribute, fake)
+        # First: no thread from outside starts a scheduler in between, which would be a real one, on
+        # the inbox of the actors.  What it says goes to the real one.
+        self.put_in(scheduler, "start", made(scheduler.start, lambda: None))
         self.put_in(scheduler, "_inbox", inbox)
         self.put_in(scheduler, "_schedulers", {})
-        # No thread from outside starts a scheduler in between: it would be a real one, on the
-        # inbox of the actors.  What it says goes to the real one.
-        self.put_in(scheduler, "start", made(scheduler.start, lambda: None))
         now = made(lambda call, args: call(*args), launch.start_new_thread)
         self.put_in(launch, "start_new_thread", now)
         for name, fake in (("Lock", Lock), ("Condition", Condition), ("Event", Event)):
