@@ -108,7 +108,7 @@ class Waiting:
     """In the place of ``ThreadGroup``."""
 
     linger = 0.0
-    starved = False
+    starved, undone = False, 0  # for the interpreter's exit
 
     def __init__(self, world: OneThread) -> None:
         self.world = world

@@ -200,15 +200,33 @@ def test_member_is_the_name_of_the_machine(tmp_path: Path) -> None:
 
 def test_machine_whose_lease_has_ended_keeps_what_is_locked(files: Any) -> None:
     """The limit falls with it, and nobody locks another one in its place."""
-    share, term = lead(files)
+    share, _ = lead(files)
     share.allow(6)
-    share.renewed(2e9)
     worker = files()
     worker.take(5, 6, 0)
     assert share.allow(0, close=False) == 5 == worker.limit
     worker.give(2)
     assert share.look() == (3, 0) and worker.limit == 3
     assert share.allow(4) == 3 and worker.limit == 4
+
+
+def test_all_below_the_limit_counts_as_locked_while_it_falls(
+    files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A permit that is given up just then may be locked once more, until the limit is written."""
+    share, _ = lead(files)
+    share.allow(6)
+    worker = files()
+    worker.take(5, 6, 0)
+    count = share.file.count_locked
+
+    def then_given(start: int) -> int:
+        n = count(start)
+        worker.give(2)
+        return n
+
+    monkeypatch.setattr(share.file, "count_locked", then_given)
+    assert share.allow(0, close=False) == 5 == worker.limit
 
 
 def test_pool_of_such_a_machine_opens_nothing_in_the_place_of_what_goes(path: str) -> None:

@@ -15,6 +15,9 @@ import pytest
 
 import fastpool
 from fastpool import FastPool, KeyedPool, PoolDeadlock, PoolTimeout, SharedPool
+from fastpool.fleet._member import Member
+from fastpool.keyed import _capacity
+from fastpool.pool import _loop_capacity
 from support.budgets import ScriptedBudget
 from support.helpers import PATIENCE, ThreadRunner, eventually, wait_for_scheduler
 
@@ -201,6 +204,28 @@ def test_what_is_kept_goes_once_that_is_over(kind: Kind) -> None:
         eventually(lambda: Resource.open == 1 and budget.member.has_open(1))
 
 
+def test_pool_is_told_when_what_is_kept_is_to_go() -> None:
+    """Though the number is the same."""
+    told: list[tuple[int, bool]] = []
+
+    class Told:
+        def allow(self, n: int, close: bool = True) -> int:
+            told.append((n, close))
+            return 3
+
+        def look(self) -> tuple[int, int]:
+            return 3, 3
+
+    member = Member(Told())  # type: ignore[arg-type]
+    member.held = 3
+    for close in False, False, True:
+        member.allow(1, close)
+    assert told == [(1, False), (1, True)]
+    assert member.look() and told[2:] == [(1, True)]  # it is asked again what has come back
+    member.allow(1, close=False)
+    assert member.look() and told[3:] == [(1, False)]
+
+
 def test_budget_hears_when_a_permit_is_free(kind: Kind) -> None:
     budget = ScriptedBudget()
     with kind.pool(budget) as pool:
@@ -362,6 +387,68 @@ def test_nothing_that_is_kept_is_closed_for_another_key() -> None:
         lent.release()
         wait_for_scheduler()
         assert pool.stats().closed_total == 0 and budget.member.has_open(2)
+
+
+def test_what_comes_back_is_kept_while_another_key_waits(
+    runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_capacity, "SPARE_AFTER", 0.0)  # as if that one had waited for long
+    budget = ScriptedBudget()
+    with KeyedPool(Resource, max_total=5, budget=budget) as pool:
+        budget.member.allow(2)
+        leases = [pool.acquire("one") for _ in range(2)]
+        budget.member.allow(0, close=False)
+        other = runner.start(lambda: pool.acquire("other", timeout=PATIENCE))
+        other.parked()
+        own = runner.start(lambda: pool.acquire("one", timeout=PATIENCE))
+        own.parked()
+        wait_for_scheduler()
+        leases.pop().release()
+        leases.append(own.result())
+        assert pool.stats().closed_total == 0 and budget.member.has_open(2)
+        budget.member.allow(3)
+        leases.append(other.result())
+        for lease in leases:
+            lease.release()
+
+
+def test_what_comes_back_is_kept_while_another_loop_waits(
+    runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_loop_capacity, "SPARE_AFTER", 0.0)
+
+    async def create() -> Resource:
+        return Resource()
+
+    budget = ScriptedBudget()
+    pool: Any = FastPool(5, factory=create, budget=budget, timeout=PATIENCE)
+    waited, looked = threading.Event(), threading.Event()
+
+    async def keep() -> None:
+        async with pool.lease():
+            budget.member.allow(0, close=False)
+            await asyncio.to_thread(waited.wait, PATIENCE)
+        await asyncio.to_thread(looked.wait, PATIENCE)
+
+    async def use() -> None:
+        async with pool.lease():
+            pass
+
+    budget.member.allow(1)
+    keeps = runner.start(lambda: asyncio.run(keep()))
+    eventually(lambda: pool.stats().leased == 1 and budget.member.allowance == 0)
+    waits = runner.start(lambda: asyncio.run(use()))
+    eventually(lambda: pool.stats().waiting == 1)
+    wait_for_scheduler()
+    waited.set()
+    eventually(lambda: pool.stats().leased == 0)
+    wait_for_scheduler()
+    assert pool.stats().closed_total == 0 and pool.stats().idle == 1
+    budget.member.allow(2)
+    waits.result()
+    looked.set()
+    keeps.result()
+    pool.close()
 
 
 def test_nothing_that_is_kept_is_closed_for_another_loop(runner: ThreadRunner) -> None:
