@@ -37,7 +37,7 @@ def ended(done: subprocess.CompletedProcess[str], code: int, *words: str) -> Non
 # ---- what is shown -----------------------------------------------------------------------------
 
 
-def test_one_table_names_the_queue_that_leaks(program: Program, top: Top) -> None:
+def test_one_table_names_the_code_that_leaks(program: Program, top: Top) -> None:
     program.tell("turn")
     done = top(program.address, "--once")
     assert (done.returncode, done.stderr) == (0, "")
@@ -161,7 +161,7 @@ def test_a_wrong_address_is_explained(top: Top, address: str, code: int, words: 
 # ---- being let in ------------------------------------------------------------------------------
 
 
-def test_a_token_comes_from_the_environment_or_the_queue(start: Start, top: Top) -> None:
+def test_a_token_comes_from_the_environment_or_the_command(start: Start, top: Top) -> None:
     program = start("tcp:127.0.0.1:0", "sesame")
     assert top(program.address, FASTPOOL_DEBUG_TOKEN="sesame").returncode == 0
     assert top(program.address, "--token", "sesame").returncode == 0

@@ -67,7 +67,7 @@ def wait_queue_of(app: TopApp, name: str) -> list[str]:
     return []
 
 
-def test_the_screen_names_the_queue_that_leaks(drive: Drive, program: Program) -> None:
+def test_the_screen_names_the_code_that_leaks(drive: Drive, program: Program) -> None:
     async def play(app: TopApp, pilot: Any) -> None:
         await until(pilot, lambda: wait_queue_of(app, "orders")[2:3] == ["1/3"])
         assert isinstance(app.screen, PoolsScreen)
@@ -114,7 +114,7 @@ def test_keys_move_enter_opens_and_escape_goes_back(drive: Drive) -> None:
     drive(play)
 
 
-def test_the_last_looks_are_a_queue(drive: Drive, program: Program) -> None:
+def test_the_last_looks_are_drawn(drive: Drive, program: Program) -> None:
     async def play(app: TopApp, pilot: Any) -> None:
         await until(pilot, lambda: wait_queue_of(app, "memory"))
         program.tell("turn")

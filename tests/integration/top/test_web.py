@@ -76,7 +76,7 @@ def test_the_page_needs_nothing_from_elsewhere(page: PageServer) -> None:
     assert set(asked_for) == set(FILES) - {""}
 
 
-def test_pools_are_seen_with_the_queue_that_leaks(page: PageServer, program: Program) -> None:
+def test_pools_are_seen_with_the_code_that_leaks(page: PageServer, program: Program) -> None:
     seen = pools(page)
     assert seen["pid"] == program.pid and seen["gone"] == ""
     assert named(seen, "orders")["oldest"]["place"].endswith(LEAK)
