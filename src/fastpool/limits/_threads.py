@@ -88,7 +88,7 @@ class WorkerThreads:
         self.permits = part_semaphore(workers + max_queue, name=name)
         self.tasks: Queue[Task] = Queue()
         self.threads: set[threading.Thread] = set()
-        self.numbers = itertools.count()
+        self.numbers = itertools.count()  # of those started
         self.stuck: list[Worker] = []  # of its own, those that wait for a permit
         self.over = self.broken = False
         self.lock = Lock()  # a signal handler or a finaliser may submit, too
@@ -108,8 +108,7 @@ class WorkerThreads:
                 raise self.refusal()
             if added:
                 break
-            name = f"{self.prefix}_{next(self.numbers)}"
-            thread = threading.Thread(target=self.work, name=name, daemon=False, **apart())
+            thread = threading.Thread(target=self.work, name=self.prefix, daemon=False, **apart())
         if added == 2:
             begun.wait()
             if failures and not self.threads:  # fewer than wanted will do, but none will not
@@ -245,6 +244,8 @@ def begin(
     """Starts it, from a thread of its own, where no signal handler runs: one that raises in
     ``Thread.start`` can leave the lock of all threads held."""
     try:
+        # not before: one that proves not to be needed would take a number with it
+        thread.name = f"{group.prefix}_{next(group.numbers)}"
         thread.start()
     except BaseException as error:  # no more threads are to be had
         group.threads.discard(thread)

@@ -442,6 +442,7 @@ def test_what_comes_back_is_kept_while_another_loop_waits(
     wait_for_scheduler()
     waited.set()
     eventually(lambda: pool.stats().leased == 0)
+    eventually(lambda: not pool.stats().checking)
     wait_for_scheduler()
     assert pool.stats().closed_total == 0 and pool.stats().idle == 1
     budget.member.allow(2)
