@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from typing import Any
 
 from fastpool.stats import BudgetStats
 
-from .helpers import eventually
+from .helpers import PATIENCE, eventually
+
+
+class Flag:
+    """As ``threading.Event``, but one that a finaliser may set inside of ``set``: a pool that is
+    collected there asks its budget too."""
+
+    def __init__(self) -> None:
+        self.up = False
+
+    def set(self) -> None:
+        self.up = True
+
+    def clear(self) -> None:
+        self.up = False
+
+    def is_set(self) -> bool:
+        return self.up
+
+    def wait(self, within: float = PATIENCE) -> bool:
+        end = time.monotonic() + within
+        while not self.up and time.monotonic() < end:
+            time.sleep(0.001)
+        return self.up
 
 
 class Membership:
@@ -15,7 +38,7 @@ class Membership:
 
     def __init__(self, share: Any) -> None:
         self.share = share
-        self.asked = threading.Event()
+        self.asked = Flag()
         self.allowance = 0
 
     def ask(self) -> None:
