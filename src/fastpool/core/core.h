@@ -23,6 +23,10 @@
  * of Go's sync.Mutex and of CPython's PyMutex.  While a notice is under way GETTERS is clear, so a
  * busy thread runs on the fast path and wakes nobody a second time; NOTICE has its returns look at
  * the coarse clock, since a head that is kept from the GIL cannot ask for anything.
+ *
+ * By deadline.  Who came later stands in front if its time is over sooner.  Who has all the time stands
+ * as if that were over FP_UNHURRIED after it came, so that those who are in a hurry keep nobody away
+ * for longer.
  */
 #ifndef FASTPOOL_CORE_H
 #define FASTPOOL_CORE_H
@@ -35,6 +39,9 @@
 /* ns before the head of a "throughput" queue asks for hand-off.  Set by tests alone, before the pool is
  * there: real time would keep a schedule from being the same twice. */
 static int64_t fp_patience = 1000000;
+
+/* ns after which the time of a waiter without a timeout counts as over in a queue by deadline. */
+#define FP_UNHURRIED INT64_C(10000000000)
 
 /* ---- Times: a histogram with power-of-two steps; added to under the lock ---- */
 enum { FP_TIMES = 32 }; /* bucket i: below 2^i microseconds; the last one: the rest */
@@ -111,6 +118,7 @@ typedef struct fp_core {
     size_t arriving;     /* callers who have asked for a creation and are about to join the queue */
     size_t unfinished;   /* queue: items put and not yet task_done() */
     size_t max_waiting;  /* SIZE_MAX: no limit */
+    int by_deadline;     /* getters stand by when their time is over, not by when they came */
     size_t allowance;    /* pool: permits of its budget, a second cap; SIZE_MAX: no budget */
     uint64_t tickets;
     uint64_t retired_uses; /* uses of resources that are gone */
@@ -340,7 +348,11 @@ static void fp_join(fp_core *c, fp_wait_queue *queue, fp_waiter *w, int in_front
     w->tried = w->asleep = 0;
     w->ticket = ++c->tickets;
     w->since = fp_clock_precise();
-    fp_wait_queue_add(queue, w, in_front);
+    if (FP_UNLIKELY(c->by_deadline) && queue == &c->getters) {
+        w->rank = in_front ? INT64_MIN : w->until != 0 ? w->until : w->since + FP_UNHURRIED;
+        fp_wait_queue_add_ranked(queue, w);
+    } else
+        fp_wait_queue_add(queue, w, in_front);
     fp_dispatch(c);
 }
 

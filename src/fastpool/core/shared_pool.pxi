@@ -522,6 +522,15 @@ def close_nowait(SharedPool pool not None):
         manager.orphan()
 
 
+def order_by_deadline(SharedPool pool not None):
+    """Has its queue serve first whose timeout is over first, from here on; who has none stands as with
+    one of 10 s.  Of several alike the first that came.  To join costs a step for each that is
+    overtaken.  For a pool that nobody waits for yet."""
+    fp_lock_take(&pool.c.lock)
+    pool.c.by_deadline = 1
+    fp_lock_drop(&pool.c.lock)
+
+
 cdef fp_slot *share_take_of(fp_core *c, resource):
     """One lease of this resource, taken at once; NULL: it has no room, or is to be spared."""
     cdef fp_slot *slot = NULL if c.sharded else fp_sharing_hit_of(c, <void *>resource)

@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import grpc
 
 from .. import PoolClosed, SharedPool
+from .._core import order_by_deadline
 from ._addresses import Addresses
 from ._channel_key import Key
 from ._outliers import Outliers
@@ -78,7 +79,7 @@ class ConnectionSet(Generic[C]):
         max_waiting: int | None = None,
     ) -> SharedPool[C]:
         o = self.key.parameters
-        return SharedPool(
+        pool = SharedPool(
             factory,
             name=f"grpc {self.key.target}{kind}",
             items=(0, most),
@@ -94,6 +95,9 @@ class ConnectionSet(Generic[C]):
             discard_on=None,
             penalize_on=None,
         )
+        if o.queue_order == "deadline":
+            order_by_deadline(pool)
+        return pool
 
     def take_in(self, connection: C) -> None:
         """A connection that no factory made; discarded if the pool is full or closed."""

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 import grpc
 
+from ._queue_order import ORDERS
+
 NATIVE = "native"
 PICKS = ("pick_first", "round_robin")
 # Seconds between pings. Servers at their defaults accept one in 300 s, by when they come in,
@@ -41,6 +43,8 @@ class ChannelOptions(TypedDict, total=False):
     """How long a call may wait in the queue; None: up to its own deadline."""
     max_queue: int | None
     """Calls in the queue; one more fails at once."""
+    queue_order: str
+    """Who is next: "arrival" or "deadline"."""
     bulk: Iterable[str]
     """Names of methods that have a connection of their own."""
     shrink_after: float | None
@@ -78,6 +82,7 @@ DEFAULTS: ChannelOptions = {
     "streams_per_connection": 50,
     "queue_timeout": None,
     "max_queue": None,
+    "queue_order": "arrival",
     "bulk": (),
     "shrink_after": 60.0,
     "max_age": None,
@@ -117,6 +122,7 @@ class Options(NamedTuple):
     load_balancing: str
     warm_up: Callable[[Any], object] | None = None
     affinity: str | None = None
+    queue_order: str = "arrival"
 
     @property
     def several(self) -> bool:
@@ -169,9 +175,7 @@ def parse(who: str, **given: Unpack[ChannelOptions]) -> Options:
     patience = seconds(who, "keepalive_timeout", o["keepalive_timeout"], 0.1)
     if patience is None:
         raise TypeError(f"{who} keepalive_timeout must be a number of seconds, not None")
-    load_balancing, health = o["load_balancing"], o["health"]
-    if load_balancing not in PICKS:
-        raise ValueError(f"{who} load_balancing must be one of {PICKS}, not {load_balancing!r}")
+    health = o["health"]
     if not (health is None or isinstance(health, str)):
         raise TypeError(
             f"{who} health must be the name of a service ('' is the server as a whole) or None,"
@@ -194,9 +198,10 @@ def parse(who: str, **given: Unpack[ChannelOptions]) -> Options:
         retry=_methods(who, "retry", o["retry"], services=True),
         hedge=_hedge(who, o["hedge"]),
         health=health,
-        load_balancing=load_balancing,
+        load_balancing=_one_of(who, "load_balancing", o["load_balancing"], PICKS),
         warm_up=o["warm_up"],
         affinity=_affinity(who, o["affinity"]),
+        queue_order=_one_of(who, "queue_order", o["queue_order"], ORDERS),
     )
 
 
@@ -222,6 +227,12 @@ def _connections(who: str, given: Any) -> tuple[int, int]:
 
 def _version() -> tuple[int, ...]:
     return tuple(int(part) for part in grpc.__version__.split(".")[:2])
+
+
+def _one_of(who: str, name: str, value: Any, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise ValueError(f"{who} {name} must be one of {known}, not {value!r}")
+    return str(value)
 
 
 def _whole(who: str, name: str, value: Any, least: int) -> int | None:

@@ -58,6 +58,7 @@ def config(given: Any = None, **parameters: Any) -> Any:
         ({"queue_timeout": "1"}, TypeError, "a number of seconds"),
         ({"queue_timeout": float("nan")}, ValueError, "nan"),
         ({"max_queue": -1}, ValueError, "at least 0"),
+        ({"queue_order": "lifo"}, ValueError, r"one of \('arrival', 'deadline'\), not 'lifo'"),
         ({"warm_up": 3}, TypeError, r"a callable \(channel\) or None, not 3"),
         ({"affinity": 3}, TypeError, "a metadata key or None, not 3"),
         ({"affinity": "User"}, ValueError, "in lower case, not 'User'"),

@@ -29,6 +29,7 @@ typedef struct fp_waiter {
     int mailed;                    /* likewise: lies in the mailbox */
     int64_t since;                 /* precise ns; when it joined */
     int64_t until;                 /* likewise; when its time is over; 0: never */
+    int64_t rank;                  /* likewise; of a queue by deadline: the lower goes first */
     uint64_t ticket;               /* names this wait for those outside the lock */
     int tried;                     /* a creation has been started for this one */
     int asleep;                    /* owner only: a wake-up has to be consumed */
@@ -42,6 +43,18 @@ typedef struct {
 static inline void fp_wait_queue_add(fp_wait_queue *queue, fp_waiter *w, int in_front) {
     w->prev = in_front ? NULL : queue->last;
     w->next = in_front ? queue->first : NULL;
+    *(w->prev ? &w->prev->next : &queue->first) = w;
+    *(w->next ? &w->next->prev : &queue->last) = w;
+    queue->count++;
+}
+
+/* By its rank: behind those that are lower or equal.  From the end, which is where one goes whose rank
+ * grows with the time, as it does if all have the same timeout. */
+static inline void fp_wait_queue_add_ranked(fp_wait_queue *queue, fp_waiter *w) {
+    fp_waiter *before = queue->last;
+    while (before != NULL && before->rank > w->rank) before = before->prev;
+    w->prev = before;
+    w->next = before ? before->next : queue->first;
     *(w->prev ? &w->prev->next : &queue->first) = w;
     *(w->next ? &w->next->prev : &queue->last) = w;
     queue->count++;

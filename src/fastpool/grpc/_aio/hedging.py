@@ -11,8 +11,7 @@ import grpc
 
 from ..._core import AioCall, CallSlot, begin
 from .._hedging import decides
-from .calls import Course, UnaryUnaryCall
-from .loop_connections import at_once
+from .calls import Course, UnaryUnaryCall, at_once
 from .methods import multicallable
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from .._hedging import HedgeBudget
 from .._open_streams import OpenStreams
 from .._outliers import Outliers
 from .._warm_up import awarm_up
+from .calls import at_once
 from .connection import AioConnection
 from .health_watch import watch
 from .liveness import AioLiveness
@@ -343,15 +344,3 @@ def _intercepted(call_slot: CallSlot, task: asyncio.Task[Any]) -> None:
     """An interceptor that raised something of its own; grpc tells nobody."""
     if task.cancelled() or task.exception() is not None:
         call_slot()
-
-
-def at_once(coroutine: Any) -> Any:
-    """What it returns if it need not wait, else None."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-    except Exception:
-        return None
-    coroutine.close()
-    return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from ..._core import AioCall, CallSlot
+from .._queue_order import least_time
 from .._sync.connection import Method, signature_of
 from .affinity import AFFINE
 from .calls import Course, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 class AioBound:
     """One method on the connections of a channel, for the stubs of all its handles."""
 
-    __slots__ = ("__weakref__", "_number", "connections", "number", "path")
+    __slots__ = ("__weakref__", "_number", "connections", "least", "number", "path")
 
     def __init__(self, connections: AioConnections, method: Method) -> None:
         self.connections = connections
         self.path = method.path
         self._number = connections.number(method)
         self.number = self._number.value
+        self.least = least_time(connections.key.parameters.queue_order, method.kind)
 
 
 class AioMethod:
@@ -37,6 +39,7 @@ class AioMethod:
         self._handle = handle  # keeps the channel open for as long as the stub lives
         self._bound = handle._live().bound(method)
         self.number = self._bound.number
+        self.least = self._bound.least
         self.name = method.name
         self.kind = method.kind
         self._call, self.arguments = KINDS[method.kind]

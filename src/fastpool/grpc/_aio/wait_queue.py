@@ -1,4 +1,5 @@
-"""The queue of calls for a slot of one loop's connections, first come, first served.
+"""The queue of calls for a slot of one loop's connections: first come, first served, or by
+deadline (`_queue_order.py`).
 
 What ends frees a slot, and the loop then serves as many of those in the queue as there are slots.
 There is no task for a call that waits: thousands may.
@@ -10,12 +11,17 @@ import asyncio
 import contextvars
 import time
 from collections import OrderedDict
+from functools import partial
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
+
+import grpc
 
 from ..._core import CallSlot, begin
 from ...errors import PoolOverloaded, PoolTimeout
+from .._queue_order import UNHURRIED, LeastTime, cannot_make_it
 from .._sync.errors import refusal
-from .calls import Course
+from .calls import Course, at_once
 from .errors import AioLocalError, Ended
 
 if TYPE_CHECKING:
@@ -47,6 +53,9 @@ class WaitQueue:
     def __init__(self, dispatcher: LoopConnections) -> None:
         self.dispatcher = dispatcher
         self.calls: OrderedDict[Course, Waiting] = OrderedDict()
+        self._by_deadline = dispatcher.key.parameters.queue_order == "deadline"
+        self._ranked: list[tuple[float, int, Course]] = []  # a heap; some have left
+        self._joined = 0
         self._due = False  # `serve` is about to run
         self._looking: asyncio.TimerHandle | None = None
         self._looks = 0
@@ -61,6 +70,9 @@ class WaitQueue:
         if self._full():
             self._refuse(course, it, PoolOverloaded(dispatcher.pool.name, "of no slot"))
             return course
+        if (shed := self._shed(it, timeout)) is not None:
+            course.complete(shed)
+            return course
         course.wait_queue = self
         if timeout is not None:
             course.ends = it.since + timeout
@@ -69,11 +81,28 @@ class WaitQueue:
         if patience is not None:
             it.timer = dispatcher.loop.call_later(max(0.0, patience), self._expire, course)
         self.calls[course] = it
+        if self._by_deadline:
+            self._rank(course, it.since + (UNHURRIED if patience is None else patience))
         dispatcher.queued = dispatcher.notify_on_end = True
         if self._looking is None:
             self._look()
         dispatcher.grow()
         return course
+
+    def _rank(self, course: Course, ends: float) -> None:
+        self._joined += 1
+        heappush(self._ranked, (ends, self._joined, course))
+        if len(self._ranked) > 2 * len(self.calls) + 64:
+            self._ranked = [each for each in self._ranked if each[2] in self.calls]
+            heapify(self._ranked)
+
+    def _next(self) -> Course:
+        """Whose turn it is; there is one."""
+        if not self._by_deadline:
+            return next(iter(self.calls))
+        while self._ranked[0][2] not in self.calls:
+            heappop(self._ranked)
+        return self._ranked[0][2]
 
     def _full(self) -> bool:
         """Those for whom one more connection will be opened do not count."""
@@ -130,17 +159,22 @@ class WaitQueue:
             call_slot = self.dispatcher.take()
             if call_slot is None:
                 return
-            course = next(iter(self.calls))
+            course = self._next()
             it = self.calls[course]
             left = course.time_remaining()
             if left == 0:  # a slot in the last moment, too late to send it
                 call_slot()
                 self._expire(course)
                 continue
+            if (shed := self._shed(it, left)) is not None:
+                call_slot()
+                self.leave(course, shed)
+                continue
             self.leave(course, self._begun(it, call_slot, left))
 
     def _begun(self, it: Waiting, call_slot: CallSlot, left: float | None) -> Any:
         args, options = (it.request,), {**it.options, "timeout": left}
+        begun = time.monotonic()
         try:
             call = it.context.run(
                 begin, self.dispatcher, call_slot, it.method.number, args, options
@@ -149,7 +183,17 @@ class WaitQueue:
             return Ended(error)
         if it.method.stream:
             self.dispatcher.note_stream(call_slot)
+        elif it.method.least is not None:
+            call.add_done_callback(partial(_measure, it.method.least, begun))
         return call
+
+    def _shed(self, it: Waiting, left: float | None) -> Ended | None:
+        """The end of a call that cannot make it with so much time left; None: it may."""
+        least = it.method.least
+        if left is None or least is None:
+            return None
+        refusal = cannot_make_it(self.dispatcher.key.target, left, least)
+        return None if refusal is None else Ended(AioLocalError(*refusal))
 
     def _look(self) -> None:
         """Of some slots nobody tells: of another thread's doing, or of a call that never ends."""
@@ -173,3 +217,8 @@ class WaitQueue:
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
+
+
+def _measure(least: LeastTime, begun: float, call: Any) -> None:
+    if at_once(call.code()) is grpc.StatusCode.OK:
+        least.note(time.monotonic() - begun)

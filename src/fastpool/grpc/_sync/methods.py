@@ -18,6 +18,7 @@ import grpc
 from ... import PoolClosed
 from ..._core import SlotGuard, UnaryCall, share_lease_hit
 from ...calls._grpc.stream_end import needs_reader
+from .._queue_order import LeastTime, cannot_make_it, least_time
 from .callbacks import callback
 from .connection import Connection, Method, signature_of
 from .dispatcher import dispatcher
@@ -71,7 +72,7 @@ class End:
 class Bound:
     """One method on the connections of a channel, for the stubs of all its handles."""
 
-    __slots__ = ("__weakref__", "_number", "connections", "name", "number", "path", "pool")
+    __slots__ = ("__weakref__", "_number", "connections", "least", "name", "number", "path", "pool")
 
     def __init__(self, connections: Connections, method: Method) -> None:
         self.connections = connections
@@ -79,6 +80,7 @@ class Bound:
         self.pool = connections.pool_for(method.path)
         self._number = connections.number(method)
         self.number = self._number.value
+        self.least = least_time(connections.key.parameters.queue_order, method.kind)
 
     def __repr__(self) -> str:
         return f"{self.path} to {self.connections.target}"
@@ -104,6 +106,7 @@ class Bound:
         timeout = timeout_of(args, kwargs)
         if timeout is None:
             return self.connections.enter(self.pool, None), args, kwargs
+        self._shed(timeout)
         begun = time.monotonic()
         lease = self.connections.enter(self.pool, timeout)
         return self.within(timeout, begun, lease, args, kwargs)
@@ -124,9 +127,20 @@ class Bound:
         timeout = timeout_of(args, kwargs)
         if timeout is None:
             return await self.connections.aenter(self.pool, None), args, kwargs
+        self._shed(timeout)
         begun = time.monotonic()
         lease = await self.connections.aenter(self.pool, timeout)
         return self.within(timeout, begun, lease, args, kwargs)
+
+    def _shed(self, left: float, lease: SharedLease[Connection] | None = None) -> None:
+        """LocalError, and the slot given back, if a call with so much time left cannot make it."""
+        if self.least is None:
+            return
+        refusal = cannot_make_it(self.connections.target, left, self.least)
+        if refusal is not None:
+            if lease is not None:
+                lease.release()
+            raise LocalError(*refusal)
 
     def within(
         self,
@@ -141,6 +155,7 @@ class Bound:
         if left <= 0 < timeout:  # granted at the last moment: it would not be sent in time
             lease.release()
             raise LocalError(*too_late(self.connections.target))
+        self._shed(left, lease)
         if len(args) > TIMEOUT_AT:
             args = (*args[:TIMEOUT_AT], left, *args[TIMEOUT_AT + 1 :])
         else:
@@ -153,8 +168,13 @@ class Bound:
         try:
             connection = lease.resource
             try:
-                inner = connection.multicallable(self.number)
-                return getattr(inner, name)(*args, **kwargs)
+                call = getattr(connection.multicallable(self.number), name)
+                if self.least is None:
+                    return call(*args, **kwargs)
+                begun = time.monotonic()
+                reply = call(*args, **kwargs)
+                self.least.note(time.monotonic() - begun)
+                return reply
             except BaseException as error:
                 self.failed(connection, error)
                 raise
@@ -212,12 +232,15 @@ class Bound:
         try:
             connection = lease.resource
             inner = getattr(connection.multicallable(self.number), name)
-            call = inner(*args, **kwargs)
+            begun = 0.0 if self.least is None else time.monotonic()
+            call: Any = inner(*args, **kwargs)
             if isinstance(call, GeneratorType):
                 call = Generated(call)
         except BaseException:
             lease.release()
             raise
+        if self.least is not None:
+            call.add_done_callback(partial(_measure, self.least, begun))
         slot = lease.release if name == "future" else self.connections.open_streams.begin(lease)
         end = End(slot, ref(call), self.connections, connection)
         # The nullary callback: the other kind would hold the call.
@@ -236,6 +259,12 @@ class Bound:
 
     def future(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.begin("future", args, kwargs)
+
+
+def _measure(least: LeastTime, begun: float, call: Any) -> None:
+    """A future has ended."""
+    if call.code() is grpc.StatusCode.OK:
+        least.note(time.monotonic() - begun)
 
 
 def _look_after(call: Any, end: End, timeout: float | None) -> None:
