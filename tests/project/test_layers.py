@@ -119,8 +119,8 @@ ORDER: dict[str, str] = {
     "testing": "script factory clock _leaks fixtures __init__",
     "debug": "_views _dump _signals _address _protocol _server _client __init__",
     "grpc": """
-        _queue_order _options _channel_args _warm_up _channel_key _registry _handle _addresses _connectivity
-        _health _open_streams _outliers _affinity _hedging _connection_set
+        _queue_order _options _channel_args _warm_up _channel_key _registry _handle _addresses
+        _connectivity _health _open_streams _outliers _affinity _hedging _connection_set
         _sync _sync.errors _sync.callbacks _sync.subscriptions _sync.generator_stream
         _sync.dispatcher _sync.pending_call _sync.open_call _sync.connection _sync.health_watch
         _sync.liveness _sync.methods _sync.hedging _sync.connections _sync.channel

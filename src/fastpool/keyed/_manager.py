@@ -14,7 +14,7 @@ from .. import _blocking, _core
 from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
-from ..pool._own_blocks import surround_call
+from ..pool._own_blocks import waits_for_itself
 from ..pool._partitioned import PartitionedManager
 from ..stats import KeyedStats, KeySizes
 from ._budget import KeyedShare
@@ -112,7 +112,7 @@ class KeyedManager(PartitionedManager):
 
     def would_wait_for_itself(self, me: int) -> bool:
         """As ``Manager.would_wait_for_itself``, over all keys."""
-        return surround_call([key_pool.core for key_pool in self.everyone()], me)
+        return waits_for_itself([key_pool.core for key_pool in self.everyone()], me)
 
     # ---- what the pool asks of it --------------------------------------------------------------
 

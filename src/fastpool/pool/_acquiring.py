@@ -11,7 +11,7 @@ from ..errors import PoolClosed, PoolDeadlock, PoolError, PoolOverloaded, PoolTi
 from ._creation import Creator
 from ._health_checks import HealthChecks
 from ._listeners import notify_listeners
-from ._own_blocks import surround_call
+from ._own_blocks import waits_for_itself
 from ._returning import Returning
 
 __all__ = ["Acquiring"]
@@ -88,7 +88,7 @@ class Acquiring(Returning):
 
     def would_wait_for_itself(self, me: int) -> bool:
         """Whether the caller, who has entered blocks over all resources, is in them still."""
-        return surround_call((self.core,), me)
+        return waits_for_itself((self.core,), me)
 
     def refusal(
         self, reason: str, start: float, timeout: float | None, phase: str | None = None

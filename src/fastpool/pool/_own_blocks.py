@@ -17,13 +17,13 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from types import FrameType
     from typing import Any
 
     from .. import _core
 
-__all__ = ["surround_call"]
+__all__ = ["surround_call", "waits_for_itself"]
 
 # Modules whose frames call one function after the other, each on behalf of somebody else.
 EXECUTORS = {
@@ -59,6 +59,15 @@ def surround_call(cores: Iterable[_core.Core], me: int) -> bool:
         for value in frame.f_locals.values():
             _discard_reachable(value, missing, DEPTH)
     return not missing
+
+
+def waits_for_itself(cores: Sequence[_core.Core], me: int) -> bool:
+    """Say whether all that is open is lent to blocks that the caller is in; thread-safe.  What the
+    core has seen may be over by now: others end blocks too."""
+    if not surround_call(cores, me):
+        return False
+    slots = [slot for core in cores for slot in core.slots()]
+    return bool(slots) and all(slot[1] == "leased" and slot[5] == me | 1 for slot in slots)
 
 
 def _frames_of_function(frame: FrameType | None) -> list[FrameType] | None:

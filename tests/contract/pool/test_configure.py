@@ -183,6 +183,7 @@ class TestEffect:
     def test_max_waiting(self, kind: str) -> None:
         pool = KINDS[kind](Maker())
         leases = [acquire(pool) for _ in range(4)]
+        settled(pool)  # until then a creation counts as one that somebody may wait for
         pool.configure(max_waiting=0)
         with pytest.raises(PoolOverloaded):
             acquire(pool)

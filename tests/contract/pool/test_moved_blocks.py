@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fastpool import FastPool, KeyedPool, PoolDeadlock, WorkerPool
+from fastpool.pool import _own_blocks
 from support.helpers import PATIENCE, ThreadRunner, eventually
 
 pytestmark = pytest.mark.timeout(6 * PATIENCE)
@@ -68,6 +69,29 @@ class TestMoved:
             first.__exit__(None, None, None)
             assert isinstance(waiting.result(PATIENCE), Resource)
             second.__exit__(None, None, None)
+
+    @pytest.mark.parametrize("ended", ["before it looks", "while it looks"])
+    def test_caller_does_not_wait_for_a_block_that_ends_meanwhile(
+        self, make: Any, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch, ended: str
+    ) -> None:
+        """Another thread ends it when the core has found that the caller holds all there is."""
+        pool, lease = make()
+        first, look = block(lease), _own_blocks._frames_of_function
+
+        def end(frame: Any) -> Any:
+            frames = look(frame) if ended == "while it looks" else None
+            monkeypatch.undo()
+            runner.start(first.__exit__, None, None, None).result()
+            return frames if ended == "while it looks" else look(frame)
+
+        def both() -> None:
+            first.__enter__()
+            monkeypatch.setattr(_own_blocks, "_frames_of_function", end)
+            with lease():
+                pass
+
+        with pool, ThreadPoolExecutor(1) as threads:
+            threads.submit(both).result(2 * PATIENCE)
 
     def test_caller_waits_in_a_worker_pool(self, make: Any) -> None:
         """As in an executor of the standard library."""
