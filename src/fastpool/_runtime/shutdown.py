@@ -11,15 +11,18 @@ from . import scheduler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
-__all__ = ["close_all"]
+__all__ = ["after_pools", "close_all"]
 
 INF = float("inf")
 UNLIMITED = 5.0  # seconds for a hook of a pool that gives its hooks as long as they like
 GRACE = 1.0  # on top: past its deadline a hook frees its worker, which others may have waited for
 AT_ONCE = 64  # pools: each has threads of its own
+
+#: Called when all pools are closed, each within a bound of its own.
+after_pools: list[Callable[[], object]] = []
 
 
 class Ending:
@@ -68,6 +71,8 @@ def close_all(managers: Iterable[Any]) -> None:
             endings = _wait(endings)
     while endings:
         endings = _wait(endings)
+    for call in after_pools:
+        call()
 
 
 def _wait(endings: list[Ending]) -> list[Ending]:

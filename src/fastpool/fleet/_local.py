@@ -359,6 +359,9 @@ class LocalBudget(ThreadedBudget):
                 except OSError:  # gone, in another namespace, or woken already
                     continue
 
+    def hurry(self) -> bool:
+        return self._lead is not None  # which then hears what the machine uses still
+
     def stats_of(self, member: Member) -> BudgetStats:
         limit, standing = self._seen
         wants = [want for _, want in standing.values()]

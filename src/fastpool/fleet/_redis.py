@@ -136,6 +136,7 @@ class RedisBudget(ThreadedBudget):
         self._asked_at = 0.0  # when the latest request was answered
         self._next_at = 0.0  # when the next one is due
         self._failures = 0  # in a row
+        self._ending = False  # the process does
         self._warned = False
 
     def open_engine(self) -> bool:
@@ -164,6 +165,8 @@ class RedisBudget(ThreadedBudget):
             if not member.look():
                 member.held = 0
                 self.members.remove(member)
+            elif self._ending:  # what waits still, or is kept for calls to come, gets nothing
+                member.wanted = member.in_use
         if not self.members:
             self._leave()
             return AT_REST
@@ -333,6 +336,14 @@ class RedisBudget(ThreadedBudget):
         if self._surplus_since:
             pause = min(pause, self._surplus_since + self.linger - now)
         return max(0.0, pause)
+
+    def hurry(self) -> bool:
+        self.linger, self._ending = 0.0, True
+        return self.claim.permits > 0 and not self._failures
+
+    def has_given_up(self) -> bool:
+        in_use = sum(member.in_use for member in list(self.members))
+        return self.claim.permits <= max(in_use, self.claim.floor if in_use else 0)
 
     def stats_of(self, member: Member) -> BudgetStats:
         claim = self.claim

@@ -4,6 +4,9 @@ It starts with the first call of ``ask`` and ends when no pool is left.  ``ask``
 writes a byte to a socket that is never waited for, so any thread may call it anywhere.  In a forked
 child nothing of it is left, and the pools there join anew.
 
+When the interpreter ends the pools are closed, and what they had is given up at once: others would
+have it only when a lease is over. That is waited for, ``AT_EXIT`` seconds at most.
+
 A budget that nobody refers to has no pool with anything open.  It is collected, maybe together with
 pools whose finalisers ask it once more: so its thread, if there is one then, closes what it uses.
 """
@@ -17,7 +20,7 @@ import time
 import weakref
 
 from .. import _reports
-from .._runtime import scheduler
+from .._runtime import scheduler, shutdown
 from .._runtime.launch import launch
 from ._member import Member
 
@@ -32,6 +35,7 @@ __all__ = ["ThreadedBudget"]
 
 LOOKS_APART = 0.01  # seconds between looks at least: many ask, one look serves them all
 AFTER_FAILURE = 0.5  # seconds until an engine that has failed is tried again
+AT_EXIT = 1.0  # seconds for which interpreter exit waits for engines
 
 _budgets: weakref.WeakSet[ThreadedBudget] = weakref.WeakSet()
 # Sockets of all budgets, until they are closed: one that is collected with its budget could come to
@@ -86,6 +90,8 @@ class ThreadedBudget:
         self.pid = os.getpid()
         self.members: list[Member] = []
         self.stopped = [True]  # taken out by whoever starts the thread
+        self.steps = 0  # that the thread has made
+        self.stepping = False  # it makes one
         self._asked = False
         self.woken, self._waker = kept(*socket.socketpair())
 
@@ -164,7 +170,10 @@ class ThreadedBudget:
                 if engine is not None:
                     began = time.monotonic()
                     self._asked = False  # first: what comes from here on is looked at once more
+                    self.stepping = True
                     pause = self._try(self.step, AFTER_FAILURE)
+                    self.steps += 1
+                    self.stepping = False
                     if not self.members and self._ends():
                         return
                     # whoever asks meanwhile is served by the next look
@@ -211,6 +220,38 @@ class ThreadedBudget:
     def stats_of(self, member: Member) -> BudgetStats:
         """What was seen last."""
         raise NotImplementedError
+
+    def hurry(self) -> bool:
+        """The process ends: give up at once what no pool uses.  Whether that is to be waited for:
+        the engine sees by itself that a process has ended, unless this says so."""
+        return False
+
+    def has_given_up(self) -> bool:
+        """Whether the engine has heard what this process uses still.  In any thread."""
+        return True
+
+
+def _give_up_all() -> None:
+    """At interpreter exit, when the pools are closed: the end of a process is no lapse."""
+    end = time.monotonic() + AT_EXIT
+    there = [each for each in list(_budgets) if each.pid == os.getpid() and not each.stopped]
+    # a step may be under way that has looked before
+    left = [(budget, budget.steps + 2) for budget in there if budget.hurry()]
+    while left and time.monotonic() < end:
+        for budget, _ in left:
+            budget.ask()
+        time.sleep(0.002)
+        left = [entry for entry in left if not _is_done(*entry)]
+
+
+def _is_done(budget: ThreadedBudget, after: int) -> bool:
+    """Whether it has given up what it could, and the engine has heard of that."""
+    steps = budget.steps
+    done = steps >= after and budget.has_given_up() and not budget.stepping
+    return bool(budget.stopped) or (done and budget.steps == steps)  # none began meanwhile
+
+
+shutdown.after_pools.append(_give_up_all)
 
 
 def _drain(end: Any) -> None:

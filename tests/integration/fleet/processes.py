@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.helpers import PATIENCE
+
 __all__ = ["Worker"]
 
 
@@ -47,6 +49,12 @@ class Worker:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def quit(self, how: str = "quit") -> None:
+        """Of its own accord; returns when it has ended."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{how}\n")
+        assert self.process.wait(PATIENCE) == 0
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

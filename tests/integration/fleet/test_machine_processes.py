@@ -116,6 +116,19 @@ class Resource:
         pass
 
 
+def test_machine_whose_last_process_ends_leaves_no_permit_to_its_lease(fleet: Fleet) -> None:
+    """Its lease would last for minutes.  As long as others are there, they keep it."""
+    leader, other = fleet.two("a")
+    leader.quit()
+    borrow(other, 1)
+    ((_, held),) = fleet.members()
+    assert held >= 1
+    give(other, 1)
+    eventually(lambda: fleet.leads(other))
+    other.quit()
+    assert fleet.members() == []
+
+
 def test_machine_is_one_member_and_shares_are_those_of_machines(fleet: Fleet) -> None:
     """Three processes on one, one on the other: three permits each."""
     workers = [fleet.start("a") for _ in range(3)] + [fleet.start("b")]

@@ -75,6 +75,47 @@ def test_sum_over_processes_is_never_above_the_limit(
     assert server.open == LIMIT
 
 
+def in_force(engine: Any) -> int:
+    """As the engine counts."""
+    return RedisBudget.report(f"redis://127.0.0.1:{engine.port}", "orders").in_force
+
+
+@pytest.mark.parametrize("how", ["quit", "leave"])
+def test_process_that_ends_leaves_no_permit_to_its_lease(
+    start: Callable[[], Worker], engine: Any, how: str
+) -> None:
+    """Whether or not it closes its pools, which have idle resources: who comes next in a deploy
+    need not wait until the lease is over."""
+    worker = start()
+    worker.do("take 4")
+    eventually(lambda: worker.leased == 4)
+    worker.do("give 4")
+    assert in_force(engine) == 4
+    worker.quit(how)
+    assert in_force(engine) == 0
+
+
+def test_process_that_ends_keeps_what_is_lent_for_its_lease(
+    start: Callable[[], Worker], engine: Any
+) -> None:
+    """Nobody knows when the borrower's connection is gone."""
+    worker = start()
+    worker.do("take 4")
+    eventually(lambda: worker.leased == 4)
+    worker.do("give 3")
+    worker.quit()
+    assert in_force(engine) == 1
+
+
+def test_process_ends_though_the_engine_is_gone(start: Callable[[], Worker], engine: Any) -> None:
+    worker = start()
+    worker.do("take 2")
+    eventually(lambda: worker.leased == 2)
+    worker.do("give 2")
+    engine.kill()
+    worker.quit()
+
+
 def test_shares_move_to_who_needs_them(start: Callable[[], Worker]) -> None:
     rich, poor = start(), start()
     rich.do("take 6")

@@ -7,8 +7,8 @@
 SLOTS: it has a SharedPool, with so many slots for each resource; 0: a FastPool.
 take N: borrows N more, as many as it gets, without waiting for the rest; give N; fork: a child
 that borrows and gives back; stats; leads; close;
-quit.  With Redis a resource is a connection to SERVER, a port;
-with a path before it the budget is that of a machine.
+quit; leave: likewise, without a `close` of the pool.  With Redis a resource is a connection to
+SERVER, a port; with a path before it the budget is that of a machine.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fastpool import FastPool, SharedPool
 from fastpool.fleet import LocalBudget, RedisBudget
 
 PATIENCE = 60.0
+leases: list[Any] = []  # lent until the process has ended
 TTL, GRACE = 6.0, 1.5
 LONG_TTL = 600.0  # of machines: no test could wait for the end of such a lease
 
@@ -64,7 +65,6 @@ def main(path: str, limit: int, maxsize: int, server: int, slots: int) -> None:
         pool = SharedPool(factory, items=(0, maxsize), slots=slots, **options)
     else:
         pool = FastPool(maxsize, factory=factory, **options)
-    leases: list[Any] = []
 
     def borrow() -> None:
         leases.append(pool.acquire())
@@ -95,6 +95,8 @@ def main(path: str, limit: int, maxsize: int, server: int, slots: int) -> None:
         elif words[0] == "close":
             pool.close(timeout=0)
             say("ok")
+        elif words[0] == "leave":
+            return
         elif words[0] == "leads":
             say(str(int(getattr(budget, "_lead", None) is not None)))
         elif words[0] == "stats":
