@@ -36,7 +36,19 @@ class IdleAges:
 
     def oldest(self, for_warming: bool) -> tuple[KeyPool, int] | None:
         """Key and slot of what has been idle longest, of keys for which nobody waits; None: there
-        is nothing.  ``for_warming``: see ``KeyPool.oldest``."""
+        is nothing.  ``for_warming``: for nobody who waits; then what is warmed stays, or two would
+        close each other's."""
+        warmed: list[tuple[float, int, ref[KeyPool]]] = []
+        try:
+            return self._oldest(warmed if for_warming else None)
+        finally:
+            for entry in warmed:
+                heappush(self._heap, entry)
+
+    def _oldest(
+        self, warmed: list[tuple[float, int, ref[KeyPool]]] | None
+    ) -> tuple[KeyPool, int] | None:
+        """``warmed``: takes in the keys that are passed over, with what is known of them."""
         heap = self._heap
         later = 0.0  # than all that is idle at this moment
         while heap:
@@ -45,7 +57,10 @@ class IdleAges:
             if key_pool is None or key_pool.core.forgotten:
                 heappop(heap)
                 continue
-            since, index = key_pool.oldest(for_warming)
+            if warmed is not None and key_pool.creator.warming:
+                warmed.append(heappop(heap))
+                continue
+            since, index = key_pool.oldest()
             if index >= 0 and since <= known:
                 return key_pool, index
             if index < 0:  # what comes back to it does so from now on

@@ -143,10 +143,9 @@ class KeyPool(Manager):
     def open_of_key(self) -> int:
         return self.core.open
 
-    def oldest(self, for_warming: bool) -> tuple[float, int]:
-        """As ``Core.oldest``, of what may be closed for another key.  ``for_warming``: for nobody
-        who waits; then what is warmed here stays, or two would close each other's."""
-        return (0.0, -1) if for_warming and self.creator.warming else self.core.oldest()
+    def oldest(self) -> tuple[float, int]:
+        """As ``Core.oldest``, of what may be closed for another key."""
+        return self.core.oldest()
 
     def bind_to_process(self) -> None:
         self.lock, self.state_changed = self.keyed.lock, self.keyed.state_changed

@@ -106,9 +106,9 @@ class LoopKeyPool(KeyPool, AwaitingManager):
         for part in self.loops.everyone():
             KeyPool.crowded(part)
 
-    def oldest(self, for_warming: bool) -> tuple[float, int]:
+    def oldest(self) -> tuple[float, int]:
         """A loop that does not run closes nothing."""
-        return super().oldest(for_warming) if self.loop.is_running() else (0.0, -1)
+        return super().oldest() if self.loop.is_running() else (0.0, -1)
 
     def counts(self) -> dict[str, Any]:
         """Of the key, on all loops."""

@@ -10,6 +10,7 @@ import pytest
 
 from fastpool import KeyedPool, PoolClosed, PoolTimeout, _core
 from fastpool.keyed import _capacity
+from fastpool.testing import ManualClock
 from support.async_factories import Hang, threads
 from support.async_keyed import accounted_keys
 from support.helpers import PATIENCE, ThreadRunner, eventually, states, wait_for_scheduler
@@ -149,6 +150,21 @@ class TestWarm:
                     pool.warm(*args)
             eventually(lambda: not pool.stats().keys)
             assert pool.warm("a", 2) == 2
+
+    def test_what_was_idle_before_is_the_oldest_still(self) -> None:
+        """Though it was passed over while its key was warmed: the next eviction takes it."""
+        maker, clock = KeyedMaker(3), ManualClock()
+        with KeyedPool(maker, max_total=3, clock=clock) as pool:
+            leases = [pool.acquire(key) for key in "acb"]
+            for lease in leases:  # in this order they become idle
+                clock.advance(1)
+                lease.release()
+            assert pool.warm("c", 2) == 2
+            assert [one.key for one in maker.closings] == ["a"]
+            clock.advance(1)
+            with pool.lease("d"):
+                assert [one.key for one in maker.closings] == ["a", "c"]
+                assert maker.closings[1] is maker.all[1]
 
 
 def _closed(pool: Any, key: str) -> None:
