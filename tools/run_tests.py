@@ -2,12 +2,13 @@
 
     python3 tools/run_tests.py [--tier fast|full|rest|all] [--on 3.13,3.14 | --on all]
                                [--measures no] [--debug] [--slow] [--fail-costly]
-                               [pytest arguments]
+                               [--prepare 3.13,3.14] [pytest arguments]
 
 Without `--on` it is the interpreter that runs this script.  The first one runs what does not depend
 on the interpreter, too.  Each has an environment of its own.  Tests wait more than they compute, so
 several interpreters run beside each other, each from when its environment is ready, and what each
-says is shown when it has ended; tests that measure run after all others, alone.  Ends with a table,
+says is shown when it has ended; tests that measure run after all others, alone.  `--prepare` makes
+the environments of a later run ready meanwhile, on the CPUs that are left.  Ends with a table,
 a line for what could not be had, and a line that adds it up; exits with a status other than 0 if
 anything failed, or if nothing ran.
 """
@@ -96,6 +97,15 @@ def prepare(interpreter: Interpreter, debug: bool) -> Prepared:
 
 #: Environments are made as many at once as there are CPUs: compilers and pip use one each.
 _makes_environments = threading.Semaphore(CPUS)
+
+
+def prepare_ahead(labels: list[str]) -> ThreadPoolExecutor:
+    """Begin to; one CPU is left for what runs now.  What fails is told by the run that needs it."""
+    threads = ThreadPoolExecutor(max(1, CPUS - 1))
+    for _, interpreter, _ in choose(labels) if CPUS > 1 else ():
+        if interpreter is not None and interpreter.path != default().path:
+            threads.submit(prepare, interpreter, False)
+    return threads
 
 
 def run_all(
@@ -250,6 +260,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--on", default="", help="labels such as 3.11,3.13t, or 'all'")
     parser.add_argument("--tier", default="fast", choices=["fast", "full", "rest", "all"])
+    parser.add_argument("--prepare", default="", help="labels, as of --on, of a run to come")
     parser.add_argument("--debug", action="store_true", help="test the FASTPOOL_DEBUG build")
     parser.add_argument("--measures", default="yes", choices=["yes", "no"], help="ratio guards")
     parser.add_argument("--slow", action="store_true", help="delay every thread but the test's")
@@ -259,7 +270,8 @@ def main() -> int:
     outcomes = [
         Outcome(label, note=f"NOT RUN: {lack}") for label, found, lack in chosen if not found
     ]
-    outcomes += run_all([found for _, found, _ in chosen if found], options, arguments)
+    with prepare_ahead(labels_of(options.prepare) if options.prepare else []):
+        outcomes += run_all([found for _, found, _ in chosen if found], options, arguments)
 
     for outcome in outcomes:
         if outcome.skipped or outcome.lacking:
