@@ -738,6 +738,44 @@ class KeyedLease(Lease[_T_co], Generic[_K_co, _T_co]):
 class SharedPool(Owner[_T]):
     """A pool of resources that many callers use at once."""
 
+    # With an async factory: hooks may be coroutine functions too, what they make belongs to the
+    # event loop that made it, and the pool is for tasks alone.
+    @overload
+    def __init__(
+        self,
+        factory: Callable[[], Coroutine[Any, Any, _T]] | AsyncFactory[_T],
+        *,
+        items: int | tuple[int, int | None] = (1, 8),
+        slots: int = 50,
+        shrink_after: float | None = 60,
+        penalty: int = 10,
+        penalty_time: float = 5,
+        penalize_on: _DiscardOn[_T] = ...,
+        drain_timeout: float | None = None,
+        abort: Callable[[_T], object] | None = None,
+        close: Callable[[_T], object] | None = None,
+        check: Callable[[_T], object] | None = None,
+        timeout: float | None = 30,
+        create_timeout: float | None = 30,
+        hook_timeout: float | None = 5,
+        max_creating: int | None = 4,
+        check_after: float | None = 0.5,
+        keepalive: float | None = None,
+        idle_timeout: float | None = 600,
+        max_lifetime: float | None = 1800,
+        max_uses: int | None = None,
+        max_waiting: int | None = None,
+        fairness: _Fairness = "fair",
+        leak_after: float | None = None,
+        discard_on: _DiscardOn[_T] = ...,
+        on_create_error: Literal["raise", "wait"] = "raise",
+        open: bool = True,
+        warn_unclosed: bool = True,
+        budget: Budget | None = None,
+        name: str | None = None,
+        clock: ManualClock | Ticks | None = None,
+    ) -> None: ...
+    @overload
     def __init__(
         self,
         # Makes one resource, on a worker of the pool; a callable, or an object with create().
@@ -1614,7 +1652,7 @@ class Counted:
     def add(self, core: Core) -> None: ...
     def add_gone(self, core: Core) -> None: ...
     def and_of(
-        self, cores: dict[Any, Core]
+        self, cores: dict[Any, Core], shared: bool = False
     ) -> tuple[dict[str, Any], list[tuple[Any, tuple[int, int, int, int, int, int, int]]]]: ...
 
 class Taken:

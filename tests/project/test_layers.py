@@ -39,7 +39,7 @@ ROWS: dict[str, set[str]] = {
     # Knows no pool; its queue is the core's, and the scheduler has its budget look.
     "calls": {"errors", "stats", "_core", "_runtime"},
     "pool": {"errors", "stats", "_reports", "_misuse", "_blocking", "_core", "_runtime", "_aio"},
-    "shared": {"errors", "stats", "_reports", "_misuse", "_core", "_runtime", "pool"},
+    "shared": {"errors", "stats", "_reports", "_misuse", "_core", "_runtime", "_aio", "pool"},
     "keyed": {
         "errors",
         "stats",
@@ -111,7 +111,9 @@ ORDER: dict[str, str] = {
         _claim _distribution _redis_options _redis_engine _redis_report _redis
         _machine _local _postgres __init__
     """,
-    "shared": "_options _budget _lease_tracking _maintenance _manager __init__",
+    "shared": """
+        _options _budget _lease_tracking _maintenance _manager _loop_pool _per_loop __init__
+    """,
     "keyed": """
         _options _budget _key_pool _lazy_flag _idle_ages _capacity _manager
         _key_loops _loop_key_pool _loop_arbiter _per_loop __init__

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastpool import FastPool
+from fastpool import FastPool, SharedPool
 from support.helpers import PATIENCE, eventually
 from support.loops import new_loop
 
@@ -276,6 +276,26 @@ def accounted(
         stats = pool.stats()
         maker.check_accounts()
         assert stats.closed_total == stats.created == maker.made, (stats, maker.made)
+
+
+@contextmanager
+def accounted_shared(
+    items: Any, maker: AsyncMaker | None = None, **options: Any
+) -> Iterator[tuple[Any, AsyncMaker]]:
+    """As ``accounted``, of a SharedPool, which may have twice its most open while resources drain;
+    at the end no lease is under way."""
+    maker = maker or AsyncMaker()
+    hooks = {"close": maker.close, "check": maker.check}
+    pool: Any = SharedPool(maker.create, items=items, **hooks, **options)
+    maker.cap = 2 * pool.items[1]
+    with quiet():
+        yield pool, maker
+        pool.close(timeout=0)
+        eventually(lambda: pool.stats().open == 0)
+        stats = pool.stats()
+        maker.check_accounts()
+        assert stats.closed_total == stats.created == maker.made, (stats, maker.made)
+        assert stats.leases == stats.draining == 0, stats
 
 
 @contextmanager

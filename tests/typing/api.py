@@ -284,6 +284,17 @@ def shared_use() -> None:
     SharedPool(Connector(), items=4)
 
 
+def shared_async_factories() -> None:
+    async def dial() -> Connection:
+        return Connection()
+
+    async def end(connection: Connection) -> None:
+        pass
+
+    pool = SharedPool(dial, items=(1, 4), close=end, drain_timeout=5, abort=end)
+    assert_type(pool, SharedPool[Connection])
+
+
 async def shared_use_by_tasks(pool: SharedPool[Connection]) -> None:
     async with pool, pool.lease() as connection:
         assert_type(connection, Connection)

@@ -369,10 +369,11 @@ cdef class Core:
         return n
 
     def claim(self, uint64_t index, from_="idle"):
-        """Takes one slot out of IDLE or LEASED as CHECKING; False if it was not in that state."""
+        """Takes one slot out of IDLE or LEASED as CHECKING; False if it was not in that state.  In a
+        shared pool, which is to be closed, "leased" ends all leases of it."""
         cdef fp_slot *slot = slot_at(self, index)
-        if self.c.use == FP_SHARING and from_ == "idle":
-            return fp_sharing_claim(slot) != 0
+        if self.c.use == FP_SHARING:
+            return (fp_sharing_claim(slot) if from_ == "idle" else fp_sharing_seize(slot)) != 0
         if from_ == "idle":
             return fp_end_idle(self.c, slot) != 0
         return fp_slot_move(slot, FP_LEASED, FP_CHECKING) != 0

@@ -281,6 +281,7 @@ cdef extern from *:
     int fp_sharing_lend(fp_core *, fp_slot *, unsigned, uint32_t)
     int fp_sharing_bar(fp_core *, fp_slot *)
     int fp_sharing_claim(fp_slot *)
+    int fp_sharing_seize(fp_slot *)
     void fp_sharing_reserved(fp_core *, fp_slot *)
     uint32_t fp_sharing_peak(fp_slot *)
     void fp_sharing_penalize(fp_core *, fp_slot *, int64_t)

@@ -88,6 +88,8 @@ static void fp_count_more(fp_core *c, fp_counts *n, fp_counts *sum) {
     sum->open += n->open;
     sum->waiting += n->waiting;
     sum->uses += n->uses;
+    sum->leases += n->leases;
+    sum->draining += n->draining;
     fp_times_sum(&sum->waits, &n->waits);
     fp_times_sum(&sum->held, &n->held);
     fp_times_sum(&sum->creates, &n->creates);

@@ -377,13 +377,16 @@ cdef class Counted:
         self.n.closed_for[CLOSED_FOR.index("loop")] += n.by_state[FP_CHECKING] + n.by_state[FP_CLOSING]
         self.n.open -= n.open
         self.n.waiting -= n.waiting
+        self.n.leases -= n.leases
+        self.n.draining -= n.draining
         if n.open != 0:
             for state in range(FP_STATES):
                 self.n.by_state[state] -= n.by_state[state]
 
-    def and_of(self, dict cores):
+    def and_of(self, dict cores, bint shared=False):
         """(as ``Core.counts``, with that of these cores; (key, sizes) of those with which anything is
-        going on: idle, leased, creating, checking, closing, open, waiting)"""
+        going on: idle, leased, creating, checking, closing, open, waiting).  ``shared``: of a shared
+        pool."""
         cdef fp_counts n, total = self.n
         cdef list sizes = []
         for key, core in PyDict_Items(cores):
@@ -393,4 +396,7 @@ cdef class Counted:
                     n.by_state[FP_IDLE], n.by_state[FP_LEASED], n.by_state[FP_CREATING],
                     n.by_state[FP_CHECKING], n.by_state[FP_CLOSING], n.open, n.waiting,
                 )))
-        return counts_dict(&total), sizes
+        counts = counts_dict(&total)
+        if shared:
+            counts["leases"], counts["draining"] = total.leases, total.draining
+        return counts, sizes

@@ -124,6 +124,14 @@ static inline int fp_sharing_claim(fp_slot *slot) {
     return fp_load_shut(slot) && fp_slot_move(slot, FP_IDLE, FP_CHECKING);
 }
 
+/* Takes a resource from all who have leases of it, which end with this: CHECKING, and the caller's; or
+ * 0.  For a pool that is closed, where nothing is lent from here on. */
+static inline int fp_sharing_seize(fp_slot *slot) {
+    uint64_t load = fp_load(&slot->load, relaxed);
+    while (!fp_cas(&slot->load, &load, load & ~(FP_OPEN | FP_LOAD), acq_rel)) continue;
+    return fp_slot_move(slot, FP_IDLE, FP_CHECKING) || fp_slot_move(slot, FP_LEASED, FP_CHECKING);
+}
+
 /* A reserved slot will be looked at by those who pick.  Under the lock. */
 static inline void fp_sharing_reserved(fp_core *c, fp_slot *slot) {
     if (slot->index >= fp_load(&c->loads.top, relaxed))

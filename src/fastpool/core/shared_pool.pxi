@@ -174,8 +174,9 @@ cdef class SharedPool(Owner):
     def info(self, resource):
         """A ``ResourceInfo``: the age of a resource, how often it was lent, and for how long no lease
         of it has ended.  ValueError if it is not the pool's."""
-        manager = manager_of(self.c, "info")
-        found = resource_info(self.c, resource)
+        cdef fp_core *c = holder(self.c, resource)
+        manager = manager_of(c, "info")
+        found = resource_info(c, resource)
         return manager.raise_misuse("info", resource) if found is None else found
 
     def ended(self, resource):

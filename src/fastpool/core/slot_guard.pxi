@@ -57,7 +57,10 @@ cdef class SlotGuard:
     def claim_idle(self, Core core not None, uint64_t index):
         """Takes this slot out of IDLE as CHECKING; False: it is not idle."""
         cdef fp_slot *slot = slot_at(core, index)
-        if not fp_end_idle(core.c, slot):
+        if core.c.use == FP_SHARING:
+            if not fp_sharing_claim(slot):
+                return False
+        elif not fp_end_idle(core.c, slot):
             return False
         slot_guard_set(self, slot, fp_slot_generation(slot))
         return True

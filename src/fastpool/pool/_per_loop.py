@@ -67,16 +67,19 @@ class PerLoopManager(OnLoopsManager):
                 if self.core.closed:
                     raise PoolClosed(self.name, "the pool is closed")
                 its.pools.add(self)
-                core = self.cores[loop] = LoopPool(self, loop).core
+                core = self.cores[loop] = self.new_part(loop).core
             part: LoopPool = core.manager
             if not part.ready:  # new, or a signal handler has raised before this was done
                 self.limit_cores()
                 if self.core.suspended:
                     core.suspend()
-                if self.options.least_idle:
+                if self.to_keep():
                     scheduler.call_soon(part.creator.refill)
                 part.ready = True
         return core
+
+    def new_part(self, loop: asyncio.AbstractEventLoop) -> LoopPool:
+        return LoopPool(self, loop)
 
     def holder(self, resource: object) -> _core.Core:
         """The core that holds it, or one that holds nothing."""

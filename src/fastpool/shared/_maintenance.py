@@ -77,7 +77,7 @@ class SharedMaintenance(Maintenance):
 
     def _abort(self, now: float) -> float:
         """What still uses a resource that takes no more leases is ended after ``drain_timeout``."""
-        manager, core, o = self.manager, self.core, self.options
+        core, o = self.core, self.options
         if o.abort is None:
             return INF
         before, self.draining = self.draining, {}
@@ -88,9 +88,12 @@ class SharedMaintenance(Maintenance):
             at = before.get(which, now + o.drain_timeout)
             if at <= now:
                 at = INF
-                manager.closers.submit(self._call_abort, core.item(index))
+                self.end_uses(core.item(index))
             self.draining[which] = at
         return min(self.draining.values(), default=INF)
+
+    def end_uses(self, resource: Any) -> None:
+        self.manager.closers.submit(self._call_abort, resource)
 
     def _call_abort(self, resource: Any) -> None:
         """On a worker."""
@@ -106,7 +109,8 @@ class SharedMaintenance(Maintenance):
         manager, core = self.manager, self.core
         live = [s for s in core.slots() if s[1] in ("idle", "leased") and not s[6]]
         after = manager.shrink_after
-        if len(live) <= manager.least or after == INF:
+        few = not live or len(live) + manager.live_elsewhere() <= manager.least
+        if few or after == INF:
             self.look_at = INF
             return INF
         if now >= self.look_at or self.look_at == INF:

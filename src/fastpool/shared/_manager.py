@@ -129,16 +129,20 @@ class SharedManager(Manager):
 
     def create_parts(self) -> None:
         super().create_parts()
-        # Why the resource of a slot is being drained, and likewise of those that are to be
-        # replaced: written in ``core/drain_reasons.pxi``, under the lock.
-        self.reasons: dict[int, str] = {}
-        self.renewing: dict[int, str] = {}
+        self.create_records()
         self.tracking = SharedLeaseTracking(self)
         self.closing = SharedClosing(self)
         self.creator = SharedCreator(self)
         self.maintenance = SharedMaintenance(self)
         for workers in self.workers():
             workers.linger = LINGER
+
+    def create_records(self) -> None:
+        """Of what is on its way out."""
+        # Why the resource of a slot is being drained, and likewise of those that are to be
+        # replaced: written in ``core/drain_reasons.pxi``, under the lock.
+        self.reasons: dict[int, str] = {}
+        self.renewing: dict[int, str] = {}
 
     def configure(self, changes: dict[str, Any]) -> None:
         super().configure(changes)
@@ -152,6 +156,10 @@ class SharedManager(Manager):
         n = self.counts()
         live: int = n["idle"] + n["leased"] + n["checking"] - n["draining"]
         return live
+
+    def live_elsewhere(self) -> int:
+        """The same on other event loops."""
+        return 0
 
     def sizes(self) -> dict[str, int]:
         return super().sizes() | {"slots": self.slots, "leases": int(self.counts()["leases"])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, isnan
 
 from ..pool._broken import evidence, is_broken_for_all, matches_any
-from ..pool._options import CHANGEABLE, NAMES, Options, errors_rule, parse
+from ..pool._options import CHANGEABLE, NAMES, Options, errors_rule, is_async, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,11 +105,6 @@ def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOp
     o: Any = parse(most or 0, unset, {"factory": factory, **given}, SharedOptions)
     where = f"{o.name}: "
     o.given = {**whole, "name": o.name}
-    if o.hooks.awaits:
-        raise TypeError(
-            f"{where}SharedPool takes no coroutine function as its factory: make the resource in a "
-            "plain function, or have it made by the event loop that it belongs to"
-        )
     o.least = least
     o.slots = _number(where, "slots", own.get("slots", 50), 1, MOST_SLOTS, whole=True)
     o.shrink_after = _number(where, "shrink_after", own.get("shrink_after", 60.0), 1e-3)
@@ -121,6 +116,8 @@ def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOp
     o.abort = own.get("abort")
     if not (o.abort is None or callable(o.abort)):
         raise TypeError(f"{where}abort must be a callable, not {o.abort!r}")
+    if is_async(o.abort) and not o.hooks.awaits:
+        raise TypeError(f"{where}abort is a coroutine function, but the factory is not")
     if (o.abort is None) != (o.drain_timeout == inf):
         raise TypeError(f"{where}drain_timeout and abort go together: when, and what is done then")
     if o.penalty == inf or o.slots == inf:

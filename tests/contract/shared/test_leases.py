@@ -295,11 +295,12 @@ class TestOptions:
             with pytest.raises(TypeError, match=next(iter(typed))):
                 SharedPool(object, **typed)
 
-        async def connect() -> object:
-            return object()
+        async def end(_: object) -> None:
+            pass
 
-        with pytest.raises(TypeError, match="takes no coroutine function"):
-            SharedPool(connect)
+        for hook in ({"close": end}, {"check": end}, {"abort": end, "drain_timeout": 1}):
+            with pytest.raises(TypeError, match="is a coroutine function, but the factory is not"):
+                SharedPool(object, **hook)
         with pytest.raises(TypeError, match="needs a factory"):
             SharedPool(None)
         with pytest.raises(TypeError, match="did you mean 'timeout'"):
