@@ -154,7 +154,8 @@ from fastpool.queue import ShutDown  # noqa: E402  (below: the model itself need
 
 @dataclass
 class DictOfPools:
-    """KeyedPool: what is idle, by resource, and since when; what is leased.  A limit may be inf."""
+    """KeyedPool: what is idle, by resource, and since when; what is leased.  A limit may be inf.
+    Told of each operation when the pool is through with it."""
 
     total: float
     per_key: float
@@ -172,6 +173,13 @@ class DictOfPools:
     def idle_of(self, key: Any) -> list[Any]:
         return [one for one in self.idle if one.key == key]
 
+    def _oldest(self) -> Any:
+        """What has been idle longest; of several alike, which were warmed at once, the one that has
+        been closed."""
+        since = next(iter(self.idle.values()))
+        alike = [one for one, begun in self.idle.items() if begun == since]
+        return next((one for one in alike if one.closed), alike[0])
+
     def may_lend(self, key: Any) -> str:
         """How a lease of this key comes about: "idle", "new", "evict" and new, or "wait"."""
         if self.idle_of(key):
@@ -187,7 +195,7 @@ class DictOfPools:
         if how == "idle":
             del self.idle[resource]
         elif how == "evict":
-            self._close(next(iter(self.idle)))
+            self._close(self._oldest())
         self.leased.append(resource)
 
     def put(self, resource: Any) -> None:
@@ -197,7 +205,7 @@ class DictOfPools:
             return
         self.idle[resource] = self.now
         if len(self.idle) > self.idle_total:
-            self._close(next(iter(self.idle)))
+            self._close(self._oldest())
 
     def discard(self, resource: Any) -> None:
         self.leased.remove(resource)
@@ -217,7 +225,7 @@ class DictOfPools:
     def resize(self, total: float) -> None:
         self.total = total
         while self.idle and len(self.idle) + len(self.leased) > total:
-            self._close(next(iter(self.idle)))
+            self._close(self._oldest())
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

@@ -92,16 +92,19 @@ class KeyedMachine(RuleBasedStateMachine):
     def release(self, pick: int) -> None:
         self._step()
         lease = self.leases.pop(pick % len(self.leases))
-        self.model.put(lease.resource)
+        resource = lease.resource
         lease.release()
+        self.world.work()
+        self.model.put(resource)
 
     @precondition(lambda self: self.leases)
     @rule(pick=PICK)
     def discard(self, pick: int) -> None:
         self._step()
         lease = self.leases.pop(pick % len(self.leases))
-        self.model.discard(lease.resource)
+        resource = lease.resource
         lease.discard()
+        self.model.discard(resource)
 
     @precondition(lambda self: not self.leases)
     @rule(key=KEYS)
@@ -140,9 +143,9 @@ class KeyedMachine(RuleBasedStateMachine):
         total = None if more is None else int(least) + more
         self.pool.resize(total)
         assert self.pool.options["max_total"] == total
-        self.model.resize(INFINITY if total is None else total)
-        self.maker.total = self.model.total
+        self.maker.total = INFINITY if total is None else total
         self.world.work()
+        self.model.resize(self.maker.total)
 
     @rule(seconds=st.sampled_from([1.0, 5.0, 21.0]))
     def wait(self, seconds: float) -> None:

@@ -49,7 +49,8 @@ class TestOneLoop:
         async def main() -> None:
             first = await use(pool, "a")
             assert await use(pool, "a") is first
-            assert maker.checks == [first] and len(maker.resets) == 2
+            # on a slow machine it is checked before its first use as well: it is not new any more
+            assert maker.checks in ([first], [first] * 2) and len(maker.resets) == 2
             maker.script["check"].append(False)
             second = await use(pool, "a")
             assert second is not first

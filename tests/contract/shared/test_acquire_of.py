@@ -118,8 +118,8 @@ def test_resources_that_come_and_go_meanwhile(runner: ThreadRunner) -> None:
     made: list[Thing] = []
 
     def make() -> Thing:
-        made.append(Thing())
-        return made[-1]
+        made.append(thing := Thing())
+        return thing  # the last one may be another thread's
 
     pool: Any = SharedPool(make, items=(2, 4), slots=2, close=Thing.close)
     pool.warm(2)
