@@ -249,6 +249,7 @@ include "core/async_methods.pxi"
 include "core/aio_call.pxi"
 include "core/keyed_pool.pxi"
 include "core/capacity.pxi"
+include "core/sockets.pxi"
 
 
 def _install():

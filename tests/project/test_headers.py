@@ -17,6 +17,7 @@ HEADERS: dict[str, set[str]] = {
     "platform/clock.h": set(),
     "platform/thread_index.h": set(),
     "platform/interpreter.h": set(),
+    "platform/socket.h": set(),
     "platform/lock.h": set(),
     "platform/atomics.h": set(),
     "storage/deque.h": {"platform/atomics.h"},

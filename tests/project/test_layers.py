@@ -85,7 +85,7 @@ ROWS: dict[str, set[str]] = {
 USERS = ("rpc", "contrib", "cli", "__main__")
 
 #: Of them what has a part of its own in C: it may import that from `_core`.
-IN_C = {"contrib.dbapi._pool", "contrib.psycopg._connections"}
+IN_C = {"contrib._redis.silence", "contrib.dbapi._pool", "contrib.psycopg._connections"}
 
 #: Folder: its modules, each of which imports only those before it. A package is its __init__.
 ORDER: dict[str, str] = {
@@ -140,7 +140,7 @@ ORDER: dict[str, str] = {
     """,
     "contrib": """
         __init__ anyio prometheus otel
-        _redis _redis.settings _redis.idle_lock _redis.threads _redis.loop_lock
+        _redis _redis.settings _redis.silence _redis.idle_lock _redis.threads _redis.loop_lock
         _redis.tasks
         redis._versions redis._metrics redis._threads redis redis._tasks redis.asyncio
         valkey valkey.asyncio

@@ -3,6 +3,7 @@
 cdef extern from *:
     """
     #include "core/platform/interpreter.h"
+    #include "core/platform/socket.h"
     #include "core/cpython.h"
     #include "core/fastcall.h"
 
@@ -92,6 +93,7 @@ cdef extern from *:
         uint32_t index
         int64_t sampled
     enum: FP_IN_HOOK, FP_HOOK_OVER
+    bint fp_socket_is_silent(int)
     int64_t fp_slot_hook(fp_slot *)
     void fp_slot_set_hook(fp_slot *, int64_t)
     ctypedef struct fp_times:

@@ -19,6 +19,7 @@ class Settings:
     connection_class: Any
     connection_kwargs: Any
     _options: dict[str, Any]
+    _observed = False  # whether somebody listened when a connection was lent last
     _former: list[FastPool[Any]]  # before reset(), with what was in use then
 
     def __init__(
@@ -76,9 +77,14 @@ class Settings:
         """`put` it or `discard` it; False: it was not lent by this pool."""
         try:
             getattr(self.fastpool, how)(connection)
-            return True
         except ValueError:
             return False
+        if self._observed:
+            self._record_given(how)
+        return True
+
+    def _record_given(self, how: str) -> None:
+        """What a host counts while somebody listens."""
 
     def _give_former(self, connection: Any) -> bool:
         given = False

@@ -9,6 +9,7 @@ from ._versions import found
 __all__ = ["count", "created", "enabled", "waited"]
 
 MODULE = "redis.observability.recorder"
+_observability = found("redis.observability.providers", "get_observability_instance")
 _is_enabled = found(MODULE, "is_enabled")
 _record_count = found(MODULE, "record_connection_count")
 _record_created = found(MODULE, "record_connection_create_time")
@@ -18,7 +19,9 @@ _name_of = found("redis.observability.attributes", "get_pool_name")
 
 
 def enabled() -> bool:
-    """Whether anybody listens."""
+    """Whether anybody listens: asked by each checkout, and redis-py's own answer looks further."""
+    if _observability is None or _observability().get_provider_manager() is None:
+        return False
     return _is_enabled is not None and bool(_is_enabled())
 
 

@@ -80,11 +80,8 @@ class AsyncRedisConnections(AsyncConnections):
     def _record_wait(self, seconds: float) -> None:
         """Only pools that wait tell of it."""
 
-    def _give(self, connection: Any, how: str) -> bool:
-        given = super()._give(connection, how)
-        if given and self._observed:
-            _metrics.count(self, used=-1, idle=how == "put")
-        return given
+    def _record_given(self, how: str) -> None:
+        _metrics.count(self, used=-1, idle=how == "put")
 
 
 class BlockingAsyncRedisConnections(BlockingAsyncConnections, AsyncRedisConnections):

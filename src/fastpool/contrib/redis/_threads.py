@@ -7,6 +7,7 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, MaxConnectionsError, TimeoutError
 
+from .._redis.silence import Silence
 from .._redis.threads import BlockingConnections, Connections
 from . import _metrics
 from ._versions import (
@@ -19,6 +20,7 @@ from ._versions import (
 __all__ = ["BlockingRedisConnections", "RedisConnections"]
 
 RECONNECTS = reconnects("redis.connection")
+silent = Silence("redis")
 
 
 class RedisConnections(Connections):
@@ -40,6 +42,8 @@ class RedisConnections(Connections):
         return connection
 
     def _make_ready(self, connection: Any) -> None:
+        if silent(connection):
+            return
         connection.connect()
         try:
             if connection.can_read():
@@ -57,14 +61,12 @@ class RedisConnections(Connections):
             raise ConnectionError(what)
 
     def _before_return(self, connection: Any) -> None:
+        """Listeners are told as by the dispatcher.  That costs more than all of the pool, so where
+        its one listener is redis-py's own that one is asked in place."""
         if RECONNECTS and connection.should_reconnect():
             connection.disconnect()
-        if AfterConnectionReleasedEvent is not None:
-            self._notify_listeners(connection)
-
-    def _notify_listeners(self, connection: Any) -> None:
-        """As the dispatcher does.  It costs more than all of the pool, so where its one listener is
-        redis-py's own that one is asked in place."""
+        if AfterConnectionReleasedEvent is None:
+            return
         dispatcher = self._event_dispatcher
         known = getattr(dispatcher, "_event_listeners_mapping", {})
         listeners = known.get(AfterConnectionReleasedEvent, ())
@@ -88,32 +90,32 @@ class RedisConnections(Connections):
         super().reset()
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
-        self._observed = _metrics.enabled()
-        if not self._observed:
-            return super().get_connection()
-        start = time.monotonic()
+        observed = self._observed = _metrics.enabled()
+        start = time.monotonic() if observed else 0.0
         connection = self._acquire()
-        _metrics.count(self, idle=-1, used=1)
-        fresh = connection in self._fresh
-        self._fresh.discard(connection)
+        if observed:
+            _metrics.count(self, idle=-1, used=1)
         try:
             self._make_ready(connection)
         except BaseException:
+            self._fresh.discard(connection)
             self.release(connection)
             raise
-        if fresh:
-            _metrics.created(self, time.monotonic() - start)
-        self._record_wait(time.monotonic() - start)
+        if observed:
+            self._record_lent(connection, time.monotonic() - start)
         return connection
+
+    def _record_lent(self, connection: Any, seconds: float) -> None:
+        if connection in self._fresh:
+            self._fresh.discard(connection)
+            _metrics.created(self, seconds)
+        self._record_wait(seconds)
 
     def _record_wait(self, seconds: float) -> None:
         """Only pools that wait tell of it."""
 
-    def _give(self, connection: Any, how: str) -> bool:
-        given = super()._give(connection, how)
-        if given and self._observed:
-            _metrics.count(self, used=-1, idle=how == "put")
-        return given
+    def _record_given(self, how: str) -> None:
+        _metrics.count(self, used=-1, idle=how == "put")
 
     def _record_forgotten(self) -> None:
         if _metrics.enabled():

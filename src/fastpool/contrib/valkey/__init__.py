@@ -19,6 +19,7 @@ except ImportError as error:
     ) from error
 
 from .._redis.settings import WaitingSentinel
+from .._redis.silence import Silence
 from .._redis.threads import BlockingConnections, Connections
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "SentinelConnectionPool",
 ]
 
+silent = Silence("valkey")
+
 
 class _ValkeyConnections(Connections):
     """What valkey-py's pools of threads do at a checkout."""
@@ -36,6 +39,8 @@ class _ValkeyConnections(Connections):
         return ConnectionError("Too many connections")
 
     def _make_ready(self, connection: Any) -> None:
+        if silent(connection):
+            return
         connection.connect()
         try:
             # with a client-side cache the server speaks by itself
