@@ -33,6 +33,8 @@ def warm(creator: Creator, n: int, timeout: float | None) -> int:
         creator.warming.append(call)
         manager.state_changed.wait_for(over, timeout)
     finally:
+        if call.failure is not None:  # first: as long as somebody warms, a failure ends the wish
+            manager.lock.run(setattr, creator, "background_demand", 0)
         if call in creator.warming:
             creator.warming.remove(call)
     enough = creator.usable(manager.counts()) >= n

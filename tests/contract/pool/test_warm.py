@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastpool import PoolClosed, PoolTimeout
+from fastpool import PoolClosed, PoolTimeout, _core
 from fastpool.pool import _policy
 from support.async_factories import Hang, threads
 from support.async_factories import accounted as accounted_async
@@ -102,6 +102,38 @@ def test_warm_that_failed_does_not_try_again(
     """Though the pause after a failure is over when its caller hears of it."""
     monkeypatch.setattr(_policy, "backoff", lambda failures: 0.0)
     pool, maker = accounted(1)
+    maker.script.append(OSError("once"))
+    with pytest.raises(OSError, match="once"):
+        pool.warm(1)
+    settled(pool)
+    assert maker.calls == 1 and states(pool) == {}
+
+
+def test_warm_that_left_before_the_worker_has_ended_the_wish(
+    accounted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has heard of the failure, and the worker that told it has the rest still to do."""
+    monkeypatch.setattr(_policy, "backoff", lambda failures: 0.0)
+    pool, maker = accounted(1)
+    manager = _core.manager(getattr(pool, "_real", pool), "this test")
+    fail, over = manager.creator._fail, threading.Event()
+
+    class Warming(list[Any]):
+        """Those who warm; who leaves is held up until the worker is through."""
+
+        def remove(self, call: Any) -> None:
+            super().remove(call)
+            assert over.wait(PATIENCE)
+
+    def fail_when_it_has_left(*args: Any) -> None:
+        manager.notify_changed()  # it looks, and finds the failure
+        eventually(lambda: not manager.creator.warming)
+        fail(*args)
+        manager.creator.start()
+        over.set()
+
+    manager.creator.warming = Warming()
+    monkeypatch.setattr(manager.creator, "_fail", fail_when_it_has_left)
     maker.script.append(OSError("once"))
     with pytest.raises(OSError, match="once"):
         pool.warm(1)
