@@ -55,6 +55,17 @@ def test_every_option_of_theirs_has_a_row(section: str) -> None:
         assert not options_of(name) - told, f"{name} has more options"
 
 
+@pytest.mark.parametrize("kind", ["ConnectionPool", "AsyncConnectionPool"])
+def test_every_option_of_psycopg_pool_has_a_row_on_its_own_page(kind: str) -> None:
+    table = re.search(
+        r"^\| psycopg_pool .*?\n\n", PAGE.with_name("psycopg.md").read_text(), re.M | re.S
+    )
+    assert table is not None
+    cells = [line.split(" | ")[0] for line in table[0].splitlines() if line.startswith("| ")]
+    told = set(re.findall(r"\w+", " ".join(cells)))
+    assert not options_of(f"psycopg_pool.{kind}") - told
+
+
 @pytest.mark.parametrize("section", [*THEIRS, "HikariCP"])
 def test_options_of_ours_are_options(section: str) -> None:
     """Those that stand there with a value."""
