@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolClosed, PoolError, PoolOverloaded, PoolTimeout, SharedPool
+from fastpool.fleet import LocalBudget
 from support.async_factories import (
     AsyncMaker,
     Hang,
@@ -169,6 +170,55 @@ class TestEnds:
             eventually(lambda: pool.stats().closed == {"flushed": 1})
             pool.drain(other)
             eventually(lambda: pool.stats().closed == {"flushed": 2})
+
+    @kinds
+    def test_replaced_where_the_most_are_in_service(self, kind: str) -> None:
+        """With two loops at the one pool: another is opened first, beside it."""
+        with accounted_shared((0, 1)) as (pool, maker), threads(kind, 2) as (other, one):
+            other.run(use(pool))
+            lease = one.run(pool.aacquire())
+            pool.replace()
+            eventually(lambda: pool.stats().draining == 1)
+            assert pool.stats().open == 2 and maker.all[-1].loop is one.loop
+            one.call(lease.release)
+            eventually(lambda: pool.stats().closed == {"evicted": 1, "flushed": 1})
+
+    @kinds
+    def test_suspend_and_listeners(self, kind: str) -> None:
+        said: list[str] = []
+
+        class Listener:
+            def created(self, pool: Any, seconds: float) -> None:
+                said.append("created")
+
+            def closed(self, pool: Any, why: str) -> None:
+                said.append(why)
+
+        with accounted_shared((0, 2)) as (pool, _), threads(kind, 2) as loops:
+            pool.add_listener(Listener())
+            loops[0].run(use(pool))
+            pool.suspend()
+            waits = [loop.start(use(pool)) for loop in loops]
+            eventually(lambda: pool.stats().waiting == 2)
+            pool.resume()
+            assert [each.result(PATIENCE).loop for each in waits] == [one.loop for one in loops]
+            pool.flush()
+            eventually(lambda: sorted(said) == ["created"] * 2 + ["flushed"] * 2)
+
+    @kinds
+    def test_a_budget(self, kind: str, tmp_path: Any) -> None:
+        """A permit for each resource, on whatever loop."""
+        budget = LocalBudget(tmp_path / "budget", 2)
+        with (
+            accounted_shared((0, 4), slots=1, budget=budget) as (pool, _),
+            threads(kind, 2) as loops,
+        ):
+            leases = [loop.run(pool.aacquire()) for loop in loops]
+            with pytest.raises(PoolTimeout) as refused:
+                loops[0].run(pool.aacquire(timeout=0.05))
+            assert refused.value.phase == "budget"
+            for loop, lease in zip(loops, leases, strict=True):
+                loop.call(lease.release)
 
     @kinds
     def test_why_it_was_closed(self, kind: str) -> None:
