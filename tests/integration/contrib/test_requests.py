@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,22 @@ def test_a_full_pool_is_an_error_of_theirs(
         assert refused.value.request.url == site.url + "/hello"
         site.gate.set()
         assert holder.result(PATIENCE).content == b"waited"
+
+
+def test_a_dropped_session_leaves_nothing(site: web.Site, certificate: tuple[Path, Path]) -> None:
+    """Neither a warning nor a connection, though it was never closed."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for path in ("/hello", "/break", "/hello"):
+            mine = session(certificate, pool_maxsize=2)
+            try:
+                mine.get(site.url + path)
+            except requests.RequestException:
+                mine.get(site.url + "/hello")
+            del mine
+        gc.collect()
+        eventually(lambda: not site.open)
+    assert not [str(each.message) for each in warned]
 
 
 def test_proxies(site: web.Site, certificate: tuple[Path, Path]) -> None:
