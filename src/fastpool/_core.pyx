@@ -1,6 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True, binding=False
 # cython: embedsignature=True, embedsignature.format=clinic
-# cython: boundscheck=False, wraparound=False, unraisable_tracebacks=False
+# cython: boundscheck=False, wraparound=False, unraisable_tracebacks=False, auto_pickle=False
 """The compiled core: hits are served here, everything else is asked of the pool's manager.
 
 Layers: ``core/storage/`` (items and slots), ``core/core.h`` (the gate and the one locked slow path),

@@ -19,6 +19,7 @@ from fastpool import (
     TaskPool,
     WeightedSemaphore,
     WorkerPool,
+    _core,
 )
 from fastpool._misuse import ADVICE, RENAMED
 from fastpool.pool._options import NAMES
@@ -260,3 +261,11 @@ def test_a_task_gets_the_same_answers() -> None:
             await lease.__aexit__(None, None, None)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["ClosedFlag", "Event", "Job", "Lock", "Ticks"])
+@pytest.mark.parametrize("act", [pickle.dumps, copy.copy])
+def test_no_part_of_the_core_is_pickled_or_copied(name: str, act: Callable[[Any], Any]) -> None:
+    part = getattr(_core, name)()
+    with pytest.raises(TypeError, match="cannot pickle"):
+        act(part)
