@@ -14,6 +14,7 @@ not installed; a checkout asks pip for it.
 
 import os
 import platform
+import re
 import shutil
 import sys
 import tomllib
@@ -92,6 +93,38 @@ class Sdist(sdist):
         shutil.copy2(written, target)  # not older than what it was made from
 
 
+# The methods that leases and waits call, and what runs once for each; every other one is compiled
+# for size, and stands apart from these.
+HOT = re.compile(
+    r"""
+    get | put | get_nowait | put_nowait | lease | acquire | acquire_of | release |
+    hold | run | claim | take | stored | try_acquire | try_hold | __enter__ |
+    __exit__ | __aexit__ | __await__ | __iter__ | __next__ | __call__ | send |
+    _hit | _manager | _entered | hit | lease_hit | lease_keep |
+    keyed_lease_hit | shared_hit | share_lease_hit | units_hit |
+    units_later | units_keep | units_join | get_later | put_later | asks |
+    lease_asks | manager | join_pool | begin_now | withdraw | lead | leave |
+    answer | ask | then | wake | wait | wait_for | set | is_set | notify_all |
+    current | must_yield | task | receive | give | pin | unpin | with_call |
+    future | block | cursor | execute | __getattr__
+    """,
+    re.VERBOSE,
+)
+METHOD = r"__pyx_(?:pw|getprop|setprop|tp_clear|tp_traverse)_8fastpool_(?:\w*_\d+)?([A-Za-z_]\w*)"
+
+
+def mark_cold(c: Path) -> None:
+    """Marks all methods but the hot ones, for GCC; their counts of instructions do not change."""
+
+    def marked(found: re.Match[str]) -> str:
+        return found[0] if HOT.fullmatch(found[2]) else f"static CYTHON_SMALL_CODE {found[1]}"
+
+    before = c.read_text()
+    after = re.sub(rf"^static ((?:PyObject \*|int ){METHOD}\()", marked, before, flags=re.M)
+    if after != before:
+        c.write_text(after)
+
+
 extensions, needed = [core], []
 if cythonize:
     extensions = cythonize(
@@ -101,6 +134,7 @@ if cythonize:
         force=bool(annotate),
         compiler_directives={"linetrace": bool(trace)},
     )
+    mark_cold(Path(extensions[0].sources[0]))
 elif not plain:  # the build backend tells pip, which then comes again
     needed = [tomllib.loads(Path("pyproject.toml").read_text())["tool"]["fastpool"]["cython"]]
 
