@@ -225,7 +225,7 @@ class LoopHealthChecks(HealthChecks):
         closed = False
         if not self.core.closed and guard.claim_idle(self.core, index):
             closed = await self._acheck_claimed(guard)
-        checks.ended(closed)
+        scheduler.call_soon(checks.ended, closed)  # which has seen to the slot by then
 
     async def _acheck_claimed(self, guard: _core.SlotGuard) -> bool:
         """As ``_check_claimed``; whoever cancels it leaves the rest to the check's own task."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,16 @@ from fastpool import EventLoopWarning, PoolClosed
 from fastpool.testing import ManualClock
 from support import callers, loops
 from support.callers import FastPool
-from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, settled, states, works
+from support.helpers import (
+    PATIENCE,
+    Maker,
+    ThreadRunner,
+    eventually,
+    settled,
+    states,
+    unattended,
+    works,
+)
 
 pytestmark = pytest.mark.usefixtures("caller_kind")
 
@@ -252,6 +262,33 @@ def test_of_an_async_factory_whose_checks_hang() -> None:
             pass
         assert await pool.acheck_idle() in (0, 1)  # it waits for no longer than twice that
         await loops.eventually(lambda: pool.stats().closed == {"check": 1})
+        await pool.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.threads_only("its pool is for tasks")
+@pytest.mark.parametrize("healthy", [True, False])
+def test_of_an_async_factory_ends_when_its_checks_have_ended(healthy: bool) -> None:
+    """Not with the hooks: what they have said is for the scheduler to see to, which may be late."""
+    held = contextlib.ExitStack()
+
+    async def held_up(connection: Connection) -> bool:
+        held.enter_context(unattended())
+        return healthy
+
+    async def main() -> None:
+        pool: Any = fastpool.FastPool(1, factory=connect, check=held_up, check_after=None)
+        async with pool.lease():
+            pass
+        await loops.eventually(lambda: states(pool) == {"idle": 1})
+        check = asyncio.ensure_future(pool.acheck_idle())
+        with held:
+            await loops.eventually(lambda: states(pool) == {"checking": 1})
+            await asyncio.wait({check}, timeout=0.05)  # a mistake has its chance
+            assert not check.done()
+        assert await check == (not healthy)
+        assert "checking" not in states(pool)
         await pool.aclose()
 
     asyncio.run(main())
