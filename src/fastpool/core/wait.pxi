@@ -9,10 +9,10 @@ cdef class Wait:
     says so ``await`` it: what ``outcome`` says then is what ``join_pool`` would have said.  Queue use,
     and semaphores: ``await`` it.  A coroutine that is cancelled or closed meanwhile, as that of a task
     that is never resumed, gives back what it was granted."""
-    cdef Core core
+    cdef Core core          # None once it is over: its timer may know it for an hour
     cdef Mailbox mailbox
     cdef SlotGuard guard    # pool use: gets the slot
-    cdef SemaphoreHold hold  # of a semaphore: gets the units
+    cdef SemaphoreHold hold  # of a semaphore: gets the units; None likewise
     cdef fp_waiter *w  # while in a queue, or settled and not looked at
     cdef fp_wait_queue *queue
     cdef object future
@@ -22,9 +22,11 @@ cdef class Wait:
     cdef object item   # queue use: what the put brings, and what the get has brought
     cdef int64_t timeout_ns # but in pool use: ns to wait, from the first step on
     cdef uint64_t forks
+    cdef fp_lock lock  # one of those who abandon it gets ``core`` and ``w``
     cdef object __weakref__
 
     def __cinit__(self, Core core not None, Mailbox mailbox not None):
+        fp_lock_init(&self.lock)
         self.core = core
         self.mailbox = mailbox
         self.forks = fp_forks
@@ -118,12 +120,12 @@ cdef class Wait:
             self.start_timeout(timeout_ns)
             return None
         self.drop(w)
-        self.end_hold(state, 0)
+        self.end_hold(self.hold, state, 0)
 
-    cdef object end_hold(self, int state, int64_t waited):
+    cdef object end_hold(self, SemaphoreHold hold, int state, int64_t waited):
         if state != FP_GRANTED:
-            raise_weighted(self.hold.semaphore, state, self.hold.of.n, waited)
-        units_begin(self.hold)
+            raise_weighted(hold.semaphore, state, hold.of.n, waited)
+        units_begin(hold)
         self.outcome = "fresh"
 
     cdef fp_waiter *record(self, int64_t timeout_ns) except NULL:
@@ -223,7 +225,7 @@ cdef class Wait:
             if self.outcome is not None:
                 return None
             if self.late:
-                self.end(self.leave_queue(self.w))
+                self.end(self.leave_queue(self.core.c, self.w))
                 return None
             self.future = future = self.mailbox.new_future()
             self.w.future = <void *>future
@@ -280,24 +282,32 @@ cdef class Wait:
     cdef object stop(self):
         self.mailbox.waits.discard(self)
         self.abandon()
+        fp_lock_take(&self.lock)
+        hold, self.hold = self.hold, None
+        fp_lock_drop(&self.lock)
 
     def abandon(self):
         """The task does not get through: what it was granted goes back.  By the task, or by whoever
         finds out that its loop is closed; the second call does nothing."""
-        cdef fp_core *c = self.core.c
+        cdef Core core = None
+        cdef SemaphoreHold hold
         cdef fp_waiter *w
-        fp_lock_take(&c.lock)
+        fp_lock_take(&self.lock)
         w, self.w = self.w, NULL
-        fp_lock_drop(&c.lock)
+        if w != NULL:
+            core, self.core = self.core, None
+        hold = self.hold
+        fp_lock_drop(&self.lock)
         if w == NULL:
             return
         if self.forks != fp_forks:  # the queue is the parent's
             return
-        cdef int state = self.leave_queue(w)
+        cdef fp_core *c = core.c
+        cdef int state = self.leave_queue(c, w)
         cdef void *grant = w.grant
         cdef void *offer = w.offer
         cdef uint64_t generation = w.generation
-        self.over(w)
+        self.over(c, w)
         if offer != NULL:
             if state != FP_GRANTED:
                 Py_DECREF(<object>offer)
@@ -306,14 +316,13 @@ cdef class Wait:
         elif state == FP_GRANTED:
             if self.guard is not None:
                 slot_drop(c, <fp_slot *>grant, generation)
-            elif self.hold is not None:
-                fp_weighted_give(c, self.hold.of.n)
+            elif hold is not None:
+                fp_weighted_give(c, hold.of.n)
             else:
                 queue_return(c, grant)
 
-    cdef int leave_queue(self, fp_waiter *w) noexcept:
+    cdef int leave_queue(self, fp_core *c, fp_waiter *w) noexcept:
         """Leaves the queue; the state."""
-        cdef fp_core *c = self.core.c
         fp_defer_begin()
         fp_lock_take(&c.lock)
         cdef bint ended = fp_leave(c, self.queue, w)
@@ -323,8 +332,8 @@ cdef class Wait:
             notify_manager_soon(c)
         return fp_waiter_state(w) if ended else FP_WAITING
 
-    cdef void over(self, fp_waiter *w) noexcept:
-        fp_waited(self.core.c, w)  # takes the lock: whoever has settled it has posted it by now
+    cdef void over(self, fp_core *c, fp_waiter *w) noexcept:
+        fp_waited(c, w)  # takes the lock: whoever has settled it has posted it by now
         fp_mailbox_forget(&self.mailbox.box, w)
         w.mailbox = NULL
         self.drop(w)
@@ -336,9 +345,12 @@ cdef class Wait:
         cdef void *offer = w.offer
         cdef int64_t since = w.since
         cdef uint64_t generation = w.generation
-        self.over(w)
-        if self.hold is not None:
-            return self.end_hold(state, fp_clock_precise() - since)
+        cdef Core core = self.core  # its slot is used below
+        cdef SemaphoreHold hold = self.hold
+        self.over(core.c, w)
+        self.core = self.hold = None
+        if hold is not None:
+            return self.end_hold(hold, state, fp_clock_precise() - since)
         if self.guard is not None:
             if state == FP_GRANTED:
                 slot_guard_set(self.guard, <fp_slot *>grant, generation)

@@ -6,13 +6,72 @@ import asyncio
 import gc
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from fastpool import FastPool, PoolTimeout, _core
+from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool, WeightedSemaphore, _core
 from support.helpers import eventually as soon
 from support.loops import Run, eventually, queued, run_in
+
+
+class Thing:
+    pass
+
+
+# A pool of one, what takes that of it with an hour of patience, and a weak reference to what lives
+# as long as the pool does.
+
+
+def of_functions() -> Any:
+    def create(key: object = None) -> Thing:
+        return Thing()
+
+    pool = FastPool(1, factory=create)
+    return pool, lambda: pool.aacquire(3600), weakref.ref(create)
+
+
+def of_coroutines() -> Any:
+    async def create() -> Thing:
+        return Thing()
+
+    pool = FastPool(1, factory=create)
+    return pool, lambda: pool.aacquire(3600), weakref.ref(create)
+
+
+def of_keys() -> Any:
+    async def create(key: str) -> Thing:
+        return Thing()
+
+    pool = KeyedPool(create, max_per_key=1)
+    return pool, lambda: pool.aacquire("a", 3600), weakref.ref(create)
+
+
+def of_slots() -> Any:
+    def create() -> Thing:
+        return Thing()
+
+    pool = SharedPool(create, items=1, slots=1)
+    return pool, lambda: pool.aacquire(3600), weakref.ref(create)
+
+
+def of_units() -> Any:
+    semaphore = WeightedSemaphore(1)
+
+    async def acquire() -> Any:
+        return await semaphore.hold(1, timeout=3600).__aenter__()
+
+    return semaphore, acquire, weakref.ref(semaphore)
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "functions": of_functions,
+    "coroutines": of_coroutines,
+    "keys": of_keys,
+    "slots": of_slots,
+    "units": of_units,
+}
 
 
 class TestReferences:
@@ -121,6 +180,33 @@ class TestReferences:
             first.cancel()
 
         gc.collect()
+        run(main())
+
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    @pytest.mark.parametrize("ends", ["served", "cancelled"])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_wait_that_is_over_keeps_no_pool_alive(self, run: Run, kind: str, ends: str) -> None:
+        """Its timer may know it for an hour, but the pool goes when it is dropped."""
+
+        async def use() -> Any:
+            pool, acquire, alive = KINDS[kind]()
+            first = await acquire()
+            task = asyncio.ensure_future(acquire())
+            await eventually(
+                lambda: (pool.waiting if kind == "units" else pool.stats().waiting) == 1
+            )
+            if ends == "cancelled":
+                task.cancel()
+                await asyncio.wait([task])
+            first.release()
+            if ends == "served":
+                (await task).release()
+            return alive
+
+        async def main() -> None:
+            alive = await use()
+            await eventually(lambda: [gc.collect(), alive() is None][1])
+
         run(main())
 
     def test_a_lease_collected_in_a_task_warns(self, run: Run, accounted: Any) -> None:
