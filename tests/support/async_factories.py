@@ -228,9 +228,15 @@ class LoopThread:
             assert not self.thread.is_alive()
 
     def end(self) -> None:
-        """As ``asyncio.run`` ends, but nothing is cancelled: tasks are left where they stand."""
+        """As ``asyncio.run`` ends, but nothing is cancelled: tasks are left where they stand, and
+        asyncio says so when they are collected, which may be now or much later."""
         self.stop()
+        self.loop.set_exception_handler(self._note_unless_left)
         self.loop.close()
+
+    def _note_unless_left(self, _: Any, context: dict[str, Any]) -> None:
+        if context["message"] != "Task was destroyed but it is pending!":
+            self.noise.append(context)
 
 
 def watched(pool: Any, until: threading.Event) -> list[str]:
