@@ -132,8 +132,12 @@ def run_all(
             runs.company(arguments, processes_each=2 * CPUS)
         return runs
 
+    ahead = prepare_ahead(labels_of(options.prepare) if options.prepare else [])
     with ThreadPoolExecutor(max(1, len(interpreters))) as threads:
         everything = list(threads.map(run_one, range(len(interpreters))))
+    ahead.shutdown(
+        cancel_futures=True
+    )  # what measures is alone; the rest is made when it is needed
     # A debug build and delayed threads say nothing of the speed of a release build.
     if options.measures == "yes" and not (options.debug or options.slow):
         for runs in everything:
@@ -270,8 +274,7 @@ def main() -> int:
     outcomes = [
         Outcome(label, note=f"NOT RUN: {lack}") for label, found, lack in chosen if not found
     ]
-    with prepare_ahead(labels_of(options.prepare) if options.prepare else []):
-        outcomes += run_all([found for _, found, _ in chosen if found], options, arguments)
+    outcomes += run_all([found for _, found, _ in chosen if found], options, arguments)
 
     for outcome in outcomes:
         if outcome.skipped or outcome.lacking:
