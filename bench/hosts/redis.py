@@ -104,7 +104,7 @@ def checkouts(port: int, rounds: int) -> dict[str, float]:
         connection.connect()
         connection.can_read()
 
-    cases["of it redis-py's look at it"] = Case("look()", {"look": look})
+    cases["redis-py's own look at it"] = Case("look()", {"look": look})
     times = pair_times(cases, rounds=rounds)
     for pool in pools.values():
         pool.disconnect()

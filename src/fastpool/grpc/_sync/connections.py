@@ -292,7 +292,7 @@ class Connections(ConnectionSet[Connection]):
     def close(self, grace: float | None) -> None:
         """No new calls; those that run have so many seconds and are cancelled then."""
         end = None if grace is None else time.monotonic() + grace
-        for pool in (self.pool, self.bulk):
+        for pool in dict.fromkeys((self.pool, self.bulk)):  # one, unless there is a bulk
             pool.close(0 if end is None else max(0.0, end - time.monotonic()))
         with self._lock.hold():
             left = [*self.live]
