@@ -78,15 +78,16 @@ def http() -> Iterator[int]:
 
 
 @contextmanager
-def redis(*options: str, port: int | None = None) -> Iterator[int]:
-    """At a port of its own, or at that one; with more options of the program."""
+def redis(*options: str, port: int | None = None, stop: int = signal.SIGTERM) -> Iterator[int]:
+    """At a port of its own, or at that one; with more options of the program.  ``stop``: the signal
+    that ends it."""
     program = shutil.which("redis-server")
     if program is None:
         raise NotRun("redis-server is not installed (Debian: apt-get install redis-server)")
     port = port or free_port()
     given = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with tempfile.TemporaryDirectory() as folder:
-        with serving([program, *given, *options, "--dir", folder], port):
+        with serving([program, *given, *options, "--dir", folder], port, stop=stop):
             yield port
 
 

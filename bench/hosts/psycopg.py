@@ -2,7 +2,8 @@
 
 Each turn is a block of `pool.connection()` with `select 1` in it and the commit at its end; 1, 4, 8
 and 16 threads, then as many tasks, on 4 connections.  Then the CPU of an empty block, in one thread
-and in one task, and what a second event loop gets.
+and in one task, what a second event loop gets, and what happens when the server is killed and comes
+back.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from functools import partial
 from typing import Any
 
 from bench import machine, servers
+from bench.hosts.outage import print_outages
 from bench.hosts.redis import print_checkouts
-from bench.hosts.sqlalchemy import servers_ready
+from bench.hosts.sqlalchemy import kept_ready, servers_ready
 from bench.hosts.turns import CONNECTIONS, Turns, by_threads, compare, head, of_run
 from bench.measure import Case, NotRun, pair_times
 
@@ -161,6 +163,24 @@ def second_loop(make: Any) -> str:
     return "served"
 
 
+def after_outage() -> None:
+    """What the pools of threads make of a server that is killed; on one of its own."""
+
+    def turn(pool: Any) -> None:
+        with pool.connection() as connection:
+            connection.execute("select 1")
+
+    with servers.postgresql_cluster() as start, kept_ready(start) as (again, port):
+        with again():
+            pools = {name: make() for name, make in thread_pools(port).items()}
+            for pool in pools.values():
+                pool.wait()
+        print_outages(again, {name: partial(turn, pool) for name, pool in pools.items()})
+        with again():
+            for pool in pools.values():
+                pool.close()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
@@ -185,6 +205,8 @@ def main() -> int:
             print("\nEight tasks on a second event loop")
             for name, pool in tasks.items():
                 print(f"        {name:<30}{second_loop(pool)}", flush=True)
+        if not asked.port:
+            after_outage()
     except (NotRun, ImportError) as reason:
         print(f"NOT RUN: {reason}")
     return 0

@@ -1,7 +1,8 @@
 """`python -m bench.hosts.redis`: redis-py's pools and ours under its clients, on a real server.
 
 Each turn is a GET; 1, 4, 8 and 16 threads, then as many tasks, on 4 connections.  Then the CPU of a
-checkout and its return alone, and what a second event loop gets.
+checkout and its return alone, what a second event loop gets, and what happens when the server is
+killed and comes back.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 from bench import machine, servers
+from bench.hosts.outage import print_outages
 from bench.hosts.turns import CONNECTIONS, Turns, by_threads, compare, head, of_run
 from bench.measure import Case, NotRun, pair_times
 
@@ -131,6 +135,19 @@ def task_checkouts(port: int, rounds: int, turns: int = 500) -> dict[str, float]
     return {name: statistics.median(times) for name, times in found.items()}
 
 
+def after_outage(port: int) -> None:
+    """What the pools of threads make of a server that is killed."""
+    import redis
+
+    made = {name: pool() for name, pool in thread_pools(port).items()}
+    turns = {
+        name: partial(redis.Redis(connection_pool=pool).get, "key") for name, pool in made.items()
+    }
+    print_outages(partial(servers.redis, port=port, stop=signal.SIGKILL), turns)
+    for pool in made.values():
+        pool.disconnect()
+
+
 def second_loop(pool: Callable[[], Any]) -> str:
     """What eight tasks get on a second event loop, the pool having been used on a first."""
     import redis.asyncio
@@ -161,13 +178,14 @@ def print_checkouts(what: str, times: dict[str, float]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--port", type=int, help="of a Redis on this machine, which is not killed")
     asked = parser.parse_args()
     rounds, seconds = (3, 0.2) if asked.quick else (15, 0.4)
     described = machine.describe()
     described["peers"] = {"redis": machine.version_of("redis")}
     print("\n".join(machine.in_words(described)), flush=True)
     try:
-        with servers.redis() as port:
+        with nullcontext(asked.port) if asked.port else servers.redis() as port:
             threads, tasks = thread_pools(port), task_pools(port)
             print(f"\nGET by threads, {CONNECTIONS} connections; worst turn in ms\n{head()}")
             turns = {name: partial(threads_turns, pool) for name, pool in threads.items()}
@@ -180,6 +198,8 @@ def main() -> int:
             print("\nEight tasks on a second event loop")
             for name, pool in tasks.items():
                 print(f"        {name:<30}{second_loop(pool)}", flush=True)
+        if not asked.port:
+            after_outage(servers.free_port())
     except (NotRun, ImportError) as reason:
         print(f"NOT RUN: {reason}")
     return 0

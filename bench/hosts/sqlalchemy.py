@@ -2,21 +2,24 @@
 
 Threads by psycopg, tasks by asyncpg, on a PostgreSQL of our own: each turn is a connection, `select
 1` and the way back with its rollback; 1, 4, 8 and 16 callers on 4 connections.  Then what a second
-event loop gets, and the CPU of `pool.connect().close()` alone, in one thread.
+event loop gets, the CPU of `pool.connect().close()` alone, in one thread, and what happens when the
+server is killed and comes back.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from bench import machine, servers
+from bench.hosts.outage import print_outages
 from bench.hosts.turns import CONNECTIONS, Turns, by_threads, compare, head, of_run
 from bench.measure import Case, NotRun, pair_times
 
@@ -162,6 +165,45 @@ def checkouts(port: int, rounds: int) -> dict[str, float]:
     return {name: series.median / 1e3 for name, series in times.items()}
 
 
+def after_outage() -> None:
+    """What the pools of threads make of a server that is killed; on one of its own."""
+    from sqlalchemy import create_engine, text
+
+    statement = text("select 1")
+
+    def turn(engine: Any) -> None:
+        with engine.connect() as connection:
+            connection.execute(statement)
+
+    with servers.postgresql_cluster() as start, kept_ready(start) as (again, port):
+        url = f"postgresql+psycopg://bench@127.0.0.1:{port}/postgres"
+        engines = {
+            name: create_engine(url, pool_size=CONNECTIONS, max_overflow=0, **options)
+            for name, options in thread_pools().items()
+        }
+        print_outages(again, {name: partial(turn, each) for name, each in engines.items()})
+        for engine in engines.values():
+            engine.dispose()
+
+
+Start = Callable[[int], AbstractContextManager[int]]
+
+
+@contextmanager
+def kept_ready(start: Start) -> Iterator[tuple[Callable[[], AbstractContextManager[int]], int]]:
+    """How to run a cluster's server until it is killed, ready each time; and its port."""
+
+    @contextmanager
+    def again() -> Iterator[int]:
+        with start(signal.SIGQUIT) as port:
+            servers_ready(port)
+            yield port
+
+    with again() as port:
+        pass
+    yield again, port
+
+
 # ---- The report ----------------------------------------------------------------------------------
 
 By = Callable[[int, dict[str, Any], int, float], Turns]
@@ -199,6 +241,8 @@ def main() -> int:
             for name, cpu in times.items():
                 ratio = times["QueuePool"] / cpu
                 print(f"        {name:<38}{cpu:>8.2f} us {ratio:>6.2f}", flush=True)
+        if not asked.port:
+            after_outage()
     except (NotRun, ImportError) as reason:
         print(f"NOT RUN: {reason}")
     return 0
