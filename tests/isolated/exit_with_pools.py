@@ -40,8 +40,12 @@ try:
     hanging.get(timeout=0.01)
 except fastpool.PoolTimeout:
     pass
-checking = fastpool.FastPool(1, factory=object, check=lambda r: never.wait(), check_after=0.001)
+hangs = []  # the check, from the second use on: on a slow machine it is asked before the first
+checking = fastpool.FastPool(
+    1, factory=object, check=lambda r: hangs and never.wait(), check_after=0.001
+)
 checking.put(checking.get())
+hangs.append(True)
 time.sleep(0.01)
 try:
     checking.get(timeout=0.01)
