@@ -149,6 +149,51 @@ def test_tasks_that_cancel_leave_nothing_behind(server: Server) -> None:
     assert server.sent == [b"last"]
 
 
+def test_streams_stand_in_the_same_order(server: Server) -> None:
+    """Between a call that is in more of a hurry and one that is in less."""
+    with fg.shared(server.target, **BY_DEADLINE) as channel:
+        held = channel.unary_unary(HOLD).future(b"", timeout=60)
+        say = channel.unary_unary(SAY)
+        late = say.future(b"late", timeout=60)
+        waiting(1)
+        stream = channel.unary_stream(SAY)(b"stream", timeout=30)
+        waiting(2)
+        soon = say.future(b"soon", timeout=5)
+        waiting(3)
+        server.go_on.set()
+        held.result()
+        assert list(stream) == [b"stream"]
+        assert (soon.result(), late.result()) == (b"soon", b"late")
+    assert server.sent == [b"soon", b"stream", b"late"]
+
+
+def test_close_ends_those_in_the_queue(server: Server) -> None:
+    channel = fg.shared(server.target, **BY_DEADLINE)
+    held = channel.unary_unary(HOLD).future(b"", timeout=60)
+    calls = [channel.unary_unary(SAY).future(b"never", timeout=each) for each in TIMEOUTS]
+    waiting(len(calls))
+    channel.close()
+    for call in [held, *calls]:
+        eventually(call.done)
+        assert call.code() is grpc.StatusCode.CANCELLED
+    assert server.sent == []
+
+
+def test_close_ends_tasks_in_the_queue(server: Server) -> None:
+    async def main() -> None:
+        channel = fg.aio_shared(server.target, **BY_DEADLINE)
+        held = channel.unary_unary(HOLD)(b"", timeout=60)
+        calls = [channel.unary_unary(SAY)(b"never", timeout=each) for each in TIMEOUTS]
+        await in_queue(len(calls))
+        await channel.close()
+        for call in [held, *calls]:
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+    asyncio.run(main())
+    assert server.sent == []
+
+
 # ---- what is not sent ---------------------------------------------------------------------------
 
 
