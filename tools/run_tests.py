@@ -135,9 +135,8 @@ def run_all(
     ahead = prepare_ahead(labels_of(options.prepare) if options.prepare else [])
     with ThreadPoolExecutor(max(1, len(interpreters))) as threads:
         everything = list(threads.map(run_one, range(len(interpreters))))
-    ahead.shutdown(
-        cancel_futures=True
-    )  # what measures is alone; the rest is made when it is needed
+    # What measures is alone: those that were not begun are made when they are needed.
+    ahead.shutdown(cancel_futures=True)
     # A debug build and delayed threads say nothing of the speed of a release build.
     if options.measures == "yes" and not (options.debug or options.slow):
         for runs in everything:

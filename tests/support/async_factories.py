@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import random
 import sys
 import threading
 import time
@@ -275,13 +276,31 @@ def accounted(
         maker.cap = maxsize or float("inf")
     options.setdefault("factory", maker)
     pool: Any = FastPool(**options)
-    with quiet():
+    with agreeing(pool, maker):
         yield pool, maker
+
+
+@contextmanager
+def agreeing(pool: Any, maker: AsyncMaker) -> Iterator[None]:
+    """At the end of the block the pool is closed, and agrees with its factory."""
+    with quiet():
+        yield
         pool.close(timeout=0)
         eventually(lambda: pool.stats().open == 0)
         stats = pool.stats()
         maker.check_accounts()
         assert stats.closed_total == stats.created == maker.made, (stats, maker.made)
+
+
+async def cancelled_at_random(tasks: list[asyncio.Task[Any]], luck: random.Random) -> list[str]:
+    """Waits for them, and cancels one now and then; what others have raised."""
+    left = set(tasks)
+    while left:
+        _, left = await asyncio.wait(left, timeout=luck.random() * 0.002)
+        if left and luck.random() < 0.3:
+            luck.choice(sorted(left, key=tasks.index)).cancel()
+    ended = [task for task in tasks if not task.cancelled()]
+    return [repr(task.exception()) for task in ended if task.exception() is not None]
 
 
 @contextmanager
@@ -294,14 +313,9 @@ def accounted_shared(
     hooks = {"close": maker.close, "check": maker.check}
     pool: Any = SharedPool(maker.create, items=items, **hooks, **options)
     maker.cap = 2 * pool.items[1]
-    with quiet():
+    with agreeing(pool, maker):
         yield pool, maker
-        pool.close(timeout=0)
-        eventually(lambda: pool.stats().open == 0)
-        stats = pool.stats()
-        maker.check_accounts()
-        assert stats.closed_total == stats.created == maker.made, (stats, maker.made)
-        assert stats.leases == stats.draining == 0, stats
+    assert pool.stats().leases == pool.stats().draining == 0, pool.stats()
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastpool import KeyedPool
-from support.async_factories import AsyncMaker, Thing, quiet
-from support.helpers import eventually
+from support.async_factories import AsyncMaker, Thing, agreeing
 
 
 class KeyedThing(Thing):
@@ -68,14 +67,9 @@ def accounted_keys(
     total = options.get("max_total", 100)
     maker = maker or AsyncKeyedMaker(total or infinite, per_key or infinite)
     pool: Any = KeyedPool(maker, **options)
-    with quiet():
+    with agreeing(pool, maker):
         yield pool, maker
-        pool.close(timeout=0)
-        eventually(lambda: pool.stats().open == 0)
-        stats = pool.stats()
-        maker.check_accounts()
-        assert stats.closed_total == stats.created == maker.made, (stats, maker.made)
-        assert not stats.keys
+    assert not pool.stats().keys
 
 
 async def use(pool: Any, key: Any, **options: Any) -> Any:

@@ -10,7 +10,6 @@ takes no more leases.
 from __future__ import annotations
 
 import time
-from typing import NoReturn
 
 from .. import _core
 from .._runtime import scheduler

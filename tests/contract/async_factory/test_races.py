@@ -12,7 +12,17 @@ import pytest
 from fastpool import PoolClosed, PoolError, PoolOverloaded, _core
 from fastpool.pool import _loop_capacity
 from fastpool.pool._loop_capacity import LoopCapacity
-from support.async_factories import PAUSE, AsyncMaker, Hang, Thing, accounted, threads, use, watched
+from support.async_factories import (
+    PAUSE,
+    AsyncMaker,
+    Hang,
+    Thing,
+    accounted,
+    cancelled_at_random,
+    threads,
+    use,
+    watched,
+)
 from support.helpers import (
     PATIENCE,
     ThreadRunner,
@@ -196,14 +206,7 @@ class TestRaces:
         async def loop_main(pool: Any, number: int) -> None:
             luck = random.Random(seed * 10 + number)
             tasks = [asyncio.ensure_future(user(pool, (number, n), luck)) for n in range(20)]
-            left = set(tasks)
-            while left:
-                _, left = await asyncio.wait(left, timeout=luck.random() * 0.002)
-                if left and luck.random() < 0.3:
-                    luck.choice(sorted(left, key=tasks.index)).cancel()
-            for task in tasks:
-                if not task.cancelled() and task.exception() is not None:
-                    faults.append(repr(task.exception()))
+            faults.extend(await cancelled_at_random(tasks, luck))
 
         with accounted(4, maker, **options) as (pool, _):
             looker = threading.Thread(target=lambda: faults.extend(watched(pool, over)))

@@ -16,6 +16,7 @@ from support.async_factories import (
     Hang,
     LoopThread,
     accounted_shared,
+    cancelled_at_random,
     threads,
     use,
 )
@@ -338,14 +339,7 @@ def test_two_loops_that_cancel(seed: int, fast_switching: None) -> None:
     async def main(pool: Any, number: int) -> None:
         luck = random.Random(seed * 10 + number)
         tasks = [asyncio.ensure_future(user(pool, luck)) for _ in range(10)]
-        left = set(tasks)
-        while left:
-            _, left = await asyncio.wait(left, timeout=luck.random() * 0.002)
-            if left and luck.random() < 0.3:
-                luck.choice(sorted(left, key=tasks.index)).cancel()
-        for task in tasks:
-            if not task.cancelled() and task.exception() is not None:
-                faults.append(repr(task.exception()))
+        faults.extend(await cancelled_at_random(tasks, luck))
 
     with accounted_shared((0, most), maker, **options) as (pool, _):
         with threads("asyncio", 2) as loops:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolClosed, PoolError, _core
-from support.async_factories import threads, watched
+from support.async_factories import cancelled_at_random, threads, watched
 from support.async_keyed import AsyncKeyedMaker, accounted_keys
 from support.cancel_injection import Blow, Strike, after, before, every_suspension
 from support.helpers import PATIENCE, eventually
@@ -59,14 +59,7 @@ def test_three_loops(seed: int, fast_switching: None) -> None:
     async def loop_main(pool: Any, number: int) -> None:
         luck = random.Random(seed * 10 + number)
         tasks = [asyncio.ensure_future(user(pool, (number, n), luck)) for n in range(15)]
-        left = set(tasks)
-        while left:
-            _, left = await asyncio.wait(left, timeout=luck.random() * 0.002)
-            if left and luck.random() < 0.3:
-                luck.choice(sorted(left, key=tasks.index)).cancel()
-        for task in tasks:
-            if not task.cancelled() and task.exception() is not None:
-                faults.append(repr(task.exception()))
+        faults.extend(await cancelled_at_random(tasks, luck))
 
     with accounted_keys(maker, max_total=total, max_per_key=per_key, **options) as (pool, _):
         looker = threading.Thread(target=lambda: faults.extend(watched(pool, over)))

@@ -144,6 +144,7 @@ def test_tasks_that_cancel_leave_nothing_behind(server: Server) -> None:
             server.go_on.set()
             assert await last == b"last"
             await held
+            assert not loop.wait_queue._ranked  # or a reply would live as long as the channel
 
     asyncio.run(main())
     assert server.sent == [b"last"]

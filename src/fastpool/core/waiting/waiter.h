@@ -40,12 +40,17 @@ typedef struct {
     size_t count;
 } fp_wait_queue;
 
-static inline void fp_wait_queue_add(fp_wait_queue *queue, fp_waiter *w, int in_front) {
-    w->prev = in_front ? NULL : queue->last;
-    w->next = in_front ? queue->first : NULL;
+/* Behind `before`; NULL: in front of all. */
+static inline void fp_wait_queue_insert(fp_wait_queue *queue, fp_waiter *w, fp_waiter *before) {
+    w->prev = before;
+    w->next = before ? before->next : queue->first;
     *(w->prev ? &w->prev->next : &queue->first) = w;
     *(w->next ? &w->next->prev : &queue->last) = w;
     queue->count++;
+}
+
+static inline void fp_wait_queue_add(fp_wait_queue *queue, fp_waiter *w, int in_front) {
+    fp_wait_queue_insert(queue, w, in_front ? NULL : queue->last);
 }
 
 /* By its rank: behind those that are lower or equal.  From the end, which is where one goes whose rank
@@ -53,11 +58,7 @@ static inline void fp_wait_queue_add(fp_wait_queue *queue, fp_waiter *w, int in_
 static inline void fp_wait_queue_add_ranked(fp_wait_queue *queue, fp_waiter *w) {
     fp_waiter *before = queue->last;
     while (before != NULL && before->rank > w->rank) before = before->prev;
-    w->prev = before;
-    w->next = before ? before->next : queue->first;
-    *(w->prev ? &w->prev->next : &queue->first) = w;
-    *(w->next ? &w->next->prev : &queue->last) = w;
-    queue->count++;
+    fp_wait_queue_insert(queue, w, before);
 }
 
 static inline void fp_wait_queue_remove(fp_wait_queue *queue, fp_waiter *w) {

@@ -97,12 +97,13 @@ class WaitQueue:
             heapify(self._ranked)
 
     def _next(self) -> Course:
-        """Whose turn it is; there is one."""
+        """Whose turn it is, and who is about to leave; there is one."""
         if not self._by_deadline:
             return next(iter(self.calls))
-        while self._ranked[0][2] not in self.calls:
-            heappop(self._ranked)
-        return self._ranked[0][2]
+        while True:
+            _, _, course = heappop(self._ranked)
+            if course in self.calls:
+                return course
 
     def _full(self) -> bool:
         """Those for whom one more connection will be opened do not count."""
@@ -118,6 +119,7 @@ class WaitQueue:
             it.timer.cancel()
         course.complete(call)
         if not self.calls:
+            self._ranked.clear()  # of those who have left: what they got is theirs alone
             self.dispatcher.queued = False
             self.dispatcher.on_call_ended()
 
