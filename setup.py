@@ -17,6 +17,7 @@ import platform
 import re
 import shutil
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -125,8 +126,18 @@ def mark_cold(c: Path) -> None:
         c.write_text(after)
 
 
+def is_built_in_place() -> bool:
+    """An editable install would compile once more, in a folder of its own, what is there."""
+    module = package / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if debug or trace or sanitizer or not module.exists():
+        return False
+    return module.stat().st_mtime >= max(path.stat().st_mtime for path in [source, *parts])
+
+
 extensions, needed = [core], []
-if cythonize:
+if "editable_wheel" in sys.argv and is_built_in_place():
+    extensions = []
+elif cythonize:
     extensions = cythonize(
         core,
         build_dir="build/cython-trace" if trace else "build/cython",

@@ -20,6 +20,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from interpreters import ROOT, Interpreter, default
@@ -79,8 +80,13 @@ class Venv:
         if extras <= installed and wished <= installed | missing.keys() and installed:
             return missing
         start = time.monotonic()
-        installed, missing = self._install_all(installed | extras, wished - installed)
-        self._install_fastpool()
+        self._install_build_tools()
+        with ThreadPoolExecutor(1) as beside:  # pip waits for the network, the compiler does not
+            built = beside.submit(self.build)
+            installed, missing = self._install_all(installed | extras, wished - installed)
+            built.result()
+        with _in_turn:
+            self._pip("", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
         self._say(f"ready after {time.monotonic() - start:.0f} s")
         stamp = {
             "for": [identity, requirements()],
@@ -90,16 +96,17 @@ class Venv:
         self._stamp.write_text(json.dumps(stamp) + "\n")
         return missing
 
-    def _install_all(self, extras: set[str], wished: set[str]) -> tuple[set[str], dict[str, str]]:
-        """Install what they need at once, or where that fails the wished ones one by one."""
-        # What the build needs goes in first: the build itself then runs without isolation, so
-        # that later rebuilds need no network.
+    def _install_build_tools(self) -> None:
+        """The build itself then runs without isolation, so that later rebuilds need no network."""
         settings = _pyproject()
         build_tools = [
             *settings["build-system"]["requires"],
             settings["tool"]["fastpool"]["cython"],
         ]
         self._pip("installing the build tools", "--upgrade", "pip", *build_tools)
+
+    def _install_all(self, extras: set[str], wished: set[str]) -> tuple[set[str], dict[str, str]]:
+        """Install what they need at once, or where that fails the wished ones one by one."""
         try:
             self._install(extras | wished)
             return extras | wished, {}
@@ -119,11 +126,6 @@ class Venv:
 
     def _install(self, extras: set[str]) -> None:
         self._pip(f"installing what {', '.join(sorted(extras))} need", *packages_of(extras))
-
-    def _install_fastpool(self) -> None:
-        self.build()
-        with _in_turn:
-            self._pip("", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
 
     def _pip(self, what: str, *arguments: str) -> None:
         # A wheel is preferred to a newer release that has none, which on free-threaded builds is
