@@ -14,7 +14,7 @@ from .. import _blocking, _core
 from .._runtime import scheduler
 from .._runtime.threads import ThreadGroup
 from ..errors import PoolClosed
-from ..pool._own_blocks import waits_for_itself
+from ..pool._own_blocks import surround_call, waits_for_itself
 from ..pool._partitioned import PartitionedManager
 from ..stats import KeyedStats, KeySizes
 from ._budget import KeyedShare
@@ -146,7 +146,7 @@ class KeyedManager(PartitionedManager):
     def wait_closed(self, timeout: float | None, me: int | None) -> None:
         """As in ``Manager.close``."""
         mine = threading.get_ident() if me is None else me
-        if not self.would_wait_for_itself(mine):
+        if not surround_call([key_pool.core for key_pool in self.everyone()], mine):
             mine = 0
         arbiter = self.arbiter
 

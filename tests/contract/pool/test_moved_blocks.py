@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -161,3 +163,31 @@ class TestMoved:
             eventually(lambda: pool.closed)
             first.__exit__(None, None, None)
             assert closing.result(PATIENCE)
+
+
+@pytest.mark.parametrize("kind", ["one pool", "keys"])
+def test_close_in_a_block_waits_for_others_alone(kind: str, runner: ThreadRunner) -> None:
+    """Its own block cannot end meanwhile, whoever else holds something."""
+    pool: Any = FastPool(2, factory=Resource)
+    mine = theirs = pool.lease
+    if kind == "keys":
+        pool = KeyedPool(lambda key: Resource())
+        mine, theirs = partial(pool.lease, "a"), partial(pool.lease, "b")
+    there, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with theirs():
+            there.set()
+            assert done.wait(PATIENCE)
+
+    def close() -> bool:
+        with mine():
+            return bool(pool.close(None))
+
+    runner.start(hold)
+    assert there.wait(PATIENCE)
+    closing = runner.start(close)
+    eventually(lambda: pool.closed)
+    assert closing.running
+    done.set()
+    assert closing.result() is False
