@@ -15,7 +15,9 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 import fastpool.grpc as fg  # noqa: E402
-from fastpool.grpc._queue_order import SAMPLE, LeastTime  # noqa: E402
+from fastpool.grpc import _queue_order  # noqa: E402
+from fastpool.grpc._aio import wait_queue  # noqa: E402
+from fastpool.grpc._queue_order import SAMPLE, LeastTime, cannot_make_it  # noqa: E402
 from support.helpers import PATIENCE, ThreadRunner, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
@@ -67,6 +69,12 @@ def server() -> Iterator[Server]:
     server.close()
     gc.collect()
     assert fg.stats() == ()
+
+
+@pytest.fixture(autouse=True)
+def known_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is."""
+    monkeypatch.setattr(_queue_order, "KNOWN_FOR", 20 * PATIENCE)
 
 
 def waiting(n: int) -> None:
@@ -150,6 +158,37 @@ def test_tasks_that_cancel_leave_nothing_behind(server: Server) -> None:
     assert server.sent == [b"last"]
 
 
+class Struck(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("order", ["deadline", "arrival"])
+def test_a_turn_that_a_handler_cuts_short_comes_again(
+    server: Server, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, told = wait_queue.begin, []
+
+    def struck(dispatcher: Any, slot: Any, *call: Any) -> Any:
+        monkeypatch.undo()
+        slot()  # as `begin` does where something raises
+        raise Struck
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: told.append(type(context["exception"])))
+        async with fg.aio_shared(server.target, **ONE, queue_order=order) as channel:
+            held = channel.unary_unary(HOLD)(b"", timeout=60)
+            call = channel.unary_unary(SAY)(b"late")
+            await in_queue(1)
+            monkeypatch.setattr(wait_queue, "begin", struck)
+            server.go_on.set()
+            assert await asyncio.wait_for(call, PATIENCE) == b"late"
+            await held
+
+    asyncio.run(main())
+    assert wait_queue.begin is begin and told == [Struck]
+
+
 def test_streams_stand_in_the_same_order(server: Server) -> None:
     """Between a call that is in more of a hurry and one that is in less."""
     with fg.shared(server.target, **BY_DEADLINE) as channel:
@@ -210,6 +249,18 @@ def test_the_least_time_is_that_of_the_shortest_tenth_of_a_sample() -> None:
     assert least.seconds == 0.2  # of the latest
 
 
+def test_the_least_time_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is fast again would else be sent none of the calls that could show it."""
+    least = LeastTime()
+    least.learn(50.0)
+    assert cannot_make_it("server", 1.0, least) is not None
+    assert cannot_make_it("server", 60.0, least) is None
+    monkeypatch.setattr(_queue_order, "KNOWN_FOR", 0.0)
+    for _ in range(SAMPLE):
+        least.note(50.0)
+    assert cannot_make_it("server", 1.0, least) is None
+
+
 @pytest.mark.parametrize("blocking", [True, False])
 def test_queued_calls_are_measured(server: Server, runner: ThreadRunner, blocking: bool) -> None:
     """And one that has less time is refused at once, before it has waited."""
@@ -255,7 +306,7 @@ def test_a_slot_goes_on_to_one_that_can_make_it(
         waiting(1)
         second = say.future(b"second", timeout=90)
         waiting(2)
-        say.method.least.seconds = 50.0
+        say.method.least.learn(50.0)
         server.go_on.set()
         first.result()
         assert second.result() == b"second"
@@ -270,7 +321,7 @@ def test_a_slot_of_tasks_goes_on_to_one_that_can_make_it(server: Server) -> None
             say: Any = channel.unary_unary(SAY)
             first, second = say(b"first", timeout=40), say(b"second", timeout=90)
             await in_queue(2)
-            say.method.least.seconds = 50.0
+            say.method.least.learn(50.0)
             third = say(b"third", timeout=30)
             assert await third.code() is DEADLINE and "at the least" in await third.details()
             server.go_on.set()

@@ -317,7 +317,7 @@ class LoopConnections(  # pyright: ignore[reportIncompatibleVariableOverride]
             connection.end()
         self.live.clear()
         self.watches.clear()
-        self.wait_queue.calls.clear()
+        self.wait_queue.forget()
         self.active.clear()
 
     def close_nowait(self) -> None:

@@ -54,7 +54,8 @@ class WaitQueue:
         self.dispatcher = dispatcher
         self.calls: OrderedDict[Course, Waiting] = OrderedDict()
         self._by_deadline = dispatcher.key.parameters.queue_order == "deadline"
-        self._ranked: list[tuple[float, int, Course]] = []  # a heap; some have left
+        # A heap; some have left. All of `calls` are in it, whatever a signal handler has cut short.
+        self._ranked: list[tuple[float, int, Course]] = []
         self._joined = 0
         self._due = False  # `serve` is about to run
         self._looking: asyncio.TimerHandle | None = None
@@ -80,9 +81,9 @@ class WaitQueue:
         patience = timeout if it.mine else o.queue_timeout
         if patience is not None:
             it.timer = dispatcher.loop.call_later(max(0.0, patience), self._expire, course)
-        self.calls[course] = it
         if self._by_deadline:
             self._rank(course, it.since + (UNHURRIED if patience is None else patience))
+        self.calls[course] = it
         dispatcher.queued = dispatcher.notify_on_end = True
         if self._looking is None:
             self._look()
@@ -90,20 +91,20 @@ class WaitQueue:
         return course
 
     def _rank(self, course: Course, ends: float) -> None:
+        if len(self._ranked) > 2 * len(self.calls) + 64:
+            ranked = [each for each in self._ranked if each[2] in self.calls]
+            heapify(ranked)
+            self._ranked = ranked
         self._joined += 1
         heappush(self._ranked, (ends, self._joined, course))
-        if len(self._ranked) > 2 * len(self.calls) + 64:
-            self._ranked = [each for each in self._ranked if each[2] in self.calls]
-            heapify(self._ranked)
 
     def _next(self) -> Course:
-        """Whose turn it is, and who is about to leave; there is one."""
+        """Whose turn it is; there is one."""
         if not self._by_deadline:
             return next(iter(self.calls))
-        while True:
-            _, _, course = heappop(self._ranked)
-            if course in self.calls:
-                return course
+        while (course := self._ranked[0][2]) not in self.calls:
+            heappop(self._ranked)
+        return course
 
     def _full(self) -> bool:
         """Those for whom one more connection will be opened do not count."""
@@ -117,9 +118,11 @@ class WaitQueue:
         it = self.calls.pop(course)
         if it.timer is not None:
             it.timer.cancel()
+        if self._ranked and self._ranked[0][2] is course:
+            heappop(self._ranked)  # what it gets is its own, and not the queue's to keep
         course.complete(call)
         if not self.calls:
-            self._ranked.clear()  # of those who have left: what they got is theirs alone
+            self._ranked.clear()
             self.dispatcher.queued = False
             self.dispatcher.on_call_ended()
 
@@ -219,6 +222,11 @@ class WaitQueue:
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
+
+    def forget(self) -> None:
+        """The loop is closed, and nobody can be told. From any thread."""
+        self.calls.clear()
+        self._ranked.clear()
 
 
 def _measure(least: LeastTime, begun: float, call: Any) -> None:
