@@ -58,9 +58,10 @@ static size_t fp_queue_finish(fp_core *c) {
 }
 
 /* Refuses putters, and getters once it is empty.  At once: the items are dropped too; the caller
- * gets them in a buffer of its own to release, after the lock. */
+ * gets them in a buffer of its own to release, after the lock.  Else that is empty. */
 static size_t fp_queue_shut(fp_core *c, int at_once, fp_deque *dropped) {
     size_t n = 0;
+    memset(dropped, 0, sizeof *dropped);
     fp_lock_take(&c->lock);
     fp_gate_set(c, FP_SHUT);
     fp_refuse_all(&c->putters);

@@ -190,14 +190,12 @@ cdef class Store(Owner):
     def shutdown(self, immediate=False):
         """Puts raise ShutDown from now on, gets do so once it is empty.  ``immediate``: what is
         left is dropped, counted as done, and gets raise at once.  Ends every wait; idempotent."""
+        cdef bint at_once = immediate  # asked once: it may be anything
         cdef fp_deque dropped
-        dropped.cells = NULL
-        cdef size_t n = fp_queue_shut(self.c, bool(immediate), &dropped)
-        if immediate:
-            while n != 0:
-                n -= 1
-                Py_DECREF(<object>fp_deque_pop_head(&dropped))
-            fp_free(dropped.cells)
+        fp_queue_shut(self.c, at_once, &dropped)
+        while dropped.count != 0:
+            Py_DECREF(<object>fp_deque_pop_head(&dropped))
+        fp_free(dropped.cells)
 
     @property
     def is_shutdown(self):

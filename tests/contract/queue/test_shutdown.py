@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from contract.queue.kinds import CLOSABLE, EVERY, Kind
@@ -87,6 +89,25 @@ class TestShutdown:
         with pytest.raises(ShutDown):
             q.get()
         q.join()
+
+    @closable
+    @pytest.mark.parametrize("first", [True, False])
+    def test_immediate_is_asked_once(self, kind: Kind, first: bool) -> None:
+        """Whatever it would say later: the items are in the queue still, or are let go."""
+
+        class Item:
+            pass
+
+        class Answers(list[bool]):
+            def __bool__(self) -> bool:
+                return self.pop(0)
+
+        q, item = kind.make(), Item()
+        q.put(item)
+        seen = weakref.ref(item)
+        del item
+        q.shutdown(Answers([first, not first]))
+        assert q.qsize() == (0 if first else 1) and (seen() is None) is first
 
     @closable
     def test_shutdown_can_be_sharpened_and_repeated(self, kind: Kind) -> None:
