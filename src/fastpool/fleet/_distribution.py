@@ -38,6 +38,8 @@ def divide(
         standing[i] = (member.held, member.wanted)
     free = permits - sum(member.held for member in members)
     for i, member in sorted(enumerate(members), key=lambda entry: entry[1].held):
+        if free <= 0 or member.held >= member.wanted:
+            continue
         n = min(targets(permits, standing)[i] - member.held, free)
         if n > 0:
             free -= n

@@ -45,6 +45,8 @@ def targets(limit: int, members: Mapping[int, tuple[int, int]]) -> dict[int, int
 def recalls(limit: int, members: Mapping[int, tuple[int, int]]) -> dict[int, int]:
     """How many permits each should give up: as many as others lack, or are in force beyond the
     limit, and no more; first from those who have most beyond their target."""
+    if sum([have if have > want else want for have, want in members.values()]) <= limit:
+        return {}  # there are enough for all
     due = targets(limit, members)
     lacking = sum(max(0, due[key] - have) for key, (have, _) in members.items())
     lacking -= limit - sum(have for have, _ in members.values())
