@@ -18,6 +18,7 @@ What may never happen is asked after every step (``check``):
 from __future__ import annotations
 
 import random
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,7 +157,13 @@ class Member:
 
     @property
     def might_open(self) -> int:
-        return sum(max(p.open, 0 if p.gone else p.allowance) for p in self.pools)
+        total = 0
+        for pool in self.pools:
+            most = pool.open
+            if not pool.gone and pool.allowance > most:
+                most = pool.allowance
+            total += most
+        return total
 
     # ---- the connection, as RedisEngine ----------------------------------------------------------
 
@@ -173,7 +180,7 @@ class Member:
             world.pass_time(1.0)
             raise Lost
         reply = world.execute(request)
-        world.old = [*world.old[-30:], request]
+        world.old.append(request)
         if world.strikes("sent_twice"):
             reply = world.execute(request)
         if world.strikes("reply_lost"):
@@ -215,10 +222,10 @@ class World:
         self.engine = MiniRedis(text)
         self.jumps_at = 0.0
         self.late: list[tuple[object, ...]] = []
-        self.old: list[tuple[object, ...]] = []
+        self.old: deque[tuple[object, ...]] = deque(maxlen=30)
         self.notices: list[tuple[Member, list[int]]] = []
         self.fences: list[tuple[Member, str, int]] = []
-        self.snapshots: list[dict[str, dict[str, Any]]] = []
+        self.snapshots: list[Any] = []
         self.members: list[Member] = []
         self.gone: list[Member] = []  # killed, while the server still has their sessions
         self.born = 0
@@ -233,8 +240,7 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        self.engine.wall += round(seconds * 1000)
-        self.engine.uptime += round(seconds * 1000)
+        self.engine.pass_time(round(seconds * 1000))
 
     def strikes(self, fault: str) -> bool:
         if self.dice.random() >= self.faults.get(fault, 0.0):
@@ -244,6 +250,8 @@ class World:
 
     def execute(self, request: tuple[object, ...]) -> list[Any]:
         reply = self.engine.run(NAME, *request)
+        if not self.engine.published:
+            return reply
         by_name = {member.name: member for member in self.members}
         for channel, text in self.engine.published:
             numbers = [int(word) for word in text.split()] if " " in text else []
@@ -275,7 +283,8 @@ class World:
                 continue
             if member.look_at <= self.now or self.dice.random() < 0.3:
                 member.look_at = self.now + member.budget.step()
-                self.check()
+                self.check_pools_of(member)  # what others have, only they change
+                self.check_sum()
             for pool in member.pools:
                 pool.work(self.dice)
         for entry in self.fences[:]:
@@ -332,32 +341,44 @@ class World:
         if self.strikes("restarted"):
             engine.restart(engine.copied(), f"{dice.getrandbits(60):x}")
         if self.strikes("restarted_empty"):
-            engine.restart({}, f"{dice.getrandbits(60):x}")
+            engine.restart(None, f"{dice.getrandbits(60):x}")
         if self.snapshots and self.strikes("failed_over"):
             data = dice.choice(self.snapshots)
             self.snapshots.clear()
             engine.restart(data, f"{dice.getrandbits(60):x}")
-            engine.was_replica = True
-            engine.uptime = 1_000_000_000
+            engine.server.was_replica = True
+            engine.server.uptime = 1_000_000_000
         if self.strikes("evicted"):
             engine.evict(dice.choice(keys_of(NAME)))
-        if self.now >= self.jumps_at and engine.uptime > 1000 * LEASE and self.strikes("clock"):
+        if (
+            self.now >= self.jumps_at
+            and engine.server.uptime > 1000 * LEASE
+            and self.strikes("clock")
+        ):
             self.jumps_at = self.now + 3 * LEASE  # one for each lease is what is promised
-            engine.wall += round(1000 * dice.choice((-1, 1)) * 10 ** dice.uniform(-1, 5))
+            engine.server.wall += round(1000 * dice.choice((-1, 1)) * 10 ** dice.uniform(-1, 5))
 
     # ---- what is expected ------------------------------------------------------------------------
 
     def check(self) -> None:
-        usable = 0
         for member in self.members + self.gone:
+            self.check_pools_of(member)
+        self.check_sum()
+
+    def check_pools_of(self, member: Member) -> None:
+        """They have more open than permits only if they had before, and that only falls."""
+        claim, might = member.budget.claim, member.might_open
+        if might > claim.permits and might > claim.floor:
+            assert might <= member.before, self.told(f"{member.name} may open {might}")
+        member.before = might
+
+    def check_sum(self) -> None:
+        usable = unseen = 0
+        for member in self.members:
             claim = member.budget.claim
-            might = member.might_open
-            if claim.is_valid(self.now) and member not in self.gone:
-                usable += max(claim.permits, claim.floor)
-            most = max(claim.permits, claim.floor, member.before)
-            assert might <= most, self.told(f"{member.name} may open {might} of {most}")
-            member.before = might
-        unseen = sum(member.budget.claim.floor for member in self.members)
+            unseen += claim.floor
+            if self.now < claim.until:
+                usable += claim.permits if claim.permits > claim.floor else claim.floor
         assert usable <= self.limit + unseen, self.told(f"{usable} may be used")
         if self.fenced:
             sessions = sum(pool.sessions for m in self.members + self.gone for pool in m.pools)

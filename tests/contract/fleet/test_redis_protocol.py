@@ -57,7 +57,7 @@ def watch(pool: Pool, allowed: list[int]) -> None:
 
 
 def in_force(world: World) -> int:
-    meta = world.engine.data[f"fastpool:budget:{{{NAME}}}"]
+    meta = world.engine.data()[f"fastpool:budget:{{{NAME}}}"]
     return int(meta["total"])
 
 
@@ -174,7 +174,7 @@ def failover(text: str | None = None) -> None:
     for pool in one.pools[0], other.pools[0]:
         watch(pool, allowed)
     world.engine.restart(old, "b2")
-    world.engine.was_replica = True
+    world.engine.server.was_replica = True
     world.go_on(2)
     assert one.budget.claim.learning and other.budget.claim.learning
     world.go_on(LEASE + 2)
@@ -204,11 +204,12 @@ def test_first_use_of_a_budget_waits_for_nobody() -> None:
 def test_first_use_waits_where_data_may_have_been_lost(loss: str) -> None:
     """For one lease: whoever had permits would have said so by then."""
     world = calm(8, 1, 5)
-    world.engine.flushes += loss == "flushed"
-    world.engine.evicted += loss == "evicted"
-    world.engine.was_replica = loss == "was a replica"
+    server = world.engine.server
+    server.flushes += loss == "flushed"
+    server.evicted += loss == "evicted"
+    server.was_replica = loss == "was a replica"
     if loss == "just started":
-        world.engine.uptime = 0
+        server.uptime = 0
     wants(world.members[0], 5)
     world.go_on(TTL)
     assert permits(world) == [0]
