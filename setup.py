@@ -1,11 +1,13 @@
 """Builds the one compiled module, fastpool._core. All metadata is in pyproject.toml.
 
-Four switches, each an environment variable, on when set to anything but "" and "0":
+Five switches, each an environment variable, on when set to anything but "" and "0":
 
     FASTPOOL_DEBUG=1       -O0 -g3, C assertions, the whole structure checked after each operation
     FASTPOOL_TRACE=1       line tracing, for coverage and profilers
     FASTPOOL_SANITIZE=...  "thread" or "address"
     FASTPOOL_ANNOTATE=1    _core.html beside the generated C: which line costs which C
+    FASTPOOL_BUILT=1       an editable install takes the module that `build_ext --inplace` has made,
+                           and does not compile it once more in a folder of its own
 
 Each combination compiles in a folder of its own under build/; the generated C is in build/cython.
 A source distribution has the C beside the Cython source, and is built without Cython where that is
@@ -17,7 +19,6 @@ import platform
 import re
 import shutil
 import sys
-import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -126,16 +127,8 @@ def mark_cold(c: Path) -> None:
         c.write_text(after)
 
 
-def is_built_in_place() -> bool:
-    """An editable install would compile once more, in a folder of its own, what is there."""
-    module = package / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
-    if debug or trace or sanitizer or not module.exists():
-        return False
-    return module.stat().st_mtime >= max(path.stat().st_mtime for path in [source, *parts])
-
-
 extensions, needed = [core], []
-if "editable_wheel" in sys.argv and is_built_in_place():
+if "editable_wheel" in sys.argv and switch("BUILT"):
     extensions = []
 elif cythonize:
     extensions = cythonize(

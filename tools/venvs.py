@@ -86,7 +86,8 @@ class Venv:
             installed, missing = self._install_all(installed | extras, wished - installed)
             built.result()
         with _in_turn:
-            self._pip("", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+            here = ("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+            self._pip("", *here, FASTPOOL_BUILT="1")
         self._say(f"ready after {time.monotonic() - start:.0f} s")
         stamp = {
             "for": [identity, requirements()],
@@ -127,13 +128,13 @@ class Venv:
     def _install(self, extras: set[str]) -> None:
         self._pip(f"installing what {', '.join(sorted(extras))} need", *packages_of(extras))
 
-    def _pip(self, what: str, *arguments: str) -> None:
+    def _pip(self, what: str, *arguments: str, **switches: str) -> None:
         # A wheel is preferred to a newer release that has none, which on free-threaded builds is
         # the difference between seconds and a failure.  Modules are compiled when
         # they are imported, which most never are.
         options = ("--quiet", "--prefer-binary", "--no-compile")
         install = self.command(*PIP, "install", *options, *arguments)
-        self._step(what, install)
+        self._step(what, install, **switches)
 
     def _create(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -377,7 +377,7 @@ class World:
         for member in self.members:
             claim = member.budget.claim
             unseen += claim.floor
-            if self.now < claim.until:
+            if claim.is_valid(self.now):
                 usable += claim.permits if claim.permits > claim.floor else claim.floor
         assert usable <= self.limit + unseen, self.told(f"{usable} may be used")
         if self.fenced:

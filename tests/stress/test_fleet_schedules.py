@@ -22,7 +22,7 @@ pytestmark = [
 ]
 STEPS = 200
 GROUPS = 8  # half of them with a fence besides
-EACH = 34  # schedules of each: 408 at a push, which take 30 s of CPU
+EACH = 34  # schedules of each: 408 at a push
 SHARE = 0.0012  # of a million: 14,400 at length
 
 
