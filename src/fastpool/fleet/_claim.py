@@ -64,9 +64,13 @@ class Claim:
         self.reported = wanted
         return self.number
 
-    def answered(self, sent: float, reply: Sequence[int]) -> None:
+    def answered(self, sent: float, now: float, reply: Sequence[int]) -> None:
         """Take in what the engine said to the latest request, which was sent at ``sent``.
-        LateReply, NoLimit: nothing that counts."""
+        LateReply, NoLimit: nothing that counts.
+
+        An engine that learns believes what was true when the request was sent.  A lease that has
+        ended since is not confirmed: the request may have come so late that the permits had gone to
+        others before the engine lost its data."""
         if reply[0] == -2:
             raise NoLimit
         if reply[0] < 0:
@@ -77,7 +81,8 @@ class Claim:
         self.limit, self.in_force, self.members, self.share = reply[5:9]
         self.ttl, self.grace, self.again = reply[9] / 1e3, reply[10] / 1e3, reply[11] / 1e3
         self.lack = bool(reply[12])
-        if reply[4] != 2:  # else it is counted, and confirmed later
+        believed = not self.learning or self.is_valid(now)
+        if reply[4] != 2 and believed:  # else it is counted, and confirmed later
             self.until = sent + self.ttl
 
     def notified(self, number: int, version: int, permits: int, due: int) -> bool:

@@ -232,7 +232,7 @@ class RedisBudget(ThreadedBudget):
             reply = self._engine.call(
                 "sync", number, keep, wanted, opened, valid, *terms, *chain(*fenced)
             )
-            claim.answered(sent, reply)
+            claim.answered(sent, self.clock(), reply)
         except LateReply:  # the client has sent it twice, and lost the reply to the first
             self._next_at = sent
             return

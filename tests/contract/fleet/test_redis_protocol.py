@@ -305,6 +305,36 @@ def test_member_that_was_forgotten_shrinks_when_it_is_told_so() -> None:
     assert permits(world) == [5, 5]
 
 
+def test_lease_that_ends_while_the_claim_is_under_way_is_not_confirmed() -> None:
+    """The process is stopped and its request held up, until others have its permits and the engine
+    has lost its data: then it believes the claim.  Found by native/spin/budget.pml."""
+    world = calm(17, 2, 10)
+    one, other = world.members
+    wants(one, 10)
+    world.go_on(2)
+
+    def held_up(act: str, *args: object) -> list[Any]:
+        assert args[4] == 1 and one.budget.claim.is_valid(world.now)  # as it says itself
+        del one.call
+        one.asleep = 1e9
+        wants(other, 10)
+        while other.budget.claim.permits < 10:
+            world.go_on(1)
+        world.engine.flush()
+        reply = world.execute((act, one.name, *args))
+        one.asleep = 0.0
+        assert (reply[0], reply[3], reply[4]) == (10, 1, 0)
+        return reply
+
+    one.call = held_up  # type: ignore[method-assign]
+    while not one.budget.claim.learning:
+        world.go_on(0.1)
+    assert not one.budget.claim.is_valid(world.now)
+    assert other.budget.claim.is_valid(world.now)
+    world.go_on(3 * LEASE)
+    assert permits(world) == [5, 5]
+
+
 @pytest.mark.parametrize("options", [{"strict": True}, {"on_lapse": "shrink", "guaranteed": 2}])
 def test_pools_shrink_at_a_lapse_where_that_is_asked_for(options: dict[str, Any]) -> None:
     world = calm(12, 1, 10, **options)
@@ -414,7 +444,7 @@ def test_notification_counts_only_for_the_request_on_which_it_builds() -> None:
     """It was sent before permits were given up by a request whose reply was lost."""
     claim = Claim()
     first = claim.request(0, 9)
-    claim.answered(1.0, [5, 1, -1, 0, 0, 9, 9, 2, 5, 10000, 2000, 12000, 0])
+    claim.answered(1.0, 1.0, [5, 1, -1, 0, 0, 9, 9, 2, 5, 10000, 2000, 12000, 0])
     claim.request(2, 2)
     assert not claim.notified(first, 7, 9, -1)
     assert claim.permits == 2
@@ -426,7 +456,7 @@ def test_recall_of_before_is_no_grant() -> None:
     """Seven may be kept, it was said; then five are left."""
     claim = Claim()
     claim.request(0, 9)
-    claim.answered(1.0, [9, 1, 7, 0, 0, 9, 9, 2, 5, 10000, 2000, 12000, 0])
+    claim.answered(1.0, 1.0, [9, 1, 7, 0, 0, 9, 9, 2, 5, 10000, 2000, 12000, 0])
     assert claim.usable == 7
     claim.request(5, 2)
     assert claim.usable == 5
