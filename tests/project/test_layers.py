@@ -99,17 +99,17 @@ ORDER: dict[str, str] = {
         _grpc.aio_calls _grpc.aio_channel _grpc.wrap _policy __init__
     """,
     "pool": """
-        _driver_errors _broken _options _policy _budget _listeners _state _hook_deadlines
-        _lease_tracking _own_blocks _closing
+        _driver_errors _broken _options _policy _termination _budget _listeners _state
+        _hook_deadlines _lease_tracking _own_blocks _closing
         _configuration _ended_waits _idle_checks _health_checks
         _attempt _creation _creation_in_caller _warming
         _opening _maintenance _returning _acquiring _manager _loop_hooks _awaiting_manager
         _closed_loops _loop_capacity _partitioned _on_loops _loop_pool _per_loop __init__
     """,
     "fleet": """
-        _member _report _fairness _permit_file _thread
+        _member _report _fairness _sockets _permit_file _thread
         _claim _distribution _redis_options _redis_engine _redis_report _redis
-        _machine _local _postgres __init__
+        _machine _local_options _local _postgres __init__
     """,
     "shared": """
         _options _budget _lease_tracking _maintenance _manager _loop_pool _per_loop __init__

@@ -52,6 +52,10 @@ class Membership:
         self.allowance = n
         return int(self.share.allow(n, close))
 
+    def terminate(self, how: Any) -> None:
+        """As the budget's thread: what is lent and more than allowed ends."""
+        self.share.terminate(how)
+
     def wants(self, n: int) -> bool:
         """Whether the pool has a use for so many, as it says when it is looked at."""
         seen = self.share.look()

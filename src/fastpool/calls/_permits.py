@@ -76,3 +76,6 @@ class CallShare:
         self._kept = 0 if close else max(self._kept, self.allowance)
         self.allowance = max(n, self._kept)
         return max(units_allow(self._units, self.allowance), self._kept)
+
+    def terminate(self, how: object) -> None:
+        """Nothing: a call that is under way comes to its own end, and counts until then."""

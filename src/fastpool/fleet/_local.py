@@ -28,8 +28,9 @@ import time
 from .. import _reports
 from ..stats import BudgetStats
 from ._fairness import level, recalls, targets
+from ._local_options import check_limit, check_parent, name_of
 from ._machine import Leadership, MachineFile
-from ._permit_file import MOST_PERMITS, PermitFile, Row, wanted_by
+from ._permit_file import PermitFile, Row, wanted_by
 from ._redis import RedisBudget, boottime
 from ._report import BudgetReport, MemberReport
 from ._thread import ThreadedBudget, close_kept, kept
@@ -197,8 +198,13 @@ class LocalBudget(ThreadedBudget):
         for member, number in self._row_of.items():  # of ours we know more than the table
             standing[number] = (member.held, member.wanted)
         most = self._most(file, limit)
-        lapsed = sum(have for have, _ in standing.values()) > most < limit
-        gave = self._recall(file, limit, standing, now, lapsed)
+        over = sum(have for have, _ in standing.values()) > most
+        ends = over and self._ends_lent(file)
+        gave = self._recall(
+            file, most if ends else limit, standing, now, over and not ends and most < limit
+        )
+        if ends and self.parent is not None:
+            self.parent.terminate_lent(members)
         self._take(file, most, standing, now)
         if any(permit >= limit for permit in file.permits):
             self._move_down(file, limit)
@@ -217,9 +223,9 @@ class LocalBudget(ThreadedBudget):
         if self._lead is not None:
             self._lead.follow(standing)
         in_force = sum(have for have, _ in standing.values())
-        if in_force > limit or any(have < want for have, want in standing.values()):
+        if ends or in_force > limit or any(have < want for have, want in standing.values()):
             return WHILE_SHORT
-        return AT_REST
+        return min(AT_REST, self._until_lapse(file) or AT_REST)
 
     def _lead_or_follow(self, file: MachineFile) -> None:
         """Speak for the machine to the parent, unless another process does, or we have no pool."""
@@ -238,10 +244,23 @@ class LocalBudget(ThreadedBudget):
 
     def _most(self, file: PermitFile, limit: int) -> int:
         """How many permits may be taken: all, but for a machine whose lease has ended."""
-        if isinstance(file, MachineFile) and boottime() >= file.term().until:
-            assert self.parent is not None
+        if self.parent is not None and self._until_lapse(file) <= 0:
             return min(limit, self.parent.claim.floor)
         return limit
+
+    def _until_lapse(self, file: PermitFile) -> float:
+        """Seconds until the lease of the machine ends; 0: it has ended; inf: there is none."""
+        if not isinstance(file, MachineFile):
+            return float("inf")
+        return max(0.0, file.term().until - boottime())
+
+    def _ends_lent(self, file: PermitFile) -> bool:
+        """Whether what is more than permitted is ended under its borrowers."""
+        return (
+            self.parent is not None
+            and self.parent.on_lapse == "close"
+            and self._until_lapse(file) <= 0
+        )
 
     def _look_for_file(self, file: PermitFile, now: float) -> None:
         """Warn, once, if the file was removed or replaced: whoever comes now has another budget."""
@@ -374,24 +393,3 @@ class LocalBudget(ThreadedBudget):
             wanted=member.wanted,
             share=min(member.wanted, level(limit, wants)) if wants else 0,
         )
-
-
-def name_of(path: str) -> str:
-    """What a budget is called, by its file."""
-    return os.path.basename(path).removesuffix(".budget")
-
-
-def check_parent(parent: object, limit: object) -> None:
-    """TypeError or ValueError unless it can be one, and takes the place of a limit."""
-    if not isinstance(parent, RedisBudget):
-        raise TypeError(f"LocalBudget: parent must be a RedisBudget, not {parent!r}")
-    if limit is not None:
-        raise ValueError("LocalBudget: give limit= or parent=, whose limit is that of all machines")
-
-
-def check_limit(limit: object) -> None:
-    """TypeError or ValueError unless it is a number of permits."""
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"LocalBudget: limit must be an int or None, not {limit!r}")
-    if not 1 <= limit <= MOST_PERMITS:
-        raise ValueError(f"LocalBudget: limit must be 1 to {MOST_PERMITS}, not {limit!r}")

@@ -175,6 +175,9 @@ class MachineShare:
             self._keep()
         return self.in_use
 
+    def terminate(self, how: object) -> None:
+        """Nothing: each process ends what it has lent itself, when the lease is over."""
+
     def _keep(self) -> None:
         """Let what is locked be the limit: it only falls."""
         n = max(self.allowance, self.file.count_locked(0))
@@ -235,7 +238,8 @@ class Leadership(RedisBudget):
         super().__init__(
             parent._where, parent.name, parent._wanted_limit, ttl=parent.ttl, grace=parent.grace,
             linger=parent.linger, guaranteed=parent.guaranteed, weight=parent.weight,
-            on_lapse=parent.on_lapse, strict=parent.strict, fence=parent.fence,
+            on_lapse=parent.on_lapse, terminate=parent.terminate, strict=parent.strict,
+            fence=parent.fence,
         )  # fmt: skip
         self.member = term.member
         self.machine = MachineShare(file, term, local)

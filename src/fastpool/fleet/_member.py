@@ -17,6 +17,9 @@ from typing import Protocol, runtime_checkable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from ..stats import BudgetStats
 
 __all__ = ["Budget", "Fence", "Member", "Membership", "Share"]
@@ -35,6 +38,11 @@ class Share(Protocol):
         """So many may be open from here on; how many are.  ``close``: what is more than that is
         closed when it is idle; False: it is kept, but when it goes nothing is opened in its place.
         Never blocks, takes nothing that is lent."""
+        ...
+
+    def terminate(self, how: Callable[[Any], object]) -> None:
+        """End what is lent and more than allowed, by ``how(resource)``, once each and while its
+        borrower uses it.  It counts as open until it has come back.  Never blocks."""
         ...
 
 
@@ -105,6 +113,16 @@ class Member:
         if n != self.allowance or close != self.closes:
             self.allowance, self.closes = n, close
             self.in_use = self.share.allow(n, close)
+
+    def terminate(self, how: Callable[[Any], object]) -> None:
+        """Have the pool end what is lent and more than allowed."""
+        if self.is_over:
+            self.share.terminate(how)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more is open than allowed."""
+        return self.in_use > self.allowance
 
     @property
     def spare(self) -> int:

@@ -12,6 +12,7 @@ notification comes, or a heartbeat is due:
 
 Silence is no proof: a member that cannot reach the engine goes on with what it has.  When its lease
 is over it opens nothing more, but for ``guaranteed``; ``on_lapse`` says what becomes of the rest.
+With "close" what is idle is closed, and what is lent ends under its borrowers, by ``terminate``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ._redis_engine import RedisEngine, client_of, keys_of, script_text
 from ._redis_options import check_limit, check_options
 from ._redis_report import report_of
 from ._report import BudgetReport
+from ._sockets import end_socket
 from ._thread import ThreadedBudget
 
 TYPE_CHECKING = False
@@ -68,9 +70,12 @@ class RedisBudget(ThreadedBudget):
     for which the engine waits longer than the member; a fifth of ``ttl`` if None.  ``linger``:
     seconds for which unused permits are kept.  ``guaranteed``: permits that this process has in any
     case, the engine reached or not.  ``weight``: its part of the rest.  ``on_lapse``: what becomes
-    of open resources when the lease has ended: "keep", or "shrink" to ``guaranteed``; ``strict`` is
-    "shrink" without ``guaranteed``.  ``fence``: called as ``fence(member)`` before the permits of a
-    member that was not heard of are used again; it sees to it that the member has nothing open.
+    of open resources when the lease has ended: "keep", "shrink" to ``guaranteed`` as they are idle
+    or come back, or "close", which ends at once what is lent too; ``strict`` is "shrink" without
+    ``guaranteed``.  ``terminate``: for "close", called as ``terminate(resource)`` while a borrower
+    uses it, in a thread of the pool or on the event loop of the resource; None: its socket is shut
+    down.  ``fence``: called as ``fence(member)`` before the permits of a member that was not heard
+    of are used again; it sees to it that the member has nothing open.
 
     ImportError without redis-py.  Nothing is sent before a pool asks for a permit.  Thread-safe;
     one object serves any number of pools.  A forked child is a member of its own.
@@ -88,14 +93,17 @@ class RedisBudget(ThreadedBudget):
         guaranteed: int = 0,
         weight: float = 1,
         on_lapse: str = "keep",
+        terminate: Callable[[Any], object] | None = None,
         strict: bool = False,
         fence: Callable[[str], object] | None = None,
     ) -> None:
         grace = ttl / 5 if grace is None else grace
-        check_options(name, limit, ttl, grace, linger, guaranteed, weight, on_lapse, strict, fence)
+        check_options(
+            name, limit, ttl, grace, linger, guaranteed, weight, on_lapse, strict, fence, terminate
+        )
         self.ttl, self.grace, self.linger = ttl, grace, linger
         self.guaranteed, self.weight, self.on_lapse = guaranteed, weight, on_lapse
-        self.strict, self.fence = strict, fence
+        self.strict, self.fence, self.terminate = strict, fence, terminate
         self.clock: Callable[[], float] = boottime
         self._wanted_limit = limit
         self._where = client_or_url
@@ -138,6 +146,7 @@ class RedisBudget(ThreadedBudget):
         self._failures = 0  # in a row
         self._ending = False  # the process does
         self._warned = False
+        self._lost = False  # the lease was, and more is open still than there are permits
 
     def open_engine(self) -> bool:
         """Nothing yet: ``step`` does what is needed, and what fails is for it to judge."""
@@ -181,9 +190,17 @@ class RedisBudget(ThreadedBudget):
         claim, now = self.claim, self.clock()
         if claim.is_valid(now):
             divide(self.members, claim.usable, now, self.linger)
+            self._lost = self._lost and sum(m.in_use for m in self.members) > claim.usable
+            if self._lost:
+                self.terminate_lent(self.members)
         else:
-            close = self.strict or self.on_lapse == "shrink"
-            divide(self.members, claim.floor, now, 0.0, close)
+            divide(self.members, claim.floor, now, 0.0, self.strict or self.on_lapse != "keep")
+            self.terminate_lent(self.members)
+
+    def terminate_lent(self, members: list[Member]) -> None:
+        """After a lapse: have pools end what they have lent and may not have any more."""
+        for member in members if self.on_lapse == "close" else ():
+            member.terminate(self.terminate or end_socket)
 
     @property
     def _held(self) -> int:
@@ -226,13 +243,14 @@ class RedisBudget(ThreadedBudget):
         valid = int(claim.is_valid(self.clock()))
         number = claim.request(keep, wanted)
         opened = sum(member.in_use for member in self.members)
-        sent = self.clock()  # before the engine's clock starts
+        sent, lapses = self.clock(), claim.lapses  # before the engine's clock starts
         terms = self._terms(self._wanted_limit)
         try:
             reply = self._engine.call(
                 "sync", number, keep, wanted, opened, valid, *terms, *chain(*fenced)
             )
             claim.answered(sent, self.clock(), reply)
+            self._lost = self._lost or claim.lapses > lapses
         except LateReply:  # the client has sent it twice, and lost the reply to the first
             self._next_at = sent
             return
@@ -329,6 +347,9 @@ class RedisBudget(ThreadedBudget):
         pause = min(AT_REST, self._next_at - now)
         if claim.is_valid(now):
             pause = min(pause, claim.until - now)
+        else:
+            ends = self.on_lapse == "close" and any(member.is_over for member in self.members)
+            pause = min(pause, WHILE_RECALLED if ends else AT_REST)
         if claim.due >= 0 or self._held > claim.permits:
             pause = min(pause, WHILE_RECALLED)
         if self._wanted < claim.reported:

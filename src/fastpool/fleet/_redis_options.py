@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["check_limit", "check_options"]
 
+CO_COROUTINE = 0x80  # of a code object
+
 
 def check_limit(limit: object) -> None:
     """TypeError or ValueError unless it is a number of permits."""
@@ -24,6 +26,7 @@ def check_options(
     on_lapse: str,
     strict: bool,
     fence: object,
+    terminate: object = None,
 ) -> None:
     """TypeError or ValueError that says what was given."""
     if not isinstance(name, str):
@@ -48,7 +51,27 @@ def check_options(
         )
     if not 0.001 <= weight <= 1e6:
         raise ValueError(f"RedisBudget: weight must be 0.001 to 1000000, not {weight!r}")
-    if on_lapse not in ("keep", "shrink"):
-        raise ValueError(f'RedisBudget: on_lapse must be "keep" or "shrink", not {on_lapse!r}')
+    if on_lapse not in ("keep", "shrink", "close"):
+        raise ValueError(
+            f'RedisBudget: on_lapse must be "keep", "shrink" or "close", not {on_lapse!r}'
+        )
+    if terminate is not None:
+        check_terminate(terminate, on_lapse)
     if fence is not None and not callable(fence):
         raise TypeError(f"RedisBudget: fence must be called as fence(member), not {fence!r}")
+
+
+def check_terminate(terminate: object, on_lapse: str) -> None:
+    """TypeError or ValueError unless it can end resources, and there is an occasion for it."""
+    if not callable(terminate):
+        raise TypeError(
+            f"RedisBudget: terminate must be called as terminate(resource), not {terminate!r}"
+        )
+    code = getattr(getattr(terminate, "__func__", terminate), "__code__", None)
+    if code is not None and code.co_flags & CO_COROUTINE:
+        raise TypeError(
+            "RedisBudget: terminate must be a plain function, not a coroutine function: nothing of "
+            "it may wait for the borrower"
+        )
+    if on_lapse != "close":
+        raise ValueError(f'RedisBudget: terminate is for on_lapse="close", not {on_lapse!r}')

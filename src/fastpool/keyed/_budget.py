@@ -32,6 +32,10 @@ class KeyedShare(Share):
     def in_use(self, whole: Any) -> int:
         return int(whole.arbiter.opened)
 
+    def parts(self, whole: Any) -> list[Any]:
+        parts: list[Any] = whole.everyone()
+        return parts
+
     def listen(self, whole: Any) -> None:
         """Callers who want one more ask the arbiter, each of them."""
 

@@ -17,10 +17,11 @@ from ._listeners import notify_in_worker
 from ._loop_hooks import AwaitingCreator, LoopClosing, LoopHealthChecks
 from ._maintenance import Maintenance
 from ._manager import Manager
+from ._termination import aend_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
     from typing import Any
 
 __all__ = ["AwaitingManager"]
@@ -165,6 +166,12 @@ class AwaitingManager(Manager):
     def retire(self, resource: object) -> None:
         if not _core.end_item(self.core, self.closing.later, resource, "flushed"):
             self.raise_misuse("retire", resource)
+
+    def terminate(self, index: int, use: int, how: Callable[[Any], object]) -> None:
+        try:
+            self.tasks.submit(aend_use, (self, index, use, how))
+        except RuntimeError:  # the loop is closed, and what it had goes without it
+            pass
 
     def hand_over(self, closers: Any) -> Any:
         return closers  # tasks of the loop

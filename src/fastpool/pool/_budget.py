@@ -10,7 +10,8 @@ smaller one closes what is idle, the oldest first, and what is lent when it come
 taken from a borrower.  Until then more are open than allowed, and ``allow`` says how many; none is
 opened meanwhile, so that number only falls.  A budget that counts, for each pool, the larger of the
 two therefore never has more in force than it gave out.  ``allow(n, close=False)`` closes nothing:
-what is open is lent on, and nothing is opened in the place of what goes.
+what is open is lent on, and nothing is opened in the place of what goes.  ``terminate(how)`` does
+not wait for what comes back: it ends what is more than allowed under its borrowers.
 
 A budget is any object with ``join(share)``, which returns an object with ``ask()`` and ``stats()``;
 it is handed in, and nothing here knows how it works.  ``fleet/_member.py`` has its side.
@@ -23,9 +24,11 @@ from weakref import ref
 from .. import _core
 from .._runtime import scheduler
 from . import _policy
+from ._termination import terminate_lent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..stats import BudgetStats
@@ -92,6 +95,16 @@ class Share:
         scheduler.call_soon(self.serve, whole)
         return in_use
 
+    def terminate(self, how: Callable[[Any], object]) -> None:
+        """End what is lent and more than allowed, once each, by ``how(resource)`` in a thread of
+        the pool or on the loop of the resource.  It counts until its borrower gives it back."""
+        scheduler.call_soon(self._terminate, how)  # behind what ``shed`` has left to it
+
+    def _terminate(self, how: Callable[[Any], object]) -> None:
+        whole = self._whole()
+        if whole is not None:
+            terminate_lent(self.parts(whole), self.in_use(whole) - self.allowance, how)
+
     # ---- what each kind of pool does in its own way ----------------------------------------------
 
     def is_short(self, core: _core.Core) -> bool:
@@ -107,6 +120,10 @@ class Share:
     def in_use(self, whole: Any) -> int:
         """Permits that are taken."""
         return int(whole.core.open)
+
+    def parts(self, whole: Any) -> list[Any]:
+        """The managers that have resources."""
+        return [whole]
 
     def listen(self, whole: Any) -> None:
         whole.core.listen_for_demand()
@@ -144,6 +161,10 @@ class LoopsShare(Share):
 
     def in_use(self, whole: Any) -> int:
         return int(whole.taken())
+
+    def parts(self, whole: Any) -> list[Any]:
+        parts: list[Any] = whole.everyone()
+        return parts
 
     def listen(self, whole: Any) -> None:
         for shard in whole.everyone():

@@ -24,9 +24,11 @@ from ._listeners import add, remove
 from ._maintenance import Maintenance
 from ._opening import open_now
 from ._own_blocks import surround_call
+from ._termination import end_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..stats import Holder, PoolStats
@@ -95,6 +97,7 @@ class Manager(Acquiring):
         """Counters, workers and helpers, all new."""
         self.create_threads()
         self.orphaned = False  # the FastPool was collected
+        self.terminated: dict[int, int] = {}  # slots that were ended while lent, and their use
         self.deadlines = HookDeadlines(self)
         self.tracking = LeaseTracking(self)
         self.closing = Closing(self)
@@ -234,6 +237,10 @@ class Manager(Acquiring):
     def retire(self, resource: object) -> None:
         if not _core.end_item(self.core, self.closing.here, resource, "flushed"):
             self.raise_misuse("retire", resource)
+
+    def terminate(self, index: int, use: int, how: Callable[[Any], object]) -> None:
+        """End what is lent, under its borrower: see _termination.py."""
+        self.offload_threads.submit(end_use, self, index, use, how)
 
     def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
         if fail_waiters:

@@ -11,8 +11,15 @@ import pytest
 from fastpool.fleet import Budget, RedisBudget
 
 
+async def coroutine(resource: object) -> None:
+    """No function that ends a resource."""
+
+
 class Client:
     """Of nothing: no call is made before a pool asks."""
+
+    async def end(self, resource: object) -> None:
+        """Likewise."""
 
 
 @pytest.mark.parametrize(
@@ -31,7 +38,11 @@ class Client:
         ({"guaranteed": 99}, ValueError, "guaranteed must be 0 to limit, not 99"),
         ({"guaranteed": 1, "strict": True}, ValueError, "which strict rules out"),
         ({"weight": 0}, ValueError, "weight must be 0.001"),
-        ({"on_lapse": "close"}, ValueError, '"keep" or "shrink", not \'close\''),
+        ({"on_lapse": "end"}, ValueError, '"keep", "shrink" or "close", not \'end\''),
+        ({"terminate": print}, ValueError, "terminate is for on_lapse=\"close\", not 'keep'"),
+        ({"on_lapse": "close", "terminate": 5}, TypeError, "called as terminate.resource., not 5"),
+        ({"on_lapse": "close", "terminate": coroutine}, TypeError, "must be a plain function"),
+        ({"on_lapse": "close", "terminate": Client().end}, TypeError, "must be a plain function"),
         ({"fence": "sh"}, TypeError, "called as fence"),
     ],
 )
