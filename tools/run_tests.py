@@ -123,7 +123,9 @@ def run_all(
         runs.own = [f"--tier={tier}"] + ["--not-first"] * (index > 0) + ["--slow"] * options.slow
         if several:
             with tempfile.TemporaryFile("w+", errors="replace") as said:
-                runs.company(arguments, processes_each=CPUS, output=said)
+                # The first has what waits for servers, and would be at it when the others are done.
+                waits = options.tier == "rest" and not index
+                runs.company(arguments, processes_each=CPUS * (1 + waits), output=said)
                 said.seek(0)
                 with shown:
                     print(f"\n{runs.head}\n{said.read()}", flush=True)
