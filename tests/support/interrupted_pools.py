@@ -25,7 +25,7 @@ from support.signal_injection import at_all, shown, strike
 EVERY = int(os.environ.get("FASTPOOL_EVERY", 41 if QUICK else 1))
 
 #: Of a module whose calls are struck at every moment, when they are.
-AT_LENGTH = [pytest.mark.long] if EVERY == 1 else []
+AT_LENGTH = [pytest.mark.long, pytest.mark.timeout(1200)] if EVERY == 1 else []
 
 #: Failures after which a scene is not looked at any further.
 ENOUGH = 5

@@ -28,9 +28,12 @@ __all__ = [
     "context_of_caller",
     "inbox_put",
     "restart",
+    "run",
     "runs_here",
     "start",
 ]
+
+AT_ONCE = 5.0  # seconds at most that a caller waits for this thread, which blocks nowhere
 
 _inbox: SimpleQueue[tuple[float, Any, tuple[Any, ...]]] = SimpleQueue()
 _schedulers: dict[str, threading.Thread] = {}  # the one that is at it
@@ -41,6 +44,52 @@ def call_soon(call: Callable[..., object], *args: Any) -> None:
     _inbox.put((0.0, call, args))
     if not _schedulers:
         start()
+
+
+def run(call: Callable[..., Any], *args: Any) -> Any:
+    """What ``call(*args)`` returns or raises, done on the scheduler thread: as a whole or not at
+    all, whatever a signal handler does to the caller.  It must not block or call hooks, and the
+    caller holds no lock.  Costs two switches of threads.
+
+    Where the thread cannot be had, as at interpreter exit, the caller does it."""
+    if runs_here():
+        return call(*args)
+    request = _Request(call, args)
+    call_soon(request.perform)
+    if _schedulers:
+        request.wait()
+    request.perform()  # unless it has been done
+    request.wait()
+    if request.error is not None:
+        raise request.error
+    return request.result
+
+
+class _Request:
+    """A call for whose end somebody waits."""
+
+    def __init__(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.call, self.args = call, args
+        self.begun = _core.Once()
+        self.ended = False
+        self.state_changed = _core.Condition()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def perform(self) -> None:
+        """Make the call, if nobody has begun it."""
+        if not self.begun.take():
+            return
+        try:
+            self.result = self.call(*self.args)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.ended = True
+            self.state_changed.notify_all()
+
+    def wait(self) -> None:
+        self.state_changed.wait_for(lambda: self.ended, AT_ONCE)
 
 
 def runs_here() -> bool:

@@ -128,6 +128,13 @@ def promise(arbiter, key_pool, index):
         call_soon((until, arbiter.look, ()))
 
 
+def recycle_on_loops(dict cores, Core core, uint64_t index, double most_idle, bint suspect):
+    """As ``Core.recycle``, of all these cores together.  Under the lock that they share."""
+    if most_idle != INFINITY and <double>oldest_idle(cores, 0)[0] >= most_idle + core.callers:
+        return "surplus"
+    return None if core.publish(index, suspect=suspect) else "unfit"
+
+
 cdef class Credit:
     """How many more times something may happen before somebody has to look."""
     cdef fp_lock lock

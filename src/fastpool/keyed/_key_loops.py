@@ -87,11 +87,8 @@ class KeyLoops:
 
     def must_yield(self, part: AwaitingManager) -> bool:
         """Whether this loop has to give up the slot of what it gets back to another.  Without the
-        lock."""
-        if not self.capacity.hungry:
-            return False
-        with part.lock.hold():
-            return self.capacity.must_yield(part)
+        lock: two that look at once may both do so, as two that look in turn may."""
+        return bool(self.capacity.hungry) and self.capacity.must_yield(part)
 
     def shrink(self) -> None:
         """On the scheduler's thread: closes what is open beyond the limit, after it was lowered."""

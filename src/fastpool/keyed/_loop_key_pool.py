@@ -124,13 +124,25 @@ class LoopKeyPool(KeyPool, AwaitingManager):
     def announce_waiter(
         self, guard: _core.SlotGuard, start: float, timeout: float | None, me: int
     ) -> None:
-        with self.lock.hold():  # one step for whoever comes at the same time on another loop
-            refused = self.loops.refuses(me) or _core.announce_for_capacity(
-                self.arbiter, self.core, guard, me
-            )
+        # where the callers of several loops are counted: as one step for whoever comes on another
+        counted = self.options.max_waiting != INF and len(self.loops.parts) > 1
+        refused = (self._announce_alone if counted else self._announce)(guard, me)
         if refused is not None:
             raise self.refusal(refused, start, timeout)
         scheduler.call_soon(self.creator.refill)
+
+    def _announce(self, guard: _core.SlotGuard, me: int) -> str | None:
+        """Why the caller may not wait; None: it is on its way to the queue."""
+        refused: str | None = self.loops.refuses(me)
+        if refused is None:
+            call = _core.announce_for_capacity
+            refused = self.lock.run(call, self.arbiter, self.core, guard, me)
+        return refused
+
+    def _announce_alone(self, guard: _core.SlotGuard, me: int) -> str | None:
+        """The same, one after the other."""
+        refused: str | None = scheduler.run(self._announce, guard, me)
+        return refused
 
     def on_wait_over(self) -> None:
         self.on_return()
@@ -152,13 +164,15 @@ class LoopKeyPool(KeyPool, AwaitingManager):
         self.core.notify_returns(on or self.watched)
 
     def make_idle(self, index: int, suspect: bool) -> str | None:
-        core, most = self.core, self.options.max_idle
-        with self.lock.hold():
-            if most != INF:
-                idle, _ = _core.oldest_idle(self.cores_of_key(), 0)
-                if idle >= most + core.callers:
-                    return "surplus"
-            return None if core.publish(index, suspect=suspect) else "unfit"
+        unfit: str | None = self.lock.run(
+            _core.recycle_on_loops,
+            self.cores_of_key(),
+            self.core,
+            index,
+            self.options.max_idle,
+            suspect,
+        )
+        return unfit
 
     def exhausted(self, index: int) -> str | None:
         return super().exhausted(index) or ("evicted" if self.loops.must_yield(self) else None)

@@ -121,13 +121,11 @@ class KeyedManager(PartitionedManager):
         if key_pool is not None:
             key_pool.flush(idle_only, fail_waiters)
 
-    def configure(self, changes: dict[str, Any]) -> None:
-        super().configure(changes)
-        scheduler.call_soon(self.arbiter.shrink)
-
     def options_changed(self) -> None:
         self.max_total = self.options.max_total
         self.arbiter.reconfigure(self.options)
+        super().options_changed()
+        self.arbiter.shrink()
 
     def warm(self, key: Any, n: Any, timeout: float | None, use_default: bool) -> int:
         key_pool = self.pin(key)

@@ -42,7 +42,7 @@ class KeyedPerLoopManager(OnLoopsManager, KeyedManager):
         part: Any = super().pin((loop, key))
         try:
             if part not in part.loops.parts:
-                self.arbiter.join(part)
+                scheduler.run(self.arbiter.join, part)
         except BaseException:
             part.unpin()
             raise

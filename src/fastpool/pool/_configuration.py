@@ -24,7 +24,8 @@ _INSTEAD = {"maxsize": "resize(n), or assign maxsize", "items": "resize(items)"}
 
 
 def change(whole: Any, changes: dict[str, Any]) -> None:
-    """Give options of a pool new values, or raise the TypeError or ValueError of a constructor."""
+    """Give options of a pool new values, or raise the TypeError or ValueError of a constructor.
+    The scheduler does it, so that no signal handler splits it."""
     options = whole.options
     changes = {name: value for name, value in changes.items() if value is not _core.DEFAULT}
     for name in changes:
@@ -32,7 +33,13 @@ def change(whole: Any, changes: dict[str, Any]) -> None:
             raise TypeError(_refusal(whole, name))
     fresh = options.reparsed(changes, whole.maxsize)
     values = {name: getattr(fresh, name) for name in options.copied}
-    _core.assign(options, values)  # in one call, which no signal handler splits
+    scheduler.run(_assign, whole, values)
+
+
+def _assign(whole: Any, values: dict[str, Any]) -> None:
+    """On the scheduler's thread."""
+    _core.assign(whole.options, values)
+    whole.options_changed()
 
 
 def _refusal(whole: Any, name: str) -> str:

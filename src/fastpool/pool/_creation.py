@@ -36,7 +36,8 @@ class Creator:
         self.manager = manager
         self.most = manager.options.max_creating
         self.workers: Any = self.create_threads()
-        self.running: dict[Attempt, None] = {}  # by age, those past their deadline left out
+        # By age, those past their deadline left out; each change is one step: tasks take no lock.
+        self.running: dict[Attempt, None] = {}
         self.watched_until = 0.0
         self.background_demand = 0  # resources wanted by nobody in particular
         self.warming: list[Warming] = []
@@ -191,7 +192,7 @@ class Creator:
         return True
 
     def _assign(self, attempt: Attempt) -> None:
-        """It begins.  Under the lock."""
+        """It begins.  Under the lock, but in tasks."""
         attempt.ticket = self.manager.core.assign()
         attempt.started = time.monotonic()
         self.running[attempt] = None
@@ -359,10 +360,10 @@ class Creator:
         for the next.  One deadline a pool, however many resources it opens."""
         now, most = time.monotonic(), self.manager.options.create_timeout
         with self.manager.lock.hold():
-            late = [attempt for attempt in self.running if attempt.started + most <= now]
+            late = [attempt for attempt in list(self.running) if attempt.started + most <= now]
             for attempt in late:
                 self._give_up(attempt)
-            oldest = next(iter(self.running), None)
+            oldest = next(iter(list(self.running)), None)
             if oldest is not None and self.watched_until <= now:
                 self.watched_until = oldest.started + most
                 scheduler.call_at(self.watched_until, self._watch)

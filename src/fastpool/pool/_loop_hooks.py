@@ -58,12 +58,12 @@ class AwaitingCreator(Creator):
         self.submitted.add(attempt)  # under the lock, which `ended` takes
 
     def begin(self, attempt: Attempt) -> bool:
-        """As ``_begin``, in the task; what nobody wants is for ``ended`` to give back."""
+        """As ``_begin``, in the task and without the lock; what nobody wants is for ``ended`` to
+        give back, which looks whether it was wanted after all."""
         attempt.task = asyncio.current_task()
-        with self.manager.lock.hold():
-            wanted = self._wanted()
-            if wanted:
-                self._assign(attempt)
+        wanted = self._wanted()
+        if wanted:
+            self._assign(attempt)
         return wanted
 
     def explained(self, error: BaseException) -> tuple[BaseException, BaseException]:
@@ -100,6 +100,7 @@ class AwaitingCreator(Creator):
             if not wanted:
                 self.manager.core.in_flight -= 1
                 core.free(attempt.index)
+                self.start()
                 return
             if error is None:
                 self.background_demand = max(0, self.background_demand - 1)

@@ -62,7 +62,6 @@ class LoopPool(AwaitingManager):
         self.loop = loop
         self.core_key = loop
         self.tasks = whole.tasks_of(loop)
-        self.ready = False  # the others know of it
         super().__init__(_core.Core(), whole.options)
         self.maxsize = whole.maxsize
         self.set_core(INF, self.options.max_waiting)
@@ -85,14 +84,25 @@ class LoopPool(AwaitingManager):
     def announce_waiter(
         self, guard: _core.SlotGuard, start: float, timeout: float | None, me: int
     ) -> None:
-        with self.lock.hold():  # one step for whoever comes at the same time on another loop
-            refused = self.whole.refuses(me)
-            if refused is None:
-                self.core.announce_waiter(guard)
-                self.used_at = self.core.now()
+        # where the callers of several loops are counted: as one step for whoever comes on another
+        counted = self.options.max_waiting != INF and len(self.whole.cores) > 1
+        refused = (self._announce_alone if counted else self._announce)(guard, me)
         if refused is not None:
             raise self.refusal(refused, start, timeout)
         scheduler.call_soon(self.creator.refill)
+
+    def _announce(self, guard: _core.SlotGuard, me: int) -> str | None:
+        """Why the caller may not wait; None: it is on its way to the queue."""
+        refused = self.whole.refuses(me)
+        if refused is None:
+            self.used_at = self.core.now()
+            self.core.announce_waiter(guard)
+        return refused
+
+    def _announce_alone(self, guard: _core.SlotGuard, me: int) -> str | None:
+        """The same, one after the other."""
+        refused: str | None = scheduler.run(self._announce, guard, me)
+        return refused
 
     def on_wait_over(self) -> None:
         self.whole.on_idle(self)
@@ -118,11 +128,15 @@ class LoopPool(AwaitingManager):
         self.core.ask_put(self.asks_put() or ask)
 
     def make_idle(self, index: int, suspect: bool) -> str | None:
-        core, most = self.core, self.options.max_idle
-        with self.lock.hold():
-            if most != INF and self.has_idle(int(most) + core.callers):
-                return "surplus"
-            return None if core.publish(index, suspect=suspect) else "unfit"
+        unfit: str | None = self.lock.run(
+            _core.recycle_on_loops,
+            self.whole.cores,
+            self.core,
+            index,
+            self.options.max_idle,
+            suspect,
+        )
+        return unfit
 
     def exhausted(self, index: int) -> str | None:
         return super().exhausted(index) or ("evicted" if self.whole.must_yield(self) else None)

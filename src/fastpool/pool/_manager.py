@@ -272,9 +272,14 @@ class Manager(Acquiring):
         open_now(self, wait, timeout)
 
     def configure(self, changes: dict[str, Any]) -> None:
-        from ._configuration import change, configure_core, look_again
+        from ._configuration import change
 
         change(self, changes)
+
+    def options_changed(self) -> None:
+        """On the scheduler's thread: follow the new options."""
+        from ._configuration import configure_core, look_again
+
         self.quick_reset = self.new_quick_reset()
         configure_core(self)
         look_again(self)

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OnLoopsManager"]
 
-AT_ONCE = 5.0  # seconds at most that a caller waits for the scheduler, which blocks nowhere
-
 
 class OnLoopsManager(PartitionedManager):
     """See the module.  Its parts are AwaitingManagers.  Subclasses keep account of what closed
@@ -82,7 +80,7 @@ class OnLoopsManager(PartitionedManager):
             scheduler.call_soon(self._forget, loop)
         if closed and wait and not scheduler.runs_here():
             self.state_changed.wait_for(
-                lambda: not any(loop in self.loops for loop in closed), AT_ONCE
+                lambda: not any(loop in self.loops for loop in closed), scheduler.AT_ONCE
             )
         return closed
 

@@ -114,13 +114,12 @@ class PartitionedManager:
 
     def configure(self, changes: dict[str, Any]) -> None:
         change(self, changes)
-        self.core.set_span(self.options.timeout)
-        self.options_changed()
-        for part in self.everyone():
-            part.reconfigure()
 
     def options_changed(self) -> None:
-        """The parts are told next."""
+        """On the scheduler's thread: follow the new options."""
+        self.core.set_span(self.options.timeout)
+        for part in self.everyone():
+            part.reconfigure()
 
     def readable(self) -> dict[str, Any]:
         return readable(self)

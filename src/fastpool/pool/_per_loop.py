@@ -58,24 +58,26 @@ class PerLoopManager(OnLoopsManager):
             raise self.not_on_a_loop()
         if self.unopened:
             begin(self)
-        its = aio_loop.loop_of(loop)  # before the lock: it may have other pools forget closed loops
-        if loop not in self.cores:
+        core = self.cores.get(loop)
+        if core is None:
+            aio_loop.loop_of(loop).pools.add(self)
             self.forget_closed()
+            core = scheduler.run(self._admit, loop)
+        return core
+
+    def _admit(self, loop: asyncio.AbstractEventLoop) -> _core.Core:
+        """On the scheduler's thread: as ``core_for``."""
         with self.lock.hold():
             core = self.cores.get(loop)
             if core is None:
                 if self.core.closed:
                     raise PoolClosed(self.name, "the pool is closed")
-                its.pools.add(self)
                 core = self.cores[loop] = self.new_part(loop).core
-            part: LoopPool = core.manager
-            if not part.ready:  # new, or a signal handler has raised before this was done
                 self.limit_cores()
                 if self.core.suspended:
                     core.suspend()
                 if self.to_keep():
-                    scheduler.call_soon(part.creator.refill)
-                part.ready = True
+                    scheduler.call_soon(core.manager.creator.refill)
         return core
 
     def new_part(self, loop: asyncio.AbstractEventLoop) -> LoopPool:
@@ -185,11 +187,9 @@ class PerLoopManager(OnLoopsManager):
         return [s for s in everyone if s.creator.wanted_at_all() and not s.loop.is_closed()]
 
     def must_yield(self, part: LoopPool) -> bool:
-        """Whether this loop has to give up the slot of what it gets back to another."""
-        if not self.capacity.is_wanted_by_others(part):
-            return False
-        with self.lock.hold():
-            return self.capacity.must_yield(part)
+        """Whether this loop has to give up the slot of what it gets back to another.  Without the
+        lock: two that look at once may both do so, as two that look in turn may."""
+        return self.capacity.is_wanted_by_others(part) and self.capacity.must_yield(part)
 
     def on_idle(self, part: LoopPool) -> None:
         """Something of this loop is idle, perhaps wanted as a slot by another."""
@@ -232,6 +232,11 @@ class PerLoopManager(OnLoopsManager):
 
     def resize(self, maxsize: Any, /) -> int:
         self.options.check_maxsize(maxsize)
+        scheduler.run(self._resize, maxsize)
+        return int(maxsize)
+
+    def _resize(self, maxsize: int) -> None:
+        """On the scheduler's thread: no loop keeps the limit of before."""
         with self.lock.hold():
             self.maxsize = maxsize
             self.core.set_limit(maxsize or INF)
@@ -239,8 +244,7 @@ class PerLoopManager(OnLoopsManager):
                 part.maxsize = maxsize
             self.limit_cores()
         self.close_surplus(maxsize or INF)
-        scheduler.call_soon(self.start)
-        return int(maxsize)
+        self.start()
 
     def close_surplus(self, most: float) -> None:
         """Close what is open beyond so many: what is idle, the oldest first, and what is lent when

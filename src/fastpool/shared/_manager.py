@@ -144,8 +144,8 @@ class SharedManager(Manager):
         self.reasons: dict[int, str] = {}
         self.renewing: dict[int, str] = {}
 
-    def configure(self, changes: dict[str, Any]) -> None:
-        super().configure(changes)
+    def options_changed(self) -> None:
+        super().options_changed()
         self.shrink_after = self.options.shrink_after
 
     def to_keep(self) -> int:
@@ -340,7 +340,11 @@ class SharedManager(Manager):
     def replace(self, resource: object) -> None:
         if resource is not None:
             self.renew(self.index_of("replace", resource), "flushed")
-            return
+        else:
+            scheduler.run(self.replace_all)
+
+    def replace_all(self) -> None:
+        """On the scheduler's thread."""
         for index, state, *_, retire in self.core.slots():
             if state in ("idle", "leased", "checking") and not retire:
                 self.renew(index, "flushed")

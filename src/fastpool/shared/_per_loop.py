@@ -166,8 +166,12 @@ class SharedPerLoopManager(PerLoopManager):
         if resource is not None:
             self.part_of("replace", resource).replace(resource)
             return
+        scheduler.run(self._replace_all)
+
+    def _replace_all(self) -> None:
+        """On the scheduler's thread."""
         for part in self.everyone():
-            part.replace(None)
+            part.replace_all()
 
     def penalize(self, resource: object) -> None:
         self.part_of("penalize", resource).penalize(resource)
@@ -185,6 +189,10 @@ class SharedPerLoopManager(PerLoopManager):
         raise TypeError(self.for_tasks("a factory that returns it; add() cannot tell its loop"))
 
     def flush(self, idle_only: bool = False, fail_waiters: bool = False) -> None:
+        scheduler.run(self._flush, idle_only, fail_waiters)
+
+    def _flush(self, idle_only: bool, fail_waiters: bool) -> None:
+        """On the scheduler's thread: the hooks are tasks of the loops."""
         for part in self.everyone():
             part.flush(idle_only, fail_waiters)
 
@@ -192,6 +200,11 @@ class SharedPerLoopManager(PerLoopManager):
 
     def resize(self, items: Any, /) -> Any:
         least, most = bounds(f"{self.name}: ", items)
+        scheduler.run(self._resize_items, least, most)
+        return least, most
+
+    def _resize_items(self, least: int, most: int | None) -> None:
+        """On the scheduler's thread: no loop keeps the numbers of before."""
         with self.lock.hold():
             self.least, self.maxsize = least, most or 0
             self.core.set_limit(most or INF)
@@ -200,8 +213,7 @@ class SharedPerLoopManager(PerLoopManager):
             self.limit_cores()
         self.drain_surplus(most)
         for part in self.everyone():
-            scheduler.call_soon(part.creator.refill)
-        return least, most
+            part.creator.refill()
 
     def drain_surplus(self, most: int | None) -> None:
         """As ``SharedManager.drain_surplus``, over all loops."""
