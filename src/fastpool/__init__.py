@@ -16,7 +16,6 @@ from .errors import (
 from .keyed import KeyedLease, KeyedPool
 from .limits import SemaphoreHold, WeightedSemaphore
 from .pool import FastPool, Lease
-from .pool._broken import is_broken
 from .shared import SharedLease, SharedPool
 
 TYPE_CHECKING = False
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ._protocols import AsyncFactory, AsyncKeyedFactory, Factory, KeyedFactory
     from .debug import dump
     from .limits import TaskPool, WorkerPool
+    from .pool._broken import is_broken
 else:
 
     def __getattr__(name):  # the protocols need typing, which nothing else here does
@@ -39,6 +39,10 @@ else:
             from .debug import dump
 
             return dump
+        if name == "is_broken":  # the tables of all drivers
+            from .pool._broken import is_broken
+
+            return is_broken
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,7 +9,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from ._protocols import AsyncFactory, AsyncKeyedFactory, Factory, KeyedFactory
@@ -1606,6 +1606,7 @@ def bind(
     configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[int, str]],
     put_into_inbox: Callable[..., object],
 ) -> object: ...
+def bind_waits(module: ModuleType) -> None: ...
 def bind_shared(configure_pool: Callable[[Core, Any, dict[str, Any]], tuple[Any, str]]) -> None: ...
 def begin_close(core: Core, index: int, use: int) -> bool: ...
 def close_resource(core: Core, index: int, hook: Callable[[Any], object], use: int) -> bool: ...

@@ -108,15 +108,14 @@ cdef int close_new(dict types) except -1:
 
 # ---- Waits that stop an event loop: see _blocking.py --------------------------------------------
 
-cdef object blocking = None  # the module, once a thread has waited where a loop may run
+cdef object blocking = None  # the module
 
 
-cdef object blocking_module():
+def bind_waits(module):
+    """Tells the core what is said of such waits; by ``fastpool.pool``.  Who waits imports nothing:
+    importlib may swallow what a signal handler raises."""
     global blocking
-    if blocking is None:
-        from fastpool import _blocking
-        blocking = _blocking
-    return blocking
+    blocking = module
 
 
 cdef object instead_of_wait(fp_core *c):
@@ -126,15 +125,14 @@ cdef object instead_of_wait(fp_core *c):
 
 
 cdef int before_wait(fp_core *c) except -1:
-    module = blocking_module()
     manager = fp_manager(c, 0)
-    module.before_wait(None if manager is None else manager.name, instead_of_wait(c))
+    blocking.before_wait(None if manager is None else manager.name, instead_of_wait(c))
     return 0
 
 
 cdef object note_wait(fp_core *c, object error):
     """A wait has been in vain."""
-    blocking_module().note(error, instead_of_wait(c))
+    blocking.note(error, instead_of_wait(c))
 
 
 cdef tuple LEASE_STATES = ("not entered", "not entered", "held", "held", "released", "discarded")

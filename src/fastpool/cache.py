@@ -17,8 +17,6 @@ from . import (
 )
 from ._core import ObjectCache
 from ._runtime import scheduler
-from ._runtime.threads import ThreadGroup
-from .pool._options import is_async
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ __all__ = ["ObjectCache"]
 
 EPOCH = 60.0  # seconds without a full collection after which a generation ends all the same
 
-_workers = ThreadGroup("fastpool-cache", 1)
 _first: dict[str, object] = {}
 
 
@@ -38,6 +35,8 @@ def configure(new: Any, reset: Any) -> None:
         raise TypeError(f"ObjectCache: new must be a callable that makes an object, not {new!r}")
     if reset is not None and not callable(reset):
         raise TypeError(f"ObjectCache: reset must be a callable of one object, not {reset!r}")
+    from .pool._options import is_async
+
     for name, function in (("new", new), ("reset", reset)):
         if is_async(function):
             raise TypeError(
@@ -59,7 +58,9 @@ def due() -> None:
     if (at := _core.caches_advanced() + EPOCH) <= now:
         dropped, used = _core.advance_caches()
         if dropped:
-            _workers.submit(dropped.clear)
+            from ._runtime.threads import shared_group
+
+            shared_group("fastpool-cache", 1).submit(dropped.clear)
         if not used:
             return  # until in_use() is called again
         at = now + EPOCH
@@ -67,8 +68,6 @@ def due() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _workers
-    _workers = ThreadGroup("fastpool-cache", 1)
     if _core.caches_watched():
         in_use()
 

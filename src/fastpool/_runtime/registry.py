@@ -7,8 +7,8 @@ other threads may do it at any moment.
 
 from __future__ import annotations
 
+from _weakref import ref
 from itertools import count
-from weakref import ref
 
 from .. import _core, _reports
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from _contextvars import copy_context
+from _heapq import heapify, heappop, heappush
 from _queue import Empty, SimpleQueue
-from heapq import heapify, heappop, heappush
+from _weakref import ref
 
 from .. import _core, _reports
-from .launch import launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +101,9 @@ def call_at(at: float, call: Any, *args: Any) -> None:
     """Has ``call(*args)`` run when ``time.monotonic()`` reaches ``at``.  Bound methods are held
     weakly, so that a deadline keeps no pool alive."""
     if getattr(call, "__self__", None) is not None:
-        call = weakref.WeakMethod(call)
+        from weakref import WeakMethod
+
+        call = WeakMethod(call)
     _inbox.put((at, call, args))
     if not _schedulers:
         start()
@@ -132,6 +133,8 @@ def start() -> None:
     """Starts the thread, if it is not there yet."""
     if _schedulers:
         return
+    from .launch import launch  # with the first pool: the import of fastpool is to be quick
+
     begun = _core.Event()
     try:
         launch("fastpool-scheduler", _run, _inbox, _schedulers, begun)
@@ -142,7 +145,7 @@ def start() -> None:
 
 def _wanted(call: Any) -> bool:
     """Whether a deadline still matters to anybody."""
-    return not isinstance(call, weakref.WeakMethod) or call() is not None
+    return not isinstance(call, ref) or call() is not None
 
 
 def _run(
@@ -172,7 +175,7 @@ def _run(
                     heapify(deadlines)
                     live = len(deadlines)
                 continue
-        if isinstance(call, weakref.WeakMethod):
+        if isinstance(call, ref):
             call = call()
         if call is not None:
             try:

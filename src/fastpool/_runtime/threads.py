@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 LINGER = 2.0  # seconds without work after which a worker ends
 AGAIN = 0.1  # seconds after which a thread is asked for again where none was to be had
 
-__all__ = ["ThreadGroup", "on_loop"]
+__all__ = ["ThreadGroup", "on_loop", "shared_group"]
+
+_shared: dict[tuple[str, int], ThreadGroup] = {}
 
 
 def on_loop() -> bool:
@@ -43,6 +45,13 @@ def _end_child() -> None:
         if not thread.daemon and thread is not threading.current_thread():
             thread.join()
     os._exit(0)
+
+
+def shared_group(name: str, limit: int) -> ThreadGroup:
+    """The group of this name that all pools of the process share.  A forked child has another one:
+    the threads are gone."""
+    key = name, _core.forks()
+    return _shared.get(key) or _shared.setdefault(key, ThreadGroup(name, limit))
 
 
 class ThreadGroup:

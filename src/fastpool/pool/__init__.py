@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import atexit
 import os
-import weakref
+import sys
+from _weakrefset import WeakSet
 
-from .. import _core
+from .. import _blocking, _core
 from .._aio import methods
 from .._core import FastPool, Lease
-from .._runtime import scheduler, shutdown
-from . import _manager
-from ._manager import Manager
-from ._opening import begin
-from ._options import Options, bad_items, parse
+from .._runtime import scheduler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._options import Options
+
 __all__ = ["FastPool", "Lease"]
 
 INF = float("inf")
 
-_managers: weakref.WeakSet[Any] = weakref.WeakSet()
+_managers: WeakSet[Any] = WeakSet()
 
 
 def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[int, str]:
     """What ``FastPool.__init__`` does, apart from allocating the core; the maxsize and the name."""
+    from ._options import parse  # with the first one, as all of this: the import is to be quick
+
     o = parse(maxsize, UNSET, given)
     lifo, fair = o.order == "lifo", o.fairness == "fair"
     timeout = None if o.timeout == INF else o.timeout
@@ -42,6 +43,8 @@ def configure(core: _core.Core, maxsize: Any, given: dict[str, Any]) -> tuple[in
     _take_in(core, o)
     adopt(manager)
     if o.open:
+        from ._opening import begin
+
         begin(manager)
     return o.maxsize, o.name
 
@@ -62,6 +65,8 @@ def _manager_of(core: _core.Core, options: Options) -> Any:
         from ._per_loop import PerLoopManager
 
         return PerLoopManager(core, options)
+    from ._manager import Manager
+
     manager = Manager(core, options)
     manager.set_core(options.maxsize or INF, options.max_waiting)
     return manager
@@ -75,18 +80,20 @@ def _take_in(core: _core.Core, options: Options) -> None:
         if not core.fill(index, item, INF):
             core.free(index)
             core.drop_manager()  # no pool comes of it, and the items are the caller's still
+            from ._options import bad_items
+
             raise bad_items(options.name, items or [])
         core.publish(index, used=False)
 
 
 UNSET = _core.bind(configure, scheduler.inbox_put())
+_core.bind_waits(_blocking)
 methods.install()
 
 
 def _after_fork_in_child() -> None:
     scheduler.restart()
     _core.bind(configure, scheduler.inbox_put())
-    _manager.after_fork_in_child()
     managers = _core.after_fork_in_child()
     for manager in managers:
         manager.bind_to_process()
@@ -95,7 +102,10 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    shutdown.close_all(_managers)
+    if _managers or "fastpool._runtime.shutdown" in sys.modules:  # a budget has something to do
+        from .._runtime import shutdown
+
+        shutdown.close_all(_managers)
 
 
 atexit.register(_at_exit)

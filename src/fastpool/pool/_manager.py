@@ -11,7 +11,7 @@ import threading
 
 from .. import _blocking, _core
 from .._runtime import scheduler
-from .._runtime.threads import ThreadGroup
+from .._runtime.threads import ThreadGroup, shared_group
 from ..errors import WARNINGS_PAGE, with_page
 from ._acquiring import Acquiring
 from ._budget import Share, join
@@ -39,9 +39,6 @@ __all__ = ["Manager"]
 INF = float("inf")
 CLOSERS = 4  # threads that close what expires, is flushed or lost; ended when idle
 
-# Closes what is left of all pools that were collected: with threads of their own, thousands that go
-# at once would have thousands.
-_undertakers = ThreadGroup("fastpool-close", 4 * CLOSERS)
 _orphans: set[Manager] = set()  # of pools that were collected with something lent: leases hold none
 
 
@@ -159,7 +156,7 @@ class Manager(Acquiring):
         """The pool is closed and nothing is open: its threads end, and a pool that was collected
         lets go of its manager."""
         for workers in (*self.workers(), self.offload_threads):
-            if workers is not _undertakers:
+            if workers is not _closers_of_collected():
                 scheduler.call_soon(workers.stop)
         self.release_manager()
 
@@ -223,7 +220,7 @@ class Manager(Acquiring):
 
     def hand_over(self, closers: Any) -> Any:
         """Who closes what is left, in place of the pool's own."""
-        return _undertakers
+        return _closers_of_collected()
 
     # ---- operations ----------------------------------------------------------------------------
 
@@ -332,10 +329,10 @@ class Manager(Acquiring):
         self.maintenance.maintain()
 
 
-def after_fork_in_child() -> None:
-    """The threads are gone."""
-    global _undertakers
-    _undertakers = ThreadGroup(_undertakers.name, 4 * CLOSERS)
+def _closers_of_collected() -> ThreadGroup:
+    """What closes the rest of all pools that were collected: with threads of their own, thousands
+    that go at once would have thousands."""
+    return shared_group("fastpool-close", 4 * CLOSERS)
 
 
 def warn_unclosed(options: Options, open_: int) -> None:

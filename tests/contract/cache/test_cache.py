@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from fastpool import ObjectCache, _core, cache
-from fastpool._runtime import launch, scheduler
-from fastpool._runtime.threads import ThreadGroup
+from fastpool._runtime import launch, scheduler, threads
 from support.helpers import GIL, ThreadRunner, eventually, wait_for_scheduler
 
 
@@ -316,7 +315,7 @@ def test_without_a_thread_to_be_had_it_is_let_go_later(
 
     things = ObjectCache(new)
     references = stocked(things, 3)
-    monkeypatch.setattr(cache, "_workers", ThreadGroup("fastpool-cache", 1))
+    monkeypatch.setattr(threads, "_shared", {})
     with monkeypatch.context() as patch:
         patch.setattr(launch, "start_new_thread", refuse)
         at(61)
