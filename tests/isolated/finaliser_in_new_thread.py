@@ -6,7 +6,7 @@
 import threading
 import weakref
 
-from fastpool import FastPool, KeyedPool, PoolTimeout, SharedPool, WorkerPool
+from fastpool import FastPool, KeyedPool, PoolClosed, PoolTimeout, SharedPool, WorkerPool
 
 pools = weakref.WeakSet()
 seen = set()
@@ -22,7 +22,7 @@ def use(pool):
             pool.submit(int)
         else:
             pool.acquire(timeout=0).release()
-    except PoolTimeout:
+    except (PoolTimeout, PoolClosed):  # a thread may begin after the end of its pool
         pass
 
 
