@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -300,8 +301,10 @@ class Stream:
     def get_extra_info(self, name: str) -> Any:
         return self.writer.get_extra_info(name)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.writer.close()
+        with suppress(OSError):
+            await self.writer.wait_closed()
 
 
 @pytest.mark.parametrize("of", POOLS_OF_TASKS)
@@ -332,7 +335,10 @@ def test_borrowers_on_event_loops_go_on_at_once(
 
     async def main() -> list[bytes]:
         tasks = [asyncio.create_task(use()) for _ in range(2)]
-        return await asyncio.gather(*tasks)
+        read = await asyncio.gather(*tasks)
+        while pool.stats().open:  # or a transport that closes would outlive its loop
+            await asyncio.sleep(0.001)
+        return read
 
     budget.member.allow(2 * loops)
     runs = [runner.start(lambda: asyncio.run(main())) for _ in range(loops)]
@@ -363,4 +369,6 @@ def test_closed_loop_has_nothing_to_end(server: CountingServer) -> None:
     budget.member.terminate(end_socket)
     pool.close()
     eventually(lambda: pool.stats().open == 0)
-    stream.writer.transport.get_extra_info("socket")._sock.close()
+    transport = stream.writer.transport
+    transport.get_extra_info("socket")._sock.close()
+    transport._sock, transport._closing = None, True  # its finaliser would say that it is open
