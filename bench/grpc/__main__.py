@@ -1,4 +1,4 @@
-"""`python -m bench.grpc`: the fifteen measurements of shared gRPC channels, beside bare grpcio.
+"""`python -m bench.grpc`: the sixteen measurements of shared gRPC channels, beside bare grpcio.
 
 Progress goes to standard error, the table to standard output. The exit code is 0 when everything
 asked for ran to its end, whatever the verdicts.

@@ -111,6 +111,11 @@ MARKS: tuple[Mark, ...] = (
     Mark("G15c", "same, tasks: CPU over bare", "<=", 1.15, "x", None),
     _published("G15d", "bare, 50 at a time by hand: futures", "x", None),
     _published("G15e", "bare, 50 at a time by hand: tasks", "x", None),
+    # A new channel and its first call, from a process that has made others.
+    Mark("G16a", "new channel and first call over bare", "<=", 1.3, "x", None),
+    Mark("G16b", "same: CPU", "<=", 1.3, "x", None),
+    Mark("G16c", "same, aio", "<=", 1.3, "x", None),
+    Mark("G16d", "same, aio: CPU", "<=", 1.3, "x", None),
 )
 
 BY_KEY = {mark.key: mark for mark in MARKS}

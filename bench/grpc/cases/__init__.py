@@ -1,4 +1,4 @@
-"""The fifteen measurements, one file per group. Each is a generator of figures.
+"""The sixteen measurements, one file per group. Each is a generator of figures.
 
 Contestants take turns inside one run, beginning with another one each round, and a figure is the
 median of a contestant's turns. What cannot be measured has no value and says why.
@@ -128,6 +128,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "G13": ("dead", "g13"),
     "G14": ("limits", "g14"),
     "G15": ("queue", "g15"),
+    "G16": ("first", "g16"),
 }
 
 
