@@ -367,6 +367,9 @@ def test_socks_proxies(site: web.Site, certificate: tuple[Path, Path]) -> None:
 
 def test_a_dropped_manager_leaves_nothing(plain_site: web.Site) -> None:
     """Neither a warning nor a connection, in a circle or not: an error of urllib3's makes one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()  # what other tests have left
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         for path in ("/hello", "/break", "/hello"):
