@@ -39,6 +39,8 @@ def test_program(program: Path) -> None:
     assert ast.get_docstring(ast.parse(program.read_text())), "says what it proves"
     if "fork" in program.stem and not hasattr(os, "fork"):
         pytest.skip("this system has no fork")
+    if "exit_with_hanging" in program.stem and (3, 12) <= sys.version_info < (3, 12, 2):
+        pytest.skip("3.12.0 and 3.12.1 start no thread at interpreter exit")
     start = time.monotonic()
     path = [str(HERE.parent), *(entry for entry in sys.path if entry)]
     done = subprocess.run(

@@ -59,6 +59,8 @@ def run(call: Callable[..., Any], *args: Any) -> Any:
         request.wait()
     request.perform()  # unless it has been done
     request.wait()
+    if not request.ended:
+        raise RuntimeError("fastpool's scheduler is stuck in this change, and may make it yet")
     if request.error is not None:
         raise request.error
     return request.result

@@ -49,15 +49,6 @@ def postgres() -> Iterator[Any]:
 
 
 @pytest.fixture
-def engine() -> Iterator[Any]:
-    try:
-        with killed_servers.running(killed_servers.Redis) as server:
-            yield server
-    except NotRun as reason:
-        pytest.skip(str(reason))
-
-
-@pytest.fixture
 def count(postgres: Any) -> Iterator[Callable[[], int]]:
     """How many sessions of the pools the server has."""
     with psycopg.connect(conninfo(postgres, "postgres"), autocommit=True) as connection:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from bench.measure import NotRun
 from fastpool import FastPool, KeyedPool, SharedPool
 from fastpool.fleet import RedisBudget
 from integration.drivers import killed_servers
@@ -29,15 +28,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals"),
 ]
 LIMIT = 6
-
-
-@pytest.fixture
-def engine() -> Iterator[Any]:
-    try:
-        with killed_servers.running(killed_servers.Redis) as server:
-            yield server
-    except NotRun as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture
