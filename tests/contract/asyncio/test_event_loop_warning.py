@@ -21,7 +21,7 @@ from fastpool import (
     WeightedSemaphore,
 )
 from fastpool.queue import LifoQueue, Queue
-from support.helpers import PATIENCE, ThreadRunner, eventually, works
+from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, works
 
 SOON = 0.02  # seconds; a timeout that is tested itself
 
@@ -163,7 +163,14 @@ def test_a_thread_without_a_loop_says_nothing(runner: ThreadRunner) -> None:
 
 def test_a_creation_and_a_check_are_waited_for_too(accounted: Any) -> None:
     """That the pool is not exhausted does not matter to the loop."""
-    pool, _ = accounted(1, check=lambda resource: True, check_after=0)
+    maker = Maker()
+
+    def make() -> Any:
+        """Ends no sooner than the caller has begun to wait: it may be held up before that."""
+        eventually(lambda: pool.stats().waiting)
+        return maker()
+
+    pool, _ = accounted(1, maker, factory=make, check=lambda resource: True, check_after=0)
     assert len(heard(lambda: pool.put(pool.get()))) == 1
     pool.put(pool.get())  # used more than once: a check is due
     assert len(heard(lambda: pool.put(pool.get()))) == 1
