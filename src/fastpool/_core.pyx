@@ -182,6 +182,7 @@ include "core/slot_guard.pxi"
 include "core/core.pxi"
 include "core/snapshots.pxi"
 include "core/closing.pxi"
+include "core/creation.pxi"
 include "core/creation_in_caller.pxi"
 include "core/hook_job.pxi"
 

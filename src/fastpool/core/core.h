@@ -112,6 +112,7 @@ typedef struct fp_core {
     size_t creating;     /* slots in CREATING */
     size_t creating_in_caller; /* of these: of callers who call the factory themselves */
     size_t in_flight;    /* creations of workers and tasks until their caller has been served */
+    size_t delivered;    /* of these: what they made is idle or lent already */
     size_t renewing;     /* sharing: resources that will take no more leases once another is open */
     int short_of_permits; /* the manager is to hear, or has heard, that more permits are wanted */
     int spent;           /* sharing: a resource was lent for the last time; see fp_ask_for_more */

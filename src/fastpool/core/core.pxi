@@ -246,6 +246,14 @@ cdef class Core:
         self.c.in_flight = n
         fp_lock_drop(&self.c.lock)
 
+    @property
+    def undelivered(self):
+        """Those in flight whose resource nobody can have yet."""
+        fp_lock_take(&self.c.lock)
+        cdef size_t n = self.c.in_flight - self.c.delivered
+        fp_lock_drop(&self.c.lock)
+        return n
+
     def set_allowance(self, double n):
         """So many may be open by the pool's budget; inf: it has none.  How many are open."""
         cdef fp_core *c = self.c

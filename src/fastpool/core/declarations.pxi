@@ -125,7 +125,7 @@ cdef extern from *:
         void *manager
         fp_lock lock
         fp_wait_queue getters, putters, joiners
-        size_t open, creating, creating_in_caller, in_flight, renewing, arriving, unfinished, max_waiting
+        size_t open, creating, creating_in_caller, in_flight, delivered, renewing, arriving, unfinished, max_waiting
         bint by_deadline
         fp_loads loads
         fp_weights weights

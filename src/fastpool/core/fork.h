@@ -41,7 +41,7 @@ static void fp_after_fork_in_child(void) {
         if (c->use == FP_POOL || c->use == FP_SHARING) {
             fp_store(&c->id, ++fp_ids, relaxed);
             c->last = NULL;
-            c->open = c->creating = c->creating_in_caller = c->in_flight = c->renewing = 0;
+            c->open = c->creating = c->creating_in_caller = c->in_flight = c->delivered = c->renewing = 0;
             fp_store(&c->loads.top, 0, relaxed);
             c->retired_uses = 0;
             memset(c->closed_for, 0, sizeof c->closed_for);

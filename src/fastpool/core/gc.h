@@ -60,7 +60,7 @@ static void fp_core_empty(fp_core *c) {
     }
     fp_lock_take(&c->lock);
     PyObject *manager = (PyObject *)c->manager;
-    c->open = c->creating = c->creating_in_caller = c->in_flight = 0;
+    c->open = c->creating = c->creating_in_caller = c->in_flight = c->delivered = 0;
     c->manager = NULL;
     fp_lock_drop(&c->lock);
     Py_XDECREF(manager);

@@ -292,9 +292,13 @@ class Creator:
         why = None
         if attempt.given_up and not self._late_is_wanted(attempt):
             why = "overdue"
-        elif not manager.core.publish(attempt.index, used=False):
+        elif not (
+            manager.core.publish(attempt.index, used=False)
+            if attempt.given_up  # it is in flight no more
+            else _core.deliver(manager.core, attempt.index)
+        ):
             why = manager.reject_reason(attempt.index)
-        self._return_permit(attempt)  # before a close, which may take what it likes
+        self._return_permit(attempt, why is None)  # before a close, which may take what it likes
         if why is None:
             self._arrived(attempt)
             manager.notify_changed()
@@ -328,7 +332,7 @@ class Creator:
         """Raise the exception in the waiter for whom it was tried; False: nobody is to hear it."""
         return not self.insists and _core.fail_waiter(self.manager.core, attempt.ticket, error)
 
-    def _return_permit(self, attempt: Attempt) -> None:
+    def _return_permit(self, attempt: Attempt, delivered: bool = False) -> None:
         """After the delivery: until then the try stands for the caller who is still waiting, and
         another one for the same caller must not start."""
         with self.manager.lock.hold():
@@ -336,7 +340,7 @@ class Creator:
                 self.overdue -= 1
                 self.workers.replace_stuck(-1)
             else:
-                self.manager.core.in_flight -= 1
+                _core.creation_over(self.manager.core, delivered)
 
     def _pause(self) -> None:
         """A try failed and nobody was told: the next in the background comes later, or where nobody

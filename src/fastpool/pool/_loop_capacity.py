@@ -88,7 +88,7 @@ class LoopCapacity:
             callers += demand
             open_ += counts["open"]
             # a creation that is over comes free as well, when the scheduler has seen to it
-            available += max(counts["creating"], part.core.in_flight)
+            available += max(counts["creating"], part.core.undelivered)
             available += counts["closing"] + (0 if demand else counts["idle"])
         available += max(0, most - open_)
         return "overloaded" if callers >= max_waiting + available else None

@@ -183,7 +183,7 @@ static int fp_holds_all(fp_core *c, uintptr_t me) {
  * just made, and has not come to its caller yet, is CHECKING, but its creation is in flight still. */
 static size_t fp_capacity_pending(fp_core *c) {
     size_t most = fp_most_open(c), looked_at = 0;
-    size_t promised = c->in_flight + c->creating_in_caller;
+    size_t promised = c->in_flight - c->delivered + c->creating_in_caller;
     size_t resources = c->creating > promised ? c->creating : promised;
     resources += most > c->open ? most - c->open : 0;
     if (c->use != FP_SHARING) return resources;

@@ -1,0 +1,33 @@
+# Creation by workers and tasks: the delivery of what they have made.
+
+def deliver(Core core not None, uint64_t index):
+    """``Core.publish`` of what a creation in flight has made.  In one step with that it does not count
+    as capacity to come any more: who came in between would wait for it, past ``max_waiting``."""
+    cdef fp_core *c = core.c
+    cdef fp_slot *slot = slot_at(core, index)
+    cdef bint lent
+    fp_defer_begin()
+    fp_lock_take(&c.lock)
+    if c.use == FP_SHARING:
+        lent = fp_sharing_lend(c, slot, FP_CHECKING, 0)
+    else:
+        fp_slot_own(slot, 0)
+        lent = not fp_gate(c) & FP_CLOSED and fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot))
+        if lent:
+            fp_dispatch(c)
+            # a close that set the gate after the look above has swept, or is about to: help it
+            lent = not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING))
+    c.delivered += lent
+    fp_check(c)
+    fp_lock_drop(&c.lock)
+    fp_defer_end()
+    return lent
+
+
+def creation_over(Core core not None, bint delivered):
+    """One less is in flight.  ``delivered``: ``deliver`` has said True."""
+    cdef fp_core *c = core.c
+    fp_lock_take(&c.lock)
+    c.in_flight -= c.in_flight > 0  # none are in the child of a fork
+    c.delivered -= delivered and c.delivered > 0
+    fp_lock_drop(&c.lock)
