@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
 import time
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +48,17 @@ def stress_ops(default: int, share: float = 1.0) -> int:
 def examples(default: int) -> int:
     """How many examples hypothesis tries; in the quick tiers a quarter."""
     return default // 4 if QUICK else default
+
+
+@contextmanager
+def all_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """What is warned of in a block, but for what other tests have left to the collector."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield heard
 
 
 #: Threads that act for those of the test; one that is parked waits for them to sleep as well.

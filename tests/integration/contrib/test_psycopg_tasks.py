@@ -9,14 +9,13 @@ import asyncio
 import gc
 import subprocess
 import sys
-import warnings
 from typing import Any
 
 import pytest
 
 from integration.contrib.test_psycopg_threads import restart
 from integration.drivers import killed_servers
-from support.helpers import PATIENCE
+from support.helpers import PATIENCE, all_warnings
 from support.loops import Run, eventually
 
 pytest.importorskip("psycopg_pool", reason="psycopg_pool is not installed")
@@ -438,8 +437,7 @@ def test_a_dropped_pool_leaves_nothing(conninfo: str, on_loop: Run) -> None:
         async def none() -> None:
             await eventually(lambda: left() == 0)
 
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
+        with all_warnings() as warned:
             for lent in (False, True):
                 on_loop(here(lent))
                 on_loop(pool(lent))

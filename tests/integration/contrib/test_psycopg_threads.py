@@ -10,14 +10,13 @@ import logging
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from integration.drivers import killed_servers
-from support.helpers import PATIENCE, ThreadRunner, eventually
+from support.helpers import PATIENCE, ThreadRunner, all_warnings, eventually
 
 pytest.importorskip("psycopg_pool", reason="psycopg_pool is not installed")
 
@@ -481,8 +480,7 @@ def test_a_block_that_is_dropped_loses_no_connection(pool: Make) -> None:
             self.block.__enter__()
 
     next(rows())  # closed by the interpreter: an orderly end
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+    with all_warnings() as warned:
         Dropped()
         gc.collect()
         with mine.connection() as connection:
@@ -636,8 +634,7 @@ def test_a_dropped_pool_leaves_nothing(conninfo: str) -> None:
             gc.collect()
             return watcher.execute(count, [mark]).fetchone()[0]
 
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
+        with all_warnings() as warned:
             for lent in (False, True):
                 mine = ConnectionPool(
                     conninfo, min_size=2, kwargs={"application_name": mark}, open=True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import pickle
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from integration.contrib import web
-from support.helpers import PATIENCE, ThreadRunner, eventually
+from support.helpers import PATIENCE, ThreadRunner, all_warnings, eventually
 
 requests = pytest.importorskip("requests")
 
@@ -80,8 +79,7 @@ def test_a_full_pool_is_an_error_of_theirs(
 
 def test_a_dropped_session_leaves_nothing(site: web.Site, certificate: tuple[Path, Path]) -> None:
     """Neither a warning nor a connection, though it was never closed."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+    with all_warnings() as warned:
         for path in ("/hello", "/break", "/hello"):
             mine = session(certificate, pool_maxsize=2)
             try:

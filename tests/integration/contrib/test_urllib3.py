@@ -8,7 +8,6 @@ import queue
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from bench.measure import NotRun
 from fastpool import PoolError
 from integration.contrib import web
 from integration.drivers import killed_servers
-from support.helpers import PATIENCE, ThreadRunner, eventually
+from support.helpers import PATIENCE, ThreadRunner, all_warnings, eventually
 from support.signal_injection import strike
 
 urllib3 = pytest.importorskip("urllib3")
@@ -367,11 +366,7 @@ def test_socks_proxies(site: web.Site, certificate: tuple[Path, Path]) -> None:
 
 def test_a_dropped_manager_leaves_nothing(plain_site: web.Site) -> None:
     """Neither a warning nor a connection, in a circle or not: an error of urllib3's makes one."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gc.collect()  # what other tests have left
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+    with all_warnings() as warned:
         for path in ("/hello", "/break", "/hello"):
             http = ours.PoolManager(maxsize=2)
             try:

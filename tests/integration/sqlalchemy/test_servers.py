@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +21,7 @@ import pytest
 
 from bench.measure import NotRun
 from integration.drivers import killed_servers as servers
-from support.helpers import PATIENCE, ThreadRunner, eventually
+from support.helpers import PATIENCE, ThreadRunner, all_warnings, eventually
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 
@@ -354,8 +353,7 @@ def test_a_dropped_asynchronous_engine_leaves_nothing(aat: At) -> None:
                 gc.collect()
                 await asyncio.sleep(0.01)
 
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+    with all_warnings() as warned:
         asyncio.run(main())
         made.clear()
         gc.collect()
