@@ -5,7 +5,7 @@ import threading
 import warnings
 
 import fastpool
-from support.helpers import ThreadRunner
+from support.helpers import QUICK, ThreadRunner
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 
@@ -21,7 +21,7 @@ def busy(index):
 
 runner = ThreadRunner()
 runner.together(6, busy)
-for _ in range(200):
+for _ in range(60 if QUICK else 200):
     child = os.fork()
     if not child:
         code = 1

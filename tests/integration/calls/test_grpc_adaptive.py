@@ -19,6 +19,9 @@ CAPACITY = 4
 CALLERS, ROUNDS = 16, 40
 LONG = 60.0
 
+# Many calls until it has settled; `contract/calls/test_adaptive_limit.py` is tried on each.
+pytestmark = pytest.mark.once
+
 
 class Small(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio has no types
     """Takes CAPACITY calls at once, and refuses with RESOURCE_EXHAUSTED while there are more.

@@ -14,7 +14,7 @@ import pytest
 
 from support.helpers import PATIENCE
 
-pytestmark = [pytest.mark.servers]
+pytestmark = [pytest.mark.servers, pytest.mark.once]  # as the other adapters
 
 #: What each program makes of the address: a coroutine function that says who serves it on which
 #: connection, and one that closes the pool.

@@ -28,6 +28,7 @@ redis = pytest.importorskip("redis")
 pytestmark = [
     pytest.mark.servers,
     pytest.mark.process,
+    pytest.mark.once,  # what passes between processes; `contract/fleet` is tried on each
     pytest.mark.skipif(sys.platform != "linux", reason="open file description locks"),
 ]
 LIMIT = 6

@@ -120,6 +120,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[tuple[str, Callable[[bool],
         yield request.param, lambda used: client(server, used)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("used", [False, True], ids=["new connection", "used connection"])
 def test_interrupted_call_loses_nothing(kind: Any, used: bool) -> None:
     name, make = kind
