@@ -276,6 +276,10 @@ MUSTS: tuple[Must, ...] = (
     Must("V2a", "one Prometheus scrape of 100 pools", "<=", "ms", _all(10)),
     Must("V2b", "of this: the collector of fastpool", "", "ms", NOTHING),
     Must("V2c", "floor: prometheus_client's text alone", "", "ms", NOTHING),
+    # Half of the processes are killed: until the others have been lent what was theirs.
+    Must("F2a", "recovery, LocalBudget", "<=", "ms", _all(200)),
+    Must("F2b", "recovery, RedisBudget, after ttl + grace", "<=", "ms", _all(300)),
+    Must("F2c", "recovery, machine with a member in Redis", "<=", "ms", _all(200)),
     # What a budget costs a lease and a call that find what they want.
     Must("F3a", "lease() under a budget / lease()", "<=", "x", _all(1.01)),
     Must("F3b", "call, limit=budget / limit=Limit(8)", "<=", "x", _all(1.05)),

@@ -80,6 +80,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "O2": ("caches", "o2"),
     "O3": ("caches", "o3"),
     "K1": ("keyed", "k1"),
+    "F2": ("fleet", "f2"),
     "F3": ("fleet", "f3"),
     "C1": ("calls", "c1"),
     "C2": ("sizes", "c2"),

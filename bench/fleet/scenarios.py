@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 
 from bench import servers
+from bench.fleet import engine
 
 LIMIT = 60  # connections of the service that the server lets in
 RESERVED = 3  # that PostgreSQL keeps for superusers
@@ -125,16 +126,8 @@ class Service:
         self.counter.start()
 
     def engine_starts(self) -> None:
-        """A Redis that has learned already that nobody else is there."""
-        from fastpool import FastPool
-        from fastpool.fleet import RedisBudget
-
         url = f"redis://127.0.0.1:{self.servers.enter_context(servers.redis())}"
-        first = RedisBudget(url, "app", LIMIT, ttl=0.3, grace=0.05)
-        with FastPool(1, factory=Path, budget=first) as pool:
-            pool.acquire().release()
-        while RedisBudget.report(url, "app").members:
-            time.sleep(0.05)
+        engine.learn(url, "app", LIMIT)
         self.budget = f"{self.budget}@{url}" if self.way.engine == "machine" else url
 
     def now(self) -> float:
