@@ -76,7 +76,7 @@ class KeyCreator(Creator):
         each creation, since a key whose own server is down is tried less and less often."""
         super().end_pauses(recovered)
         for key_pool in self.keyed.everyone() if recovered else ():
-            if key_pool.creator.is_paused():
+            if key_pool.creator.paused_until:
                 key_pool.creator.paused_until = 0.0
                 scheduler.call_soon(key_pool.creator.refill)
 

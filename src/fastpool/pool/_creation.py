@@ -45,6 +45,7 @@ class Creator:
         self.failures = 0  # in a row
         self.last_failure: BaseException | None = None
         self.paused_until = 0.0  # of tries in the background, or of all: see is_paused
+        self.callers_paused_until = 0.0  # no later than that
 
     def create_threads(self) -> Any:
         """The threads on which the factory is called."""
@@ -113,8 +114,14 @@ class Creator:
         return bool(self.manager.options.on_create_error == "wait")
 
     def is_paused(self) -> bool:
-        """Whether nothing is tried for a while, not even for those who wait."""
-        return self.insists and time.monotonic() < self.paused_until
+        """Whether nothing is tried for a while, not even for those who wait: for them it is a short
+        while, however long the outage."""
+        if not self.insists:
+            return False
+        until = self.paused_until
+        if self.manager.core.demand:
+            until = min(until, self.callers_paused_until)
+        return time.monotonic() < until
 
     def attempt(self) -> bool:
         """Starts one try; False: the cap is reached, or the event loop that it needs is closed."""
@@ -346,9 +353,12 @@ class Creator:
         """A try failed and nobody was told: the next in the background comes later, or where nobody
         ever is, the next of all.  Under the lock."""
         if self.background_demand or self.insists:
-            pause = _policy.backoff(self.failures)
-            self.paused_until = time.monotonic() + pause
-            scheduler.call_at(self.paused_until, self.start)
+            now, pause = time.monotonic(), _policy.backoff(self.failures)
+            self.paused_until = self.callers_paused_until = now + pause
+            if self.insists:
+                self.callers_paused_until = now + _policy.backoff_waited_for(pause)
+            for at in {self.callers_paused_until, self.paused_until}:
+                scheduler.call_at(at, self.start)
 
     def _arrived(self, attempt: Attempt) -> None:
         """What it has made is lent from here on: for those who have more to do then."""

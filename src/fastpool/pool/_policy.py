@@ -10,6 +10,7 @@ _random = Random()
 LIFETIME_JITTER = 0.1
 BACKOFF_LEAST = 0.1
 BACKOFF_MOST = 10.0
+BACKOFF_WAITED_FOR = 1.0  # at most, while somebody waits for what the try is to make
 
 
 def lifetime(most: float) -> float:
@@ -47,3 +48,9 @@ def backoff(failures: int) -> float:
     the upper half, doubling from 100 ms to 10 s."""
     ceiling = min(BACKOFF_MOST, BACKOFF_LEAST * 2.0 ** min(failures - 1, 10))
     return ceiling * (0.5 + 0.5 * _random.random())
+
+
+def backoff_waited_for(pause: float) -> float:
+    """What is left of this pause, in seconds, while callers wait: a second at most, with the same
+    jitter."""
+    return min(pause, BACKOFF_WAITED_FOR * (0.5 + 0.5 * _random.random()))

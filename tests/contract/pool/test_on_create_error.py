@@ -186,7 +186,48 @@ def pauses(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> list[float]:
         return begun[-1]
 
     monkeypatch.setattr(_policy, "backoff", backoff)
+    monkeypatch.setattr(_policy, "backoff_waited_for", lambda pause: pause)
     return begun
+
+
+@pytest.fixture
+def long_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """As after a long outage; but while somebody waits."""
+    begun = pauses(monkeypatch, 4 * PATIENCE)
+    monkeypatch.setattr(_policy, "backoff_waited_for", lambda pause: 0.001)
+    return begun
+
+
+def test_while_somebody_waits_pauses_are_short(
+    kind: Any, long_pauses: list[float], runner: ThreadRunner
+) -> None:
+    maker = Maker()
+    maker.broken = OSError
+    pool = kind(maker)
+    waiter = runner.start(pool.acquire, PATIENCE)
+    eventually(lambda: maker.calls > 2)
+    maker.broken = None
+    waiter.result().release()
+    pool.close()
+
+
+def test_a_caller_ends_the_long_pause_of_those_in_the_background(long_pauses: list[float]) -> None:
+    maker = Maker()
+    maker.broken = OSError
+    pool = fast(maker, min_idle=1)
+    eventually(lambda: long_pauses)
+    assert maker.calls == 1
+    maker.broken = None
+    pool.acquire(PATIENCE).release()
+    pool.close()
+
+
+@pytest.mark.threads_only("there is no call in it")
+def test_pauses_while_somebody_waits_are_a_second_at_most() -> None:
+    """And not all of the same length: a thousand processes may wait."""
+    assert _policy.backoff_waited_for(0.1) == 0.1
+    found = {_policy.backoff_waited_for(10.0) for _ in range(100)}
+    assert 0.5 <= min(found) < max(found) <= 1.0
 
 
 @pytest.mark.threads_only("the pauses are those of the pool")
