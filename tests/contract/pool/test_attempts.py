@@ -120,14 +120,14 @@ def test_try_is_skipped_when_the_pool_is_closed(
     """The factory is not called any more, neither for who waits nor for what was wished for."""
     pool, maker = accounted(2, min_idle=1)
     eventually(lambda: states(pool) == {"idle": 1})
-    resource = pool.get()
     held: list[Any] = []
     submit = threads.ThreadGroup.submit
     monkeypatch.setattr(
         threads.ThreadGroup, "submit", lambda workers, *job: held.append((workers, *job))
     )
+    resource = pool.get()  # from here on one is missing
     getter = runner.start(pool.get)
-    eventually(lambda: held)
+    eventually(lambda: held and pool.stats().waiting == 1)
     pool.resume()  # the pool looks for what is missing
     wait_for_scheduler()
     assert pool.close(timeout=0) is False
