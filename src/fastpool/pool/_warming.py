@@ -33,14 +33,13 @@ def warm(creator: Creator, n: int, timeout: float | None) -> int:
         creator.warming.append(call)
         manager.state_changed.wait_for(over, timeout)
     finally:
-        if call.failure is not None:  # first: as long as somebody warms, a failure ends the wish
+        wanted.clear()
+        # as long as this call is among those that warm: then a failure ends the wish, too
+        enough = creator.usable(manager.counts()) >= n
+        if call.failure is not None or not enough:
             manager.lock.run(setattr, creator, "background_demand", 0)
         if call in creator.warming:
             creator.warming.remove(call)
-    enough = creator.usable(manager.counts()) >= n
-    wanted.clear()
-    if not enough:
-        manager.lock.run(setattr, creator, "background_demand", 0)
     if enough:
         return int(manager.counts()["open"])
     if core.closed:

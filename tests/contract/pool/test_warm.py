@@ -11,7 +11,14 @@ from fastpool import PoolClosed, PoolTimeout, _core
 from fastpool.pool import _policy
 from support.async_factories import Hang, threads
 from support.async_factories import accounted as accounted_async
-from support.helpers import PATIENCE, ThreadRunner, eventually, settled, states
+from support.helpers import (
+    PATIENCE,
+    ThreadRunner,
+    eventually,
+    settled,
+    states,
+    wait_for_scheduler,
+)
 
 pytestmark = pytest.mark.usefixtures("caller_kind")
 
@@ -105,6 +112,32 @@ def test_warm_that_failed_does_not_try_again(
     maker.script.append(OSError("once"))
     with pytest.raises(OSError, match="once"):
         pool.warm(1)
+    settled(pool)
+    assert maker.calls == 1 and states(pool) == {}
+
+
+def test_warm_that_times_out_ends_its_wish_before_it_leaves(
+    accounted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure right after it has left is nobody's, and nothing is tried again for nobody."""
+    monkeypatch.setattr(_policy, "backoff", lambda failures: 0.0)
+    pool, maker = accounted(1)
+    manager = _core.manager(getattr(pool, "_real", pool), "this test")
+
+    class Warming(list[Any]):
+        """Those who warm; who leaves is held up until a creation has failed."""
+
+        def remove(self, call: Any) -> None:
+            super().remove(call)
+            maker.gate.set()
+            eventually(lambda: manager.core.counts()["create_failures"])
+            wait_for_scheduler()
+
+    manager.creator.warming = Warming()
+    maker.gate.clear()
+    maker.script.append(OSError("late"))
+    with pytest.raises(PoolTimeout):
+        pool.warm(1, timeout=0.02)
     settled(pool)
     assert maker.calls == 1 and states(pool) == {}
 
