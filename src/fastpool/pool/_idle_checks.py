@@ -63,4 +63,23 @@ def check_all(whole: Any, managers: Iterable[Any]) -> int:
     for manager, index in jobs:
         manager.checking.begin(index, checks)
     checks.wait_for(len(jobs), whole.options.hook_timeout)
+    _wait_until_over(whole, jobs)
     return sum(checks.closed)
+
+
+def _wait_until_over(whole: Any, jobs: list[tuple[Any, int]]) -> None:
+    """Wait until each of these slots has been free or lendable, for as long as a close hook may
+    take: where hooks are tasks, a check is over before its resource has begun to be closed."""
+    left = jobs
+
+    def over() -> bool:
+        nonlocal left
+        left = [
+            (manager, index)
+            for manager, index in left
+            if manager.core.slot(index)[1] in ("checking", "closing")
+        ]
+        return not left
+
+    most = whole.options.hook_timeout
+    whole.state_changed.wait_for(over, None if most == INF else most)
