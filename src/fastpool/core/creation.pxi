@@ -1,8 +1,8 @@
 # Creation by workers and tasks: the delivery of what they have made.
 
-def deliver(Core core not None, uint64_t index):
-    """``Core.publish`` of what a creation in flight has made.  In one step with that it does not count
-    as capacity to come any more: who came in between would wait for it, past ``max_waiting``."""
+def deliver(Core core not None, uint64_t index, bint in_flight):
+    """``Core.publish`` of what a creation has made.  ``in_flight``: in one step with that it does not
+    count as capacity to come any more; who came in between would wait for it, past ``max_waiting``."""
     cdef fp_core *c = core.c
     cdef fp_slot *slot = slot_at(core, index)
     cdef bint lent
@@ -17,7 +17,7 @@ def deliver(Core core not None, uint64_t index):
             fp_dispatch(c)
             # a close that set the gate after the look above has swept, or is about to: help it
             lent = not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING))
-    c.delivered += lent
+    c.delivered += lent and in_flight
     fp_check(c)
     fp_lock_drop(&c.lock)
     fp_defer_end()

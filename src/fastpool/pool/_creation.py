@@ -114,14 +114,11 @@ class Creator:
         return bool(self.manager.options.on_create_error == "wait")
 
     def is_paused(self) -> bool:
-        """Whether nothing is tried for a while, not even for those who wait: for them it is a short
-        while, however long the outage."""
-        if not self.insists:
-            return False
+        """Whether nothing is tried for a while; for those who wait it is a short one."""
         until = self.paused_until
         if self.manager.core.demand:
             until = min(until, self.callers_paused_until)
-        return time.monotonic() < until
+        return self.insists and time.monotonic() < until
 
     def attempt(self) -> bool:
         """Starts one try; False: the cap is reached, or the event loop that it needs is closed."""
@@ -299,11 +296,7 @@ class Creator:
         why = None
         if attempt.given_up and not self._late_is_wanted(attempt):
             why = "overdue"
-        elif not (
-            manager.core.publish(attempt.index, used=False)
-            if attempt.given_up  # it is in flight no more
-            else _core.deliver(manager.core, attempt.index)
-        ):
+        elif not _core.deliver(manager.core, attempt.index, not attempt.given_up):
             why = manager.reject_reason(attempt.index)
         self._return_permit(attempt, why is None)  # before a close, which may take what it likes
         if why is None:
