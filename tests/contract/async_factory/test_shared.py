@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from contextlib import suppress
 from typing import Any
@@ -263,6 +264,39 @@ class TestEnds:
             with suppress(PoolError):  # it may say that it was given back by another way
                 leases[1].release()
             assert maker.made == 2 and pool.stats().leases == 0
+
+    @kinds
+    def test_who_waits_has_what_a_loop_leaves(self, kind: str) -> None:
+        """A task of another loop, for which nothing was free."""
+        with accounted_shared((0, 1), slots=1) as (pool, _), threads(kind, 1) as [other]:
+            one = LoopThread(kind)
+            held = one.run(pool.aacquire())
+            waiting = other.start(use(pool))
+            eventually(lambda: pool.stats().waiting == 1)
+            one.end()
+            assert waiting.result(PATIENCE).loop is other.loop
+            with suppress(PoolError):
+                held.release()
+
+    @kinds
+    def test_waiters_end_with_their_loop(self, kind: str) -> None:
+        """Nothing is kept for them: who waits on another loop is served."""
+        with accounted_shared((0, 1), slots=1) as (pool, _), threads(kind, 1) as [other]:
+            one = LoopThread(kind)
+            held = other.run(pool.aacquire())
+            thing = held.resource
+            lost = [one.start(pool.aacquire()) for _ in range(3)]
+            eventually(lambda: pool.stats().waiting == 3)
+            waiting = other.start(use(pool))
+            eventually(lambda: pool.stats().waiting == 4)
+            one.end()
+            other.call(held.release)
+            assert waiting.result(PATIENCE) is thing
+            eventually(lambda: pool.stats().waiting == 0)
+            assert not any(each.done() for each in lost)
+            lost.clear()
+            gc.collect()
+            assert other.run(use(pool)) is thing
 
     @kinds
     def test_abort_is_awaited(self, kind: str) -> None:
