@@ -15,10 +15,10 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from fastpool.grpc import LocalError, shared, stats  # noqa: E402
-from fastpool.grpc._sync.dispatcher import dispatcher  # noqa: E402
+from fastpool.grpc._sync.dispatcher import Dispatcher, dispatcher  # noqa: E402
 from fastpool.grpc._sync.pending_call import Pending  # noqa: E402
 from integration.grpc.server import SERVICE, GrpcServer  # noqa: E402
-from support.helpers import ThreadRunner, eventually  # noqa: E402
+from support.helpers import PATIENCE, ThreadRunner, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.light]
 
@@ -392,3 +392,32 @@ def test_a_request_that_cannot_be_sent_is_what_it_is_out_of_queue(scene: Scene) 
             grpc.StatusCode.INTERNAL,
             "Exception serializing request!",
         )
+
+
+def test_a_handler_that_strikes_who_wakes_the_thread_leaves_nobody_behind() -> None:
+    """Others have seen it woken by then, and left their call to that."""
+    made = threading.Event()
+
+    class Struck:
+        """A loop that is not reached by the first who calls it."""
+
+        def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+            self.loop = loop
+            self.strikes = 1
+
+        def call_soon_threadsafe(self, *args: Any) -> None:
+            if self.strikes:
+                self.strikes -= 1
+                mine.run(lambda loop: made.set())  # of another thread
+                raise KeyboardInterrupt
+            self.loop.call_soon_threadsafe(*args)
+
+    mine: Any = Dispatcher()
+    loop = mine._start()
+    mine._loop = Struck(loop)
+    with pytest.raises(KeyboardInterrupt):
+        mine.run(lambda loop: None)
+    assert made.wait(PATIENCE)
+    loop.call_soon_threadsafe(loop.stop)
+    eventually(lambda: not loop.is_running())
+    loop.close()
