@@ -29,6 +29,11 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
     return loop
 
 
+def kind_in_turn(n: int) -> str:
+    """One make or the other; asyncio's alone where uvloop is not installed."""
+    return KINDS[n % 2] if importlib.util.find_spec("uvloop") is not None else "asyncio"
+
+
 def run_in(kind: str, main: Coroutine[Any, Any, Any], within: float = PATIENCE) -> Any:
     """As ``asyncio.run``, on a loop of that kind; TimeoutError if it takes longer."""
 

@@ -20,7 +20,7 @@ import fastpool.grpc as fg  # noqa: E402
 from integration.grpc.aio_channels import ONE_SLOT, count, in_queue, in_use, say, turns, waiting  # noqa: E402
 from integration.grpc.server import GrpcServer  # noqa: E402
 from support.helpers import ThreadRunner  # noqa: E402
-from support.loops import KINDS, eventually, run_in  # noqa: E402
+from support.loops import eventually, kind_in_turn, run_in  # noqa: E402
 
 pytestmark = pytest.mark.process
 
@@ -63,7 +63,7 @@ def test_one_loop_after_the_other(server: GrpcServer) -> None:
 
     left: list[Any] = []
     for n in range(6):
-        run_in(KINDS[n % 2], main(n))
+        run_in(kind_in_turn(n), main(n))
         stats = fg.stats()[0]
         assert stats.connections == 1 and stats.in_use <= 1
     left.clear()
@@ -93,7 +93,7 @@ def test_loops_beside_each_other(server: GrpcServer, runner: ThreadRunner) -> No
             raise
 
     try:
-        running = runner.together(loops, lambda i: run_in(KINDS[i % 2], main(), LONG))
+        running = runner.together(loops, lambda i: run_in(kind_in_turn(i), main(), LONG))
         all_hold.wait(LONG)
         assert in_use() == loops
         all_seen.wait(LONG)

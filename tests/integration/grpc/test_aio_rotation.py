@@ -27,7 +27,7 @@ from integration.grpc.aio_channels import (  # noqa: E402
 from integration.grpc.server import GrpcServer  # noqa: E402
 from support import helpers as in_thread  # noqa: E402
 from support.helpers import ThreadRunner  # noqa: E402
-from support.loops import KINDS, eventually, run_in  # noqa: E402
+from support.loops import eventually, kind_in_turn, run_in  # noqa: E402
 
 pytestmark = [pytest.mark.process, pytest.mark.once]
 
@@ -226,7 +226,8 @@ def test_no_slot_is_lost(runner: ThreadRunner) -> None:
 
     with GrpcServer() as server:
         working = [
-            runner.start(run_in, KINDS[i], work(server.target, i), 2 * LONG) for i in range(2)
+            runner.start(run_in, kind_in_turn(i), work(server.target, i), 2 * LONG)
+            for i in range(2)
         ]
 
         def more_answers() -> None:
