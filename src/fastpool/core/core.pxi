@@ -357,12 +357,12 @@ cdef class Core:
             return False
         if suspect:
             fp_slot_suspect(slot)
-        fp_slot_own(slot, 0)
-        if not fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)):
-            return False
-        fp_dispatch_locked(c)
-        # a close that set the gate after the look above has swept, or is about to: help it
-        return not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING))
+        fp_defer_begin()
+        fp_lock_take(&c.lock)
+        cdef bint idle = publish_slot(c, slot)
+        fp_lock_drop(&c.lock)
+        fp_defer_end()
+        return idle
 
     def recycle(self, uint64_t index, double most_idle, bint suspect=False):
         """``publish`` of what comes back, unless so many are idle already: "surplus".  "unfit": as

@@ -11,12 +11,7 @@ def deliver(Core core not None, uint64_t index, bint in_flight):
     if c.use == FP_SHARING:
         lent = fp_sharing_lend(c, slot, FP_CHECKING, 0)
     else:
-        fp_slot_own(slot, 0)
-        lent = not fp_gate(c) & FP_CLOSED and fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot))
-        if lent:
-            fp_dispatch(c)
-            # a close that set the gate after the look above has swept, or is about to: help it
-            lent = not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING))
+        lent = publish_slot(c, slot)
     c.delivered += lent and in_flight
     fp_check(c)
     fp_lock_drop(&c.lock)

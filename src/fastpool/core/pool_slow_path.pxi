@@ -135,6 +135,19 @@ cdef object pool_take_back(
 
 
 # A CHECKING slot is idle from here on, unless so many are already: "surplus"; or "unfit".
+cdef bint publish_slot(fp_core *c, fp_slot *slot) noexcept:
+    """A CHECKING slot is idle from here on, and the queue is served; False: it is to be retired, or
+    the pool is closed.  Under the lock, as a close sets its gate: what it is to sweep is idle by
+    then, or refused here."""
+    if fp_gate(c) & FP_CLOSED:
+        return False
+    fp_slot_own(slot, 0)
+    if not fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)):
+        return False
+    fp_dispatch(c)
+    return True
+
+
 cdef str core_keep(fp_core *c, fp_slot *slot, double most_idle, bint suspect):
     cdef size_t most = size_of(most_idle)
     cdef bint surplus, kept = False
@@ -145,18 +158,12 @@ cdef str core_keep(fp_core *c, fp_slot *slot, double most_idle, bint suspect):
     if not surplus and not fp_gate(c) & FP_CLOSED and fp_pool_end(c, slot):
         if suspect:
             fp_slot_suspect(slot)
-        fp_slot_own(slot, 0)
-        kept = fp_pool_publish(c, slot, FP_CHECKING, fp_slot_word(slot)) != 0
-        if kept:
-            fp_dispatch(c)
+        kept = publish_slot(c, slot)
     fp_lock_drop(&c.lock)
     fp_defer_end()
     if surplus:
         return "surplus"
-    # a close that set the gate after the look above has swept, or is about to: help it
-    if kept and not (fp_gate(c) & FP_CLOSED and fp_slot_move(slot, FP_IDLE, FP_CHECKING)):
-        return None
-    return "unfit"
+    return None if kept else "unfit"
 
 
 cdef object notify_manager(fp_core *c):

@@ -53,10 +53,9 @@ class Dispatcher:
         try:
             self._woken = True
             loop.call_soon_threadsafe(self._take_in, loop)
-        except BaseException:  # a signal handler's
+        except BaseException:  # a signal handler's; others have seen it woken, and rely on that
             self._woken = False
-            if self._calls:  # of others, who saw it woken and rely on that
-                loop.call_soon_threadsafe(self._take_in, loop)
+            loop.call_soon_threadsafe(self._take_in, loop)
             raise
 
     def _start(self) -> asyncio.AbstractEventLoop:
