@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-import sys
 import warnings
 
 from fastpool import KeyedPool
+from support.forked import fork_on_loop
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 
@@ -37,21 +37,17 @@ async def in_child() -> None:
     assert Resource.closed == 2
 
 
+def act_in_child() -> None:
+    stats = pool.stats()
+    assert (stats.open, stats.waiting, stats.keys, pool.leases()) == (0, 0, {}, [])
+    asyncio.run(in_child())
+
+
 async def in_parent() -> None:
     lease = await pool.aacquire("a")
     async with pool.lease("b"):
         pass
-    child = os.fork()
-    if not child:
-        try:
-            asyncio._set_running_loop(None)  # the parent's: it is not this process's
-            stats = pool.stats()
-            assert (stats.open, stats.waiting, stats.keys, pool.leases()) == (0, 0, {}, [])
-            asyncio.run(in_child())
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
+    child = fork_on_loop(act_in_child)
     code = os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, child, 0))[1])
     assert code == 0
     assert pool.stats().leased == 1 and not Resource.closed

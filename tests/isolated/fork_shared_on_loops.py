@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-import sys
 import warnings
 
 from fastpool import SharedPool
+from support.forked import fork_on_loop
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12+: fork with threads
 
@@ -38,23 +38,19 @@ async def in_child(lent: Resource) -> None:
     assert Resource.closed == 2
 
 
+def act_in_child(lent: Resource) -> None:
+    stats = pool.stats()
+    assert (stats.open, stats.waiting, stats.leases, pool.leases()) == (0, 0, 0, [])
+    asyncio.run(in_child(lent))
+
+
 async def in_parent() -> None:
     leases = [await pool.aacquire() for _ in range(4)]
     lent = leases[0].resource
     late = asyncio.create_task(pool.aacquire())
     while not pool.stats().waiting:
         await asyncio.sleep(0)
-    child = os.fork()
-    if not child:
-        try:
-            asyncio._set_running_loop(None)  # the parent's: it is not this process's
-            stats = pool.stats()
-            assert (stats.open, stats.waiting, stats.leases, pool.leases()) == (0, 0, 0, [])
-            asyncio.run(in_child(lent))
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
+    child = fork_on_loop(lambda: act_in_child(lent))
     code = os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, child, 0))[1])
     assert code == 0
     assert pool.stats().leases == 4 and not Resource.closed

@@ -1,4 +1,4 @@
-"""``max_waiting`` and creations: who waits for one that is under way is not one too many."""
+"""``max_waiting`` and creations: only one that is still to come lets one more caller wait."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -116,6 +117,18 @@ def test_warm_that_failed_does_not_try_again(
     assert maker.calls == 1 and states(pool) == {}
 
 
+class Warming(list[Any]):
+    """Those who warm; who has left is held up by ``then()``."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.then = then
+
+    def remove(self, call: Any) -> None:
+        super().remove(call)
+        self.then()
+
+
 def test_warm_that_times_out_ends_its_wish_before_it_leaves(
     accounted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,16 +137,12 @@ def test_warm_that_times_out_ends_its_wish_before_it_leaves(
     pool, maker = accounted(1)
     manager = _core.manager(getattr(pool, "_real", pool), "this test")
 
-    class Warming(list[Any]):
-        """Those who warm; who leaves is held up until a creation has failed."""
+    def fail_now() -> None:
+        maker.gate.set()
+        eventually(lambda: manager.core.counts()["create_failures"])
+        wait_for_scheduler()
 
-        def remove(self, call: Any) -> None:
-            super().remove(call)
-            maker.gate.set()
-            eventually(lambda: manager.core.counts()["create_failures"])
-            wait_for_scheduler()
-
-    manager.creator.warming = Warming()
+    manager.creator.warming = Warming(fail_now)
     maker.gate.clear()
     maker.script.append(OSError("late"))
     with pytest.raises(PoolTimeout):
@@ -151,13 +160,6 @@ def test_warm_that_left_before_the_worker_has_ended_the_wish(
     manager = _core.manager(getattr(pool, "_real", pool), "this test")
     fail, over = manager.creator._fail, threading.Event()
 
-    class Warming(list[Any]):
-        """Those who warm; who leaves is held up until the worker is through."""
-
-        def remove(self, call: Any) -> None:
-            super().remove(call)
-            assert over.wait(PATIENCE)
-
     def fail_when_it_has_left(*args: Any) -> None:
         manager.notify_changed()  # it looks, and finds the failure
         eventually(lambda: not manager.creator.warming)
@@ -165,7 +167,7 @@ def test_warm_that_left_before_the_worker_has_ended_the_wish(
         manager.creator.start()
         over.set()
 
-    manager.creator.warming = Warming()
+    manager.creator.warming = Warming(lambda: over.wait(PATIENCE))  # until the worker is through
     monkeypatch.setattr(manager.creator, "_fail", fail_when_it_has_left)
     maker.script.append(OSError("once"))
     with pytest.raises(OSError, match="once"):
