@@ -3,8 +3,8 @@
     python -m bench.fleet.recovery BUDGET     (one of the processes)
 
 Each borrows `EACH` resources for each line that it reads, and keeps them; it prints the time of
-each, of a clock that all processes share. `BUDGET` is JSON: the arguments of a RedisBudget, of a
-LocalBudget, which has a `path`, or of both.
+each, of a clock that all processes share. `BUDGET` is JSON: its `name`, and the
+arguments of a RedisBudget, of a LocalBudget, which has a `path`, or of both.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from bench.child import environment
 from bench.fleet import engine
+from bench.measure import NotRun
 
 HEIRS = VICTIMS = 4
 EACH = 4  # permits of each process, before the heirs have those of the others too
@@ -46,7 +47,7 @@ class Process:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("a process has ended early")
+            raise NotRun("a process of the fleet has ended early")
         return line.strip()
 
     def granted(self) -> float:
@@ -88,12 +89,12 @@ def main(given: str) -> None:
     from fastpool.fleet import LocalBudget, RedisBudget
 
     options = json.loads(given)
-    path, limit, name = options.pop("path", None), options.pop("limit"), options.pop("name")
+    path, name = options.pop("path", None), options.pop("name")
     if "url" in options:
-        parent = RedisBudget(options.pop("url"), name, limit, **options)
+        parent = RedisBudget(options.pop("url"), name, LIMIT, **options)
         budget: Any = LocalBudget(path, parent=parent) if path else parent
     else:
-        budget = LocalBudget(path, limit)
+        budget = LocalBudget(path, LIMIT)
     pool = FastPool(LIMIT, factory=object, budget=budget, timeout=PATIENCE)
     said = threading.Lock()
 
