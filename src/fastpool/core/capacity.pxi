@@ -30,6 +30,20 @@ cdef void follow_gate(Core core, Core whole):
         core.suspend()
     if gate & FP_CLOSED and not fp_gate(core.c) & FP_CLOSED:
         core.close()
+    if whole.c.listened != core.c.listened:
+        core.listen(whole.c.listened)
+
+
+def listen_all(Core whole, dict cores, dict listeners, key, listener):
+    """One more listener, by this key; None: one less.  Returns the one that had it before."""
+    before = listeners.pop(key, None)
+    if listener is not None:
+        listeners[key] = listener
+    cdef bint on = len(listeners) > 0
+    whole.listen(on)
+    for core in PyDict_Values(cores):
+        (<Core?>core).listen(on)
+    return before
 
 
 def suspend_all(Core whole, dict cores):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 
-from .. import _reports
+from .. import _core, _reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Listeners:
 
     def __init__(self, pool: Any) -> None:
         self.pool = weakref.ref(pool)
-        self.all: dict[int, Any] = {}  # by id; each change is one step
+        self.all: dict[int, Any] = {}  # by id; changed by `_core.listen_all`
 
     def call(self, event: str, args: tuple[Any, ...]) -> None:
         """Tell all of them; what they raise is logged."""
@@ -59,28 +59,26 @@ def notify_in_worker(manager: Any, event: str, *args: Any) -> None:
         manager.offload_threads.submit(listeners.call, event, args)
 
 
-def add(manager: Any, cores: list[Any], pool: Any, listener: Any) -> None:
-    """See ``FastPool.add_listener``.  ``cores``: of all parts of the pool."""
+def add(manager: Any, cores: dict[Any, _core.Core], pool: Any, listener: Any) -> None:
+    """See ``FastPool.add_listener``.  ``cores``: of the parts of the pool, if it has any."""
     if not any(callable(getattr(listener, event, None)) for event in EVENTS):
         raise TypeError(
             f"{manager.name}: add_listener: a listener has some of the methods "
             f"{', '.join(EVENTS)}, and this one none: {_reports.shown(listener, 80)}"
         )
-    listeners: Listeners = manager.__dict__.setdefault("listeners", Listeners(pool))
-    listeners.all[id(listener)] = listener
-    for core in cores:
-        core.listen(True)
+    known: Listeners = manager.__dict__.setdefault("listeners", Listeners(pool))
+    # one step, which no signal handler splits, nor a part that is just made
+    manager.lock.run(_core.listen_all, manager.core, cores, known.all, id(listener), listener)
 
 
-def remove(manager: Any, cores: list[Any], listener: Any) -> None:
+def remove(manager: Any, cores: dict[Any, _core.Core], listener: Any) -> None:
     """See ``FastPool.remove_listener``."""
-    listeners = manager.listeners
-    if listeners is None or listeners.all.pop(id(listener), None) is None:
+    known, change = manager.listeners, _core.listen_all
+    if (
+        known is None
+        or manager.lock.run(change, manager.core, cores, known.all, id(listener), None) is None
+    ):
         raise ValueError(
             f"{manager.name}: remove_listener: it is none of the pool's listeners: "
             f"{_reports.shown(listener, 80)}"
         )
-    for core in cores:
-        core.listen(False)
-        if listeners.all:  # one was added meanwhile, perhaps just before that
-            core.listen(True)

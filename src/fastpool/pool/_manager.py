@@ -287,10 +287,10 @@ class Manager(Acquiring):
         return readable(self)
 
     def add_listener(self, pool: Any, listener: Any) -> None:
-        add(self, [self.core], pool, listener)
+        add(self, {}, pool, listener)
 
     def remove_listener(self, listener: Any) -> None:
-        remove(self, [self.core], listener)
+        remove(self, {}, listener)
 
     def demand_in_background(self, n: int) -> None:
         """Wants ``n`` to be opened in the background."""

@@ -125,10 +125,10 @@ class PartitionedManager:
         return readable(self)
 
     def add_listener(self, pool: Any, listener: Any) -> None:
-        add(self, [part.core for part in self.everyone()], pool, listener)
+        add(self, self.cores, pool, listener)
 
     def remove_listener(self, listener: Any) -> None:
-        remove(self, [part.core for part in self.everyone()], listener)
+        remove(self, self.cores, listener)
 
     def suspend(self, fail_waiters: bool = False) -> None:
         self.lock.run(_core.suspend_all, self.core, self.cores)

@@ -14,6 +14,7 @@ import pytest
 import fastpool
 from fastpool import PoolTimeout
 from fastpool._runtime import scheduler
+from fastpool.keyed._manager import KeyedManager
 from support import callers, loops
 from support.callers import FastPool
 from support.helpers import PATIENCE, Maker, ThreadRunner, eventually, settled, states, works
@@ -282,6 +283,30 @@ class TestListeners:
 
 
 @pytest.mark.threads_only("its pool is for tasks")
+@pytest.mark.threads_only("no call of it waits")
+def test_a_key_that_is_just_made_tells_too(
+    monkeypatch: pytest.MonkeyPatch, runner: ThreadRunner
+) -> None:
+    """It has asked whether there are listeners, and is not among the keys yet."""
+    pool: Any = fastpool.KeyedPool(lambda key: object(), max_per_key=1)
+    told = Told()
+    make = KeyedManager.new_pool
+
+    def new_pool(manager: Any, key: Any) -> Any:
+        made = make(manager, key)
+        pool.add_listener(told)
+        return made
+
+    monkeypatch.setattr(KeyedManager, "new_pool", new_pool)
+    lease = pool.acquire("key")
+    waiter = runner.start(pool.acquire, "key", PATIENCE)
+    eventually(lambda: pool.stats().waiting == 1)
+    lease.release()
+    waiter.result().release()
+    eventually(lambda: len(told.of("acquired_after_wait")) == 2)  # of the creation, of the return
+    pool.close()
+
+
 def test_of_an_async_factory() -> None:
     maker = Maker()
 
