@@ -33,7 +33,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             chosen += callers.MIXED
     elif not only.args:
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: threads_only wants a reason")
-    metafunc.parametrize("caller_kind", chosen, indirect=True, ids=str)
+    # That uvloop and an interpreter go together is shown by the tests of `support.loops.KINDS`.
+    kinds = [
+        pytest.param(kind, marks=[pytest.mark.first] * (kind.loop == "uvloop")) for kind in chosen
+    ]
+    metafunc.parametrize("caller_kind", kinds, indirect=True, ids=str)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,11 +24,14 @@ COSTLY = {
     "signal_storm.py",
     "signal_storm_in_hooks.py",
 }  # a second of CPU or more
+LONGEST = {"put_in_finaliser.py", "references_flat.py"}  # three and nine
 HANGS = 600  # seconds: a program ends in a few, and on a slow, busy machine in a hundred
 
 
 def _case(path: Path) -> object:
-    return pytest.param(path, marks=() if path.name in COSTLY else pytest.mark.light, id=path.stem)
+    marks = [pytest.mark.first] * (path.name in LONGEST)
+    marks += [pytest.mark.light] * (path.name not in COSTLY)
+    return pytest.param(path, marks=marks, id=path.stem)
 
 
 @pytest.mark.process

@@ -18,6 +18,7 @@ MODELS = Path(__file__).resolve().parent / "spin"
 pytestmark = [
     pytest.mark.process,
     pytest.mark.once,
+    pytest.mark.long,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not shutil.which("spin"), reason="spin is not installed"),
     pytest.mark.skipif(not shutil.which("gcc"), reason="spin's verifier wants gcc"),
@@ -102,7 +103,6 @@ def test_no_interleaving_goes_wrong(what: str, tmp_path: Path) -> None:
     assert_proved(what, tmp_path)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("what", LONG_PROOFS)
 def test_no_interleaving_of_more_steps_goes_wrong(what: str, tmp_path: Path) -> None:
     """The same with more rounds: millions of states."""

@@ -110,6 +110,7 @@ print(build_meta.{call})
     return run(sys.executable, "-I", "-S", "-c", program, cwd=source).splitlines()[-1]
 
 
+@pytest.mark.long
 def test_installing_the_sdist_needs_no_cython(unpacked: Path, wheel: Path, tmp_path: Path) -> None:
     """The C that it ships is compiled, and works."""
     assert backend(unpacked, tmp_path / "alone", "get_requires_for_build_wheel()") == "[]"

@@ -56,7 +56,7 @@ def check(site: Path) -> subprocess.CompletedProcess[str]:
 
 
 @built
-@pytest.mark.costly
+@pytest.mark.long
 def test_the_site_builds_and_no_link_is_broken(clone: Path) -> None:
     done = mkdocs(clone)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -51,6 +51,29 @@ def test_what_is_costly_runs_on_the_first_but_for_verify() -> None:
     assert wanted("costly", "all", first=False)
 
 
+def test_what_tells_little_elsewhere_runs_on_the_first_but_for_verify() -> None:
+    assert wanted("first", "fast") and not wanted("first", "full", first=False)
+    assert wanted("first", "all", first=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "need", "once"),
+    [
+        ("pytestmark = [pytest.mark.process, pytest.mark.once]\n", True, True),
+        ("pytestmark = [\n    pytest.mark.servers,\n    pytest.mark.once,  # why\n]\n", True, True),
+        ("pytestmark = pytest.mark.once  # reads sources\n", False, True),
+        ("@pytest.mark.once\n@pytest.mark.costly\ndef test(): ...\n", True, False),
+        ("pytestmark = [pytest.mark.stress]\nx = [pytest.mark.once]\n", True, False),
+        ("def test_nothing_is_stuck_at_length(): ...\n", False, False),
+    ],
+)
+def test_files_that_have_no_test_of_a_run_are_told_by_their_text(
+    text: str, need: bool, once: bool
+) -> None:
+    """What is not read cannot run: a word too many costs time, one too few costs tests."""
+    assert (bool(tiers.SAYS_NEED.search(text)), bool(tiers.SAYS_ONCE.search(text))) == (need, once)
+
+
 def test_what_measures_runs_alone() -> None:
     assert not wanted("measures", "fast", measures="no") and wanted("", "fast", measures="no")
     assert wanted("measures", "fast", measures="only") and not wanted("", "fast", measures="only")
@@ -58,7 +81,7 @@ def test_what_measures_runs_alone() -> None:
 
 def test_every_marker_that_decides_is_registered(pytestconfig: pytest.Config) -> None:
     named = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
-    assert {*tiers.NEEDS, "light", "once", "measures", "stress"} <= named
+    assert {*tiers.NEEDS, "light", "once", "first", "measures", "stress"} <= named
 
 
 def test_the_longest_files_come_first() -> None:

@@ -32,8 +32,13 @@ LIMIT = 180
 STRESS_OPS: int | None = int(os.environ.get("FASTPOOL_STRESS_OPS", 0)) or None
 
 
-#: Whether this run is to answer quickly; see tiers.py.
-QUICK = os.environ.get("FASTPOOL_TIER", "all") in ("fast", "full")
+def is_quick(tier: str) -> bool:
+    """Whether a run of this tier is to answer quickly; see tiers.py."""
+    return tier in ("fast", "full")
+
+
+#: Whether this run is.  In a program that a test starts, the variable says it.
+QUICK = is_quick(os.environ.get("FASTPOOL_TIER", "all"))
 
 
 def stress_ops(default: int, share: float = 1.0) -> int:

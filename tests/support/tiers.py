@@ -7,17 +7,22 @@ A tier follows from what a test needs, and that is said by markers (the table is
     rest    what `make test-all` adds to `make test`: full without fast, and stress at its full size
     all     `make verify`, and what plain `pytest` runs
 
-`--not-first` leaves out what does not depend on the interpreter, and but for `all` what is costly.
+`--not-first` leaves out what does not depend on the interpreter, and but for `all` what is costly,
+or has little to do with it.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from support import helpers
 
 try:
     import resource
@@ -58,8 +63,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Sizes are chosen when modules are imported: see `helpers.stress_ops` and `helpers.examples`.
-    os.environ["FASTPOOL_TIER"] = config.getoption("tier")
+    # Sizes are chosen when modules of tests are imported: see `helpers.stress_ops` and
+    # `helpers.examples`.  Helpers are there already; programs that tests start read the variable.
+    os.environ["FASTPOOL_TIER"] = tier = config.getoption("tier")
+    helpers.QUICK = helpers.is_quick(tier)
 
 
 def is_fast(item: pytest.Item) -> bool:
@@ -71,7 +78,7 @@ def is_fast(item: pytest.Item) -> bool:
 def is_wanted(item: pytest.Item, config: pytest.Config) -> bool:
     tier, measures = config.getoption("tier"), config.getoption("measures")
     if config.getoption("not_first"):
-        elsewhere = ("once", "costly") if tier != "all" else ("once",)
+        elsewhere = ("once", "costly", "first") if tier != "all" else ("once",)
         if any(item.get_closest_marker(mark) for mark in elsewhere):
             return False
     if measures != "yes" and (measures == "only") != bool(item.get_closest_marker("measures")):
@@ -81,6 +88,25 @@ def is_wanted(item: pytest.Item, config: pytest.Config) -> bool:
     if tier in ("full", "rest") and item.get_closest_marker("long"):
         return False
     return tier != "rest" or not is_fast(item) or item.get_closest_marker("stress") is not None
+
+
+#: What has a test of the tier "rest": one of these words, in a marker or in the name of a helper.
+SAYS_NEED = re.compile(rf"\b({'|'.join((*NEEDS, 'stress'))})\b")
+#: What says of a whole file that it is for the first interpreter.
+SAYS_ONCE = re.compile(r"^pytestmark = (?:\[[^\]]*)?pytest\.mark\.once\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files without a test of this run are not read: importing and parametrising all of them takes
+    ten seconds of CPU, in each process of each interpreter."""
+    name = collection_path.name
+    if not (name.startswith("test_") and name.endswith(".py")):
+        return None
+    elsewhere, rest = config.getoption("not_first"), config.getoption("tier") == "rest"
+    text = collection_path.read_text(encoding="utf-8") if elsewhere or rest else ""
+    if (elsewhere and SAYS_ONCE.search(text)) or (rest and not SAYS_NEED.search(text)):
+        return True
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

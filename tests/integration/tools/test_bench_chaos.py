@@ -27,6 +27,7 @@ def rows_of(printed: str) -> dict[str, list[str]]:
     return {name: others for name, *others in cells}
 
 
+@pytest.mark.long
 def test_a_short_run_leaves_no_slot_and_no_queue() -> None:
     """Whatever the links and the server do: a row for each, and ours hold nothing at the end."""
     command = [sys.executable, "-m", "bench.grpc.chaos", "--seconds", "4", "--seed", "3"]

@@ -100,7 +100,14 @@ def test_it_is_readable_at_80_columns_and_says_what_it_means(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
-@pytest.mark.parametrize("stage", ["one thread", "held for 1 ms", "held for 0 ms"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "one thread",
+        pytest.param("held for 1 ms", marks=pytest.mark.long),
+        pytest.param("held for 0 ms", marks=pytest.mark.long),
+    ],
+)
 def test_ctrl_c_ends_it_cleanly(stage: str) -> None:
     """Whatever it was doing: exit code 130, one word, no traceback."""
     process = subprocess.Popen(
@@ -138,6 +145,7 @@ def test_the_command_alone_shows_what_there_is(capsys: pytest.CaptureFixture[str
     assert {"demo", "bench", "top"} <= set(shown.out.split()) and shown.err == ""
 
 
+@pytest.mark.long
 def test_a_plot_is_one_picture_with_all_comparisons(tmp_path: Path) -> None:
     """Well-formed, nothing fetched from anywhere, and what it shows also stands there as text."""
     picture = tmp_path / "out.svg"
@@ -198,6 +206,7 @@ def test_lost_ratios_are_told_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     ) in text
 
 
+@pytest.mark.long
 def test_every_claim_has_a_line_with_its_verdict() -> None:
     """And what is not installed is not beaten."""
     command = [*COMMAND, "--claims", "--seconds", "1"]

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.timeout(6 * PATIENCE)
+@pytest.mark.long
 def test_nobody_is_refused_in_a_deploy(tmp_path: Path) -> None:
     """Four times twenty threads, a budget of all that the server lets in, and a close hook that
     waits for the server: it refuses none, and no caller has an error."""
@@ -47,6 +48,7 @@ def test_nobody_is_refused_in_a_deploy(tmp_path: Path) -> None:
     ElementTree.parse(tmp_path / "plot.svg")
 
 
+@pytest.mark.long
 def test_borrowers_notice_nothing_of_an_engine_that_is_away(tmp_path: Path) -> None:
     """No error, and turns as before; a tenth, because the machine may be busy with other things."""
     pytest.importorskip("redis", reason="redis is not installed")

@@ -212,6 +212,7 @@ def test_what_is_still_held_is_noticed(
 # -- the command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_command_writes_what_it_prints(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.grpc", "--quick", "--only", "g11", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -66,6 +66,7 @@ def test_the_table_is_80_columns_wide_and_says_what_is_lost() -> None:
     assert report.lost({"X": [slow, fast]}) and not report.lost({"X": [fast, slow]})
 
 
+@pytest.mark.long
 def test_the_command_runs_to_its_end(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.rpc", "--quick", "--only", "X", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)

@@ -144,6 +144,7 @@ def test_without_grpcio_the_rest_is_run_and_decides() -> None:
 
 
 @on_posix
+@pytest.mark.long
 def test_on_a_terminal_the_table_moves() -> None:
     pytest.importorskip("rich", reason="rich is not installed")
     import pty
@@ -183,10 +184,11 @@ def until(process: subprocess.Popen[str], words: str) -> None:
     "moment",
     [
         "opened: connections",
-        "XML-RPC",
-        "killed and restarted",
-        pytest.param("ms at once", marks=with_grpc),
-        pytest.param("4 channels by hand", marks=with_grpc),  # which is told when it is over
+        pytest.param("XML-RPC", marks=pytest.mark.long),
+        pytest.param("killed and restarted", marks=pytest.mark.long),
+        pytest.param("ms at once", marks=[with_grpc, pytest.mark.long]),
+        # which is told when it is over
+        pytest.param("4 channels by hand", marks=[with_grpc, pytest.mark.long]),
     ],
 )
 def test_ctrl_c_ends_it_cleanly(moment: str) -> None:
