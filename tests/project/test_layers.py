@@ -112,7 +112,8 @@ ORDER: dict[str, str] = {
         _machine _local_options _local _postgres __init__
     """,
     "shared": """
-        _options _budget _lease_tracking _maintenance _manager _loop_pool _per_loop __init__
+        _options _termination _budget _loop_permits _lease_tracking _maintenance _manager
+        _loop_pool _per_loop __init__
     """,
     "keyed": """
         _options _budget _key_pool _lazy_flag _idle_ages _capacity _manager

@@ -54,6 +54,7 @@ from fastpool.calls import (
     budget,
     remaining,
 )
+from fastpool.fleet import LocalBudget
 from fastpool.rpc import (
     AioBatch,
     AioJsonRpc,
@@ -282,6 +283,7 @@ def shared_use() -> None:
     assert_type(pool.stats(), SharedStats)
     assert_type(pool.leases(), list[Holder[Connection]])
     SharedPool(Connector(), items=4)
+    SharedPool(connect, budget=LocalBudget("/run/app/search.budget", 500), units="slots")
 
 
 def shared_async_factories() -> None:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import fastpool.queue as queue
-from fastpool import FastPool, KeyedPool, ObjectCache, TaskPool, WeightedSemaphore, WorkerPool
+from fastpool import (
+    FastPool,
+    KeyedPool,
+    ObjectCache,
+    SharedPool,
+    TaskPool,
+    WeightedSemaphore,
+    WorkerPool,
+)
 from fastpool.calls import CallPolicy, CircuitBreaker, Limit, Retry
 from fastpool.grpc import aio_shared, shared
 from fastpool.rpc import jsonrpc, sockets, xmlrpc
@@ -25,6 +33,7 @@ FastPool(min_idle=3)  # error
 FastPool(factory=Connection, items=[Connection()])  # error
 FastPool(items=[Connection()], min_idle=1)  # error
 FastPool(factory=Connection, check=len)  # error
+SharedPool(Connection, units="leases")  # error
 pool = FastPool(factory=Connection)
 pool.put(3)  # error
 pool.get().missing()  # error

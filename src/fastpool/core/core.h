@@ -24,6 +24,11 @@
  * busy thread runs on the fast path and wakes nobody a second time; NOTICE has its returns look at
  * the coarse clock, since a head that is kept from the GIL cannot ask for anything.
  *
+ * Permits for leases.  Where each lease takes a permit of a budget (FP_PERMITS) leases are given under the
+ * lock alone, as long as there are fewer than allowed.  They are counted anew each time, as the sum of all
+ * loads: returns, which take no lock, only make that smaller.  A permit is free as an item is: a waiter
+ * that finds none is served by the return that it did not see.
+ *
  * By deadline.  Who came later stands in front if its time is over sooner.  Who has all the time stands
  * as if that were over FP_UNHURRIED after it came, so that those who are in a hurry keep nobody away
  * for longer.
@@ -75,8 +80,11 @@ enum {
     FP_NOTICE = 256,   /* the head has a notice; a return after `handoff_at` must dispatch */
     FP_NOTIFY = 512,   /* what comes back may be wanted elsewhere: the manager is notified */
     FP_USED = 1024,    /* a measured use is to be told to listeners: see fp_pool_sampled */
+    FP_PERMITS = 2048, /* sharing: each lease takes a permit of a budget, so a get counts them under the
+                          lock; set before the first one, and never cleared */
+    FP_RECALL = 4096,  /* sharing: permits are wanted elsewhere: the manager hears of each return */
     FP_WAITER_BITS = FP_GETTERS | FP_HANDOFF | FP_PUTTERS | FP_NOTICE,
-    FP_GET_SLOW = FP_CLOSED | FP_SUSPENDED | FP_HANDOFF | FP_PUTTERS | FP_ASK_GET,
+    FP_GET_SLOW = FP_CLOSED | FP_SUSPENDED | FP_HANDOFF | FP_PUTTERS | FP_ASK_GET | FP_PERMITS,
     FP_PUT_SLOW = FP_CLOSED | FP_SHUT | FP_GETTERS | FP_PUTTERS | FP_ASK_PUT,
 };
 
@@ -115,12 +123,13 @@ typedef struct fp_core {
     size_t delivered;    /* of these: what they made is idle or lent already */
     size_t renewing;     /* sharing: resources that will take no more leases once another is open */
     int short_of_permits; /* the manager is to hear, or has heard, that more permits are wanted */
-    int spent;           /* sharing: a resource was lent for the last time; see fp_ask_for_more */
+    int spent;           /* sharing: the head of the queue may have to ask; see fp_ask_for_more */
     size_t arriving;     /* callers who have asked for a creation and are about to join the queue */
     size_t unfinished;   /* queue: items put and not yet task_done() */
     size_t max_waiting;  /* SIZE_MAX: no limit */
     int by_deadline;     /* getters stand by when their time is over, not by when they came */
     size_t allowance;    /* pool: permits of its budget, a second cap; SIZE_MAX: no budget */
+    size_t most_leases;  /* sharing: permits of its budget where each lease takes one; with FP_PERMITS */
     uint64_t tickets;
     uint64_t retired_uses; /* uses of resources that are gone */
     uint64_t closed_for[16]; /* resources closed, by the number of the reason */
@@ -214,11 +223,24 @@ FP_INLINE fp_slot *fp_sharing_take(fp_core *c) {
     return fp_least_take(&c->slots, &c->loads, now, c->has_check ? now : 0);
 }
 
+/* Whether leases take permits of a budget. */
+static inline int fp_counts_leases(fp_core *c) { return (fp_gate(c) & FP_PERMITS) != 0; }
+
+/* Leases that may be given beside those that there are; SIZE_MAX: any number.  Under the lock. */
+static size_t fp_spare_permits(fp_core *c) {
+    if (!fp_counts_leases(c)) return SIZE_MAX;
+    size_t draining, leases = fp_count_leases(&c->slots, &c->loads, &draining);
+    return leases < c->most_leases ? c->most_leases - leases : 0;
+}
+
 static void *fp_take_any(fp_core *c) {
     if (c->use == FP_POOL) return fp_idle_take(&c->slots, c->lifo);
     if (c->use == FP_SHARING) {
+        if (fp_spare_permits(c) == 0) return NULL;
         fp_slot *slot = fp_sharing_take(c);
-        if (slot != NULL && fp_is_spent(&c->loads, slot)) c->spent = 1;
+        if (slot == NULL) return NULL;
+        if (fp_is_spent(&c->loads, slot)) c->spent = 1;
+        if (fp_counts_leases(c)) fp_slot_borrow(slot);
         return slot;
     }
     if (c->items.count == 0) return NULL;
@@ -240,7 +262,8 @@ static inline uint64_t fp_grant_generation(fp_core *c, void *grant) {
 static int fp_any_likely(fp_core *c) {
     uint64_t load;
     if (c->use == FP_POOL) return fp_idle_likely(&c->slots);
-    if (c->use == FP_SHARING) return fp_least_loaded(&c->slots, &c->loads, 0, &load) != NULL;
+    if (c->use == FP_SHARING) /* 1: at no time, but for a resource that is avoided */
+        return fp_spare_permits(c) != 0 && fp_least_loaded(&c->slots, &c->loads, 1, &load) != NULL;
     return c->items.count != 0;
 }
 
@@ -261,11 +284,33 @@ static size_t fp_most_open(fp_core *c) {
 /* Whether one more resource may be opened. */
 static int fp_has_capacity(fp_core *c) { return c->open < fp_most_open(c); }
 
+/* The same for a caller, who may be without a permit for the lease. */
+static int fp_may_open(fp_core *c) { return fp_has_capacity(c) && fp_spare_permits(c) != 0; }
+
+/* Callers who want a lease. */
+static size_t fp_callers(fp_core *c) { return c->getters.count + c->arriving - c->failures.count; }
+
+/* Whether a permit is wanting for one more caller, and not a slot of all that the pool itself may open. */
+static int fp_lacks_permits(fp_core *c) {
+    size_t draining, callers = fp_callers(c) + 1;
+    size_t leases = fp_count_leases(&c->slots, &c->loads, &draining);
+    if (c->limit != SIZE_MAX) {
+        size_t most = c->limit * c->loads.slots, staying = leases - draining;
+        size_t available = most > staying ? most - staying : 0;
+        if (callers > available) callers = available;
+    }
+    return leases + callers > c->most_leases;
+}
+
 /* Whether a caller for whom nothing is idle has to have the manager ask for one more permit: the first
  * one since the budget has looked, so that a long queue costs what it costs in a pool that is full. */
 static int fp_asks_for_permit(fp_core *c) {
-    if (c->allowance == SIZE_MAX || c->short_of_permits) return 0;
-    if (c->open >= fp_own_most_open(c)) return 0;
+    if (c->short_of_permits) return 0;
+    if (fp_counts_leases(c)) {
+        if (!fp_lacks_permits(c)) return 0;
+    } else if (c->allowance == SIZE_MAX || c->open >= fp_own_most_open(c)) {
+        return 0;
+    }
     c->short_of_permits = 1;
     return 1;
 }
@@ -305,18 +350,19 @@ static void fp_match(fp_core *c, int *noticed) {
  * where nothing is idle any more but one may be opened, the next in the queue is to ask for it. */
 static void fp_pass_on(fp_core *c) {
     fp_waiter *next = c->getters.first;
-    if (c->use == FP_QUEUE || next == NULL || !fp_has_capacity(c)) return;
+    if (c->use == FP_QUEUE || next == NULL || !fp_may_open(c)) return;
     if (c->use == FP_POOL && c->fair) return; /* nobody has a notice there */
     if (fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || fp_any_likely(c)) return;
     if (atomic_exchange(&next->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(next);
 }
 
-/* A resource was lent for the last time.  That frees capacity for another one, and the manager does not
- * know: the head of the queue, if somebody waits, is to ask for it. */
+/* A resource was lent for the last time, which frees capacity for another one; or a lease has ended, and
+ * with its permit another resource may be of use.  The manager does not know: the head of the queue, if
+ * somebody waits, is to ask for it. */
 static FP_COLD void fp_ask_for_more(fp_core *c) {
     fp_waiter *head = c->getters.first;
     c->spent = 0;
-    if (head == NULL || fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || !fp_has_capacity(c)) return;
+    if (head == NULL || fp_gate(c) & (FP_CLOSED | FP_SUSPENDED) || !fp_may_open(c)) return;
     if (atomic_exchange(&head->state, FP_NOTIFIED) == FP_PARKED) fp_unpark(head);
 }
 
@@ -336,6 +382,7 @@ static inline int fp_head_is_late(fp_core *c, uint32_t gate) {
 static FP_COLD void fp_dispatch_locked(fp_core *c) {
     fp_defer_begin();
     fp_lock_take(&c->lock);
+    if (fp_counts_leases(c)) c->spent = 1;
     fp_dispatch(c);
     fp_lock_drop(&c->lock);
     fp_defer_end();
@@ -429,6 +476,8 @@ static fp_waiter *fp_spare_failure(fp_core *c) {
 /* The same in a shared pool: resources that they could do with, beside those that are being looked at
  * and will be lent again. */
 static size_t fp_sharing_demand(fp_core *c, size_t callers) {
+    size_t permits = fp_spare_permits(c); /* nothing is opened for who has to wait for one */
+    if (callers > permits) callers = permits;
     size_t pending, free = fp_free_slots(&c->slots, &c->loads, callers, &pending);
     free += pending;
     return callers <= free ? 0 : (callers - free + c->loads.slots - 1) / c->loads.slots;
@@ -437,7 +486,7 @@ static size_t fp_sharing_demand(fp_core *c, size_t callers) {
 /* Callers for whom nothing is idle: those in the queue and those on their way, less the idle resources
  * that they will find, or have been notified of, and less those who will be told of a failure. */
 static size_t fp_demand(fp_core *c) {
-    size_t callers = c->getters.count + c->arriving - c->failures.count, idle = 0;
+    size_t callers = fp_callers(c), idle = 0;
     if (c->use == FP_SHARING) return fp_sharing_demand(c, callers);
     if (callers != 0 && fp_idle_likely(&c->slots)) {
         uint32_t used = fp_load(&c->slots.used, acquire);

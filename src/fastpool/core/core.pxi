@@ -428,7 +428,7 @@ cdef class Core:
 
     def retire(self, uint64_t index):
         """CHECKING -> CLOSING; False if somebody else did that."""
-        return fp_slot_move(slot_at(self, index), FP_CHECKING, FP_CLOSING) != 0
+        return fp_retire(self.c, slot_at(self, index)) != 0
 
     def is_ending(self, uint64_t index, use):
         """Whether this use of the slot is to be ended by the caller: no close hook is under way."""

@@ -23,10 +23,14 @@ cdef class Job:
         try:
             self.ended.wait(timeout)
         finally:
+            fp_defer_begin()
             fp_lock_take(&c.lock)
             over = self.over
             self.given_up = not over
+            if not over and guard.forks == fp_forks:
+                fp_sharing_unborrow(c, slot)  # under one lock with that: then it is not lent yet
             fp_lock_drop(&c.lock)
+            fp_defer_end()
             if over and guard.forks == fp_forks:
                 slot_guard_set(guard, slot, generation)
         return over

@@ -132,7 +132,10 @@ cdef class HookTask:
         if self.state == LOOP_OVER:
             return False
         self.after = after
+        cdef fp_slot *slot = guard.slot
         guard.slot = NULL
+        if slot != NULL and guard.forks == fp_forks:
+            fp_unborrow_locked(guard.c, slot)
         return True
 
     cdef object ended(self, result, error):

@@ -16,11 +16,27 @@ static FP_COLD void fp_spent_locked(fp_core *c) {
     fp_defer_end();
 }
 
+/* A lease where each takes a permit of a budget: counted, and so taken under the lock.  NULL as below. */
+static FP_COLD fp_slot *fp_sharing_counted_hit(fp_core *c, fp_slot **due) {
+    if (!fp_counts_leases(c)) return NULL;
+    fp_slot *slot = NULL;
+    fp_defer_begin();
+    fp_lock_take(&c->lock);
+    if (!(fp_gate(c) & FP_GET_SLOW & ~FP_PERMITS)) slot = (fp_slot *)fp_take_any(c);
+    if (c->spent) fp_ask_for_more(c);
+    fp_check(c);
+    fp_lock_drop(&c->lock);
+    fp_defer_end();
+    if (slot == NULL || fp_state(fp_load(&slot->word, acquire)) != FP_LEASED) return slot;
+    *due = slot;
+    return NULL;
+}
+
 /* A slot of the least loaded resource that costs one look at the gate, one at each resource and one
  * compare-and-swap.  NULL: take the slow path; *due is a resource taken alone, about which the manager
  * has to be asked before others may share it. */
 FP_INLINE fp_slot *fp_sharing_hit(fp_core *c, fp_slot **due) {
-    if (FP_UNLIKELY(fp_gate(c) & FP_GET_SLOW)) return NULL;
+    if (FP_UNLIKELY(fp_gate(c) & FP_GET_SLOW)) return fp_sharing_counted_hit(c, due);
     fp_slot *slot = fp_sharing_take(c);
     if (FP_UNLIKELY(slot == NULL)) return NULL;
 #if !FP_ATOMIC
@@ -72,14 +88,16 @@ FP_INLINE int fp_sharing_return(fp_core *c, fp_slot *slot, int *notify) {
     }
     int given = fp_load_give(slot);
     if (FP_UNLIKELY(given <= 0)) {
-        if (given == 0) (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
-        return given;
+        if (given < 0) return given;
+        (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
+        if (fp_counts_leases(c)) fp_dispatch_locked(c); /* its permit is free, before it is closed */
+        return 0;
     }
     uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in core.h */
     if (FP_UNLIKELY(given == 2)) *notify = 1;
-    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_NOTIFY | FP_USED))) {
+    if (FP_UNLIKELY(gate & (FP_GETTERS | FP_NOTICE | FP_CLOSED | FP_NOTIFY | FP_USED | FP_RECALL))) {
         if (gate & FP_GETTERS || fp_head_is_late(c, gate)) fp_dispatch_locked(c);
-        *notify |= (gate & (FP_CLOSED | FP_NOTIFY | FP_USED)) != 0;
+        *notify |= (gate & (FP_CLOSED | FP_NOTIFY | FP_USED | FP_RECALL)) != 0;
     }
     return 1;
 }
@@ -106,8 +124,46 @@ static int fp_sharing_lend(fp_core *c, fp_slot *slot, unsigned from, uint32_t le
     if (!good && leases == 0) return 0;
     if (!fp_slot_move(slot, from, FP_IDLE)) return 0;
     fp_load_open(slot, leases, good);
+    (void)fp_slot_unborrow(slot); /* it is one of the leases now, or has none */
     if (good) fp_dispatch(c);
     return good;
+}
+
+/* The borrower for whom a resource was taken out does not get it: its permit is the next one's. */
+static void fp_sharing_unborrow(fp_core *c, fp_slot *slot) {
+    if (!fp_slot_unborrow(slot)) return;
+    c->spent = 1;
+    fp_dispatch(c);
+}
+
+/* The same of any pool, outside the lock. */
+static void fp_unborrow_locked(fp_core *c, fp_slot *slot) {
+    if (c->use != FP_SHARING) return;
+    fp_defer_begin();
+    fp_lock_take(&c->lock);
+    fp_sharing_unborrow(c, slot);
+    fp_lock_drop(&c->lock);
+    fp_defer_end();
+}
+
+/* CHECKING -> CLOSING, of any pool; 0: somebody else did that. */
+static int fp_retire(fp_core *c, fp_slot *slot) {
+    if (!fp_slot_move(slot, FP_CHECKING, FP_CLOSING)) return 0;
+    fp_unborrow_locked(c, slot);
+    return 1;
+}
+
+/* So many leases there may be from here on, by permits of a budget; how many there are.  `notify`: the
+ * manager hears of each return; it does while there are more.  The bit is set before they are counted, so
+ * the manager hears of whatever comes back later. */
+static size_t fp_sharing_permit(fp_core *c, size_t n, int notify) {
+    size_t draining;
+    c->most_leases = n;
+    fp_gate_set(c, FP_PERMITS | FP_RECALL);
+    size_t leases = fp_count_leases(&c->slots, &c->loads, &draining);
+    if (!notify && leases <= n) fp_gate_clear(c, FP_RECALL);
+    fp_dispatch(c);
+    return leases;
 }
 
 /* From here on it takes no more leases.  1: it has none, and is CHECKING now and the caller's; 0: others

@@ -75,7 +75,7 @@ cdef class SharedPool(Owner):
         timeout=30.0, create_timeout=30.0, hook_timeout=5.0, max_creating=4, check_after=0.5,
         keepalive=None, idle_timeout=600.0, max_lifetime=1800.0, max_uses=None, max_waiting=None,
         fairness="fair", leak_after=None, discard_on=..., on_create_error="raise", open=True,
-        warn_unclosed=True, budget=None, name=None, clock=None)\n--\n
+        warn_unclosed=True, budget=None, units="resources", name=None, clock=None)\n--\n
     A pool of resources that many callers use at once: HTTP/2 connections, channels, sessions that
     pipeline.
 
@@ -543,7 +543,8 @@ cdef fp_slot *share_take_of(fp_core *c, resource):
 
 def acquire_of(SharedPool pool not None, resource):
     """A SharedLease of this one resource at once, or None: it has no room, somebody waits, it counts as
-    more loaded than it is, or the pool has a check or counts leases one by one."""
+    more loaded than it is, the pool has a check or counts leases one by one, or each takes a permit of
+    its budget."""
     cdef SharedLease lease = SharedLease.__new__(SharedLease)
     cdef fp_core *c = pool.c
     cdef uint64_t id = fp_id_of(c)

@@ -107,6 +107,8 @@ class Acquiring(Returning):
                 f"the caller holds all {self.maxsize} resources in its own `with` blocks and "
                 "would wait for itself; take what you need in one place, or raise maxsize",
             )
+        if phase is None and self.budget is not None:
+            phase = self.budget.why_refused(self.core, timeout == 0)
         has_capacity = phase is None and self.creator.has_capacity()  # before a creation takes it
         short = phase is None and self.budget is not None and self.budget.is_short(self.core)
         if timeout == 0 and (has_capacity or short) and not self.creator.in_caller:

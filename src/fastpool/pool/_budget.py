@@ -69,6 +69,26 @@ class Share:
         stats: BudgetStats = self._membership.stats()
         return stats
 
+    @property
+    def most_open(self) -> float:
+        """So many resources may be open by it."""
+        return self.allowance
+
+    def is_wanted(self, core: _core.Core, more: bool) -> bool:
+        """Whether one more permit is.  ``core``: of whoever asks; ``more``: it has a use for one
+        more resource."""
+        return more and self.is_short(core)
+
+    # ---- of a shared pool whose leases take permits, see ``shared/_budget.py`` -------------------
+
+    def why_refused(self, core: _core.Core, tries: bool) -> str | None:
+        """The phase "budget" where callers wait for a permit for their lease, whatever is open.
+        ``tries``: who is refused does not wait, and may come again."""
+        return None
+
+    def lease_returned(self) -> None:
+        """A lease has come back of which somebody is to hear.  Never blocks; in any thread."""
+
     # ---- for the budget's thread ----------------------------------------------------------------
 
     def look(self) -> tuple[int, int] | None:
@@ -158,6 +178,12 @@ class LoopsShare(Share):
             self.allowance = n
             whole.limit_cores()
             return self.in_use(whole)
+
+    def limit(self, parts: list[Any]) -> None:
+        """Tell the cores how many each may open without asking.  Under the lock."""
+        alone = len(parts) == 1
+        for part in parts:
+            part.core.set_allowance(self.allowance if alone else INF)
 
     def in_use(self, whole: Any) -> int:
         return int(whole.taken())

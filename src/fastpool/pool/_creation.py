@@ -101,10 +101,8 @@ class Creator:
             )
             while wanted > 0 and self.attempt():
                 wanted -= 1
-            if (
-                manager.budget is not None
-                and self.goal(background_demand) > self.manager.core.in_flight
-                and manager.budget.is_short(core)
+            if manager.budget is not None and manager.budget.is_wanted(
+                core, self.goal(background_demand) > core.in_flight
             ):
                 manager.budget.ask()
 

@@ -15,7 +15,7 @@ from .. import _core, _reports
 from .._aio import loop as aio_loop
 from .._runtime import scheduler
 from ..errors import PoolClosed
-from ._budget import LoopsShare
+from ._budget import LoopsShare, Share
 from ._loop_capacity import LoopCapacity, priority
 from ._loop_pool import LoopPool
 from ._on_loops import OnLoopsManager
@@ -36,7 +36,7 @@ INF = float("inf")
 class PerLoopManager(OnLoopsManager):
     """See the module.  ``cores`` is by event loop."""
 
-    share_kind = LoopsShare
+    share_kind: type[Share] = LoopsShare
     maxsize: int
 
     def __init__(self, core: _core.Core, options: Options) -> None:
@@ -122,8 +122,8 @@ class PerLoopManager(OnLoopsManager):
         alone = len(parts) == 1
         for part in parts:
             part.core.set_limit(self.maxsize if alone and self.maxsize else INF)
-            if self.budget is not None:
-                part.core.set_allowance(self.budget.allowance if alone else INF)
+        if self.budget is not None:
+            self.budget.limit(parts)
 
     # ---- slots --------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class PerLoopManager(OnLoopsManager):
         """How many more fit under the cap; after it was lowered, perhaps less than none."""
         most = self.maxsize or INF
         if self.budget is not None:
-            most = min(most, self.budget.allowance)
+            most = min(most, self.budget.most_open)
         return INF if most == INF else most - self.taken()
 
     def taken(self) -> int:

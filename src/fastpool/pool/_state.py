@@ -61,7 +61,7 @@ class PoolState:
     def why_retired(self) -> str:
         most = self.maxsize or INF
         if self.budget is not None:
-            most = min(most, self.budget.allowance)
+            most = min(most, self.budget.most_open)
         return "surplus" if most < self.opened() else "flushed"
 
     def exhausted(self, index: int) -> str | None:

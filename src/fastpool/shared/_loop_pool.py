@@ -78,6 +78,7 @@ class SharedLoopPool(LoopPool, SharedManager):
     """The manager of one loop's share of a SharedPool."""
 
     whole: Any  # a SharedPerLoopManager
+    permits = 0  # of a budget whose permits are leases, see _loop_permits.py; under the lock
     options: Any
     creator: Any
     closing: Any
@@ -103,6 +104,8 @@ class SharedLoopPool(LoopPool, SharedManager):
         return max(0, self.live() - int(here))
 
     def on_return(self, later: bool = False) -> None:
+        if self.budget is not None:
+            self.budget.lease_returned()
         if self.core.closed:
             self.notify_changed()
             return

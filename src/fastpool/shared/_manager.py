@@ -16,7 +16,7 @@ from ..pool._creation import Attempt, Creator
 from ..pool._ended_waits import end_waits
 from ..pool._listeners import notify_in_worker
 from ..pool._manager import Manager
-from ._budget import SharedShare
+from ._budget import SharedShare, SlotsShare
 from ._lease_tracking import SharedLeaseTracking
 from ._maintenance import SharedMaintenance
 from ._options import bounds, matches
@@ -109,7 +109,6 @@ class SharedManager(Manager):
     """See the module."""
 
     options: SharedOptions
-    share_kind = SharedShare
     creator: SharedCreator
     tracking: SharedLeaseTracking
 
@@ -117,6 +116,7 @@ class SharedManager(Manager):
         self.least = options.least
         self.slots = options.slots
         self.shrink_after = options.shrink_after
+        self.share_kind = SlotsShare if options.units == "slots" else SharedShare
         super().__init__(core, options)
 
     def set_core(self, limit: float, max_waiting: float) -> None:
@@ -154,8 +154,7 @@ class SharedManager(Manager):
     def live(self) -> int:
         """How many take leases, or are about to."""
         n = self.counts()
-        live: int = n["idle"] + n["leased"] + n["checking"] - n["draining"]
-        return live
+        return int(n["idle"] + n["leased"] + n["checking"] - n["draining"])
 
     def live_elsewhere(self) -> int:
         """The same on other event loops."""
@@ -215,6 +214,8 @@ class SharedManager(Manager):
     def on_drained(self, index: int) -> None:
         """For the core: the last lease of a resource that takes no more has been given back; the
         slot is CHECKING and the caller's."""
+        if self.budget is not None:
+            self.budget.lease_returned()
         self.closing.here(index, self.reject_reason(index))
 
     def reject_reason(self, index: int) -> str:
@@ -228,7 +229,10 @@ class SharedManager(Manager):
         super().rescue(index, self.reasons.get(index) or why, use)
 
     def on_return(self, later: bool = False) -> None:
-        """For the core: a lease of a closed pool came back, or of a resource that takes no more."""
+        """For the core: a lease of a closed pool came back, or of a resource that takes no more, or
+        its permit is wanted elsewhere."""
+        if self.budget is not None:
+            self.budget.lease_returned()
         if self.core.closed:
             self.notify_changed()
         elif self.core.demand:
@@ -308,8 +312,7 @@ class SharedManager(Manager):
     def _will_go(self, indices: list[int], why: str) -> int:
         """Notes why for those that are not closing already; how many."""
         record = self.core, self.reasons, self.renewing
-        noted: int = self.lock.run(_core.will_go, *record, indices, why)
-        return noted
+        return int(self.lock.run(_core.will_go, *record, indices, why))
 
     def renew(self, index: int, why: str) -> None:
         """It is drained as soon as another is open in its place."""
@@ -318,8 +321,7 @@ class SharedManager(Manager):
 
     def _renewed(self, index: int) -> str | None:
         """Why it was to be renewed, and is not any more."""
-        why: str | None = self.lock.run(_core.is_renewed, self.core, self.renewing, index)
-        return why
+        return self.lock.run(_core.is_renewed, self.core, self.renewing, index)
 
     def next_to_renew(self) -> tuple[int, int, str]:
         """One more is about to be open: the slot that it stands in for, that use of it, and why."""
@@ -376,8 +378,7 @@ class SharedManager(Manager):
 
     def resize(self, items: Any, /) -> Any:
         least, most = bounds(f"{self.name}: ", items)
-        values = {"least": least, "maxsize": most or 0}
-        self.lock.run(self.core.resize, self, values, most or INF)
+        self.lock.run(self.core.resize, self, {"least": least, "maxsize": most or 0}, most or INF)
         scheduler.call_soon(self.creator.refill)
         self.drain_surplus(most)
         return least, most
@@ -386,9 +387,8 @@ class SharedManager(Manager):
         """Drain what is in service beyond so many; None: any number may be."""
         slots = [s for s in self.core.slots() if s[1] != "closing" and not s[6]]
         made = sum(slot[1] == "creating" for slot in slots)
-        surplus = (
-            len(slots) - min(made, len(self.renewing)) - (len(slots) if most is None else most)
-        )
+        most = len(slots) if most is None else most
+        surplus = len(slots) - min(made, len(self.renewing)) - most
         # what is being made goes first, then the least loaded
         slots.sort(key=lambda s: (s[1] != "creating", self.core.load(s[0]), -s[0]))
         self.drain_all(slots[: max(0, surplus)], "surplus")

@@ -24,7 +24,9 @@ OWN = (
     "penalize_on",
     "drain_timeout",
     "abort",
+    "units",
 )
+UNITS = ("resources", "slots")
 
 #: Options of FastPool: why a SharedPool has none of that name.
 NOT_SHARED = {
@@ -52,6 +54,7 @@ class SharedOptions(Options):
     penalize_on: tuple[type[BaseException], ...] | Callable[[BaseException, Any], object]
     drain_timeout: float
     abort: Callable[[Any], object] | None
+    units: str
     broken = staticmethod(is_broken_for_all)
 
     def reparsed(self, changes: dict[str, Any], maxsize: int) -> SharedOptions:
@@ -120,12 +123,28 @@ def parse_shared(factory: Any, unset: object, given: dict[str, Any]) -> SharedOp
         raise TypeError(f"{where}abort is a coroutine function, but the factory is not")
     if (o.abort is None) != (o.drain_timeout == inf):
         raise TypeError(f"{where}drain_timeout and abort go together: when, and what is done then")
+    o.units = _units(where, own.get("units", UNITS[0]))
+    if o.units == "slots" and o.budget is None:
+        raise TypeError(
+            f"{where}units='slots' has each lease take a permit of the budget, and there is no "
+            "budget: give budget=, or leave units out"
+        )
     if o.penalty == inf or o.slots == inf:
         raise TypeError(f"{where}slots and penalty must be ints")
     if o.penalty_time == inf:
         raise TypeError(f"{where}penalty_time must be a number of seconds, not None")
     shared: SharedOptions = o
     return shared
+
+
+def _units(where: str, units: Any) -> str:
+    if units in UNITS:
+        return str(units)
+    kind = ValueError if isinstance(units, str) else TypeError
+    raise kind(
+        f'{where}units must be "resources", a permit for each resource that is open, or "slots", a '
+        f"permit for each lease, not {units!r}"
+    )
 
 
 def _number(

@@ -17,6 +17,7 @@ from ..pool._budget import LoopsShare, more_wanted
 from ..pool._loop_capacity import SPARE_AFTER
 from ..pool._per_loop import PerLoopManager
 from ..stats import KeySizes, SharedStats
+from ._loop_permits import LoopsSlotsShare
 from ._loop_pool import SharedLoopPool
 from ._options import bounds
 
@@ -35,6 +36,13 @@ INF = float("inf")
 class SharedLoopsShare(LoopsShare):
     """What it has of a budget: a permit for each resource, until it is closed."""
 
+    def share_out(self) -> None:
+        """Nothing: each resource is opened under the lock of all loops."""
+
+    def spare(self) -> float:
+        """Leases that may be given beside those that there are."""
+        return INF
+
     def needed(self, whole: Any) -> int:
         with whole.lock.hold():
             counts = whole.counts()
@@ -51,13 +59,13 @@ class SharedLoopsShare(LoopsShare):
 class SharedPerLoopManager(PerLoopManager):
     """See the module."""
 
-    share_kind = SharedLoopsShare
     stats_kind = SharedStats
     options: SharedOptions
 
     def __init__(self, core: _core.Core, options: SharedOptions) -> None:
         self.least = options.least
         self.slots = options.slots
+        self.share_kind = LoopsSlotsShare if options.units == "slots" else SharedLoopsShare
         super().__init__(core, options)
         core.set_sharing(slots=options.slots, most_uses=INF, penalty=options.penalty)
 
@@ -94,7 +102,7 @@ class SharedPerLoopManager(PerLoopManager):
         if self.maxsize:
             most = self.maxsize + min(self.leaving(), self.maxsize)
         if self.budget is not None:
-            most = min(most, self.budget.allowance)
+            most = min(most, self.budget.most_open)
         return INF if most == INF else most - self.taken()
 
     def refill(self) -> None:
@@ -112,7 +120,8 @@ class SharedPerLoopManager(PerLoopManager):
         creator.background_demand = max(creator.background_demand, wished)
 
     def refuses(self, me: int) -> str | None:
-        if not self.maxsize or self.options.max_waiting == INF:
+        spare = INF if self.budget is None else self.budget.spare()  # permits
+        if self.options.max_waiting == INF or not (self.maxsize or spare < INF):
             return None
         parts = self.everyone()
         callers = sum(part.core.callers for part in parts)
@@ -120,9 +129,12 @@ class SharedPerLoopManager(PerLoopManager):
         for part in parts:
             n = part.core.counts()
             expected += max(n["creating"], part.core.in_flight) + n["checking"] + n["closing"]
-        return "overloaded" if callers >= self.options.max_waiting + expected * self.slots else None
+        served = min(expected * self.slots, spare)
+        return "overloaded" if callers >= self.options.max_waiting + served else None
 
     def start(self) -> None:
+        if self.budget is not None and not self.core.closed:
+            self.budget.share_out()
         super().start()
         with self.lock.hold():
             destitute = [part for part in self.capacity.hungry if not part.core.open]

@@ -230,6 +230,62 @@ def test_all_leases_of_a_shared_resource_end_with_it(
         eventually(lambda: budget.member.has_open(1))
 
 
+def test_leases_that_take_permits_end_with_their_resources(
+    connect: Connect, server: CountingServer
+) -> None:
+    """``units="slots"``: those resources end whose leases are the fewest that are enough, once
+    each; they count until they are given back, and the others go on."""
+    budget = ScriptedBudget()
+    with SharedPool(
+        connect, items=(0, 3), slots=4, budget=budget, units="slots", timeout=PATIENCE
+    ) as pool:
+        budget.member.allow(12)
+        leases = [pool.acquire() for _ in range(12)]
+        of: dict[Any, list[Any]] = {}
+        for lease in leases:
+            of.setdefault(lease.resource, []).append(lease)
+        loads = dict(zip(of, (1, 3, 4), strict=True))
+        for resource, load in loads.items():
+            for lease in of[resource][load:]:
+                lease.release()
+                leases.remove(lease)
+        for allowed, ended in (8, ()), (6, (3,)), (5, (3,)), (3, (3, 4)):
+            budget.member.allow(allowed)
+            for _ in range(3):
+                budget.member.terminate(end_socket)
+            wait_for_scheduler()
+            eventually(lambda ended=ended: server.open == 3 - len(ended))  # type: ignore[misc]
+            assert budget.member.has_open(8)
+            over = [lease for lease in leases if is_over(lease)]
+            assert len(over) == sum(ended)
+        for lease in leases:
+            lease.release()
+        eventually(lambda: server.open == 1 and pool.stats().open == 1)
+        pool.acquire().release()
+
+
+def test_lease_that_waits_for_a_permit_is_not_of_what_has_ended(
+    connect: Connect, runner: ThreadRunner
+) -> None:
+    budget = ScriptedBudget()
+    with SharedPool(
+        connect, items=(0, 3), slots=4, budget=budget, units="slots", timeout=PATIENCE
+    ) as pool:
+        budget.member.allow(2)
+        leases = [pool.acquire() for _ in range(2)]
+        ended = leases[0].resource
+        caller = runner.start(pool.acquire)
+        caller.parked()
+        budget.member.allow(0)
+        budget.member.terminate(end_socket)
+        eventually(lambda: is_over(leases[0]))
+        budget.member.allow(3)
+        lease = caller.result()
+        assert lease.resource is not ended
+        for each in (lease, *leases):
+            each.release()
+
+
 def test_what_comes_back_meanwhile_is_left_to_its_close_hook(
     connect: Connect, runner: ThreadRunner
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastpool import PoolTimeout, SharedPool
+from support.budgets import ScriptedBudget
 from support.helpers import PATIENCE, Task, eventually
 from support.interrupted_pools import AT_LENGTH, Scene, Thing, World, endure, unlocked
 
@@ -18,24 +19,37 @@ pytestmark = AT_LENGTH
 
 
 class Shared(World):
-    """Of two resources; ``lent``: how many slots are."""
+    """Of two resources; ``lent``: how many slots are.  ``permits``: each lease takes one of so
+    many."""
 
-    def __init__(self, lent: int = 0, least: int = 0, **options: Any) -> None:
+    def __init__(
+        self, lent: int = 0, least: int = 0, permits: int | None = None, **options: Any
+    ) -> None:
         super().__init__()
         self.avoided: Any = None
         self.made: Thing | None = None  # by the caller
+        self.budget = None if permits is None else ScriptedBudget()
+        if self.budget is not None:
+            options |= {"budget": self.budget, "units": "slots"}
         self.pool = SharedPool(self.maker, items=(least, 2), slots=SLOTS, **options)
+        self.permit(permits or 0)
         self.leases = [self.pool.acquire() for _ in range(lent)]
+
+    def permit(self, n: int) -> None:
+        if self.budget is not None:
+            self.budget.member.allow(n)
 
     def reopen(self) -> None:
         if self.avoided is not None:
             self.pool.avoid(self.avoided, False)
         self.pool.resize((0, 2))
         self.pool.resume()
+        self.permit(2 * SLOTS)
         if self.made is not None and not self.made.maker.closed and self.pool.stats().open:
             self.maker.made.append(self.made)  # it is the pool's
         eventually(lambda: not self.pool.stats().draining and not self.pool.stats().closing)
         eventually(lambda: self.pool.stats().leases == 0 and not self.pool.leases())
+        eventually(lambda: self.budget is None or self.budget.member.has_open(0))
 
     def acquire_all(self) -> list[Any]:
         return [self.pool.acquire(timeout=PATIENCE) for _ in range(2 * SLOTS)]
@@ -57,6 +71,13 @@ class Crowd(Shared):
         for waiter in self.waiters:
             waiter.result(2 * PATIENCE)
         super().look()
+
+
+def recalled() -> Shared:
+    """One slot may be lent from here on: what comes back before that serves nobody."""
+    world = Crowd(permits=2 * SLOTS)
+    world.permit(1)
+    return world
 
 
 def of(lent: int = 0, **options: Any) -> Callable[[], Shared]:
@@ -126,6 +147,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "check": {"check": lambda resource: None, "check_after": 0},
     "max_uses": {"max_uses": 1},
     "tracking": {"leak_after": 100},
+    "permits": {"permits": 2 * SLOTS},
+    "permits-check": {"permits": 2 * SLOTS, "check": lambda resource: None, "check_after": 0},
 }
 
 SCENES: dict[str, Scene] = {}
@@ -157,6 +180,9 @@ SCENES |= {
     "stats": (of(3), lambda w: w.pool.stats()),
     "leases": (of(3, leak_after=100), lambda w: w.pool.leases()),
     "timed-out": (of(2 * SLOTS), in_vain),
+    "timed-out-permits": (of(1, permits=1), in_vain),
+    "release-permit-waited-for": (recalled, release_all),
+    "close-permits": (of(3, permits=3), lambda w: w.pool.close(timeout=0)),
     "drop-lease": (of(1, leak_after=100), lambda w: w.leases.clear()),
     "constructor": (World, construct),
 }

@@ -176,6 +176,28 @@ static size_t fp_free_slots(fp_slots *t, fp_loads *l, size_t most, size_t *pendi
     return n;
 }
 
+/* Leases of all resources; in `*draining` those of resources that are to be closed and take no more.  A
+ * borrower who has a resource looked at counts as a lease.  Under the lock, and where leases are given
+ * only under it: then there are never more than this, since returns only make them fewer.
+ * seq_cst: the load half of the store-load pair of a waiter that has set its bit in the gate. */
+static size_t fp_count_leases(fp_slots *t, fp_loads *l, size_t *draining) {
+    size_t n = 0;
+    uint32_t top = fp_load(&l->top, relaxed);
+    *draining = 0;
+    for (uint32_t i = 0; i < top; i++) {
+        fp_slot *slot = fp_slots_at(t, i);
+        uint64_t word = fp_load(&slot->word, acquire);
+        if (fp_state(word) == FP_IDLE) {
+            uint64_t load = fp_load(&slot->load, seq_cst);
+            n += fp_load_of(load);
+            if (word & FP_RETIRE && !(load & FP_OPEN)) *draining += fp_load_of(load);
+        } else if (word & FP_BORROWED) {
+            n++;
+        }
+    }
+    return n;
+}
+
 /* Resources that are to be closed, take no more leases and are still in use: what the cap does not
  * count.  Not every one that is not OPEN: it may be about to be looked at.  Under the lock. */
 static size_t fp_draining(fp_slots *t, fp_loads *l) {

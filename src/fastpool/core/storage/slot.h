@@ -7,6 +7,8 @@
  *   bits 0-2   state
  *   bit  3     INRING: an entry for this slot is in the ring of idle slots, or on its way there
  *   bit  4     RETIRE: to be closed when it comes back (flush, resize)
+ *   bit  5     BORROWED: of a shared resource whose leases take permits: taken out, or looked at, for a
+ *              borrower who has one
  *   bits 8-63  generation, one up with every lease and when the slot becomes free: a stale release is
  *              told from the holder's own
  */
@@ -19,6 +21,7 @@ enum { FP_FREE_SLOT, FP_CREATING, FP_IDLE, FP_LEASED, FP_CHECKING, FP_CLOSING, F
 #define FP_STATE ((uint64_t)7)
 #define FP_INRING ((uint64_t)8)
 #define FP_RETIRE ((uint64_t)16)
+#define FP_BORROWED ((uint64_t)32)
 #define FP_GENERATION ((uint64_t)1 << 8)
 #define fp_state(word) ((unsigned)((word) & FP_STATE))
 #define fp_generation(word) ((word) >> 8)
@@ -117,6 +120,21 @@ static inline int fp_slot_is_suspect(fp_slot *slot) {
 static inline void fp_slot_retire(fp_slot *slot) {
     uint64_t word = fp_load(&slot->word, relaxed);
     while (!fp_cas(&slot->word, &word, word | FP_RETIRE, acq_rel)) {}
+}
+
+/* Notes whom a LEASED slot was taken out for; nothing if it is in another state. */
+static inline void fp_slot_borrow(fp_slot *slot) {
+    uint64_t word = fp_load(&slot->word, relaxed);
+    while (fp_state(word) == FP_LEASED && !fp_cas(&slot->word, &word, word | FP_BORROWED, acq_rel)) {}
+}
+
+/* 1: that is over; 0: it was not so. */
+static inline int fp_slot_unborrow(fp_slot *slot) {
+    uint64_t word = fp_load(&slot->word, relaxed);
+    do {
+        if (!(word & FP_BORROWED)) return 0;
+    } while (!fp_cas(&slot->word, &word, word & ~FP_BORROWED, acq_rel));
+    return 1;
 }
 
 /* Publishes the slot as idle.  `word`: as the caller has read it; another lease since then is found

@@ -187,8 +187,11 @@ static size_t fp_capacity_pending(fp_core *c) {
     size_t resources = c->creating > promised ? c->creating : promised;
     resources += most > c->open ? most - c->open : 0;
     if (c->use != FP_SHARING) return resources;
+    size_t permits = fp_spare_permits(c);
+    if (resources > permits) return permits; /* each has a slot at least */
     (void)fp_free_slots(&c->slots, &c->loads, SIZE_MAX, &looked_at);
-    return resources * c->loads.slots + looked_at;
+    size_t slots = resources * c->loads.slots + looked_at;
+    return slots < permits ? slots : permits;
 }
 
 /* The first half of a wait, for threads and tasks: an idle slot, or a position in the queue for `w`
@@ -216,9 +219,10 @@ static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int i
         state = FP_FAILED;
         *error = failure->grant;
         failure->grant = NULL;
-    } else if (!asked && (fp_has_capacity(c) || fp_asks_for_permit(c)))
+    } else if (!asked && (fp_may_open(c) || fp_asks_for_permit(c)))
         state = FP_MAY_OPEN;
-    else if (w != NULL && !in_front && c->max_waiting != SIZE_MAX && c->limit != SIZE_MAX &&
+    else if (w != NULL && !in_front && c->max_waiting != SIZE_MAX &&
+             (c->limit != SIZE_MAX || fp_counts_leases(c)) &&
              c->getters.count >= c->max_waiting + fp_capacity_pending(c))
         state = FP_OVERLOADED;
     else if (w != NULL && c->use == FP_POOL && c->open >= c->limit && fp_holds_all(c, me))
@@ -227,7 +231,7 @@ static int fp_pool_join(fp_core *c, fp_waiter *w, uintptr_t me, int asked, int i
         fp_join(c, &c->getters, w, in_front);
         /* a hit that saw nobody in the queue may have been the last of a resource: see
          * fp_ask_for_more */
-        if (!asked && c->use == FP_SHARING && fp_has_capacity(c) && !fp_leave(c, &c->getters, w))
+        if (!asked && c->use == FP_SHARING && fp_may_open(c) && !fp_leave(c, &c->getters, w))
             state = FP_MAY_OPEN;
     }
     if (FP_UNLIKELY(c->spent)) fp_ask_for_more(c);

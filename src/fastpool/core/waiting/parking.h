@@ -146,7 +146,7 @@ enum { FP_OVERLOADED = 16, FP_DEADLOCK, FP_MAY_OPEN, FP_MAY_OPEN_AT_HEAD, FP_MEM
 static int fp_look(fp_core *c, fp_wait_queue *queue, fp_waiter *w) {
     fp_lock_take(&c->lock);
     fp_notified(c, w);
-    int may_open = c->use != FP_QUEUE && fp_has_capacity(c) && !(fp_gate(c) & FP_SUSPENDED) &&
+    int may_open = c->use != FP_QUEUE && fp_may_open(c) && !(fp_gate(c) & FP_SUSPENDED) &&
                atomic_load(&w->state) == FP_WAITING;
     if (may_open) (void)fp_leave(c, queue, w);
     fp_lock_drop(&c->lock);
