@@ -10,8 +10,8 @@ local server = {  -- its clock and its age, ms; what it says of itself
 local nothing = {n = 0, at = {}}
 
 local function text(value)  -- as Redis makes text of what a script gives it
-  if type(value) == 'number' then return string.format('%.17g', value) end
-  return value
+  if type(value) ~= 'number' then return value end
+  return string.format(value % 1 == 0 and math.abs(value) < 1e15 and '%d' or '%.17g', value)
 end
 
 local function at(key) return data[key] or nothing end
@@ -34,15 +34,16 @@ local function remove(key, field)
   return 1
 end
 
-local function sorted(key)  -- members, by score and name
-  local scores, names = at(key).at, {}
-  for member in pairs(scores) do names[#names + 1] = member end
-  table.sort(names, function(a, b)
-    local x, y = scores[a], scores[b]
-    if x ~= y then return x < y end
-    return a < b
-  end)
-  return names, scores
+local function first(scores, than)  -- the member with the least score after that of `than`, by name
+  local least, name = nil, nil
+  local after = than and scores[than]
+  for member, score in pairs(scores) do
+    if (not than or score > after or score == after and member > than)
+      and (not name or score < least or score == least and member < name) then
+      least, name = score, member
+    end
+  end
+  return name
 end
 
 local function number(score)
@@ -98,10 +99,8 @@ local commands = {
   end,
   HLEN = function(key) return at(key).n end,
   HSET = function(key, ...)
-    for i = 1, select('#', ...), 2 do
-      local field, value = select(i, ...)
-      put(key, field, text(value))
-    end
+    local fields = {...}
+    for i = 1, #fields, 2 do put(key, fields[i], text(fields[i + 1])) end
     return 0
   end,
   HDEL = remove,
@@ -113,29 +112,34 @@ local commands = {
   ZCARD = function(key) return at(key).n end,
   ZSCORE = function(key, member) return text(at(key).at[member] or false) end,
   ZRANGEBYSCORE = function(key, low, high)
-    local names, scores = sorted(key)
-    local from, to, found = number(low), number(high), {}
-    for _, member in ipairs(names) do
-      if from <= scores[member] and scores[member] <= to then found[#found + 1] = member end
+    local scores, found = at(key).at, {}
+    local from, to = number(low), number(high)
+    for member, score in pairs(scores) do
+      if from <= score and score <= to then found[#found + 1] = member end
     end
+    table.sort(found, function(a, b)
+      if scores[a] ~= scores[b] then return scores[a] < scores[b] end
+      return a < b
+    end)
     return found
   end,
-  ZRANGE = function(key, first, last)  -- WITHSCORES
-    local names, scores = sorted(key)
-    local found = {}
-    for i = first + 1, math.min(last + 1, #names) do
-      found[#found + 1] = names[i]
-      found[#found + 1] = text(scores[names[i]])
+  ZRANGE = function(key, from, to)  -- from the first on, WITHSCORES
+    local scores, found, name = at(key).at, {}, nil
+    for _ = from, to do
+      name = first(scores, name)
+      if not name then break end
+      found[#found + 1] = name
+      found[#found + 1] = text(scores[name])
     end
     return found
   end,
   ZPOPMIN = function(key)
-    local names, scores = sorted(key)
-    local first = names[1]
-    if not first then return {} end
-    local score = scores[first]
-    remove(key, first)
-    return {first, text(score)}
+    local scores = at(key).at
+    local name = first(scores)
+    if not name then return {} end
+    local score = scores[name]
+    remove(key, name)
+    return {name, text(score)}
   end,
 }
 

@@ -124,7 +124,7 @@ class MachineFile(PermitFile):
             there = self.term()
             if there.number != term:
                 return False
-            if limit is not None:
+            if limit not in (None, self.limit):
                 self._write_limit(limit)
             if until is not None:
                 self.write_term(there._replace(until=until))
@@ -203,9 +203,13 @@ class MachineShare:
         beyond = self.file.count_locked(limit)
         return limit + beyond if beyond or not self.closes else self.file.count_locked(0)
 
-    def renewed(self, until: float) -> None:
-        """The lease goes on until then."""
-        if not self.file.change(self.term, until=until):
+    def renewed(self, until: float, permits: int) -> None:
+        """The lease goes on until then, and there are so many.  First: none below the limit is
+        free for whoever sees that, unless it goes with what is locked."""
+        n, most = min(self.file.limit, permits), max(permits, self.file.count_locked(0))
+        while n > 0 and (excess := n + self.file.count_locked(n) - most) > 0:
+            n -= min(n, excess)  # one less frees at most one: none is passed by
+        if not self.file.change(self.term, limit=n, until=until):
             self.ended = True
 
     def give_up(self) -> bool:
@@ -249,6 +253,7 @@ class Leadership(RedisBudget):
         account.allowance = self.machine.allowance
         account.held = max(account.allowance, self.machine.in_use)
         self.claim.permits, self.claim.until = account.held, term.until
+        self.claim.due = account.allowance  # what is beyond the limit may be the engine's by now
         self.claim.number = term.number * REQUESTS
         self.ask()
 
@@ -270,8 +275,12 @@ class Leadership(RedisBudget):
         else:  # in a forked child the lock is that of its parent
             self.machine.file.close()
 
+    def _is_due(self, now: float) -> bool:
+        """Never, once the file has refused a change: the next leader counts on what is there."""
+        return not self.machine.ended and super()._is_due(now)
+
     def _succeeded(self) -> None:
-        self.machine.renewed(self.claim.until)
+        self.machine.renewed(self.claim.until, self.claim.permits)
         super()._succeeded()
 
     def _leave(self) -> None:

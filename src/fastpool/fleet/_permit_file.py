@@ -45,6 +45,7 @@ MACHINE = 1024  # where it is said what this machine has of a budget of many
 TABLE = 4096  # where the first row is
 ROW = struct.Struct("<IIIIQ40s")  # pid, have, want, in use, when (ns of CLOCK_MONOTONIC), name
 ROWS = 1024
+UNUSED = bytes(16 * ROW.size)  # rows that were never written: most of the table
 MOST_PERMITS = 1 << 24
 STALE = 2.0  # seconds since a row was written: its member is stopped, or its process at rest
 PATIENCE = 5.0  # seconds to wait for another process that writes the header
@@ -241,11 +242,15 @@ class PermitFile:
         """The rows of all members that live, ours among them."""
         read = os.pread(self.fd, ROW.size * ROWS, TABLE)
         now, found = time.monotonic_ns(), []
-        for number, entry in enumerate(ROW.iter_unpack(read[: len(read) // ROW.size * ROW.size])):
-            pid, have, want, in_use, at, name = entry
-            if pid and (number in self.rows or self._is_locked(LIVES + number)):
-                text = name.rstrip(b"\0").decode(errors="replace")
-                found.append(Row(number, pid, have, want, in_use, (now - at) * 1e-9, text))
+        for start in range(0, len(read) // ROW.size * ROW.size, len(UNUSED)):
+            rows = read[start : start + len(UNUSED)]
+            if rows == UNUSED:
+                continue
+            for number, entry in enumerate(ROW.iter_unpack(rows), start // ROW.size):
+                pid, have, want, in_use, at, name = entry
+                if pid and (number in self.rows or self._is_locked(LIVES + number)):
+                    text = name.rstrip(b"\0").decode(errors="replace")
+                    found.append(Row(number, pid, have, want, in_use, (now - at) * 1e-9, text))
         return found
 
     # ---- locks -----------------------------------------------------------------------------------

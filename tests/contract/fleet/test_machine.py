@@ -14,7 +14,7 @@ import pytest
 
 from fastpool import FastPool, PoolTimeout
 from fastpool.fleet import LocalBudget, RedisBudget, _machine
-from fastpool.fleet._machine import NEVER, MachineFile, MachineShare, Term
+from fastpool.fleet._machine import NEVER, Leadership, MachineFile, MachineShare, Term
 from fastpool.fleet._permit_file import PermitFile
 from support.helpers import eventually
 
@@ -122,9 +122,42 @@ def test_leader_that_was_replaced_writes_nothing_any_more(
     monkeypatch.setattr(_machine, "STOPPED", 0.0)
     heir, _ = lead(files)
     share.allow(6)
-    share.renewed(1e9)
+    share.renewed(1e9, 6)
     assert share.ended and share.look() is None
     assert (heir.file.limit, heir.file.term().until) == (2, NEVER)
+
+
+def test_next_leader_gives_out_no_more_than_the_file_says(
+    files: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four are locked beyond the limit: to be given up, or the engine has given them to others.
+    Before it has asked, the next leader does not know."""
+    monkeypatch.setattr(Leadership, "ask", lambda lead: None)  # no thread
+    share, _ = lead(files)
+    share.allow(6)
+    share.renewed(1e12, 6)
+    files().take(6, 6, 0)
+    assert share.allow(2) == 6
+    share.file.close()
+    heir = Leadership.begin(parent(), path, LOCAL)
+    assert heir is not None and heir.members[0].look()
+    heir._divide()
+    assert heir.machine.file.limit == 2 and heir.claim.permits == 6
+    heir.machine.file.close()
+
+
+def test_leader_that_was_replaced_asks_for_nothing(
+    files: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it gives up is not given up in the file, on which the next one counts."""
+    monkeypatch.setattr(Leadership, "ask", lambda lead: None)
+    old = Leadership.begin(parent(), path, LOCAL)
+    assert old is not None and old._is_due(1e12)
+    monkeypatch.setattr(_machine, "STOPPED", 0.0)
+    lead(files)
+    old.machine.allow(3)
+    assert not old._is_due(1e12)
+    old.machine.file.close()
 
 
 def test_machine_that_was_booted_again_has_nothing(
@@ -133,7 +166,7 @@ def test_machine_that_was_booted_again_has_nothing(
     """Its locks are gone, and its clock has begun anew: it is another member."""
     share, term = lead(files)
     share.allow(6)
-    share.renewed(1e9)
+    share.renewed(1e9, 6)
     monkeypatch.setattr(_machine, "boot_id", lambda: b"x" * 36)
     after = files().term()
     assert share.file.limit == 0
@@ -208,6 +241,21 @@ def test_machine_whose_lease_has_ended_keeps_what_is_locked(files: Any) -> None:
     worker.give(2)
     assert share.look() == (3, 0) and worker.limit == 3
     assert share.allow(4) == 3 and worker.limit == 4
+
+
+def test_renewed_lease_leaves_no_permit_free_that_others_may_have(files: Any) -> None:
+    """Three are locked with numbers that have got beyond the limit, and three is what the engine
+    has given: none below it may be locked besides."""
+    share, _ = lead(files)
+    share.allow(6)
+    worker = files()
+    assert worker.take(3, 6, 3) == [3, 4, 5]
+    share.allow(0, close=False)
+    assert share.file.limit == 3
+    share.renewed(1e12, 3)
+    assert worker.limit == 0 and share.in_use == 3
+    worker.give(1)
+    assert share.allow(3) == 3 and worker.limit == 1
 
 
 def test_all_below_the_limit_counts_as_locked_while_it_falls(
