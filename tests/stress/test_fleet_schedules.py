@@ -27,7 +27,7 @@ pytestmark = [
 STEPS = 200
 GROUPS = 8  # half of them with a fence besides
 EACH = 84  # schedules of each: 1,008 at a push
-SHARE = 0.0012  # of a million: 14,400 at length
+SHARE = 0.0084  # of a million: 100,800 at length
 EACH_WITH_MACHINES = 12  # in half as many groups: 48 at a push, since each takes five times as long
 SHARE_WITH_MACHINES = 0.0004  # 1,600 at length
 
