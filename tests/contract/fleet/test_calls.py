@@ -351,6 +351,7 @@ def test_calls_and_their_queue_move_with_the_shares(calls: Calls, tmp_path: Path
 
 
 @linux
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # 3.12+: fork with threads
 def test_forked_child_asks_for_permits_of_its_own(tmp_path: Path) -> None:
     """Those of its parent's calls are not its own, and it can make calls."""
     path = str(tmp_path / "partner.budget")

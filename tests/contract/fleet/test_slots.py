@@ -601,6 +601,7 @@ def test_collected_pool_gives_up_its_permits_with_its_leases(budget: ScriptedBud
 
 @pytest.mark.threads_only("a child has no loop")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # 3.12+: fork with threads
 def test_forked_child_has_no_permit(tmp_path: Path) -> None:
     """It asks for its own, and its parent's leases are not counted there."""
     path = str(tmp_path / "partner.budget")
