@@ -73,9 +73,16 @@ source, shipped = package / "_core.pyx", package / "_core.c"
 parts = sorted((package / "core").rglob("*.*"))
 newest = max(path.stat().st_mtime for path in [source, *package.rglob("*.pxi")])
 plain = not trace and not annotate and shipped.exists() and shipped.stat().st_mtime >= newest
+# Generated anew when a file of ours has changed.  Cython looks at its own, too, which are new in
+# each new environment: then all that is compiled already would be compiled again.
+folder = Path("build/cython-trace" if trace else "build/cython")
+generated = folder / shipped
+made_by = max(newest, *(Path(name).stat().st_mtime for name in ("setup.py", "pyproject.toml")))
+fresh = not annotate and generated.exists() and generated.stat().st_mtime >= made_by
+kept, there = (generated, fresh) if cythonize else (shipped, plain)
 core = Extension(
     "fastpool._core",
-    sources=[str(source if cythonize or not plain else shipped)],
+    sources=[str(kept if there else source)],
     depends=list(map(str, parts)),
     include_dirs=[str(package)],
     define_macros=macros,
@@ -131,13 +138,14 @@ extensions, needed = [core], []
 if "editable_wheel" in sys.argv and switch("BUILT"):
     extensions = []
 elif cythonize:
-    extensions = cythonize(
-        core,
-        build_dir="build/cython-trace" if trace else "build/cython",
-        annotate=bool(annotate),
-        force=bool(annotate),
-        compiler_directives={"linetrace": bool(trace)},
-    )
+    if not fresh:
+        extensions = cythonize(
+            core,
+            build_dir=str(folder),
+            annotate=bool(annotate),
+            force=True,  # or a file of ours that Cython does not know of would change nothing
+            compiler_directives={"linetrace": bool(trace)},
+        )
     mark_cold(Path(extensions[0].sources[0]))
 elif not plain:  # the build backend tells pip, which then comes again
     needed = [tomllib.loads(Path("pyproject.toml").read_text())["tool"]["fastpool"]["cython"]]

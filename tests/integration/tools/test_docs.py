@@ -95,7 +95,8 @@ PRINTS = {
     "docs/howto/gevent.md": r"190",
     "docs/howto/grpc-channel.md": r".*localhost:1 \(TRANSIENT_FAILURE\).*",
     "docs/howto/budget.md": r"budget 'orders': 1 of 60 permits in force, .*\n"
-    r"WHO HAS WHAT\? budget 'partner': 1 of 100 permits in force, .*",
+    r"WHO HAS WHAT\? budget 'partner': 1 of 100 permits in force, .*\n"
+    r"1 budget 'streams': 1 of 500 permits in force, .*",
     "docs/reference/fleet.md": r"budget 'orders': 1 of 60 permits in force, .*",
     "docs/howto/limits.md": r"upload memory: n is 100000001, .*\nreports: full: 1 tasks .*",
     "docs/howto/psycopg.md": r"1\ncouldn't get .* 1 leased, .*\n  held by MainThread for .*\n"
