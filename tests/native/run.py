@@ -147,8 +147,8 @@ MUTANTS = [
     Mutant(
         "creation: caller on its way forgotten",
         "core/core.h",
-        "size_t callers = c->getters.count + c->arriving - c->failures.count, idle = 0;",
-        "size_t callers = c->getters.count, idle = 0;",
+        "{ return c->getters.count + c->arriving - c->failures.count; }",
+        "{ return c->getters.count; }",
         ("creation",),
     ),
     Mutant(
@@ -212,16 +212,20 @@ MUTANTS = [
         "core/shared_pool.h",
         """    int given = fp_load_give(slot);
     if (FP_UNLIKELY(given <= 0)) {
-        if (given == 0) (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
-        return given;
+        if (given < 0) return given;
+        (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
+        if (fp_counts_leases(c)) fp_dispatch_locked(c); /* its permit is free, before it is closed */
+        return 0;
     }
     uint32_t gate = fp_gate(c); /* after the lease is given back: see the proof in core.h */
 """,
         """    uint32_t gate = fp_gate(c);
     int given = fp_load_give(slot);
     if (FP_UNLIKELY(given <= 0)) {
-        if (given == 0) (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
-        return given;
+        if (given < 0) return given;
+        (void)fp_slot_move(slot, FP_IDLE, FP_CHECKING);
+        if (fp_counts_leases(c)) fp_dispatch_locked(c); /* its permit is free, before it is closed */
+        return 0;
     }
 """,
         ("shared-duel",),
